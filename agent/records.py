@@ -1,0 +1,137 @@
+"""The nouns: record, case, precedent, signal, verdict. Frozen, validated, the same in CLI, REST and LangServe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic.functional_serializers import SerializerFunctionWrapHandler
+
+Label = Literal["normal", "anomalous"]
+VerdictLabel = Literal["normal", "anomalous", "unsure"]
+FieldValue = float | str | bool | None
+WITNESSES = ("language", "neighbours", "novelty", "fields")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Record(_Frozen):
+    """One thing to judge.
+
+    ``text`` is what a person reads; ``fields`` are its numbers and categories, when it has any; ``events``
+    are the ordered events of a session. ``file`` and ``line`` (from 1) say where it stood.
+    """
+
+    text: str
+    fields: dict[str, FieldValue] = Field(default_factory=dict)
+    events: tuple[str, ...] = ()
+    file: str | None = None
+    line: Annotated[int, Field(ge=1)] | None = None
+    time: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Record:
+        if not (self.text.strip() or self.fields or self.events):
+            raise ValueError("an empty record: it has no text, no fields and no events")
+        return self
+
+    @field_validator("fields")
+    @classmethod
+    def _finite(cls, fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
+        """NaN and infinities mean a missing value: JSON has no other word for them."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in fields.items()
+        }
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of what the record says, wherever it stood: the identity of a case."""
+        said = json.dumps([self.text, self.fields, self.events], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @model_serializer(mode="wrap")
+    def _without_absent_events(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if not self.events:
+            data.pop("events", None)
+        return data
+
+
+class Case(_Frozen):
+    """A record with a label, who gave it, and when."""
+
+    record: Record
+    label: Label
+    given_by: str = "file"
+    given_at: datetime | None = None
+    case_id: str | None = None
+
+
+class Precedent(_Frozen):
+    """A case that was retrieved for a record; ``similarity`` is the cosine, 1 for the same masked text."""
+
+    case_id: str
+    label: Label
+    similarity: Annotated[float, Field(ge=-1.0, le=1.0)]
+    text: str
+
+
+class Signal(_Frozen):
+    """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
+
+    ``facts`` are what it saw, as sentences for the explanation; ``failure`` says why it could not be heard.
+    """
+
+    log_odds: float | None = None
+    facts: tuple[str, ...] = ()
+    failure: str | None = None
+
+
+class Provenance(_Frozen):
+    """What the verdict was made with: the same provenance and record give the same verdict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str | None
+    model_sha256: str | None
+    prompt_sha256: str
+    casebook_version: int
+
+
+class Verdict(_Frozen):
+    """The answer: label, calibrated probability of *anomalous*, why, and which cases say so.
+
+    Between the two ends of ``unsure_band`` the label is ``unsure``. ``degraded`` names each witness that
+    could not be heard, as ``"witness: reason"``.
+    """
+
+    id: str
+    source: str
+    label: VerdictLabel
+    probability: Annotated[float, Field(ge=0.0, le=1.0)]
+    unsure_band: tuple[float, float]
+    explanation: str
+    precedents: tuple[Precedent, ...] = ()
+    signals: dict[str, float | None]
+    record: Record
+    provenance: Provenance
+    degraded: tuple[str, ...] = ()
+    elapsed_ms: float
+
+    @field_validator("signals")
+    @classmethod
+    def _known_witnesses(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
+        if set(signals) != set(WITNESSES):
+            raise ValueError(f"signals must be exactly {', '.join(WITNESSES)}")
+        return signals
+
+    def to_json(self) -> str:
+        """One line of JSON, keys as in the contract."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False)
