@@ -19,17 +19,13 @@ from pydantic_settings import (
 class Settings(BaseSettings):
     """All that can be set. Sizes are in the unit their name says; times are in seconds."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PRECEDENT_", toml_file="precedent.toml", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="PRECEDENT_", toml_file="precedent.toml", extra="ignore", frozen=True)
 
     home: Path = Field(
         default_factory=lambda: user_data_path("precedent"),
         description="data directory: cases, history and the vector index",
     )
-    cache: Path = Field(
-        default_factory=lambda: user_cache_path("precedent"), description="where model files are kept"
-    )
+    cache: Path = Field(default_factory=lambda: user_cache_path("precedent"), description="where model files are kept")
     store: str | None = Field(
         None, description="SQLAlchemy URL of the relational store; default SQLite in the data directory"
     )
@@ -44,9 +40,7 @@ class Settings(BaseSettings):
         default_factory=lambda: os.environ.get("OLLAMA_HOST", "http://127.0.0.1:11434"),
         description="the Ollama server; OLLAMA_HOST is heard too",
     )
-    ollama_model: str = Field(
-        "precedent", description="the Ollama model that `auto` uses when the server has it"
-    )
+    ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
     embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
     offline: bool = Field(False, description="never fetch a model; use only what is on this machine")
     context_tokens: int = Field(4096, ge=512, description="context of the embedded engine, in tokens")

@@ -1,0 +1,315 @@
+"""The way of a record, from what was sent to a verdict. Read `build` first: it is the architecture.
+
+    what was sent -> Hearing -> precedents -> signals -> (language, when undecided) -> verdict -> explanation
+
+Every step is a pure function of the hearing so far and of the source's state, so that invoke, batch, stream
+and their async twins give the same verdict, in any order and from any thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, TypedDict, TypeVar, cast
+
+from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.errors import UnknownSource, UsageError, mapped
+from agent.explanation import facts_in_words, with_sentences
+from agent.fusion import Judge, fused
+from agent.memo import Memo
+from agent.parts import Parts
+from agent.prompting import prompt_sha256
+from agent.records import FieldValue, Precedent, Provenance, Record, Signal, Verdict
+from agent.settings import settings
+from agent.signals.fields import FieldModel, fields
+from agent.signals.language import examples_for
+from agent.signals.neighbours import known, neighbours
+from agent.signals.novelty import novelty
+from llm.failures import ModelFailure
+from retrieval.casebook import Found, SourceRow
+from retrieval.field_space import FieldSpace, features
+from retrieval.space import Space
+from retrieval.steering import steering
+
+Explain = Literal["none", "facts", "llm"]
+# outside these probabilities the cheap witnesses need no language model
+_DECIDED = (0.02, 0.98)
+_USELESS_AUC = 0.55
+
+
+class Question(BaseModel):
+    """What may be asked: a record, by its parts, and how much to explain. ``source`` may be left out when there is one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str | None = None
+    text: str = ""
+    fields: dict[str, FieldValue] = Field(default_factory=dict)
+    events: tuple[str, ...] = ()
+    file: str | None = None
+    line: int | None = None
+    time: str | None = None
+    explain: Explain = "facts"
+
+    @classmethod
+    def about(cls, record: Record, source: str, explain: Explain = "facts") -> Question:
+        return cls(**record.model_dump(), source=source, explain=explain)
+
+
+T = TypeVar("T")
+
+
+class Hearing(TypedDict, total=False):
+    """What is known of a record so far; each step adds its part."""
+
+    question: Question
+    started: float
+    record: Record
+    row: SourceRow
+    judge: Judge
+    masked: str
+    key: str
+    content_hash: str
+    found: Found
+    signals: dict[str, Signal]
+
+
+def build(parts: Parts) -> Runnable[Any, Verdict]:
+    """The pipeline: what was sent (`Question`, its dict, a `Record` or a text) to a `Verdict`."""
+    steps = _Steps(parts)
+    witnesses = RunnableParallel(
+        neighbours=_step(steps.neighbours),
+        novelty=_step(steps.novelty),
+        fields=_step(steps.fields),
+    )
+    hear = (
+        RunnablePassthrough.assign(found=_step(steps.retrieve))
+        | RunnablePassthrough.assign(signals=witnesses)
+        | RunnableBranch(
+            (_step(steps.undecided), RunnablePassthrough.assign(signals=_step(steps.ask_language_model))),
+            RunnablePassthrough(),
+        )
+        | _step(steps.remember)
+    )
+    return (
+        _step(steps.open)
+        | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
+        | _step(steps.decide)
+        | _step(steps.explain)
+    ).with_types(input_type=Question, output_type=Verdict)
+
+
+def _step(function: Callable[..., T]) -> Runnable[Any, T]:
+    """A step of the pipeline; what it takes is typed where it is written."""
+    return RunnableLambda(cast(Callable[[Any], T], function), name=function.__name__)
+
+
+@cache
+def default_parts() -> Parts:
+    """The parts of this process, by its settings."""
+    return Parts(settings())
+
+
+class _Steps:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
+        self._field_models: Memo[FieldModel | None] = Memo(8)
+
+    def open(self, sent: Any) -> Hearing:
+        """Validate what was sent, find its source, mask it."""
+        started = time.perf_counter()
+        question = _question(sent)
+        with mapped():
+            row = self._source(question.source)
+        record = Record(**question.model_dump(exclude={"source", "explain"}))
+        space = row.space or Space()
+        return Hearing(
+            question=question,
+            started=started,
+            record=record,
+            row=row,
+            judge=Judge.from_json(row.judge) if row.judge else Judge(),
+            masked=space.masked(record),
+            key=space.key(record, record.content_hash),
+            content_hash=record.content_hash,
+        )
+
+    def _source(self, name: str | None) -> SourceRow:
+        names = [name] if name else self._parts.casebook.names()
+        row = self._parts.casebook.source(names[0]) if len(names) == 1 else None
+        if row is not None:
+            return row
+        if name:
+            raise UnknownSource(name, self._parts.casebook.names())
+        known_names = ", ".join(names) or "none yet: `precedent learn FILE --source NAME` makes one"
+        raise UsageError(f"say which source the record comes from: {known_names}")
+
+    # seen before?
+
+    def _memo_key(self, hearing: Hearing) -> tuple[Any, ...] | None:
+        """None where the record must be looked at itself: it has fields, or the casebook holds its very content."""
+        record, row = hearing["record"], hearing["row"]
+        if record.fields or record.events or self._parts.casebook.holds(row.name, hearing["content_hash"]):
+            return None
+        return (row.name, row.version, row.brief, hearing["judge"].fitted_on, hearing["key"])
+
+    def remembered(self, hearing: Hearing) -> bool:
+        key = self._memo_key(hearing)
+        return key is not None and key in self._memo
+
+    def recall(self, hearing: Hearing) -> Hearing:
+        key = self._memo_key(hearing)
+        kept = self._memo.get(key) if key else None
+        assert kept is not None
+        return Hearing(**{**hearing, "found": kept[0], "signals": kept[1]})
+
+    def remember(self, hearing: Hearing) -> Hearing:
+        key = self._memo_key(hearing)
+        if key is not None and not any(signal.failure for signal in hearing["signals"].values()):
+            self._memo.put(key, (hearing["found"], hearing["signals"]))
+        return hearing
+
+    # the witnesses
+
+    def retrieve(self, hearing: Hearing) -> Found:
+        with mapped():
+            return self._parts.casebook.find(
+                hearing["row"].name, hearing["record"], hearing["content_hash"], self._parts.settings.precedents
+            )
+
+    def neighbours(self, hearing: Hearing) -> Signal:
+        return neighbours(hearing["found"])
+
+    def novelty(self, hearing: Hearing) -> Signal:
+        space = hearing["row"].space or Space()
+        if space.axes is not None:
+            nearest_masked = None
+        else:
+            normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
+            nearest_masked = space.masked(normal) if normal else None
+        judge = hearing["judge"]
+        return novelty(hearing["found"], judge.lonely, judge.keys, hearing["masked"], nearest_masked)
+
+    def fields(self, hearing: Hearing) -> Signal:
+        record, judge = hearing["record"], hearing["judge"]
+        normal = FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None
+        return fields(self._field_model(hearing["row"]), features(record.fields, record.events), normal)
+
+    def _field_model(self, row: SourceRow) -> FieldModel | None:
+        if not row.judge or row.judge["normal_axes"] is None:
+            return None
+        key = (row.name, row.judge["fitted_on"])
+        if key not in self._field_models:
+            packed = self._parts.casebook.field_model(row.name)
+            self._field_models.put(key, FieldModel.loads(packed) if packed else None)
+        return self._field_models.get(key)
+
+    def undecided(self, hearing: Hearing) -> bool:
+        """Whether the language model's word may change the answer: not for known templates, nor clear cases."""
+        if known(hearing["found"]):
+            return False
+        judge, row = hearing["judge"], hearing["row"]
+        if row.space is not None and row.space.axes is not None and hearing["signals"]["fields"].log_odds is not None:
+            return False
+        if judge.language_auc is not None and judge.language_auc < _USELESS_AUC:
+            return False
+        if not row.judge:
+            return True
+        probability, _ = fused(judge, _log_odds(hearing["signals"]), known=False)
+        return _DECIDED[0] < probability < _DECIDED[1]
+
+    def ask_language_model(self, hearing: Hearing) -> dict[str, Signal]:
+        row, judge = hearing["row"], hearing["judge"]
+        try:
+            witness = self._parts.witness()
+        except ModelFailure as error:
+            return {**hearing["signals"], "language": Signal(failure=str(error))}
+        reference = judge.without_content if judge.model == witness.model.name else None
+        examples = examples_for(hearing["found"])
+        return {**hearing["signals"], "language": witness.hear(row.brief, hearing["masked"], reference, examples)}
+
+    # the answer
+
+    def decide(self, hearing: Hearing) -> tuple[Hearing, Verdict]:
+        signals, row, found = hearing["signals"], hearing["row"], hearing["found"]
+        log_odds = _log_odds(signals)
+        probability, fusion = fused(hearing["judge"], log_odds, known(found))
+        model = self._parts.witness().model if log_odds["language"] is not None else None
+        provenance = Provenance(
+            model=model.name if model else None,
+            model_sha256=model.sha256 if model else None,
+            prompt_sha256=prompt_sha256(),
+            casebook_version=row.version,
+        )
+        explain = hearing["question"].explain
+        label = fusion.label(probability)
+        verdict = Verdict(
+            id=_verdict_id(hearing, provenance),
+            source=row.name,
+            label=label,
+            probability=probability,
+            unsure_band=fusion.band,
+            explanation="" if explain == "none" else facts_in_words(label, probability, _facts(hearing)),
+            precedents=tuple(
+                Precedent(
+                    case_id=near.case.case_id,
+                    label=near.case.label,
+                    similarity=near.similarity,
+                    text=near.case.text,
+                )
+                for near in found.nearest
+            ),
+            signals=log_odds,
+            record=hearing["record"],
+            provenance=provenance,
+            degraded=tuple(f"{name}: {one.failure}" for name, one in sorted(signals.items()) if one.failure),
+            elapsed_ms=1000 * (time.perf_counter() - hearing["started"]),
+        )
+        return hearing, verdict
+
+    def explain(self, decided: tuple[Hearing, Verdict]) -> Verdict:
+        hearing, verdict = decided
+        if hearing["question"].explain != "llm":
+            return verdict
+        explained = with_sentences(self._parts, verdict, hearing["row"].brief, _facts(hearing), hearing["masked"])
+        elapsed = 1000 * (time.perf_counter() - hearing["started"])
+        return explained.model_copy(update={"elapsed_ms": elapsed})
+
+
+def _question(sent: Any) -> Question:
+    if isinstance(sent, Question):
+        return sent
+    if isinstance(sent, Record):
+        return Question(**sent.model_dump())
+    return Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
+
+
+def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:
+    return {
+        name: signals[name].log_odds if name in signals else None
+        for name in ("language", "neighbours", "novelty", "fields")
+    }
+
+
+def _facts(hearing: Hearing) -> list[str]:
+    facts = [
+        fact
+        for name in ("neighbours", "novelty", "fields", "language")
+        if name in hearing["signals"]
+        for fact in hearing["signals"][name].facts
+    ]
+    if addressed := steering(hearing["record"].text):
+        cut = "; ".join(f"“{piece[:80]}”" for piece in addressed[:3])
+        facts.insert(0, f"the record speaks to the judge, and this was kept from the models: {cut}")
+    return facts
+
+
+def _verdict_id(hearing: Hearing, provenance: Provenance) -> str:
+    record = hearing["record"]
+    said = (hearing["row"].name, record.file, record.line, hearing["content_hash"], provenance.model_dump_json())
+    return "v" + hashlib.sha256(repr(said).encode("utf-8", "surrogatepass")).hexdigest()[:12]

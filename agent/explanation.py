@@ -1,0 +1,92 @@
+"""Facts to sentences, and the check that sentences say nothing that the facts do not.
+
+A small model asked to explain invents: case ids, numbers, causes. So the facts are the explanation, given at
+once; the model may add up to three sentences, and each is shown only when every case id and every number in
+it stands in the facts or in the record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from agent.prompting import render
+from agent.records import Verdict, VerdictLabel
+from llm.failures import EngineBusy, ModelFailure
+
+if TYPE_CHECKING:
+    from agent.parts import Parts
+
+SENTENCES = 3
+_TOKENS = 120
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z“\"])|\n+")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*")
+_CASE = re.compile(r"\bc\d+\b", re.IGNORECASE)
+_ASK = "In at most three short sentences: why is the verdict so?"
+
+
+def facts_in_words(label: VerdictLabel, probability: float, facts: Sequence[str]) -> str:
+    """The explanation that needs no model."""
+    head = f"{label} (probability of an anomaly {probability:.2f})"
+    return f"{head}: {'; '.join(facts)}." if facts else f"{head}: no witness had anything to say."
+
+
+def traceable(sentence: str, grounds: str) -> bool:
+    """Whether every case id and number of ``sentence`` stands in ``grounds``; percentages may be probabilities."""
+    cases = {found.lower() for found in _CASE.findall(grounds)}
+    if any(found.lower() not in cases for found in _CASE.findall(sentence)):
+        return False
+    numbers = {_value(found) for found in re.findall(r"\d+(?:[.,]\d+)*", grounds)}
+    return all(_value(found) in numbers for found in _NUMBER.findall(_CASE.sub(" ", sentence)))
+
+
+def _value(written: str) -> float | str:
+    plain = written.lstrip("+-").replace(",", "")
+    try:
+        return float(plain)
+    except ValueError:
+        return plain
+
+
+def sentences(
+    parts: Parts, verdict: Verdict, brief: str, facts: Sequence[str], masked: str, ask: str = _ASK
+) -> Iterator[str]:
+    """Up to three checked sentences by the language model, each as soon as it is complete.
+
+    Raises:
+        ModelFailure, EngineBusy: the model could not be heard.
+    """
+    model = parts.witness().model
+    text, _ = model.clip(masked, parts.settings.record_tokens // 2)
+    asked = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=ask)
+    grounds = "\n".join([asked, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
+    buffer, told = "", 0
+    messages = [SystemMessage(render("explain_system")), HumanMessage(asked)]
+    for chunk in model.stream(messages, _TOKENS):
+        buffer += chunk
+        *complete, buffer = _SENTENCE.split(buffer)
+        for sentence in complete:
+            if told < SENTENCES and _tells(sentence) and traceable(sentence, grounds):
+                told += 1
+                yield sentence.strip()
+        if told >= SENTENCES:
+            return
+    # what the token limit cut off is no sentence
+    if _tells(buffer) and buffer.rstrip().endswith((".", "!", "?")) and traceable(buffer, grounds):
+        yield buffer.strip()
+
+
+def _tells(sentence: str) -> bool:
+    return len(sentence.split()) >= 3
+
+
+def with_sentences(parts: Parts, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:
+    """The verdict with the model's checked sentences after its facts; without them it says so in ``degraded``."""
+    try:
+        told = " ".join(sentences(parts, verdict, brief, facts, masked))
+    except (ModelFailure, EngineBusy) as error:
+        return verdict.model_copy(update={"degraded": (*verdict.degraded, f"explanation: {error}")})
+    return verdict.model_copy(update={"explanation": f"{verdict.explanation} {told}".strip()})

@@ -1,0 +1,156 @@
+"""Signals to one calibrated probability, and to a label or "unsure".
+
+Log-odds add up: a logistic model with non-negative weights, so that no witness can argue backwards. With no
+labels the weights are the defaults below; a source's own cases pull away from them by maximum a posteriori
+fitting, as strongly as they are many. Templates that the casebook already holds need no inference: there the
+label counts speak alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.records import WITNESSES, VerdictLabel
+
+_PRIOR_STRENGTH = 2.0
+_DEFAULT_HALF_WIDTH = 0.6
+_WIDEST = 2.2
+_ENOUGH = 20
+LogOdds = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """``log-odds = bias + Σ weight · signal``; a signal that was not heard adds nothing.
+
+    ``half_width``: the unsure band on the log-odds scale, to both sides of even odds.
+    """
+
+    weights: dict[str, float]
+    bias: float
+    half_width: float = _DEFAULT_HALF_WIDTH
+
+    def log_odds(self, signals: LogOdds) -> float:
+        return self.bias + sum(self.weights[name] * (signals.get(name) or 0.0) for name in self.weights)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        return sigmoid(-self.half_width), sigmoid(self.half_width)
+
+    def label(self, probability: float) -> VerdictLabel:
+        low, high = self.band
+        if low < probability < high:
+            return "unsure"
+        return "anomalous" if probability >= high else "normal"
+
+
+# Without labels: the language model carries most, precedents count by their own log-odds.
+DEFAULT_FULL = Fusion({"language": 1.0, "neighbours": 0.5, "novelty": 0.15, "fields": 0.6}, bias=-0.5)
+DEFAULT_CHEAP = Fusion({"neighbours": 0.8, "novelty": 0.25, "fields": 1.0}, bias=-0.3)
+KNOWN = Fusion({"neighbours": 1.0}, bias=0.0)
+
+
+def fit(
+    default: Fusion, rows: Sequence[LogOdds], anomalous: Sequence[bool], weights: Sequence[float], risk: float
+) -> Fusion:
+    """The default pulled towards what the cases say.
+
+    ``rows``: signals of n cases, each made without that case; ``weights``: how many cases each stands for.
+    ``risk``: the error to stay under among decided records, from which the unsure band follows.
+    """
+    from scipy.optimize import minimize
+
+    names = list(default.weights)
+    x = np.array([[row.get(name) or 0.0 for name in names] + [1.0] for row in rows]).reshape(len(rows), -1)
+    y = np.asarray(anomalous, dtype=float)
+    w = np.asarray(weights, dtype=float)
+    if len(y) == 0 or y.min() == y.max():
+        return default
+    w = w * (len(w) / w.sum())
+    start = np.array([default.weights[name] for name in names] + [default.bias])
+
+    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = x @ theta
+        pull = theta - start
+        pull_strength = np.r_[np.full(len(names), _PRIOR_STRENGTH), _PRIOR_STRENGTH / 10]
+        value = float(w @ (np.logaddexp(0, z) - y * z) + 0.5 * pull_strength @ pull**2)
+        gradient = x.T @ (w * (1 / (1 + np.exp(-z)) - y)) + pull_strength * pull
+        return value, gradient
+
+    bounds = [(0.0, None)] * len(names) + [(None, None)]
+    theta = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    learned = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
+    half_width = _half_width(x @ theta, y > 0.5, w, risk) if len(y) >= _ENOUGH else default.half_width
+    return Fusion(learned, float(theta[-1]), half_width)
+
+
+def _half_width(z: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64], risk: float) -> float:
+    """Narrowest band that keeps the decided cases' error, one more mistake added, under ``risk``.
+
+    Selective classification with a guaranteed risk (Geifman & El-Yaniv 2017), in its plainest finite-sample form.
+    """
+    order = np.argsort(-np.abs(z))
+    wrong = np.cumsum(((z > 0) != y)[order] * w[order])
+    decided = np.cumsum(w[order])
+    fine = np.flatnonzero((wrong + 1) / (decided + 1) <= risk)
+    if len(fine) == 0:
+        return _WIDEST
+    last = fine[-1]
+    return float(min(_WIDEST, np.abs(z[order[last]]) * 0.999 if last + 1 < len(z) else 0.0))
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a source's cases have taught: two fusions (with and without the language model) and references.
+
+    ``lonely``: quantiles of the cases' leave-one-out distances; ``keys``: how many distinct templates;
+    ``without_content``: the language model's log-odds for an empty record, for the model named in ``model``;
+    ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried.
+    """
+
+    full: Fusion = DEFAULT_FULL
+    cheap: Fusion = DEFAULT_CHEAP
+    lonely: tuple[float, ...] = ()
+    keys: int = 0
+    without_content: float | None = None
+    model: str | None = None
+    language_auc: float | None = None
+    normal_axes: dict[str, Any] | None = None
+    fitted_on: int = 0
+
+    def fusion_for(self, signals: LogOdds, known: bool) -> Fusion:
+        if known:
+            return KNOWN
+        return self.full if signals.get("language") is not None else self.cheap
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Judge:
+        return cls(
+            **{
+                **data,
+                "full": Fusion(**data["full"]),
+                "cheap": Fusion(**data["cheap"]),
+                "lonely": tuple(data["lonely"]),
+            }
+        )
+
+
+def sigmoid(z: float) -> float:
+    return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
+
+
+def fused(judge: Judge, signals: LogOdds, known: bool) -> tuple[float, Fusion]:
+    """The probability of *anomalous*, and the fusion that gave it. With no signal at all: even odds, hence unsure."""
+    fusion = judge.fusion_for(signals, known)
+    if all(signals.get(name) is None for name in WITNESSES):
+        return 0.5, fusion
+    return sigmoid(fusion.log_odds(signals)), fusion

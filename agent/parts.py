@@ -1,0 +1,93 @@
+"""The parts that the chain is made of, each opened at first use: memory, the embedding model, the language model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from agent.settings import Settings
+from retrieval.casebook import Casebook
+from retrieval.history import Heard, History
+
+if TYPE_CHECKING:
+    from agent.signals.language import LanguageWitness
+    from retrieval.embedder import Embedder
+
+_RETRY_SECONDS = 20.0
+
+
+class Parts:
+    """Opens each part once per process; safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._embedder: Embedder | None = None
+        self._witness: LanguageWitness | None = None
+        self._refused: tuple[float, Exception] | None = None
+
+    @cached_property
+    def casebook(self) -> Casebook:
+        return Casebook(self.settings.home, self.settings.store_url, self.embedder, self.settings.chroma)
+
+    @cached_property
+    def history(self) -> History:
+        return History(self.casebook.engine)
+
+    def embedder(self) -> Embedder:
+        """The embedding model, fetched when it is not on this machine.
+
+        Raises:
+            ModelFailure: it is not to be had; the message says what was tried.
+        """
+        with self._lock:
+            if self._embedder is None:
+                from llm.resolver import resolve
+                from retrieval.embedder import Embedder
+
+                found = resolve(self.settings.embedder, cache=self.settings.cache, offline=self.settings.offline)
+                self._embedder = Embedder(found.path)
+            return self._embedder
+
+    def witness(self) -> LanguageWitness:
+        """The language model, chosen by the settings; a failure is remembered for some seconds.
+
+        Raises:
+            ModelFailure: no model is to be had.
+        """
+        from llm.choose import choose_model
+        from llm.failures import ModelFailure
+
+        with self._lock:
+            if self._witness is None:
+                if self._refused and time.monotonic() - self._refused[0] < _RETRY_SECONDS:
+                    raise self._refused[1]
+                from agent.signals.language import LanguageWitness
+
+                chosen = self.settings
+                try:
+                    model = choose_model(
+                        chosen.model,
+                        cache=chosen.cache,
+                        offline=chosen.offline,
+                        ollama_host=chosen.ollama_host,
+                        ollama_model=chosen.ollama_model,
+                        context_tokens=chosen.context_tokens,
+                        threads=chosen.threads,
+                        queue_size=chosen.queue_size,
+                        timeout=chosen.request_timeout,
+                    )
+                except ModelFailure as error:
+                    self._refused = (time.monotonic(), error)
+                    raise
+                self._witness = LanguageWitness(model, Heard(self.casebook.engine), chosen.record_tokens)
+            return self._witness
+
+    def close(self) -> None:
+        """Let go of the index's lock, the store and the engine's thread."""
+        if self._witness is not None:
+            self._witness.model.close()
+        if "casebook" in self.__dict__:
+            self.casebook.close()

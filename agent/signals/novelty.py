@@ -1,0 +1,45 @@
+"""`novelty`: how far the record is from everything seen.
+
+The distance to the nearest case is compared with the distances of the cases to each other (leave-one-out): the
+share of cases at least as lonely is a conformal p-value (Laxhammar & Falkman 2010), its log-odds the signal.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from agent.records import Signal
+from retrieval.casebook import Found
+
+_LIMIT = 4.0
+
+
+def lonely(distance: float, reference: Sequence[float], cases: int) -> float | None:
+    """Log-odds that a record at cosine ``distance`` from its nearest case is unlike the cases.
+
+    ``reference``: leave-one-out distances of the cases, ascending (or their quantiles); ``cases``: how many.
+    """
+    if not reference:
+        return None
+    share = 1 - bisect_left(reference, distance) / len(reference)
+    p = (share * cases + 1) / (cases + 2)
+    return max(-_LIMIT, min(_LIMIT, math.log((1 - p) / p)))
+
+
+def novelty(found: Found, reference: Sequence[float], cases: int, masked: str, nearest_masked: str | None) -> Signal:
+    """The signal, and as facts how lonely the record is and which words its nearest normal case lacks."""
+    if not found.nearest or not reference:
+        return Signal()
+    distance = 1 - found.nearest[0].similarity
+    farther = round(100 * bisect_left(reference, distance) / len(reference))
+    facts = []
+    if farther >= 50 and not any(found.same_template.values()):
+        facts.append(f"it is farther from every case than {farther} % of the cases are from each other")
+    if nearest_masked is not None:
+        there = set(nearest_masked.lower().split())
+        new = [word for word in dict.fromkeys(masked.split()) if word.lower() not in there and word[:1] != "<"]
+        if new:
+            facts.append("unlike the nearest normal case it says: " + ", ".join(f"“{word}”" for word in new[:6]))
+    return Signal(log_odds=lonely(distance, reference, cases), facts=tuple(facts))

@@ -1,0 +1,1 @@
+"""Memory: masking, embedding, and the casebook (cases in a relational store, vectors in Chroma)."""

@@ -1,0 +1,93 @@
+"""Texts to unit vectors by a sentence-transformers model on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.failures import EmbedderMissing
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_CHUNK = 256
+
+
+class Embedder:
+    """Embeds texts; loads its model (a folder) at first use. Safe to share between threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._model: SentenceTransformer | None = None
+        self.encode_one = lru_cache(maxsize=8192)(self._encode_one)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the configuration and the size of the weights: another model, another fingerprint."""
+        return _fingerprint(self.folder)
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Unit vectors, shape ``(len(texts), dimensions)``. Texts of like length are embedded together.
+
+        ``progress`` is told how many texts each step finished.
+        """
+        model = self._load()
+        if not texts:
+            return np.zeros((0, 0), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        out: NDArray[np.float32] | None = None
+        for start in range(0, len(order), _CHUNK):
+            chunk = order[start : start + _CHUNK]
+            with self._lock:
+                vectors = model.encode(
+                    [texts[i] for i in chunk],
+                    batch_size=32,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
+            if out is None:
+                out = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
+            out[chunk] = vectors
+            if progress:
+                progress(len(chunk))
+        assert out is not None
+        return out
+
+    def _encode_one(self, text: str) -> NDArray[np.float32]:
+        """One text's vector. Always a batch of one: padding changes the last digits, and so the verdict."""
+        vector: NDArray[np.float32] = self.encode([text])[0]
+        vector.flags.writeable = False
+        return vector
+
+    def _load(self) -> SentenceTransformer:
+        with self._lock:
+            if self._model is None:
+                if not (self.folder / "modules.json").is_file():
+                    raise EmbedderMissing(
+                        f"{self.folder} holds no sentence-transformers model (modules.json is not there)"
+                    )
+                os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+                from sentence_transformers import SentenceTransformer
+
+                self._model = SentenceTransformer(str(self.folder), device="cpu", local_files_only=True)
+            return self._model
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.json")):
+        digest.update(path.read_bytes())
+    for path in sorted(folder.rglob("*.safetensors")):
+        with path.open("rb") as weights:
+            digest.update(weights.read(1 << 20) + str(path.stat().st_size).encode())
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Verdicts given, so that a person can come back to one; and what the language model answered, so that it is asked once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from retrieval.store import heard, verdicts
+
+_CHUNK = 500
+
+
+class History:
+    """Verdicts by id, as JSON bodies."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def put(self, bodies: Iterable[Mapping[str, Any]]) -> None:
+        """Keep verdicts (the contract's JSON); a verdict of the same id is replaced."""
+        every = {body["id"]: body for body in bodies}
+        ids = list(every)
+        with self._engine.begin() as connection:
+            for start in range(0, len(ids), _CHUNK):
+                some = ids[start : start + _CHUNK]
+                connection.execute(delete(verdicts).where(verdicts.c.id.in_(some)))
+                connection.execute(
+                    insert(verdicts),
+                    [
+                        {
+                            "id": one,
+                            "source": every[one]["source"],
+                            "label": every[one]["label"],
+                            "probability": every[one]["probability"],
+                            "body": every[one],
+                            "judged_at": datetime.now(UTC),
+                        }
+                        for one in some
+                    ],
+                )
+
+    def get(self, verdict_id: str) -> dict[str, Any] | None:
+        with self._engine.connect() as connection:
+            body: dict[str, Any] | None = connection.scalar(select(verdicts.c.body).where(verdicts.c.id == verdict_id))
+            return body
+
+    def corrected(self, verdict_id: str, label: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(update(verdicts).where(verdicts.c.id == verdict_id).values(corrected_to=label))
+
+
+class Heard:
+    """The language model's log-odds by the hash of what it was asked (model, prompt and masked text)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get(self, question: str) -> float | None:
+        with self._engine.connect() as connection:
+            return connection.scalar(select(heard.c.log_odds).where(heard.c.question == question))
+
+    def put(self, question: str, log_odds: float) -> None:
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        with self._engine.begin() as connection:
+            connection.execute(
+                dialect.insert(heard).values(question=question, log_odds=log_odds).on_conflict_do_nothing()
+            )

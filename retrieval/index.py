@@ -1,0 +1,111 @@
+"""The vector index: one Chroma collection per source and label, cosine space.
+
+Embedded Chroma serves one process well; a second opener can hang (design, section 6). So one process owns the
+index, by a lock file; whoever comes second searches the stored vectors exactly, without Chroma.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from retrieval.failures import StoreFailure
+
+_BATCH = 4_000
+
+
+class VectorIndex:
+    """Chroma, embedded in ``folder`` or at the server ``url``; opened at first use."""
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self._folder, self._url = folder, url
+        self._lock = FileLock(folder.with_name(folder.name + ".lock"))
+        self._client: Any = None
+        self._collections: dict[str, Any] = {}
+
+    def owned(self) -> bool:
+        """Whether this process may use the index; taking it when nobody has it."""
+        if self._client is not None:
+            return True
+        if self._url is None and not self._lock.is_locked:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                return False
+        self._client = self._open()
+        return True
+
+    def _open(self) -> Any:
+        import chromadb
+        from chromadb.config import Settings
+
+        logging.getLogger("chromadb.telemetry").setLevel(logging.CRITICAL)
+        quiet = Settings(anonymized_telemetry=False)
+        try:
+            if self._url is None:
+                return chromadb.PersistentClient(str(self._folder), settings=quiet)
+            server = urlsplit(self._url)
+            return chromadb.HttpClient(
+                server.hostname or "127.0.0.1", server.port or 8000, server.scheme == "https", settings=quiet
+            )
+        except Exception as error:
+            where = self._url or str(self._folder)
+            raise StoreFailure(
+                f"the vector index {where} cannot be opened ({error}); "
+                "`precedent sources rebuild NAME` makes it anew from the store"
+            ) from error
+
+    def _collection(self, source: str, label: str) -> Any:
+        name = f"{source}.{label}"
+        if name not in self._collections:
+            self._collections[name] = self._client.get_or_create_collection(
+                name,
+                configuration={"hnsw": {"space": "cosine", "ef_construction": 200, "ef_search": 200}},
+                embedding_function=None,
+            )
+        return self._collections[name]
+
+    def put(self, source: str, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Add or replace ``len(keys)`` vectors, shape ``(len(keys), dimensions)``."""
+        collection = self._collection(source, label)
+        for start in range(0, len(keys), _BATCH):
+            part = slice(start, start + _BATCH)
+            collection.upsert(ids=list(keys[part]), embeddings=vectors[part])
+
+    def delete(self, source: str, label: str, keys: Sequence[str]) -> None:
+        self._collection(source, label).delete(ids=list(keys))
+
+    def nearest(self, source: str, label: str, vector: NDArray[np.float32], k: int) -> list[str]:
+        """Keys of the ``k`` nearest vectors, nearest first; fewer when there are fewer."""
+        collection = self._collection(source, label)
+        there = collection.count()
+        if there == 0:
+            return []
+        found = collection.query(query_embeddings=vector[None, :], n_results=min(k, there), include=[])
+        return list(found["ids"][0])
+
+    def count(self, source: str, label: str) -> int:
+        return int(self._collection(source, label).count())
+
+    def drop(self, source: str, labels: Sequence[str]) -> None:
+        """Forget a source's collections."""
+        from chromadb.errors import NotFoundError
+
+        for label in labels:
+            self._collections.pop(f"{source}.{label}", None)
+            with suppress(NotFoundError):
+                self._client.delete_collection(f"{source}.{label}")
+
+    def close(self) -> None:
+        self._collections.clear()
+        self._client = None
+        self._lock.release()

@@ -1,0 +1,49 @@
+"""Lines to masked templates: what varies from line to line gives way to a placeholder.
+
+Two lines with the same masked text say the same thing about different nodes, numbers or moments; they are
+embedded once and the language model hears them once. Literal angle brackets of a line are left as they are.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_CLOCK = r"\d{1,2}[:.]\d{2}[:.]\d{2}(?:[.,]\d+)?"
+_ZONE = r"(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})\b)?"
+
+_RULES = (
+    ("time", rf"\d{{4}}[-/.]\d{{2}}[-/.]\d{{2}}[T -]{_CLOCK}{_ZONE}"),
+    ("time", rf"\b(?:\d{{1,2}}[ /])?{_MONTH}[ /]+\d{{1,4}}[ :]+(?:{_CLOCK})?"),
+    ("date", r"\b\d{4}[-/.]\d{2}[-/.]\d{2}\b|\b\d{2}/\d{2}/\d{2,4}\b"),
+    ("time", rf"\b{_CLOCK}{_ZONE}"),
+    ("uuid", r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"),
+    ("email", r"\b[\w.+-]+@[\w-]+\.[A-Za-z]{2,}\b"),
+    ("ip", r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"),
+    ("ip", r"\b(?:[0-9a-fA-F]{1,4}:){3,7}:?[0-9a-fA-F]{1,4}\b|\b[0-9a-fA-F]{1,4}::[0-9a-fA-F]{1,4}\b"),
+    ("hex", r"\b0[xX][0-9a-fA-F]+\b"),
+    ("hex", r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{8,}\b"),
+    ("n", r"\d+(?:[.,]\d+)*"),
+)
+_PATTERN = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(_RULES)))
+_PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(_RULES)}
+_SPACE = re.compile(r"\s+")
+
+
+def mask(text: str) -> str:
+    """The text with times, addresses, identifiers and numbers replaced, white space folded.
+
+    >>> mask("2026-01-02 03:04:05.678 UTC [412] core.2275 at 0x7f3a from 10.0.0.7:5432")
+    '<time> [<n>] core.<n> at <hex> from <ip>'
+    """
+    masked = _PATTERN.sub(lambda found: _PLACEHOLDERS[found.lastgroup or ""], text)
+    return _SPACE.sub(" ", masked).strip()
+
+
+def words(masked: str) -> str:
+    """The masked text without its placeholders: what the embedding model is given.
+
+    >>> words("<time> [<n>] core.<n> at <hex> from <ip>")
+    '[ ] core. at from'
+    """
+    return _SPACE.sub(" ", re.sub(r"<(?:time|date|uuid|email|ip|hex|n)>", " ", masked)).strip() or masked

@@ -1,0 +1,138 @@
+"""The relational store: tables and how it is opened. It is the truth; the vector index is made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from retrieval.failures import StoreFailure
+
+SCHEMA_VERSION = 1
+metadata = MetaData()
+
+schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+
+def _of_source(primary_key: bool = False) -> Column[str]:
+    owner = ForeignKey("sources.name", ondelete="CASCADE")
+    return Column("source", String(64), owner, primary_key=primary_key, nullable=False)
+
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("brief", Text, nullable=False, default=""),
+    Column("brief_by", String(16), nullable=False, default="nobody"),
+    Column("version", Integer, nullable=False, default=0),
+    Column("embedder", String(64)),
+    Column("space", JSON(none_as_null=True)),
+    Column("reading", JSON(none_as_null=True)),
+    Column("judge", JSON(none_as_null=True)),
+    Column("field_model", LargeBinary),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+cases = Table(
+    "cases",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    _of_source(),
+    Column("hash", String(64), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("label", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("events", JSON, nullable=False),
+    Column("file", Text),
+    Column("line", Integer),
+    Column("time", Text),
+    Column("given_by", String(64), nullable=False),
+    Column("given_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("source", "hash", "label"),
+    Index("cases_by_key", "source", "key", "label"),
+)
+vectors = Table(
+    "vectors",
+    metadata,
+    _of_source(primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("label", String(16), primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
+    Column("indexed", Boolean, nullable=False, default=False),
+)
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    _of_source(),
+    Column("label", String(16), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("judged_at", DateTime(timezone=True), nullable=False),
+    Column("corrected_to", String(16)),
+)
+heard = Table(
+    "heard",
+    metadata,
+    Column("question", String(64), primary_key=True),
+    Column("log_odds", Float, nullable=False),
+)
+
+
+def open_store(url: str) -> Engine:
+    """The engine of the store at ``url``, its tables made when they are not there.
+
+    Raises:
+        StoreFailure: it cannot be opened, or a newer Precedent wrote it.
+    """
+    try:
+        location = make_url(url)
+        if location.get_backend_name() == "sqlite" and location.database:
+            Path(location.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(location)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _sqlite_for_many_readers)
+        metadata.create_all(engine)
+        with engine.begin() as connection:
+            found = connection.scalar(select(schema.c.version))
+            if found is None:
+                connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreFailure(f"the store {url} cannot be opened: {error}") from error
+    if found is not None and found > SCHEMA_VERSION:
+        raise StoreFailure(
+            f"the store {url} was written by a newer Precedent (schema {found}, this one knows {SCHEMA_VERSION})"
+        )
+    return engine
+
+
+def _sqlite_for_many_readers(connection: object, _: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.close()
