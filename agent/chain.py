@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Literal, TypedDict, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.errors import UnknownSource, UsageError, mapped
 from agent.explanation import facts_in_words, with_sentences
@@ -42,7 +42,7 @@ _USELESS_AUC = 0.55
 
 
 class Question(BaseModel):
-    """What may be asked: a record, by its parts, and how much to explain. ``source`` may be left out when there is one."""
+    """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +54,16 @@ class Question(BaseModel):
     line: int | None = None
     time: str | None = None
     explain: Explain = "facts"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _record_in_one_piece(cls, sent: Any) -> Any:
+        """``{"record": "text"}`` and ``{"record": {"text": …}}`` are understood as well."""
+        if isinstance(sent, dict) and "record" in sent:
+            rest = {name: value for name, value in sent.items() if name != "record"}
+            record = sent["record"]
+            return {**rest, **({"text": record} if isinstance(record, str) else dict(record))}
+        return sent
 
     @classmethod
     def about(cls, record: Record, source: str, explain: Explain = "facts") -> Question:
@@ -86,7 +96,7 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
         novelty=_step(steps.novelty),
         fields=_step(steps.fields),
     )
-    hear = (
+    hear: Runnable[Any, Hearing] = (
         RunnablePassthrough.assign(found=_step(steps.retrieve))
         | RunnablePassthrough.assign(signals=witnesses)
         | RunnableBranch(
@@ -95,12 +105,13 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
         )
         | _step(steps.remember)
     )
-    return (
+    whole: Runnable[Any, Verdict] = (
         _step(steps.open)
         | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
         | _step(steps.decide)
         | _step(steps.explain)
-    ).with_types(input_type=Question, output_type=Verdict)
+    )
+    return whole.with_types(input_type=Question, output_type=Verdict)
 
 
 def _step(function: Callable[..., T]) -> Runnable[Any, T]:
@@ -170,7 +181,9 @@ class _Steps:
 
     def remember(self, hearing: Hearing) -> Hearing:
         key = self._memo_key(hearing)
-        if key is not None and not any(signal.failure for signal in hearing["signals"].values()):
+        if key is not None and all(
+            signal.log_odds is not None or not signal.degraded for signal in hearing["signals"].values()
+        ):
             self._memo.put(key, (hearing["found"], hearing["signals"]))
         return hearing
 
@@ -228,7 +241,7 @@ class _Steps:
         try:
             witness = self._parts.witness()
         except ModelFailure as error:
-            return {**hearing["signals"], "language": Signal(failure=str(error))}
+            return {**hearing["signals"], "language": Signal(degraded=str(error))}
         reference = judge.without_content if judge.model == witness.model.name else None
         examples = examples_for(hearing["found"])
         return {**hearing["signals"], "language": witness.hear(row.brief, hearing["masked"], reference, examples)}
@@ -267,7 +280,7 @@ class _Steps:
             signals=log_odds,
             record=hearing["record"],
             provenance=provenance,
-            degraded=tuple(f"{name}: {one.failure}" for name, one in sorted(signals.items()) if one.failure),
+            degraded=tuple(f"{name}: {one.degraded}" for name, one in sorted(signals.items()) if one.degraded),
             elapsed_ms=1000 * (time.perf_counter() - hearing["started"]),
         )
         return hearing, verdict
@@ -312,4 +325,4 @@ def _facts(hearing: Hearing) -> list[str]:
 def _verdict_id(hearing: Hearing, provenance: Provenance) -> str:
     record = hearing["record"]
     said = (hearing["row"].name, record.file, record.line, hearing["content_hash"], provenance.model_dump_json())
-    return "v" + hashlib.sha256(repr(said).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:12]

@@ -145,8 +145,8 @@ def _with_language(
         reference = witness.without_content(row.brief)
         for done, (key, _) in enumerate(chosen, start=1):
             signal = witness.hear(row.brief, row.space.masked(key.case), reference, ())
-            if signal.failure:
-                raise ModelFailure(signal.failure)
+            if signal.log_odds is None:
+                raise ModelFailure(signal.degraded)
             rows.append({**key.signals, "language": signal.log_odds})
             if progress:
                 progress("hearing the language model", done, len(chosen))

@@ -24,6 +24,11 @@ FieldValue = float | str | bool | None
 WITNESSES = ("language", "neighbours", "novelty", "fields")
 
 
+def _clean(text: str) -> str:
+    """Without what neither UTF-8 nor a relational store can hold: lone surrogates and NUL."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +44,7 @@ class Record(_Frozen):
     fields: dict[str, FieldValue] = Field(default_factory=dict)
     events: tuple[str, ...] = ()
     file: str | None = None
-    line: Annotated[int, Field(ge=1)] | None = None
+    line: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     time: str | None = None
 
     @model_validator(mode="after")
@@ -48,20 +53,32 @@ class Record(_Frozen):
             raise ValueError("an empty record: it has no text, no fields and no events")
         return self
 
+    @field_validator("text", "time", "file")
+    @classmethod
+    def _storable(cls, text: str | None) -> str | None:
+        return None if text is None else _clean(text)
+
+    @field_validator("events")
+    @classmethod
+    def _storable_events(cls, events: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_clean(event) for event in events)
+
     @field_validator("fields")
     @classmethod
     def _finite(cls, fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
         """NaN and infinities mean a missing value: JSON has no other word for them."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in fields.items()
-        }
+        out: dict[str, FieldValue] = {}
+        for name, value in fields.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                value = None
+            out[_clean(name)] = _clean(value) if isinstance(value, str) else value
+        return out
 
     @property
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the record says, wherever it stood: the identity of a case."""
         said = json.dumps([self.text, self.fields, self.events], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(said.encode()).hexdigest()
 
     @model_serializer(mode="wrap")
     def _without_absent_events(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -93,12 +110,12 @@ class Precedent(_Frozen):
 class Signal(_Frozen):
     """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
 
-    ``facts`` are what it saw, as sentences for the explanation; ``failure`` says why it could not be heard.
+    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why it was not heard, or not wholly.
     """
 
     log_odds: float | None = None
     facts: tuple[str, ...] = ()
-    failure: str | None = None
+    degraded: str | None = None
 
 
 class Provenance(_Frozen):

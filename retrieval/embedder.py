@@ -77,7 +77,9 @@ class Embedder:
                     )
                 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
                 from sentence_transformers import SentenceTransformer
+                from transformers.utils import logging
 
+                logging.disable_progress_bar()  # type: ignore[no-untyped-call]
                 self._model = SentenceTransformer(str(self.folder), device="cpu", local_files_only=True)
             return self._model
 

@@ -1,4 +1,4 @@
-"""Verdicts given, so that a person can come back to one; and what the language model answered, so that it is asked once."""
+"""Verdicts given, to come back to; and what the language model answered, so that it is asked once."""
 
 from __future__ import annotations
 

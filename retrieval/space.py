@@ -59,7 +59,7 @@ class Space:
         """Identity of the record's template, 64 hex digits; in a space of fields each content is its own."""
         if self.axes is not None:
             return content_hash
-        return hashlib.sha256(self.masked(record).encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(self.masked(record).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         return {"prose": list(self.prose), "axes": self.axes.to_json() if self.axes else None}

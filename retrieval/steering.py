@@ -20,7 +20,8 @@ _PATTERNS = (
     r"(?:^|(?<=[\s.;>|\]]))(?:#{1,4}\s*)?(?:system|assistant|user|human|instruction)s?\s*(?:prompt|message)?\s*:\s[^\n]*",
     # orders
     r"\b(?:please\s+)?(?:ignore|disregard|forget|override|bypass|skip)\b[^.\n]{0,60}"
-    r"\b(?:above|previous|prior|earlier|preceding|instruction\w*|rules?|prompt|brief|everything|all of|before)\b[^.;\n]*",
+    r"\b(?:above|previous|prior|earlier|preceding|instruction\w*|rules?|prompt|brief|everything|all of|before)\b"
+    r"[^.;\n]*",
     rf"\b(?:answer|respond|reply|output|print|return|say|write|classif\w+|label|mark|treat|consider|regard|rate|judge|"
     rf"report|flag|count)\b[^.;\n]{{0,40}}\b{_LABEL}\b[^.;\n]*",
     r"\b(?:the\s+)?(?:correct|right|expected|final|true|only)\s+(?:answer|verdict|label|response|classification)\b"

@@ -30,7 +30,7 @@ _ANSWERS = ("anomalous", "normal")
 
 
 def question(brief: str, text: str, examples: Sequence[Mapping[str, str]] = ()) -> list[BaseMessage]:
-    """The messages: a system message that is the same for the whole source, so that its KV cache serves every record."""
+    """The messages; the system message is the same for the whole source, so that its KV cache serves every record."""
     return [
         SystemMessage(render("verdict_system", brief=brief or _NO_BRIEF)),
         HumanMessage(render("verdict_record", text=text, examples=examples)),
@@ -84,7 +84,7 @@ class LanguageWitness:
         """Raw log-odds of the model for ``text``, from memory when it was asked before."""
         messages = question(brief, text, examples)
         asked = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
-        key = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
+        key = hashlib.sha256(asked.encode()).hexdigest()
         remembered = self._heard.get(key)
         if remembered is None:
             remembered = first_token_log_odds(self.model.first_token(messages))
@@ -102,9 +102,8 @@ class LanguageWitness:
             base = self.without_content(brief) if reference is None else reference
             log_odds = self.log_odds(brief, clipped, examples) - base
         except (ModelFailure, EngineBusy, OSError) as error:
-            return Signal(failure=str(error))
+            return Signal(degraded=str(error))
         leaning = "anomalous" if log_odds > 0 else "normal"
         facts = [f"the language model leans {leaning} (log-odds {log_odds:+.1f})"]
-        if dropped:
-            facts.append(f"the record is long: the language model read it without {dropped} tokens in its middle")
-        return Signal(log_odds=log_odds, facts=tuple(facts))
+        shortened = f"the record is long, {dropped} tokens in its middle were not read" if dropped else None
+        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened)

@@ -1,0 +1,232 @@
+"""The conversational agent behind `/chain` and `precedent chat`.
+
+What a person wants is read from plain words by rules, not by a model: a pasted record must never be able to
+ask for something. The language model speaks only where words are wanted: in explanations, sentence by
+sentence, each checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import Runnable, RunnableLambda
+from pydantic import BaseModel, Field, ValidationError
+
+from agent.chain import Question
+from agent.errors import PrecedentError, UnknownSource, UsageError, mapped
+from agent.explanation import sentences
+from agent.feedback import correct, recall
+from agent.judging import keeping
+from agent.parts import Parts
+from agent.records import Label, Verdict
+from retrieval.space import Space
+
+_MOST_LINES = 50
+_VERDICT = re.compile(r"^verdict (v[0-9a-f]{12})\b", re.MULTILINE)
+_NAMED = re.compile(r"\b(v[0-9a-f]{12})\b")
+_USING = re.compile(r"^(?:records are now judged as source|source) ([\w.-]+)", re.MULTILINE)
+_WHY = re.compile(r"^(?:but |and )?(?:why|how come|explain|what makes|reason)\b.{0,80}$", re.IGNORECASE)
+_PRECEDENTS = re.compile(
+    r"^(?:please )?(?:show|list|give|see|what|which)?\b.{0,30}"
+    r"\b(?:precedents?|similar (?:cases|records)|cases)\b.{0,40}$",
+    re.IGNORECASE,
+)
+_FEEDBACK = re.compile(
+    r"^(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12}))(?:'s| is| was)?,? ?(?:really |actually )?"
+    r"(?P<negated>not |n't )?(?:an? )?"
+    r"(?P<label>normal|anomal\w*|abnormal|false alarm|false positive|ok(?:ay)?|fine)\b[.!]*$",
+    re.IGNORECASE,
+)
+_USE = re.compile(r"^(?:use|switch to|source)\s+(?P<name>[\w.-]+)$", re.IGNORECASE)
+_SOURCES = re.compile(r"^(?:list |show |which |what )?(?:the |my )?sources(?: are there)?\??$", re.IGNORECASE)
+_HELP = re.compile(r"^(?:help|\?|hi|hello|hey|what can (?:you|i) do\??)[.!]*$", re.IGNORECASE)
+_PREFIX = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)>\s*(?P<rest>.+)$", re.DOTALL)
+_NORMAL = ("normal", "false alarm", "false positive", "ok", "okay", "fine")
+
+HELP = """Paste a record (or several, one a line) and I judge it by its precedents. Then ask:
+- why?                          the facts, and what the language model makes of them
+- show me the precedents        the nearest labelled cases
+- that was normal               (or: that was anomalous) corrects the verdict; the next similar record follows it
+- sources                       which sources there are
+- use NAME                      judge records as that source; or write NAME> before a record
+- help                          this list"""
+
+
+class ChatInput(BaseModel):
+    """The conversation so far; its last message is answered."""
+
+    messages: list[HumanMessage | AIMessage | SystemMessage] = Field(
+        ..., json_schema_extra={"widget": {"type": "chat", "input": "messages"}}
+    )
+
+
+def build_chat(parts: Parts, chain: Runnable[Any, Verdict]) -> Runnable[ChatInput, str]:
+    """The agent: a conversation to its answer, in pieces as they come. It keeps no state but the conversation."""
+    agent = _Agent(parts, keeping(parts, chain))
+
+    async def answer_async(sent: Any) -> AsyncIterator[str]:
+        async for piece in _pumped(agent.answer(sent)):
+            yield piece
+
+    runnable = RunnableLambda(agent.answer, afunc=answer_async, name="chat")
+    return cast(Runnable[ChatInput, str], runnable.with_types(input_type=ChatInput, output_type=str))
+
+
+class _Agent:
+    def __init__(self, parts: Parts, chain: Runnable[Any, Verdict]) -> None:
+        self._parts, self._chain = parts, chain
+
+    def answer(self, sent: Any) -> Iterator[str]:
+        """The answer to the last message; what goes wrong is said in the conversation."""
+        try:
+            conversation = sent if isinstance(sent, ChatInput) else ChatInput.model_validate(sent)
+            *before, last = conversation.messages or [HumanMessage(HELP)]
+            yield from self._answer(str(last.text).strip(), before)
+        except PrecedentError as error:
+            yield str(error)
+        except ValidationError as error:
+            yield f"That is no record that I can judge: {error.errors()[0]['msg']}."
+
+    def _answer(self, said: str, before: Sequence[BaseMessage]) -> Iterator[str]:
+        if not said or _HELP.match(said):
+            yield HELP
+        elif _SOURCES.match(said):
+            yield from self._sources()
+        elif use := _USE.match(said):
+            yield self._use(use["name"])
+        elif feedback := _FEEDBACK.match(said):
+            normal = feedback["label"].lower() in _NORMAL
+            label: Label = "normal" if normal != bool(feedback["negated"]) else "anomalous"
+            yield self._correct(feedback["id"] or self._last(before, said), label)
+        elif _WHY.match(said):
+            yield from self._why(self._last(before, said))
+        elif _PRECEDENTS.match(said):
+            yield from self._precedents(self._last(before, said))
+        else:
+            yield from self._judge(said, before)
+
+    def _sources(self) -> Iterator[str]:
+        for name in self._parts.casebook.names():
+            row = self._parts.casebook.source(name)
+            if row is not None:
+                yield f"- {name}: {row.counts['normal']} normal and {row.counts['anomalous']} anomalous cases\n"
+        if not self._parts.casebook.names():
+            yield "There is no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one."
+
+    def _use(self, name: str) -> str:
+        if name not in self._parts.casebook.names():
+            raise UnknownSource(name, self._parts.casebook.names())
+        return f"records are now judged as source {name}"
+
+    def _last(self, before: Sequence[BaseMessage], said: str) -> str:
+        if named := _NAMED.search(said):
+            return named[1]
+        for message in reversed(before):
+            if isinstance(message, AIMessage) and (found := _VERDICT.findall(str(message.text))):
+                return str(found[-1])
+        raise UsageError("There is no verdict yet to speak of: paste a record first.")
+
+    def _correct(self, verdict_id: str, label: Label) -> str:
+        case = correct(self._parts, verdict_id, label)
+        return f"Noted: the record of {verdict_id} is now case {case.case_id}, {label}; the next one like it follows."
+
+    def _why(self, verdict_id: str) -> Iterator[str]:
+        verdict = recall(self._parts, verdict_id)
+        yield verdict.explanation or f"{verdict.label}, probability {verdict.probability:.2f}."
+        yield from self._sentences(verdict)
+
+    def _sentences(self, verdict: Verdict) -> Iterator[str]:
+        row = self._parts.casebook.source(verdict.source)
+        space = (row.space if row else None) or Space()
+        facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
+        try:
+            with mapped():
+                masked = space.masked(verdict.record)
+                for sentence in sentences(self._parts, verdict, row.brief if row else "", facts, masked):
+                    yield f" {sentence}"
+        except PrecedentError as error:
+            yield f" (No more words: {error})"
+
+    def _precedents(self, verdict_id: str) -> Iterator[str]:
+        verdict = recall(self._parts, verdict_id)
+        if not verdict.precedents:
+            yield f"Verdict {verdict_id} had no precedents: the casebook of {verdict.source} is empty."
+        for one in verdict.precedents:
+            yield f"- {one.case_id} {one.label}, similarity {one.similarity:.2f}: {' '.join(one.text.split())[:200]}\n"
+
+    def _judge(self, said: str, before: Sequence[BaseMessage]) -> Iterator[str]:
+        prefix = _PREFIX.match(said)
+        if prefix and prefix["name"] in self._parts.casebook.names():
+            source, said = prefix["name"], prefix["rest"]
+        else:
+            source = self._source(before)
+        questions = _questions(said, source)
+        if len(questions) == 1:
+            verdict = self._chain.invoke(questions[0])
+            yield f"verdict {verdict.id} (source {verdict.source}): {verdict.explanation}"
+            if verdict.degraded:
+                yield f"\nNot heard: {'; '.join(verdict.degraded)}"
+            if verdict.label != "normal":
+                yield from self._sentences(verdict)
+            return
+        for question in questions:
+            verdict = self._chain.invoke(question)
+            text = " ".join(verdict.record.text.split())[:100]
+            yield f"verdict {verdict.id} {verdict.label} {verdict.probability:.2f}: {text}\n"
+
+    def _source(self, before: Sequence[BaseMessage]) -> str | None:
+        for message in reversed(before):
+            if isinstance(message, AIMessage):
+                text = str(message.text)
+                if found := _USING.search(text) or re.search(r"^verdict v[0-9a-f]{12} \(source ([\w.-]+)\)", text):
+                    return found[1]
+        names = self._parts.casebook.names()
+        if len(names) > 1:
+            raise UsageError(
+                f"Which source does it come from? Say `use NAME` once, or write NAME> before it: {', '.join(names)}"
+            )
+        return None
+
+
+def _questions(said: str, source: str | None) -> list[Question]:
+    """One question for a JSON object, else one for each line."""
+    if said.startswith("{"):
+        try:
+            fields = json.loads(said)
+        except ValueError:
+            fields = None
+        if isinstance(fields, dict) and fields:
+            known = set(Question.model_fields) - {"explain"}
+            if set(fields) <= known:
+                return [Question(**{"source": source, **fields})]
+            flat = {str(name): value for name, value in fields.items()}
+            return [Question(source=source, text=said, fields=flat)]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if len(lines) > _MOST_LINES:
+        raise UsageError(
+            f"{len(lines)} lines are many for a conversation: `precedent judge FILE --source NAME` takes them all"
+        )
+    return [Question(source=source, text=line) for line in lines]
+
+
+_END = object()
+
+
+async def _pumped(pieces: Iterator[str]) -> AsyncIterator[str]:
+    """A blocking iterator, each step in a thread; leaving early closes it, and so stops the model."""
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, _END)) is not _END:
+            yield str(piece)
+    finally:
+        await asyncio.shield(asyncio.to_thread(_close, pieces))
+
+
+def _close(pieces: Iterator[str]) -> None:
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,379 @@
+"""The command line: thin. Each command reads its options, calls one function of the room, and shows what it gives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from agent.errors import PrecedentError, UsageError
+
+if TYPE_CHECKING:
+    from agent.intake import Intake
+    from agent.parts import Parts
+    from retrieval.casebook import SourceRow
+
+app = typer.Typer(
+    name="precedent",
+    help="Judges records by precedent: normal or anomalous, how sure, and why, on your own machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+sources_app = typer.Typer(
+    help="List the sources, or show, brief, rebuild or remove one.", invoke_without_command=True, rich_markup_mode=None
+)
+app.add_typer(sources_app, name="sources")
+
+FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]
+SourceOption = Annotated[str, typer.Option("--source", "-s", help="The source the records come from.")]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", help="Column that makes the record; repeat it, or give a range such as 0-40. [every column]"
+    ),
+]
+NormalOption = Annotated[
+    list[str] | None,
+    typer.Option("--normal", help="Label value that means normal; repeat it. [0, normal, -, ham, false]"),
+]
+FormatOption = Annotated[FormatName | None, typer.Option("--format", help="What the file is. [found out]")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, none, or a path to a .gguf.")
+]
+
+
+def main() -> None:
+    """The entry point: errors on purpose become one line and the contract's exit code."""
+    try:
+        app()
+    except PrecedentError as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader of our output has gone; Python would complain at exit when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("stopped; everything done so far is kept")
+        sys.exit(130)
+
+
+@app.command()
+def learn(
+    files: Annotated[list[str], typer.Argument(help="Files of labelled records; - is standard input.")],
+    source: SourceOption,
+    label: Annotated[str, typer.Option("--label", help="Column that holds the label: a name, or a number from 0.")],
+    normal: NormalOption = None,
+    text: TextOption = None,
+    format: FormatOption = None,
+    brief: Annotated[
+        str | None, typer.Option("--brief", help="What the source is, in plain words; @FILE reads it from a file.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option("--budget", min=0, help="Most cases the language model is tried on. [48]")
+    ] = None,
+    model: ModelOption = None,
+) -> None:
+    """Learn labelled records as the cases of a source. The same record again adds nothing."""
+    from agent import showing
+    from agent.learning import learn as learn_cases
+
+    parts = _parts(model)
+    intake = _intake(None, format, text, label, normal)
+    with showing.progress() as progress:
+        done = learn_cases(parts, files, source, intake, brief=_brief(brief), budget=budget, progress=progress)
+    showing.learned(done)
+    parts.close()
+    _exit_over(done.unreadable)
+
+
+@app.command()
+def judge(
+    file: Annotated[str, typer.Argument(help="File of records; - is standard input.")],
+    source: SourceOption,
+    format: FormatOption = None,
+    text: TextOption = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column to leave out of the records. [the one learned from]")
+    ] = None,
+    normal: NormalOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead of to the screen.")] = None,
+    to: Annotated[Literal["table", "jsonl", "csv"], typer.Option("--to", help="How verdicts are written.")] = "table",
+    explain: Annotated[
+        Literal["none", "facts", "llm"],
+        typer.Option("--explain", help="none; the facts; or llm: up to three sentences by the model as well (slow)."),
+    ] = "facts",
+    model: ModelOption = None,
+) -> None:
+    """Judge records: one verdict each, in order."""
+    from agent import showing
+    from agent.chain import build
+    from agent.judging import Unjudged, judge_many
+    from agent.readers import Unreadable
+    from agent.records import Verdict
+
+    parts = _parts(model)
+    row = _source(parts, source)
+    intake = _intake(row, format, text, label, normal)
+    failures: list[Unreadable | Unjudged] = []
+
+    def records() -> Any:
+        limit = parts.settings.max_record_chars
+        read = intake.read(file, limit) if label is not None else intake.read_unlabelled(file, limit)
+        for item in read:
+            if isinstance(item, Unreadable):
+                failures.append(item)
+            else:
+                showing.notes(item)
+                yield item.record
+
+    def verdicts() -> Any:
+        for answer in judge_many(parts, build(parts), records(), source, explain):
+            if isinstance(answer, Verdict):
+                yield answer
+            else:
+                failures.append(answer)
+
+    with showing.writer(to, output) as write, showing.progress() as progress:
+        for number, verdict in enumerate(verdicts(), start=1):
+            write(verdict)
+            progress("judging", number, 0)
+    parts.close()
+    _exit_over(failures)
+
+
+@app.command()
+def evaluate(
+    file: Annotated[str, typer.Argument(help="File of labelled records; - is standard input.")],
+    source: SourceOption,
+    label: Annotated[str, typer.Option("--label", help="Column that holds the label.")],
+    normal: NormalOption = None,
+    text: TextOption = None,
+    format: FormatOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    model: ModelOption = None,
+) -> None:
+    """Judge labelled records without learning them, and say how good the verdicts are."""
+    from agent import showing
+    from agent.evaluation import evaluate_file
+
+    parts = _parts(model)
+    intake = _intake(_source(parts, source), format, text, label, normal)
+    with showing.progress() as progress:
+        figures, failures = evaluate_file(parts, file, source, intake, progress)
+    showing.figures(figures, as_json)
+    parts.close()
+    _exit_over(failures)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option("--host", help="Address to bind to. [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to bind to. [8000]")] = None,
+    model: ModelOption = None,
+) -> None:
+    """Serve REST, the chat playground and the API's documentation."""
+    import uvicorn
+
+    from agent.settings import settings
+
+    _choose(model)
+    chosen = settings()
+    address, at = host or chosen.host, chosen.port if port is None else port
+    os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = address, str(at)
+    settings.cache_clear()
+    _say(f"chat: http://{address}:{at}/chain/playground/   API: http://{address}:{at}/docs   (Ctrl-C stops)")
+    uvicorn.run("server:app", host=address, port=at, log_level="warning", timeout_graceful_shutdown=10)
+
+
+@app.command()
+def chat(
+    source: Annotated[str | None, typer.Option("--source", "-s", help="The source to begin with.")] = None,
+    model: ModelOption = None,
+) -> None:
+    """Talk with the agent: paste a record, ask why, correct it."""
+    from agent import showing
+    from agent.chain import build
+    from agent.chat import build_chat
+
+    parts = _parts(model)
+    showing.converse(build_chat(parts, build(parts)), source)
+    parts.close()
+
+
+@app.command()
+def correct(
+    verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")],
+    label: Annotated[Literal["normal", "anomalous"], typer.Argument(help="What the record really is.")],
+) -> None:
+    """Correct a verdict: its record becomes a case, and the next one like it follows."""
+    from agent.feedback import correct as make_case
+
+    parts = _parts(None)
+    case = make_case(parts, verdict_id, label)
+    parts.close()
+    typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
+
+
+@app.command()
+def doctor(
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get the models that are missing.")] = False,
+) -> None:
+    """Say what is there, what is missing, and how to get it."""
+    from agent import showing
+    from agent.doctor import examine
+
+    findings = examine(_parts(None), fetch=fetch)
+    showing.findings(findings)
+    raise typer.Exit(0 if all(one.fine or not one.needed for one in findings) else 3)
+
+
+@app.command()
+def demo() -> None:
+    """Learn the demo source (a recorded PostgreSQL log), judge its unseen half, and say how good the verdicts were."""
+    from agent.demo import run
+
+    run(_parts(None))
+
+
+@sources_app.callback()
+def sources(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_sources()
+
+
+@sources_app.command("list")
+def list_sources() -> None:
+    """All sources with their numbers of cases."""
+    from agent import showing
+
+    parts = _parts(None)
+    showing.sources([row for name in parts.casebook.names() if (row := parts.casebook.source(name))])
+
+
+@sources_app.command("show")
+def show_source(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """A source: its brief, its cases, what its judge has learned."""
+    from agent import showing
+
+    parts = _parts(None)
+    showing.source(_source(parts, name), as_json)
+
+
+@sources_app.command("brief")
+def brief_source(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    text: Annotated[str | None, typer.Argument(help="The new brief; @FILE reads it from a file. [show it]")] = None,
+) -> None:
+    """Show or set the brief; setting it fits the judge anew."""
+    from agent import showing
+    from agent.learning import refit
+
+    parts = _parts(None)
+    row = _source(parts, name)
+    if text is None:
+        typer.echo(row.brief)
+        return
+    parts.casebook.set(name, brief=_brief(text), brief_by="person")
+    if any(row.counts.values()):
+        with showing.progress() as progress:
+            refit(parts, name, progress=progress)
+    parts.close()
+
+
+@sources_app.command("rebuild")
+def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
+    """Make the vectors and the judge anew from the cases."""
+    from agent import showing
+    from agent.errors import mapped
+    from agent.learning import refit
+
+    parts = _parts(None)
+    _source(parts, name)
+    with showing.progress() as progress, mapped():
+        parts.casebook.rebuild(name, progress)
+        refit(parts, name, progress=progress)
+    parts.close()
+
+
+@sources_app.command("remove")
+def remove_source(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Forget a source with all its cases and verdicts."""
+    from agent.errors import mapped
+
+    parts = _parts(None)
+    row = _source(parts, name)
+    if not yes:
+        typer.confirm(f"forget {name} with its {sum(row.counts.values())} cases and all its verdicts?", abort=True)
+    with mapped():
+        parts.casebook.remove(name)
+    parts.close()
+
+
+def _choose(model: str | None) -> None:
+    if model is not None:
+        os.environ["PRECEDENT_MODEL"] = model
+
+
+def _parts(model: str | None) -> Parts:
+    from agent.chain import default_parts
+
+    _choose(model)
+    return default_parts()
+
+
+def _source(parts: Parts, name: str) -> SourceRow:
+    from agent.errors import UnknownSource, mapped
+
+    with mapped():
+        row = parts.casebook.source(name)
+        if row is None:
+            raise UnknownSource(name, parts.casebook.names())
+    return row
+
+
+def _intake(
+    row: SourceRow | None,
+    format: FormatName | None,
+    text: list[str] | None,
+    label: str | None,
+    normal: list[str] | None,
+) -> Intake:
+    """What the options say, and for the rest what the source was learned with."""
+    from agent.intake import Intake
+
+    said = {"format": format, "text": text, "label": label, "normal": normal}
+    learned = (row.reading if row else None) or {}
+    return Intake.model_validate({**learned, **{name: value for name, value in said.items() if value}})
+
+
+def _brief(said: str | None) -> str | None:
+    if said is None or not said.startswith("@"):
+        return said
+    try:
+        return Path(said[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the brief {said[1:]} cannot be read: {error}") from error
+
+
+def _exit_over(failures: list[Any]) -> None:
+    if failures:
+        for failure in failures:
+            _say(str(failure))
+        _say(f"{len(failures)} records could not be judged or learned; all others were")
+        raise typer.Exit(1)
+
+
+def _say(line: str) -> None:
+    """One line on standard error, whatever characters it has."""
+    print(line.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr, flush=True)

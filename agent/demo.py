@@ -1,0 +1,71 @@
+"""The first minute: learn the recorded PostgreSQL log's first half, judge its second, show figures and next steps."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from agent import showing
+from agent.chain import Question, build
+from agent.errors import MissingPart
+from agent.evaluation import evaluate
+from agent.intake import Intake
+from agent.judging import judge_many
+from agent.learning import learn
+from agent.parts import Parts
+from agent.readers import Reading
+from agent.records import Verdict
+
+SOURCE = "postgres"
+_FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"
+_EXPLAINED = 2
+_NEXT = """Next:
+  make serve                                   then chat at http://127.0.0.1:8000/chain/playground/
+  .venv/bin/precedent chat --source postgres   the same in this terminal
+  .venv/bin/precedent learn FILE --source NAME --label COLUMN    your own labelled records
+  .venv/bin/precedent judge FILE --source NAME                   and the ones to judge
+"""
+
+
+def run(parts: Parts) -> None:
+    """The demo.
+
+    Raises:
+        MissingPart: the recorded log is not beside the program (it is in the repository, not in the package).
+    """
+    if not (_FOLDER / "learn.log").is_file():
+        raise MissingPart("the demo's log is in the project's repository: run `make demo` in a clone of it")
+    intake = Intake(format="log", label="0", normal=("-",))
+    started = time.perf_counter()
+    print(f"Learning the labelled first half of a PostgreSQL server's log ({_FOLDER / 'learn.log'}) …", flush=True)
+    with showing.progress() as progress:
+        brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
+        done = learn(parts, [_FOLDER / "learn.log"], SOURCE, intake, brief=brief, progress=progress)
+    showing.learned(done)
+
+    print(f"\nJudging the second half, with faults that the first never had ({_FOLDER / 'judge.log'}) …", flush=True)
+    readings = [item for item in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(item, Reading)]
+    chain = build(parts)
+    judging = time.perf_counter()
+    verdicts: list[Verdict] = []
+    with showing.progress() as progress:
+        for answer in judge_many(parts, chain, (reading.record for reading in readings), SOURCE):
+            assert isinstance(answer, Verdict), answer
+            verdicts.append(answer)
+            progress("judging", len(verdicts), len(readings))
+    figures = evaluate(verdicts, [reading.label == "anomalous" for reading in readings], time.perf_counter() - judging)
+    showing.verdict_table(verdicts)
+
+    print("\nTwo of them in the language model's words (each number and case checked against the facts):")
+    told: set[str] = set()
+    for verdict in sorted(verdicts, key=lambda one: -one.probability):
+        if verdict.label == "anomalous" and verdict.signals["language"] is not None and len(told) < _EXPLAINED:
+            explained = chain.invoke(Question.about(verdict.record, SOURCE, explain="llm"))
+            if explained.record.text[-40:] not in told:
+                told.add(explained.record.text[-40:])
+                print(showing.plain(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
+
+    print("\nAgainst the labels of the second half:")
+    showing.figures(figures, as_json=False)
+    print(f"\nDone in {time.perf_counter() - started:.0f} s.\n{_NEXT}")
+    parts.close()

@@ -1,0 +1,120 @@
+"""How good verdicts are, against labels: the figures of `precedent evaluate`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from agent.chain import build
+from agent.errors import InputError
+from agent.intake import Intake
+from agent.judging import Unjudged, judge_many
+from agent.parts import Parts
+from agent.readers import Unreadable
+from agent.records import Record, Verdict
+
+_BINS = 10
+Progress = Callable[[str, int, int], None]
+
+
+class Evaluation(BaseModel):
+    """Figures over n labelled records.
+
+    accuracy, precision, recall and f1 (of *anomalous*) take every record at probability 0.5, unsure or not;
+    ``coverage`` is the share of records that were decided, ``selective_error`` the error among those; ``ece``
+    the expected calibration error over ten equal bins. None: not defined, because only one label occurs.
+    """
+
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    roc_auc: float | None
+    average_precision: float | None
+    ece: float
+    coverage: float
+    selective_error: float | None
+    records_per_second: float
+    n: int
+
+
+def evaluate(verdicts: Sequence[Verdict], anomalous: Sequence[bool], seconds: float) -> Evaluation:
+    """The figures; ``anomalous`` are the true labels, ``seconds`` the time that judging took.
+
+    Raises:
+        ValueError: there is nothing to evaluate.
+    """
+    if not verdicts:
+        raise ValueError("nothing to evaluate: no record was judged")
+    from sklearn import metrics
+
+    truth = np.asarray(anomalous, dtype=bool)
+    probability = np.asarray([verdict.probability for verdict in verdicts])
+    told = probability >= 0.5
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(truth, told, average="binary", zero_division=0.0)
+    decided = np.asarray([verdict.label != "unsure" for verdict in verdicts])
+    wrong = np.asarray([(verdict.label == "anomalous") != true for verdict, true in zip(verdicts, truth, strict=True)])
+    both = bool(truth.any()) and not bool(truth.all())
+    return Evaluation(
+        accuracy=float((told == truth).mean()),
+        precision=float(precision),
+        recall=float(recall),
+        f1=float(f1),
+        roc_auc=float(metrics.roc_auc_score(truth, probability)) if both else None,
+        average_precision=float(metrics.average_precision_score(truth, probability)) if both else None,
+        ece=_ece(probability, truth),
+        coverage=float(decided.mean()),
+        selective_error=float(wrong[decided].mean()) if decided.any() else None,
+        records_per_second=len(verdicts) / seconds if seconds > 0 else math.inf,
+        n=len(verdicts),
+    )
+
+
+def _ece(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
+    total = 0.0
+    for one in range(_BINS):
+        inside = bins == one
+        if inside.any():
+            total += inside.mean() * abs(float(probability[inside].mean()) - float(truth[inside].mean()))
+    return float(total)
+
+
+def evaluate_file(
+    parts: Parts, path: str | Path, source: str, intake: Intake, progress: Progress
+) -> tuple[Evaluation, list[Unreadable | Unjudged]]:
+    """Judge a file's labelled records, learning nothing, and give the figures and what could not be judged.
+
+    Raises:
+        InputError: the file cannot be read, or none of its records could be judged.
+    """
+    failures: list[Unreadable | Unjudged] = []
+    verdicts: list[Verdict] = []
+    truths: list[bool] = []
+    anomalous: list[bool] = []
+
+    def records() -> Iterator[Record]:
+        for item in intake.read(path, parts.settings.max_record_chars):
+            if isinstance(item, Unreadable):
+                failures.append(item)
+            else:
+                truths.append(item.label == "anomalous")
+                yield item.record
+
+    started = time.perf_counter()
+    for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain="none")):
+        if isinstance(answer, Verdict):
+            verdicts.append(answer)
+            anomalous.append(truths[number])
+        else:
+            failures.append(answer)
+        progress("judging", number + 1, 0)
+    if not verdicts:
+        raise InputError("none of its records could be judged", str(path))
+    return evaluate(verdicts, anomalous, time.perf_counter() - started), failures

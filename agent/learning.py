@@ -1,0 +1,163 @@
+"""From labelled files to a source that can judge: read, keep, embed, draft the brief, fit the judge."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.briefs import draft_brief
+from agent.errors import UsageError, mapped
+from agent.fitting import fit_judge
+from agent.intake import Intake
+from agent.parts import Parts
+from agent.readers import Unreadable
+from agent.records import Label, Record
+from llm.failures import EngineBusy, ModelFailure
+from retrieval.casebook import NewCase
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_VALUES_SHOWN = 50
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Learned:
+    """What `learn` did: how many records were read, how many cases are new, and what could not be read."""
+
+    source: str
+    read: int = 0
+    added: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    label_values: Counter[str] = field(default_factory=Counter)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    brief: str = ""
+    brief_drafted: bool = False
+    language_auc: float | None = None
+    language_missing: str | None = None
+
+
+def check_name(source: str) -> str:
+    """The name, when it can be one.
+
+    Raises:
+        UsageError: it holds something else than letters, digits, dots, hyphens and underscores.
+    """
+    if not _NAME.fullmatch(source) or not source[-1].isalnum():
+        raise UsageError(
+            f"{source!r} is no name for a source: 1 to 63 letters, digits, dots, hyphens or underscores, "
+            "with a letter or a digit at both ends"
+        )
+    return source
+
+
+def learn(
+    parts: Parts,
+    files: Sequence[str | Path],
+    source: str,
+    intake: Intake,
+    *,
+    brief: str | None = None,
+    budget: int | None = None,
+    progress: Progress | None = None,
+) -> Learned:
+    """Learn the labelled records of ``files`` as cases of ``source``; the same record again adds nothing.
+
+    Whatever interrupts it, the next `learn` finishes the work: what was committed stays.
+
+    Raises:
+        InputError: a file cannot be read at all. Files before it are learned.
+    """
+    done = Learned(check_name(source))
+    if intake.label is None:
+        raise UsageError("learn needs --label COLUMN: which column says whether a record is normal")
+    with mapped():
+        for path in files:
+            done.added += parts.casebook.add(source, _cases(parts, path, intake, done, progress), f"file {path}")
+        if not done.read:
+            return done
+        _finish(parts, source, intake, done, brief, budget, progress)
+    return done
+
+
+def _cases(
+    parts: Parts, path: str | Path, intake: Intake, done: Learned, progress: Progress | None
+) -> Iterator[NewCase]:
+    for item in intake.read(path, parts.settings.max_record_chars):
+        if isinstance(item, Unreadable):
+            done.unreadable.append(item)
+            continue
+        assert item.label is not None
+        done.read += 1
+        done.labels[item.label] += 1
+        done.label_values[item.label_value or ""] += 1
+        done.notes += [f"{item.record.file}:{item.record.line}: {note}" for note in item.notes]
+        if progress and done.read % 500 == 0:
+            progress("reading", done.read, 0)
+        yield as_case(item.record, item.label)
+
+
+def as_case(record: Record, label: Label) -> NewCase:
+    return NewCase(record, record.content_hash, label, record.file, record.line, record.time)
+
+
+def _finish(
+    parts: Parts,
+    source: str,
+    intake: Intake,
+    done: Learned,
+    brief: str | None,
+    budget: int | None,
+    progress: Progress | None,
+) -> None:
+    casebook = parts.casebook
+    values = [value for value, _ in done.label_values.most_common(_VALUES_SHOWN)]
+    casebook.set(source, reading=intake.with_values(values).model_dump(mode="json"))
+    if brief is not None:
+        casebook.set(source, brief=brief.strip(), brief_by="person")
+    casebook.sync(source, progress)
+    witness = None
+    try:
+        witness = parts.witness()
+        row = casebook.source(source)
+        assert row is not None
+        if not row.brief:
+            if progress:
+                progress("drafting a brief", 0, 1)
+            casebook.set(source, brief=draft_brief(witness.model, casebook, source), brief_by="model")
+            done.brief_drafted = True
+    except (ModelFailure, EngineBusy) as error:
+        done.language_missing = str(error)
+    refit(parts, source, budget=budget, progress=progress, done=done)
+    row = casebook.source(source)
+    done.brief = row.brief if row else ""
+
+
+def refit(
+    parts: Parts,
+    source: str,
+    *,
+    budget: int | None = None,
+    progress: Progress | None = None,
+    done: Learned | None = None,
+) -> None:
+    """Fit the source's judge anew from its cases; without a language model, only the other witnesses."""
+    try:
+        witness = parts.witness()
+    except ModelFailure:
+        witness = None
+    settings = parts.settings
+    judge = fit_judge(
+        parts.casebook,
+        source,
+        witness,
+        precedents=settings.precedents,
+        budget=settings.language_budget if budget is None else budget,
+        risk=settings.risk,
+        progress=progress,
+    )
+    if done is not None:
+        done.language_auc = judge.language_auc

@@ -1,0 +1,88 @@
+"""Files and streams to records, each with its file and line.
+
+The way of the bytes: :mod:`streams` opens, unpacks and makes UTF-8 of them, :mod:`sniffing` says what they
+hold, one of :mod:`logs`, :mod:`tables`, :mod:`objects` and :mod:`parquet` finds the rows, and
+:class:`~agent.readers.readings.Request` makes a reading of each.
+
+What cannot be read is never dropped and never guessed: a bad row is an :class:`Unreadable` and the rest is
+still read; a file that is wrong as a whole is an :class:`~agent.errors.InputError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.errors import InputError
+from agent.readers.labels import DEFAULT_NORMAL, canonical
+from agent.readers.logs import read_log
+from agent.readers.objects import read_objects
+from agent.readers.readings import Format, Reading, Request, Unreadable
+from agent.readers.sniffing import detect, refuse_binary
+from agent.readers.streams import Damaged, Stream, opened
+from agent.readers.tables import read_table
+
+__all__ = ["DEFAULT_NORMAL", "Format", "Reading", "Unreadable", "read"]
+
+_SHORTEST_MAX_CHARS = 64
+
+
+def read(
+    path: str | Path,
+    *,
+    format: Format = "auto",
+    text: Sequence[str] = (),
+    label: str | None = None,
+    normal: Sequence[str] = DEFAULT_NORMAL,
+    max_chars: int = 65_536,
+    lenient: bool = False,
+    stdin: BinaryIO | None = None,
+) -> Iterator[Reading | Unreadable]:
+    """Read the records of one file, or of standard input when ``path`` is ``-``.
+
+    ``text`` and ``label`` name columns (numbers where the file has no header). A label listed in ``normal``
+    is normal, any other is anomalous. With ``lenient`` they are columns that another file of the source had:
+    those that this one lacks are left out, and an empty label is no fault. A text longer than ``max_chars``
+    loses its middle, and a note says so.
+
+    Memory stays bounded however long the file or one of its lines is. Raises
+    :class:`~agent.errors.InputError`, at the first ``next()``, for what is wrong with the file as a whole.
+    """
+    if max_chars < _SHORTEST_MAX_CHARS:
+        raise ValueError(f"max_chars must be at least {_SHORTEST_MAX_CHARS}, not {max_chars}")
+    request = Request(
+        file=str(path),
+        text=tuple(text),
+        label=label,
+        normal=frozenset(canonical(value) for value in normal),
+        max_chars=max_chars,
+        lenient=lenient,
+    )
+    return _read(request, format, stdin)
+
+
+def _read(request: Request, format: Format, stdin: BinaryIO | None) -> Iterator[Reading | Unreadable]:
+    something = False
+    with opened(request.file, stdin) as stream:
+        kind = detect(stream, request.file, format)
+        if kind != "parquet":
+            refuse_binary(stream, request.file)
+        try:
+            for item in _reader(kind)(stream, request):
+                something = True
+                yield item
+        except Damaged as damage:
+            something = True
+            yield request.unreadable(damage.line, damage.reason)
+    if not something:
+        raise InputError("has no records: nothing but blank lines or a header", request.file)
+
+
+def _reader(kind: Format) -> Callable[[Stream, Request], Iterator[Reading | Unreadable]]:
+    if kind == "parquet":
+        # Importing polars costs as much as all the rest.
+        from agent.readers.parquet import read_parquet
+
+        return read_parquet
+    return {"log": read_log, "csv": read_table, "jsonl": read_objects}[kind]

@@ -1,0 +1,288 @@
+"""What people see in a terminal, and what programs are given: tables, JSON lines, CSV, progress."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import UsageError
+from agent.records import Verdict
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+    from rich.console import Console
+    from rich.text import Text
+
+    from agent.chat import ChatInput
+    from agent.doctor import Finding
+    from agent.evaluation import Evaluation
+    from agent.learning import Learned
+    from agent.readers import Reading
+    from retrieval.casebook import SourceRow
+
+_MOST_ROWS = 60
+_ALL_BELOW = 40
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
+_CSV_COLUMNS = ("id", "source", "file", "line", "label", "probability", "explanation", "degraded", "text")
+
+
+def plain(text: str) -> str:
+    """Text that a terminal only shows: control characters, which could steer it, made visible."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+def _text(said: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(plain(said), style=style)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error, where that is a terminal; the callback takes what is done, how many, of how many."""
+    if not sys.stderr.isatty():
+        yield lambda doing, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(doing: str, done: int, total: int) -> None:
+            if doing not in tasks:
+                tasks[doing] = bar.add_task(doing, total=total or None)
+            bar.update(tasks[doing], completed=done, total=total or None)
+
+        yield show
+
+
+@contextmanager
+def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
+    """Writes verdicts as they come: JSON lines or CSV at once, a table at the end."""
+    stream: Any = sys.stdout
+    if output is not None:
+        try:
+            stream = output.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise UsageError(f"{output} cannot be written: {error.strerror}") from error
+    else:
+        stream.reconfigure(encoding="utf-8")
+    try:
+        if to == "jsonl":
+            yield lambda verdict: _line(stream, verdict.to_json())
+        elif to == "csv":
+            rows = csv.DictWriter(stream, _CSV_COLUMNS)
+            rows.writeheader()
+            yield lambda verdict: rows.writerow(_flat(verdict))
+        else:
+            seen: list[Verdict] = []
+            try:
+                yield seen.append
+            finally:
+                verdict_table(seen, stream)
+    finally:
+        stream.flush()
+        if output is not None:
+            stream.close()
+
+
+def _line(stream: Any, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def _flat(verdict: Verdict) -> dict[str, Any]:
+    record = verdict.record
+    values = verdict.model_dump(include={"id", "source", "label", "probability", "explanation"})
+    return {
+        **values,
+        "file": record.file,
+        "line": record.line,
+        "degraded": "; ".join(verdict.degraded),
+        "text": record.text,
+    }
+
+
+def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
+    """All verdicts when they are few, else the anomalous and unsure ones, each template's first; then the counts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=stream, highlight=False, width=None if stream is sys.stdout else 200)
+    if len(verdicts) < _ALL_BELOW:
+        chosen = [(verdict, 1) for verdict in verdicts]
+    else:
+        chosen = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
+    table = Table(show_lines=False, expand=True, pad_edge=False)
+    for name, ratio in (("file:line", 3), ("verdict", 2), ("p", 1), ("record and why", 12), ("precedents", 5)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for verdict, times in chosen[:_MOST_ROWS]:
+        record = verdict.record
+        why = _text(" ".join(record.text.split())[:160], "bold")
+        if times > 1:
+            why.append(f"  (and {times - 1} more like it)", style="dim")
+        if verdict.explanation:
+            why.append("\n" + plain(verdict.explanation.partition(": ")[2] or verdict.explanation), style="dim")
+        for heard in verdict.degraded:
+            why.append(f"\nnot heard: {plain(heard)}", style="yellow")
+        table.add_row(
+            _text(f"{record.file or '-'}:{record.line or '-'}"),
+            _text(verdict.label, _STYLES[verdict.label]),
+            f"{verdict.probability:.2f}",
+            why,
+            _text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:4])),
+        )
+    if chosen:
+        console.print(table)
+    counts = {label: sum(verdict.label == label for verdict in verdicts) for label in _STYLES}
+    told = ", ".join(f"{count} {label}" for label, count in counts.items())
+    console.print(f"{len(verdicts)} records: {told}")
+    if len(chosen) > _MOST_ROWS:
+        console.print(f"{len(chosen) - _MOST_ROWS} more rows; `--to jsonl --output FILE` writes every verdict")
+
+
+def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
+    """The first verdict of each masked text with how many there are, the most probable first."""
+    from retrieval.masking import mask
+
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault((verdict.label, mask(verdict.record.text)), []).append(verdict)
+    return sorted(((group[0], len(group)) for group in groups.values()), key=lambda pair: -pair[0].probability)
+
+
+def notes(reading: Reading) -> None:
+    """What was changed in reading a record, on standard error."""
+    for note in reading.notes:
+        print(f"{reading.record.file}:{reading.record.line}: {plain(note)}", file=sys.stderr)
+
+
+def learned(done: Learned) -> None:
+    console = _console()
+    values = ", ".join(f"{value} ({count})" for value, count in done.label_values.most_common(8))
+    console.print(
+        _text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there")
+    )
+    console.print(
+        _text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}")
+    )
+    for label in ("normal", "anomalous"):
+        if done.read and not done.labels[label]:
+            console.print(_text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
+    for note in done.notes[:10]:
+        print(plain(note), file=sys.stderr)
+    if done.brief:
+        how = "drafted by the language model" if done.brief_drafted else "brief"
+        console.print(_text(f"{how}: {done.brief}"))
+        if done.brief_drafted:
+            console.print(_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
+    if done.language_auc is not None:
+        console.print(_text(f"the language model alone tells sampled cases apart with AUC {done.language_auc:.2f}"))
+    if done.language_missing:
+        console.print(_text(f"learned without the language model: {done.language_missing}", "yellow"))
+
+
+def figures(evaluation: Evaluation, as_json: bool) -> None:
+    if as_json:
+        print(evaluation.model_dump_json())
+        return
+    from rich.table import Table
+
+    table = Table("figure", "value")
+    for name, value in evaluation.model_dump().items():
+        table.add_row(name, "not defined" if value is None else f"{value:.4g}" if name != "n" else str(value))
+    _console().print(table)
+
+
+def sources(rows: Sequence[SourceRow]) -> None:
+    if not rows:
+        print("no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one")
+        return
+    from rich.table import Table
+
+    table = Table("source", "normal", "anomalous", "casebook version", "brief")
+    for row in rows:
+        counts = (str(row.counts["normal"]), str(row.counts["anomalous"]))
+        table.add_row(row.name, *counts, str(row.version), _text(row.brief[:100]))
+    _console().print(table)
+
+
+def source(row: SourceRow, as_json: bool) -> None:
+    shown = {
+        "name": row.name,
+        "cases": row.counts,
+        "casebook_version": row.version,
+        "compared_by": "fields" if row.space and row.space.axes else "text",
+        "brief": row.brief,
+        "brief_by": row.brief_by,
+        "reading": row.reading,
+        "judge": {name: value for name, value in (row.judge or {}).items() if name not in ("lonely", "normal_axes")},
+    }
+    if as_json:
+        print(json.dumps(shown, ensure_ascii=False))
+        return
+    for name, value in shown.items():
+        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        _console().print(_text(f"{name}: {said}"))
+
+
+def findings(every: Sequence[Finding]) -> None:
+    for one in every:
+        mark, style = (
+            ("ok", "green") if one.fine else ("missing" if one.needed else "absent", "red" if one.needed else "")
+        )
+        line = _text(f"{mark:8}", style)
+        line.append(f"{one.what}: {plain(one.said)}")
+        _console().print(line)
+
+
+def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:
+    """A conversation in the terminal, until end of input."""
+    from langchain_core.messages import AIMessage, HumanMessage
+
+    from agent.chat import HELP, ChatInput
+
+    interactive = sys.stdin.isatty()
+    if interactive:
+        print(HELP)
+    messages: list[Any] = [AIMessage(f"records are now judged as source {source}")] if source else []
+    while True:
+        try:
+            said = input("\n> " if interactive else "")
+        except EOFError:
+            return
+        messages.append(HumanMessage(said))
+        answer = ""
+        for piece in chat.stream(ChatInput(messages=messages)):
+            answer += piece
+            print(plain(piece), end="", flush=True)
+        print()
+        messages.append(AIMessage(answer))

@@ -1,0 +1,1 @@
+"""The demo source: a PostgreSQL server log with real faults, and the recorder that made it."""

@@ -1,0 +1,1 @@
+"""Language models behind LangChain's chat interface, and where their weights come from."""

@@ -1,0 +1,73 @@
+"""Shortening a text that a model has no room for: head and tail stay, and a mark says that something is gone."""
+
+from __future__ import annotations
+
+from llm.weights import Weights
+
+MARK = " […] "
+# A record says who it is at its start and what happened at its end; the start says more.
+HEAD_SHARE = 0.7
+# Beyond this many characters a token on each side, a text is cut before it is tokenised: 10 MB must be cheap.
+WINDOW = 8
+SMALLEST_WINDOW = 4096
+# For a tokeniser we cannot ask: no text of log lines seen needs more tokens than these give.
+ASCII_CHARACTERS_A_TOKEN = 3
+OTHER_BYTES_A_TOKEN = 2
+
+
+def clip_exactly(weights: Weights, text: str, max_tokens: int) -> tuple[str, int]:
+    """``text`` in at most ``max_tokens`` tokens of this model, and how many tokens were dropped (0: unchanged).
+
+    For a text that is hopelessly long the number dropped is extrapolated from its ends.
+    """
+    window = max(WINDOW * max_tokens, SMALLEST_WINDOW)
+    whole = len(text) <= 2 * window
+    head = weights.tokenize(text if whole else text[:window], special=False)
+    if whole and len(head) <= max_tokens:
+        return text, 0
+    tail = head if whole else weights.tokenize(text[-window:], special=False)
+    total = len(head) if whole else round((len(head) + len(tail)) * len(text) / (2 * window))
+    room = max_tokens - len(weights.tokenize(MARK, special=False))
+    # A cut can fall apart into more tokens than were taken, so the room shrinks until it fits.
+    while room > 0:
+        first = round(room * HEAD_SHARE)
+        kept = _text(weights, head[:first]) + MARK + _text(weights, tail[len(tail) - (room - first) :])
+        count = len(weights.tokenize(kept, special=False))
+        if count <= max_tokens:
+            return kept, max(1, total - room)
+        room -= count - max_tokens
+    return "", total
+
+
+def _text(weights: Weights, tokens: list[int]) -> str:
+    # A cut inside a character leaves a part of it: that is dropped.
+    return b"".join(weights.piece(token, special=True) for token in tokens).decode("utf-8", "ignore")
+
+
+def estimated_tokens(text: str) -> int:
+    """A number of tokens that ``text`` hardly exceeds in any model: for models whose tokeniser is elsewhere."""
+    raw = len(text.encode("utf-8", "replace"))
+    ascii_characters = sum(character < "\x80" for character in text) if raw != len(text) else raw
+    return -(-ascii_characters // ASCII_CHARACTERS_A_TOKEN) + -(-(raw - ascii_characters) // OTHER_BYTES_A_TOKEN)
+
+
+def clip_by_estimate(text: str, max_tokens: int) -> tuple[str, int]:
+    """The same as `clip_exactly`, by `estimated_tokens`."""
+    total = estimated_tokens(text)
+    if total <= max_tokens:
+        return text, 0
+    room = max_tokens - estimated_tokens(MARK)
+    if room <= 0:
+        return "", total
+    first = round(room * HEAD_SHARE)
+    head, tail = _fitting(text, first), _fitting(text[::-1], room - first)[::-1]
+    return head + MARK + tail, max(1, total - estimated_tokens(head) - estimated_tokens(tail))
+
+
+def _fitting(text: str, max_tokens: int) -> str:
+    """The longest beginning of ``text`` that is estimated at ``max_tokens`` at most, by halving."""
+    low, high = 0, min(len(text), max_tokens * ASCII_CHARACTERS_A_TOKEN)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if estimated_tokens(text[:middle]) <= max_tokens else (low, middle - 1)
+    return text[:low]

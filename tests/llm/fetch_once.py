@@ -1,0 +1,26 @@
+"""Run by tests in a process of its own: fetch the tiny model into CACHE; die like a power cut after part DIE_AFTER."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import MappingProxyType
+
+sys.path.insert(0, str(Path(__file__).parent))
+import conftest
+
+import llm.resolver
+from llm.progress import Lines
+
+
+class Deadly(Lines):
+    def note(self, line: str) -> None:
+        super().note(line)
+        if line.startswith(f"part tiny-part{sys.argv[2]}="):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+llm.resolver.catalog = lambda: MappingProxyType({"tiny": conftest.tiny_entry()})
+print(llm.resolver.resolve("tiny", cache=Path(sys.argv[1]), progress=Deadly).path)
