@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from agent.readers import Reading
 from agent.records import Verdict
 
 SOURCE = "postgres"
-_FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"
+_FOLDER = Path(os.path.relpath(Path(__file__).resolve().parents[1] / "examples" / "postgres"))
 _EXPLAINED = 2
 _NEXT = """Next:
   make serve                                   then chat at http://127.0.0.1:8000/chain/playground/
@@ -57,13 +58,12 @@ def run(parts: Parts) -> None:
     showing.verdict_table(verdicts)
 
     print("\nTwo of them in the language model's words (each number and case checked against the facts):")
-    told: set[str] = set()
-    for verdict in sorted(verdicts, key=lambda one: -one.probability):
-        if verdict.label == "anomalous" and verdict.signals["language"] is not None and len(told) < _EXPLAINED:
-            explained = chain.invoke(Question.about(verdict.record, SOURCE, explain="llm"))
-            if explained.record.text[-40:] not in told:
-                told.add(explained.record.text[-40:])
-                print(showing.plain(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
+    unknown = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
+    for verdict in sorted(unknown, key=lambda one: -one.probability)[:: max(1, len(unknown) // _EXPLAINED)][
+        :_EXPLAINED
+    ]:
+        explained = chain.invoke(Question.about(verdict.record, SOURCE, explain="llm"))
+        print(showing.plain(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
 
     print("\nAgainst the labels of the second half:")
     showing.figures(figures, as_json=False)

@@ -20,7 +20,8 @@ from agent.records import WITNESSES, VerdictLabel
 
 _PRIOR_STRENGTH = 2.0
 _DEFAULT_HALF_WIDTH = 0.6
-_WIDEST = 2.2
+_NARROWEST, _WIDEST = 0.2, 2.2
+_FOLDS = 5
 _ENOUGH = 20
 LogOdds = Mapping[str, float | None]
 
@@ -64,30 +65,46 @@ def fit(
     ``rows``: signals of n cases, each made without that case; ``weights``: how many cases each stands for.
     ``risk``: the error to stay under among decided records, from which the unsure band follows.
     """
-    from scipy.optimize import minimize
-
     names = list(default.weights)
+    if len(set(anomalous)) < 2:
+        return default
     x = np.array([[row.get(name) or 0.0 for name in names] + [1.0] for row in rows]).reshape(len(rows), -1)
     y = np.asarray(anomalous, dtype=float)
     w = np.asarray(weights, dtype=float)
-    if len(y) == 0 or y.min() == y.max():
-        return default
     w = w * (len(w) / w.sum())
     start = np.array([default.weights[name] for name in names] + [default.bias])
+    theta = _map_estimate(x, y, w, start)
+    learned = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
+    half_width = default.half_width
+    if len(y) >= _ENOUGH:
+        # each fold's log-odds by a fit without it: the fit's own would promise too much
+        unseen = np.empty(len(y))
+        fold = np.argsort(np.argsort(y, kind="stable")) % _FOLDS
+        for one in range(_FOLDS):
+            rest = fold != one
+            unseen[~rest] = x[~rest] @ _map_estimate(x[rest], y[rest], w[rest], start)
+        half_width = _half_width(unseen, y > 0.5, w, risk)
+    return Fusion(learned, float(theta[-1]), half_width)
+
+
+def _map_estimate(
+    x: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64], start: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weights (non-negative) and bias, shape ``(columns,)``: logistic, with a Gaussian prior around ``start``."""
+    from scipy.optimize import minimize
+
+    pull_strength = np.r_[np.full(len(start) - 1, _PRIOR_STRENGTH), _PRIOR_STRENGTH / 10]
 
     def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = x @ theta
         pull = theta - start
-        pull_strength = np.r_[np.full(len(names), _PRIOR_STRENGTH), _PRIOR_STRENGTH / 10]
         value = float(w @ (np.logaddexp(0, z) - y * z) + 0.5 * pull_strength @ pull**2)
         gradient = x.T @ (w * (1 / (1 + np.exp(-z)) - y)) + pull_strength * pull
         return value, gradient
 
-    bounds = [(0.0, None)] * len(names) + [(None, None)]
-    theta = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
-    learned = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
-    half_width = _half_width(x @ theta, y > 0.5, w, risk) if len(y) >= _ENOUGH else default.half_width
-    return Fusion(learned, float(theta[-1]), half_width)
+    bounds = [(0.0, None)] * (len(start) - 1) + [(None, None)]
+    theta: NDArray[np.float64] = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return theta
 
 
 def _half_width(z: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64], risk: float) -> float:
@@ -102,7 +119,7 @@ def _half_width(z: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.floa
     if len(fine) == 0:
         return _WIDEST
     last = fine[-1]
-    return float(min(_WIDEST, np.abs(z[order[last]]) * 0.999 if last + 1 < len(z) else 0.0))
+    return float(np.clip(np.abs(z[order[last]]) if last + 1 < len(z) else 0.0, _NARROWEST, _WIDEST))
 
 
 @dataclass(frozen=True)

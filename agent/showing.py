@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from agent.readers import Reading
     from retrieval.casebook import SourceRow
 
-_MOST_ROWS = 60
+_MOST_ROWS = 25
+_WHY_CHARS = 200
 _ALL_BELOW = 40
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
@@ -142,15 +143,15 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
     else:
         chosen = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
     table = Table(show_lines=False, expand=True, pad_edge=False)
-    for name, ratio in (("file:line", 3), ("verdict", 2), ("p", 1), ("record and why", 12), ("precedents", 5)):
+    for name, ratio in (("file:line", 4), ("verdict", 2), ("p", 1), ("record and why", 12), ("precedents", 4)):
         table.add_column(name, ratio=ratio, overflow="fold")
     for verdict, times in chosen[:_MOST_ROWS]:
         record = verdict.record
-        why = _text(" ".join(record.text.split())[:160], "bold")
+        why = _text(_short(record.text, 120), "bold")
         if times > 1:
             why.append(f"  (and {times - 1} more like it)", style="dim")
         if verdict.explanation:
-            why.append("\n" + plain(verdict.explanation.partition(": ")[2] or verdict.explanation), style="dim")
+            why.append("\n" + plain(_short(verdict.explanation.partition(": ")[2], _WHY_CHARS)), style="dim")
         for heard in verdict.degraded:
             why.append(f"\nnot heard: {plain(heard)}", style="yellow")
         table.add_row(
@@ -158,7 +159,7 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
             _text(verdict.label, _STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
             why,
-            _text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:4])),
+            _text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
         )
     if chosen:
         console.print(table)
@@ -167,6 +168,11 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
     console.print(f"{len(verdicts)} records: {told}")
     if len(chosen) > _MOST_ROWS:
         console.print(f"{len(chosen) - _MOST_ROWS} more rows; `--to jsonl --output FILE` writes every verdict")
+
+
+def _short(text: str, most: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:

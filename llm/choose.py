@@ -12,6 +12,8 @@ import httpx
 import ollama
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
+from langchain_ollama import ChatOllama
 
 from llm.catalog import catalog, default_model
 from llm.clipping import clip_by_estimate
@@ -26,7 +28,8 @@ class ChosenModel:
     """A chat model, and what a verdict's provenance says of it.
 
     ``clip(text, max_tokens)`` shortens a text and tells how many tokens were dropped: exact for an embedded
-    model, by a careful estimate for Ollama. ``sha256`` is that of the weights, or Ollama's digest.
+    model, by a careful estimate for Ollama. ``limited(n)`` is the model that stops after n tokens. ``sha256`` is
+    that of the weights, or Ollama's digest.
     """
 
     chat: BaseChatModel
@@ -34,21 +37,18 @@ class ChosenModel:
     sha256: str | None
     clip: Callable[[str, int], tuple[str, int]]
     close: Callable[[], None]
-    token_limit: str = "max_tokens"
+    limited: Callable[[int], Runnable[Any, BaseMessage]]
 
     def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
         """The response's metadata after one token, its ``logprobs`` among it. Raises ModelFailure, EngineBusy."""
         with _failures(self.name):
-            return self._limited(1).invoke(list(messages), logprobs=True, top_logprobs=TOP_LOGPROBS).response_metadata
+            return self.limited(1).invoke(list(messages), logprobs=True, top_logprobs=TOP_LOGPROBS).response_metadata
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
         """Pieces of the answer's text; closing the iterator stops the model. Raises ModelFailure, EngineBusy."""
         with _failures(self.name):
-            for chunk in self._limited(max_tokens).stream(list(messages)):
+            for chunk in self.limited(max_tokens).stream(list(messages)):
                 yield str(chunk.content)
-
-    def _limited(self, max_tokens: int) -> BaseChatModel:
-        return self.chat.model_copy(update={self.token_limit: max_tokens})
 
 
 def choose_model(
@@ -86,12 +86,24 @@ def choose_model(
             queue_size=queue_size,
             queue_timeout=timeout,
         )
-        return ChosenModel(chat, f"embedded:{found.name}", found.sha256, chat.clip, chat.close)
+        return ChosenModel(
+            chat,
+            f"embedded:{found.name}",
+            found.sha256,
+            chat.clip,
+            chat.close,
+            lambda tokens: chat.bind(max_tokens=tokens),
+        )
 
     def served(model: OllamaModel) -> ChosenModel:
         chat = chat_ollama(ollama_host, model.name, context_tokens=context_tokens, timeout=timeout)
         name = model.name.removesuffix(":latest")
-        return ChosenModel(chat, f"ollama:{name}", model.digest, clip_by_estimate, _nothing_to_close, "num_predict")
+
+        def limited(tokens: int) -> ChatOllama:
+            # an option of the call would replace all others, the context's size among them
+            return chat.model_copy(update={"num_predict": tokens})
+
+        return ChosenModel(chat, f"ollama:{name}", model.digest, clip_by_estimate, _nothing_to_close, limited)
 
     way, _, name = spec.partition(":")
     if spec == "none":

@@ -138,7 +138,7 @@ class Casebook:
             Space.from_json(row.space) if row.space else None,
             row.reading,
             row.judge,
-            dict.fromkeys(LABELS, 0) | dict(counted.tuples().all()),
+            dict.fromkeys(LABELS, 0) | {label: count for label, count in counted},
         )
         return self._rows[name]
 
@@ -472,7 +472,7 @@ class Casebook:
     @staticmethod
     def _counts(connection: Connection, name: str, condition: Any) -> dict[str, int]:
         query = select(cases.c.label, func.count()).where(cases.c.source == name, condition).group_by(cases.c.label)
-        return dict.fromkeys(LABELS, 0) | dict(connection.execute(query).tuples().all())
+        return dict.fromkeys(LABELS, 0) | {label: count for label, count in connection.execute(query)}
 
     @staticmethod
     def _bump(connection: Connection, name: str) -> None:

@@ -11,13 +11,14 @@ import re
 
 _LABEL = r"(?:normal|benign|harmless|anomal\w*|abnormal|routine|safe)"
 _JUDGE = r"(?:ai|a\.i\.|llm|model|judge|assistant|chatbot|classifier|reviewer|detector|analy[sz]er|system prompt)"
+# Runs of white space are taken whole (`\\s*+`): sharing one out between two repeats takes hours on a hostile record.
 _PATTERNS = (
     # chat-template tokens and role headers
     r"<\|[^|>\n]{0,40}\|>(?:\s*(?:system|user|assistant|ipython)\b)?",
     r"<\|?(?:im_start|im_end|eot_id|begin_of_text|endoftext)\|?>",
     r"\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>",
     r"</?\s*(?:record|case|precedent|system|assistant|user|instruction|verdict)s?\b[^>\n]{0,80}>",
-    r"(?:^|(?<=[\s.;>|\]]))(?:#{1,4}\s*)?(?:system|assistant|user|human|instruction)s?\s*(?:prompt|message)?\s*:\s[^\n]*",
+    r"(?:^|(?<=[\s.;>|\]]))(?:#{1,4}\s*)?(?:system|assistant|user|human|instruction)s?(?:\s*+(?:prompt|message))?\s*+:\s[^\n]*",
     # orders
     r"\b(?:please\s+)?(?:ignore|disregard|forget|override|bypass|skip)\b[^.\n]{0,60}"
     r"\b(?:above|previous|prior|earlier|preceding|instruction\w*|rules?|prompt|brief|everything|all of|before)\b"
@@ -26,17 +27,19 @@ _PATTERNS = (
     rf"report|flag|count)\b[^.;\n]{{0,40}}\b{_LABEL}\b[^.;\n]*",
     r"\b(?:the\s+)?(?:correct|right|expected|final|true|only)\s+(?:answer|verdict|label|response|classification)\b"
     r"[^.;\n]*",
-    rf"\b(?:note|message|hint|instruction|attention|dear|hey|hello)\s*(?:to|for)?\s*,?\s*(?:the\s+|any\s+)?{_JUDGE}\b[^.;\n]*",
+    rf"\b(?:note|message|hint|instruction|attention|dear|hey|hello)(?:\s*+(?:to|for))?\s*+,?\s*+(?:(?:the|any)\s++)?"
+    rf"{_JUDGE}\b[^.;\n]*",
     rf"\b(?:you are|you're|act as|pretend)\b[^.;\n]{{0,40}}\b(?:{_JUDGE}|now|helpful|{_LABEL})\b[^.;\n]*",
     rf"\b(?:this|the|that|above)\s+(?:\w+\s+)?(?:record|line|entry|event|message|log|case)\s+(?:above\s+)?(?:is|was|are)\s+"
     rf"(?:\w+\s+){{0,3}}{_LABEL}\b[^.;\n]*",
     # forged cases and verdicts
     rf"\b(?:verdict|label|classification|answer|judg(?:e)?ment|ground[ _]truth|status label|precedents?|case\s+c?\d+)\b"
-    rf"\s*(?:[:=]|->|is\b|was\b)?\s*[^.;\n]{{0,60}}?\b{_LABEL}\b[^.;\n]*",
+    rf"\s*+(?:[:=]|->|is\b|was\b)?+\s*+[^.;\n]{{0,60}}?\b{_LABEL}\b[^.;\n]*",
     rf"\b{_LABEL}\s+(?:case|precedent)s?\b\s*[:#(c\d][^\n]*",
 )
 _STEERING = re.compile("|".join(f"(?:{pattern})" for pattern in _PATTERNS), re.IGNORECASE)
-_JOINTS = re.compile(r"\s*[.;,:|>-]*\s*$")
+_BARE_LABEL = re.compile(rf"\s{_LABEL}\W{{0,8}}$", re.IGNORECASE)
+_JOINTS = ".;,:|>-"
 
 
 def steering(text: str) -> list[str]:
@@ -56,5 +59,6 @@ def without_steering(text: str) -> str:
     """
     if not _STEERING.search(text):
         return text
-    rest = _STEERING.sub(" ", text)
-    return _JOINTS.sub("", rest).strip() or text
+    # a bare label at the end is what was left of an answer put into the judge's mouth
+    rest = _BARE_LABEL.sub("", _STEERING.sub(" ", text))
+    return rest.rstrip().rstrip(_JOINTS).strip() or text

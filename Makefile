@@ -1,0 +1,77 @@
+# Every target explains itself: `make help`.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# the engine without its examples, tools and server: half the build time
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
+# several gigabytes come over the network on the first run
+export UV_HTTP_TIMEOUT ?= 300
+
+.PHONY: help demo serve chat test check lint types docs bench bench-hostile models requirements install clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: models ## install, get the models, learn the demo source, judge unseen records, show the figures
+	@$(BIN)/precedent demo
+
+serve: models ## serve chat playground, REST and documentation on http://127.0.0.1:8000
+	@$(BIN)/precedent serve
+
+chat: models ## talk with the agent in this terminal
+	@$(BIN)/precedent chat
+
+test: $(VENV)/.dev ## install and run all tests
+	@$(BIN)/precedent doctor --fetch
+	@$(BIN)/python -m tests.models
+	@$(BIN)/python -m pytest
+
+check: lint types docs ## the slower checks: lint, types, generated documentation
+
+lint: $(VENV)/.dev ## style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## static types
+	@$(BIN)/mypy
+
+docs: $(VENV)/.dev ## is the generated documentation what the code says? (make docs WRITE=1 writes it)
+	@$(BIN)/python -m docs.generate $(if $(WRITE),--write)
+
+bench: $(VENV)/.dev models ## cost of a verdict against bare llama.cpp, and hostile records: ratios of one run
+	@$(BIN)/python -m benchmarks.verdict_cost
+	@$(BIN)/python -m benchmarks.hostile
+
+models: install ## get the embedding model and the language model, checked by SHA-256
+	@$(BIN)/precedent doctor --fetch
+
+requirements: ## compile the pinned requirements anew from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) -o requirements/runtime.txt
+	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+
+install: $(VENV)/.runtime ## the environment in .venv
+
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 …"; exit 3; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { echo "a C++ compiler is needed to build llama.cpp (Debian: apt install g++)"; exit 3; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed (Debian: apt install python3-venv)"; exit 3; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.uv
+	@echo "installing (the first time builds llama.cpp: about 5 minutes on 2 cores) …"
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/runtime.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+clean: ## remove the environment and caches (models and cases are kept)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""What a verdict costs, as ratios of one run: `make bench`.
+
+With the language model: against a bare `llama_decode` of the same new tokens, in the same process and on the same
+weights, in turn. Without it: milliseconds of one verdict, warm.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from agent.chain import Question, build
+from agent.intake import Intake
+from agent.learning import learn
+from agent.parts import Parts
+from agent.readers import Reading
+from agent.records import Record
+from agent.settings import Settings, settings
+from agent.signals.language import examples_for, question
+from llm.embedded import EmbeddedChatModel
+from llm.engine import Engine
+from llm.template import Prompt
+from retrieval.space import Space
+
+_FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"
+_RECORDS = 40
+_WARM = 3
+T = TypeVar("T")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as home:
+        chosen = Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache)
+        parts = Parts(chosen)
+        intake = Intake(format="log", label="0", normal=("-",))
+        brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
+        learn(parts, [_FOLDER / "learn.log"], "postgres", intake, brief=brief, budget=0)
+        readings = [one for one in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(one, Reading)]
+        texts = list({Space().masked(one.record): one.record.text for one in readings}.values())
+        _measure(parts, texts, brief)
+        parts.close()
+
+
+def _measure(parts: Parts, texts: list[str], brief: str) -> None:
+    chain = build(parts)
+    bare = _Bare(parts)
+    heard: list[tuple[float, float, int]] = []
+    unheard: list[float] = []
+    for text in texts:
+        if len(heard) >= _RECORDS + _WARM:
+            break
+        seconds, verdict = _timed(partial(chain.invoke, Question(text=text, source="postgres")))
+        if verdict.signals["language"] is None:
+            unheard.append(seconds)
+            continue
+        heard.append((seconds, *bare.decode(brief, verdict.record)))
+    heard = heard[_WARM:]
+    ratio = statistics.median(ours / bare for ours, bare, _ in heard)
+    print(
+        f"verdicts by the language model: {len(heard)}, median {statistics.median(t for *_, t in heard):.0f} new tokens"
+    )
+    print(f"  ours  {1000 * statistics.median(ours for ours, *_ in heard):8.1f} ms (median)")
+    print(f"  bare  {1000 * statistics.median(bare for _, bare, _ in heard):8.1f} ms (llama_decode of the same tokens)")
+    print(f"  ratio {ratio:8.2f} (median of pairs; target <= 1.30)")
+    unheard = unheard[_WARM:]
+    print(f"verdicts without the language model: {len(unheard)}")
+    print(f"  median {1000 * statistics.median(unheard):.1f} ms, p95 {1000 * _p95(unheard):.1f} ms (target <= 30 ms)")
+
+
+class _Bare:
+    """A context of its own on the same weights, used by nothing else: what llama.cpp alone takes."""
+
+    def __init__(self, parts: Parts) -> None:
+        model = parts.witness().model.chat
+        assert isinstance(model, EmbeddedChatModel)
+        self._model, self._parts = model, parts
+        self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
+
+    def decode(self, brief: str, record: Record) -> tuple[float, int]:
+        """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
+        found = self._parts.casebook.find("postgres", record, record.content_hash, self._parts.settings.precedents)
+        prompt = self._model.prompt(question(brief, Space().masked(record), examples_for(found)))
+        prefix_only = Prompt(prompt.prefix, prompt.suffix[:1])
+        self._engine.read(prefix_only, lambda: False)
+        seconds, _ = _timed(lambda: self._engine.read(prompt, lambda: False))
+        return seconds, len(prompt.suffix)
+
+
+def _timed(call: Callable[[], T]) -> tuple[float, T]:
+    started = time.perf_counter()
+    result = call()
+    return time.perf_counter() - started, result
+
+
+def _p95(values: list[float]) -> float:
+    return sorted(values)[max(0, int(0.95 * len(values)) - 1)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How-to pages, decisions, and the reference, which `docs.generate` makes from the code."""

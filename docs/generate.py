@@ -1,0 +1,92 @@
+"""Reference pages from the code: `make docs WRITE=1` writes them, `make docs` fails where they are stale."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import typer
+
+from agent.cli import app
+from agent.settings import Settings
+from server import create_app
+
+_FOLDER = Path(__file__).parent / "reference"
+_WIDTH = 100
+
+
+def cli() -> str:
+    """Every command's help."""
+    out = [
+        "# Commands",
+        "",
+        "Exit codes: 0 done, 1 some records could not be judged, 2 usage, 3 a needed part is missing.",
+        "",
+    ]
+
+    def add(command: click.Command, name: str) -> None:
+        context = click.Context(command, info_name=name, terminal_width=_WIDTH, max_content_width=_WIDTH)
+        out.extend([f"## {name}", "", "```text", command.get_help(context).rstrip(), "```", ""])
+        if hasattr(command, "commands"):  # typer brings a click of its own, whose Group is no click.Group
+            for part in command.commands.values():
+                add(part, f"{name} {part.name}")
+
+    add(typer.main.get_command(app), "precedent")
+    return "\n".join(line.rstrip() for line in "\n".join(out).splitlines()) + "\n"
+
+
+def settings() -> str:
+    """Every setting, with its variable and default."""
+    rows = [
+        "# Settings",
+        "",
+        "A variable wins over `precedent.toml` in the working directory, that over the default.",
+        "",
+    ]
+    rows += ["| variable | in precedent.toml | default | what |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "the system's data or cache folder" if name in ("home", "cache") else field.get_default()
+        default = "http://127.0.0.1:11434" if name == "ollama_host" else default
+        rows.append(f"| `PRECEDENT_{name.upper()}` | `{name}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def openapi() -> str:
+    """The REST schema under /v1 and the health routes; LangServe documents its own at `/docs`."""
+    with tempfile.TemporaryDirectory() as home:
+        schema = create_app(Settings(home=Path(home))).openapi()
+    schema["paths"] = {
+        path: what for path, what in schema["paths"].items() if path.startswith(("/v1", "/healthz", "/readyz"))
+    }
+    schema["components"] = {
+        "schemas": {
+            name: what
+            for name, what in schema["components"]["schemas"].items()
+            if f'/{name}"' in json.dumps([schema["paths"], schema["components"]["schemas"]])
+        }
+    }
+    return json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+PAGES = {"cli.md": cli, "settings.md": settings, "openapi.json": openapi}
+
+
+def main() -> int:
+    stale = []
+    _FOLDER.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        path, made = _FOLDER / name, make()
+        if "--write" in sys.argv:
+            path.write_text(made, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != made:
+            stale.append(str(path.relative_to(_FOLDER.parents[1])))
+    if stale:
+        print(f"not what the code says: {', '.join(stale)}; `make docs WRITE=1` writes them anew", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The whole way of a record, on real models, a real Chroma and the recorded PostgreSQL log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from langchain_core.runnables import Runnable
+
+from agent.chain import Question, build
+from agent.errors import UnknownSource, UsageError
+from agent.feedback import correct
+from agent.intake import Intake
+from agent.judging import judge_many
+from agent.learning import learn
+from agent.parts import Parts
+from agent.readers import Reading
+from agent.records import Record, Verdict
+from tests.conftest import POSTGRES, make_settings
+
+KEYS = {
+    "id", "source", "label", "probability", "unsure_band", "explanation", "precedents", "signals", "record",
+    "provenance", "degraded", "elapsed_ms",
+}  # fmt: skip
+LOG = Intake(format="log", label="0", normal=("-",))
+BRIEF = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    """A source with the first 700 lines of the demo's log."""
+    home = tmp_path_factory.mktemp("chain")
+    lines = (POSTGRES / "learn.log").read_text(encoding="utf-8").splitlines(keepends=True)
+    (home / "learn.log").write_text("".join(lines[:700]), encoding="utf-8")
+    parts = Parts(make_settings(home / "home"))
+    learn(parts, [home / "learn.log"], "pg", LOG, brief=BRIEF, budget=12)
+    yield parts
+    parts.close()
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    """A few known and a few unknown records, each kind of both labels."""
+    readings = [one for one in LOG.read(POSTGRES / "judge.log", 65_536) if isinstance(one, Reading)]
+    return [one.record for one in random.Random(3).sample(readings, 24)]
+
+
+@pytest.fixture(scope="module")
+def chain(learned: Parts) -> Runnable[Question, Verdict]:
+    return build(learned)
+
+
+def _same(one: Verdict, other: Verdict) -> None:
+    a, b = (verdict.model_dump(mode="json", exclude={"elapsed_ms"}) for verdict in (one, other))
+    assert a == b
+
+
+def test_a_verdict_has_the_contracts_keys(chain: Runnable[Question, Verdict], records: list[Record]) -> None:
+    body = json.loads(chain.invoke(Question.about(records[0], "pg")).to_json())
+    assert set(body) == KEYS
+    assert set(body["signals"]) == {"language", "neighbours", "novelty", "fields"}
+    assert set(body["record"]) == {"text", "fields", "file", "line", "time"}
+    assert set(body["provenance"]) == {"model", "model_sha256", "prompt_sha256", "casebook_version"}
+    assert all(set(one) == {"case_id", "label", "similarity", "text"} for one in body["precedents"])
+
+
+def test_invoke_batch_stream_and_async_agree_in_any_order(learned: Parts, records: list[Record]) -> None:
+    questions = [Question.about(record, "pg") for record in records]
+    first = build(learned)
+    expected = [first.invoke(question) for question in questions]
+
+    fresh = build(learned)
+    batched = fresh.batch(list(reversed(questions)), config={"max_concurrency": 6})
+    for one, other in zip(expected, reversed(batched), strict=True):
+        _same(one, other)
+    for one, question in zip(expected, questions, strict=True):
+        (streamed,) = build(learned).stream(question)
+        _same(one, streamed)
+
+    async def twins() -> list[Verdict]:
+        invoked = [await fresh.ainvoke(question) for question in questions[:4]]
+        streamed = [piece for question in questions[4:8] async for piece in fresh.astream(question)]
+        return invoked + streamed + await fresh.abatch(questions[8:])
+
+    for one, other in zip(expected, asyncio.run(twins()), strict=True):
+        _same(one, other)
+
+
+def test_verdicts_do_not_hang_on_what_the_model_was_asked_before(learned: Parts, records: list[Record]) -> None:
+    """To 1e-6 of probability, with the memory of earlier answers wiped."""
+    from sqlalchemy import delete
+
+    from retrieval.store import heard
+
+    def probabilities(order: list[Record]) -> dict[str, float]:
+        with learned.casebook.engine.begin() as connection:
+            connection.execute(delete(heard))
+        chain = build(learned)
+        return {one.text: chain.invoke(Question.about(one, "pg")).probability for one in order}
+
+    forwards, backwards = probabilities(records[:10]), probabilities(records[:10][::-1])
+    assert forwards == pytest.approx(backwards, abs=1e-6)
+
+
+def test_the_language_model_is_heard_only_where_the_casebook_does_not_know(
+    chain: Runnable[Question, Verdict], records: list[Record]
+) -> None:
+    verdicts = [chain.invoke(Question.about(record, "pg")) for record in records]
+    known = [verdict for verdict in verdicts if verdict.precedents[0].similarity > 0.99999]
+    heard = [verdict for verdict in verdicts if verdict.signals["language"] is not None]
+    assert known
+    assert heard
+    assert all(verdict.signals["language"] is None for verdict in known)
+    assert all(verdict.provenance.model == "embedded:qwen2.5-coder-0.5b" for verdict in heard)
+
+
+def test_precedents_are_of_both_labels_nearest_first(chain: Runnable[Question, Verdict]) -> None:
+    verdict = chain.invoke(Question(text="FATAL:  something quite new happened to the tape drive", source="pg"))
+    similarities = [one.similarity for one in verdict.precedents]
+    assert similarities == sorted(similarities, reverse=True)
+    assert {one.label for one in verdict.precedents} == {"normal", "anomalous"}
+
+
+def test_without_a_language_model_the_verdict_says_so(learned: Parts, tmp_path: Path) -> None:
+    text = "PANIC:  entirely unheard-of failure of the flux capacitor"
+    parts = Parts(learned.settings.model_copy(update={"model": "none"}))
+    try:
+        verdict = build(parts).invoke(Question(text=text, source="pg"))
+        assert verdict.signals["language"] is None
+        assert any(one.startswith("language: ") for one in verdict.degraded)
+        known = build(parts).invoke(Question(text=learned.casebook.cases("pg")[0].text, source="pg"))
+        assert known.degraded == ()
+    finally:
+        parts.close()
+
+
+def test_a_record_longer_than_the_model_reads_is_shortened_visibly(chain: Runnable[Question, Verdict]) -> None:
+    verdict = chain.invoke(Question(text="ERROR: " + "gigantic payload of words " * 2400, source="pg"))
+    assert any("tokens in its middle were not read" in one for one in verdict.degraded)
+    assert verdict.signals["language"] is not None
+    assert len(verdict.record.text) > 60_000
+
+
+def test_feedback_changes_the_next_verdict(tmp_path: Path) -> None:
+    (tmp_path / "cases.log").write_text(
+        "".join(
+            f"- all is well on node {i}, {word} done\n" for i, word in enumerate(["copy", "sync", "backup", "scan"] * 5)
+        )
+        + "".join(f"bad node {i} burst into flames while {word}\n" for i, word in enumerate(["copying", "idle"] * 4)),
+        encoding="utf-8",
+    )
+    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    learn(parts, [tmp_path / "cases.log"], "nodes", LOG, brief="nodes")
+    chain = build(parts)
+    record = Record(text="node 7 burst into flames while testing the sprinkler")
+    (before,) = judge_many(parts, chain, [record], "nodes")
+    assert isinstance(before, Verdict)
+    assert before.label == "anomalous"
+    case = correct(parts, before.id, "normal")
+    after = chain.invoke(Question.about(record, "nodes"))
+    assert (after.label, after.precedents[0].case_id) == ("normal", case.case_id)
+    similar = chain.invoke(Question(text="node 12 burst into flames while testing the sprinkler", source="nodes"))
+    assert similar.label == "normal"
+    correct(parts, before.id, "anomalous")
+    assert chain.invoke(Question.about(record, "nodes")).label == "anomalous"
+    parts.close()
+
+
+def test_a_source_with_no_cases_still_gives_a_verdict(tmp_path: Path) -> None:
+    parts = Parts(make_settings(tmp_path / "home"))
+    parts.casebook.create("new")
+    parts.casebook.set("new", brief="Server log. Anomalous: crashes.", brief_by="person")
+    verdict = build(parts).invoke({"source": "new", "text": "kernel panic - not syncing: fatal exception"})
+    assert verdict.signals["language"] is not None
+    assert (verdict.precedents, verdict.signals["neighbours"]) == ((), None)
+    parts.close()
+
+
+def test_an_unknown_source_names_the_known_ones(chain: Runnable[Question, Verdict]) -> None:
+    with pytest.raises(UnknownSource, match=r"'nope'; sources here: pg"):
+        chain.invoke(Question(text="x", source="nope"))
+
+
+def test_the_only_source_need_not_be_named(chain: Runnable[Question, Verdict]) -> None:
+    assert chain.invoke("LOG:  checkpoint starting: time").source == "pg"
+
+
+def test_with_no_source_at_all_it_says_how_to_make_one(tmp_path: Path) -> None:
+    parts = Parts(make_settings(tmp_path / "home"))
+    with pytest.raises(UsageError, match="precedent learn"):
+        build(parts).invoke("x")
+    parts.close()
+
+
+def test_sentences_of_the_model_come_after_the_facts(learned: Parts, chain: Runnable[Question, Verdict]) -> None:
+    record = Record(text="PANIC:  could not write to file pg_wal/xlogtemp.99: No space left on device")
+    facts = chain.invoke(Question.about(record, "pg")).explanation
+    told = chain.invoke(Question.about(record, "pg", explain="llm")).explanation
+    assert told.startswith(facts)
+    assert chain.invoke(Question.about(record, "pg", explain="none")).explanation == ""
+
+
+def test_importing_agent_is_lazy_and_chain_is_the_runnable() -> None:
+    code = (
+        "import sys; import agent; assert 'agent.chain' not in sys.modules; "
+        "from agent import Record, Case, Verdict; assert 'torch' not in sys.modules; "
+        "import agent.chain; from agent import chain; from agent.chain import build; "
+        "assert hasattr(chain, 'invoke') and hasattr(chain, 'abatch'), chain; "
+        "heavy = {'torch', 'llama_cpp', 'chromadb'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.data
+def test_held_out_half_of_bgl(data: Path, tmp_path: Path) -> None:
+    """Even lines learned, odd lines judged: F1 of at least 0.95."""
+    import csv
+
+    from agent.evaluation import evaluate_file
+
+    source = data / "logs" / "bgl" / "BGL_2k.log_structured.csv"
+    with source.open(encoding="utf-8", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    for name, half in (("even", rows[0::2]), ("odd", rows[1::2])):
+        with (tmp_path / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *half])
+    parts = Parts(make_settings(tmp_path / "home"))
+    intake = Intake(label="Label", normal=("-",), text=("Content",))
+    learn(parts, [tmp_path / "even.csv"], "bgl", intake, budget=16)
+    figures, failures = evaluate_file(parts, tmp_path / "odd.csv", "bgl", intake, lambda *_: None)
+    parts.close()
+    assert not failures
+    assert figures.n == 1000
+    assert figures.f1 >= 0.95
