@@ -10,15 +10,21 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any, cast
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.tracers.context import register_configure_hook
 from pydantic import BaseModel, Field, ValidationError
 
+from agent.asking import asked, told
 from agent.chain import Question
-from agent.errors import PrecedentError, UnknownSource, UsageError, mapped
+from agent.errors import PrecedentError, UnknownSource, UnknownVerdict, UsageError, mapped
 from agent.explanation import sentences
 from agent.feedback import correct, recall
 from agent.judging import keeping
@@ -29,22 +35,27 @@ from retrieval.space import Space
 _MOST_LINES = 50
 _VERDICT = re.compile(r"^verdict (v[0-9a-f]{12})\b", re.MULTILINE)
 _NAMED = re.compile(r"\b(v[0-9a-f]{12})\b")
-_USING = re.compile(r"^(?:records are now judged as source|source) ([\w.-]+)", re.MULTILINE)
-_WHY = re.compile(r"^(?:but |and )?(?:why|how come|explain|what makes|reason)\b.{0,80}$", re.IGNORECASE)
-_PRECEDENTS = re.compile(
-    r"^(?:please )?(?:show|list|give|see|what|which)?\b.{0,30}"
-    r"\b(?:precedents?|similar (?:cases|records)|cases)\b.{0,40}$",
-    re.IGNORECASE,
-)
+_USING = re.compile(r"records are now judged as source ([\w.-]+)$")
+_ASKED = re.compile(r"[\w',.?! ]{1,120}")
+# a question about a verdict has one of its own words, and beside them only these: a record that holds one has others
+_WHY = frozenset({"why", "how come", "explain", "explanation", "reason", "reasons"})
+_PRECEDENTS = frozenset({"precedent", "precedents", "similar cases", "similar records", "nearest cases"})
+_PLAIN = """
+a about all am an and anomalous anomaly any are but by can cases come could did do does each exactly for give
+had has have how i in is it its judge judged last line list look me more nearest normal not now of ok one or
+please record records say see show similar so that the their them then these they think this to unsure verdict
+was we were what what's which with would you your
+"""
+_BESIDE = frozenset(_PLAIN.split())
 _FEEDBACK = re.compile(
-    r"^(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12}))(?:'s| is| was)?,? ?(?:really |actually )?"
+    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12}))(?:'s| is| was)?,? ?(?:really |actually )?"
     r"(?P<negated>not |n't )?(?:an? )?"
-    r"(?P<label>normal|anomal\w*|abnormal|false alarm|false positive|ok(?:ay)?|fine)\b[.!]*$",
+    r"(?P<label>normal|anomal\w*|abnormal|false alarm|false positive|ok(?:ay)?|fine)[.!]*",
     re.IGNORECASE,
 )
-_USE = re.compile(r"^(?:use|switch to|source)\s+(?P<name>[\w.-]+)$", re.IGNORECASE)
-_SOURCES = re.compile(r"^(?:list |show |which |what )?(?:the |my )?sources(?: are there)?\??$", re.IGNORECASE)
-_HELP = re.compile(r"^(?:help|\?|hi|hello|hey|what can (?:you|i) do\??)[.!]*$", re.IGNORECASE)
+_USE = re.compile(r"(?:use|switch to|source)\s+(?P<name>[\w.-]+)", re.IGNORECASE)
+_SOURCES = re.compile(r"(?:list |show |which |what )?(?:the |my )?sources(?: are there)?\??", re.IGNORECASE)
+_HELP = re.compile(r"(?:help|\?|hi|hello|hey|what can (?:you|i) do\??)[.!]*", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)>\s*(?P<rest>.+)$", re.DOTALL)
 _NORMAL = ("normal", "false alarm", "false positive", "ok", "okay", "fine")
 
@@ -85,27 +96,27 @@ class _Agent:
         """The answer to the last message; what goes wrong is said in the conversation."""
         try:
             conversation = sent if isinstance(sent, ChatInput) else ChatInput.model_validate(sent)
-            *before, last = conversation.messages or [HumanMessage(HELP)]
+            *before, last = conversation.messages or [HumanMessage("help")]
             yield from self._answer(str(last.text).strip(), before)
         except PrecedentError as error:
             yield str(error)
         except ValidationError as error:
-            yield f"That is no record that I can judge: {error.errors()[0]['msg']}."
+            yield f"That is no record that I can judge: {told(error)}."
 
     def _answer(self, said: str, before: Sequence[BaseMessage]) -> Iterator[str]:
-        if not said or _HELP.match(said):
+        if not said or _HELP.fullmatch(said):
             yield HELP
-        elif _SOURCES.match(said):
+        elif _SOURCES.fullmatch(said):
             yield from self._sources()
-        elif use := _USE.match(said):
+        elif use := _USE.fullmatch(said):
             yield self._use(use["name"])
-        elif feedback := _FEEDBACK.match(said):
+        elif feedback := _FEEDBACK.fullmatch(said):
             normal = feedback["label"].lower() in _NORMAL
             label: Label = "normal" if normal != bool(feedback["negated"]) else "anomalous"
             yield self._correct(feedback["id"] or self._last(before, said), label)
-        elif _WHY.match(said):
+        elif _asks(said, _WHY):
             yield from self._why(self._last(before, said))
-        elif _PRECEDENTS.match(said):
+        elif _asks(said, _PRECEDENTS):
             yield from self._precedents(self._last(before, said))
         else:
             yield from self._judge(said, before)
@@ -137,7 +148,7 @@ class _Agent:
 
     def _why(self, verdict_id: str) -> Iterator[str]:
         verdict = recall(self._parts, verdict_id)
-        yield verdict.explanation or f"{verdict.label}, probability {verdict.probability:.2f}."
+        yield " ".join(verdict.explanation.split()) or f"{verdict.label}, probability {verdict.probability:.2f}."
         yield from self._sentences(verdict)
 
     def _sentences(self, verdict: Verdict) -> Iterator[str]:
@@ -162,13 +173,14 @@ class _Agent:
     def _judge(self, said: str, before: Sequence[BaseMessage]) -> Iterator[str]:
         prefix = _PREFIX.match(said)
         if prefix and prefix["name"] in self._parts.casebook.names():
-            source, said = prefix["name"], prefix["rest"]
+            source, said = prefix["name"], prefix["rest"].strip()
         else:
             source = self._source(before)
-        questions = _questions(said, source)
+        questions = _questions(said, source, self._parts.settings.max_record_chars)
         if len(questions) == 1:
             verdict = self._chain.invoke(questions[0])
-            yield f"verdict {verdict.id} (source {verdict.source}): {verdict.explanation}"
+            # on one line: nothing that a record says may begin a line, where verdicts are looked for
+            yield f"verdict {verdict.id} (source {verdict.source}): {' '.join(verdict.explanation.split())}"
             if verdict.degraded:
                 yield f"\nNot heard: {'; '.join(verdict.degraded)}"
             if verdict.label != "normal":
@@ -183,8 +195,13 @@ class _Agent:
         for message in reversed(before):
             if isinstance(message, AIMessage):
                 text = str(message.text)
-                if found := _USING.search(text) or re.search(r"^verdict v[0-9a-f]{12} \(source ([\w.-]+)\)", text):
-                    return found[1]
+                if using := _USING.match(text):
+                    return using[1]
+                if verdict := _VERDICT.match(text):
+                    try:
+                        return recall(self._parts, verdict[1]).source
+                    except UnknownVerdict:
+                        continue
         names = self._parts.casebook.names()
         if len(names) > 1:
             raise UsageError(
@@ -193,40 +210,92 @@ class _Agent:
         return None
 
 
-def _questions(said: str, source: str | None) -> list[Question]:
+def _asks(said: str, about: frozenset[str]) -> bool:
+    """Whether ``said`` is a question of this kind and nothing else."""
+    if not _ASKED.fullmatch(said):
+        return False
+    words = [word for word in re.findall(r"[\w']+", said.lower()) if not _NAMED.fullmatch(word)]
+    own = {word for phrase in about for word in phrase.split()}
+    phrases = {*words, *(f"{one} {two}" for one, two in pairwise(words))}
+    return bool(phrases & about) and set(words) <= own | _BESIDE
+
+
+def _questions(said: str, source: str | None, most_chars: int) -> list[Question]:
     """One question for a JSON object, else one for each line."""
-    if said.startswith("{"):
-        try:
-            fields = json.loads(said)
-        except ValueError:
-            fields = None
-        if isinstance(fields, dict) and fields:
-            known = set(Question.model_fields) - {"explain"}
-            if set(fields) <= known:
-                return [Question(**{"source": source, **fields})]
-            flat = {str(name): value for name, value in fields.items()}
-            return [Question(source=source, text=said, fields=flat)]
+    if (whole := _object(said)) is not None:
+        return [_asked(whole, said, source, most_chars)]
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if len(lines) > _MOST_LINES:
         raise UsageError(
             f"{len(lines)} lines are many for a conversation: `precedent judge FILE --source NAME` takes them all"
         )
-    return [Question(source=source, text=line) for line in lines]
+    return [_asked(_object(line), line, source, most_chars) for line in lines]
 
 
+def _object(said: str) -> dict[str, Any] | None:
+    """The JSON object that was pasted, if it is one and says something."""
+    if not said.startswith("{"):
+        return None
+    try:
+        fields = json.loads(said)
+    except (ValueError, RecursionError):
+        return None
+    return fields or None
+
+
+def _asked(fields: dict[str, Any] | None, said: str, source: str | None, most_chars: int) -> Question:
+    if fields is None:
+        return asked({"source": source, "text": said}, most_chars)
+    if set(fields) <= set(Question.model_fields) - {"explain"}:
+        return asked({"source": source, **fields}, most_chars)
+    return asked({"source": source, "text": said, "fields": fields}, most_chars)
+
+
+class _Gone(Exception):
+    """Nobody listens any more."""
+
+
+class _Listener(BaseCallbackHandler):
+    """Stops the language model between two tokens when the one who asked has gone."""
+
+    raise_error = True
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+
+    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
+        if self.gone.is_set():
+            raise _Gone
+
+
+_LISTENER: ContextVar[_Listener | None] = ContextVar("precedent_listener", default=None)
+register_configure_hook(_LISTENER, inheritable=True)
 _END = object()
 
 
 async def _pumped(pieces: Iterator[str]) -> AsyncIterator[str]:
-    """A blocking iterator, each step in a thread; leaving early closes it, and so stops the model."""
-    try:
-        while (piece := await asyncio.to_thread(next, pieces, _END)) is not _END:
+    """A blocking generator, each step in a thread; leaving early stops the model, then closes it."""
+    listener = _Listener()
+    while True:
+        # set for each step: the next may be asked for in another context
+        token = _LISTENER.set(listener)
+        step = asyncio.ensure_future(asyncio.to_thread(next, pieces, _END))
+        _LISTENER.reset(token)
+        try:
+            piece = await asyncio.shield(step)
+            if piece is _END:
+                return
             yield str(piece)
-    finally:
-        await asyncio.shield(asyncio.to_thread(_close, pieces))
+        except BaseException:
+            listener.gone.set()
+            step.add_done_callback(lambda ended: _close(ended, pieces))
+            raise
 
 
-def _close(pieces: Iterator[str]) -> None:
+def _close(ended: asyncio.Future[Any], pieces: Iterator[str]) -> None:
+    if not ended.cancelled():
+        ended.exception()
     close = getattr(pieces, "close", None)
     if close is not None:
         close()

@@ -327,9 +327,15 @@ def _choose(model: str | None) -> None:
 
 def _parts(model: str | None) -> Parts:
     from agent.chain import default_parts
+    from agent.errors import mapped
 
     _choose(model)
-    return default_parts()
+    parts = default_parts()
+    if model not in (None, "auto", "none"):
+        # a model that was asked for by name is needed: judging without it would be another thing than asked for
+        with mapped():
+            parts.witness()
+    return parts
 
 
 def _source(parts: Parts, name: str) -> SourceRow:

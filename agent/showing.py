@@ -51,6 +51,11 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
+def _say(line: Text) -> None:
+    """A line as long as it is: it may be copied, or read by a program."""
+    _console().print(line, soft_wrap=True)
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on standard error, where that is a terminal; the callback takes what is done, how many, of how many."""
@@ -192,28 +197,23 @@ def notes(reading: Reading) -> None:
 
 
 def learned(done: Learned) -> None:
-    console = _console()
     values = ", ".join(f"{value} ({count})" for value, count in done.label_values.most_common(8))
-    console.print(
-        _text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there")
-    )
-    console.print(
-        _text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}")
-    )
+    _say(_text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there"))
+    _say(_text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}"))
     for label in ("normal", "anomalous"):
         if done.read and not done.labels[label]:
-            console.print(_text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
+            _say(_text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
     for note in done.notes[:10]:
         print(plain(note), file=sys.stderr)
     if done.brief:
         how = "drafted by the language model" if done.brief_drafted else "brief"
-        console.print(_text(f"{how}: {done.brief}"))
+        _say(_text(f"{how}: {done.brief}"))
         if done.brief_drafted:
-            console.print(_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
+            _say(_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
     if done.language_auc is not None:
-        console.print(_text(f"the language model alone tells sampled cases apart with AUC {done.language_auc:.2f}"))
+        _say(_text(f"the language model alone tells sampled cases apart with AUC {done.language_auc:.2f}"))
     if done.language_missing:
-        console.print(_text(f"learned without the language model: {done.language_missing}", "yellow"))
+        _say(_text(f"learned without the language model: {done.language_missing}", "yellow"))
 
 
 def figures(evaluation: Evaluation, as_json: bool) -> None:
@@ -257,7 +257,7 @@ def source(row: SourceRow, as_json: bool) -> None:
         return
     for name, value in shown.items():
         said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        _console().print(_text(f"{name}: {said}"))
+        _say(_text(f"{name}: {said}"))
 
 
 def findings(every: Sequence[Finding]) -> None:
@@ -267,7 +267,7 @@ def findings(every: Sequence[Finding]) -> None:
         )
         line = _text(f"{mark:8}", style)
         line.append(f"{one.what}: {plain(one.said)}")
-        _console().print(line)
+        _say(line)
 
 
 def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:

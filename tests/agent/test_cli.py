@@ -1,0 +1,340 @@
+"""The command line as a person or a script meets it: exit codes, one-line errors, everything else judged."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import agent
+from agent.chain import default_parts
+from agent.cli import main
+from agent.settings import settings
+
+CONTRACT_FIGURES = {
+    "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "ece", "coverage", "selective_error",
+    "records_per_second", "n",
+}  # fmt: skip
+LINES = [("-", f"service copied file number {i} to the {place}") for i in range(12) for place in ("tape", "disk")] + [
+    ("bad", f"service lost file number {i}: {how}") for i in range(6) for how in ("checksum error", "disk gone")
+]
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """`precedent ARGS` in this process, on a data directory of its own, without a language model."""
+    monkeypatch.setenv("PRECEDENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PRECEDENT_OFFLINE", "1")
+    monkeypatch.setenv("PRECEDENT_MODEL", "none")
+    monkeypatch.chdir(tmp_path)
+
+    def precedent(*arguments: object, stdin: bytes | None = None) -> Result:
+        for kept in (settings, default_parts, agent._chain):
+            kept.cache_clear()
+        monkeypatch.setattr(sys, "argv", ["precedent", *map(str, arguments)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        default_parts().close()
+        said = capfd.readouterr()
+        return Result(int(stopped.value.code or 0), said.out, said.err)
+
+    return precedent
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    path = tmp_path / "cases.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("Label", "Content"), *LINES])
+    return path
+
+
+@pytest.fixture
+def learned(run: Run, cases: Path) -> Run:
+    done = run("learn", cases, "--source", "svc", "--label", "Label", "--text", "Content", "--brief", "A copy service.")
+    assert done.code == 0, done.err
+    return run
+
+
+def _verdicts(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+def test_learn_says_what_it_learned_and_again_adds_nothing(learned: Run, cases: Path) -> None:
+    again = learned("learn", cases, "--source", "svc", "--label", "Label", "--text", "Content")
+    assert again.code == 0
+    assert "36 records read for source svc: 0 new cases" in again.out
+    shown = json.loads(learned("sources", "show", "svc", "--json").out)
+    assert shown["cases"] == {"normal": 24, "anomalous": 12}
+    assert shown["brief"] == "A copy service."
+
+
+def test_judge_gives_one_verdict_a_line_in_order(learned: Run, cases: Path) -> None:
+    result = learned("judge", cases, "--source", "svc", "--to", "jsonl")
+    verdicts = _verdicts(result)
+    assert result.code == 0
+    assert [v["record"]["line"] for v in verdicts] == list(range(2, 38))  # type: ignore[index]
+    assert [v["label"] for v in verdicts] == ["normal" if label == "-" else "anomalous" for label, _ in LINES]
+    assert all("Label" not in str(v["record"]) for v in verdicts)
+
+
+def test_evaluate_gives_the_contracts_figures(learned: Run, cases: Path) -> None:
+    result = learned("evaluate", cases, "--source", "svc", "--label", "Label", "--json")
+    figures = json.loads(result.out)
+    assert set(figures) == CONTRACT_FIGURES
+    assert (figures["n"], figures["f1"], figures["accuracy"]) == (36, 1.0, 1.0)
+
+
+def test_judge_reads_standard_input_as_learn_read_files(learned: Run) -> None:
+    result = learned(
+        "judge", "-", "--source", "svc", "--to", "jsonl", stdin=b"service lost file number 99: disk gone\n"
+    )
+    (verdict,) = _verdicts(result)
+    assert (verdict["label"], verdict["record"]["file"], verdict["record"]["line"]) == ("anomalous", "-", 1)  # type: ignore[index]
+
+
+def test_a_log_may_or_may_not_have_the_label_that_was_learned(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "cases.log"
+    log.write_text("".join(f"{label} {text}\n" for label, text in LINES), encoding="utf-8")
+    assert run("learn", log, "--source", "log", "--label", "0", "--brief", "x").code == 0
+    with_label = _verdicts(run("judge", log, "--source", "log", "--to", "jsonl"))
+    bare = tmp_path / "bare.log"
+    bare.write_text("".join(f"{text}\n" for _, text in LINES), encoding="utf-8")
+    without = _verdicts(run("judge", bare, "--source", "log", "--to", "jsonl"))
+    texts = [text for _, text in LINES]
+    assert [v["record"]["text"] for v in with_label] == texts  # type: ignore[index]
+    assert [v["record"]["text"] for v in without] == texts  # type: ignore[index]
+    assert [v["label"] for v in with_label] == [v["label"] for v in without]
+
+
+def test_csv_and_table_and_output_file(learned: Run, cases: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    assert learned("judge", cases, "--source", "svc", "--to", "csv", "--output", out).code == 0
+    rows = list(csv.DictReader(out.open(encoding="utf-8", newline="")))
+    assert len(rows) == 36
+    assert {"id", "label", "probability", "line"} <= set(rows[0])
+    table = learned("judge", cases, "--source", "svc")
+    assert "36 records: 12 anomalous, 0 unsure, 24 normal" in table.out
+
+
+def test_correct_changes_the_next_verdict(learned: Run, tmp_path: Path) -> None:
+    line = tmp_path / "one.log"
+    line.write_text("service lost file number 3: disk gone\n", encoding="utf-8")
+    (before,) = _verdicts(learned("judge", line, "--source", "svc", "--to", "jsonl"))
+    assert before["label"] == "anomalous"
+    assert learned("correct", before["id"], "normal").code == 0
+    (after,) = _verdicts(learned("judge", line, "--source", "svc", "--to", "jsonl"))
+    assert after["label"] == "normal"
+
+
+def test_a_terminal_is_not_steered_by_a_record(learned: Run) -> None:
+    result = learned("judge", "-", "--source", "svc", stdin=b"service \x1b[2J\x1b]0;owned\x07 lost file\n")
+    assert result.code == 0
+    assert "\x1b[2J" not in result.out
+    assert "\\x1b" in result.out
+
+
+# what is wrong with a file as a whole: exit 2, one line that names it
+
+WRONG_FILES: dict[str, bytes | None] = {
+    "empty.log": b"",
+    "blank.log": b"\n\n  \n",
+    "binary.log": bytes(range(256)) * 64,
+    "elf.log": b"\x7fELF" + b"\0" * 4000,
+    "missing.log": None,
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_a_file_that_is_wrong_as_a_whole(learned: Run, tmp_path: Path, name: str) -> None:
+    content = WRONG_FILES[name]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    for command in (["judge"], ["evaluate", "--label", "0"], ["learn", "--label", "0"]):
+        result = learned(*command, tmp_path / name, "--source", "svc")
+        assert result.code == 2, result
+        (line,) = result.err.strip().splitlines()
+        assert line.startswith("error: ")
+        assert name in line
+        assert "Traceback" not in result.err
+
+
+def test_a_directory(learned: Run, tmp_path: Path) -> None:
+    result = learned("judge", tmp_path, "--source", "svc")
+    assert (result.code, "directory" in result.err) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(learned: Run, cases: Path) -> None:
+    cases.chmod(0)
+    result = learned("judge", cases, "--source", "svc")
+    assert (result.code, "permission" in result.err.lower()) == (2, True)
+
+
+def test_a_missing_label_column_names_the_columns(learned: Run, cases: Path) -> None:
+    for command in ("learn", "evaluate"):
+        result = learned(command, cases, "--source", "svc", "--label", "Lable", "--text", "Content")
+        assert result.code == 2
+        assert "'Lable'" in result.err
+        assert "Label" in result.err
+        assert "Content" in result.err
+
+
+def test_an_unknown_source_names_the_sources(learned: Run, cases: Path) -> None:
+    for command in (["judge", cases], ["evaluate", cases, "--label", "Label"]):
+        result = learned(*command, "--source", "nope")
+        assert (result.code, "svc" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["../evil", "", "a" * 80, "a b", "ümlaut", "-x"])
+def test_a_name_that_no_source_can_have(learned: Run, cases: Path, name: str) -> None:
+    result = learned("learn", cases, f"--source={name}", "--label", "Label")
+    assert (result.code, "Traceback" in result.err) == (2, False)
+
+
+def test_no_normal_label_at_all_is_pointed_out(run: Run, cases: Path) -> None:
+    result = run("learn", cases, "--source", "svc", "--label", "Label", "--normal", "good", "--brief", "x")
+    assert result.code == 0
+    assert "no record is labelled normal" in result.out
+
+
+def test_an_unknown_label_in_correct_is_a_usage_error(learned: Run) -> None:
+    assert learned("correct", "v000000000000", "strange").code == 2
+    unknown = learned("correct", "v000000000000", "normal")
+    assert (unknown.code, "no verdict" in unknown.err) == (2, True)
+
+
+# what is wrong with a line: exit 1, the line is named, everything else is judged
+
+WRONG_LINES = {
+    "broken.csv": (b"Label,Content\n-,fine\nonly one\n-,fine too\n", 2, "broken.csv:3: expected 2 columns, found 1"),
+    "broken.jsonl": (b'{"text": "a fine line"}\n{"text": \n{"text": "b"}\n', 2, "broken.jsonl:2: not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LINES)
+def test_a_broken_line_is_named_and_all_others_judged(learned: Run, tmp_path: Path, name: str) -> None:
+    content, judged, said = WRONG_LINES[name]
+    (tmp_path / name).write_bytes(content)
+    result = learned("judge", tmp_path / name, "--source", "svc", "--to", "jsonl")
+    assert result.code == 1
+    assert len(_verdicts(result)) == judged
+    assert said in result.err
+
+
+def test_a_row_without_a_label_is_named_by_learn_and_judged_by_judge(learned: Run, tmp_path: Path) -> None:
+    path = tmp_path / "partly.csv"
+    path.write_text("Label,Content\n-,service copied a file\n,service lost a file\n", encoding="utf-8")
+    assert learned("judge", path, "--source", "svc", "--to", "jsonl").code == 0
+    result = learned("learn", path, "--source", "svc", "--label", "Label", "--text", "Content")
+    assert (result.code, "partly.csv:3: no label" in result.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (b"service \xff\xfe lost a file\n", "not UTF-8"),
+        (b"service \x00 lost a file\n" + b"more text here\n" * 200, "NUL"),
+        (b"A" * 10_000_000 + b"\nservice lost a file\n", "shortened from 10000000"),
+    ],
+    ids=["mixed encodings", "NUL bytes", "10 MB line"],
+)
+def test_odd_bytes_are_judged_and_noted(learned: Run, tmp_path: Path, content: bytes, note: str) -> None:
+    (tmp_path / "odd.log").write_bytes(content)
+    result = learned("judge", tmp_path / "odd.log", "--source", "svc", "--to", "jsonl", "--format", "log")
+    assert result.code == 0, result.err
+    assert len(_verdicts(result)) == content.count(b"\n")
+    assert note in result.err
+
+
+def test_gzip_and_zstandard(learned: Run, cases: Path, tmp_path: Path) -> None:
+    import zstandard
+
+    plain = cases.read_bytes()
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(plain))
+    (tmp_path / "c.csv.zst").write_bytes(zstandard.compress(plain))
+    for name in ("c.csv.gz", "c.csv.zst"):
+        assert len(_verdicts(learned("judge", tmp_path / name, "--source", "svc", "--to", "jsonl"))) == 36
+
+
+def test_a_model_file_with_a_wrong_hash_is_refused(learned: Run, tmp_path: Path) -> None:
+    from llm.catalog import catalog
+
+    name = catalog()["qwen2.5-coder-0.5b"].weights.path
+    fake = tmp_path / Path(name).name
+    fake.write_bytes(b"GGUF" + b"\0" * 1000)
+    result = learned("judge", "-", "--source", "svc", "--model", fake, "--to", "jsonl", stdin=b"something brand new\n")
+    assert result.code == 3
+    assert fake.name in result.err
+    assert "SHA-256" in result.err
+    assert result.out == ""
+
+
+@pytest.mark.network
+@pytest.mark.enable_socket
+def test_doctor_says_what_is_there(run: Run) -> None:
+    result = run("doctor")
+    assert result.code == 0
+    for what in ("Python", "embedding model", "Ollama", "data directory", "disk"):
+        assert what in result.out
+
+
+@pytest.mark.network
+@pytest.mark.enable_socket
+def test_doctor_says_what_is_missing_and_how_to_get_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRECEDENT_CACHE", str(tmp_path / "no-models"))
+    result = run("doctor")
+    assert result.code == 3
+    assert "precedent doctor --fetch" in result.out
+
+
+def test_learning_offline_without_the_embedding_model_is_a_missing_part(
+    run: Run, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRECEDENT_CACHE", str(tmp_path / "no-models"))
+    result = run("learn", cases, "--source", "svc", "--label", "Label", "--text", "Content")
+    assert (result.code, "all-MiniLM-L6-v2" in result.err) == (3, True)
+
+
+def test_removing_a_source(learned: Run) -> None:
+    assert learned("sources", "remove", "svc", "--yes").code == 0
+    assert "no source yet" in learned("sources", "list").out
+
+
+def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
+    """The best of three: the machine is noisy, the program is not."""
+    best = 9.0
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-c", "from agent.cli import main; main()", "--help"], check=True, capture_output=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert b"Commands" in done.stdout
+    assert best < 0.5
