@@ -64,12 +64,12 @@ $(VENV)/.uv:
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.uv
 	@echo "installing (the first time builds llama.cpp: about 5 minutes on 2 cores) …"
-	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/runtime.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/runtime.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
-	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/dev.txt
 	@touch $@
 
 clean: ## remove the environment and caches (models and cases are kept)

@@ -82,8 +82,8 @@ class Hearing(TypedDict, total=False):
     row: SourceRow
     judge: Judge
     masked: str
-    key: str
     content_hash: str
+    memo_key: tuple[Any, ...] | None
     found: Found
     signals: dict[str, Signal]
 
@@ -92,17 +92,16 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
     """The pipeline: what was sent (`Question`, its dict, a `Record` or a text) to a `Verdict`."""
     steps = _Steps(parts)
     witnesses = RunnableParallel(
+        hearing=RunnablePassthrough(),
         neighbours=_step(steps.neighbours),
         novelty=_step(steps.novelty),
         fields=_step(steps.fields),
     )
-    hear: Runnable[Any, Hearing] = (
-        RunnablePassthrough.assign(found=_step(steps.retrieve))
-        | RunnablePassthrough.assign(signals=witnesses)
-        | RunnableBranch(
-            (_step(steps.undecided), RunnablePassthrough.assign(signals=_step(steps.ask_language_model))),
-            RunnablePassthrough(),
-        )
+    hear: Runnable[Hearing, Hearing] = (
+        _step(steps.retrieve)
+        | witnesses
+        | _step(steps.gather)
+        | RunnableBranch((_step(steps.undecided), _step(steps.ask_language_model)), RunnablePassthrough())
         | _step(steps.remember)
     )
     whole: Runnable[Any, Verdict] = (
@@ -138,17 +137,17 @@ class _Steps:
         with mapped():
             row = self._source(question.source)
         record = Record(**question.model_dump(exclude={"source", "explain"}))
-        space = row.space or Space()
-        return Hearing(
+        hearing = Hearing(
             question=question,
             started=started,
             record=record,
             row=row,
             judge=Judge.from_json(row.judge) if row.judge else Judge(),
-            masked=space.masked(record),
-            key=space.key(record, record.content_hash),
+            masked=(row.space or Space()).masked(record),
             content_hash=record.content_hash,
         )
+        hearing["memo_key"] = self._memo_key(hearing)
+        return hearing
 
     def _source(self, name: str | None) -> SourceRow:
         names = [name] if name else self._parts.casebook.names()
@@ -167,20 +166,18 @@ class _Steps:
         record, row = hearing["record"], hearing["row"]
         if record.fields or record.events or self._parts.casebook.holds(row.name, hearing["content_hash"]):
             return None
-        return (row.name, row.version, row.brief, hearing["judge"].fitted_on, hearing["key"])
+        return (row.name, row.version, row.brief, hearing["masked"])
 
     def remembered(self, hearing: Hearing) -> bool:
-        key = self._memo_key(hearing)
-        return key is not None and key in self._memo
+        return hearing["memo_key"] in self._memo
 
     def recall(self, hearing: Hearing) -> Hearing:
-        key = self._memo_key(hearing)
-        kept = self._memo.get(key) if key else None
+        kept = self._memo.get(hearing["memo_key"])
         assert kept is not None
         return Hearing(**{**hearing, "found": kept[0], "signals": kept[1]})
 
     def remember(self, hearing: Hearing) -> Hearing:
-        key = self._memo_key(hearing)
+        key = hearing["memo_key"]
         if key is not None and all(
             signal.log_odds is not None or not signal.degraded for signal in hearing["signals"].values()
         ):
@@ -189,11 +186,11 @@ class _Steps:
 
     # the witnesses
 
-    def retrieve(self, hearing: Hearing) -> Found:
+    def retrieve(self, hearing: Hearing) -> Hearing:
+        name, record, k = hearing["row"].name, hearing["record"], self._parts.settings.precedents
         with mapped():
-            return self._parts.casebook.find(
-                hearing["row"].name, hearing["record"], hearing["content_hash"], self._parts.settings.precedents
-            )
+            found = self._parts.casebook.find(name, record, hearing["content_hash"], k)
+        return Hearing(**{**hearing, "found": found})
 
     def neighbours(self, hearing: Hearing) -> Signal:
         return neighbours(hearing["found"])
@@ -222,6 +219,11 @@ class _Steps:
             self._field_models.put(key, FieldModel.loads(packed) if packed else None)
         return self._field_models.get(key)
 
+    def gather(self, heard: dict[str, Any]) -> Hearing:
+        signals = {name: signal for name, signal in heard.items() if name != "hearing"}
+        hearing: Hearing = heard["hearing"]
+        return Hearing(**{**hearing, "signals": signals})
+
     def undecided(self, hearing: Hearing) -> bool:
         """Whether the language model's word may change the answer: not for known templates, nor clear cases."""
         if known(hearing["found"]):
@@ -236,15 +238,16 @@ class _Steps:
         probability, _ = fused(judge, _log_odds(hearing["signals"]), known=False)
         return _DECIDED[0] < probability < _DECIDED[1]
 
-    def ask_language_model(self, hearing: Hearing) -> dict[str, Signal]:
+    def ask_language_model(self, hearing: Hearing) -> Hearing:
         row, judge = hearing["row"], hearing["judge"]
         try:
             witness = self._parts.witness()
         except ModelFailure as error:
-            return {**hearing["signals"], "language": Signal(degraded=str(error))}
-        reference = judge.without_content if judge.model == witness.model.name else None
-        examples = examples_for(hearing["found"])
-        return {**hearing["signals"], "language": witness.hear(row.brief, hearing["masked"], reference, examples)}
+            signal = Signal(degraded=str(error))
+        else:
+            reference = judge.without_content if judge.model == witness.model.name else None
+            signal = witness.hear(row.brief, hearing["masked"], reference, examples_for(hearing["found"]))
+        return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
 
     # the answer
 

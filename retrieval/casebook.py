@@ -10,84 +10,29 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
 
+from retrieval.cases import LABELS, Found, Neighbour, NewCase, StoredCase, stored
 from retrieval.embedder import Embedder
 from retrieval.failures import EmbedderMismatch, StoreFailure
 from retrieval.field_space import features
 from retrieval.index import VectorIndex
 from retrieval.masking import words
+from retrieval.sources import SourceRow, Sources
 from retrieval.space import RecordLike, Space
-from retrieval.store import cases, open_store, sources, vectors, verdicts
+from retrieval.store import cases, insert_or_ignore, open_store, sources, vectors, verdicts
 
-LABELS = ("normal", "anomalous")
+__all__ = ["Casebook", "Found", "Neighbour", "NewCase", "SourceRow", "StoredCase"]
+
 _CHUNK = 2_000
 Vector = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class NewCase:
-    """A case on its way into the casebook."""
-
-    record: RecordLike
-    content_hash: str
-    label: str
-    file: str | None = None
-    line: int | None = None
-    time: str | None = None
-
-
-@dataclass(frozen=True)
-class StoredCase:
-    case_id: str
-    key: str
-    content_hash: str
-    label: str
-    text: str
-    fields: dict[str, Any]
-    events: tuple[str, ...]
-    given_by: str
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    case: StoredCase
-    similarity: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """What memory holds on one record.
-
-    ``nearest`` has up to k cases of each label, nearest first; ``same_template`` and ``same_content`` count
-    the cases of each label with the record's key, and with exactly its content.
-    """
-
-    nearest: tuple[Neighbour, ...]
-    same_template: dict[str, int]
-    same_content: dict[str, int]
-
-
-@dataclass(frozen=True)
-class SourceRow:
-    name: str
-    brief: str
-    brief_by: str
-    version: int
-    embedder: str | None
-    space: Space | None
-    reading: dict[str, Any] | None
-    judge: dict[str, Any] | None
-    counts: dict[str, int]
 
 
 class Casebook:
@@ -97,66 +42,16 @@ class Casebook:
         self, home: Path, store_url: str, embedder: Callable[[], Embedder], chroma_url: str | None = None
     ) -> None:
         self.engine = open_store(store_url)
+        self._sources = Sources(self.engine)
+        self.names, self.source = self._sources.names, self._sources.get
+        self.create, self.set, self.field_model = self._sources.create, self._sources.set, self._sources.field_model
         self._index = VectorIndex(home / "index", chroma_url)
         self._index_folder = home / "index"
         self._embedder = embedder
         self._matrices: dict[tuple[str, str], tuple[int, list[str], Vector]] = {}
-        self._synced: dict[str, int] = {}
-        self._rows: dict[str, SourceRow] = {}
+        # by source: the version that was synced last, and whether into the index
+        self._synced: dict[str, tuple[int, bool]] = {}
         self._lock = threading.RLock()
-
-    # sources
-
-    def names(self) -> list[str]:
-        with self.engine.connect() as connection:
-            return list(connection.scalars(select(sources.c.name).order_by(sources.c.name)))
-
-    def source(self, name: str) -> SourceRow | None:
-        """The source's row as it is now; kept until its version or brief changes."""
-        with self.engine.connect() as connection:
-            return self._source(connection, name)
-
-    def _source(self, connection: Connection, name: str) -> SourceRow | None:
-        head = connection.execute(
-            select(sources.c.version, sources.c.brief, sources.c.judge.is_(None)).where(sources.c.name == name)
-        ).first()
-        if head is None:
-            return None
-        kept = self._rows.get(name)
-        if kept and (kept.version, kept.brief, kept.judge is None) == tuple(head):
-            return kept
-        row = connection.execute(select(sources).where(sources.c.name == name)).one()
-        counted = connection.execute(
-            select(cases.c.label, func.count()).where(cases.c.source == name).group_by(cases.c.label)
-        )
-        self._rows[name] = SourceRow(
-            row.name,
-            row.brief,
-            row.brief_by,
-            row.version,
-            row.embedder,
-            Space.from_json(row.space) if row.space else None,
-            row.reading,
-            row.judge,
-            dict.fromkeys(LABELS, 0) | {label: count for label, count in counted},
-        )
-        return self._rows[name]
-
-    def create(self, name: str) -> None:
-        """Make the source when it is not there."""
-        with self.engine.begin() as connection:
-            values = {"name": name, "brief": "", "brief_by": "nobody", "version": 0, "created_at": _now()}
-            connection.execute(self._insert_or_ignore(sources, [values]))
-
-    def set(self, name: str, **values: Any) -> None:
-        """Change columns of a source: ``brief``, ``brief_by``, ``reading``, ``judge`` or ``field_model``."""
-        with self.engine.begin() as connection:
-            connection.execute(update(sources).where(sources.c.name == name).values(**values))
-        self._rows.pop(name, None)
-
-    def field_model(self, name: str) -> bytes | None:
-        with self.engine.connect() as connection:
-            return connection.scalar(select(sources.c.field_model).where(sources.c.name == name))
 
     def remove(self, name: str) -> None:
         """Forget a source with all its cases, verdicts and vectors."""
@@ -173,11 +68,7 @@ class Casebook:
     # cases
 
     def add(self, name: str, new: Iterable[NewCase], given_by: str) -> int:
-        """Commit cases that are not there yet, in batches; returns how many. Call `sync` after it.
-
-        Raises:
-            EmbedderMismatch: the source's vectors were made by another embedding model.
-        """
+        """Commit cases that are not there yet, in batches; returns how many. Call `sync` after it."""
         added, batch = 0, list[NewCase]()
         for case in new:
             batch.append(case)
@@ -191,30 +82,20 @@ class Casebook:
             return 0
         self.create(name)
         with self.engine.begin() as connection:
-            row = self._source(connection, name)
-            assert row is not None
-            space = row.space
-            if space is None:
-                space = Space.fit([case.record for case in batch])
-                connection.execute(update(sources).where(sources.c.name == name).values(space=space.to_json()))
-            before = self._count(connection, name)
+            space = self._sources.space(connection, name, [case.record for case in batch])
             rows = [self._row(name, case, space, given_by) for case in batch]
-            connection.execute(self._insert_or_ignore(cases, rows))
-            added = self._count(connection, name) - before
+            query = insert_or_ignore(self.engine, cases, rows)
+            added = connection.execute(query, execution_options={"preserve_rowcount": True}).rowcount
             if added:
                 self._bump(connection, name)
-        self._rows.pop(name, None)
+        self._sources.forget(name)
         return added
 
     def relabel(self, name: str, case: NewCase, given_by: str) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
         self.create(name)
         with self.engine.begin() as connection:
-            row = self._source(connection, name)
-            assert row is not None
-            space = row.space or Space.fit([case.record])
-            if row.space is None:
-                connection.execute(update(sources).where(sources.c.name == name).values(space=space.to_json()))
+            space = self._sources.space(connection, name, [case.record])
             same = and_(cases.c.source == name, cases.c.hash == case.content_hash)
             connection.execute(delete(cases).where(same))
             connection.execute(insert(cases).values(self._row(name, case, space, given_by)))
@@ -231,22 +112,30 @@ class Casebook:
             number = connection.scalar(select(cases.c.id).where(same))
             self._bump(connection, name)
         with self._lock:
-            self._rows.pop(name, None)
+            self._sources.forget(name)
             if gone and self._index.owned():
                 for key, label in gone:
                     self._index.delete(name, label, [key])
         return f"c{number}"
 
     def sync(self, name: str, progress: Progress | None = None) -> None:
-        """Embed and index whatever is not yet; a no-op when nothing changed since the last call."""
+        """Embed and index whatever is not yet; a no-op when nothing changed since the last call.
+
+        Raises:
+            EmbedderMismatch: the source's vectors were made by another embedding model.
+        """
         row = self.source(name)
-        if row is None or row.space is None or self._synced.get(name) == row.version:
+        if row is None or row.space is None or self._synced.get(name) == (row.version, True):
             return
         with self._lock:
+            owned = self._index.owned()
+            if self._synced.get(name) == (row.version, owned):
+                return
             self._embed_missing(row, progress)
-            if self._index.owned():
+            if owned:
                 self._index_missing(row, progress)
-            self._synced[name] = row.version
+            self._forget_matrices(name)
+            self._synced[name] = (row.version, owned)
 
     def _embed_missing(self, row: SourceRow, progress: Progress | None) -> None:
         assert row.space is not None
@@ -266,7 +155,7 @@ class Casebook:
         for start in range(0, len(todo), _CHUNK):
             with self.engine.connect() as connection:
                 part = [
-                    _stored(case)
+                    stored(case)
                     for case in connection.execute(select(cases).where(cases.c.id.in_(todo[start : start + _CHUNK])))
                 ]
             matrix = self._vectors_of(row.space, part, progress, start, len(todo))
@@ -281,7 +170,7 @@ class Casebook:
                 for case, v in zip(part, matrix, strict=True)
             ]
             with self.engine.begin() as connection:
-                connection.execute(self._insert_or_ignore(vectors, rows))
+                connection.execute(insert_or_ignore(self.engine, vectors, rows))
 
     def _vectors_of(
         self, space: Space, part: Sequence[StoredCase], progress: Progress | None, done: int, total: int
@@ -305,12 +194,14 @@ class Casebook:
         for label in LABELS:
             of_label = and_(mine, vectors.c.label == label)
             with self.engine.connect() as connection:
-                stored = connection.scalar(select(func.count()).select_from(vectors).where(of_label)) or 0
+                kept = connection.scalar(select(func.count()).select_from(vectors).where(of_label)) or 0
                 pending = connection.execute(
                     select(vectors.c.key, vectors.c.vector).where(of_label, ~vectors.c.indexed)
                 ).all()
-                if self._index.count(row.name, label) + len(pending) != stored:
+                if self._index.count(row.name, label) + len(pending) != kept:
                     # lost, stale or half written: everything again, the vectors are all in the store
+                    connection.execute(update(vectors).where(of_label).values(indexed=False))
+                    connection.commit()
                     self._index.drop(row.name, [label])
                     pending = connection.execute(select(vectors.c.key, vectors.c.vector).where(of_label)).all()
             if pending:
@@ -334,12 +225,14 @@ class Casebook:
                 owned = self._index.owned()
             if not owned:
                 raise StoreFailure("another Precedent process has the casebook open: stop it first")
-            row = self.source(name)
+            everything = self.cases(name)
+            space = Space.fit(everything)
+            keys = [{"case": int(one.case_id[1:]), "now": space.key(one, one.content_hash)} for one in everything]
             with self.engine.begin() as connection:
                 connection.execute(delete(vectors).where(vectors.c.source == name))
-                if row is not None and row.space is not None and row.space.axes is not None:
-                    everything = connection.execute(select(cases).where(cases.c.source == name))
-                    space = Space.fit([_stored(case) for case in everything])
+                if keys:
+                    rekeyed = update(cases).where(cases.c.id == bindparam("case")).values(key=bindparam("now"))
+                    connection.execute(rekeyed, keys)
                     connection.execute(update(sources).where(sources.c.name == name).values(space=space.to_json()))
                 connection.execute(update(sources).where(sources.c.name == name).values(embedder=None))
                 self._bump(connection, name)
@@ -356,12 +249,24 @@ class Casebook:
         if row is None or row.space is None:
             return Found((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
         key = row.space.key(record, content_hash)
+        templates, contents, kept = self._known(name, key, content_hash)
+        vector = self.vector(row, record) if kept is None else kept
+        nearest = self._nearest(row, vector, k, content_hash if any(contents.values()) else None)
+        return Found(tuple(nearest), templates, contents)
+
+    def _known(self, name: str, key: str, content_hash: str) -> tuple[dict[str, int], dict[str, int], Vector | None]:
+        """How many cases of each label have this key, how many this content, and the key's vector if there is one."""
+        templates, contents = dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)
+        mine = and_(cases.c.source == name, cases.c.key == key)
+        same = (cases.c.hash == content_hash).label("same")
+        kept = select(vectors.c.vector).where(vectors.c.source == name, vectors.c.key == key)
         with self.engine.connect() as connection:
-            templates = self._counts(connection, name, cases.c.key == key)
-            contents = self._counts(connection, name, cases.c.hash == content_hash)
-        vector = self.vector(row, record)
-        nearest = [near for label in LABELS for near in self._nearest(row, label, vector, k, key, content_hash)]
-        return Found(tuple(sorted(nearest, key=lambda near: -near.similarity)), templates, contents)
+            counted = select(cases.c.label, same, func.count().label("n")).where(mine).group_by(cases.c.label, same)
+            for found in connection.execute(counted):
+                templates[found.label] += found.n
+                contents[found.label] += found.n if found.same else 0
+            blob = connection.scalar(kept.order_by(vectors.c.label).limit(1)) if any(templates.values()) else None
+        return templates, contents, None if blob is None else _vector(blob)
 
     def vector(self, row: SourceRow, record: RecordLike) -> Vector:
         """The record's unit vector in its source's space."""
@@ -386,36 +291,40 @@ class Casebook:
                 kept = self._matrices[(row.name, label)] = (row.version, [key for key, _ in found], stacked)
             return kept[1], kept[2]
 
-    def _nearest(
-        self, row: SourceRow, label: str, vector: Vector, k: int, key: str, content_hash: str
-    ) -> list[Neighbour]:
-        with self._lock:
-            if self._index.owned():
-                keys = self._index.nearest(row.name, label, vector, k)
-            else:
-                every, matrix = self.matrix(row, label)
-                keys = [every[i] for i in np.argsort(-(matrix @ vector), kind="stable")[:k]] if every else []
-        if not keys:
+    def _nearest(self, row: SourceRow, vector: Vector, k: int, content_hash: str | None) -> list[Neighbour]:
+        """One case for each of the ``k`` nearest keys of each label; that with ``content_hash``, if it is there."""
+        keys = {label: self._nearest_keys(row, label, vector, k) for label in LABELS}
+        wanted = sorted({key for some in keys.values() for key in some})
+        if not wanted:
             return []
-        mine = and_(cases.c.source == row.name, cases.c.label == label)
+        mine = and_(cases.c.source == row.name, cases.c.key.in_(wanted))
+        eldest = select(func.min(cases.c.id)).where(mine).group_by(cases.c.key, cases.c.label)
         with self.engine.connect() as connection:
-            stored = connection.execute(
-                select(vectors.c.key, vectors.c.vector).where(
-                    vectors.c.source == row.name, vectors.c.label == label, vectors.c.key.in_(keys)
+            there = connection.execute(
+                select(vectors.c.key, vectors.c.label, vectors.c.vector).where(
+                    vectors.c.source == row.name, vectors.c.key.in_(wanted)
                 )
             ).all()
-            # similarities come from the stored vectors, so that they are the same with and without Chroma
-            similarity = {found: _clip(float(_vector(blob) @ vector)) for found, blob in stored}
-            eldest = select(func.min(cases.c.id)).where(mine, cases.c.key.in_(keys)).group_by(cases.c.key)
-            chosen = {row.key: _stored(row) for row in connection.execute(select(cases).where(cases.c.id.in_(eldest)))}
-            if key in chosen:
-                same = connection.execute(select(cases).where(mine, cases.c.hash == content_hash)).first()
-                if same is not None:
-                    chosen[key] = _stored(same)
+            chosen = {
+                (one.key, one.label): one for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
+            }
+            if content_hash is not None:
+                same = select(cases).where(cases.c.source == row.name, cases.c.hash == content_hash)
+                chosen |= {(one.key, one.label): one for one in connection.execute(same)}
+        # similarities come from the stored vectors, so that they are the same with and without Chroma
         near = [
-            Neighbour(chosen[found], similarity[found]) for found in keys if found in chosen and found in similarity
+            Neighbour(stored(chosen[key, label]), _clip(float(_vector(blob) @ vector)))
+            for key, label, blob in there
+            if key in keys[label] and (key, label) in chosen
         ]
-        return sorted(near, key=lambda one: (-one.similarity, one.case.key))
+        return sorted(near, key=lambda one: (-one.similarity, one.case.label, one.case.key))
+
+    def _nearest_keys(self, row: SourceRow, label: str, vector: Vector, k: int) -> list[str]:
+        with self._lock:
+            if self._synced.get(row.name, (0, False))[1]:
+                return self._index.nearest(row.name, label, vector, k)
+            every, matrix = self.matrix(row, label)
+            return [every[i] for i in np.argsort(-(matrix @ vector), kind="stable")[:k]] if every else []
 
     def holds(self, name: str, content_hash: str) -> bool:
         """Whether a case has exactly this content."""
@@ -427,7 +336,7 @@ class Casebook:
         """Every case of a source, oldest first."""
         with self.engine.connect() as connection:
             rows = connection.execute(select(cases).where(cases.c.source == name).order_by(cases.c.id))
-            return [_stored(row) for row in rows]
+            return [stored(row) for row in rows]
 
     def close(self) -> None:
         self._index.close()
@@ -461,32 +370,18 @@ class Casebook:
             "given_at": _now(),
         }
 
-    def _insert_or_ignore(self, table: Any, rows: Sequence[dict[str, Any]]) -> Any:
-        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
-        return dialect.insert(table).values(list(rows)).on_conflict_do_nothing()
-
-    @staticmethod
-    def _count(connection: Connection, name: str) -> int:
-        return connection.scalar(select(func.count()).select_from(cases).where(cases.c.source == name)) or 0
-
-    @staticmethod
-    def _counts(connection: Connection, name: str, condition: Any) -> dict[str, int]:
-        query = select(cases.c.label, func.count()).where(cases.c.source == name, condition).group_by(cases.c.label)
-        return dict.fromkeys(LABELS, 0) | {label: count for label, count in connection.execute(query)}
-
     @staticmethod
     def _bump(connection: Connection, name: str) -> None:
         connection.execute(update(sources).where(sources.c.name == name).values(version=sources.c.version + 1))
 
     def _forget(self, name: str) -> None:
-        self._rows.pop(name, None)
+        self._sources.forget(name)
         self._synced.pop(name, None)
+        self._forget_matrices(name)
+
+    def _forget_matrices(self, name: str) -> None:
         for label in LABELS:
             self._matrices.pop((name, label), None)
-
-
-def _stored(row: Any) -> StoredCase:
-    return StoredCase(f"c{row.id}", row.key, row.hash, row.label, row.text, row.fields, tuple(row.events), row.given_by)
 
 
 def _vector(blob: bytes) -> Vector:

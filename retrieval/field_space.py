@@ -21,6 +21,7 @@ FieldValue = float | str | bool | None
 _KNOTS = 33
 _CATEGORIES = 24
 _COLUMNS = 256
+_HUGE = 1e300
 
 
 def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> dict[str, FieldValue]:
@@ -60,7 +61,8 @@ class FieldSpace:
             if len(numeric) * 2 > len(present) and not all(isinstance(value, bool) for value in present):
                 if name.startswith("count of "):
                     numeric += [0.0] * (len(rows) - len(present))
-                grid = np.quantile(np.asarray(numeric), np.linspace(0, 1, _KNOTS))
+                # the difference of two knots must not overflow
+                grid = np.quantile(np.clip(numeric, -_HUGE, _HUGE), np.linspace(0, 1, _KNOTS))
                 numbers[name] = tuple(float(knot) for knot in grid)
             else:
                 common = Counter(str(value) for value in present)

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from retrieval.store import heard, verdicts
+from retrieval.store import heard, insert_or_ignore, verdicts
 
 _CHUNK = 500
 
@@ -64,8 +63,6 @@ class Heard:
             return connection.scalar(select(heard.c.log_odds).where(heard.c.question == question))
 
     def put(self, question: str, log_odds: float) -> None:
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        values = {"question": question, "log_odds": log_odds}
         with self._engine.begin() as connection:
-            connection.execute(
-                dialect.insert(heard).values(question=question, log_odds=log_odds).on_conflict_do_nothing()
-            )
+            connection.execute(insert_or_ignore(self._engine, heard, [values]))

@@ -6,6 +6,7 @@ index, by a lock file; whoever comes second searches the stored vectors exactly,
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,7 +28,8 @@ class VectorIndex:
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         self._folder, self._url = folder, url
-        self._lock = FileLock(folder.with_name(folder.name + ".lock"))
+        # held by the process, whichever of its threads took it
+        self._lock = FileLock(folder.with_name(folder.name + ".lock"), thread_local=False)
         self._client: Any = None
         self._collections: dict[str, Any] = {}
 
@@ -65,7 +67,7 @@ class VectorIndex:
             ) from error
 
     def _collection(self, source: str, label: str) -> Any:
-        name = f"{source}.{label}"
+        name = _name(source, label)
         if name not in self._collections:
             self._collections[name] = self._client.get_or_create_collection(
                 name,
@@ -101,11 +103,20 @@ class VectorIndex:
         from chromadb.errors import NotFoundError
 
         for label in labels:
-            self._collections.pop(f"{source}.{label}", None)
+            self._collections.pop(_name(source, label), None)
             with suppress(NotFoundError):
-                self._client.delete_collection(f"{source}.{label}")
+                self._client.delete_collection(_name(source, label))
 
     def close(self) -> None:
         self._collections.clear()
+        if self._client is not None:
+            self._client.close()
         self._client = None
         self._lock.release()
+
+
+def _name(source: str, label: str) -> str:
+    """The collection's name; Chroma takes no two dots in a row."""
+    if ".." in source:
+        source = "dots-" + hashlib.sha256(source.encode()).hexdigest()
+    return f"{source}.{label}"

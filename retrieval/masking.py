@@ -18,7 +18,7 @@ _RULES = (
     ("date", r"\b\d{4}[-/.]\d{2}[-/.]\d{2}\b|\b\d{2}/\d{2}/\d{2,4}\b"),
     ("time", rf"\b{_CLOCK}{_ZONE}"),
     ("uuid", r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"),
-    ("email", r"\b[\w.+-]+@[\w-]+\.[A-Za-z]{2,}\b"),
+    ("email", r"\b[\w.+-]{1,64}@[\w-]{1,64}\.[A-Za-z]{2,}\b"),
     ("ip", r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"),
     ("ip", r"\b(?:[0-9a-fA-F]{1,4}:){3,7}:?[0-9a-fA-F]{1,4}\b|\b[0-9a-fA-F]{1,4}::[0-9a-fA-F]{1,4}\b"),
     ("hex", r"\b0[xX][0-9a-fA-F]+\b"),
@@ -27,6 +27,8 @@ _RULES = (
 )
 _PATTERN = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(_RULES)))
 _PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(_RULES)}
+# a number that gave way may leave an address standing free that it was glued to
+_GLUED = re.compile(r"\w<|>\w")
 _SPACE = re.compile(r"\s+")
 
 
@@ -36,8 +38,14 @@ def mask(text: str) -> str:
     >>> mask("2026-01-02 03:04:05.678 UTC [412] core.2275 at 0x7f3a from 10.0.0.7:5432")
     '<time> [<n>] core.<n> at <hex> from <ip>'
     """
-    masked = _PATTERN.sub(lambda found: _PLACEHOLDERS[found.lastgroup or ""], text)
+    masked = _PATTERN.sub(_placeholder, text)
+    if _GLUED.search(masked):
+        masked = _PATTERN.sub(_placeholder, masked)
     return _SPACE.sub(" ", masked).strip()
+
+
+def _placeholder(found: re.Match[str]) -> str:
+    return _PLACEHOLDERS[found.lastgroup or ""]
 
 
 def words(masked: str) -> str:

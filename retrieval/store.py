@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -23,14 +25,17 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from retrieval.failures import StoreFailure
 
 SCHEMA_VERSION = 1
+_LOCK = 20_26
 metadata = MetaData()
 
 schema = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -69,7 +74,7 @@ cases = Table(
     Column("file", Text),
     Column("line", Integer),
     Column("time", Text),
-    Column("given_by", String(64), nullable=False),
+    Column("given_by", Text, nullable=False),
     Column("given_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("source", "hash", "label"),
     Index("cases_by_key", "source", "key", "label"),
@@ -115,11 +120,10 @@ def open_store(url: str) -> Engine:
         engine = create_engine(location)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _sqlite_for_many_readers)
-        metadata.create_all(engine)
-        with engine.begin() as connection:
+        if not metadata.tables.keys() <= set(inspect(engine).get_table_names()):
+            _make_tables(engine)
+        with engine.connect() as connection:
             found = connection.scalar(select(schema.c.version))
-            if found is None:
-                connection.execute(insert(schema).values(version=SCHEMA_VERSION))
     except (SQLAlchemyError, OSError) as error:
         raise StoreFailure(f"the store {url} cannot be opened: {error}") from error
     if found is not None and found > SCHEMA_VERSION:
@@ -129,10 +133,26 @@ def open_store(url: str) -> Engine:
     return engine
 
 
+def _make_tables(engine: Engine) -> None:
+    """Make what is not there; of processes that start at once, one at a time."""
+    with engine.begin() as connection:
+        sqlite_here = engine.dialect.name == "sqlite"
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite_here else f"SELECT pg_advisory_xact_lock({_LOCK})")
+        metadata.create_all(connection)
+        if connection.scalar(select(schema.c.version)) is None:
+            connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+
+
+def insert_or_ignore(engine: Engine, table: Table, rows: Sequence[dict[str, Any]]) -> Any:
+    """The statement that inserts those of ``rows`` that break no uniqueness."""
+    dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).values(list(rows)).on_conflict_do_nothing()
+
+
 def _sqlite_for_many_readers(connection: object, _: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
+    cursor.execute("PRAGMA busy_timeout=30000")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=30000")
     cursor.close()
