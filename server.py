@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from contextvars import Context
+from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from langchain_core.runnables import RunnableLambda
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_fastapi_instrumentator import Instrumentator
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
 
-from agent.chain import Explain, Question, build
+from agent.asking import Batch, asked, asked_all, bounded, by_source, of_source, storable, told
+from agent.chain import Question, build
 from agent.chat import ChatInput, build_chat
 from agent.errors import Busy, InputError, PrecedentError, UnknownSource, mapped
 from agent.feedback import correct, recall
+from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
 from agent.judging import Unjudged, judge_many, keeping
 from agent.learning import as_case, check_name, refit
 from agent.parts import Parts
-from agent.records import Case, Label, Record, Verdict
+from agent.records import Case, Label, Verdict
 from agent.settings import Settings, settings
 from retrieval.casebook import SourceRow
 
@@ -39,10 +41,10 @@ with warnings.catch_warnings():
     # LangServe says on import that it is deprecated; the project knows
     warnings.simplefilter("ignore")
     from langserve import add_routes
+# its playgrounds read `stream_log`, which says at each use that it is deprecated
+warnings.filterwarnings("ignore", message="astream_log is deprecated")
 
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-_NDJSON = "application/x-ndjson"
-_NDJSON_CHUNK = 64
+_AT_ONCE = 64
 _WELCOME = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Precedent</title>
 <style>body{font:16px/1.5 system-ui;max-width:44rem;margin:4rem auto;padding:0 1rem}code{background:#eee;padding:0 .3em}
 </style><h1>Precedent</h1><p>Judges records by precedent: normal or anomalous, how sure, and why.</p><ul>
@@ -51,16 +53,6 @@ _WELCOME = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Preced
 <li><a href="/docs">The API</a>: <code>POST /v1/verdicts</code>, <code>POST /v1/cases</code>,
 <code>GET /v1/sources</code></li>
 <li><a href="/healthz">/healthz</a> <a href="/readyz">/readyz</a> <a href="/metrics">/metrics</a></li></ul></html>"""
-
-
-class Batch(BaseModel):
-    """Several records of one source."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: str | None = None
-    explain: Explain = "facts"
-    records: list[Record | str] = Field(min_length=1)
 
 
 class NewCases(BaseModel):
@@ -82,7 +74,7 @@ class Added(BaseModel):
 class Brief(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    brief: str = Field(max_length=4_000)
+    brief: Annotated[str, Field(max_length=4_000), AfterValidator(storable)]
 
 
 class Feedback(BaseModel):
@@ -109,7 +101,6 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     """The application; ``chosen`` are its settings, by default the process's."""
     chosen = chosen or settings()
     parts = Parts(chosen)
-    chain = build(parts)
     state: dict[str, str | None] = {"loading": "models are being loaded"}
 
     def load() -> None:
@@ -132,34 +123,53 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         await run_in_threadpool(parts.close)
 
     app = FastAPI(title="Precedent", version="1", description=__doc__.splitlines()[0], lifespan=lifespan)
+    app.router.route_class = JsonRoute
+    app.add_middleware(Guard, chosen=chosen)
     registry = CollectorRegistry()
-    given = Counter("precedent_verdicts_total", "Verdicts given", ("source", "label"), registry=registry)
-    app.add_middleware(_Limits, chosen=chosen)
-    app.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", "testserver", *_public(chosen)]
-    )
     Instrumentator(registry=registry).instrument(app).expose(app, include_in_schema=False)
+    given = Counter("precedent_verdicts_total", "Verdicts given", ("source", "label"), registry=registry)
     _answer_errors(app)
 
     def counted(verdict: Verdict) -> Verdict:
         given.labels(verdict.source, verdict.label).inc()
         return verdict
 
-    def judged(batch: list[Question]) -> list[Verdict | Unjudged]:
-        """Questions of like source and explanation go together; the answers keep their order."""
+    chain = build(parts) | RunnableLambda(counted)
+
+    def judged(questions: list[Question]) -> list[Verdict | Unjudged]:
+        """All of them, in order; what is wrong with one group of them is raised."""
+        return [
+            answer
+            for source, explain, records in by_source(questions)
+            for answer in judge_many(parts, chain, records, of_source(parts, source), explain)
+        ]
+
+    def judged_each(questions: list[Question]) -> list[Verdict | Unjudged]:
+        """All of them, in order; what is wrong with one group of them is its answer."""
         out: list[Verdict | Unjudged] = []
-        start = 0
-        for end in range(1, len(batch) + 1):
-            first = batch[start]
-            if end == len(batch) or (batch[end].source, batch[end].explain) != (first.source, first.explain):
-                records = [_record(question, chosen) for question in batch[start:end]]
-                source = first.source or _only_source(parts)
-                out += judge_many(parts, chain, records, source, first.explain)
-                start = end
-        for answer in out:
-            if isinstance(answer, Verdict):
-                counted(answer)
+        for source, explain, records in by_source(questions):
+            try:
+                out += list(judge_many(parts, chain, records, of_source(parts, source), explain))
+            except PrecedentError as error:
+                out += [Unjudged(record, str(error)) for record in records]
         return out
+
+    def answers(arrived: list[tuple[int, bytes | None]]) -> list[str]:
+        """A line of JSON for each line that arrived and is not blank: a verdict, or what is wrong."""
+        read = [_read(number, line, chosen) for number, line in arrived if line is None or line.strip()]
+        verdicts = iter(judged_each([one for one in read if isinstance(one, Question)]))
+        shown = ({"error": one} if isinstance(one, str) else _shown(next(verdicts)) for one in read)
+        return [json.dumps(one, ensure_ascii=False) + "\n" for one in shown]
+
+    async def streamed(request: Request) -> AsyncIterator[str]:
+        """Answers as the lines arrive, in order, in memory that does not grow with their number."""
+        try:
+            async for arrived in lines(request, chosen.max_body_bytes):
+                for start in range(0, len(arrived), _AT_ONCE):
+                    for answer in await run_in_threadpool(answers, arrived[start : start + _AT_ONCE]):
+                        yield answer
+        except ClientDisconnect:
+            return
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def welcome() -> str:
@@ -170,31 +180,31 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["health"])
+    @app.get("/readyz", tags=["health"], responses=_said(503))
     def readyz() -> Response:
         """Memory and the embedding model are there, so that records can be judged."""
         if state["loading"]:
             return JSONResponse({"status": "not ready", "detail": state["loading"]}, 503)
         return JSONResponse({"status": "ready"})
 
-    @app.post("/v1/verdicts", tags=["verdicts"], openapi_extra=_verdicts_schema())
+    @app.post("/v1/verdicts", tags=["verdicts"], openapi_extra=_verdicts_schema(), responses=_said(404, 422, 429, 503))
     async def post_verdicts(request: Request) -> Response:
         """Judge one record (an object), many (an array, or `records`), or a stream (NDJSON in, NDJSON out)."""
-        if request.headers.get("content-type", "").partition(";")[0].strip() == _NDJSON:
-            return StreamingResponse(_streamed(request, judged, chosen), media_type=_NDJSON)
-        questions, many = _questions(await request.body())
-        answers = await run_in_threadpool(judged, questions)
-        if not many and isinstance(answers[0], Unjudged):
-            raise InputError(answers[0].reason)
-        shown = [_shown(answer) for answer in answers]
+        if media_type(request.headers) == NDJSON:
+            return Duplex(streamed(request), media_type=NDJSON)
+        questions, many = asked_all(await request.json(), chosen.max_record_chars)
+        verdicts = await run_in_threadpool(judged, questions)
+        if not many and isinstance(verdicts[0], Unjudged):
+            raise InputError(verdicts[0].reason)
+        shown = [_shown(answer) for answer in verdicts]
         return JSONResponse(shown if many else shown[0])
 
-    @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"])
+    @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"], responses=_said(404))
     def get_verdict(verdict_id: str) -> Verdict:
         """A verdict from the history."""
         return recall(parts, verdict_id)
 
-    @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"])
+    @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"], responses=_said(404))
     def post_feedback(verdict_id: str, feedback: Feedback) -> Case:
         """Correct a verdict: its record becomes a case, and the next one like it follows."""
         return correct(parts, verdict_id, feedback.label)
@@ -202,8 +212,8 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     @app.post("/v1/cases", tags=["cases"], status_code=201)
     def post_cases(new: NewCases, background: BackgroundTasks) -> Added:
         """Add labelled records. The same record again adds nothing; the judge is fitted anew in the background."""
+        cases = [as_case(bounded(case.record, chosen.max_record_chars), case.label) for case in new.cases]
         with mapped():
-            cases = [as_case(case.record, case.label) for case in new.cases]
             added = parts.casebook.add(check_name(new.source), cases, given_by="API")
             parts.casebook.sync(new.source)
             row = parts.casebook.source(new.source)
@@ -215,132 +225,85 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     @app.get("/v1/sources", tags=["sources"])
     def get_sources() -> list[SourceView]:
         """All sources."""
-        rows = (parts.casebook.source(name) for name in parts.casebook.names())
+        with mapped():
+            rows = [parts.casebook.source(name) for name in parts.casebook.names()]
         return [SourceView.of(row) for row in rows if row is not None]
 
-    @app.get("/v1/sources/{name}", tags=["sources"])
+    @app.get("/v1/sources/{name}", tags=["sources"], responses=_said(404))
     def get_source(name: str) -> SourceView:
         """One source."""
-        row = parts.casebook.source(name)
-        if row is None:
-            raise UnknownSource(name, parts.casebook.names())
+        with mapped():
+            row = parts.casebook.source(name)
+            if row is None:
+                raise UnknownSource(name, parts.casebook.names())
         return SourceView.of(row)
 
     @app.put("/v1/sources/{name}", tags=["sources"])
     def put_source(name: str, brief: Brief, background: BackgroundTasks) -> SourceView:
         """Make a source, or write its brief."""
-        parts.casebook.create(check_name(name))
-        parts.casebook.set(name, brief=brief.brief.strip(), brief_by="person")
+        with mapped():
+            parts.casebook.create(check_name(name))
+            parts.casebook.set(name, brief=brief.brief.strip(), brief_by="person")
         view = get_source(name)
         if any(view.cases.values()):
             background.add_task(refit, parts, name)
         return view
 
-    kept = keeping(parts, chain) | counted
+    async def judgeable(request: Request) -> None:
+        """What LangServe is about to judge can be judged: once its stream has begun, it is too late to refuse."""
+        for one in await _inputs(request):
+            question = asked(one, chosen.max_record_chars)
+            await run_in_threadpool(of_source, parts, question.source)
+
+    async def conversational(request: Request) -> None:
+        """What LangServe is about to answer is a conversation; messages of other shapes it fails on."""
+        for one in await _inputs(request):
+            messages = one.get("messages") if isinstance(one, dict) else None
+            if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+                raise InputError("a conversation is expected: {'messages': [{'type': 'human', 'content': '…'}]}")
+
+    def given_one(question: Any) -> Verdict:
+        # in a context of its own: who watches the run sees the verdict, not every step's whole state
+        return Context().run(kept.invoke, question)
+
+    kept = keeping(parts, chain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        typed = kept.with_types(input_type=Question, output_type=Verdict)
-        add_routes(app, typed, path="/verdict", playground_type="default")
-        add_routes(
-            app, build_chat(parts, chain), path="/chain", playground_type="chat", input_type=ChatInput, output_type=str
-        )
+        typed = RunnableLambda(given_one).with_types(input_type=Question, output_type=Verdict)
+        add_routes(app, typed, path="/verdict", playground_type="default", dependencies=[Depends(judgeable)])
+        talk = build_chat(parts, chain).with_types(input_type=ChatInput, output_type=str)
+        add_routes(app, talk, path="/chain", playground_type="chat", dependencies=[Depends(conversational)])
     return app
-
-
-def _public(chosen: Settings) -> list[str]:
-    """Names to answer to, beside the loopback's: all, when bound to all addresses, else the address bound to."""
-    return ["*"] if chosen.host in ("0.0.0.0", "::") else [chosen.host]
-
-
-def _only_source(parts: Parts) -> str:
-    with mapped():
-        names = parts.casebook.names()
-    if len(names) != 1:
-        raise InputError(f"say which source the record comes from: {', '.join(names) or 'there is none yet'}")
-    return names[0]
-
-
-def _record(question: Question, chosen: Settings) -> Record:
-    if len(question.text) > chosen.max_record_chars:
-        raise InputError(f"a record of {len(question.text)} characters; the limit is {chosen.max_record_chars}")
-    return Record(**question.model_dump(exclude={"source", "explain"}))
-
-
-def _questions(body: bytes) -> tuple[list[Question], bool]:
-    """What a JSON body asks, and whether an array is to be answered."""
-    try:
-        sent = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the body is not JSON: {error}") from error
-    if isinstance(sent, list):
-        questions = TypeAdapter(list[Question]).validate_python(sent)
-        if not questions:
-            raise InputError("an empty array: there is nothing to judge")
-        return questions, True
-    if isinstance(sent, dict) and "records" in sent:
-        batch = Batch.model_validate(sent)
-        records = [Record(text=one) if isinstance(one, str) else one for one in batch.records]
-        source = batch.source
-        return [Question(**one.model_dump(), source=source, explain=batch.explain) for one in records], True
-    return [Question.model_validate(sent)], False
 
 
 def _shown(answer: Verdict | Unjudged) -> dict[str, Any]:
     return {"error": answer.reason} if isinstance(answer, Unjudged) else answer.model_dump(mode="json")
 
 
-async def _streamed(request: Request, judged: Any, chosen: Settings) -> AsyncIterator[str]:
-    """A verdict or an error for each line that comes in, in order, in memory that does not grow."""
-    defaults = {name: request.query_params[name] for name in ("source", "explain") if name in request.query_params}
-    waiting: list[Question | str] = []
-
-    async def flush() -> AsyncIterator[str]:
-        questions = [one for one in waiting if isinstance(one, Question)]
-        try:
-            answers = iter(await run_in_threadpool(judged, questions) if questions else [])
-        except PrecedentError as error:
-            answers = iter([Unjudged(Record(text="-"), str(error))] * len(questions))
-        for one in waiting:
-            shown = {"error": one} if isinstance(one, str) else _shown(next(answers))
-            yield json.dumps(shown, ensure_ascii=False) + "\n"
-        waiting.clear()
-
-    async for line, number in _lines(request, chosen.max_body_bytes):
-        try:
-            question = Question.model_validate({**defaults, **_object(line)})
-            _record(question, chosen)
-            waiting.append(question)
-        except (ValueError, RecursionError, InputError) as error:
-            told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            waiting.append(f"line {number}: {told}")
-        if len(waiting) >= _NDJSON_CHUNK:
-            async for piece in flush():
-                yield piece
-    async for piece in flush():
-        yield piece
+def _read(number: int, line: bytes | None, chosen: Settings) -> Question | str:
+    """The question on one line of NDJSON, or what is wrong with the line."""
+    if line is None:
+        return f"line {number}: longer than {chosen.max_body_bytes} bytes"
+    try:
+        return asked(json.loads(line), chosen.max_record_chars)
+    except ValidationError as error:
+        return f"line {number}: {told(error)}"
+    except (ValueError, RecursionError, InputError) as error:
+        return f"line {number}: {error}"
 
 
-def _object(line: bytes) -> dict[str, Any]:
-    sent = json.loads(line)
-    if isinstance(sent, str):
-        return {"text": sent}
+async def _inputs(request: Request) -> list[Any]:
+    """The inputs in what is sent to LangServe, whose own reading fails on some wrong shapes."""
+    sent = await request.json() if request.method == "POST" else None
     if not isinstance(sent, dict):
-        raise InputError("an object or a string is expected on each line")
-    return sent
-
-
-async def _lines(request: Request, limit: int) -> AsyncIterator[tuple[bytes, int]]:
-    rest, number = b"", 0
-    async for chunk in request.stream():
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > limit:
-            raise InputError(f"line {number + len(lines) + 1} is longer than {limit} bytes")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield line, number
-    if rest.strip():
-        yield rest, number + 1
+        return []
+    configs = sent.get("config", {})
+    for config in configs if isinstance(configs, list) else [configs]:
+        if not isinstance(config, dict):
+            raise InputError("`config` must be an object, or for a batch an array of objects")
+    if not isinstance(sent.get("inputs", []), list):
+        raise InputError("`inputs` must be an array")
+    return [*sent.get("inputs", []), *([sent["input"]] if "input" in sent else [])]
 
 
 def _verdicts_schema() -> dict[str, Any]:
@@ -348,7 +311,12 @@ def _verdicts_schema() -> dict[str, Any]:
     one, batch = Question.model_json_schema(), Batch.model_json_schema(ref_template="#/components/schemas/{model}")
     batch.pop("$defs", None)
     content = {"application/json": {"schema": {"anyOf": [one, {"type": "array", "items": one}, batch]}}}
-    return {"requestBody": {"required": True, "content": {**content, _NDJSON: {"schema": one}}}}
+    return {"requestBody": {"required": True, "content": {**content, NDJSON: {"schema": one}}}}
+
+
+def _said(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the documentation: these statuses come with what is wrong."""
+    return {status: {"description": "what is wrong, as `detail`"} for status in statuses}
 
 
 def _answer_errors(app: FastAPI) -> None:
@@ -357,59 +325,17 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(PrecedentError)
     def on_error(_: Request, error: PrecedentError) -> JSONResponse:
         headers = {"Retry-After": "1"} if isinstance(error, Busy) else None
-        return JSONResponse({"detail": str(error)}, error.http_status, headers)
+        return JSONResponse({"detail": storable(str(error))}, error.http_status, headers)
 
     @app.exception_handler(ValidationError)
     @app.exception_handler(RequestValidationError)
     def on_invalid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:
         # without the input, which may hold what JSON cannot
         said = [
-            {"loc": [str(part) for part in one["loc"]], "msg": one["msg"], "type": one["type"]}
+            {"loc": [storable(str(part)) for part in one["loc"]], "msg": storable(one["msg"]), "type": one["type"]}
             for one in error.errors()
         ]
         return JSONResponse({"detail": said}, 422)
-
-
-class _TooLarge(PrecedentError):
-    http_status = 413
-
-
-class _Limits:
-    """Refuses bodies over the limit (streams of NDJSON excepted: each line has one) and, with an API key, strangers."""
-
-    def __init__(self, app: ASGIApp, chosen: Settings) -> None:
-        self._app, self._chosen = app, chosen
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(scope["path"], headers)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-        limit, seen = self._chosen.max_body_bytes, 0
-
-        async def limited() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit and not headers.get("content-type", "").startswith(_NDJSON):
-                raise _TooLarge(f"the body is longer than {limit} bytes")
-            return message
-
-        await self._app(scope, limited, send)
-
-    def _refusal(self, path: str, headers: dict[str, str]) -> JSONResponse | None:
-        key, limit = self._chosen.api_key, self._chosen.max_body_bytes
-        given = headers.get("authorization", "")
-        if key and path not in _OPEN_PATHS and not secrets.compare_digest(given.encode(), f"Bearer {key}".encode()):
-            return JSONResponse({"detail": "an API key is wanted: Authorization: Bearer KEY"}, 401)
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > limit and not headers.get("content-type", "").startswith(_NDJSON):
-            return JSONResponse({"detail": f"the body is longer than {limit} bytes"}, 413)
-        return None
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,8 @@ def asked(sent: Any, most_chars: int) -> Question:
         ValidationError: it is no question, or its record is none.
         InputError: the record is longer than ``most_chars``.
     """
+    if isinstance(sent, dict) and not isinstance(sent.get("record", ""), (str, dict)):
+        raise InputError("`record` must be a text or an object")
     question = Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
     bounded(Record(**question.model_dump(exclude={"source", "explain"})), most_chars)
     return question

@@ -12,7 +12,7 @@ import json
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from itertools import pairwise
 from typing import Any, cast
 
@@ -158,10 +158,12 @@ class _Agent:
         try:
             with mapped():
                 masked = space.masked(verdict.record)
+                told = "\n\nIn words:"
                 for sentence in sentences(self._parts, verdict, row.brief if row else "", facts, masked):
-                    yield f" {sentence}"
+                    yield f"{told} {sentence}"
+                    told = ""
         except PrecedentError as error:
-            yield f" (No more words: {error})"
+            yield f"\n\n(No more words: {error})"
 
     def _precedents(self, verdict_id: str) -> Iterator[str]:
         verdict = recall(self._parts, verdict_id)
@@ -246,13 +248,13 @@ def _object(said: str) -> dict[str, Any] | None:
 def _asked(fields: dict[str, Any] | None, said: str, source: str | None, most_chars: int) -> Question:
     if fields is None:
         return asked({"source": source, "text": said}, most_chars)
-    if set(fields) <= set(Question.model_fields) - {"explain"}:
+    if set(fields) <= {*Question.model_fields, "record"} - {"explain"}:
         return asked({"source": source, **fields}, most_chars)
     return asked({"source": source, "text": said, "fields": fields}, most_chars)
 
 
-class _Gone(Exception):
-    """Nobody listens any more."""
+class ListenerLeft(Exception):
+    """Nobody hears the answer any more; LangChain logs it, and the generation ends with it."""
 
 
 class _Listener(BaseCallbackHandler):
@@ -266,7 +268,7 @@ class _Listener(BaseCallbackHandler):
 
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
         if self.gone.is_set():
-            raise _Gone
+            raise ListenerLeft("the model was stopped")
 
 
 _LISTENER: ContextVar[_Listener | None] = ContextVar("precedent_listener", default=None)
@@ -275,13 +277,16 @@ _END = object()
 
 
 async def _pumped(pieces: Iterator[str]) -> AsyncIterator[str]:
-    """A blocking generator, each step in a thread; leaving early stops the model, then closes it."""
-    listener = _Listener()
+    """A blocking generator, each step in a thread; leaving early stops the model, then closes it.
+
+    The steps run in a context of their own, so that who watches this agent's runs sees what it says, not what
+    the model said before it was checked.
+    """
+    listener, context = _Listener(), Context()
+    context.run(_LISTENER.set, listener)
+    loop = asyncio.get_running_loop()
     while True:
-        # set for each step: the next may be asked for in another context
-        token = _LISTENER.set(listener)
-        step = asyncio.ensure_future(asyncio.to_thread(next, pieces, _END))
-        _LISTENER.reset(token)
+        step = loop.run_in_executor(None, context.run, next, pieces, _END)
         try:
             piece = await asyncio.shield(step)
             if piece is _END:

@@ -15,7 +15,7 @@ from agent.parts import Parts
 from agent.records import Record, Verdict
 
 _CHUNK = 64
-_WORKERS = 4
+_WORKERS = 1
 
 
 @dataclass(frozen=True)

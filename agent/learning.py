@@ -16,7 +16,7 @@ from agent.parts import Parts
 from agent.readers import Unreadable
 from agent.records import Label, Record
 from llm.failures import EngineBusy, ModelFailure
-from retrieval.casebook import NewCase
+from retrieval.casebook import NewCase, SourceRow
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VALUES_SHOWN = 50
@@ -131,9 +131,19 @@ def _finish(
             done.brief_drafted = True
     except (ModelFailure, EngineBusy) as error:
         done.language_missing = str(error)
-    refit(parts, source, budget=budget, progress=progress, done=done)
     row = casebook.source(source)
-    done.brief = row.brief if row else ""
+    assert row is not None
+    model = witness.model.name if witness else None
+    if done.added or brief is not None or done.brief_drafted or _unfitted(row, model):
+        refit(parts, source, budget=budget, progress=progress, done=done)
+    done.brief = row.brief
+
+
+def _unfitted(row: SourceRow, model: str | None) -> bool:
+    """Whether the judge is missing, older than the cases, or was fitted with another language model than ``model``."""
+    if row.judge is None or row.judge["fitted_on"] != row.version:
+        return True
+    return model is not None and row.judge["model"] not in (model, None)
 
 
 def refit(

@@ -251,7 +251,12 @@ class Casebook:
         key = row.space.key(record, content_hash)
         templates, contents, kept = self._known(name, key, content_hash)
         vector = self.vector(row, record) if kept is None else kept
-        nearest = self._nearest(row, vector, k, content_hash if any(contents.values()) else None)
+        keys = {label: self._nearest_keys(row, label, vector, k) for label in LABELS}
+        for label, own in templates.items():
+            # the record's own template is the nearest, however many others lie at the same place
+            if own and key not in keys[label]:
+                keys[label] = [key, *keys[label][: k - 1]]
+        nearest = self._nearest(row, vector, keys, key, content_hash if any(contents.values()) else None)
         return Found(tuple(nearest), templates, contents)
 
     def _known(self, name: str, key: str, content_hash: str) -> tuple[dict[str, int], dict[str, int], Vector | None]:
@@ -291,9 +296,10 @@ class Casebook:
                 kept = self._matrices[(row.name, label)] = (row.version, [key for key, _ in found], stacked)
             return kept[1], kept[2]
 
-    def _nearest(self, row: SourceRow, vector: Vector, k: int, content_hash: str | None) -> list[Neighbour]:
-        """One case for each of the ``k`` nearest keys of each label; that with ``content_hash``, if it is there."""
-        keys = {label: self._nearest_keys(row, label, vector, k) for label in LABELS}
+    def _nearest(
+        self, row: SourceRow, vector: Vector, keys: dict[str, list[str]], key: str, content_hash: str | None
+    ) -> list[Neighbour]:
+        """One case for each of the keys of each label; that with ``content_hash``, if it is there."""
         wanted = sorted({key for some in keys.values() for key in some})
         if not wanted:
             return []
@@ -313,11 +319,11 @@ class Casebook:
                 chosen |= {(one.key, one.label): one for one in connection.execute(same)}
         # similarities come from the stored vectors, so that they are the same with and without Chroma
         near = [
-            Neighbour(stored(chosen[key, label]), _clip(float(_vector(blob) @ vector)))
-            for key, label, blob in there
-            if key in keys[label] and (key, label) in chosen
+            Neighbour(stored(chosen[found, label]), _clip(float(_vector(blob) @ vector)))
+            for found, label, blob in there
+            if found in keys[label] and (found, label) in chosen
         ]
-        return sorted(near, key=lambda one: (-one.similarity, one.case.label, one.case.key))
+        return sorted(near, key=lambda one: (-one.similarity, one.case.key != key, one.case.label, one.case.key))
 
     def _nearest_keys(self, row: SourceRow, label: str, vector: Vector, k: int) -> list[str]:
         with self._lock:
@@ -367,7 +373,7 @@ class Casebook:
             "line": case.line,
             "time": case.time,
             "given_by": given_by,
-            "given_at": _now(),
+            "given_at": datetime.now(UTC),
         }
 
     @staticmethod
@@ -390,7 +396,3 @@ def _vector(blob: bytes) -> Vector:
 
 def _clip(cosine: float) -> float:
     return max(-1.0, min(1.0, cosine))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

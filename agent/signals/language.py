@@ -21,7 +21,7 @@ from llm.failures import EngineBusy, ModelFailure
 from retrieval.casebook import Found
 from retrieval.history import Heard
 
-NEAR = 0.80
+NEAR = 0.90
 _EXAMPLES = 2
 _EXAMPLE_CHARS = 300
 _NOTHING = "N/A"

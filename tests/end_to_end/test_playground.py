@@ -1,0 +1,172 @@
+"""The chat playground in a real browser: a record is pasted, a verdict streams back, and a record stays text.
+
+With ``PRECEDENT_SCREENSHOT=path`` the conversation is kept as a picture (docs/playground.png is one).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Page, expect, sync_playwright
+
+from agent.intake import Intake
+from agent.learning import learn
+from agent.parts import Parts
+from agent.settings import Settings
+from server import create_app
+from tests.conftest import POSTGRES, make_settings
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.network,
+    pytest.mark.enable_socket,
+    pytest.mark.filterwarnings("ignore:astream_log is deprecated"),  # what LangServe's playground reads
+]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 60
+RECORD = (
+    '2026-11-22 17:39:04.585 UTC [20493] shop_owner@shop ERROR:  could not open file "base/16393/16503": '
+    "No such file or directory"
+)
+MARKUP = "<img src=x onerror=alert(1)> <script>alert(2)</script> **bold** {{ 7*7 }}"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def learned(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The demo's source; the labels are known, so the language model need not be tried on cases."""
+    chosen = make_settings(tmp_path_factory.mktemp("playground") / "home")
+    parts = Parts(chosen)
+    brief = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
+    intake = Intake(format="log", label="0", normal=("-",))
+    learn(parts, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=0)
+    parts.close()
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def url(learned: Settings) -> Iterator[str]:
+    """The app on a real socket; in a thread, before any other loop: sse-starlette keeps one event for the process."""
+    from sse_starlette.sse import AppStatus
+
+    AppStatus.should_exit_event = None
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(create_app(learned), port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(60)
+
+
+@pytest.fixture
+def page(chromium: str, url: str) -> Iterator[Page]:
+    """The playground, opened; whatever it asks of another host, or throws, or pops up, fails the test."""
+    wrong: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=OPTIONS)
+        opened = browser.new_page(viewport={"width": 1000, "height": 1080})
+        opened.on("dialog", lambda dialog: (wrong.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
+        opened.on("pageerror", lambda error: wrong.append(f"an error: {error}"))
+        opened.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 else None)
+        opened.goto(f"{url}/chain/playground/")
+        yield opened
+        browser.close()
+    assert not wrong
+
+
+class Conversation:
+    """What a person does and sees: the newest message stands first in the page, each in a box that can be edited."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.newest = page.locator(".group textarea").first
+        self.idle = page.locator("button.bg-button-green-disabled")
+
+    def say(self, said: str) -> tuple[str, int]:
+        """The answer once it is whole, and in how many pieces it was seen to come."""
+        box = self.page.get_by_placeholder("Send a message...")
+        box.fill(said)
+        box.press("Enter")
+        seen = set[str]()
+        deadline = time.monotonic() + PATIENCE
+        while not (self.idle.count() and seen):
+            assert time.monotonic() < deadline, f"no whole answer: {seen}"
+            if now := self.newest.input_value():
+                seen.add(now)
+        expect(self.newest).to_be_visible()
+        answer = self.newest.input_value()
+        # the box's text is transparent: what one reads is its twin
+        expect(self.page.locator(".group div[aria-hidden]").first).to_have_text(answer, use_inner_text=True)
+        return answer, len(seen | {answer})
+
+
+def test_a_record_is_judged_and_explained(page: Page) -> None:
+    talk = Conversation(page)
+    verdict, pieces = talk.say(RECORD)
+    assert re.match(
+        r"verdict v[0-9a-f]{12} \(source postgres\): anomalous \(probability of an anomaly 0\.\d\d\)", verdict
+    )
+    assert "nearest anomalous case: c" in verdict
+    assert "In words: " in verdict
+    assert pieces > 1, "it came in one piece"
+    wanted = os.environ.get("PRECEDENT_SCREENSHOT")
+    precedents, _ = talk.say("show me the precedents")
+    assert all(
+        re.match(r"- c\d+ (normal|anomalous), similarity [01]\.\d\d: ", line) for line in precedents.splitlines()
+    )
+    if wanted:
+        page.screenshot(path=Path(wanted))
+    why, _ = talk.say("why?")
+    assert why.startswith("anomalous (probability of an anomaly ")
+    assert "In words: " in why
+
+
+def test_a_correction_is_noted(page: Page) -> None:
+    talk = Conversation(page)
+    talk.say("LOG:  a brand new thing that nobody has seen")
+    noted, _ = talk.say("that was anomalous")
+    assert noted.startswith("Noted: ")
+    again, _ = talk.say("LOG:  a brand new thing that nobody has seen")
+    assert "): anomalous (" in again
+
+
+def test_markup_in_a_record_stays_text(page: Page) -> None:
+    talk = Conversation(page)
+    talk.say(MARKUP)
+    assert page.locator(".group textarea").nth(1).input_value() == MARKUP
+    talk.say("that was anomalous")
+    precedents, _ = Conversation(page).say(f"{MARKUP} again")
+    assert precedents.startswith("verdict ")
+    shown, _ = talk.say("show me the precedents")
+    assert MARKUP in shown
+    assert page.locator("img[src=x]").count() == 0

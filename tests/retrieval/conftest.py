@@ -1,0 +1,45 @@
+"""Memory with its real parts: MiniLM from the user's cache, SQLite and Chroma in the test's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.settings import Settings
+from llm.resolver import resolve
+from retrieval.casebook import Casebook
+from retrieval.embedder import Embedder
+
+Opener = Callable[..., Casebook]
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    return Embedder(resolve("all-MiniLM-L6-v2", cache=Settings().cache, offline=True).path)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def open_book(home: Path, embedder: Embedder) -> Iterator[Opener]:
+    """Opens the casebook of the test's data directory, as often as wanted; every one is closed at the end."""
+    opened: list[Casebook] = []
+
+    def opener(other: Embedder | None = None) -> Casebook:
+        book = Casebook(home, f"sqlite:///{home / 'precedent.db'}", lambda: other or embedder)
+        opened.append(book)
+        return book
+
+    yield opener
+    for book in opened:
+        book.close()
+
+
+@pytest.fixture
+def book(open_book: Opener) -> Casebook:
+    return open_book()

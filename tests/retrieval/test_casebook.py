@@ -1,0 +1,255 @@
+"""Cases are committed once, found again, corrected and forgotten: real SQLite, real MiniLM, real Chroma."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from agent.records import Record
+from retrieval.casebook import Casebook
+from retrieval.store import cases, vectors, verdicts
+
+from .conftest import Opener
+from .making import (
+    ANOMALOUS,
+    NORMAL,
+    distinct_keys,
+    find,
+    indexed,
+    line,
+    lines,
+    near,
+    payment,
+    stored_vectors,
+    table,
+    taught,
+)
+
+
+def version(book: Casebook, name: str = "log") -> int:
+    row = book.source(name)
+    assert row is not None
+    return row.version
+
+
+# adding
+
+
+def test_the_same_record_is_one_case_in_one_file_and_across_files(book: Casebook) -> None:
+    assert book.add("log", [line(NORMAL[0]), line(NORMAL[0]), line(NORMAL[1])], "file a") == 2
+    assert book.add("log", [line(NORMAL[1]), line(NORMAL[2])], "file b") == 1
+    assert [(case.text, case.given_by) for case in book.cases("log")] == [
+        (NORMAL[0], "file a"),
+        (NORMAL[1], "file a"),
+        (NORMAL[2], "file b"),
+    ]
+
+
+def test_the_same_record_with_the_other_label_is_a_second_case(book: Casebook) -> None:
+    assert book.add("log", [line(NORMAL[0]), line(NORMAL[0], "anomalous")], "file") == 2
+    row = book.source("log")
+    assert row is not None
+    assert row.counts == {"normal": 1, "anomalous": 1}
+
+
+def test_the_version_counts_changes_only(book: Casebook) -> None:
+    taught(book, "log", lines())
+    before = version(book)
+    taught(book, "log", lines())
+    assert (book.add("log", [], "file"), version(book)) == (0, before)
+    taught(book, "log", [line("something new")])
+    assert version(book) == before + 1
+    book.set("log", brief="a brief")
+    find(book, "log", Record(text="whatever"))
+    assert version(book) == before + 1
+
+
+def test_many_cases_come_in_batches_and_none_is_lost(book: Casebook) -> None:
+    new = table(4_500)
+    assert book.add("pay", new + new, "file") == 4_500
+    book.sync("pay")
+    assert stored_vectors(book, "pay") == distinct_keys(book, "pay") == indexed(book, "pay") == 4_500
+
+
+def test_templates_are_embedded_once(book: Casebook) -> None:
+    taught(book, "log", [line(f"worker {i} is ready") for i in range(50)] + lines())
+    assert len(book.cases("log")) == 62
+    assert stored_vectors(book, "log") == distinct_keys(book, "log") == indexed(book, "log") == 13
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'it\'s "quoted"; DROP TABLE cases; -- %s :name {}',
+        "a\x00b",
+        "🙂 Ünïcödé 漢字 \u202e",
+        "lone \udcff surrogate",
+        "x" * 65_536,
+        "long " * 10_000,
+        "\r\n\t tab and\nnew line ",
+        "12345",
+    ],
+)
+def test_any_text_is_kept_and_found(book: Casebook, text: str) -> None:
+    taught(book, "log", [*lines(), line(text, "anomalous")])
+    record = Record(text=text)
+    found = find(book, "log", record)
+    assert found.same_content == {"normal": 0, "anomalous": 1}
+    assert (found.nearest[0].case.text, found.nearest[0].similarity) == (record.text, pytest.approx(1.0, abs=1e-5))
+    assert "\x00" not in found.nearest[0].case.text
+
+
+@pytest.mark.parametrize("name", ["a", "a..b", "1.2.3", "A_b-c", "x" * 63])
+def test_a_source_may_have_any_name_that_learn_takes(book: Casebook, name: str) -> None:
+    taught(book, name, table())
+    assert indexed(book, name) == 40
+    assert near(book, name, payment(13.0, "de"), 1)[0][2] == 1.0
+    book.remove(name)
+    assert book.names() == []
+
+
+def test_sources_do_not_see_each_other(book: Casebook) -> None:
+    taught(book, "log", lines())
+    taught(book, "log.normal", [line("quite another text")])
+    assert {text for _, text, _ in near(book, "log.normal", Record(text=NORMAL[0]), 9)} == {"quite another text"}
+    assert len(near(book, "log", Record(text=NORMAL[0]), 9)) == 12
+
+
+# finding
+
+
+def test_an_empty_casebook_finds_nothing(book: Casebook) -> None:
+    nobody = find(book, "nobody", Record(text="x"))
+    assert (nobody.nearest, nobody.same_template) == ((), {"normal": 0, "anomalous": 0})
+    book.create("log")
+    assert find(book, "log", Record(text="x")) == nobody
+
+
+def test_it_counts_the_same_template_and_the_same_content(book: Casebook) -> None:
+    taught(
+        book,
+        "log",
+        [
+            *lines(),
+            *(line(f"worker {i} is late") for i in range(4)),
+            line("worker 2 is late", "anomalous"),
+        ],
+    )
+    found = find(book, "log", Record(text="worker 2 is late"))
+    assert found.same_template == {"normal": 4, "anomalous": 1}
+    assert found.same_content == {"normal": 1, "anomalous": 1}
+    assert {near.case.text for near in found.nearest[:2]} == {"worker 2 is late"}, "the very record, not its eldest"
+    unseen = find(book, "log", Record(text="worker 99 is late"))
+    assert (unseen.same_template, unseen.same_content) == (found.same_template, {"normal": 0, "anomalous": 0})
+    assert next(near.case.text for near in unseen.nearest if near.case.label == "normal") == "worker 0 is late"
+
+
+def test_the_nearest_of_each_label_are_found_nearest_first(book: Casebook) -> None:
+    taught(book, "log", lines())
+    found = find(book, "log", Record(text="disk error: a sector is unreadable"), k=4)
+    assert sorted(near.case.label for near in found.nearest) == ["anomalous"] * 4 + ["normal"] * 4
+    assert found.nearest[0].case.text == ANOMALOUS[1]
+    similarities = [near.similarity for near in found.nearest]
+    assert similarities == sorted(similarities, reverse=True)
+    assert len({near.case.key for near in found.nearest}) == 8
+
+
+def test_fewer_cases_than_asked_for_are_all_found(book: Casebook) -> None:
+    taught(book, "log", [line(NORMAL[0]), line(NORMAL[1])])
+    assert [label for label, _, _ in near(book, "log", Record(text="x"), 32)] == ["normal", "normal"]
+
+
+def test_rows_are_found_by_their_fields(book: Casebook) -> None:
+    taught(book, "pay", table())
+    label, text, similarity = near(book, "pay", payment(1201.0, "xx"), 2)[0]
+    assert (label, text) == ("anomalous", "amount is 1200.0 country is xx")
+    assert similarity > 0.99
+
+
+def test_a_row_with_nothing_in_common_is_far_from_everything(book: Casebook) -> None:
+    taught(book, "pay", table())
+    found = find(book, "pay", Record(text="weather is fine", fields={"weather": "fine"}), 2)
+    assert {near.similarity for near in found.nearest} == {0.0}
+
+
+def test_the_same_question_has_the_same_answer(book: Casebook, open_book: Opener) -> None:
+    taught(book, "log", lines())
+    asked = [Record(text=text) for text in ("sector unreadable", "vacuum finished", "new")]
+    first = [find(book, "log", record) for record in asked]
+    find(book, "log", Record(text="something else in between"))
+    assert [find(book, "log", record) for record in reversed(asked)] == first[::-1]
+    book.close()
+    assert [find(open_book(), "log", record) for record in asked] == first
+
+
+# correcting and forgetting
+
+
+def test_a_correction_replaces_the_other_label(book: Casebook) -> None:
+    taught(book, "log", [*lines(), line("fan is slow"), line("fan is slow", "anomalous")])
+    before = version(book)
+    case_id = book.relabel("log", line("fan is slow", "anomalous"), "feedback on v1")
+    book.sync("log")
+    found = find(book, "log", Record(text="fan is slow"))
+    assert found.same_content == found.same_template == {"normal": 0, "anomalous": 1}
+    assert (found.nearest[0].case.case_id, found.nearest[0].case.given_by) == (case_id, "feedback on v1")
+    assert version(book) == before + 1
+    assert stored_vectors(book, "log") == distinct_keys(book, "log") == indexed(book, "log") == 13
+
+
+def test_a_template_keeps_its_vector_while_another_case_has_it(book: Casebook) -> None:
+    taught(book, "log", [*lines(), line("fan 1 is slow"), line("fan 2 is slow")])
+    book.relabel("log", line("fan 1 is slow", "anomalous"), "feedback")
+    found = find(book, "log", Record(text="fan 1 is slow"))
+    assert found.same_template == {"normal": 1, "anomalous": 1}
+    assert stored_vectors(book, "log") == indexed(book, "log") == 14
+    book.relabel("log", line("fan 2 is slow", "anomalous"), "feedback")
+    assert find(book, "log", Record(text="fan 1 is slow")).same_template == {"normal": 0, "anomalous": 2}
+    assert stored_vectors(book, "log") == indexed(book, "log") == 13
+
+
+def test_a_correction_may_be_the_first_case_of_a_source(book: Casebook) -> None:
+    book.relabel("log", line("fan is slow", "anomalous"), "feedback")
+    assert near(book, "log", Record(text="fan is slow")) == [("anomalous", "fan is slow", 1.0)]
+
+
+def test_who_gave_a_label_may_have_a_long_name(book: Casebook) -> None:
+    path = "file " + "/a very long folder" * 20
+    book.add("log", [line("x")], path)
+    assert book.cases("log")[0].given_by == path
+    assert cases.c.given_by.type.length is None, "PostgreSQL holds to the length of a column"
+
+
+def test_a_removed_source_is_gone_with_everything(book: Casebook) -> None:
+    taught(book, "log", lines())
+    taught(book, "pay", table())
+    book.remove("log")
+    assert book.names() == ["pay"]
+    assert book.source("log") is None
+    with book.engine.connect() as connection:
+        for store in (cases, vectors, verdicts):
+            assert not connection.scalar(select(func.count()).where(store.c.source == "log"))
+    assert find(book, "log", Record(text=NORMAL[0])).nearest == ()
+    taught(book, "log", [line("a new beginning")])
+    assert near(book, "log", Record(text=NORMAL[0]), 9)[0][1] == "a new beginning"
+    assert indexed(book, "log") == 1
+
+
+def test_what_was_set_is_read_back(book: Casebook) -> None:
+    taught(book, "log", lines())
+    book.set("log", brief="b", brief_by="person", reading={"label": "0"}, judge={"keys": 1}, field_model=b"\x00m")
+    row = book.source("log")
+    assert row is not None
+    assert (row.brief, row.brief_by, row.reading, row.judge) == ("b", "person", {"label": "0"}, {"keys": 1})
+    assert row.counts == {"normal": 6, "anomalous": 6}
+    assert book.field_model("log") == b"\x00m"
+    assert book.holds("log", line(NORMAL[0]).content_hash)
+    assert not book.holds("log", line("unknown").content_hash)
+
+
+def test_the_store_is_where_the_settings_say(home: Path, book: Casebook) -> None:
+    taught(book, "log", [line("x")])
+    assert (home / "precedent.db").is_file()
+    assert (home / "index").is_dir()

@@ -1,0 +1,90 @@
+"""The real MiniLM: every text gets its own vector, whatever it was embedded with."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.embedder import Embedder
+from retrieval.failures import EmbedderMissing
+
+from .making import ANOMALOUS, NORMAL
+
+# long and short in turn, so that bucketing by length must put them back
+TEXTS = [text if i % 2 else f"{text}. " * (2 + i % 2) for i, text in enumerate(NORMAL + ANOMALOUS)]
+
+
+def test_each_text_gets_its_own_vector_in_the_order_asked(embedder: Embedder) -> None:
+    # more than one chunk of 256
+    texts = [f"{i} {text}" for i in range(22) for text in TEXTS]
+    steps: list[int] = []
+    together = embedder.encode(texts, steps.append)
+    assert together.shape == (264, 384)
+    assert together.dtype == np.float32
+    assert sum(steps) == len(texts)
+    assert len(steps) == 2
+    assert np.allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+    for i in range(0, len(texts), 29):
+        assert float(together[i] @ embedder.encode_one(texts[i])) > 0.9999, texts[i]
+
+
+def test_one_text_has_the_same_vector_whatever_was_embedded_before(embedder: Embedder) -> None:
+    fresh = Embedder(embedder.folder)
+    first = fresh.encode_one(NORMAL[0]).copy()
+    fresh.encode(TEXTS)
+    fresh.encode_one.cache_clear()
+    assert np.array_equal(fresh.encode_one(NORMAL[0]), first)
+    assert np.array_equal(embedder.encode_one(NORMAL[0]), first), "another process would say the same"
+
+
+def test_threads_get_the_same_vectors(embedder: Embedder) -> None:
+    fresh = Embedder(embedder.folder)
+    got: dict[int, np.ndarray] = {}
+    threads = [
+        threading.Thread(target=lambda i=i: got.__setitem__(i, fresh.encode_one(TEXTS[i % 4]))) for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(8):
+        assert np.array_equal(got[i], embedder.encode_one(TEXTS[i % 4]))
+
+
+def test_a_vector_that_is_kept_cannot_be_changed(embedder: Embedder) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        embedder.encode_one(NORMAL[0])[0] = 1.0
+
+
+def test_near_in_meaning_is_near(embedder: Embedder) -> None:
+    disk, same, other = (
+        embedder.encode_one(text)
+        for text in ("disk failure: sector unreadable", "the hard drive has bad sectors", "user logged in")
+    )
+    assert float(disk @ same) > float(disk @ other) + 0.2
+
+
+@pytest.mark.parametrize("text", ["", " ", "\x00", "🙂" * 50, "x" * 100_000, "\ufffd", '"\\'])
+def test_any_text_has_a_unit_vector(embedder: Embedder, text: str) -> None:
+    assert float(np.linalg.norm(embedder.encode_one(text))) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_no_texts_no_vectors(embedder: Embedder) -> None:
+    assert len(embedder.encode([])) == 0
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EmbedderMissing, match=r"models/none holds no sentence-transformers model"):
+        Embedder(tmp_path / "models/none").encode_one("x")
+
+
+def test_another_model_has_another_fingerprint(embedder: Embedder, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "modules.json").write_text("[]")
+    assert len(embedder.fingerprint) == 64
+    assert Embedder(embedder.folder).fingerprint == embedder.fingerprint
+    assert Embedder(other).fingerprint != embedder.fingerprint

@@ -1,0 +1,61 @@
+"""Verdicts are kept by their id, and what the language model said is asked once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from retrieval.casebook import Casebook
+from retrieval.history import Heard, History
+from retrieval.store import verdicts
+
+
+def body(number: int, label: str = "normal") -> dict[str, Any]:
+    return {"id": f"v{number}", "source": "log", "label": label, "probability": 0.25, "explanation": "é 🙂"}
+
+
+@pytest.fixture
+def history(book: Casebook) -> History:
+    book.create("log")
+    return History(book.engine)
+
+
+def test_a_verdict_comes_back_as_it_was_put(history: History) -> None:
+    history.put([body(1), body(2)])
+    assert history.get("v2") == body(2)
+    assert history.get("v3") is None
+    history.put([])
+
+
+def test_a_verdict_of_the_same_id_is_replaced(history: History) -> None:
+    history.put([body(1), body(2)])
+    history.put([body(1, "anomalous"), body(1, "unsure")])
+    assert history.get("v1") == body(1, "unsure")
+    assert history.get("v2") == body(2)
+
+
+def test_many_verdicts_at_once(history: History) -> None:
+    history.put(body(i) for i in range(1_234))
+    history.put(body(i, "unsure") for i in range(1_234))
+    assert {(history.get(f"v{i}") or {}).get("label") for i in range(0, 1_234, 100)} == {"unsure"}
+
+
+def test_a_correction_is_kept_beside_the_verdict(history: History, book: Casebook) -> None:
+    history.put([body(1), body(2)])
+    history.corrected("v1", "anomalous")
+    with book.engine.connect() as connection:
+        query = select(verdicts.c.id, verdicts.c.corrected_to).order_by(verdicts.c.id)
+        assert [tuple(one) for one in connection.execute(query)] == [("v1", "anomalous"), ("v2", None)]
+    assert history.get("v1") == body(1)
+
+
+def test_what_was_heard_first_stays(book: Casebook) -> None:
+    heard = Heard(book.engine)
+    assert heard.get("question") is None
+    heard.put("question", -1.25)
+    heard.put("question", 3.0)
+    assert heard.get("question") == -1.25
+    heard.put("other", 0.0)
+    assert heard.get("other") == 0.0

@@ -1,0 +1,300 @@
+"""The vector index can be lost, stale or damaged: it is made again from the store and finds what exact search does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import delete, update
+
+from agent.records import Record
+from retrieval.casebook import Casebook
+from retrieval.embedder import Embedder
+from retrieval.failures import EmbedderMismatch, StoreFailure
+from retrieval.index import VectorIndex
+from retrieval.store import vectors
+
+from .conftest import Opener
+from .making import (
+    ANOMALOUS,
+    NORMAL,
+    distinct_keys,
+    find,
+    indexed,
+    line,
+    lines,
+    near,
+    payment,
+    row,
+    stored_vectors,
+    table,
+    taught,
+)
+
+ASKED = payment(1105.0, "xx")
+
+
+@pytest.fixture
+def expected(book: Casebook) -> list[tuple[str, str, float]]:
+    """What is found on `ASKED` in the table, which is learned and closed."""
+    found = near(taught(book, "pay", table()), "pay", ASKED)
+    assert len(found) == 6
+    book.close()
+    return found
+
+
+def whole(book: Casebook) -> bool:
+    return stored_vectors(book, "pay") == distinct_keys(book, "pay") == indexed(book, "pay") == 40
+
+
+# lost, stale, damaged
+
+
+@pytest.mark.parametrize("rest", ["nothing", "an empty database", "no segments", "damaged segments"])
+def test_a_lost_index_is_made_again(
+    home: Path, expected: list[tuple[str, str, float]], open_book: Opener, rest: str
+) -> None:
+    index = home / "index"
+    if rest == "nothing":
+        shutil.rmtree(index)
+    elif rest == "an empty database":
+        (index / "chroma.sqlite3").write_bytes(b"")
+    for segment in [path for path in index.glob("*") if path.is_dir()]:
+        if rest == "no segments":
+            shutil.rmtree(segment)
+        elif rest == "damaged segments":
+            for file in segment.iterdir():
+                file.write_bytes(os.urandom(64))
+    book = open_book()
+    assert near(book, "pay", ASKED) == expected
+    assert whole(book)
+
+
+def test_an_index_that_cannot_be_opened_names_the_way_out_and_rebuild_is_it(
+    home: Path, expected: list[tuple[str, str, float]], open_book: Opener
+) -> None:
+    (home / "index" / "chroma.sqlite3").write_bytes(os.urandom(5_000))
+    book = open_book()
+    with pytest.raises(StoreFailure, match="precedent sources rebuild"):
+        find(book, "pay", ASKED)
+    book.rebuild("pay")
+    assert near(book, "pay", ASKED) == expected
+    assert whole(book)
+
+
+def test_missing_and_extra_vectors_are_put_right(expected: list[tuple[str, str, float]], open_book: Opener) -> None:
+    book = open_book()
+    gone = find(book, "pay", ASKED).nearest[0].case
+    book._index.delete("pay", gone.label, [gone.key])
+    book._index.put("pay", "normal", ["f" * 64], np.ones((1, 6), np.float32))
+    book.close()
+    book = open_book()
+    assert near(book, "pay", ASKED) == expected
+    assert whole(book)
+
+
+def test_vectors_lost_from_the_store_are_made_again(expected: list[tuple[str, str, float]], open_book: Opener) -> None:
+    book = open_book()
+    with book.engine.begin() as connection:
+        connection.execute(delete(vectors).where(vectors.c.label == "anomalous"))
+    assert near(book, "pay", ASKED) == expected
+    assert whole(book)
+
+
+def test_what_was_put_into_the_index_but_not_marked_is_no_harm(
+    expected: list[tuple[str, str, float]], open_book: Opener
+) -> None:
+    book = open_book()
+    with book.engine.begin() as connection:
+        connection.execute(update(vectors).values(indexed=False))
+    assert near(book, "pay", ASKED) == expected
+    assert whole(book)
+
+
+def test_a_rebuild_of_the_index_that_was_interrupted_is_begun_again(
+    expected: list[tuple[str, str, float]], open_book: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = open_book()
+    late = [row(2.0, "it"), row(1.0, "it")]
+    book.add("pay", late, "file")
+    assert book._index.owned()
+    book._index.drop("pay", ["normal"])
+    put = VectorIndex.put
+
+    def dies(self: VectorIndex, source: str, label: str, keys: list[str], some: np.ndarray) -> None:
+        # as many as were indexed before, but others: counting must not be taken in
+        put(self, source, label, keys[::-1][: len(keys) - len(late)], some[::-1][: len(keys) - len(late)])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VectorIndex, "put", dies)
+        with pytest.raises(KeyboardInterrupt):
+            book.sync("pay")
+    book.close()
+    book = open_book()
+    book.sync("pay")
+    assert stored_vectors(book, "pay") == indexed(book, "pay") == 42
+    for case in book.cases("pay"):
+        found = find(book, "pay", Record(text=case.text, fields=case.fields)).nearest
+        assert case.key in {near.case.key for near in found}
+
+
+def test_rebuild_makes_keys_and_space_anew(book: Casebook) -> None:
+    """A source that grew from one case has a space that knows one value; rebuilding looks at all cases."""
+    taught(book, "pay", [row(13.0, "fr")])
+    taught(book, "pay", table())
+    before = book.source("pay")
+    book.rebuild("pay")
+    after = book.source("pay")
+    assert before is not None
+    assert after is not None
+    assert before.space is not None
+    assert after.space is not None
+    assert before.space.axes is not None
+    assert after.space.axes is not None
+    assert (before.space.axes.fitted_on, after.space.axes.fitted_on) == (1, len(book.cases("pay")))
+    assert stored_vectors(book, "pay") == distinct_keys(book, "pay") == indexed(book, "pay") == 41
+    assert near(book, "pay", ASKED, 1)[0][0] == "anomalous"
+
+
+# another embedding model
+
+
+def test_another_embedding_model_is_refused_until_rebuilt(
+    book: Casebook, open_book: Opener, embedder: Embedder, tmp_path: Path
+) -> None:
+    taught(book, "log", lines())
+    taught(book, "pay", table())
+    expected = near(book, "log", Record(text="sector unreadable"))
+    book.close()
+    folder = tmp_path / "other-model"
+    shutil.copytree(embedder.folder, folder)
+    config = folder / "sentence_bert_config.json"
+    config.write_text(config.read_text() + "\n")
+    other = open_book(Embedder(folder))
+    with pytest.raises(EmbedderMismatch, match=r"'log'.*`precedent sources rebuild log`"):
+        find(other, "log", Record(text="sector unreadable"))
+    other.add("log", [line("one more")], "file")
+    with pytest.raises(EmbedderMismatch):
+        other.sync("log")
+    assert near(other, "pay", ASKED), "fields need no embedding model"
+    other.rebuild("log")
+    found = near(other, "log", Record(text="sector unreadable"))
+    assert found[0] == expected[0]
+    assert stored_vectors(other, "log") == indexed(other, "log") == 13
+    other.close()
+    with pytest.raises(EmbedderMismatch):
+        find(open_book(), "log", Record(text="x"))
+
+
+# Chroma and exact search
+
+
+def test_chroma_finds_what_exact_search_finds(tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    # clustered, as templates are
+    centres = random.normal(size=(60, 384))
+    matrix = (centres[random.integers(60, size=3_000)] + 0.5 * random.normal(size=(3_000, 384))).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    keys = [f"k{i}" for i in range(len(matrix))]
+    index = VectorIndex(tmp_path / "index")
+    assert index.owned()
+    index.put("s", "normal", keys, matrix)
+    asked = matrix[:100] + 0.01 * random.normal(size=(100, 384)).astype(np.float32)
+    hits = 0
+    for vector in asked:
+        exact = [keys[i] for i in np.argsort(-(matrix @ vector))[:8]]
+        hits += len(set(exact) & set(index.nearest("s", "normal", vector, 8)))
+        assert index.nearest("s", "normal", vector, 1) == exact[:1]
+    index.close()
+    assert hits / 800 > 0.98
+
+
+def test_similarities_are_the_same_with_and_without_chroma(book: Casebook, open_book: Opener) -> None:
+    taught(book, "log", lines())
+    taught(book, "pay", table())
+    second = open_book()
+    asked = (("log", Record(text="a sector is unreadable")), ("log", Record(text="?")), ("pay", ASKED))
+    for name, record in asked:
+        with_chroma, without = find(book, name, record), find(second, name, record)
+        assert second._index.owned() is False
+        assert with_chroma == without
+
+
+# who owns the index
+
+
+def test_the_second_learns_and_the_owner_finds_it(book: Casebook, open_book: Opener) -> None:
+    taught(book, "log", lines())
+    second = open_book()
+    taught(second, "log", [line("fan 1 is slow", "anomalous")])
+    assert not second._index.owned()
+    assert near(second, "log", Record(text="fan 2 is slow"), 1)[0][:2] == ("anomalous", "fan 1 is slow")
+    assert near(book, "log", Record(text="fan 2 is slow"), 1)[0][:2] == ("anomalous", "fan 1 is slow")
+    assert indexed(book, "log") == 13
+
+
+def test_the_second_corrects_and_the_owner_notices(book: Casebook, open_book: Opener) -> None:
+    taught(book, "log", [*lines(), line("fan is slow")])
+    second = open_book()
+    second.relabel("log", line("fan is slow", "anomalous"), "feedback")
+    for one in (second, book):
+        assert near(one, "log", Record(text="fan is slow"), 1)[0] == ("anomalous", "fan is slow", 1.0)
+    assert indexed(book, "log") == 13
+
+
+def test_the_index_goes_to_the_second_when_the_first_has_closed(book: Casebook, open_book: Opener) -> None:
+    taught(book, "log", lines())
+    second = open_book()
+    # learned while another owns the index, so not in it
+    taught(second, "log", [line("fan 1 is slow", "anomalous")])
+    book.close()
+    assert near(second, "log", Record(text="fan 2 is slow"), 1)[0][:2] == ("anomalous", "fan 1 is slow")
+    assert indexed(second, "log") == 13
+
+
+def test_what_another_process_set_is_noticed(book: Casebook, open_book: Opener) -> None:
+    """A server must judge by the judge that `learn` has just fitted, though the version is the one it knows."""
+    taught(book, "log", lines())
+    book.set("log", judge={"fitted": 1})
+    second = open_book()
+    second.source("log")
+    book.set("log", judge={"fitted": 2})
+    seen = second.source("log")
+    assert seen is not None
+    assert seen.judge == {"fitted": 2}
+
+
+def test_only_the_owner_may_remove_and_rebuild(book: Casebook, open_book: Opener) -> None:
+    taught(book, "pay", table())
+    second = open_book()
+    for forbidden in (second.remove, second.rebuild):
+        with pytest.raises(StoreFailure, match="another Precedent process"):
+            forbidden("pay")
+    assert whole(book)
+
+
+def test_the_lock_is_the_process_s_whichever_thread_took_it(home: Path) -> None:
+    first, second = VectorIndex(home / "index"), VectorIndex(home / "index")
+    thread = threading.Thread(target=first.owned)
+    thread.start()
+    thread.join()
+    assert first.owned()
+    assert not second.owned()
+    first.close()
+    assert second.owned()
+    second.close()
+    second.close()
+
+
+def test_texts_of_both_labels_are_in_their_own_collections(book: Casebook) -> None:
+    taught(book, "log", lines())
+    texts = {"normal": NORMAL, "anomalous": ANOMALOUS}
+    for case in book.cases("log"):
+        assert case.text in texts[case.label]
+        vector = book.matrix(book.source("log"), case.label)  # type: ignore[arg-type]
+        assert case.key in vector[0]

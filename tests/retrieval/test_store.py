@@ -1,0 +1,52 @@
+"""The relational store: opened by many at once, refused when it is newer or none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from retrieval.failures import StoreFailure
+from retrieval.store import SCHEMA_VERSION, open_store, schema
+
+
+def test_a_store_that_a_newer_precedent_wrote_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'p.db'}"
+    engine = open_store(url)
+    with engine.begin() as connection:
+        assert connection.scalar(select(schema.c.version)) == SCHEMA_VERSION
+        connection.execute(update(schema).values(version=SCHEMA_VERSION + 1))
+    engine.dispose()
+    with pytest.raises(StoreFailure, match="written by a newer Precedent"):
+        open_store(url)
+
+
+def test_its_folder_is_made(tmp_path: Path) -> None:
+    open_store(f"sqlite:///{tmp_path / 'a' / 'b' / 'p.db'}").dispose()
+    assert (tmp_path / "a" / "b" / "p.db").is_file()
+
+
+@pytest.mark.parametrize("url", ["no url", "sqlite:////dev/null/p.db", "nosuch://x", "sqlite:///{folder}"])
+def test_what_cannot_be_opened_is_said(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StoreFailure, match="cannot be opened"):
+        open_store(url.format(folder=tmp_path))
+
+
+def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "p.db"
+    file.write_bytes(b"something precious " * 100)
+    with pytest.raises(StoreFailure, match="cannot be opened"):
+        open_store(f"sqlite:///{file}")
+    assert file.read_bytes() == b"something precious " * 100
+
+
+def test_processes_that_start_at_once_open_it_all(tmp_path: Path) -> None:
+    code = f"from retrieval.store import open_store; open_store('sqlite:///{tmp_path / 'p.db'}')"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
+        for _ in range(6)
+    ]
+    assert [process.communicate(timeout=120)[1] for process in started] == [""] * 6
