@@ -286,7 +286,7 @@ async def _pumped(pieces: Iterator[str]) -> AsyncIterator[str]:
     context.run(_LISTENER.set, listener)
     loop = asyncio.get_running_loop()
     while True:
-        step = loop.run_in_executor(None, context.run, next, pieces, _END)
+        step = loop.run_in_executor(None, lambda: context.run(next, pieces, _END))
         try:
             piece = await asyncio.shield(step)
             if piece is _END:

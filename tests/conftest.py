@@ -25,9 +25,7 @@ os.environ["OLLAMA_HOST"] = "127.0.0.1:9"
 
 def make_settings(home: Path, **values: object) -> Settings:
     """Settings with a data directory under the test's folder; never fetching anything."""
-    return Settings.model_validate(
-        {"home": home, "offline": True, "model": "embedded:qwen2.5-coder-0.5b", **values}
-    )
+    return Settings.model_validate({"home": home, "offline": True, "model": "embedded:qwen2.5-coder-0.5b", **values})
 
 
 @pytest.fixture

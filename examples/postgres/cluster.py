@@ -96,15 +96,11 @@ class Cluster:
 
     def __init__(self) -> None:
         if os.geteuid() != 0:
-            raise RecorderError(
-                "the recorder mounts a small tmpfs to fill it: run it as root (a container will do)"
-            )
+            raise RecorderError("the recorder mounts a small tmpfs to fill it: run it as root (a container will do)")
         try:
             self._owner = pwd.getpwnam("postgres")
         except KeyError as error:
-            raise RecorderError(
-                "there is no user 'postgres' to run the server as: apt install postgresql"
-            ) from error
+            raise RecorderError("there is no user 'postgres' to run the server as: apt install postgresql") from error
         self.programs = find_programs()
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.data = self.folder / "data"
@@ -163,9 +159,7 @@ class Cluster:
         self._server = None
         _wait(lambda: not any(_alive(pid) for pid in family), "the server's processes did not end")
 
-    def reload(
-        self, changes: Mapping[str, str] | None = None, extra: str = "", rules: str = ACCESS_RULES
-    ) -> None:
+    def reload(self, changes: Mapping[str, str] | None = None, extra: str = "", rules: str = ACCESS_RULES) -> None:
         """Rewrite the configuration files (`extra`: raw text for the end) and have them read again."""
         self.configure({**SETTINGS, **(changes or {})}, extra, rules)
         self.server_pid(signal.SIGHUP)
@@ -187,9 +181,7 @@ class Cluster:
     def children(self) -> list[int]:
         """Process ids of the postmaster's children."""
         parent = str(self._server.pid) if self._server else ""
-        return [
-            int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if _parent(stat) == parent
-        ]
+        return [int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if _parent(stat) == parent]
 
     def connect(
         self,
@@ -248,9 +240,7 @@ class Cluster:
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
         """Wait until the log holds `text` so many times."""
-        _wait(
-            lambda: self.log_text().count(text) >= times, f"the server never printed {text!r} ({times} times)"
-        )
+        _wait(lambda: self.log_text().count(text) >= times, f"the server never printed {text!r} ({times} times)")
 
     def version(self) -> str:
         """The server's version, as it names itself."""
@@ -270,9 +260,7 @@ class Cluster:
                 text=True,
             )
         except (OSError, subprocess.CalledProcessError) as error:
-            raise RecorderError(
-                f"a tmpfs could not be mounted (the container needs CAP_SYS_ADMIN): {error}"
-            ) from error
+            raise RecorderError(f"a tmpfs could not be mounted (the container needs CAP_SYS_ADMIN): {error}") from error
         self._mounted = True
         for folder in (self.folder, self.data, self.archive, self.cold):
             os.chown(folder, self._owner.pw_uid, self._owner.pw_gid)

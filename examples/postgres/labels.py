@@ -63,9 +63,7 @@ def label_lines(
     lines: Iterable[str], windows: Iterable[Window], patterns: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Labelled]:
     """Give every line its label; a line that is not PostgreSQL's is an error, not a guess."""
-    compiled = {
-        kind: re.compile("|".join(f"(?:{part})" for part in parts)) for kind, parts in patterns.items()
-    }
+    compiled = {kind: re.compile("|".join(f"(?:{part})" for part in parts)) for kind, parts in patterns.items()}
     ordered = sorted(windows, key=lambda window: window.begin)
     last: dict[str, str] = {}
     for line in lines:
@@ -77,11 +75,7 @@ def label_lines(
             label = last.get(match["pid"], NORMAL)
         else:
             label = next(
-                (
-                    w.kind
-                    for w in ordered
-                    if w.begin <= time <= w.end and compiled[w.kind].match(match["message"])
-                ),
+                (w.kind for w in ordered if w.begin <= time <= w.end and compiled[w.kind].match(match["message"])),
                 NORMAL,
             )
             last[match["pid"]] = label

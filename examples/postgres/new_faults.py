@@ -100,8 +100,7 @@ def memory_exhausted(cluster: Cluster, rng: Random) -> None:
     """Requests that the server has no memory for: one session's, and the one all sessions share."""
     with cluster.connect("analyst", app="notebook") as analyst:
         for query in (
-            "SELECT string_agg(repeat(repeat(city, 25000), 5400), '') "
-            "FROM orders WHERE city = 'Graz' AND id < 90",
+            "SELECT string_agg(repeat(repeat(city, 25000), 5400), '') FROM orders WHERE city = 'Graz' AND id < 90",
             "SELECT repeat(repeat('shop', 25000), 5400) || repeat(repeat('shop', 25000), 5400)",
             f"SELECT array_fill(0, ARRAY[{rng.randint(200, 400)}000000])",
             f"SELECT pg_advisory_xact_lock(n) FROM generate_series(1, {rng.randint(60, 90)}000) n",
@@ -191,8 +190,7 @@ def remote_down(cluster: Cluster, rng: Random) -> None:
     with cluster.connect("shop_worker", app="worker-1") as worker:
         for query in (
             "SELECT price FROM carrier_rates WHERE country = 'DE'",
-            "SELECT country, min(price) FROM carrier_rates "
-            f"WHERE weight > {rng.randint(1, 30)} GROUP BY country",
+            f"SELECT country, min(price) FROM carrier_rates WHERE weight > {rng.randint(1, 30)} GROUP BY country",
             f"INSERT INTO carrier_rates VALUES ('FR', 2, {rng.randint(5, 9)})",
             "SELECT count(*) FROM carrier_rates",
         ):
@@ -205,9 +203,7 @@ def sequence_exhausted(cluster: Cluster, rng: Random) -> None:
         worker.execute("SELECT setval('voucher_no', 9999)")
         for _ in range(5):
             must_fail(worker, f"INSERT INTO vouchers (customer, amount) VALUES ({rng.randint(1, 5000)}, 25)")
-        must_fail(
-            worker, "INSERT INTO vouchers (customer, amount) SELECT id, 5 FROM customers WHERE city = 'Graz'"
-        )
+        must_fail(worker, "INSERT INTO vouchers (customer, amount) SELECT id, 5 FROM customers WHERE city = 'Graz'")
         worker.execute("SELECT setval('voucher_no', 1)")
 
 
@@ -265,9 +261,7 @@ NEW = (
         ),
     ),
     Fault("temp_limit", temp_limit, (r"temporary file size exceeds temp_file_limit",)),
-    Fault(
-        "idle_transaction", idle_transaction, (r"terminating connection due to idle-in-transaction timeout",)
-    ),
+    Fault("idle_transaction", idle_transaction, (r"terminating connection due to idle-in-transaction timeout",)),
     Fault("serialization_failure", serialization_failure, (r"could not serialize access",)),
     Fault(
         "bad_reload",
@@ -305,7 +299,5 @@ NEW = (
     ),
     Fault("remote_down", remote_down, (r"could not connect to server",)),
     Fault("sequence_exhausted", sequence_exhausted, (r"nextval: reached maximum value of sequence",)),
-    Fault(
-        "access_rule_reject", access_rule_reject, (r"pg_hba.conf rejects connection", r"no pg_hba.conf entry")
-    ),
+    Fault("access_rule_reject", access_rule_reject, (r"pg_hba.conf rejects connection", r"no pg_hba.conf entry")),
 )

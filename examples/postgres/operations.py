@@ -89,9 +89,7 @@ def analytics_rollout(cluster: Cluster, rng: Random) -> None:
     with cluster.admin() as admin:
         admin.execute("CREATE ROLE loyalty LOGIN NOINHERIT")
         admin.execute("CREATE SCHEMA IF NOT EXISTS loyalty AUTHORIZATION loyalty")
-        admin.execute(
-            "CREATE TABLE loyalty.members (customer int PRIMARY KEY, tier text DEFAULT 'basic', since date)"
-        )
+        admin.execute("CREATE TABLE loyalty.members (customer int PRIMARY KEY, tier text DEFAULT 'basic', since date)")
         admin.execute("COMMENT ON TABLE loyalty.members IS 'who takes part, since when'")
         admin.execute("GRANT SELECT ON orders TO loyalty")
         admin.execute("GRANT EXECUTE ON FUNCTION loyalty_points TO loyalty")

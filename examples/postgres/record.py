@@ -96,19 +96,11 @@ def review(folder: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.postgres.record", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument(
-        "--out", type=Path, default=HERE, help="the folder of the two logs (default: this one)"
-    )
+    parser = argparse.ArgumentParser(prog="python -m examples.postgres.record", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=HERE, help="the folder of the two logs (default: this one)")
     show = parser.add_mutually_exclusive_group()
-    show.add_argument(
-        "--summary", action="store_true", help="print the table of kinds of the logs that are there"
-    )
-    show.add_argument(
-        "--review", action="store_true", help="print the masked templates of the logs that are there"
-    )
+    show.add_argument("--summary", action="store_true", help="print the table of kinds of the logs that are there")
+    show.add_argument("--review", action="store_true", help="print the masked templates of the logs that are there")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.summary or chosen.review:

@@ -64,10 +64,8 @@ _PROBES = (
 _SLOW = (
     "SELECT count(*) FROM products a JOIN products b ON a.name < b.name JOIN products c ON b.id < c.id",
     "SELECT o.id FROM orders o, order_lines l WHERE l.note LIKE '%' || o.id || '%' ORDER BY o.total LIMIT 10",
-    "UPDATE products SET rank = "
-    "(SELECT count(*) FROM order_lines l, products q WHERE q.price > products.price)",
-    "SELECT c.email, (SELECT max(o.total) FROM orders o WHERE o.city ILIKE '%' || c.city || '%') "
-    "FROM customers c",
+    "UPDATE products SET rank = (SELECT count(*) FROM order_lines l, products q WHERE q.price > products.price)",
+    "SELECT c.email, (SELECT max(o.total) FROM orders o WHERE o.city ILIKE '%' || c.city || '%') FROM customers c",
     "SELECT a.id, b.id FROM customers a JOIN customers b ON levenshtein(a.email, b.email) < 2",
 )
 _BLOCKED = (
@@ -176,8 +174,7 @@ def disk_full(cluster: Cluster, rng: Random) -> None:
             "INSERT INTO orders_archive SELECT o.* FROM orders o, generate_series(1, 40)",
             f"INSERT INTO orders_archive SELECT * FROM orders WHERE id > {rng.randint(1, 500)}",
             "CREATE INDEX orders_archive_city ON orders_archive (city, total) TABLESPACE cold",
-            "CREATE TABLE lines_archive TABLESPACE cold AS "
-            "SELECT l.* FROM order_lines l, generate_series(1, 9)",
+            "CREATE TABLE lines_archive TABLESPACE cold AS SELECT l.* FROM order_lines l, generate_series(1, 9)",
         ):
             must_fail(owner, query)
         with (

@@ -28,10 +28,8 @@ _ROLES = ("shop_owner", "shop_web", "shop_worker", "report_ro", "analyst", "part
 _SCRIPTS = (("browse", 6), ("basket", 3), ("checkout", 2))
 _REPORTS = (
     "SELECT city, count(*), sum(total) FROM orders GROUP BY city ORDER BY 3 DESC",
-    "SELECT l.note, o.city FROM order_lines l JOIN orders o ON o.id = l.order_id "
-    "ORDER BY l.note, o.city DESC",
-    "SELECT p.category, sum(l.quantity * p.price) FROM order_lines l "
-    "JOIN products p ON p.id = l.product GROUP BY 1",
+    "SELECT l.note, o.city FROM order_lines l JOIN orders o ON o.id = l.order_id ORDER BY l.note, o.city DESC",
+    "SELECT p.category, sum(l.quantity * p.price) FROM order_lines l JOIN products p ON p.id = l.product GROUP BY 1",
     "SELECT DISTINCT l.note, l.product, l.order_id FROM order_lines l ORDER BY l.note DESC",
     "SELECT placed, rank() OVER (PARTITION BY city ORDER BY total, note) FROM orders",
     "SELECT customer, count(*) FROM orders GROUP BY customer HAVING count(*) > 3 ORDER BY 2 DESC LIMIT 20",
@@ -40,8 +38,7 @@ _REPORTS = (
     "SELECT date_trunc('minute', at), count(*) FROM page_views GROUP BY 1 ORDER BY 1",
 )
 _LONG_REPORT = (
-    "SELECT a.city, count(*) FROM orders a JOIN orders b ON a.total < b.total "
-    "JOIN products p ON true GROUP BY 1"
+    "SELECT a.city, count(*) FROM orders a JOIN orders b ON a.total < b.total JOIN products p ON true GROUP BY 1"
 )
 
 
@@ -64,12 +61,9 @@ def set_up(cluster: Cluster) -> None:
         admin.execute(schema.encode())
     with cluster.connect("billing_app", "billing") as billing:
         billing.execute(
-            "CREATE TABLE invoices "
-            "(id bigserial PRIMARY KEY, order_id bigint UNIQUE, amount numeric, due date)"
+            "CREATE TABLE invoices (id bigserial PRIMARY KEY, order_id bigint UNIQUE, amount numeric, due date)"
         )
-        billing.execute(
-            "INSERT INTO invoices (order_id, amount) SELECT n, n % 200 FROM generate_series(1, 4000) n"
-        )
+        billing.execute("INSERT INTO invoices (order_id, amount) SELECT n, n % 200 FROM generate_series(1, 4000) n")
 
 
 class Shop:
@@ -137,9 +131,7 @@ class Shop:
         with self._cluster.connect("shop_worker", app=name, autocommit=False) as session:
             for _ in range(40):
                 wait = "NOWAIT" if rng.random() < 0.07 else "SKIP LOCKED"
-                query = (
-                    f"SELECT id, payload FROM jobs WHERE done IS NULL ORDER BY id LIMIT 1 FOR UPDATE {wait}"
-                )
+                query = f"SELECT id, payload FROM jobs WHERE done IS NULL ORDER BY id LIMIT 1 FOR UPDATE {wait}"
                 try:
                     row = session.execute(query.encode()).fetchone()
                 except psycopg.errors.LockNotAvailable:
@@ -203,9 +195,7 @@ class Shop:
 
 def _search(session: Session, rng: Random) -> None:
     word = rng.choice(("lamp", "chair", "table 1", "shelf", "rug", "vase 7"))
-    session.execute(
-        "SELECT id, name, price FROM products WHERE name ILIKE %s ORDER BY price LIMIT 20", (f"%{word}%",)
-    )
+    session.execute("SELECT id, name, price FROM products WHERE name ILIKE %s ORDER BY price LIMIT 20", (f"%{word}%",))
 
 
 def _account(session: Session, rng: Random) -> None:
@@ -217,8 +207,7 @@ def _account(session: Session, rng: Random) -> None:
 def _order(session: Session, rng: Random) -> None:
     with session.transaction():
         row = session.execute(
-            "INSERT INTO orders (customer, city, total, placed) "
-            "VALUES (%s, %s, %s, current_date) RETURNING id",
+            "INSERT INTO orders (customer, city, total, placed) VALUES (%s, %s, %s, current_date) RETURNING id",
             (rng.randint(1, 5000), "Graz", rng.randint(5, 500)),
         ).fetchone()
         for _ in range(rng.randint(1, 3)):
@@ -231,9 +220,7 @@ def _order(session: Session, rng: Random) -> None:
 
 def _payment_delivered_twice(session: Session, rng: Random) -> None:
     reference = f"pay-{rng.randint(2400, 4000)}"
-    session.execute(
-        "INSERT INTO payments (reference, amount) VALUES (%s, %s)", (reference, rng.randint(5, 500))
-    )
+    session.execute("INSERT INTO payments (reference, amount) VALUES (%s, %s)", (reference, rng.randint(5, 500)))
 
 
 def _coupon(session: Session, rng: Random) -> None:

@@ -46,6 +46,7 @@ RECORD = (
     '2026-11-22 17:39:04.585 UTC [20493] shop_owner@shop ERROR:  could not open file "base/16393/16503": '
     "No such file or directory"
 )
+UNSEEN = '2026-11-22 17:39:02.989 UTC [20463] shop_worker@shop ERROR:  could not connect to server "carrier"'
 MARKUP = "<img src=x onerror=alert(1)> <script>alert(2)</script> **bold** {{ 7*7 }}"
 
 
@@ -94,7 +95,7 @@ def page(chromium: str, url: str) -> Iterator[Page]:
     wrong: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=OPTIONS)
-        opened = browser.new_page(viewport={"width": 1000, "height": 1080})
+        opened = browser.new_page(viewport={"width": 1000, "height": 1160})
         opened.on("dialog", lambda dialog: (wrong.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
         opened.on("pageerror", lambda error: wrong.append(f"an error: {error}"))
         opened.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 else None)
@@ -139,34 +140,33 @@ def test_a_record_is_judged_and_explained(page: Page) -> None:
     assert "nearest anomalous case: c" in verdict
     assert "In words: " in verdict
     assert pieces > 1, "it came in one piece"
-    wanted = os.environ.get("PRECEDENT_SCREENSHOT")
     precedents, _ = talk.say("show me the precedents")
     assert all(
         re.match(r"- c\d+ (normal|anomalous), similarity [01]\.\d\d: ", line) for line in precedents.splitlines()
     )
-    if wanted:
-        page.screenshot(path=Path(wanted))
     why, _ = talk.say("why?")
     assert why.startswith("anomalous (probability of an anomaly ")
     assert "In words: " in why
 
 
-def test_a_correction_is_noted(page: Page) -> None:
+def test_a_correction_changes_the_next_verdict(page: Page) -> None:
     talk = Conversation(page)
-    talk.say("LOG:  a brand new thing that nobody has seen")
-    noted, _ = talk.say("that was anomalous")
-    assert noted.startswith("Noted: ")
-    again, _ = talk.say("LOG:  a brand new thing that nobody has seen")
-    assert "): anomalous (" in again
+    before, _ = talk.say(UNSEEN)
+    noted, _ = talk.say("that was normal")
+    assert noted.startswith("Noted: the record of v")
+    if wanted := os.environ.get("PRECEDENT_SCREENSHOT"):
+        page.screenshot(path=Path(wanted))
+    after, _ = talk.say(UNSEEN)
+    assert "): normal (" not in before
+    assert "): normal (" in after
 
 
 def test_markup_in_a_record_stays_text(page: Page) -> None:
     talk = Conversation(page)
     talk.say(MARKUP)
     assert page.locator(".group textarea").nth(1).input_value() == MARKUP
-    talk.say("that was anomalous")
-    precedents, _ = Conversation(page).say(f"{MARKUP} again")
-    assert precedents.startswith("verdict ")
-    shown, _ = talk.say("show me the precedents")
-    assert MARKUP in shown
+    talk.say("that was normal")
+    talk.say(MARKUP)
+    precedents, _ = talk.say("show me the precedents")
+    assert MARKUP in precedents
     assert page.locator("img[src=x]").count() == 0

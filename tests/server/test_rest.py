@@ -355,6 +355,19 @@ def eventually(is_so: Callable[[], bool]) -> bool:
     return True
 
 
+@pytest.mark.filterwarnings("ignore:astream_log is deprecated")
+@pytest.mark.parametrize("way", ["stream_log", "stream_events"])
+def test_who_watches_a_run_sees_answers_and_no_inner_state(client: TestClient, way: str) -> None:
+    """Nor what the language model said before it was checked."""
+    talk = client.post(f"/chain/{way}", json={"input": {"messages": [{"type": "human", "content": ANOMALOUS}]}})
+    verdict = client.post(f"/verdict/{way}", json={"input": {"text": ANOMALOUS}})
+    for watched in (talk.text, verdict.text):
+        assert "event: end" in watched
+        assert "anomalous (probability of an anomaly" in watched
+        for inner in ("fitted_on", "content_hash", "EmbeddedChatModel", "on_chat_model_start", "half_width"):
+            assert inner not in watched
+
+
 def test_metrics_count_verdicts_of_every_door(fresh: TestClient) -> None:
     def count(label: str) -> float:
         wanted = f'precedent_verdicts_total{{label="{label}",source="shop"}} '

@@ -1,0 +1,139 @@
+"""What holds of the whole: imports point one way, modules stay small, nothing is unpickled, nothing names a machine."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("agent", "llm", "retrieval", "server")
+# server, agent.cli -> agent -> retrieval, llm -> nothing of ours
+MAY_IMPORT = {
+    "server": {"agent", "retrieval", "llm"},
+    "agent": {"agent", "retrieval", "llm"},
+    "retrieval": {"retrieval"},
+    "llm": {"llm"},
+}
+DOORS = ("server", "agent.cli")
+MOST_LINES = 400
+MODULES = sorted(
+    [*(path for room in ("agent", "llm", "retrieval") for path in (ROOT / room).rglob("*.py")), ROOT / "server.py"]
+)
+
+
+def module_of(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that a file imports, in functions too; relative ones by their full name."""
+    package = module_of(path).split(".")[: None if path.name == "__init__.py" else -1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            prefix = ".".join([*base, *([node.module] if node.module else [])])
+            yield prefix
+            # `from agent import cli` imports a module as well
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            first = node.args[0] if node.args else None
+            assert isinstance(first, ast.Constant), f"{path}:{node.lineno} imports what cannot be seen here"
+            yield str(first.value)
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert {module_of(path).split(".")[0] for path in MODULES} == set(ROOMS)
+    assert "agent.chain" in set(imports_of(ROOT / "server.py"))
+    assert "llm.resolver" in set(imports_of(ROOT / "agent" / "parts.py")), "an import in a function is seen"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_imports_point_one_way(path: Path) -> None:
+    mine = module_of(path)
+    for name in imports_of(path):
+        room = name.split(".")[0]
+        if room in {*ROOMS, "tests", "benchmarks", "examples"}:
+            assert room in MAY_IMPORT[mine.split(".")[0]], f"{mine} imports {name}"
+        for door in DOORS:
+            assert mine == door or not (name == door or name.startswith(f"{door}.")), f"{mine} imports the door {door}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, "split it along one of the design's words"
+
+
+def test_nothing_is_unpickled() -> None:
+    """A pickle runs what is in it: fitted models are kept as arrays or by skops."""
+    forbidden = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+    for path in [path for path in tracked() if path.suffix == ".py"] + MODULES:
+        found = {name.split(".")[0] for name in imports_of(path)} & forbidden
+        assert not found, f"{path} imports {found}"
+
+
+# built so that this file does not hold them itself
+_MACHINES = ("/" + "work/", "/" + "root/", "/" + "home/runner")
+_REGISTRIES = (
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "--index" + "-url",
+    "--extra" + "-index-url",
+    "--find" + "-links",
+)
+_OTHER_REGISTRY = re.compile(r"https?://[^\s/\"']*(?:artifactory|nexus|jfrog|devpi|/simple/?\b|pypi)", re.IGNORECASE)
+
+
+def test_nothing_names_a_registry_or_a_machine() -> None:
+    """Which registry is asked, and where the project lies, is the machine's own affair."""
+    for path in tracked():
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            found = [name for name in (*_MACHINES, *_REGISTRIES) if name in line]
+            assert not found, f"{path.relative_to(ROOT)}:{number} names {found}: {line.strip()[:120]}"
+            assert not _OTHER_REGISTRY.search(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after ``code``."""
+    report = "import sys, json; print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    script = f"import atexit\natexit.register(lambda: exec({report!r}))\n{code}"
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def test_importing_agent_loads_no_model() -> None:
+    loaded = loaded_by("import agent")
+    assert "agent" in loaded
+    assert not loaded & {"torch", "llama_cpp", "chromadb", "sentence_transformers", "transformers", "sklearn"}
+
+
+def test_the_nouns_load_no_model_either() -> None:
+    loaded = loaded_by("from agent import Case, Record, Verdict; Record(text='x')")
+    assert "pydantic" in loaded
+    assert not loaded & {"torch", "llama_cpp", "chromadb", "langchain", "langchain_core", "sqlalchemy"}
+
+
+def test_help_is_quick() -> None:
+    loaded = loaded_by("import sys; sys.argv = ['precedent', '--help']; from agent.cli import main; main()")
+    assert "typer" in loaded
+    assert not loaded & {"torch", "langchain", "langchain_core", "polars", "chromadb", "llama_cpp", "sklearn"}

@@ -1,0 +1,78 @@
+"""What documents show is what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.signals.language import question
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_modelfile_says_what_the_prompts_say() -> None:
+    modelfile = (ROOT / "Modelfile").read_text(encoding="utf-8")
+    found = re.search(r'^SYSTEM """(.*?)"""', modelfile, re.DOTALL | re.MULTILINE)
+    assert found
+    assert found[1] == question("", "x")[0].content
+
+
+def test_the_verdict_in_the_readme_has_the_contracts_keys() -> None:
+    from agent.records import Verdict
+
+    (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    Verdict.model_validate(json.loads(block))
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    named = set(re.findall(r"\bprecedent ([a-z]+)\b", README)) - {"is", "and"}
+    helped = subprocess.run(
+        [sys.executable, "-c", "from agent.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert {"learn", "judge", "evaluate", "serve", "chat", "sources", "correct", "doctor"} <= named
+    assert all(re.search(rf"^  {name} ", helped, re.MULTILINE) for name in named), named
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^make ([a-z]+)", README, re.MULTILINE)) | set(re.findall(r"`make ([a-z]+)`", README))
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets), targets
+
+
+def test_the_readmes_learn_judge_evaluate_and_python_run_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of "Your own records", then the Python example, on the data directory they made."""
+    for name, value in {"HOME": tmp_path / "home", "OFFLINE": "1", "LANGUAGE_BUDGET": "0"}.items():
+        monkeypatch.setenv(f"PRECEDENT_{name}", str(value))
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    shell = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "precedent learn" in block)
+    commands = [line for line in shell.replace("\\\n", "").splitlines() if line.startswith("precedent ")]
+    assert len(commands) == 3
+    for command in commands:
+        arguments = shlex.split(command)[1:]
+        done = subprocess.run(
+            [sys.executable, "-c", "from agent.cli import main; main()", *arguments, "--model", "none"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) >= {"f1", "roc_auc", "n"}
+    assert len((tmp_path / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()) == json.loads(done.stdout)["n"]
+    (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.setenv("PRECEDENT_MODEL", "none")
+    told = subprocess.run(
+        [sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert told.startswith("anomalous")
