@@ -67,7 +67,7 @@ class Home:
             while not moment(self):
                 assert learning.poll() is None, f"it ended before the moment came: {learning.communicate()}"
                 assert time.monotonic() < deadline, "the moment never came"
-                time.sleep(0.002)
+                time.sleep(0.02)
             learning.send_signal(how)
             _, said = learning.communicate(timeout=60)
         finally:
