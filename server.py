@@ -332,7 +332,7 @@ def _answer_errors(app: FastAPI) -> None:
     def on_invalid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:
         # without the input, which may hold what JSON cannot
         said = [
-            {"loc": [storable(str(part)) for part in one["loc"]], "msg": storable(one["msg"]), "type": one["type"]}
+            {"loc": [str(part) for part in one["loc"]], "msg": one["msg"], "type": one["type"]}
             for one in error.errors()
         ]
         return JSONResponse({"detail": said}, 422)

@@ -104,7 +104,7 @@ def told(error: ValidationError) -> str:
     """The first thing that is wrong, with its place, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return storable(f"{place}: {first['msg']}" if place else str(first["msg"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def storable(text: str) -> str:

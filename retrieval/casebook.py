@@ -31,6 +31,7 @@ from retrieval.store import cases, insert_or_ignore, open_store, sources, vector
 __all__ = ["Casebook", "Found", "Neighbour", "NewCase", "SourceRow", "StoredCase"]
 
 _CHUNK = 2_000
+_EMBEDDED_AT_ONCE = 512
 Vector = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 
@@ -152,11 +153,13 @@ class Casebook:
             if row.space.axes is None:
                 self._check_embedder(row)
             todo = list(connection.scalars(one_each.order_by(func.min(cases.c.id))))
-        for start in range(0, len(todo), _CHUNK):
+        for start in range(0, len(todo), _EMBEDDED_AT_ONCE):
             with self.engine.connect() as connection:
                 part = [
                     stored(case)
-                    for case in connection.execute(select(cases).where(cases.c.id.in_(todo[start : start + _CHUNK])))
+                    for case in connection.execute(
+                        select(cases).where(cases.c.id.in_(todo[start : start + _EMBEDDED_AT_ONCE]))
+                    )
                 ]
             matrix = self._vectors_of(row.space, part, progress, start, len(todo))
             rows = [

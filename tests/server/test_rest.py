@@ -132,6 +132,21 @@ def test_as_much_is_explained_as_was_asked(client: TestClient, explain: str) -> 
         assert verdict["explanation"].startswith(facts)
 
 
+def test_a_record_that_cannot_be_judged_is_said(
+    copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is known that cannot: so a witness is made to stumble."""
+
+    def stumble(hearing: Any) -> Any:
+        raise ValueError("the numbers do not add up")
+
+    monkeypatch.setattr("agent.chain._Steps.novelty", staticmethod(stumble))
+    with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
+        one = client.post("/v1/verdicts", json={"text": NORMAL})
+        assert (one.status_code, one.json()) == (422, {"detail": "could not be judged: the numbers do not add up"})
+        assert judge(client, [{"text": NORMAL}]) == [{"error": "could not be judged: the numbers do not add up"}]
+
+
 def test_a_verdict_is_kept_in_the_history(client: TestClient) -> None:
     verdict = judge(client, {"text": ANOMALOUS, "line": 7})
     assert client.get(f"/v1/verdicts/{verdict['id']}").json() == verdict
