@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from agent.chain import Question, build
+from agent.chain import Question, _Steps, build
 from agent.parts import Parts
 from agent.settings import Settings
 from server import create_app
@@ -140,7 +140,7 @@ def test_a_record_that_cannot_be_judged_is_said(
     def stumble(hearing: Any) -> Any:
         raise ValueError("the numbers do not add up")
 
-    monkeypatch.setattr("agent.chain._Steps.novelty", staticmethod(stumble))
+    monkeypatch.setattr(_Steps, "novelty", staticmethod(stumble))
     with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
         one = client.post("/v1/verdicts", json={"text": NORMAL})
         assert (one.status_code, one.json()) == (422, {"detail": "could not be judged: the numbers do not add up"})
