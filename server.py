@@ -33,7 +33,7 @@ from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
 from agent.judging import Unjudged, judge_many, keeping
 from agent.learning import as_case, check_name, refit
 from agent.parts import Parts
-from agent.records import Case, Label, Verdict
+from agent.records import Case, Label, Record, Verdict
 from agent.settings import Settings, settings
 from retrieval.casebook import SourceRow
 
@@ -83,6 +83,24 @@ class Feedback(BaseModel):
     label: Label
 
 
+class Unanswered(BaseModel):
+    """In the place of a verdict: why there is none."""
+
+    error: str
+
+
+class Complaint(BaseModel):
+    loc: list[str]
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """What every answer but a good one says."""
+
+    detail: str | list[Complaint]
+
+
 class SourceView(BaseModel):
     name: str
     brief: str
@@ -95,6 +113,15 @@ class SourceView(BaseModel):
         return cls(
             name=row.name, brief=row.brief, brief_by=row.brief_by, casebook_version=row.version, cases=row.counts
         )
+
+
+_VERDICTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": Verdict | list[Verdict | Unanswered],
+        "content": {NDJSON: {}},
+        "description": "A verdict for each record, in order",
+    }
+}
 
 
 def create_app(chosen: Settings | None = None) -> FastAPI:
@@ -122,7 +149,16 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         await loading
         await run_in_threadpool(parts.close)
 
-    app = FastAPI(title="Precedent", version="1", description=__doc__.splitlines()[0], lifespan=lifespan)
+    app = FastAPI(
+        title="Precedent",
+        version="1",
+        description=__doc__.splitlines()[0],
+        lifespan=lifespan,
+        responses={
+            "4XX": {"model": Problem, "description": "What is wrong with the request"},
+            503: {"model": Problem, "description": "Which part is missing"},
+        },
+    )
     app.router.route_class = JsonRoute
     app.add_middleware(Guard, chosen=chosen)
     registry = CollectorRegistry()
@@ -180,14 +216,14 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["health"], responses=_said(503))
+    @app.get("/readyz", tags=["health"])
     def readyz() -> Response:
         """Memory and the embedding model are there, so that records can be judged."""
         if state["loading"]:
             return JSONResponse({"status": "not ready", "detail": state["loading"]}, 503)
         return JSONResponse({"status": "ready"})
 
-    @app.post("/v1/verdicts", tags=["verdicts"], openapi_extra=_verdicts_schema(), responses=_said(404, 422, 429, 503))
+    @app.post("/v1/verdicts", tags=["verdicts"], openapi_extra=_verdicts_schema(), responses=_VERDICTS)
     async def post_verdicts(request: Request) -> Response:
         """Judge one record (an object), many (an array, or `records`), or a stream (NDJSON in, NDJSON out)."""
         if media_type(request.headers) == NDJSON:
@@ -199,12 +235,12 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         shown = [_shown(answer) for answer in verdicts]
         return JSONResponse(shown if many else shown[0])
 
-    @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"], responses=_said(404))
+    @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"])
     def get_verdict(verdict_id: str) -> Verdict:
         """A verdict from the history."""
         return recall(parts, verdict_id)
 
-    @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"], responses=_said(404))
+    @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"])
     def post_feedback(verdict_id: str, feedback: Feedback) -> Case:
         """Correct a verdict: its record becomes a case, and the next one like it follows."""
         return correct(parts, verdict_id, feedback.label)
@@ -229,7 +265,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
             rows = [parts.casebook.source(name) for name in parts.casebook.names()]
         return [SourceView.of(row) for row in rows if row is not None]
 
-    @app.get("/v1/sources/{name}", tags=["sources"], responses=_said(404))
+    @app.get("/v1/sources/{name}", tags=["sources"])
     def get_source(name: str) -> SourceView:
         """One source."""
         with mapped():
@@ -308,15 +344,11 @@ async def _inputs(request: Request) -> list[Any]:
 
 def _verdicts_schema() -> dict[str, Any]:
     """The body of `POST /v1/verdicts`, which is read by hand because it may be a stream."""
-    one, batch = Question.model_json_schema(), Batch.model_json_schema(ref_template="#/components/schemas/{model}")
-    batch.pop("$defs", None)
+    one, batch = Question.model_json_schema(), Batch.model_json_schema()
+    batch["properties"]["records"]["items"] = {"anyOf": [Record.model_json_schema(), {"type": "string"}]}
+    del batch["$defs"]
     content = {"application/json": {"schema": {"anyOf": [one, {"type": "array", "items": one}, batch]}}}
     return {"requestBody": {"required": True, "content": {**content, NDJSON: {"schema": one}}}}
-
-
-def _said(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the documentation: these statuses come with what is wrong."""
-    return {status: {"description": "what is wrong, as `detail`"} for status in statuses}
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
 
 from retrieval.cases import LABELS, Found, Neighbour, NewCase, StoredCase, stored
 from retrieval.embedder import Embedder
+from retrieval.exact import Matrices, Vector, unpacked
 from retrieval.failures import EmbedderMismatch, StoreFailure
 from retrieval.field_space import features
 from retrieval.index import VectorIndex
@@ -32,7 +32,6 @@ __all__ = ["Casebook", "Found", "Neighbour", "NewCase", "SourceRow", "StoredCase
 
 _CHUNK = 2_000
 _EMBEDDED_AT_ONCE = 512
-Vector = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 
 
@@ -49,7 +48,7 @@ class Casebook:
         self._index = VectorIndex(home / "index", chroma_url)
         self._index_folder = home / "index"
         self._embedder = embedder
-        self._matrices: dict[tuple[str, str], tuple[int, list[str], Vector]] = {}
+        self._matrices = Matrices(self.engine)
         # by source: the version that was synced last, and whether into the index
         self._synced: dict[str, tuple[int, bool]] = {}
         self._lock = threading.RLock()
@@ -135,7 +134,7 @@ class Casebook:
             self._embed_missing(row, progress)
             if owned:
                 self._index_missing(row, progress)
-            self._forget_matrices(name)
+            self._matrices.forget(name)
             self._synced[name] = (row.version, owned)
 
     def _embed_missing(self, row: SourceRow, progress: Progress | None) -> None:
@@ -211,7 +210,7 @@ class Casebook:
                 if progress:
                     progress("indexing", len(pending), len(pending))
                 keys = [key for key, _ in pending]
-                self._index.put(row.name, label, keys, np.stack([_vector(blob) for _, blob in pending]))
+                self._index.put(row.name, label, keys, np.stack([unpacked(blob) for _, blob in pending]))
                 with self.engine.begin() as connection:
                     for start in range(0, len(keys), _CHUNK):
                         some = vectors.c.key.in_(keys[start : start + _CHUNK])
@@ -274,7 +273,7 @@ class Casebook:
                 templates[found.label] += found.n
                 contents[found.label] += found.n if found.same else 0
             blob = connection.scalar(kept.order_by(vectors.c.label).limit(1)) if any(templates.values()) else None
-        return templates, contents, None if blob is None else _vector(blob)
+        return templates, contents, None if blob is None else unpacked(blob)
 
     def vector(self, row: SourceRow, record: RecordLike) -> Vector:
         """The record's unit vector in its source's space."""
@@ -286,18 +285,7 @@ class Casebook:
 
     def matrix(self, row: SourceRow, label: str) -> tuple[list[str], Vector]:
         """All keys and vectors of a label, ordered by key, shape ``(n, dimensions)``."""
-        with self._lock:
-            kept = self._matrices.get((row.name, label))
-            if kept is None or kept[0] != row.version:
-                with self.engine.connect() as connection:
-                    found = connection.execute(
-                        select(vectors.c.key, vectors.c.vector)
-                        .where(vectors.c.source == row.name, vectors.c.label == label)
-                        .order_by(vectors.c.key)
-                    ).all()
-                stacked = np.stack([_vector(blob) for _, blob in found]) if found else np.zeros((0, 1), np.float32)
-                kept = self._matrices[(row.name, label)] = (row.version, [key for key, _ in found], stacked)
-            return kept[1], kept[2]
+        return self._matrices.get(row.name, label, row.version)
 
     def _nearest(
         self, row: SourceRow, vector: Vector, keys: dict[str, list[str]], key: str, content_hash: str | None
@@ -322,7 +310,7 @@ class Casebook:
                 chosen |= {(one.key, one.label): one for one in connection.execute(same)}
         # similarities come from the stored vectors, so that they are the same with and without Chroma
         near = [
-            Neighbour(stored(chosen[found, label]), _clip(float(_vector(blob) @ vector)))
+            Neighbour(stored(chosen[found, label]), _clip(float(unpacked(blob) @ vector)))
             for found, label, blob in there
             if found in keys[label] and (found, label) in chosen
         ]
@@ -332,8 +320,7 @@ class Casebook:
         with self._lock:
             if self._synced.get(row.name, (0, False))[1]:
                 return self._index.nearest(row.name, label, vector, k)
-            every, matrix = self.matrix(row, label)
-            return [every[i] for i in np.argsort(-(matrix @ vector), kind="stable")[:k]] if every else []
+            return self._matrices.nearest(row.name, label, row.version, vector, k)
 
     def holds(self, name: str, content_hash: str) -> bool:
         """Whether a case has exactly this content."""
@@ -386,15 +373,7 @@ class Casebook:
     def _forget(self, name: str) -> None:
         self._sources.forget(name)
         self._synced.pop(name, None)
-        self._forget_matrices(name)
-
-    def _forget_matrices(self, name: str) -> None:
-        for label in LABELS:
-            self._matrices.pop((name, label), None)
-
-
-def _vector(blob: bytes) -> Vector:
-    return np.frombuffer(blob, dtype=np.float32)
+        self._matrices.forget(name)
 
 
 def _clip(cosine: float) -> float:
