@@ -33,11 +33,9 @@ from llm.failures import ModelFailure
 from retrieval.casebook import Found, SourceRow
 from retrieval.field_space import FieldSpace, features
 from retrieval.space import Space
-from retrieval.steering import steering
+from retrieval.steering import pieces, steering
 
 Explain = Literal["none", "facts", "llm"]
-# outside these probabilities the cheap witnesses need no language model
-_DECIDED = (0.02, 0.98)
 _USELESS_AUC = 0.55
 
 
@@ -104,9 +102,10 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
         | RunnableBranch((_step(steps.undecided), _step(steps.ask_language_model)), RunnablePassthrough())
         | _step(steps.remember)
     )
+    heard = _step(steps.open) | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
     whole: Runnable[Any, Verdict] = (
-        _step(steps.open)
-        | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
+        _step(_question)
+        | RunnableBranch((_step(_speaks_to_the_judge), _step(_in_pieces) | heard.map() | _step(steps.worst)), heard)
         | _step(steps.decide)
         | _step(steps.explain)
     )
@@ -130,10 +129,9 @@ class _Steps:
         self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
         self._field_models: Memo[FieldModel | None] = Memo(8)
 
-    def open(self, sent: Any) -> Hearing:
-        """Validate what was sent, find its source, mask it."""
+    def open(self, question: Question) -> Hearing:
+        """Find the record's source, mask it."""
         started = time.perf_counter()
-        question = _question(sent)
         with mapped():
             row = self._source(question.source)
         record = Record(**question.model_dump(exclude={"source", "explain"}))
@@ -233,10 +231,7 @@ class _Steps:
             return False
         if judge.language_auc is not None and judge.language_auc < _USELESS_AUC:
             return False
-        if not row.judge:
-            return True
-        probability, _ = fused(judge, _log_odds(hearing["signals"]), known=False)
-        return _DECIDED[0] < probability < _DECIDED[1]
+        return judge.language_may_decide(_log_odds(hearing["signals"]))
 
     def ask_language_model(self, hearing: Hearing) -> Hearing:
         row, judge = hearing["row"], hearing["judge"]
@@ -250,6 +245,15 @@ class _Steps:
         return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
 
     # the answer
+
+    def worst(self, heard: list[Hearing]) -> Hearing:
+        """The most anomalous piece speaks for the whole record."""
+
+        def probability(hearing: Hearing) -> float:
+            return fused(hearing["judge"], _log_odds(hearing["signals"]), known(hearing["found"]))[0]
+
+        whole, worst = heard[0], max(heard, key=probability)
+        return Hearing(**{**whole, "found": worst["found"], "signals": worst["signals"]})
 
     def decide(self, hearing: Hearing) -> tuple[Hearing, Verdict]:
         signals, row, found = hearing["signals"], hearing["row"], hearing["found"]
@@ -303,6 +307,15 @@ def _question(sent: Any) -> Question:
     if isinstance(sent, Record):
         return Question(**sent.model_dump())
     return Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
+
+
+def _speaks_to_the_judge(question: Question) -> bool:
+    return bool(steering(question.text))
+
+
+def _in_pieces(question: Question) -> list[Question]:
+    """The whole record, and each of its pieces: a remnant of an order must not soften what stands beside it."""
+    return [question, *(question.model_copy(update={"text": piece}) for piece in pieces(question.text))]
 
 
 def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:

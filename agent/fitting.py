@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from retrieval.field_space import FieldSpace, features
 
 _SAMPLE = 2_000
 _SEED = 20_26
+_RANGE = (0.05, 0.95)
 Progress = Callable[[str, int, int], None]
 
 
@@ -155,16 +156,15 @@ def _with_language(
         return judge
     labels = [key.anomalous for key, _ in chosen]
     full = fit(DEFAULT_FULL, rows, labels, [weight for _, weight in chosen], risk)
-    return Judge(
+    words = [row["language"] or 0.0 for row in rows]
+    low, high = np.quantile(words, _RANGE)
+    return replace(
+        judge,
         full=full,
-        cheap=judge.cheap,
-        lonely=judge.lonely,
-        keys=judge.keys,
         without_content=reference,
         model=witness.model.name,
-        language_auc=_auc([row["language"] or 0.0 for row in rows], labels),
-        normal_axes=judge.normal_axes,
-        fitted_on=judge.fitted_on,
+        language_auc=_auc(words, labels),
+        language_range=(float(low), float(high)),
     )
 
 

@@ -128,7 +128,8 @@ class Judge:
 
     ``lonely``: quantiles of the cases' leave-one-out distances; ``keys``: how many distinct templates;
     ``without_content``: the language model's log-odds for an empty record, for the model named in ``model``;
-    ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried.
+    ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried;
+    ``language_range``: log-odds between which its word nearly always lies.
     """
 
     full: Fusion = DEFAULT_FULL
@@ -138,6 +139,7 @@ class Judge:
     without_content: float | None = None
     model: str | None = None
     language_auc: float | None = None
+    language_range: tuple[float, float] = (-8.0, 8.0)
     normal_axes: dict[str, Any] | None = None
     fitted_on: int = 0
 
@@ -145,6 +147,18 @@ class Judge:
         if known:
             return KNOWN
         return self.full if signals.get("language") is not None else self.cheap
+
+    def language_may_decide(self, signals: LogOdds) -> bool:
+        """Whether hearing the language model could change the label that the other witnesses give.
+
+        Its weight is not negative, so the ends of its range bound whatever it may say (value of information).
+        """
+        probability, fusion = fused(self, {**signals, "language": None}, known=False)
+        labels = {fusion.label(probability)}
+        for word in self.language_range:
+            probability, fusion = fused(self, {**signals, "language": word}, known=False)
+            labels.add(fusion.label(probability))
+        return len(labels) > 1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -157,6 +171,7 @@ class Judge:
                 "full": Fusion(**data["full"]),
                 "cheap": Fusion(**data["cheap"]),
                 "lonely": tuple(data["lonely"]),
+                "language_range": tuple(data["language_range"]),
             }
         )
 

@@ -60,7 +60,9 @@ def main() -> None:
                 for text in hostile(line):
                     verdict = chain.invoke(Question(text=text, source=source))
                     asked += 1
-                    flipped += plain.label == "anomalous" and verdict.label != "anomalous"
+                    if plain.label == "anomalous" and verdict.label != "anomalous":
+                        flipped += 1
+                        print(f"flipped to {verdict.label} ({verdict.probability:.2f}): {text}")
                     lowest_shift = min(lowest_shift, verdict.probability - plain.probability)
             print(
                 f"{source:6} casebook: {plain_anomalous} of {len(LINES)} plain lines judged anomalous; "

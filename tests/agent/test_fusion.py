@@ -105,3 +105,25 @@ def test_with_nothing_heard_it_is_even_odds_and_unsure() -> None:
 def test_a_judge_survives_json() -> None:
     judge = Judge(lonely=(0.1, 0.2), keys=7, without_content=0.5, model="m", language_auc=0.9, fitted_on=3)
     assert Judge.from_json(judge.to_json()) == judge
+
+
+def test_the_language_model_is_heard_only_where_its_word_could_change_the_label() -> None:
+    judge = Judge(language_range=(-3.0, 3.0))
+    assert judge.language_may_decide({"neighbours": 0.5, "novelty": 0.0})
+    assert not judge.language_may_decide({"neighbours": 20.0, "novelty": 5.0})
+    assert not judge.language_may_decide({"neighbours": -20.0, "novelty": -5.0})
+    # without labels nothing is known of the model's range, so that it is asked about all but the clearest
+    assert Judge().language_may_decide({"neighbours": 5.0, "novelty": 2.0})
+    assert Judge().language_may_decide({"neighbours": None, "novelty": None})
+
+
+@given(LOG_ODDS, st.floats(-4, 4), st.floats(-4, 4))
+def test_a_model_that_was_not_heard_would_not_have_changed_the_label(near: float, novel: float, word: float) -> None:
+    judge = Judge(language_range=(-4.0, 4.0))
+    signals: dict[str, float | None] = {"neighbours": near, "novelty": novel}
+    if not judge.language_may_decide(signals):
+        labels = set()
+        for heard in (None, word):
+            probability, fusion = fused(judge, {**signals, "language": heard}, known=False)
+            labels.add(fusion.label(probability))
+        assert len(labels) == 1
