@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from agent.prompting import render
-from llm.choose import ChosenModel
+from llm.chosen import ChosenModel
 from retrieval.casebook import Casebook, StoredCase
 from retrieval.space import Space
 

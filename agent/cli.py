@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from agent.cli_ollama import ollama_app
 from agent.errors import PrecedentError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ sources_app = typer.Typer(
     help="List the sources, or show, brief, rebuild or remove one.", invoke_without_command=True, rich_markup_mode=None
 )
 app.add_typer(sources_app, name="sources")
+app.add_typer(ollama_app, name="ollama")
 
+_INTERRUPTED = 130
 FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]
 SourceOption = Annotated[str, typer.Option("--source", "-s", help="The source the records come from.")]
 TextOption = Annotated[
@@ -57,9 +60,11 @@ def main() -> None:
         # the reader of our output has gone; Python would complain at exit when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("stopped; everything done so far is kept")
-        sys.exit(130)
+    except SystemExit as end:
+        # what typer makes of Ctrl-C
+        if end.code == _INTERRUPTED:
+            _say("stopped; everything done so far is kept")
+        raise
 
 
 @app.command()

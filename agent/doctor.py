@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.parts import Parts
 from llm.catalog import default_model
 from llm.failures import ModelFailure
-from llm.ollama import find_ollama
+from llm.ollama import base_url, hosts, require_ollama
 from llm.resolver import available, resolve
 from retrieval.failures import StoreFailure
 
@@ -37,7 +37,7 @@ def examine(parts: Parts, fetch: bool = False) -> list[Finding]:
         names["language model"] = settings.model.removeprefix("embedded:")
     findings = [Finding("Python", True, sys.version.split()[0])]
     findings += [_model(parts, what, name, fetch, needed=what == "embedding model") for what, name in names.items()]
-    findings += [_ollama(parts), _data(parts), _space(parts)]
+    findings += [*_ollama(parts), _data(parts), _space(parts)]
     return findings
 
 
@@ -54,20 +54,21 @@ def _model(parts: Parts, what: str, name: str, fetch: bool, needed: bool) -> Fin
     return Finding(what, True, f"{found.name} at {found.path}", needed)
 
 
-def _ollama(parts: Parts) -> Finding:
+def _ollama(parts: Parts) -> list[Finding]:
     settings = parts.settings
     name = settings.model.removeprefix("ollama:") if settings.model.startswith("ollama:") else settings.ollama_model
-    try:
-        found = find_ollama(settings.ollama_host, name)
-    except ModelFailure as error:
-        return Finding("Ollama", False, str(error))
     needed = settings.model.startswith("ollama:")
-    if found is None:
-        how = (
-            f"no server at {settings.ollama_host} with model {name!r} (optional: the embedded engine serves without it)"
-        )
-        return Finding("Ollama", False, how, needed)
-    return Finding("Ollama", True, f"{found.name} at {settings.ollama_host}", needed)
+    findings = []
+    for host in hosts(settings.ollama_hosts):
+        try:
+            found = require_ollama(host, name, 2.0)
+            findings.append(Finding("Ollama", True, f"{found.name} at {base_url(host)}", needed))
+        except ModelFailure as error:
+            said = str(error) if needed else f"{error} (optional: the embedded engine serves without it)"
+            findings.append(Finding("Ollama", False, said))
+    if needed and not any(one.fine for one in findings):
+        findings = [replace(one, needed=True) for one in findings]
+    return findings
 
 
 def _data(parts: Parts) -> Finding:

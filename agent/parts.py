@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.signals.language import LanguageWitness
     from retrieval.embedder import Embedder
 
-_RETRY_SECONDS = 20.0
+_RETRY_SECONDS = 5.0
 
 
 class Parts:
@@ -72,7 +72,7 @@ class Parts:
                         chosen.model,
                         cache=chosen.cache,
                         offline=chosen.offline,
-                        ollama_host=chosen.ollama_host,
+                        ollama_hosts=chosen.ollama_hosts,
                         ollama_model=chosen.ollama_model,
                         context_tokens=chosen.context_tokens,
                         threads=chosen.threads,

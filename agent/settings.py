@@ -36,14 +36,14 @@ class Settings(BaseSettings):
         "auto",
         description="`auto`, `embedded:NAME` (see llm/catalog.toml), `ollama:NAME`, `none`, or a path to a .gguf",
     )
-    ollama_host: str = Field(
+    ollama_hosts: str = Field(
         default_factory=lambda: os.environ.get("OLLAMA_HOST", "http://127.0.0.1:11434"),
-        description="the Ollama server; OLLAMA_HOST is heard too",
+        description="Ollama servers, separated by commas; OLLAMA_HOST is heard too",
     )
     ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
     embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
     offline: bool = Field(False, description="never fetch a model; use only what is on this machine")
-    context_tokens: int = Field(4096, ge=512, description="context of the embedded engine, in tokens")
+    context_tokens: int = Field(4096, ge=512, description="context of the language model, in tokens")
     record_tokens: int = Field(
         1024, ge=64, description="longest record the language model reads; longer ones are shortened, visibly"
     )

@@ -22,7 +22,7 @@ from agent.readers import Reading
 from agent.records import Record
 from agent.settings import Settings, settings
 from agent.signals.language import examples_for, question
-from llm.embedded import EmbeddedChatModel
+from llm.choose import EmbeddedModel
 from llm.engine import Engine
 from llm.template import Prompt
 from retrieval.space import Space
@@ -76,8 +76,9 @@ class _Bare:
     """A context of its own on the same weights, used by nothing else: what llama.cpp alone takes."""
 
     def __init__(self, parts: Parts) -> None:
-        model = parts.witness().model.chat
-        assert isinstance(model, EmbeddedChatModel)
+        chosen = parts.witness().model
+        assert isinstance(chosen, EmbeddedModel)
+        model = chosen.chat
         self._model, self._parts = model, parts
         self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
 

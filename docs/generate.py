@@ -11,11 +11,17 @@ import click
 import typer
 
 from agent.cli import app
+from agent.modelfile import compose
 from agent.settings import Settings
+from llm.modelfile import families
 from server import create_app
 
-_FOLDER = Path(__file__).parent / "reference"
+_ROOT = Path(__file__).resolve().parents[1]
 _WIDTH = 100
+_MODELFILE = """Llama 3 as a judge in Ollama (generated: make docs WRITE=1):
+  ollama pull llama3.2 && ollama create precedent -f Modelfile && ollama run precedent "kernel panic - not syncing"
+Other weights for FROM: llama3.1:8b (better, 5 GB), llama3.2:1b (smaller), ./model.gguf (a quantized Llama 3 Instruct).
+`precedent ollama create --source NAME` makes one with the brief and the cases of a source."""
 
 
 def cli() -> str:
@@ -49,9 +55,14 @@ def settings() -> str:
     rows += ["| variable | in precedent.toml | default | what |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "the system's data or cache folder" if name in ("home", "cache") else field.get_default()
-        default = "http://127.0.0.1:11434" if name == "ollama_host" else default
+        default = "http://127.0.0.1:11434" if name == "ollama_hosts" else default
         rows.append(f"| `PRECEDENT_{name.upper()}` | `{name}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
+
+
+def modelfile() -> str:
+    """The Modelfile at the top: Llama 3 for no source in particular."""
+    return compose(None, None, "llama3.2", families()["llama3"]).render(_MODELFILE)
 
 
 def openapi() -> str:
@@ -71,18 +82,22 @@ def openapi() -> str:
     return json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-PAGES = {"cli.md": cli, "settings.md": settings, "openapi.json": openapi}
+PAGES = {
+    "docs/reference/cli.md": cli,
+    "docs/reference/settings.md": settings,
+    "docs/reference/openapi.json": openapi,
+    "Modelfile": modelfile,
+}
 
 
 def main() -> int:
     stale = []
-    _FOLDER.mkdir(exist_ok=True)
     for name, make in PAGES.items():
-        path, made = _FOLDER / name, make()
+        path, made = _ROOT / name, make()
         if "--write" in sys.argv:
             path.write_text(made, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != made:
-            stale.append(str(path.relative_to(_FOLDER.parents[1])))
+            stale.append(name)
     if stale:
         print(f"not what the code says: {', '.join(stale)}; `make docs WRITE=1` writes them anew", file=sys.stderr)
     return 1 if stale else 0

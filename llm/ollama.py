@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx
 from langchain_ollama import ChatOllama
@@ -11,15 +12,22 @@ from llm.failures import ModelFailure
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 11434
 KEEP_ALIVE = "10m"
+CONNECT_SECONDS = 3.0
 TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class OllamaModel:
-    """A model on a server: its full name with tag, and the digest of its manifest."""
+    """A model on a server: its full name with tag, the digest of its manifest, and the context it was trained for."""
 
     name: str
     digest: str
+    context_tokens: int | None = None
+
+
+def hosts(addresses: str) -> list[str]:
+    """The servers' addresses, separated by commas."""
+    return [address.strip() for address in addresses.split(",") if address.strip()] or [DEFAULT_HOST]
 
 
 def base_url(host: str) -> str:
@@ -56,10 +64,46 @@ def require_ollama(host: str, model: str, timeout: float = 5.0) -> OllamaModel:
     found = _named(model, there)
     if found is None:
         names = ", ".join(other.name for other in there) or "none"
-        raise ModelFailure(
-            f"Ollama at {url} has no model {model!r}: `ollama pull {model}` fetches it; models there: {names}"
-        )
+        raise ModelFailure(f"{how_to_get(url, model)}; models there: {names}")
     return found
+
+
+def how_to_get(url: str, model: str) -> str:
+    """That a server has no such model, and the command that brings it there."""
+    name = model.removesuffix(":latest")
+    if name.startswith("precedent"):
+        way = f"`precedent ollama create --name {name} --from llama3.2` makes one"
+    else:
+        way = f"`ollama pull {name}` fetches it"
+    return f"Ollama at {url} has no model {name!r}: {way}"
+
+
+def without_examples(host: str, model: OllamaModel, timeout: float = 5.0) -> OllamaModel:
+    """The model to ask for verdicts, its context known: ``model``, or the one it was made from.
+
+    A model made for `ollama run` carries MESSAGE examples, which Ollama puts before every conversation: they would
+    come before the chain's own system prompt. The model that it was made from has the same weights and none of them.
+    """
+    url = base_url(host)
+    shown = _shown(url, model.name, timeout)
+    if shown.get("messages"):
+        there = _installed(url, timeout)
+        parent = _named(shown.get("details", {}).get("parent_model", ""), [] if isinstance(there, str) else there)
+        if parent is not None:
+            model, shown = parent, _shown(url, parent.name, timeout)
+    info = shown.get("model_info") or {}
+    context = next((value for key, value in info.items() if key.endswith(".context_length")), None)
+    return replace(model, context_tokens=context)
+
+
+def _shown(url: str, name: str, timeout: float) -> dict[str, Any]:
+    try:
+        answer = httpx.post(f"{url}/api/show", json={"model": name}, timeout=timeout)
+        answer.raise_for_status()
+        shown = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise ModelFailure(f"Ollama at {url} does not say what {name} is: {error}") from error
+    return shown if isinstance(shown, dict) else {}
 
 
 def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float) -> ChatOllama:
@@ -73,7 +117,7 @@ def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float) ->
         keep_alive=KEEP_ALIVE,
         logprobs=True,
         top_logprobs=TOP_LOGPROBS,
-        client_kwargs={"timeout": timeout},
+        client_kwargs={"timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))},
     )
 
 

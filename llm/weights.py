@@ -16,19 +16,20 @@ class Weights:
     """The weights of one model, freed when the last reference goes.
 
     Only reading happens here, so threads may share it; contexts (`llm.engine`) are what may not be shared.
-    Raises ModelFailure when the file is no model that llama.cpp can load.
+    ``vocabulary_only``: its metadata and tokeniser without the weights. Raises ModelFailure when the file is no
+    model that llama.cpp can load.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, vocabulary_only: bool = False) -> None:
         # llama.cpp narrates to stderr through this logger's level; it is set before the library is loaded.
         logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
         import llama_cpp
 
         self._lib: Any = llama_cpp
         llama_cpp.llama_backend_init()
-        self.model: Any = llama_cpp.llama_model_load_from_file(
-            str(path).encode(), llama_cpp.llama_model_default_params()
-        )
+        params = llama_cpp.llama_model_default_params()
+        params.vocab_only = vocabulary_only
+        self.model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
             raise ModelFailure(f"{path} is not a model that llama.cpp can load")
         self._finalizer = weakref.finalize(self, llama_cpp.llama_model_free, self.model)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.signals.language import question
+from agent.prompting import render
+from agent.signals.language import NO_BRIEF
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +22,7 @@ def test_the_modelfile_says_what_the_prompts_say() -> None:
     modelfile = (ROOT / "Modelfile").read_text(encoding="utf-8")
     found = re.search(r'^SYSTEM """(.*?)"""', modelfile, re.DOTALL | re.MULTILINE)
     assert found
-    assert found[1] == question("", "x")[0].content
+    assert found[1] == render("ollama_system", brief=NO_BRIEF)
 
 
 def test_the_verdict_in_the_readme_has_the_contracts_keys() -> None:

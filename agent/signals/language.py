@@ -11,22 +11,28 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.prompting import render
 from agent.records import Signal
-from llm.choose import ChosenModel
+from llm.chosen import ChosenModel
 from llm.failures import EngineBusy, ModelFailure
 from retrieval.casebook import Found
 from retrieval.history import Heard
+from retrieval.steering import without_steering
 
 NEAR = 0.90
+NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
 _EXAMPLES = 2
 _EXAMPLE_CHARS = 300
 _NOTHING = "N/A"
 _FLOOR = -25.0
+_ATTEMPTS = 2
+_MOST = 4.0
 _ANSWERS = ("anomalous", "normal")
 # a line's time and process number, masked, cost a fifth of the tokens and say nothing
 _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
@@ -35,23 +41,21 @@ _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
 def question(brief: str, text: str, examples: Sequence[Mapping[str, str]] = ()) -> list[BaseMessage]:
     """The messages; the system message is the same for the whole source, so that its KV cache serves every record."""
     return [
-        SystemMessage(render("verdict_system", brief=brief or _NO_BRIEF)),
+        SystemMessage(render("verdict_system", brief=brief or NO_BRIEF)),
         HumanMessage(render("verdict_record", text=text, examples=examples)),
     ]
-
-
-_NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
 
 
 def first_token_log_odds(metadata: Mapping[str, Any]) -> float:
     """ln P(answer begins "anomalous") - ln P(answer begins "normal"), from ``response_metadata["logprobs"]``.
 
     Raises:
-        ModelFailure: there are no log-probabilities, or neither answer is among the top tokens.
+        NoLogProbabilities: there are none.
+        ModelFailure: neither answer is among the top tokens.
     """
     tokens = metadata.get("logprobs")
     if not tokens:
-        raise ModelFailure("the model gave no log-probabilities")
+        raise NoLogProbabilities("the model gave no log-probabilities")
     first = tokens[0]
     mass = dict.fromkeys(_ANSWERS, 0.0)
     for candidate in first.get("top_logprobs") or [first]:
@@ -72,9 +76,31 @@ def examples_for(found: Found) -> list[dict[str, str]]:
         return []
     chosen = [one for label in _ANSWERS for one in [n for n in near if n.case.label == label][:_EXAMPLES]]
     return [
-        {"text": " ".join(one.case.text.split())[:_EXAMPLE_CHARS], "label": one.case.label}
+        {"text": " ".join(without_steering(one.case.text).split())[:_EXAMPLE_CHARS], "label": one.case.label}
         for one in sorted(chosen, key=lambda one: one.similarity)
     ]
+
+
+class NoLogProbabilities(ModelFailure):
+    """The server is too old for them, or the model does not give them."""
+
+
+class Opinion(BaseModel):
+    """The answer of a model that gives no log-probabilities: its own figure instead."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Literal["normal", "anomalous"]
+    certainty: float = Field(ge=0.5, le=1.0)
+
+    @property
+    def log_odds(self) -> float:
+        """Of *anomalous*; no word of a model is worth more than ±`_MOST`."""
+        odds = math.log(self.certainty / (1 - self.certainty)) if self.certainty < 1 else _MOST
+        return math.copysign(min(odds, _MOST), 1 if self.verdict == "anomalous" else -1)
+
+
+_SCHEMA = Opinion.model_json_schema()
 
 
 class LanguageWitness:
@@ -82,17 +108,34 @@ class LanguageWitness:
 
     def __init__(self, model: ChosenModel, heard: Heard, record_tokens: int) -> None:
         self.model, self._heard, self._record_tokens = model, heard, record_tokens
+        self._by_schema = False
 
     def log_odds(self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = ()) -> float:
-        """Raw log-odds of the model for ``text``, from memory when it was asked before."""
+        """Raw log-odds of the model for ``text``, from memory when it was asked before.
+
+        Raises:
+            ModelFailure, EngineBusy: the model could not be heard.
+        """
         messages = question(brief, text, examples)
         asked = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
         key = hashlib.sha256(asked.encode()).hexdigest()
         remembered = self._heard.get(key)
         if remembered is None:
-            remembered = first_token_log_odds(self.model.first_token(messages))
+            remembered = self._asked(messages)
             self._heard.put(key, remembered)
         return remembered
+
+    def _asked(self, messages: Sequence[BaseMessage]) -> float:
+        if not self._by_schema:
+            try:
+                return first_token_log_odds(self.model.first_token(messages))
+            except NoLogProbabilities:
+                # an older server, or a model that gives none: it will not give them next time either
+                self._by_schema = True
+        for attempt in range(_ATTEMPTS):
+            with suppress(ValidationError):
+                return Opinion.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
+        raise ModelFailure(f"{self.model.name} keeps to no schema, asked {_ATTEMPTS} times")
 
     def without_content(self, brief: str) -> float:
         """The log-odds for a record that says nothing: what to subtract."""
@@ -100,8 +143,11 @@ class LanguageWitness:
 
     def hear(self, brief: str, text: str, reference: float | None, examples: Sequence[Mapping[str, str]]) -> Signal:
         """The signal; a model that cannot be heard gives a ``failure`` instead of an error."""
-        clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), self._record_tokens)
         try:
+            room = self.model.room(question(brief, ""))
+            clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
+            if examples and self.model.room(question(brief, clipped, examples)) < 0:
+                examples = ()
             base = self.without_content(brief) if reference is None else reference
             log_odds = self.log_odds(brief, clipped, examples) - base
         except (ModelFailure, EngineBusy, OSError) as error:

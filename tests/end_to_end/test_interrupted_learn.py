@@ -206,7 +206,6 @@ def test_ctrl_c_ends_it_without_a_traceback(rows: Home, moment: Moment) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.xfail(reason="typer makes Exit(130) of the interrupt, so that agent.cli.main never hears of it")
 @pytest.mark.timeout(600)
 def test_ctrl_c_says_that_what_is_done_is_kept(rows: Home) -> None:
     _, said = rows.stop(committing, signal.SIGINT)

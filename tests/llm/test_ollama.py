@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from llm.choose import ChosenModel, choose_model
-from llm.embedded import EmbeddedChatModel
+from llm.choose import EmbeddedModel, choose_model
+from llm.chosen import ChosenModel
 from llm.failures import ModelFailure
 from llm.ollama import OllamaModel, base_url, chat_ollama, find_ollama, require_ollama
 from llm.resolver import ResolvedModel
@@ -28,8 +28,8 @@ NOBODY = "127.0.0.1:1"
 
 
 def tags(handler: BaseHTTPRequestHandler) -> None:
-    assert handler.path == "/api/tags"
-    send(handler, 200, json.dumps(TAGS).encode(), Content_Type="application/json")
+    said = {"/api/tags": TAGS, "/api/show": {"details": {}, "model_info": {"llama.context_length": 8192}}}[handler.path]
+    send(handler, 200, json.dumps(said).encode(), Content_Type="application/json")
 
 
 @pytest.fixture
@@ -101,18 +101,18 @@ class TestServer:
             require_ollama(NOBODY, "qwen3")
 
     def test_auto_takes_the_server_that_has_the_model(self, server: str, tmp_path: Path) -> None:
-        chosen = choose("auto", tmp_path, ollama_host=server, ollama_model="llama3.2")
+        chosen = choose("auto", tmp_path, ollama_hosts=server, ollama_model="llama3.2")
         assert (chosen.name, chosen.sha256) == ("ollama:llama3.2", "d1")
         assert chosen.clip("x" * 900, 100)[1] > 0
 
     def test_a_named_model_with_a_tag_is_asked_for(self, server: str, tmp_path: Path) -> None:
-        assert choose("ollama:llama3.1:8b", tmp_path, ollama_host=server).name == "ollama:llama3.1:8b"
+        assert choose("ollama:llama3.1:8b", tmp_path, ollama_hosts=server).name == "ollama:llama3.1:8b"
         with pytest.raises(ModelFailure, match="ollama pull absent"):
-            choose("ollama:absent", tmp_path, ollama_host=server)
+            choose("ollama:absent", tmp_path, ollama_hosts=server)
 
     def test_auto_is_embedded_when_the_server_lacks_the_model(self, server: str, tmp_path: Path) -> None:
         with pytest.raises(ModelFailure, match=r"qwen2\.5-coder-0\.5b.*offline"):
-            choose("auto", tmp_path, ollama_host=server, ollama_model="absent")
+            choose("auto", tmp_path, ollama_hosts=server, ollama_model="absent")
 
     def test_verdict_calls_ask_for_log_probabilities(self) -> None:
         asked: list[dict[str, Any]] = []
@@ -139,7 +139,7 @@ class TestServer:
 def choose(spec: str, cache: Path, **settings: Any) -> ChosenModel:
     defaults: dict[str, Any] = {
         "offline": True,
-        "ollama_host": NOBODY,
+        "ollama_hosts": NOBODY,
         "ollama_model": "precedent",
         "context_tokens": 512,
         "threads": None,
@@ -162,7 +162,7 @@ def test_an_embedding_model_gives_no_verdict(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", [lambda path: str(path), lambda path: f"embedded:{path}"], ids=["path", "prefix"])
 def test_a_path_is_embedded(tmp_path: Path, smollm: ResolvedModel, by: Callable[[Path], str]) -> None:
     chosen = choose(by(smollm.path), tmp_path)
-    assert isinstance(chosen.chat, EmbeddedChatModel)
+    assert isinstance(chosen, EmbeddedModel)
     assert (chosen.name, chosen.sha256) == (f"embedded:{smollm.path.name}", smollm.sha256)
     assert chosen.chat.context_tokens == 512
     assert chosen.clip("word " * 500, 50)[1] > 400

@@ -1,0 +1,71 @@
+"""A real Ollama server with the real models: SmolLM2 for plumbing, the 0.5B where the verdict matters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.modelfile import compose, of_gguf
+from agent.parts import Parts
+from agent.settings import Settings, settings
+from benchmarks.private_ollama import PrivateOllama, binary
+from llm.resolver import resolve
+from tests.conftest import make_settings
+
+BRIEF = "A queue of jobs. Normal: jobs queued, started, done. Anomalous: jobs that fail, crash or lose data."
+
+
+def gguf(name: str) -> Path:
+    return resolve(name, cache=settings().cache, offline=True).path
+
+
+@pytest.fixture(scope="session")
+def ollama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where servers of these tests keep their models: any of them, at any time, serves the same ones."""
+    if binary() is None:
+        said = "no Ollama: set OLLAMA_BIN, put it on PATH, or run .ci/ollama, which builds one"
+        if "ollama" in os.environ.get("PRECEDENT_TESTS_REQUIRE", ""):
+            pytest.fail(said)
+        pytest.skip(said)
+    folder = tmp_path_factory.mktemp("ollama")
+    with PrivateOllama(folder) as server:
+        for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):
+            path = gguf(name)
+            compose(None, None, str(path), of_gguf(path)).create(server.host, name.partition("-")[0])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(ollama_folder: Path) -> Iterator[PrivateOllama]:
+    """One that lives as long as the tests; whoever wants to kill one takes `mortal`."""
+    with PrivateOllama(ollama_folder) as made:
+        yield made
+
+
+@pytest.fixture
+def mortal(ollama_folder: Path) -> Iterator[PrivateOllama]:
+    with PrivateOllama(ollama_folder) as made:
+        yield made
+
+
+@pytest.fixture
+def parts_on(tmp_path: Path) -> Iterator[Callable[..., Parts]]:
+    """Parts that ask Ollama, with a source `jobs` that has a brief and no cases, so that the model is always asked."""
+    made: list[Parts] = []
+
+    def make(hosts: str, model: str = "ollama:smollm2", **values: object) -> Parts:
+        chosen: Settings = make_settings(
+            tmp_path / f"home{len(made)}", **{"model": model, "ollama_hosts": hosts, "request_timeout": 60, **values}
+        )
+        parts = Parts(chosen)
+        parts.casebook.create("jobs")
+        parts.casebook.set("jobs", brief=BRIEF, brief_by="person")
+        made.append(parts)
+        return parts
+
+    yield make
+    for parts in made:
+        parts.close()

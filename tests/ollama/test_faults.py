@@ -1,0 +1,159 @@
+"""A slow, wrong or dead Ollama never makes a verdict silently worse; when it comes back, so do whole verdicts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from agent.chain import Question, build
+from agent.errors import MissingPart
+from agent.judging import judge_many
+from agent.parts import Parts
+from agent.records import Record, Verdict
+from benchmarks.private_ollama import PrivateOllama
+from llm.fleet import OPEN_SECONDS
+
+pytestmark = [pytest.mark.ollama, pytest.mark.enable_socket]
+NOBODY = "127.0.0.1:9"
+ANIMALS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay")
+PLACES = ("attic", "barn")
+ACTS = ("started", "stopped", "queued", "failed", "crashed", "paused", "resumed", "vanished", "stalled", "doubled")
+TEXTS = [f"job {animal} {act} in the {place}" for animal in ANIMALS for act in ACTS for place in PLACES]
+RECORDS = [Record(text=text, line=line) for line, text in enumerate(TEXTS, start=1)]
+
+
+def judge(parts: Parts, text: str) -> Verdict:
+    return build(parts).invoke(Question(text=text, source="jobs"))
+
+
+def whole(verdict: Verdict) -> bool:
+    return verdict.signals["language"] is not None and not verdict.degraded
+
+
+def says_so(verdict: Verdict) -> bool:
+    return verdict.signals["language"] is None and any(one.startswith("language: ") for one in verdict.degraded)
+
+
+def test_killed_in_the_middle_of_a_batch_and_started_again(
+    mortal: PrivateOllama, parts_on: Callable[..., Parts]
+) -> None:
+    parts = parts_on(mortal.host)
+    chain = build(parts)
+    verdicts: list[Verdict] = []
+    asked = threading.Event()
+
+    def kill() -> None:
+        asked.wait()
+        time.sleep(1.0)
+        mortal.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    chain.invoke(Question(text="job zero warms the model", source="jobs"))
+    asked.set()
+    for answer in judge_many(parts, chain, RECORDS, "jobs"):
+        assert isinstance(answer, Verdict)
+        verdicts.append(answer)
+    killer.join()
+    assert len(verdicts) == len(RECORDS) == 200
+    assert [one.record.line for one in verdicts] == [one.line for one in RECORDS]
+    assert all(whole(one) or says_so(one) for one in verdicts)
+    heard = sum(whole(one) for one in verdicts)
+    assert 0 < heard < 200
+    mortal.start()
+    time.sleep(OPEN_SECONDS)
+    again = [answer for answer in judge_many(parts, chain, RECORDS[-5:], "jobs") if isinstance(answer, Verdict)]
+    assert all(whole(one) for one in again)
+
+
+def test_dead_before_and_alive_later(mortal: PrivateOllama, parts_on: Callable[..., Parts]) -> None:
+    mortal.kill()
+    parts = parts_on(mortal.host)
+    first = judge(parts, "job ant crashed")
+    assert says_so(first)
+    assert "ollama serve" in " ".join(first.degraded)
+    mortal.start()
+    time.sleep(OPEN_SECONDS)
+    assert whole(judge(parts, "job ant crashed"))
+
+
+def test_a_stopped_server_costs_its_timeout_only_until_the_breaker_opens(
+    mortal: PrivateOllama, parts_on: Callable[..., Parts]
+) -> None:
+    parts = parts_on(mortal.host, request_timeout=2)
+    assert whole(_eventually(parts, "job ant crashed"))
+    mortal.signal(signal.SIGSTOP)
+    started = time.monotonic()
+    verdicts = [judge(parts, record.text) for record in RECORDS[:20]]
+    assert all(says_so(one) for one in verdicts)
+    assert "no answer in time" in " ".join(verdicts[0].degraded)
+    assert time.monotonic() - started < 20 * 2 / 2
+    mortal.signal(signal.SIGCONT)
+    time.sleep(OPEN_SECONDS)
+    assert whole(_eventually(parts, "job bee crashed"))
+
+
+def _eventually(parts: Parts, text: str) -> Verdict:
+    """The verdict once the model is loaded, which may take longer than a short timeout."""
+    for _ in range(15):
+        verdict = judge(parts, text)
+        if whole(verdict):
+            break
+        time.sleep(1)
+    return verdict
+
+
+def test_a_wrong_name_says_the_command_that_helps(server: PrivateOllama, parts_on: Callable[..., Parts]) -> None:
+    (said,) = judge(parts_on(server.host, "ollama:nothing-here"), "job ant crashed").degraded
+    assert "ollama pull nothing-here" in said
+    (said,) = judge(parts_on(server.host, "ollama:precedent-jobs"), "job ant crashed").degraded
+    assert "precedent ollama create --name precedent-jobs" in said
+
+
+def test_a_model_removed_meanwhile_says_the_command_that_helps(
+    mortal: PrivateOllama, parts_on: Callable[..., Parts]
+) -> None:
+    mortal.client.copy("smollm2:base", "passing")
+    parts = parts_on(mortal.host, "ollama:passing")
+    assert whole(judge(parts, "job ant crashed"))
+    mortal.client.delete("passing")
+    (said,) = judge(parts, "job bee crashed").degraded
+    assert "ollama pull passing" in said
+
+
+def test_a_closed_port_is_degraded_at_once(parts_on: Callable[..., Parts]) -> None:
+    started = time.monotonic()
+    assert says_so(judge(parts_on(NOBODY), "job ant crashed"))
+    assert time.monotonic() - started < 5
+
+
+def test_the_command_that_asks_for_a_dead_server_by_name_stops(
+    monkeypatch: pytest.MonkeyPatch, parts_on: Callable[..., Parts]
+) -> None:
+    from agent.errors import mapped
+
+    with pytest.raises(MissingPart, match="ollama serve"), mapped():
+        parts_on(NOBODY).witness()
+
+
+def test_of_two_servers_one_dies(server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., Parts]) -> None:
+    parts = parts_on(f"{mortal.host}, {server.host}")
+    assert whole(judge(parts, "job ant crashed"))
+    mortal.kill()
+    verdicts = [judge(parts, record.text) for record in RECORDS[:20]]
+    assert all(whole(one) for one in verdicts)
+
+
+def test_the_least_busy_server_is_asked(
+    server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., Parts]
+) -> None:
+    """Two long answers at a time go to two servers."""
+    parts = parts_on(f"{mortal.host},{server.host}")
+    chain = build(parts)
+    chain.batch([Question(text=record.text, source="jobs") for record in RECORDS[:40]], config={"max_concurrency": 4})
+    asked = [one.log.read_text(encoding="utf-8", errors="replace").count('"/api/chat"') for one in (server, mortal)]
+    assert min(asked) >= 10
