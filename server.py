@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from langchain_core.runnables import RunnableLambda
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_fastapi_instrumentator import Instrumentator
@@ -28,10 +28,12 @@ from agent.asking import Batch, asked, asked_all, bounded, by_source, of_source,
 from agent.chain import Question, build
 from agent.chat import ChatInput, build_chat
 from agent.errors import Busy, InputError, PrecedentError, UnknownSource, mapped
+from agent.explanation import more_words
 from agent.feedback import correct, recall
 from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
 from agent.judging import Unjudged, judge_many, keeping
 from agent.learning import as_case, check_name, refit
+from agent.listening import pumped
 from agent.parts import Parts
 from agent.records import Case, Label, Record, Verdict
 from agent.settings import Settings, settings
@@ -240,6 +242,12 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         """A verdict from the history."""
         return recall(parts, verdict_id)
 
+    @app.get("/v1/verdicts/{verdict_id}/explanation", tags=["verdicts"], response_class=PlainTextResponse)
+    def get_explanation(verdict_id: str) -> StreamingResponse:
+        """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked."""
+        verdict = recall(parts, verdict_id)
+        return StreamingResponse(pumped(_explained(parts, verdict)), media_type="text/plain; charset=utf-8")
+
     @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"])
     def post_feedback(verdict_id: str, feedback: Feedback) -> Case:
         """Correct a verdict: its record becomes a case, and the next one like it follows."""
@@ -326,6 +334,16 @@ def _read(number: int, line: bytes | None, chosen: Settings) -> Question | str:
         return f"line {number}: {told(error)}"
     except (ValueError, RecursionError, InputError) as error:
         return f"line {number}: {error}"
+
+
+def _explained(parts: Parts, verdict: Verdict) -> Iterator[str]:
+    yield f"{verdict.explanation}\n"
+    try:
+        with mapped():
+            for sentence in more_words(parts, verdict):
+                yield f"{sentence}\n"
+    except PrecedentError as error:
+        yield f"(no more words: {error})\n"
 
 
 async def _inputs(request: Request) -> list[Any]:

@@ -7,30 +7,25 @@ sentence, each checked.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextvars import Context, ContextVar
 from itertools import pairwise
 from typing import Any, cast
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
-from langchain_core.tracers.context import register_configure_hook
 from pydantic import BaseModel, Field, ValidationError
 
 from agent.asking import asked, told
 from agent.chain import Question
 from agent.errors import PrecedentError, UnknownSource, UnknownVerdict, UsageError, mapped
-from agent.explanation import sentences
+from agent.explanation import more_words
 from agent.feedback import correct, recall
 from agent.judging import keeping
+from agent.listening import pumped
 from agent.parts import Parts
 from agent.records import Label, Verdict
-from retrieval.space import Space
 
 _MOST_LINES = 50
 _VERDICT = re.compile(r"^verdict (v[0-9a-f]{12})\b", re.MULTILINE)
@@ -81,7 +76,7 @@ def build_chat(parts: Parts, chain: Runnable[Any, Verdict]) -> Runnable[ChatInpu
     agent = _Agent(parts, keeping(parts, chain))
 
     async def answer_async(sent: Any) -> AsyncIterator[str]:
-        async for piece in _pumped(agent.answer(sent)):
+        async for piece in pumped(agent.answer(sent)):
             yield piece
 
     runnable = RunnableLambda(agent.answer, afunc=answer_async, name="chat")
@@ -152,14 +147,10 @@ class _Agent:
         yield from self._sentences(verdict)
 
     def _sentences(self, verdict: Verdict) -> Iterator[str]:
-        row = self._parts.casebook.source(verdict.source)
-        space = (row.space if row else None) or Space()
-        facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
+        told = "\n\nIn words:"
         try:
             with mapped():
-                masked = space.masked(verdict.record)
-                told = "\n\nIn words:"
-                for sentence in sentences(self._parts, verdict, row.brief if row else "", facts, masked):
+                for sentence in more_words(self._parts, verdict):
                     yield f"{told} {sentence}"
                     told = ""
         except PrecedentError as error:
@@ -251,56 +242,3 @@ def _asked(fields: dict[str, Any] | None, said: str, source: str | None, most_ch
     if set(fields) <= {*Question.model_fields, "record"} - {"explain"}:
         return asked({"source": source, **fields}, most_chars)
     return asked({"source": source, "text": said, "fields": fields}, most_chars)
-
-
-class ListenerLeft(Exception):
-    """Nobody hears the answer any more; LangChain logs it, and the generation ends with it."""
-
-
-class _Listener(BaseCallbackHandler):
-    """Stops the language model between two tokens when the one who asked has gone."""
-
-    raise_error = True
-    run_inline = True
-
-    def __init__(self) -> None:
-        self.gone = threading.Event()
-
-    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
-        if self.gone.is_set():
-            raise ListenerLeft("the model was stopped")
-
-
-_LISTENER: ContextVar[_Listener | None] = ContextVar("precedent_listener", default=None)
-register_configure_hook(_LISTENER, inheritable=True)
-_END = object()
-
-
-async def _pumped(pieces: Iterator[str]) -> AsyncIterator[str]:
-    """A blocking generator, each step in a thread; leaving early stops the model, then closes it.
-
-    The steps run in a context of their own, so that who watches this agent's runs sees what it says, not what
-    the model said before it was checked.
-    """
-    listener, context = _Listener(), Context()
-    context.run(_LISTENER.set, listener)
-    loop = asyncio.get_running_loop()
-    while True:
-        step = loop.run_in_executor(None, lambda: context.run(next, pieces, _END))
-        try:
-            piece = await asyncio.shield(step)
-            if piece is _END:
-                return
-            yield str(piece)
-        except BaseException:
-            listener.gone.set()
-            step.add_done_callback(lambda ended: _close(ended, pieces))
-            raise
-
-
-def _close(ended: asyncio.Future[Any], pieces: Iterator[str]) -> None:
-    if not ended.cancelled():
-        ended.exception()
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()

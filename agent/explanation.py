@@ -16,6 +16,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from agent.prompting import render
 from agent.records import Verdict, VerdictLabel
 from llm.failures import EngineBusy, ModelFailure
+from retrieval.space import Space
 
 if TYPE_CHECKING:
     from agent.parts import Parts
@@ -77,6 +78,14 @@ def sentences(
     # what the token limit cut off is no sentence
     if _tells(buffer) and buffer.rstrip().endswith((".", "!", "?")) and traceable(buffer, grounds):
         yield buffer.strip()
+
+
+def more_words(parts: Parts, verdict: Verdict) -> Iterator[str]:
+    """The same for a verdict of the history, whose explanation holds its facts. Raises as `sentences` does."""
+    row = parts.casebook.source(verdict.source)
+    facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
+    masked = ((row.space if row else None) or Space()).masked(verdict.record)
+    return sentences(parts, verdict, row.brief if row else "", facts, masked)
 
 
 def _tells(sentence: str) -> bool:

@@ -48,7 +48,11 @@ class Settings(BaseSettings):
         1024, ge=64, description="longest record the language model reads; longer ones are shortened, visibly"
     )
     max_record_chars: int = Field(65_536, ge=1_024, description="longest record that is kept whole")
-    threads: int | None = Field(None, ge=1, description="threads of the embedded engine; default: all cores")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="threads of the language model; default: all cores when embedded, what Ollama thinks best there",
+    )
     queue_size: int = Field(64, ge=1, description="calls that may wait for the embedded engine")
     precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
     language_budget: int = Field(

@@ -79,7 +79,9 @@ def choose_model(
         )
 
     def served(name: str) -> ChosenModel:
-        return ServedModel.connect(hosts(ollama_hosts), name, context_tokens=context_tokens, timeout=timeout)
+        return ServedModel.connect(
+            hosts(ollama_hosts), name, context_tokens=context_tokens, timeout=timeout, threads=threads
+        )
 
     way, _, name = spec.partition(":")
     if spec == "none":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
+from functools import lru_cache
+
 from llm.weights import Weights
 
 MARK = " […] "
@@ -10,9 +14,12 @@ HEAD_SHARE = 0.7
 # Beyond this many characters a token on each side, a text is cut before it is tokenised: 10 MB must be cheap.
 WINDOW = 8
 SMALLEST_WINDOW = 4096
-# For a tokeniser we cannot ask: no text of log lines seen needs more tokens than these give.
-ASCII_CHARACTERS_A_TOKEN = 3
-OTHER_BYTES_A_TOKEN = 2
+# For a tokeniser we cannot ask. Tokenisers cut a text into words, digits and signs before they look for tokens.
+_PIECES = re.compile(r"[A-Za-z]+|[0-9]|[ ]+|[^A-Za-z0-9 ]")
+_WORD, _LETTERS_A_TOKEN, _LETTERS_OF_NO_WORD = 12, 3, 1.5
+_SPACES_A_TOKEN = 4
+# A token that is estimated is worth at most this many characters.
+_MOST_CHARACTERS = 4
 
 
 def clip_exactly(weights: Weights, text: str, max_tokens: int) -> tuple[str, int]:
@@ -46,9 +53,18 @@ def _text(weights: Weights, tokens: list[int]) -> str:
 
 def estimated_tokens(text: str) -> int:
     """A number of tokens that ``text`` hardly exceeds in any model: for models whose tokeniser is elsewhere."""
-    raw = len(text.encode("utf-8", "replace"))
-    ascii_characters = sum(character < "\x80" for character in text) if raw != len(text) else raw
-    return -(-ascii_characters // ASCII_CHARACTERS_A_TOKEN) + -(-(raw - ascii_characters) // OTHER_BYTES_A_TOKEN)
+    return sum(map(_cost, _PIECES.findall(text)))
+
+
+@lru_cache(8192)
+def _cost(piece: str) -> int:
+    if piece[0] == " ":
+        # one space goes with the word after it
+        return math.ceil((len(piece) - 1) / _SPACES_A_TOKEN)
+    if piece.isascii():
+        letters = _LETTERS_A_TOKEN if len(piece) <= _WORD else _LETTERS_OF_NO_WORD
+        return math.ceil(len(piece) / letters)
+    return max(1, len(piece.encode("utf-8", "replace")) - 1)
 
 
 def clip_by_estimate(text: str, max_tokens: int) -> tuple[str, int]:
@@ -56,7 +72,8 @@ def clip_by_estimate(text: str, max_tokens: int) -> tuple[str, int]:
     total = estimated_tokens(text)
     if total <= max_tokens:
         return text, 0
-    room = max_tokens - estimated_tokens(MARK)
+    # spaces on both sides of the mark's own may cost one token each
+    room = max_tokens - estimated_tokens(MARK) - 2
     if room <= 0:
         return "", total
     first = round(room * HEAD_SHARE)
@@ -66,7 +83,7 @@ def clip_by_estimate(text: str, max_tokens: int) -> tuple[str, int]:
 
 def _fitting(text: str, max_tokens: int) -> str:
     """The longest beginning of ``text`` that is estimated at ``max_tokens`` at most, by halving."""
-    low, high = 0, min(len(text), max_tokens * ASCII_CHARACTERS_A_TOKEN)
+    low, high = 0, min(len(text), max_tokens * _MOST_CHARACTERS)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if estimated_tokens(text[:middle]) <= max_tokens else (low, middle - 1)

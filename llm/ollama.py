@@ -106,14 +106,18 @@ def _shown(url: str, name: str, timeout: float) -> dict[str, Any]:
     return shown if isinstance(shown, dict) else {}
 
 
-def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float) -> ChatOllama:
-    """A chat model on the server, set for verdicts: greedy, seeded, with log-probabilities; ``timeout`` in seconds."""
+def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float, threads: int | None = None) -> ChatOllama:
+    """A chat model on the server, set for verdicts: greedy, seeded, with log-probabilities.
+
+    ``timeout`` in seconds; ``threads`` None leaves it to the server, which takes its physical cores.
+    """
     return ChatOllama(
         base_url=base_url(host),
         model=name,
         temperature=0.0,
         seed=0,
         num_ctx=context_tokens,
+        num_thread=threads,
         keep_alive=KEEP_ALIVE,
         logprobs=True,
         top_logprobs=TOP_LOGPROBS,

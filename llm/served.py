@@ -29,7 +29,9 @@ class ServedModel:
         self._fleet, self._context_tokens = fleet, context_tokens
 
     @classmethod
-    def connect(cls, hosts: Sequence[str], name: str, *, context_tokens: int, timeout: float) -> ServedModel:
+    def connect(
+        cls, hosts: Sequence[str], name: str, *, context_tokens: int, timeout: float, threads: int | None = None
+    ) -> ServedModel:
         """Find ``name`` on the servers. One that does not answer now may later.
 
         Raises:
@@ -37,7 +39,10 @@ class ServedModel:
         """
         model = _first(hosts, name)
         context = min(context_tokens, model.context_tokens or context_tokens)
-        fleet = [Host(one, chat_ollama(one, model.name, context_tokens=context, timeout=timeout)) for one in hosts]
+        fleet = [
+            Host(one, chat_ollama(one, model.name, context_tokens=context, timeout=timeout, threads=threads))
+            for one in hosts
+        ]
         return cls(model, Fleet(fleet, lambda url: how_to_get(url, model.name)), context)
 
     def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:

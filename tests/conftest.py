@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from agent.chain import build
 from agent.parts import Parts
 from agent.settings import Settings
+from benchmarks.private_ollama import binary
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
@@ -39,6 +43,27 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
 @pytest.fixture
 def chain(parts: Parts):  # type: ignore[no-untyped-def]
     return build(parts)
+
+
+def missing(what: str, said: str) -> NoReturn:
+    """Skip for want of ``what``, saying so; fail where PRECEDENT_TESTS_REQUIRE names it, as it does in CI."""
+    if what in os.environ.get("PRECEDENT_TESTS_REQUIRE", "").split(","):
+        pytest.fail(said)
+    pytest.skip(said)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests ran against a real Ollama, and which."""
+    counts = {
+        how: sum("ollama" in report.keywords for report in terminalreporter.getreports(how) if report.when in whens)
+        for how, whens in {"passed": ("call",), "failed": ("call",), "error": ("setup",), "skipped": ("setup",)}.items()
+    }
+    if sum(counts.values()):
+        found = binary()
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False) if found else None
+        named = re.search(r"[\d.]+\d", version.stdout + version.stderr) if version else None
+        said = ", ".join(f"{number} {how}" for how, number in counts.items())
+        terminalreporter.write_line(f"against a real Ollama ({named[0] if named else 'none found'}): {said}")
 
 
 @pytest.fixture(scope="session")

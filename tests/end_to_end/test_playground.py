@@ -23,7 +23,7 @@ from agent.learning import learn
 from agent.parts import Parts
 from agent.settings import Settings
 from server import create_app
-from tests.conftest import POSTGRES, make_settings
+from tests.conftest import POSTGRES, make_settings, missing
 
 pytestmark = [
     pytest.mark.browser,
@@ -53,7 +53,7 @@ MARKUP = "<img src=x onerror=alert(1)> <script>alert(2)</script> **bold** {{ 7*7
 @pytest.fixture(scope="module")
 def chromium() -> str:
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
+        missing("browser", "no Chromium on this machine: apt-get install chromium")
     return CHROMIUM
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from agent.parts import Parts
 from agent.settings import Settings, settings
 from benchmarks.private_ollama import PrivateOllama, binary
 from llm.resolver import resolve
-from tests.conftest import make_settings
+from tests.conftest import make_settings, missing
 
 BRIEF = "A queue of jobs. Normal: jobs queued, started, done. Anomalous: jobs that fail, crash or lose data."
 
@@ -26,10 +25,7 @@ def gguf(name: str) -> Path:
 def ollama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where servers of these tests keep their models: any of them, at any time, serves the same ones."""
     if binary() is None:
-        said = "no Ollama: set OLLAMA_BIN, put it on PATH, or run .ci/ollama, which builds one"
-        if "ollama" in os.environ.get("PRECEDENT_TESTS_REQUIRE", ""):
-            pytest.fail(said)
-        pytest.skip(said)
+        missing("ollama", "no Ollama: set OLLAMA_BIN, put it on PATH, or run .ci/ollama, which builds one")
     folder = tmp_path_factory.mktemp("ollama")
     with PrivateOllama(folder) as server:
         for name in ("smollm2-135m", "qwen2.5-coder-0.5b"):

@@ -57,7 +57,7 @@ def test_a_familys_template_is_what_the_models_own_writes(server: PrivateOllama,
     family = family_of(JINJA[name], "test")
     assert family.name == name
     Modelfile(str(gguf("smollm2-135m")), "", family).create(server.host, f"form-{name}")
-    expected = ImmutableSandboxedEnvironment().from_string(JINJA[name]).render(messages=TALK)
+    expected = ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(JINJA[name]).render(messages=TALK)
     assert rendered(server, f"form-{name}:base") == expected
 
 

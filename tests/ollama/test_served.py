@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from agent.chain import Question, build
+from agent.listening import pumped
 from agent.parts import Parts
 from agent.signals.language import first_token_log_odds, question
 from benchmarks.private_ollama import PrivateOllama
@@ -89,6 +91,23 @@ def test_closing_a_stream_stops_the_server(server: PrivateOllama) -> None:
     assert "".join(pieces).strip()
     told.close()  # type: ignore[attr-defined]
     # with one slot the next question waits for a generation that goes on: minutes for 3,000 tokens
+    started = time.monotonic()
+    model.first_token(question(BRIEF, "job 7 done"))
+    assert time.monotonic() - started < 10
+
+
+def test_a_listener_who_leaves_stops_the_server(server: PrivateOllama) -> None:
+    """The way of `/chain/stream` and of `GET /v1/verdicts/ID/explanation` when the client disconnects."""
+    model = ServedModel.connect([server.host], "qwen2.5:base", context_tokens=4096, timeout=60)
+
+    async def listen_a_little() -> None:
+        told = pumped(model.stream([HumanMessage("Count from 1 to 2000, a number a line.")], 3000))
+        for _ in range(4):
+            await anext(told)
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(listen_a_little())
     started = time.monotonic()
     model.first_token(question(BRIEF, "job 7 done"))
     assert time.monotonic() - started < 10

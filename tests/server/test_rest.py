@@ -222,6 +222,14 @@ def test_a_brief_with_a_lone_surrogate_is_kept_or_refused(fresh: TestClient) -> 
     assert answer.status_code in (200, 422)
 
 
+def test_an_explanation_comes_in_lines_the_facts_first(client: TestClient) -> None:
+    verdict = judge(client, {"text": ANOMALOUS})
+    answer = client.get(f"/v1/verdicts/{verdict['id']}/explanation")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.text.splitlines()[0] == verdict["explanation"]
+    assert client.get("/v1/verdicts/vnone/explanation").status_code == 404
+
+
 def test_an_empty_casebook_still_judges(copy_of: Callable[..., Settings]) -> None:
     with TestClient(create_app(copy_of()), base_url=HOST) as client:
         client.put("/v1/sources/empty", json={"brief": "A queue of jobs; failures are anomalous."})

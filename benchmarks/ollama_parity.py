@@ -1,0 +1,151 @@
+"""The same weights embedded and through Ollama: do verdicts agree, and what does the way through Ollama cost?
+
+`python -m benchmarks.ollama_parity [MODEL]`: 200 records of the demo log (half of them labelled anomalous, each of
+another template while there are enough), in one run on one machine: labels, log-odds, latency against a bare
+`/api/generate` of the very same tokens, prompt tokens read, and throughput with several slots.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.intake import Intake
+from agent.modelfile import compose, of_gguf
+from agent.readers import Reading
+from agent.settings import settings
+from agent.signals.language import first_token_log_odds, question
+from benchmarks.private_ollama import PrivateOllama
+from llm.choose import EmbeddedModel
+from llm.chosen import ChosenModel
+from llm.embedded import EmbeddedChatModel
+from llm.resolver import resolve
+from llm.served import ServedModel
+from retrieval.space import Space
+
+POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
+RECORDS, TIMED, SLOTS = 200, 40, (1, 2, 4)
+CONTEXT = 4096
+
+
+def texts() -> list[str]:
+    """Masked texts, half of them of anomalous lines."""
+    intake, space = Intake(format="log", label="0"), Space()
+    by_label: dict[str, list[str]] = {"normal": [], "anomalous": []}
+    for name in ("judge.log", "learn.log"):
+        for one in intake.read(POSTGRES / name, 65_536):
+            if isinstance(one, Reading) and one.label:
+                by_label[one.label].append(space.masked(one.record))
+    chosen = []
+    for mine in by_label.values():
+        distinct = list(dict.fromkeys(mine))
+        chosen += random.Random(3).sample(distinct, min(RECORDS // 2, len(distinct)))
+    rest = [text for mine in by_label.values() for text in dict.fromkeys(mine) if text not in set(chosen)]
+    return chosen + rest[: RECORDS - len(chosen)]
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "qwen2.5-coder-0.5b"
+    found = resolve(name, cache=settings().cache, offline=True)
+    brief = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
+    records = texts()
+    chat = EmbeddedChatModel(model_path=found.path, model_sha256=found.sha256, context_tokens=CONTEXT)
+    embedded = EmbeddedModel(chat)
+    with tempfile.TemporaryDirectory() as folder:
+        with PrivateOllama(Path(folder), OLLAMA_NUM_PARALLEL="1") as server:
+            compose(None, None, str(found.path), of_gguf(found.path)).create(server.host, "parity")
+            served = ServedModel.connect([server.host], "parity:base", context_tokens=CONTEXT, timeout=120)
+            _agreement(embedded, served, brief, records)
+            _latency(server, served, brief, records[:TIMED])
+        for slots in SLOTS:
+            with PrivateOllama(Path(folder), OLLAMA_NUM_PARALLEL=str(slots)) as server:
+                served = ServedModel.connect([server.host], "parity:base", context_tokens=CONTEXT, timeout=120)
+                _throughput(served, brief, records[:TIMED], slots)
+    embedded.close()
+
+
+def _agreement(embedded: EmbeddedModel, served: ServedModel, brief: str, records: list[str]) -> None:
+    here, there = (_log_odds(model, brief, records) for model in (embedded, served))
+    same = float(np.mean((here > 0) == (there > 0)))
+    difference = np.abs(here - there)
+    print(f"{len(records)} records: the same leaning for {same:.1%} (target >= 99 %)")
+    print(f"  correlation of log-odds {np.corrcoef(here, there)[0, 1]:.4f} (target >= 0.99)")
+    print(f"  difference of log-odds: median {np.median(difference):.3f}, largest {difference.max():.3f}")
+
+
+def _log_odds(model: ChosenModel, brief: str, records: list[str]) -> NDArray[np.float64]:
+    asked = [first_token_log_odds(model.first_token(question(brief, text))) for text in ["N/A", *records]]
+    return np.array(asked[1:]) - asked[0]
+
+
+def _latency(server: PrivateOllama, served: ServedModel, brief: str, records: list[str]) -> None:
+    """Pairs, one after the other: each side sees each record for the first time in half of the pairs."""
+    client = httpx.Client(base_url=f"http://{server.host}", timeout=120)
+    ours: list[float] = []
+    bare: list[float] = []
+    read = []
+    served.first_token(question(brief, "N/A"))
+    for i, text in enumerate(records):
+        messages = question(brief, text)
+        raw = _rendered(client, messages)
+        sides: list[tuple[list[float], Callable[[], Any]]] = [
+            (ours, lambda messages=messages: served.first_token(messages)),  # type: ignore[misc]
+            (bare, lambda raw=raw: _generate(client, raw)),  # type: ignore[misc]
+        ]
+        # what was read just now is in the server's cache: another question in between takes it out again
+        for seconds, ask in sides[:: 1 if i % 2 else -1]:
+            served.first_token(question(brief, f"something else, number {i}"))
+            started = time.perf_counter()
+            answer = ask()
+            seconds.append(time.perf_counter() - started)
+        read.append(answer["prompt_eval_duration"] / 1e6)
+    ratio = statistics.median(one / other for one, other in zip(ours, bare, strict=True))
+    print(f"one verdict through Ollama: {1000 * statistics.median(ours):.0f} ms (median of {len(ours)})")
+    print(f"  bare /api/generate of the same tokens: {1000 * statistics.median(bare):.0f} ms")
+    print(f"  ratio {ratio:.2f} (median of pairs; target <= 1.20)")
+    cold = _generate(client, "Something else entirely. " + _rendered(client, question(brief, "another record")))
+    print(
+        f"  the prompt's prefix is kept: reading takes {statistics.median(read):.0f} ms, "
+        f"{cold['prompt_eval_duration'] / 1e6:.0f} ms where nothing was kept ({cold['prompt_eval_count']} tokens)"
+    )
+
+
+def _throughput(served: ServedModel, brief: str, records: list[str], slots: int) -> None:
+    # each slot reads the prefix once
+    with concurrent.futures.ThreadPoolExecutor(slots) as pool:
+        list(pool.map(lambda i: served.first_token(question(brief, f"warm {i}")), range(2 * slots)))
+        started = time.perf_counter()
+        list(pool.map(lambda text: served.first_token(question(brief, text)), records))
+    seconds = time.perf_counter() - started
+    print(f"OLLAMA_NUM_PARALLEL={slots}, {slots} at a time: {len(records) / seconds:.2f} verdicts/s")
+
+
+def _rendered(client: httpx.Client, messages: list[Any]) -> str:
+    talk = [
+        {"role": "system" if message.type == "system" else "user", "content": str(message.content)}
+        for message in messages
+    ]
+    asked = {"model": "parity:base", "messages": talk, "stream": False, "_debug_render_only": True}
+    return str(client.post("/api/chat", json=asked).json()["_debug_info"]["rendered_template"])
+
+
+def _generate(client: httpx.Client, raw: str) -> dict[str, Any]:
+    options = {"num_predict": 1, "temperature": 0, "seed": 0, "num_ctx": CONTEXT}
+    asked = {"model": "parity:base", "prompt": raw, "raw": True, "stream": False, "options": options}
+    answer: dict[str, Any] = client.post("/api/generate", json={**asked, "keep_alive": "10m"}).json()
+    return answer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""`ollama run` alone, with no Python: does a small model keep to the form, and how often is it right?
+
+BGL_2k: cases hold 60 % of the templates; 40 lines of the other templates are judged, 20 of them anomalous, each of
+another template as far as there are enough. `python -m benchmarks.ollama_run [-v] [MODEL …]`, catalog names.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from agent.intake import Intake
+from agent.learning import learn
+from agent.modelfile import compose, of_gguf, parsed
+from agent.parts import Parts
+from agent.readers import Reading
+from agent.settings import Settings, settings
+from benchmarks.private_ollama import PrivateOllama
+from llm.resolver import resolve
+from retrieval.space import Space
+
+BGL = Path(__file__).resolve().parents[2] / "shared" / "data" / "logs" / "bgl" / "BGL_2k.log_structured.csv"
+BRIEF = (
+    "Messages of the RAS log of a BlueGene/L supercomputer. Normal: informational messages, corrected errors, and "
+    "generated core files. Anomalous: alerts about failures of hardware, kernel, network, file system or jobs."
+)
+INTAKE = Intake(format="csv", label="Label", normal=("-",), text=("Content",))
+SEED = 7
+
+
+def halves() -> tuple[list[Reading], list[Reading]]:
+    """Readings whose templates are in the casebook, and those whose templates are not."""
+    readings = [one for one in INTAKE.read(BGL, 65_536) if isinstance(one, Reading)]
+    space = Space()
+    known: set[str] = set()
+    for label in ("normal", "anomalous"):
+        templates = sorted({space.masked(one.record) for one in readings if one.label == label})
+        known |= set(random.Random(SEED).sample(templates, len(templates) * 6 // 10))
+    return (
+        [one for one in readings if space.masked(one.record) in known],
+        [one for one in readings if space.masked(one.record) not in known],
+    )
+
+
+def to_judge(unseen: list[Reading]) -> list[Reading]:
+    """40 readings, 20 of each label, spread over the templates."""
+    chosen: list[Reading] = []
+    for label in ("anomalous", "normal"):
+        mine = [one for one in unseen if one.label == label]
+        random.Random(SEED).shuffle(mine)
+        space = Space()
+        by_template: dict[str, list[Reading]] = {}
+        for one in mine:
+            by_template.setdefault(space.masked(one.record), []).append(one)
+        queue = [stack[i] for i in range(20) for stack in by_template.values() if i < len(stack)]
+        chosen += queue[:20]
+    return chosen
+
+
+def main() -> None:
+    if not BGL.is_file():
+        sys.exit(f"{BGL} is not here")
+    names = [name for name in sys.argv[1:] if name != "-v"] or ["qwen2.5-coder-0.5b"]
+    cases, unseen = halves()
+    asked = to_judge(unseen)
+    with tempfile.TemporaryDirectory() as folder, PrivateOllama(Path(folder)) as server:
+        parts = Parts(Settings(home=Path(folder) / "home", model="none", cache=settings().cache))
+        learned = Path(folder) / "cases.csv"
+        learned.write_text(
+            "Label,Content\n"
+            + "".join(f'{"-" if one.label == "normal" else "X"},"{_csv(one.record.text)}"\n' for one in cases),
+            encoding="utf-8",
+        )
+        learn(parts, [learned], "bgl", INTAKE, brief=BRIEF, budget=0)
+        for name in names:
+            path = resolve(name, cache=settings().cache, offline=True).path
+            compose(parts.casebook, "bgl", str(path), of_gguf(path)).create(server.host, "precedent-bgl")
+            formed = right = found = 0
+            for one in asked:
+                answer = server.run("run", "precedent-bgl", one.record.text).stdout
+                verdict = parsed(answer)
+                formed += verdict is not None
+                right += verdict is not None and verdict[0] == one.label
+                found += verdict is not None and verdict[0] == one.label == "anomalous"
+                if "-v" in sys.argv or verdict is None:
+                    print(f"  {one.label}: {one.record.text[:80]!r} -> {answer.strip()!r}")
+            print(f"{name}: form kept in {formed} of {len(asked)}; right in {right} of {len(asked)}", end="; ")
+            print(f"{found} of 20 anomalous found")
+        parts.close()
+
+
+def _csv(text: str) -> str:
+    return text.replace('"', '""')
+
+
+if __name__ == "__main__":
+    main()
