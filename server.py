@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi_offline import FastAPIOffline
 from langchain_core.runnables import RunnableLambda
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_fastapi_instrumentator import Instrumentator
@@ -151,7 +152,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         await loading
         await run_in_threadpool(parts.close)
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Precedent",
         version="1",
         description=__doc__.splitlines()[0],

@@ -37,6 +37,8 @@ from retrieval.steering import pieces, steering
 
 Explain = Literal["none", "facts", "llm"]
 _USELESS_AUC = 0.55
+# characters that the embedding model reads of a text, and up to which a longer one is heard in parts
+_LONG, _HEARD_IN_PARTS = 1_000, 4_000
 
 
 class Question(BaseModel):
@@ -105,7 +107,7 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
     heard = _step(steps.open) | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
     whole: Runnable[Any, Verdict] = (
         _step(_question)
-        | RunnableBranch((_step(_speaks_to_the_judge), _step(_in_pieces) | heard.map() | _step(steps.worst)), heard)
+        | RunnableBranch((_step(_needs_pieces), _step(_in_pieces) | heard.map() | _step(steps.worst)), heard)
         | _step(steps.decide)
         | _step(steps.explain)
     )
@@ -253,12 +255,18 @@ class _Steps:
             return fused(hearing["judge"], _log_odds(hearing["signals"]), known(hearing["found"]))[0]
 
         whole, worst = heard[0], max(heard, key=probability)
+        if known(whole["found"]) and not steering(whole["record"].text):
+            return whole
         return Hearing(**{**whole, "found": worst["found"], "signals": worst["signals"]})
 
     def decide(self, hearing: Hearing) -> tuple[Hearing, Verdict]:
         signals, row, found = hearing["signals"], hearing["row"], hearing["found"]
         log_odds = _log_odds(signals)
         probability, fusion = fused(hearing["judge"], log_odds, known(found))
+        degraded = _degraded(hearing)
+        if any("not read" in one for one in degraded):
+            # what was not read may hold anything
+            probability = max(probability, 0.5)
         model = self._parts.witness().model if log_odds["language"] is not None else None
         provenance = Provenance(
             model=model.name if model else None,
@@ -287,7 +295,7 @@ class _Steps:
             signals=log_odds,
             record=hearing["record"],
             provenance=provenance,
-            degraded=tuple(f"{name}: {one.degraded}" for name, one in sorted(signals.items()) if one.degraded),
+            degraded=degraded,
             elapsed_ms=1000 * (time.perf_counter() - hearing["started"]),
         )
         return hearing, verdict
@@ -309,13 +317,34 @@ def _question(sent: Any) -> Question:
     return Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
 
 
-def _speaks_to_the_judge(question: Question) -> bool:
-    return bool(steering(question.text))
+def _degraded(hearing: Hearing) -> tuple[str, ...]:
+    row, record = hearing["row"], hearing["record"]
+    said = [f"{name}: {one.degraded}" for name, one in sorted(hearing["signals"].items()) if one.degraded]
+    if len(record.text) > _HEARD_IN_PARTS and not (record.fields or record.events or known(hearing["found"])):
+        said.append(f"neighbours: the record is long, what follows its first {_LONG} characters was not read")
+    if any(row.counts.values()) and not row.judge:
+        said.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")
+    return tuple(said)
+
+
+def _needs_pieces(question: Question) -> bool:
+    return _is_long(question) or bool(steering(question.text))
+
+
+def _is_long(question: Question) -> bool:
+    return _LONG < len(question.text) <= _HEARD_IN_PARTS and not question.fields and not question.events
 
 
 def _in_pieces(question: Question) -> list[Question]:
-    """The whole record, and each of its pieces: a remnant of an order must not soften what stands beside it."""
-    return [question, *(question.model_copy(update={"text": piece}) for piece in pieces(question.text))]
+    """The whole record, and each of its pieces, so that nothing softens what stands beside it.
+
+    Pieces are what is left around text that speaks to the judge; of a record that is longer than the embedding
+    model reads, its parts.
+    """
+    texts = pieces(question.text)
+    if _is_long(question):
+        texts = [question.text[start : start + _LONG] for start in range(0, len(question.text), _LONG)]
+    return [question, *(question.model_copy(update={"text": text}) for text in texts)]
 
 
 def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:

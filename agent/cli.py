@@ -206,6 +206,8 @@ def chat(
     from agent.chat import build_chat
 
     parts = _parts(model)
+    if source:
+        _source(parts, source)
     showing.converse(build_chat(parts, build(parts)), source)
     parts.close()
 

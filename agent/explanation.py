@@ -31,7 +31,8 @@ _ASK = "In at most three short sentences: why is the verdict so?"
 
 def facts_in_words(label: VerdictLabel, probability: float, facts: Sequence[str]) -> str:
     """The explanation that needs no model."""
-    head = f"{label} (probability of an anomaly {probability:.2f})"
+    shown = "under 0.01" if probability < 0.005 else "over 0.99" if probability > 0.995 else f"{probability:.2f}"
+    head = f"{label} (probability of an anomaly {shown})"
     return f"{head}: {'; '.join(facts)}." if facts else f"{head}: no witness had anything to say."
 
 

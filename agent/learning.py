@@ -13,7 +13,7 @@ from agent.errors import UsageError, mapped
 from agent.fitting import fit_judge
 from agent.intake import Intake
 from agent.parts import Parts
-from agent.readers import Unreadable
+from agent.readers import DEFAULT_NORMAL, Unreadable
 from agent.records import Label, Record
 from llm.failures import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceRow
@@ -75,12 +75,30 @@ def learn(
     if intake.label is None:
         raise UsageError("learn needs --label COLUMN: which column says whether a record is normal")
     with mapped():
+        _check_normal(parts, files, source, intake)
         for path in files:
             done.added += parts.casebook.add(source, _cases(parts, path, intake, done, progress), f"file {path}")
         if not done.read:
             return done
         _finish(parts, source, intake, done, brief, budget, progress)
     return done
+
+
+def _check_normal(parts: Parts, files: Sequence[str | Path], source: str, intake: Intake) -> None:
+    """Refuse files without any normal record when nobody said which values mean normal."""
+    row = parts.casebook.source(source)
+    if intake.normal != DEFAULT_NORMAL or "-" in map(str, files) or (row and row.counts["normal"]):
+        return
+    seen: Counter[str] = Counter()
+    for path in files:
+        for item in intake.read(path, parts.settings.max_record_chars):
+            if not isinstance(item, Unreadable):
+                if item.label == "normal":
+                    return
+                seen[item.label_value or ""] += 1
+    if len(seen) > 1:
+        values = ", ".join(value for value, _ in seen.most_common(_VALUES_SHOWN))
+        raise UsageError(f"which values of {intake.label} mean normal? Say --normal VALUE; it holds {values}")
 
 
 def _cases(

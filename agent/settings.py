@@ -7,13 +7,15 @@ from functools import cache
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from agent.errors import UsageError
 
 
 class Settings(BaseSettings):
@@ -83,5 +85,14 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The process's settings, read once."""
-    return Settings()
+    """The process's settings, read once.
+
+    Raises:
+        UsageError: one of them is no such thing; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "_".join(str(part) for part in wrong["loc"])
+        raise UsageError(f"PRECEDENT_{name.upper()} (or {name} in precedent.toml): {wrong['msg']}") from error

@@ -232,6 +232,8 @@ def _has_header(beginning: list[list[str]], request: Request) -> bool:
     if asked and not words:
         # A first row 0,1,2,… or 2024,2025 is a header if it has all that was asked for and never comes again.
         numbered = all(name.isdecimal() for name in names) and all(name in names for name in asked)
+        if not numbered and _reads_as_header(first, below) and _over_numbers(first, below):
+            raise request.wrong(f"has a header: name a column of it instead of a number; there are {', '.join(names)}")
         return numbered and not _comes_again(names, below)
     return _reads_as_header(first, below)
 
@@ -242,6 +244,12 @@ def _reads_as_header(first: list[str], below: list[list[str]]) -> bool:
     if len(set(names)) < len(names) or not all(_is_name(name) for name in names) or _comes_again(names, below):
         return False
     return len(names) > 1 or (bool(below) and all(number(row[0]) is not None for row in below))
+
+
+def _over_numbers(first: list[str], below: list[list[str]]) -> bool:
+    """Whether some column holds numbers under its first cell."""
+    columns = zip(first, *(row for row in below if len(row) == len(first)), strict=False)
+    return bool(below) and any(all(number(cell) is not None for cell in cells) for _, *cells in columns)
 
 
 def _is_name(cell: str) -> bool:

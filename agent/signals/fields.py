@@ -44,12 +44,12 @@ class FieldModel:
         labels = np.asarray(anomalous, dtype=bool)
         if min(labels.sum(), (~labels).sum()) >= _ENOUGH:
             forest = RandomForestClassifier(
-                _TREES, min_samples_leaf=2, oob_score=True, random_state=0, n_jobs=-1, max_features="sqrt"
+                n_estimators=_TREES, min_samples_leaf=2, oob_score=True, random_state=0, n_jobs=-1, max_features="sqrt"
             ).fit(matrix, labels)
             model = cls(axes, forest.set_params(n_jobs=1), supervised=True)
             return model, [_logit(p) for p in np.nan_to_num(forest.oob_decision_function_[:, 1], nan=labels.mean())]
         normal = matrix[~labels] if (~labels).any() else matrix
-        forest = IsolationForest(_TREES, random_state=0).fit(np.nan_to_num(normal, nan=-1.0))
+        forest = IsolationForest(n_estimators=_TREES, random_state=0).fit(np.nan_to_num(normal, nan=-1.0))
         scores = -forest.score_samples(np.nan_to_num(matrix, nan=-1.0))
         knots = tuple(float(s) for s in np.quantile(scores[~labels] if (~labels).any() else scores, _GRID))
         model = cls(axes, forest, supervised=False, reference=knots)

@@ -147,6 +147,17 @@ def test_a_record_longer_than_the_model_reads_is_shortened_visibly(chain: Runnab
     assert len(verdict.record.text) > 60_000
 
 
+def test_a_fault_hidden_in_a_long_record_is_not_called_normal(chain: Runnable[Question, Verdict]) -> None:
+    fault = "PANIC:  entirely unheard-of failure of the flux capacitor"
+    filler = "all values within limits, regular. "
+    heard_in_parts = chain.invoke(Question(text=filler * 40 + fault + filler * 40, source="pg"))
+    assert len(heard_in_parts.record.text) < 4_000
+    assert heard_in_parts.label != "normal"
+    hidden = chain.invoke(Question(text=filler * 600 + fault + filler * 600, source="pg"))
+    assert hidden.label != "normal"
+    assert any("not read" in one for one in hidden.degraded)
+
+
 def test_feedback_changes_the_next_verdict(tmp_path: Path) -> None:
     (tmp_path / "cases.log").write_text(
         "".join(

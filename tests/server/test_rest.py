@@ -416,6 +416,12 @@ def test_the_welcome_page_leads_everywhere(client: TestClient) -> None:
         assert eventually(lambda path=path: client.get(path).status_code == 200), path  # type: ignore[misc]
 
 
+def test_no_page_of_ours_asks_another_machine(client: TestClient) -> None:
+    for path in ("/", "/docs", "/redoc", "/chain/playground/", "/verdict/playground/"):
+        loaded = re.findall(r"(?:src|href)=[\"']?(https?:)?//([^/\"'\s>]+)", client.get(path).text)
+        assert loaded == [], path
+
+
 def test_the_documentation_lists_the_routes(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     paths = schema["paths"]
