@@ -30,7 +30,14 @@ _GENERAL = (
     ("worker 7 copied file 31 to the archive", "normal", "copied file"),
     ("worker 7 lost file 31: checksum error", "anomalous", "checksum error"),
 )
-_FORM = re.compile(r"\s*[\"'*`]*(?P<label>normal|anomalous)\b\W+(?P<sure>certainly|probably|possibly)\b", re.IGNORECASE)
+# small models say the word that they are told, or one that means the same
+_SURE = {
+    "certainly": ("certainly", "definitely", "surely", "clearly", "certain"),
+    "probably": ("probably", "likely", "probable"),
+    "possibly": ("possibly", "perhaps", "maybe", "possible"),
+}
+_MEANS = {word: sure for sure, words in _SURE.items() for word in words}
+_FORM = re.compile(rf"\s*[\"'*`]*(?P<label>normal|anomalous)\b\W+(?P<sure>{'|'.join(_MEANS)})\b", re.IGNORECASE)
 _README = """# {name}
 
 Judges records of {source}. On any machine with Ollama:
@@ -50,7 +57,7 @@ def parsed(answer: str) -> tuple[str, str] | None:
     ('anomalous', 'probably')
     """
     found = _FORM.match(answer.lstrip().partition("\n")[0])
-    return (found["label"].lower(), found["sure"].lower()) if found else None
+    return (found["label"].lower(), _MEANS[found["sure"].lower()]) if found else None
 
 
 def compose(casebook: Casebook | None, source: str | None, weights: str, family: Family | None) -> Modelfile:

@@ -79,9 +79,12 @@ def _agreement(embedded: EmbeddedModel, served: ServedModel, brief: str, records
     here, there = (_log_odds(model, brief, records) for model in (embedded, served))
     same = float(np.mean((here > 0) == (there > 0)))
     difference = np.abs(here - there)
+    doubtful = np.abs(here[(here > 0) != (there > 0)])
     print(f"{len(records)} records: the same leaning for {same:.1%} (target >= 99 %)")
     print(f"  correlation of log-odds {np.corrcoef(here, there)[0, 1]:.4f} (target >= 0.99)")
     print(f"  difference of log-odds: median {np.median(difference):.3f}, largest {difference.max():.3f}")
+    if len(doubtful):
+        print(f"  the {len(doubtful)} that lean the other way are at most {doubtful.max():.3f} from even odds")
 
 
 def _log_odds(model: ChosenModel, brief: str, records: list[str]) -> NDArray[np.float64]:

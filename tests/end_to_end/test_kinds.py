@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from agent.chain import build
+from agent.errors import InputError, UsageError
 from agent.intake import Intake
 from agent.judging import judge_many
 from agent.learning import learn
@@ -90,3 +91,20 @@ def test_a_source_that_was_never_fitted_says_so(tmp_path: Path) -> None:
     verdict = build(parts).invoke({"source": "s", "fields": {"qty": 3, "price": 9.5, "country": "DE"}})
     parts.close()
     assert any("sources rebuild s" in one for one in verdict.degraded)
+
+
+def test_a_number_for_a_column_that_has_a_name_is_refused(tmp_path: Path) -> None:
+    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    path = write(tmp_path, "csv", orders(60, 6), "cases")
+    with pytest.raises(InputError, match=r"has a header: name a column .* verdict"):
+        learn(parts, [path], "s", Intake(label="3", normal=("ok",)), brief="Orders.")
+    parts.close()
+
+
+def test_labels_none_of_which_means_normal_are_refused_before_anything_is_learned(tmp_path: Path) -> None:
+    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    path = write(tmp_path, "csv", orders(60, 6), "cases")
+    with pytest.raises(UsageError, match="--normal VALUE; it holds ok, fraud"):
+        learn(parts, [path], "s", Intake(label="verdict"), brief="Orders.")
+    assert parts.casebook.names() == []
+    parts.close()
