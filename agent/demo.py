@@ -19,7 +19,6 @@ from agent.records import Verdict
 
 SOURCE = "postgres"
 _FOLDER = Path(os.path.relpath(Path(__file__).resolve().parents[1] / "examples" / "postgres"))
-_EXPLAINED = 2
 _NEXT = """Next:
   make serve                                   then chat at http://127.0.0.1:8000/chain/playground/
   .venv/bin/precedent chat --source postgres   the same in this terminal
@@ -57,11 +56,9 @@ def run(parts: Parts) -> None:
     figures = evaluate(verdicts, [reading.label == "anomalous" for reading in readings], time.perf_counter() - judging)
     showing.verdict_table(verdicts)
 
-    print("\nTwo of them in the language model's words (each number and case checked against the facts):")
+    print("\nOne of them in the language model's words (each number and case checked against the facts):")
     unknown = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
-    for verdict in sorted(unknown, key=lambda one: -one.probability)[:: max(1, len(unknown) // _EXPLAINED)][
-        :_EXPLAINED
-    ]:
+    for verdict in sorted(unknown, key=lambda one: -one.probability)[:1]:
         explained = chain.invoke(Question.about(verdict.record, SOURCE, explain="llm"))
         print(showing.plain(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
 
