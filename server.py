@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from agent.asking import Batch, asked, asked_all, bounded, by_source, of_source,
 from agent.chain import Question, build
 from agent.chat import ChatInput, build_chat
 from agent.errors import Busy, InputError, PrecedentError, UnknownSource, mapped
-from agent.explanation import more_words
+from agent.explanation import told_in_full
 from agent.feedback import correct, recall
 from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
 from agent.judging import Unjudged, judge_many, keeping
@@ -247,7 +247,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     def get_explanation(verdict_id: str) -> StreamingResponse:
         """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked."""
         verdict = recall(parts, verdict_id)
-        return StreamingResponse(pumped(_explained(parts, verdict)), media_type="text/plain; charset=utf-8")
+        return StreamingResponse(pumped(told_in_full(parts, verdict)), media_type="text/plain; charset=utf-8")
 
     @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"])
     def post_feedback(verdict_id: str, feedback: Feedback) -> Case:
@@ -335,16 +335,6 @@ def _read(number: int, line: bytes | None, chosen: Settings) -> Question | str:
         return f"line {number}: {told(error)}"
     except (ValueError, RecursionError, InputError) as error:
         return f"line {number}: {error}"
-
-
-def _explained(parts: Parts, verdict: Verdict) -> Iterator[str]:
-    yield f"{verdict.explanation}\n"
-    try:
-        with mapped():
-            for sentence in more_words(parts, verdict):
-                yield f"{sentence}\n"
-    except PrecedentError as error:
-        yield f"(no more words: {error})\n"
 
 
 async def _inputs(request: Request) -> list[Any]:

@@ -227,6 +227,21 @@ def correct(
 
 
 @app.command()
+def explain(
+    verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")],
+    model: ModelOption = None,
+) -> None:
+    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they come."""
+    from agent import showing
+    from agent.explanation import told_in_full
+    from agent.feedback import recall
+
+    parts = _parts(model)
+    showing.as_it_comes(told_in_full(parts, recall(parts, verdict_id)))
+    parts.close()
+
+
+@app.command()
 def doctor(
     fetch: Annotated[bool, typer.Option("--fetch", help="Get the models that are missing.")] = False,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import HumanMessage, SystemMessage
 
+from agent.errors import PrecedentError, mapped
 from agent.prompting import render
 from agent.records import Verdict, VerdictLabel
 from llm.failures import EngineBusy, ModelFailure
@@ -87,6 +88,17 @@ def more_words(parts: Parts, verdict: Verdict) -> Iterator[str]:
     facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
     masked = ((row.space if row else None) or Space()).masked(verdict.record)
     return sentences(parts, verdict, row.brief if row else "", facts, masked)
+
+
+def told_in_full(parts: Parts, verdict: Verdict) -> Iterator[str]:
+    """A verdict's facts, then the model's sentences, a line each as it comes; if they cannot be had, a line says why."""
+    yield f"{verdict.explanation}\n"
+    try:
+        with mapped():
+            for sentence in more_words(parts, verdict):
+                yield f"{sentence}\n"
+    except PrecedentError as error:
+        yield f"(no more words: {error})\n"
 
 
 def _tells(sentence: str) -> bool:

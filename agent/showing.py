@@ -260,6 +260,15 @@ def source(row: SourceRow, as_json: bool) -> None:
         _say(_text(f"{name}: {said}"))
 
 
+def as_it_comes(pieces: Iterator[str]) -> str:
+    """Print each piece when it is there; all of them together."""
+    whole = ""
+    for piece in pieces:
+        whole += piece
+        print(plain(piece), end="", flush=True)
+    return whole
+
+
 def findings(every: Sequence[Finding]) -> None:
     for one in every:
         mark, style = (
@@ -286,9 +295,6 @@ def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:
         except EOFError:
             return
         messages.append(HumanMessage(said))
-        answer = ""
-        for piece in chat.stream(ChatInput(messages=messages)):
-            answer += piece
-            print(plain(piece), end="", flush=True)
+        answer = as_it_comes(chat.stream(ChatInput(messages=messages)))
         print()
         messages.append(AIMessage(answer))

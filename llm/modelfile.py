@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,16 +15,17 @@ import ollama
 
 from llm.failures import ModelFailure
 from llm.ollama import base_url
+from llm.verify import BLOCK, sha256_of
 
 Progress = Callable[[str, int, int], None]
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A form of chat template: in Ollama's language, with the texts that end an answer."""
+    """A form of chat template: in Ollama's language, with the texts that end an answer, and what it is known by."""
 
     name: str
+    marker: str
     template: str
     stop: tuple[str, ...]
 
@@ -86,7 +86,8 @@ class Modelfile:
 @cache
 def families() -> dict[str, Family]:
     """All known forms, by name."""
-    return {name: family for name, (_, family) in _families().items()}
+    read: dict[str, Any] = tomllib.loads(files("llm").joinpath("families.toml").read_text(encoding="utf-8"))
+    return {name: Family(name, one["marker"], one["template"], tuple(one["stop"])) for name, one in read.items()}
 
 
 def family_of(chat_template: str, name: str) -> Family:
@@ -95,33 +96,23 @@ def family_of(chat_template: str, name: str) -> Family:
     Raises:
         ModelFailure: it is none that is known here.
     """
-    for marker, family in _families().values():
-        if marker in chat_template:
+    for family in families().values():
+        if family.marker in chat_template:
             return family
     known = ", ".join(families())
     raise ModelFailure(f"the chat template of {name} is none of {known}: `ollama pull` a model and use --from")
 
 
-@cache
-def _families() -> dict[str, tuple[str, Family]]:
-    read: dict[str, Any] = tomllib.loads(files("llm").joinpath("families.toml").read_text(encoding="utf-8"))
-    return {name: (one["marker"], Family(name, one["template"], tuple(one["stop"]))) for name, one in read.items()}
-
-
 def _upload(url: str, path: Path, progress: Progress | None) -> str:
     """Bring a file to the server, unless it has it; its digest."""
-    size, read, digest = path.stat().st_size, 0, hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    name = f"sha256:{digest.hexdigest()}"
+    size, read, name = path.stat().st_size, 0, f"sha256:{sha256_of(path)}"
     if httpx.head(f"{url}/api/blobs/{name}").is_success:
         return name
 
     def blocks() -> Any:
         nonlocal read
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
+            while block := file.read(BLOCK):
                 read += len(block)
                 if progress:
                     progress("bringing the weights to Ollama", read >> 20, size >> 20)
