@@ -10,25 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal, TypedDict, TypeVar, cast
 
+import numpy as np
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.errors import UnknownSource, UsageError, mapped
 from agent.explanation import facts_in_words, with_sentences
-from agent.fusion import Judge, fused
+from agent.fitted import Fitted
+from agent.fusion import Judge, fused, sigmoid
 from agent.memo import Memo
 from agent.parts import Parts
 from agent.prompting import prompt_sha256
 from agent.records import FieldValue, Precedent, Provenance, Record, Signal, Verdict
 from agent.settings import settings
-from agent.signals.fields import FieldModel, fields
+from agent.signals.fields import fields
 from agent.signals.language import examples_for
 from agent.signals.neighbours import known, neighbours
 from agent.signals.novelty import novelty
+from agent.signals.texts import Texts
 from llm.failures import ModelFailure
 from retrieval.casebook import Found, SourceRow
 from retrieval.field_space import FieldSpace, features
@@ -37,6 +40,7 @@ from retrieval.steering import pieces, steering
 
 Explain = Literal["none", "facts", "llm"]
 _USELESS_AUC = 0.55
+_NOTHING = Fitted()
 # characters that the embedding model reads of a text, and up to which a longer one is heard in parts
 _LONG, _HEARD_IN_PARTS = 1_000, 4_000
 
@@ -71,6 +75,8 @@ class Question(BaseModel):
 
 
 T = TypeVar("T")
+# log-odds of the trees (None without any) and of the record's oddness
+Measured = tuple[float | None, float]
 
 
 class Hearing(TypedDict, total=False):
@@ -85,6 +91,7 @@ class Hearing(TypedDict, total=False):
     content_hash: str
     memo_key: tuple[Any, ...] | None
     found: Found
+    told: Measured | None
     signals: dict[str, Signal]
 
 
@@ -99,6 +106,7 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
     )
     hear: Runnable[Hearing, Hearing] = (
         _step(steps.retrieve)
+        | _step(steps.measure)
         | witnesses
         | _step(steps.gather)
         | RunnableBranch((_step(steps.undecided), _step(steps.ask_language_model)), RunnablePassthrough())
@@ -129,7 +137,8 @@ class _Steps:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
-        self._field_models: Memo[FieldModel | None] = Memo(8)
+        self._fits: Memo[Fitted] = Memo(8)
+        self._tellings: Memo[Measured] = Memo(16_384)
 
     def open(self, question: Question) -> Hearing:
         """Find the record's source, mask it."""
@@ -192,32 +201,63 @@ class _Steps:
             found = self._parts.casebook.find(name, record, hearing["content_hash"], k)
         return Hearing(**{**hearing, "found": found})
 
+    def measure(self, hearing: Hearing) -> Hearing:
+        """What the record's fields and events say, where there is a model of them."""
+        record, row = hearing["record"], hearing["row"]
+        return Hearing(**{**hearing, "told": self._measured(row, [(record, hearing["content_hash"])])[0]})
+
+    def _measured(self, row: SourceRow, records: Sequence[tuple[Record, str]]) -> list[Measured | None]:
+        """The same for several records of a source at once, each with its content hash."""
+        model = self._fitted(row).fields
+        if model is None:
+            return [None] * len(records)
+        keys = [(*self._fit_key(row), content) for _, content in records]
+        new = {key: record for key, (record, _) in zip(keys, records, strict=True) if key not in self._tellings}
+        if new:
+            rows = [features(record.fields, record.events) for record in new.values()]
+            for key, told in zip(new, model.signals(rows, [record.events for record in new.values()]), strict=True):
+                self._tellings.put(key, told)
+        return [self._tellings.get(key) for key in keys]
+
     def neighbours(self, hearing: Hearing) -> Signal:
-        return neighbours(hearing["found"])
+        found, model = hearing["found"], self._fitted(hearing["row"]).texts
+        signal = neighbours(found)
+        if model is None or signal.log_odds is None or known(found) or found.vector is None:
+            return signal
+        said = (hearing["row"].space or Space()).said(hearing["record"])
+        texts = Texts.of(found.vector[None], [hearing["masked"]], [said])
+        told = float(model.log_odds(texts, np.array([signal.log_odds]))[0])
+        return signal.model_copy(update={"log_odds": told})
 
     def novelty(self, hearing: Hearing) -> Signal:
-        space = hearing["row"].space or Space()
-        if space.axes is not None:
-            nearest_masked = None
-        else:
+        space, judge, told = hearing["row"].space or Space(), hearing["judge"], hearing["told"]
+        nearest_masked = None
+        if space.axes is None:
             normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
             nearest_masked = space.masked(normal) if normal else None
-        judge = hearing["judge"]
-        return novelty(hearing["found"], judge.lonely, judge.keys, hearing["masked"], nearest_masked)
+        signal = novelty(hearing["found"], judge.lonely, judge.keys, hearing["masked"], nearest_masked)
+        if space.axes is None or told is None:
+            return signal
+        # with no trees, oddness is what `fields` says
+        return signal.model_copy(update={"log_odds": told[1] if told[0] is not None else None})
 
     def fields(self, hearing: Hearing) -> Signal:
-        record, judge = hearing["record"], hearing["judge"]
+        record, judge, told = hearing["record"], hearing["judge"], hearing["told"]
         normal = FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None
-        return fields(self._field_model(hearing["row"]), features(record.fields, record.events), normal)
+        model = self._fitted(hearing["row"]).fields
+        log_odds = None if told is None else told[1] if told[0] is None else told[0]
+        return fields(model, log_odds, features(record.fields, record.events), record.events, normal)
 
-    def _field_model(self, row: SourceRow) -> FieldModel | None:
-        if not row.judge or row.judge["normal_axes"] is None:
-            return None
-        key = (row.name, row.judge["fitted_on"])
-        if key not in self._field_models:
-            packed = self._parts.casebook.field_model(row.name)
-            self._field_models.put(key, FieldModel.loads(packed) if packed else None)
-        return self._field_models.get(key)
+    @staticmethod
+    def _fit_key(row: SourceRow) -> tuple[str, int | None]:
+        return row.name, row.judge["fitted_on"] if row.judge else None
+
+    def _fitted(self, row: SourceRow) -> Fitted:
+        key = self._fit_key(row)
+        if key not in self._fits:
+            packed = self._parts.casebook.models(row.name)
+            self._fits.put(key, Fitted.loads(packed) if packed else _NOTHING)
+        return self._fits.get(key) or _NOTHING
 
     def gather(self, heard: dict[str, Any]) -> Hearing:
         signals = {name: signal for name, signal in heard.items() if name != "hearing"}
@@ -266,7 +306,7 @@ class _Steps:
         degraded = _degraded(hearing)
         if any("not read" in one for one in degraded):
             # what was not read may hold anything
-            probability = max(probability, 0.5)
+            probability = max(probability, sigmoid(fusion.threshold))
         model = self._parts.witness().model if log_odds["language"] is not None else None
         provenance = Provenance(
             model=model.name if model else None,

@@ -79,7 +79,11 @@ def learn(
         str | None, typer.Option("--brief", help="What the source is, in plain words; @FILE reads it from a file.")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option("--budget", min=0, help="Most cases the language model is tried on. [48]")
+        int | None, typer.Option("--budget", min=0, help="Most calls of the language model while learning. [200]")
+    ] = None,
+    optimise: Annotated[
+        str | None,
+        typer.Option("--optimise", help="What the threshold is chosen for: f1, accuracy, or cost:FP,FN. [f1]"),
     ] = None,
     model: ModelOption = None,
 ) -> None:
@@ -90,7 +94,9 @@ def learn(
     parts = _parts(model)
     intake = _intake(None, format, text, label, normal)
     with showing.progress() as progress:
-        done = learn_cases(parts, files, source, intake, brief=_brief(brief), budget=budget, progress=progress)
+        done = learn_cases(
+            parts, files, source, intake, brief=_brief(brief), budget=budget, objective=optimise, progress=progress
+        )
     showing.learned(done)
     parts.close()
     _exit_over(done.unreadable)

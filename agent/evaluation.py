@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 class Evaluation(BaseModel):
     """Figures over n labelled records.
 
-    accuracy, precision, recall and f1 (of *anomalous*) take every record at probability 0.5, unsure or not;
+    accuracy, precision, recall and f1 (of *anomalous*) take every record, an unsure one at the source's threshold;
     ``coverage`` is the share of records that were decided, ``selective_error`` the error among those; ``ece``
     the expected calibration error over ten equal bins. None: not defined, because only one label occurs.
     """
@@ -56,7 +56,7 @@ def evaluate(verdicts: Sequence[Verdict], anomalous: Sequence[bool], seconds: fl
 
     truth = np.asarray(anomalous, dtype=bool)
     probability = np.asarray([verdict.probability for verdict in verdicts])
-    told = probability >= 0.5
+    told = np.asarray([verdict.leans == "anomalous" for verdict in verdicts])
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(truth, told, average="binary", zero_division=0.0)
     decided = np.asarray([verdict.label != "unsure" for verdict in verdicts])
     wrong = np.asarray([(verdict.label == "anomalous") != true for verdict, true in zip(verdicts, truth, strict=True)])

@@ -91,7 +91,7 @@ def more_words(parts: Parts, verdict: Verdict) -> Iterator[str]:
 
 
 def told_in_full(parts: Parts, verdict: Verdict) -> Iterator[str]:
-    """A verdict's facts, then the model's sentences, a line each as it comes; if they cannot be had, a line says why."""
+    """A verdict's facts, then the model's sentences, a line each as it comes; a line says why if there are none."""
     yield f"{verdict.explanation}\n"
     try:
         with mapped():

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, Judge, fit
-from agent.signals.fields import FieldModel
+from agent.fitted import Fitted
+from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, FIELDS, ODDNESS, Fusion, Judge, Objective, fit
+from agent.signals.fields import FieldModel, Told
 from agent.signals.language import LanguageWitness
 from agent.signals.neighbours import contrast
 from agent.signals.novelty import lonely
+from agent.signals.texts import TextModel, Texts
 from llm.failures import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceRow, StoredCase
+from retrieval.cases import LABELS
 from retrieval.field_space import FieldSpace, features
+from retrieval.space import Space
 
-_SAMPLE = 2_000
+_SAMPLE = 5_000
 _SEED = 20_26
+_BLOCK = 512
 _RANGE = (0.05, 0.95)
+# fewer records with fields than these teach nothing about them; a kind of anomaly counts by its cases up to so many
+_FEWEST_ROWS, _OF_A_KIND = 8, 20
 Progress = Callable[[str, int, int], None]
+CaseKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class _Key:
-    """One template of the casebook, seen by the others: its signals, made without it."""
+    """One template of the casebook, seen by the others: its vector, the similarities of its nearest, its signals."""
 
     case: StoredCase
     anomalous: bool
+    vector: NDArray[np.float32]
+    near: dict[str, list[float]]
     signals: dict[str, float | None]
 
 
@@ -40,86 +51,162 @@ def fit_judge(
     precedents: int,
     budget: int,
     risk: float,
+    objective: str | None = None,
     progress: Progress | None = None,
 ) -> Judge:
     """Fit the source's judge and keep it with the source.
 
-    ``budget``: the most cases that the language model is asked about; ``risk``: see `agent.fusion.fit`.
+    ``budget``: the most calls of the language model; ``risk``: see `agent.fusion.fit`; ``objective``: see
+    `agent.fusion.Objective.parse`, None keeps the source's.
     """
     row = casebook.source(name)
     assert row is not None
+    objective = objective or (row.judge or {}).get("objective") or "f1"
+    goal = Objective.parse(objective)
     by_key = {(case.key, case.label): case for case in casebook.cases(name)}
-    field_log_odds, model, normal_axes = _fields(row, list(by_key.values()))
-    keys, distances = _leave_one_out(casebook, row, by_key, field_log_odds, precedents)
-    labels = [key.anomalous for key in keys]
-    cheap = fit(DEFAULT_CHEAP, [key.signals for key in keys], labels, [1.0] * len(keys), risk)
+    if progress:
+        progress("fitting", 0, 0)
+    model, told, normal_axes = _fields(row, list(by_key.values()))
+    keys, distances = _leave_one_out(casebook, row, by_key, precedents)
+    texts = None
+    if row.space is not None and row.space.axes is not None:
+        cheap = _fusion_of_fields(list(by_key.values()), model, told, risk, goal)
+    else:
+        texts, keys = _texts(row, keys, precedents)
+        keys = _with_fields(keys, by_key, told)
+        labels = [key.anomalous for key in keys]
+        cheap = fit(DEFAULT_CHEAP, [key.signals for key in keys], labels, [1.0] * len(keys), risk, goal)
     judge = Judge(
         cheap=cheap,
+        full=replace(DEFAULT_FULL, threshold=cheap.threshold),
         lonely=tuple(float(d) for d in np.quantile(distances, np.linspace(0, 1, 201))) if distances else (),
         keys=len(keys),
         normal_axes=normal_axes.to_json() if normal_axes else None,
         fitted_on=row.version,
+        objective=objective,
     )
     if witness is not None and budget and not (model and model.supervised):
-        judge = _with_language(judge, row, keys, witness, budget, risk, progress)
-    casebook.set(name, judge=judge.to_json(), field_model=model.dumps() if model else None)
+        judge = _with_language(judge, row, keys, witness, budget, risk, goal, progress)
+    casebook.set(name, judge=judge.to_json(), models=Fitted(model, texts).dumps())
     return judge
 
 
-def _fields(
-    row: SourceRow, cases: Sequence[StoredCase]
-) -> tuple[dict[tuple[str, str], float], FieldModel | None, FieldSpace | None]:
+def _fields(row: SourceRow, cases: Sequence[StoredCase]) -> tuple[FieldModel | None, Told | None, FieldSpace | None]:
     rows = [features(case.fields, case.events) for case in cases]
-    if len(rows) < 8 or sum(map(bool, rows)) * 2 <= len(rows) or row.space is None:
-        return {}, None, None
+    if len(rows) < _FEWEST_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or row.space is None:
+        return None, None, None
     axes = row.space.axes or FieldSpace.fit(rows)
-    normal_rows = [features for features, case in zip(rows, cases, strict=True) if case.label == "normal"]
     if not axes.numbers and not axes.categories:
-        return {}, None, None
-    model, log_odds = FieldModel.fit(axes, rows, [case.label == "anomalous" for case in cases])
-    by_key = {(case.key, case.label): value for case, value in zip(cases, log_odds, strict=True)}
-    return by_key, model, FieldSpace.fit(normal_rows) if normal_rows else None
+        return None, None, None
+    model, told = FieldModel.fit(
+        rows,
+        [case.events for case in cases],
+        [case.label == "anomalous" for case in cases],
+        [case.kind for case in cases],
+        [case.times for case in cases],
+    )
+    normal_rows = [features for features, case in zip(rows, cases, strict=True) if case.label == "normal"]
+    return model, told, FieldSpace.fit(normal_rows) if normal_rows else None
+
+
+def _fusion_of_fields(
+    cases: Sequence[StoredCase], model: FieldModel | None, told: Told | None, risk: float, goal: Objective
+) -> Fusion:
+    """The fusion of trees and oddness; each case counts as one of a known kind and as one of a kind never seen."""
+    if model is None or told is None or not model.supervised:
+        return replace(ODDNESS, threshold=goal.least_cost)
+    # content with both labels is decided by its counts and teaches nothing about what is unseen
+    often = Counter(case.key for case in cases)
+    fine = np.array([often[cases[i].key] == 1 for i in told.which]) & ~np.isnan(told.fields)
+    kinds, oddness = told.kinds[fine], told.oddness[fine]
+    anomalous = kinds > 0
+    default = replace(FIELDS, weights={"fields": 1.0, "novelty": 3 / (10 + min(anomalous.sum(), (~anomalous).sum()))})
+    tellings, weights = [told.fields[fine]], np.ones(len(kinds))
+    if told.apart is not None:
+        # what comes next may be of any kind, whichever was commonest so far
+        size = np.maximum(np.bincount(kinds), _OF_A_KIND)
+        weights = np.where(anomalous, 1 / size[kinds], 1.0)
+        weights[anomalous] *= anomalous.sum() / weights[anomalous].sum()
+        tellings.append(told.apart[fine])
+    rows = [
+        {"fields": float(tree), "novelty": float(odd)}
+        for telling in tellings
+        for tree, odd in zip(telling, oddness, strict=True)
+    ]
+    labels = [bool(label) for label in anomalous] * len(tellings)
+    return fit(default, rows, labels, [float(w) for w in weights] * len(tellings), risk, goal)
 
 
 def _leave_one_out(
-    casebook: Casebook,
-    row: SourceRow,
-    by_key: dict[tuple[str, str], StoredCase],
-    field_log_odds: dict[tuple[str, str], float],
-    k: int,
+    casebook: Casebook, row: SourceRow, by_key: Mapping[CaseKey, StoredCase], k: int
 ) -> tuple[list[_Key], list[float]]:
-    """Every template (a seeded sample of 2,000) with the signals that all other templates give it."""
+    """Every template (a seeded sample of 5,000) as all other templates see it, and the distances to the nearest."""
     keys: dict[str, list[str]] = {}
     matrices: dict[str, NDArray[np.float32]] = {}
-    for label in ("normal", "anomalous"):
+    for label in LABELS:
         keys[label], matrices[label] = casebook.matrix(row, label)
     # a template with both labels is decided by its counts and teaches nothing about unseen ones
     both = set(keys["normal"]) & set(keys["anomalous"])
-    own = [(label, i) for label in keys for i, key in enumerate(keys[label]) if key not in both]
+    own = [(label, i) for label in LABELS for i, key in enumerate(keys[label]) if key not in both]
     if len(own) > _SAMPLE:
         chosen = np.random.default_rng(_SEED).choice(len(own), _SAMPLE, replace=False)
         own = [own[i] for i in sorted(chosen)]
-    raw = []
-    for label, i in own:
-        vector = matrices[label][i]
-        near: dict[str, list[float]] = {}
-        for other, matrix in matrices.items():
-            similarities = matrix @ vector if len(matrix) else np.zeros(0, np.float32)
-            if other == label:
-                similarities = np.delete(similarities, i)
-            near[other] = [float(s) for s in np.sort(similarities)[::-1][:k]]
-        raw.append((label, keys[label][i], near))
-    distances = sorted(1 - max(near["normal"] + near["anomalous"]) for _, _, near in raw if any(near.values()))
+    raw: list[tuple[str, int, dict[str, list[float]]]] = []
+    for start in range(0, len(own), _BLOCK):
+        block = own[start : start + _BLOCK]
+        vectors = np.stack([matrices[label][i] for label, i in block])
+        found = {label: _nearest(vectors, label, block, matrices[label], k) for label in LABELS}
+        raw += [(label, i, {other: found[other][place] for other in LABELS}) for place, (label, i) in enumerate(block)]
+    distances = sorted(1 - max(near["normal"] + near["anomalous"]) for *_, near in raw if any(near.values()))
     out = []
-    for label, key, near in raw:
+    for label, i, near in raw:
         everything = near["normal"] + near["anomalous"]
         signals: dict[str, float | None] = {
             "neighbours": contrast(near["anomalous"], near["normal"]),
             "novelty": lonely(1 - max(everything), distances, len(distances)) if everything else None,
-            "fields": field_log_odds.get((key, label)),
         }
-        out.append(_Key(by_key[key, label], label == "anomalous", signals))
+        case = by_key[keys[label][i], label]
+        out.append(_Key(case, label == "anomalous", matrices[label][i], near, signals))
     return out, distances
+
+
+def _nearest(
+    vectors: NDArray[np.float32], label: str, block: Sequence[tuple[str, int]], matrix: NDArray[np.float32], k: int
+) -> list[list[float]]:
+    """The similarities of each vector's nearest in the matrix, itself left out, nearest first."""
+    if not len(matrix):
+        return [[] for _ in block]
+    similar = vectors @ matrix.T
+    for place, (own, i) in enumerate(block):
+        if own == label:
+            similar[place, i] = -np.inf
+    top = -np.sort(-similar, axis=1)[:, :k]
+    return [[float(s) for s in some if s > -np.inf] for some in top]
+
+
+def _texts(row: SourceRow, keys: list[_Key], k: int) -> tuple[TextModel | None, list[_Key]]:
+    """What all cases teach about texts, and the keys with what they say of each as if unseen."""
+    if not keys:
+        return None, keys
+    space = row.space or Space()
+    masked, said = zip(*((space.masked(key.case), space.said(key.case)) for key in keys), strict=True)
+    texts = Texts.of(np.stack([key.vector for key in keys]), masked, said)
+    model, told = TextModel.fit(texts, np.array([key.anomalous for key in keys]), k)
+    if model is None:
+        return None, keys
+    heard = [
+        replace(key, signals={**key.signals, "neighbours": float(one)}) for key, one in zip(keys, told, strict=True)
+    ]
+    return model, heard
+
+
+def _with_fields(keys: list[_Key], by_key: Mapping[CaseKey, StoredCase], told: Told | None) -> list[_Key]:
+    """The keys with what trees that have not seen them say of their fields, where records of text have fields."""
+    if told is None:
+        return keys
+    places = list(by_key)
+    fields = {places[i]: float(one) for i, one in zip(told.which, told.fields, strict=True)}
+    return [replace(key, signals={**key.signals, "fields": fields.get((key.case.key, key.case.label))}) for key in keys]
 
 
 def _with_language(
@@ -129,6 +216,7 @@ def _with_language(
     witness: LanguageWitness,
     budget: int,
     risk: float,
+    goal: Objective,
     progress: Progress | None,
 ) -> Judge:
     """The judge with the language model tried on a balanced sample of templates, within the budget."""
@@ -155,7 +243,7 @@ def _with_language(
         # learning stands without it; each verdict names the witness that was not heard
         return judge
     labels = [key.anomalous for key, _ in chosen]
-    full = fit(DEFAULT_FULL, rows, labels, [weight for _, weight in chosen], risk)
+    full = fit(DEFAULT_FULL, rows, labels, [weight for _, weight in chosen], risk, goal)
     words = [row["language"] or 0.0 for row in rows]
     low, high = np.quantile(words, _RANGE)
     return replace(

@@ -9,8 +9,9 @@ label counts speak alone.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,26 +24,64 @@ _DEFAULT_HALF_WIDTH = 0.6
 _NARROWEST, _WIDEST = 0.2, 2.2
 _FOLDS = 5
 _ENOUGH = 20
+# where a threshold for F1 may lie, and how many anomalous cases count as much as what probabilities expect
+_THRESHOLDS = (-2.2, 2.2)
+_RAGGED = 25.0
 LogOdds = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the threshold between normal and anomalous is chosen for.
+
+    ``f1``: the best F1 of *anomalous*; else the least cost, a false alarm costing ``false_positive`` and a missed
+    anomaly ``false_negative`` (equal costs: the best accuracy).
+    """
+
+    f1: bool = True
+    false_positive: float = 1.0
+    false_negative: float = 1.0
+
+    @classmethod
+    def parse(cls, said: str) -> Objective:
+        """``f1``, ``accuracy``, or ``cost:FP,FN`` with two positive numbers.
+
+        Raises:
+            ValueError: it is none of them.
+        """
+        if said in ("f1", "accuracy"):
+            return cls(f1=said == "f1")
+        found = re.fullmatch(r"cost:([\d.]+),([\d.]+)", said)
+        costs = [float(cost) for cost in found.groups()] if found else []
+        if not costs or min(costs) <= 0:
+            raise ValueError(f"{said!r} is none of f1, accuracy, cost:FP,FN (two positive numbers)")
+        return cls(False, *costs)
+
+    @property
+    def least_cost(self) -> float:
+        """The threshold on calibrated log-odds at which both mistakes are expected to cost the same."""
+        return math.log(self.false_positive / self.false_negative)
 
 
 @dataclass(frozen=True)
 class Fusion:
     """``log-odds = bias + Σ weight · signal``; a signal that was not heard adds nothing.
 
-    ``half_width``: the unsure band on the log-odds scale, to both sides of even odds.
+    On the log-odds scale, ``threshold`` parts normal from anomalous, and the unsure band reaches ``half_width`` to
+    both sides of it.
     """
 
     weights: dict[str, float]
     bias: float
     half_width: float = _DEFAULT_HALF_WIDTH
+    threshold: float = 0.0
 
     def log_odds(self, signals: LogOdds) -> float:
         return self.bias + sum(self.weights[name] * (signals.get(name) or 0.0) for name in self.weights)
 
     @property
     def band(self) -> tuple[float, float]:
-        return sigmoid(-self.half_width), sigmoid(self.half_width)
+        return sigmoid(self.threshold - self.half_width), sigmoid(self.threshold + self.half_width)
 
     def label(self, probability: float) -> VerdictLabel:
         low, high = self.band
@@ -54,16 +93,25 @@ class Fusion:
 # Without labels: the language model carries most, precedents count by their own log-odds.
 DEFAULT_FULL = Fusion({"language": 1.0, "neighbours": 0.5, "novelty": 0.15, "fields": 0.6}, bias=-0.5)
 DEFAULT_CHEAP = Fusion({"neighbours": 0.8, "novelty": 0.25, "fields": 1.0}, bias=-0.3)
+# tables and sessions: what trees learned, and how odd the record is; without anomalous cases, oddness alone is `fields`
+FIELDS = Fusion({"fields": 1.0, "novelty": 0.1}, bias=0.0)
+ODDNESS = Fusion({"fields": 1.0}, bias=0.0)
 KNOWN = Fusion({"neighbours": 1.0}, bias=0.0)
 
 
 def fit(
-    default: Fusion, rows: Sequence[LogOdds], anomalous: Sequence[bool], weights: Sequence[float], risk: float
+    default: Fusion,
+    rows: Sequence[LogOdds],
+    anomalous: Sequence[bool],
+    weights: Sequence[float],
+    risk: float,
+    objective: Objective = Objective(),
 ) -> Fusion:
     """The default pulled towards what the cases say.
 
     ``rows``: signals of n cases, each made without that case; ``weights``: how many cases each stands for.
     ``risk``: the error to stay under among decided records, from which the unsure band follows.
+    ``objective``: what the threshold is chosen for.
     """
     names = list(default.weights)
     if len(set(anomalous)) < 2:
@@ -73,21 +121,42 @@ def fit(
     w = np.asarray(weights, dtype=float)
     w = w * (len(w) / w.sum())
     start = np.array([default.weights[name] for name in names] + [default.bias])
-    theta = _map_estimate(x, y, w, start)
+    theta = map_estimate(x, y, w, start)
     learned = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
-    half_width = default.half_width
-    if len(y) >= _ENOUGH:
-        # each fold's log-odds by a fit without it: the fit's own would promise too much
-        unseen = np.empty(len(y))
-        fold = np.argsort(np.argsort(y, kind="stable")) % _FOLDS
-        for one in range(_FOLDS):
-            rest = fold != one
-            unseen[~rest] = x[~rest] @ _map_estimate(x[rest], y[rest], w[rest], start)
-        half_width = _half_width(unseen, y > 0.5, w, risk)
-    return Fusion(learned, float(theta[-1]), half_width)
+    fused = Fusion(learned, float(theta[-1]), default.half_width, objective.least_cost)
+    if len(y) < _ENOUGH:
+        return fused
+    # each fold's log-odds by a fit without it: the fit's own would promise too much
+    unseen = np.empty(len(y))
+    fold = np.argsort(np.argsort(y, kind="stable")) % _FOLDS
+    for one in range(_FOLDS):
+        rest = fold != one
+        unseen[~rest] = x[~rest] @ map_estimate(x[rest], y[rest], w[rest], start)
+    threshold = _best_f1(unseen, y, w) if objective.f1 else objective.least_cost
+    return replace(fused, threshold=threshold, half_width=_half_width(unseen - threshold, y > 0.5, w, risk))
 
 
-def _map_estimate(
+def _best_f1(z: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64]) -> float:
+    """The threshold on log-odds ``z`` with the best F1 of *anomalous*.
+
+    With few anomalous cases their own labels make a ragged choice, so that each case counts in part as what its
+    probability expects of it (plug-in F1; Ye et al. 2012), the less the more anomalous cases there are.
+    """
+    order = np.argsort(-z, kind="stable")
+    z, y, w = z[order], y[order], w[order]
+    anomalous = float((w * y).sum() / w.mean())
+    share = _RAGGED / (_RAGGED + anomalous)
+    truth = (1 - share) * y + share / (1 + np.exp(-z))
+    found = np.cumsum(w * truth)
+    f1 = 2 * found / (np.cumsum(w) + found[-1])
+    # a threshold stands between two different values
+    f1[np.flatnonzero(z[:-1] == z[1:])] = -1.0
+    best = int(np.argmax(f1))
+    edge = z[best] if best + 1 == len(z) else (z[best] + z[best + 1]) / 2
+    return float(np.clip(edge, *_THRESHOLDS))
+
+
+def map_estimate(
     x: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64], start: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Weights (non-negative) and bias, shape ``(columns,)``: logistic, with a Gaussian prior around ``start``."""
@@ -142,10 +211,11 @@ class Judge:
     language_range: tuple[float, float] = (-8.0, 8.0)
     normal_axes: dict[str, Any] | None = None
     fitted_on: int = 0
+    objective: str = "f1"
 
     def fusion_for(self, signals: LogOdds, known: bool) -> Fusion:
         if known:
-            return KNOWN
+            return replace(KNOWN, threshold=self.cheap.threshold)
         return self.full if signals.get("language") is not None else self.cheap
 
     def language_may_decide(self, signals: LogOdds) -> bool:
@@ -181,8 +251,8 @@ def sigmoid(z: float) -> float:
 
 
 def fused(judge: Judge, signals: LogOdds, known: bool) -> tuple[float, Fusion]:
-    """The probability of *anomalous*, and the fusion that gave it. With no signal at all: even odds, hence unsure."""
+    """The probability of *anomalous*, and the fusion that gave it. With no signal: the threshold, hence unsure."""
     fusion = judge.fusion_for(signals, known)
     if all(signals.get(name) is None for name in WITNESSES):
-        return 0.5, fusion
+        return sigmoid(fusion.threshold), fusion
     return sigmoid(fusion.log_odds(signals)), fusion

@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.briefs import draft_brief
 from agent.errors import UsageError, mapped
 from agent.fitting import fit_judge
+from agent.fusion import Objective
 from agent.intake import Intake
 from agent.parts import Parts
 from agent.readers import DEFAULT_NORMAL, Unreadable
@@ -62,16 +63,24 @@ def learn(
     *,
     brief: str | None = None,
     budget: int | None = None,
+    objective: str | None = None,
     progress: Progress | None = None,
 ) -> Learned:
     """Learn the labelled records of ``files`` as cases of ``source``; the same record again adds nothing.
 
-    Whatever interrupts it, the next `learn` finishes the work: what was committed stays.
+    Whatever interrupts it, the next `learn` finishes the work: what was committed stays. ``objective``: see
+    `agent.fusion.Objective.parse`; None keeps the source's.
 
     Raises:
         InputError: a file cannot be read at all. Files before it are learned.
+        UsageError: the source's name or the objective is none, no label is named, or none means normal.
     """
     done = Learned(check_name(source))
+    if objective is not None:
+        try:
+            Objective.parse(objective)
+        except ValueError as error:
+            raise UsageError(f"--optimise: {error}") from error
     if intake.label is None:
         raise UsageError("learn needs --label COLUMN: which column says whether a record is normal")
     with mapped():
@@ -80,7 +89,7 @@ def learn(
             done.added += parts.casebook.add(source, _cases(parts, path, intake, done, progress), f"file {path}")
         if not done.read:
             return done
-        _finish(parts, source, intake, done, brief, budget, progress)
+        _finish(parts, source, intake, done, brief, budget, objective, progress)
     return done
 
 
@@ -115,11 +124,11 @@ def _cases(
         done.notes += [f"{item.record.file}:{item.record.line}: {note}" for note in item.notes]
         if progress and done.read % 500 == 0:
             progress("reading", done.read, 0)
-        yield as_case(item.record, item.label)
+        yield as_case(item.record, item.label, item.label_value)
 
 
-def as_case(record: Record, label: Label) -> NewCase:
-    return NewCase(record, record.content_hash, label, record.file, record.line, record.time)
+def as_case(record: Record, label: Label, kind: str | None = None) -> NewCase:
+    return NewCase(record, record.content_hash, label, record.file, record.line, record.time, kind)
 
 
 def _finish(
@@ -129,6 +138,7 @@ def _finish(
     done: Learned,
     brief: str | None,
     budget: int | None,
+    objective: str | None,
     progress: Progress | None,
 ) -> None:
     casebook = parts.casebook
@@ -152,8 +162,8 @@ def _finish(
     row = casebook.source(source)
     assert row is not None
     model = witness.model.name if witness else None
-    if done.added or brief is not None or done.brief_drafted or _unfitted(row, model):
-        refit(parts, source, budget=budget, progress=progress, done=done)
+    if done.added or brief is not None or done.brief_drafted or objective is not None or _unfitted(row, model):
+        refit(parts, source, budget=budget, objective=objective, progress=progress, done=done)
     done.brief = row.brief
 
 
@@ -169,10 +179,14 @@ def refit(
     source: str,
     *,
     budget: int | None = None,
+    objective: str | None = None,
     progress: Progress | None = None,
     done: Learned | None = None,
 ) -> None:
-    """Fit the source's judge anew from its cases; without a language model, only the other witnesses."""
+    """Fit the source's judge anew from its cases; without a language model, only the other witnesses.
+
+    ``objective``: what the threshold is chosen for from now on; None keeps what it is.
+    """
     try:
         witness = parts.witness()
     except ModelFailure:
@@ -185,6 +199,7 @@ def refit(
         precedents=settings.precedents,
         budget=settings.language_budget if budget is None else budget,
         risk=settings.risk,
+        objective=objective,
         progress=progress,
     )
     if done is not None:

@@ -132,8 +132,8 @@ class Provenance(_Frozen):
 class Verdict(_Frozen):
     """The answer: label, calibrated probability of *anomalous*, why, and which cases say so.
 
-    Between the two ends of ``unsure_band`` the label is ``unsure``. ``degraded`` names each witness that
-    could not be heard, as ``"witness: reason"``.
+    Between the two ends of ``unsure_band`` the label is ``unsure``; on the log-odds scale the threshold is in
+    its middle. ``degraded`` names each witness that could not be heard, as ``"witness: reason"``.
     """
 
     id: str
@@ -155,6 +155,14 @@ class Verdict(_Frozen):
         if set(signals) != set(WITNESSES):
             raise ValueError(f"signals must be exactly {', '.join(WITNESSES)}")
         return signals
+
+    @property
+    def leans(self) -> Label:
+        """The label; of an unsure verdict, that of the band's half in which its probability lies."""
+        if self.label != "unsure":
+            return self.label
+        low, high = (math.log(p / (1 - p)) for p in self.unsure_band)
+        return "anomalous" if self.probability >= 1 / (1 + math.exp(-(low + high) / 2)) else "normal"
 
     def to_json(self) -> str:
         """One line of JSON, keys as in the contract."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ class Casebook:
         self.engine = open_store(store_url)
         self._sources = Sources(self.engine)
         self.names, self.source = self._sources.names, self._sources.get
-        self.create, self.set, self.field_model = self._sources.create, self._sources.set, self._sources.field_model
+        self.create, self.set, self.models = self._sources.create, self._sources.set, self._sources.models
         self._index = VectorIndex(home / "index", chroma_url)
         self._index_folder = home / "index"
         self._embedder = embedder
@@ -68,28 +69,54 @@ class Casebook:
     # cases
 
     def add(self, name: str, new: Iterable[NewCase], given_by: str) -> int:
-        """Commit cases that are not there yet, in batches; returns how many. Call `sync` after it."""
+        """Commit cases that are not there yet, in batches; returns how many. Call `sync` after it.
+
+        Content that comes with the same label again is one case, which counts as often as it came in one call.
+        """
+        seen: Counter[tuple[str, str]] = Counter()
         added, batch = 0, list[NewCase]()
         for case in new:
+            seen[case.content_hash, case.label] += 1
             batch.append(case)
             if len(batch) == _CHUNK:
-                added += self._commit(name, batch, given_by)
+                added += self._commit(name, batch, seen, given_by)
                 batch = []
-        return added + self._commit(name, batch, given_by)
+        return added + self._commit(name, batch, seen, given_by)
 
-    def _commit(self, name: str, batch: Sequence[NewCase], given_by: str) -> int:
+    def _commit(self, name: str, batch: Sequence[NewCase], seen: Counter[tuple[str, str]], given_by: str) -> int:
         if not batch:
             return 0
         self.create(name)
+        once: dict[tuple[str, str], NewCase] = {}
+        for case in batch:
+            once.setdefault((case.content_hash, case.label), case)
         with self.engine.begin() as connection:
             space = self._sources.space(connection, name, [case.record for case in batch])
-            rows = [self._row(name, case, space, given_by) for case in batch]
+            rows = [self._row(name, case, space, given_by) | {"times": seen[same]} for same, case in once.items()]
             query = insert_or_ignore(self.engine, cases, rows)
             added = connection.execute(query, execution_options={"preserve_rowcount": True}).rowcount
-            if added:
+            if self._count(connection, name, {same: seen[same] for same in once if seen[same] > 1}) or added:
                 self._bump(connection, name)
         self._sources.forget(name)
         return added
+
+    @staticmethod
+    def _count(connection: Connection, name: str, times: dict[tuple[str, str], int]) -> bool:
+        """Raise what these contents and labels count for where they now came oftener; whether any did."""
+        if not times:
+            return False
+        repeated = {content for content, _ in times}
+        query = select(cases.c.id, cases.c.hash, cases.c.label, cases.c.times)
+        there = connection.execute(query.where(cases.c.source == name, cases.c.hash.in_(repeated))).all()
+        oftener = [
+            {"case": one.id, "now": times[one.hash, one.label]}
+            for one in there
+            if times.get((one.hash, one.label), 0) > one.times
+        ]
+        if oftener:
+            raised = update(cases).where(cases.c.id == bindparam("case")).values(times=bindparam("now"))
+            connection.execute(raised, oftener)
+        return bool(oftener)
 
     def relabel(self, name: str, case: NewCase, given_by: str) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
@@ -259,7 +286,7 @@ class Casebook:
             if own and key not in keys[label]:
                 keys[label] = [key, *keys[label][: k - 1]]
         nearest = self._nearest(row, vector, keys, key, content_hash if any(contents.values()) else None)
-        return Found(tuple(nearest), templates, contents)
+        return Found(tuple(nearest), templates, contents, vector)
 
     def _known(self, name: str, key: str, content_hash: str) -> tuple[dict[str, int], dict[str, int], Vector | None]:
         """How many cases of each label have this key, how many this content, and the key's vector if there is one."""
@@ -268,7 +295,11 @@ class Casebook:
         same = (cases.c.hash == content_hash).label("same")
         kept = select(vectors.c.vector).where(vectors.c.source == name, vectors.c.key == key)
         with self.engine.connect() as connection:
-            counted = select(cases.c.label, same, func.count().label("n")).where(mine).group_by(cases.c.label, same)
+            counted = (
+                select(cases.c.label, same, func.sum(cases.c.times).label("n"))
+                .where(mine)
+                .group_by(cases.c.label, same)
+            )
             for found in connection.execute(counted):
                 templates[found.label] += found.n
                 contents[found.label] += found.n if found.same else 0
@@ -356,6 +387,7 @@ class Casebook:
             "hash": case.content_hash,
             "key": space.key(case.record, case.content_hash),
             "label": case.label,
+            "kind": case.kind,
             "text": case.record.text,
             "fields": dict(case.record.fields),
             "events": list(case.record.events),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.space import RecordLike
 
 LABELS = ("normal", "anomalous")
@@ -12,7 +15,7 @@ LABELS = ("normal", "anomalous")
 
 @dataclass(frozen=True)
 class NewCase:
-    """A case on its way into the casebook."""
+    """A case on its way into the casebook; ``kind``: the label's value as it was given ("neptune", "APPREAD")."""
 
     record: RecordLike
     content_hash: str
@@ -20,10 +23,13 @@ class NewCase:
     file: str | None = None
     line: int | None = None
     time: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
 class StoredCase:
+    """A case of the casebook; ``times``: how often its content came with its label in what was learned at once."""
+
     case_id: str
     key: str
     content_hash: str
@@ -32,6 +38,8 @@ class StoredCase:
     fields: dict[str, Any]
     events: tuple[str, ...]
     given_by: str
+    times: int = 1
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,13 +53,17 @@ class Found:
     """What memory holds on one record.
 
     ``nearest`` has up to k cases of each label, nearest first; ``same_template`` and ``same_content`` count
-    the cases of each label with the record's key, and with exactly its content.
+    the cases of each label with the record's key, and with exactly its content. ``vector``: the record's own.
     """
 
     nearest: tuple[Neighbour, ...]
     same_template: dict[str, int]
     same_content: dict[str, int]
+    vector: NDArray[np.float32] | None = None
 
 
 def stored(row: Any) -> StoredCase:
-    return StoredCase(f"c{row.id}", row.key, row.hash, row.label, row.text, row.fields, tuple(row.events), row.given_by)
+    events = tuple(row.events)
+    return StoredCase(
+        f"c{row.id}", row.key, row.hash, row.label, row.text, row.fields, events, row.given_by, row.times, row.kind
+    )

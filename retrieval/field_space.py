@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.masking import mask
+from retrieval.masking import kind_of_event
 
 FieldValue = float | str | bool | None
 _KNOTS = 33
@@ -28,7 +28,7 @@ def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> di
     """What a record can be compared by: its fields and, for a session, how often each masked event occurs."""
     if not events:
         return dict(fields)
-    counts = Counter(mask(event) for event in events)
+    counts = Counter(kind_of_event(event) for event in events)
     return {
         **fields,
         "events": float(len(events)),

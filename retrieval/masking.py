@@ -48,6 +48,15 @@ def _placeholder(found: re.Match[str]) -> str:
     return _PLACEHOLDERS[found.lastgroup or ""]
 
 
+def kind_of_event(event: str) -> str:
+    """The event as sessions are compared by it: masked, but for a name of one word, whose number is its own.
+
+    >>> kind_of_event("block 17 lost"), kind_of_event("E22")
+    ('block <n> lost', 'E22')
+    """
+    return mask(event) if len(event.split()) > 1 else event.strip()
+
+
 def words(masked: str) -> str:
     """The masked text without its placeholders: what the embedding model is given.
 

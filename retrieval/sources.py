@@ -80,14 +80,15 @@ class Sources:
             connection.execute(insert_or_ignore(self._engine, sources, [values]))
 
     def set(self, name: str, **values: Any) -> None:
-        """Change columns of a source: ``brief``, ``brief_by``, ``reading``, ``judge`` or ``field_model``."""
+        """Change columns of a source: ``brief``, ``brief_by``, ``reading``, ``judge`` or ``models``."""
         with self._engine.begin() as connection:
             connection.execute(update(sources).where(sources.c.name == name).values(**values))
         self.forget(name)
 
-    def field_model(self, name: str) -> bytes | None:
+    def models(self, name: str) -> bytes | None:
+        """The fitted models, as they were packed."""
         with self._engine.connect() as connection:
-            return connection.scalar(select(sources.c.field_model).where(sources.c.name == name))
+            return connection.scalar(select(sources.c.models).where(sources.c.name == name))
 
     def space(self, connection: Connection, name: str, records: Sequence[RecordLike]) -> Space:
         """The source's space; where it has none yet, ``records`` decide, and whoever writes first has decided."""

@@ -47,13 +47,16 @@ class Space:
 
     def masked(self, record: RecordLike) -> str:
         """The record as the models see it: varying parts masked, or whole where the numbers are what counts."""
-        if self.axes is not None:
-            return without_steering(record.text)
+        said = self.said(record)
+        return said if self.axes is not None else mask(said)
+
+    def said(self, record: RecordLike) -> str:
+        """What the record reports: its text, or the fields that hold text, less what speaks to the judge."""
         if self.prose and record.fields:
-            said = [str(record.fields[name]) for name in self.prose if record.fields.get(name) is not None]
-            if said:
-                return mask(without_steering(" ".join(said)))
-        return mask(without_steering(record.text))
+            prose = [str(record.fields[name]) for name in self.prose if record.fields.get(name) is not None]
+            if prose:
+                return without_steering(" ".join(prose))
+        return without_steering(record.text)
 
     def key(self, record: RecordLike, content_hash: str) -> str:
         """Identity of the record's template, 64 hex digits; in a space of fields each content is its own."""

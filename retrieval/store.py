@@ -10,6 +10,7 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Engine,
     Float,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -34,7 +36,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from retrieval.failures import StoreFailure
 
-SCHEMA_VERSION = 1
+# what brings a store of the version before to this one; SQL that SQLite and PostgreSQL share
+_MIGRATIONS = {
+    2: (
+        "ALTER TABLE cases ADD COLUMN times INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE cases ADD COLUMN kind TEXT",
+        "ALTER TABLE sources RENAME COLUMN field_model TO models",
+        # judges of another form: each source says that it must be fitted again
+        "UPDATE sources SET judge = NULL, models = NULL",
+    )
+}
+SCHEMA_VERSION = max(_MIGRATIONS)
 _LOCK = 20_26
 metadata = MetaData()
 
@@ -57,7 +69,7 @@ sources = Table(
     Column("space", JSON(none_as_null=True)),
     Column("reading", JSON(none_as_null=True)),
     Column("judge", JSON(none_as_null=True)),
-    Column("field_model", LargeBinary),
+    Column("models", LargeBinary),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 cases = Table(
@@ -68,12 +80,14 @@ cases = Table(
     Column("hash", String(64), nullable=False),
     Column("key", String(64), nullable=False),
     Column("label", String(16), nullable=False),
+    Column("kind", Text),
     Column("text", Text, nullable=False),
     Column("fields", JSON, nullable=False),
     Column("events", JSON, nullable=False),
     Column("file", Text),
     Column("line", Integer),
     Column("time", Text),
+    Column("times", Integer, nullable=False, default=1, server_default="1"),
     Column("given_by", Text, nullable=False),
     Column("given_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("source", "hash", "label"),
@@ -124,6 +138,8 @@ def open_store(url: str) -> Engine:
             _make_tables(engine)
         with engine.connect() as connection:
             found = connection.scalar(select(schema.c.version))
+        if found is not None and found < SCHEMA_VERSION:
+            _migrate(engine)
     except (SQLAlchemyError, OSError) as error:
         raise StoreFailure(f"the store {url} cannot be opened: {error}") from error
     if found is not None and found > SCHEMA_VERSION:
@@ -136,11 +152,27 @@ def open_store(url: str) -> Engine:
 def _make_tables(engine: Engine) -> None:
     """Make what is not there; of processes that start at once, one at a time."""
     with engine.begin() as connection:
-        sqlite_here = engine.dialect.name == "sqlite"
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite_here else f"SELECT pg_advisory_xact_lock({_LOCK})")
+        _alone(connection)
         metadata.create_all(connection)
         if connection.scalar(select(schema.c.version)) is None:
             connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the tables of an older version up to this one; of processes that start at once, one does it."""
+    with engine.begin() as connection:
+        _alone(connection)
+        found = connection.scalar(select(schema.c.version)) or 1
+        for version in range(found + 1, SCHEMA_VERSION + 1):
+            for statement in _MIGRATIONS[version]:
+                connection.exec_driver_sql(statement)
+        connection.execute(update(schema).values(version=SCHEMA_VERSION))
+
+
+def _alone(connection: Connection) -> None:
+    """Begin a transaction that no other process is beside."""
+    sqlite_here = connection.dialect.name == "sqlite"
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite_here else f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 def insert_or_ignore(engine: Engine, table: Table, rows: Sequence[dict[str, Any]]) -> Any:

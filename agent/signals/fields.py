@@ -1,13 +1,16 @@
-"""`fields`: what numbers and categories say.
+"""`fields`: what numbers, categories and events say.
 
-With both labels a random forest (Breiman 2001) is fitted, its out-of-bag probabilities serving fusion; with
-normal cases alone an isolation forest (Liu, Ting & Zhou 2008). The forests are kept by skops, without pickle.
+With labels of both kinds, random forest (Breiman 2001) and gradient boosting (Friedman 2001) on histograms, their
+log-odds averaged; with hardly an anomalous case, how odd the record is among normal ones (`agent.signals.oddness`,
+`agent.signals.sequences`). What fusion learns from is told of each case by trees that have not seen it, and once more
+by trees that have not seen its *kind* of anomaly: what comes next may be of no known kind.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,85 +18,221 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.records import Signal
-from retrieval.field_space import FieldSpace, FieldValue
+from agent.signals.columns import Columns, Row
+from agent.signals.oddness import Nearest
+from agent.signals.sequences import Sequences
+from retrieval.field_space import FieldSpace
 
 _LIMIT = 6.0
-_TREES = 200
-_ENOUGH = 10
+_ENOUGH, _BOOSTED, _MANY = 5, 20, 100
+_TREES, _FOLDS, _SEED = 200, 5, 20_26
+# cases that learning takes at most, and of them those that are told of by trees that have not seen them
+_MOST, _TOLD, _WHOLE_KIND = 30_000, 8_000, 200
+_KINDS = 4
 _FAR = 0.98
-# scikit-learn's own node storage: our store wrote it, from a forest fitted here
-_TRUSTED = ["sklearn.tree._tree.Tree"]
-Row = Mapping[str, FieldValue]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Of some cases (``which``, places in what was fitted on): their signals as if the case were new, shape (n,).
+
+    ``fields`` is NaN where that cannot be told. ``apart``: by trees that have not seen the case's kind of anomaly; None where there are few kinds. ``kinds``: the
+    number of each case's kind, 0 for normal ones.
+    """
+
+    which: Ints
+    fields: Floats
+    oddness: Floats
+    apart: Floats | None
+    kinds: Ints
 
 
 @dataclass(frozen=True)
 class FieldModel:
-    """A fitted forest; ``supervised`` says whether it has learned from both labels."""
+    """The fitted trees, none where there are too few anomalous cases, and the detector of odd records."""
 
-    axes: FieldSpace
-    forest: Any
-    supervised: bool
-    reference: tuple[float, ...] = ()
+    columns: Columns
+    detector: Nearest | Sequences
+    trees: tuple[Any, ...]
+    low: Floats
+    high: Floats
+
+    @property
+    def supervised(self) -> bool:
+        return bool(self.trees)
 
     @classmethod
-    def fit(cls, axes: FieldSpace, rows: Sequence[Row], anomalous: Sequence[bool]) -> tuple[FieldModel, list[float]]:
-        """The model, and each row's log-odds as a forest that has not seen it would give them."""
-        from sklearn.ensemble import IsolationForest, RandomForestClassifier
+    def fit(
+        cls,
+        rows: Sequence[Row],
+        sessions: Sequence[Sequence[str]],
+        anomalous: Sequence[bool],
+        kinds: Sequence[str | None],
+        times: Sequence[int],
+    ) -> tuple[FieldModel | None, Told | None]:
+        """The model, and what it tells of its cases as if they were new; none without two normal cases.
 
-        matrix = np.stack([_numbers(axes, row) for row in rows])
-        labels = np.asarray(anomalous, dtype=bool)
-        if min(labels.sum(), (~labels).sum()) >= _ENOUGH:
-            forest = RandomForestClassifier(
-                n_estimators=_TREES, min_samples_leaf=2, oob_score=True, random_state=0, n_jobs=-1, max_features="sqrt"
-            ).fit(matrix, labels)
-            model = cls(axes, forest.set_params(n_jobs=1), supervised=True)
-            return model, [_logit(p) for p in np.nan_to_num(forest.oob_decision_function_[:, 1], nan=labels.mean())]
-        normal = matrix[~labels] if (~labels).any() else matrix
-        forest = IsolationForest(n_estimators=_TREES, random_state=0).fit(np.nan_to_num(normal, nan=-1.0))
-        scores = -forest.score_samples(np.nan_to_num(matrix, nan=-1.0))
-        knots = tuple(float(s) for s in np.quantile(scores[~labels] if (~labels).any() else scores, _GRID))
-        model = cls(axes, forest, supervised=False, reference=knots)
-        return model, [model._tail(float(score)) for score in scores]
+        ``rows``: features of n cases; ``sessions``: their events, empty for a row of a table; ``kinds``: the values
+        of their labels; ``times``: how often each stands.
+        """
+        which = _chosen(np.asarray(anomalous, dtype=bool))
+        rows, sessions = [rows[i] for i in which], [sessions[i] for i in which]
+        y, often = np.asarray(anomalous, dtype=bool)[which], np.asarray(times, dtype=np.int64)[which]
+        if (~y).sum() < 2:
+            return None, None
+        columns = Columns.fit(rows)
+        matrix = columns.matrix(rows)
+        detector: Nearest | Sequences
+        if sum(map(bool, sessions)) * 2 > len(sessions):
+            detector, numbers, oddness = Sequences.fit(sessions, often, y)
+            matrix = np.hstack([matrix, numbers])
+        else:
+            detector, own = Nearest.fit(columns, [row for row, bad in zip(rows, y, strict=True) if not bad], often[~y])
+            oddness = detector.log_odds(rows, ())
+            oddness[~y] = own
+        trees, told = _Learner(matrix, y, often).learn(_numbered(y, [kinds[i] for i in which]), oddness)
+        seen = columns.numbers(rows)
+        gone = np.isnan(seen)
+        low, high = np.where(gone, np.inf, seen).min(axis=0), np.where(gone, -np.inf, seen).max(axis=0)
+        told = Told(which[told.which], told.fields, told.oddness, told.apart, told.kinds)
+        return cls(columns, detector, trees, low, high), told
 
-    def log_odds(self, row: Row) -> float:
-        matrix = _numbers(self.axes, row)[None, :]
-        if self.supervised:
-            return _logit(float(self.forest.predict_proba(matrix)[0, 1]))
-        return self._tail(float(-self.forest.score_samples(np.nan_to_num(matrix, nan=-1.0))[0]))
+    def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
+        """For each of n records the log-odds of the trees (None without any), and of its oddness."""
+        oddness = self.detector.log_odds(rows, sessions)
+        if not self.trees:
+            return [(None, float(odd)) for odd in oddness]
+        matrix = self.columns.matrix(rows)
+        if isinstance(self.detector, Sequences):
+            matrix = np.hstack([matrix, self.detector.numbers(sessions)])
+        told = np.maximum(_log_odds(self.trees, matrix), self._beyond(rows))
+        return [(float(tree), float(odd)) for tree, odd in zip(told, oddness, strict=True)]
 
-    def _tail(self, score: float) -> float:
-        share = 1 - float(np.searchsorted(self.reference, score)) / len(self.reference)
-        return _logit(1 - max(share, 0.005))
+    def _beyond(self, rows: Sequence[Row]) -> Floats:
+        """What the log-odds are at least, for a number far outside of all cases: there trees only guess on."""
+        seen = self.columns.numbers(rows)
+        if not seen.shape[1]:
+            return np.full(len(rows), -_LIMIT)
+        span = np.where(self.high > self.low, self.high - self.low, np.maximum(np.abs(self.high), 1.0))
+        with np.errstate(invalid="ignore"):
+            beyond = np.nan_to_num(np.maximum(seen - self.high, self.low - seen) / span, nan=0.0).max(axis=1)
+        return np.asarray(np.clip(np.log(np.maximum(beyond, 1e-9) / 10), -_LIMIT, _LIMIT))
 
-    def dumps(self) -> bytes:
-        import skops.io
-
-        state = {
-            "axes": self.axes.to_json(),
-            "forest": self.forest,
-            "supervised": self.supervised,
-            "reference": list(self.reference),
+    def dumps(self) -> dict[str, Any]:
+        """What `loads` makes it of again; for skops, without pickle."""
+        return {
+            "columns": self.columns.to_json(),
+            "sequences": isinstance(self.detector, Sequences),
+            "detector": self.detector.state(),
+            "trees": list(self.trees),
+            "span": [self.low, self.high],
         }
-        packed: bytes = skops.io.dumps(state)
-        return packed
 
     @classmethod
-    def loads(cls, packed: bytes) -> FieldModel:
-        import skops.io
+    def loads(cls, state: dict[str, Any]) -> FieldModel:
+        columns = Columns.from_json(state["columns"])
+        detector = (
+            Sequences.from_state(state["detector"])
+            if state["sequences"]
+            else Nearest.from_state(columns, state["detector"])
+        )
+        return cls(columns, detector, tuple(state["trees"]), *state["span"])
 
-        state = skops.io.loads(packed, trusted=_TRUSTED)
-        return cls(FieldSpace.from_json(state["axes"]), state["forest"], state["supervised"], tuple(state["reference"]))
+
+@dataclass(frozen=True)
+class _Learner:
+    """Trees from a matrix of cases, shape (n, columns), their labels, and how often each stands."""
+
+    x: Floats
+    y: Bools
+    times: Ints
+
+    def learn(self, kinds: Ints, oddness: Floats) -> tuple[tuple[Any, ...], Told]:
+        """All trees, and what is told of a sample of the cases; see `Told`."""
+        rng = np.random.default_rng(_SEED)
+        sizes = np.bincount(kinds)
+        inside = np.zeros(len(self.y), dtype=bool)
+        inside[rng.permutation(len(self.y))[:_TOLD]] = True
+        # small kinds are in it whole
+        inside |= (sizes[kinds] <= _WHOLE_KIND) & self.y
+        which = np.flatnonzero(inside)
+        if self._rare(self.y) < _ENOUGH:
+            return (), Told(which, oddness[which], oddness[which], None, kinds[which])
+        forest, boosting = self._forest(self.y, oob=True), self._boosting(self.y)
+        everything = np.arange(len(self.y))
+        trees = tuple(self._fitted(one, everything) for one in (forest, boosting) if one is not None)
+        # a case that stands so often that every tree has seen it has no out-of-bag share: NaN
+        told = _logit(trees[0].oob_decision_function_[:, 1])[which]
+        if boosting is not None:
+            fold = _spread(kinds, rng)
+            told = (told + self._held_out(which, fold, wooden=False)) / 2
+        apart = None
+        if kinds.max() >= _KINDS:
+            # normal cases are spread over the folds, anomalous ones by their kind
+            fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
+            apart = self._held_out(which, fold, wooden=True)
+        return trees, Told(which, told, oddness[which], apart, kinds[which])
+
+    def _held_out(self, which: Ints, fold: Ints, *, wooden: bool) -> Floats:
+        """Log-odds of the cases ``which``, each by trees fitted on the other folds of them."""
+        out = np.zeros(len(self.y))
+        for one in np.unique(fold[which]):
+            rest, held = which[fold[which] != one], which[fold[which] == one]
+            if self._rare(self.y[rest]) == 0:
+                continue
+            parts = [self._forest(self.y[rest]) if wooden else None, self._boosting(self.y[rest])]
+            if fitted := [self._fitted(part, rest) for part in parts if part is not None]:
+                out[held] = _log_odds(fitted, self.x[held])
+        return np.asarray(out[which])
+
+    def _fitted(self, part: Any, which: Ints) -> Any:
+        with warnings.catch_warnings():
+            # that some cases are in every bag is known, see `learn`
+            warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
+            part.fit(self.x[which], self.y[which], sample_weight=self.times[which])
+        return part.set_params(n_jobs=1) if "n_jobs" in part.get_params() else part
+
+    @staticmethod
+    def _rare(y: Bools) -> int:
+        return int(min(y.sum(), (~y).sum()))
+
+    def _forest(self, y: Bools, *, oob: bool = False) -> Any:
+        from sklearn.ensemble import RandomForestClassifier
+
+        leaf = 5 if self._rare(y) >= 50 else 2
+        trees = _TREES if oob else _TREES // 2
+        return RandomForestClassifier(trees, min_samples_leaf=leaf, oob_score=oob, random_state=0, n_jobs=-1)
+
+    def _boosting(self, y: Bools) -> Any:
+        """None with so few cases of a label that boosting would learn them by heart."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        rare = self._rare(y)
+        if rare < _BOOSTED:
+            return None
+        size = (
+            {"learning_rate": 0.03, "max_iter": 250, "max_leaf_nodes": 15}
+            if rare >= _MANY
+            else {"learning_rate": 0.05, "max_iter": 100, "max_leaf_nodes": 8}
+        )
+        return HistGradientBoostingClassifier(
+            **size, min_samples_leaf=10, l2_regularization=1.0, max_features=0.4, early_stopping=False, random_state=0
+        )
 
 
-_GRID = np.linspace(0, 1, 201)
-
-
-def fields(model: FieldModel | None, row: Row, normal: FieldSpace | None) -> Signal:
-    """The signal; facts: which numbers lie far from the normal cases, which categories they never have."""
+def fields(
+    model: FieldModel | None, told: float | None, row: Row, events: Sequence[str], normal: FieldSpace | None
+) -> Signal:
+    """The signal ``told``; facts: which numbers lie far from the normal cases, which categories and steps they lack."""
     if not row or (model is None and normal is None):
         return Signal()
-    log_odds = model.log_odds(row) if model else None
-    return Signal(log_odds=log_odds, facts=tuple(_facts(row, normal)) if normal else ())
+    facts = _facts(row, normal) if normal else []
+    if events and model and isinstance(model.detector, Sequences):
+        facts = [*model.detector.facts(events), *facts]
+    return Signal(log_odds=told, facts=tuple(facts))
 
 
 def _facts(row: Row, normal: FieldSpace) -> list[str]:
@@ -117,20 +256,36 @@ def _facts(row: Row, normal: FieldSpace) -> list[str]:
     return [text for _, text in sorted(far, key=lambda item: -item[0])[:3]] + unseen[:3]
 
 
-def _numbers(axes: FieldSpace, row: Row) -> NDArray[np.float64]:
-    """One row as the forest sees it: numbers as they are (missing: NaN), categories one-hot."""
-    out: list[float] = []
-    for name in axes.numbers:
-        value = row.get(name, 0.0 if name.startswith("count of ") else None)
-        out.append(math.nan if value is None or isinstance(value, str) else float(value))
-    for name, known in axes.categories.items():
-        value = row.get(name)
-        text = None if value is None else str(value)
-        out.extend(float(text == one) for one in known)
-        out.append(float(text is not None and text not in known))
-    return np.asarray(out or [0.0])
+def _chosen(anomalous: Bools) -> Ints:
+    """The cases that learning takes: all, or a seeded sample that has every label's share."""
+    if len(anomalous) <= _MOST:
+        return np.arange(len(anomalous))
+    order = np.random.default_rng(_SEED).permutation(len(anomalous))
+    rare = order[anomalous[order]][: _MOST // 2]
+    return np.sort(np.concatenate([rare, order[~anomalous[order]][: _MOST - len(rare)]]))
 
 
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-6), 1 - 1e-6)
-    return max(-_LIMIT, min(_LIMIT, math.log(p / (1 - p))))
+def _numbered(y: Bools, kinds: Sequence[str | None]) -> Ints:
+    """0 for normal cases; kinds of anomaly from 1, the commonest first."""
+    names = Counter(kind or "" for kind, bad in zip(kinds, y, strict=True) if bad)
+    places = {kind: i for i, (kind, _) in enumerate(sorted(names.items(), key=lambda item: (-item[1], item[0])), 1)}
+    return np.array([places[kind or ""] if bad else 0 for kind, bad in zip(kinds, y, strict=True)], dtype=np.int64)
+
+
+def _spread(kinds: Ints, rng: np.random.Generator) -> Ints:
+    """Folds in which each kind has its share."""
+    order = rng.permutation(len(kinds))
+    fold = np.zeros(len(kinds), dtype=np.int64)
+    for kind in np.unique(kinds):
+        mine = order[kinds[order] == kind]
+        fold[mine] = np.arange(len(mine)) % _FOLDS
+    return fold
+
+
+def _log_odds(trees: Sequence[Any], x: Floats) -> Floats:
+    return np.asarray(np.mean([_logit(part.predict_proba(x)[:, 1]) for part in trees], axis=0))
+
+
+def _logit(p: Floats) -> Floats:
+    p = np.clip(p, 1e-4, 1 - 1e-4)
+    return np.clip(np.log(p / (1 - p)), -_LIMIT, _LIMIT)

@@ -93,7 +93,7 @@ def test_the_label_is_unsure_just_inside_the_band() -> None:
 def test_a_known_template_is_decided_by_its_counts_alone() -> None:
     signals: dict[str, float | None] = {"language": None, "neighbours": 4.0, "novelty": -4.0, "fields": None}
     probability, fusion = fused(Judge(), signals, known=True)
-    assert fusion is KNOWN
+    assert fusion == KNOWN
     assert probability == pytest.approx(sigmoid(4.0))
 
 

@@ -66,6 +66,28 @@ def test_the_version_counts_changes_only(book: Casebook) -> None:
     assert version(book) == before + 1
 
 
+def test_content_that_comes_again_counts_as_often_as_it_came(book: Casebook) -> None:
+    often = [line(NORMAL[0])] * 5 + [line(NORMAL[0], "anomalous")] * 2
+    taught(book, "log", often)
+    record = Record(text=NORMAL[0])
+    assert find(book, "log", record).same_content == {"normal": 5, "anomalous": 2}
+    assert find(book, "log", record).same_template == {"normal": 5, "anomalous": 2}
+    before = version(book)
+    taught(book, "log", often)
+    assert find(book, "log", record).same_content == {"normal": 5, "anomalous": 2}
+    assert version(book) == before
+    # oftener elsewhere: that is what it counts for, whatever the batches
+    assert book.add("log", [line(NORMAL[0])] * 2_500, "another file") == 0
+    assert find(book, "log", record).same_content == {"normal": 2_500, "anomalous": 2}
+    assert version(book) > before
+
+
+def test_a_correction_counts_once_and_alone(book: Casebook) -> None:
+    taught(book, "log", [line(NORMAL[0])] * 5)
+    book.relabel("log", line(NORMAL[0], "anomalous"), "a person")
+    assert find(book, "log", Record(text=NORMAL[0])).same_content == {"normal": 0, "anomalous": 1}
+
+
 def test_many_cases_come_in_batches_and_none_is_lost(book: Casebook) -> None:
     new = table(4_500)
     assert book.add("pay", new + new, "file") == 4_500
@@ -239,12 +261,12 @@ def test_a_removed_source_is_gone_with_everything(book: Casebook) -> None:
 
 def test_what_was_set_is_read_back(book: Casebook) -> None:
     taught(book, "log", lines())
-    book.set("log", brief="b", brief_by="person", reading={"label": "0"}, judge={"keys": 1}, field_model=b"\x00m")
+    book.set("log", brief="b", brief_by="person", reading={"label": "0"}, judge={"keys": 1}, models=b"\x00m")
     row = book.source("log")
     assert row is not None
     assert (row.brief, row.brief_by, row.reading, row.judge) == ("b", "person", {"label": "0"}, {"keys": 1})
     assert row.counts == {"normal": 6, "anomalous": 6}
-    assert book.field_model("log") == b"\x00m"
+    assert book.models("log") == b"\x00m"
     assert book.holds("log", line(NORMAL[0]).content_hash)
     assert not book.holds("log", line("unknown").content_hash)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, text, update
 
 from retrieval.failures import StoreFailure
-from retrieval.store import SCHEMA_VERSION, open_store, schema
+from retrieval.store import SCHEMA_VERSION, cases, open_store, schema, sources
 
 
 def test_a_store_that_a_newer_precedent_wrote_is_refused(tmp_path: Path) -> None:
@@ -22,6 +23,29 @@ def test_a_store_that_a_newer_precedent_wrote_is_refused(tmp_path: Path) -> None
     engine.dispose()
     with pytest.raises(StoreFailure, match="written by a newer Precedent"):
         open_store(url)
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'p.db'}"
+    engine = open_store(url)
+    kept = {"name": "s", "brief": "", "brief_by": "nobody", "version": 1, "created_at": datetime.now(UTC)}
+    case = {"source": "s", "hash": "h", "key": "k", "label": "normal", "text": "t", "fields": {}, "events": []}
+    with engine.begin() as connection:
+        connection.execute(insert(sources).values(kept))
+        connection.execute(insert(cases).values(**case, given_by="file", given_at=datetime.now(UTC)))
+        for change in (
+            "cases DROP COLUMN times",
+            "cases DROP COLUMN kind",
+            "sources RENAME COLUMN models TO field_model",
+        ):
+            connection.execute(text(f"ALTER TABLE {change}"))
+        connection.execute(update(schema).values(version=1))
+    engine.dispose()
+    engine = open_store(url)
+    with engine.connect() as connection:
+        assert connection.execute(select(cases.c.text, cases.c.times)).all() == [("t", 1)]
+        assert connection.scalar(select(schema.c.version)) == SCHEMA_VERSION
+    engine.dispose()
 
 
 def test_its_folder_is_made(tmp_path: Path) -> None:
