@@ -175,7 +175,8 @@ class _Steps:
         record, row = hearing["record"], hearing["row"]
         if record.fields or record.events or self._parts.casebook.holds(row.name, hearing["content_hash"]):
             return None
-        return (row.name, row.version, row.brief, hearing["masked"])
+        judge = hearing["judge"]
+        return (row.name, row.version, row.brief, judge.fitted_on, judge.without_content, hearing["masked"])
 
     def remembered(self, hearing: Hearing) -> bool:
         return hearing["memo_key"] in self._memo

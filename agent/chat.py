@@ -21,7 +21,7 @@ from agent.asking import asked, told
 from agent.chain import Question
 from agent.errors import PrecedentError, UnknownSource, UnknownVerdict, UsageError, mapped
 from agent.explanation import more_words
-from agent.feedback import correct, recall
+from agent.feedback import correct, recall, refit_if_due
 from agent.judging import keeping
 from agent.listening import pumped
 from agent.parts import Parts
@@ -108,7 +108,7 @@ class _Agent:
         elif feedback := _FEEDBACK.fullmatch(said):
             normal = feedback["label"].lower() in _NORMAL
             label: Label = "normal" if normal != bool(feedback["negated"]) else "anomalous"
-            yield self._correct(feedback["id"] or self._last(before, said), label)
+            yield from self._correct(feedback["id"] or self._last(before, said), label)
         elif _asks(said, _WHY):
             yield from self._why(self._last(before, said))
         elif _asks(said, _PRECEDENTS):
@@ -137,9 +137,11 @@ class _Agent:
                 return str(found[-1])
         raise UsageError("There is no verdict yet to speak of: paste a record first.")
 
-    def _correct(self, verdict_id: str, label: Label) -> str:
+    def _correct(self, verdict_id: str, label: Label) -> Iterator[str]:
         case = correct(self._parts, verdict_id, label)
-        return f"Noted: the record of {verdict_id} is now case {case.case_id}, {label}; the next one like it follows."
+        yield f"Noted: the record of {verdict_id} is now case {case.case_id}, {label}; the next one like it follows."
+        if refit_if_due(self._parts, verdict_id):
+            yield "\nSo many corrections came in that the judge was fitted anew."
 
     def _why(self, verdict_id: str) -> Iterator[str]:
         verdict = recall(self._parts, verdict_id)

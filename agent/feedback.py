@@ -1,11 +1,14 @@
-"""A person's correction of a verdict: it becomes a case at once and changes the next verdict."""
+"""A person's correction of a verdict: it becomes a case at once, and enough of them fit the judge anew."""
 
 from __future__ import annotations
 
 from agent.errors import UnknownVerdict, mapped
-from agent.learning import as_case
+from agent.learning import Progress, as_case, catch_up
 from agent.parts import Parts
 from agent.records import Case, Label, Record, Verdict
+from retrieval.casebook import SourceRow
+
+_FEWEST, _SHARE = 5, 0.02
 
 
 def recall(parts: Parts, verdict_id: str) -> Verdict:
@@ -34,3 +37,20 @@ def correct(parts: Parts, verdict_id: str, label: Label) -> Case:
         parts.casebook.sync(verdict.source)
         parts.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
+
+
+def refit_due(row: SourceRow) -> bool:
+    """Whether as many corrections as 2 % of the cases, but at least 5, came in since the judge was fitted.
+
+    Each correction is one version of the casebook. Cases that were never fitted are due at once.
+    """
+    cases = sum(row.counts.values())
+    if row.judge is None:
+        return cases > 0
+    return bool(row.version - row.judge["fitted_on"] >= max(_FEWEST, _SHARE * cases))
+
+
+def refit_if_due(parts: Parts, verdict_id: str, progress: Progress | None = None) -> bool:
+    """After a correction: fit the judge of the verdict's source anew when that is due; whether it was."""
+    with mapped():
+        return catch_up(parts, recall(parts, verdict_id).source, refit_due, progress)

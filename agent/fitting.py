@@ -147,7 +147,9 @@ def _leave_one_out(
         keys[label], matrices[label] = casebook.matrix(row, label)
     # a template with both labels is decided by its counts and teaches nothing about unseen ones
     both = set(keys["normal"]) & set(keys["anomalous"])
-    own = [(label, i) for label in LABELS for i, key in enumerate(keys[label]) if key not in both]
+    # and one that came in since the cases were read is for the next fit
+    fine = {(key, label) for key, label in by_key if key not in both}
+    own = [(label, i) for label in LABELS for i, key in enumerate(keys[label]) if (key, label) in fine]
     if len(own) > _SAMPLE:
         chosen = np.random.default_rng(_SEED).choice(len(own), _SAMPLE, replace=False)
         own = [own[i] for i in sorted(chosen)]

@@ -169,9 +169,31 @@ def _finish(
 
 def _unfitted(row: SourceRow, model: str | None) -> bool:
     """Whether the judge is missing, older than the cases, or was fitted with another language model than ``model``."""
-    if row.judge is None or row.judge["fitted_on"] != row.version:
+    if row.judge is None or behind(row):
         return True
     return model is not None and row.judge["model"] not in (model, None)
+
+
+def behind(row: SourceRow) -> bool:
+    """Whether the judge is missing, or older than the cases."""
+    return row.judge is None or row.judge["fitted_on"] != row.version
+
+
+def catch_up(
+    parts: Parts, source: str, due: Callable[[SourceRow], bool] = behind, progress: Progress | None = None
+) -> bool:
+    """Fit the source's judge anew for as long as that is ``due``; whether it was fitted.
+
+    Where a fit is running, that one looks again when it ends, so nobody waits for it.
+    """
+    fitted, turn = False, parts.fitting(source)
+    while due(parts.source(source)) and turn.acquire(blocking=False):
+        try:
+            refit(parts, source, progress=progress)
+        finally:
+            turn.release()
+        fitted = True
+    return fitted
 
 
 def refit(
@@ -183,7 +205,7 @@ def refit(
     progress: Progress | None = None,
     done: Learned | None = None,
 ) -> None:
-    """Fit the source's judge anew from its cases; without a language model, only the other witnesses.
+    """Fit the source's judge anew from its cases, one fit at a time; without a language model, only the others.
 
     ``objective``: what the threshold is chosen for from now on; None keeps what it is.
     """
@@ -192,15 +214,16 @@ def refit(
     except ModelFailure:
         witness = None
     settings = parts.settings
-    judge = fit_judge(
-        parts.casebook,
-        source,
-        witness,
-        precedents=settings.precedents,
-        budget=settings.language_budget if budget is None else budget,
-        risk=settings.risk,
-        objective=objective,
-        progress=progress,
-    )
+    with parts.fitting(source):
+        judge = fit_judge(
+            parts.casebook,
+            source,
+            witness,
+            precedents=settings.precedents,
+            budget=settings.language_budget if budget is None else budget,
+            risk=settings.risk,
+            objective=objective,
+            progress=progress,
+        )
     if done is not None:
         done.language_auc = judge.language_auc

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from agent.errors import UnknownSource, mapped
 from agent.settings import Settings
-from retrieval.casebook import Casebook
+from retrieval.casebook import Casebook, SourceRow
 from retrieval.history import Heard, History
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Parts:
         self._embedder: Embedder | None = None
         self._witness: LanguageWitness | None = None
         self._refused: tuple[float, Exception] | None = None
+        self._fitting: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
     @cached_property
     def casebook(self) -> Casebook:
@@ -35,6 +38,23 @@ class Parts:
     @cached_property
     def history(self) -> History:
         return History(self.casebook.engine)
+
+    def source(self, name: str) -> SourceRow:
+        """The source's row.
+
+        Raises:
+            UnknownSource: there is none of that name.
+        """
+        with mapped():
+            row = self.casebook.source(name)
+            if row is None:
+                raise UnknownSource(name, self.casebook.names())
+        return row
+
+    def fitting(self, source: str) -> threading.RLock:
+        """The lock of the source's judge: one fit at a time."""
+        with self._lock:
+            return self._fitting[source]
 
     def embedder(self) -> Embedder:
         """The embedding model, fetched when it is not on this machine.

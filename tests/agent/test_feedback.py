@@ -1,0 +1,124 @@
+"""Corrections fit the judge anew when they are enough, never twice at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import learning
+from agent.chain import Question, build
+from agent.feedback import correct, refit_due, refit_if_due
+from agent.fitting import fit_judge
+from agent.judging import judge_many
+from agent.learning import as_case, catch_up, refit
+from agent.parts import Parts
+from agent.records import Record, Verdict
+from retrieval.casebook import SourceRow
+from tests.conftest import make_settings
+from tests.retrieval.making import lines
+
+NEW = ("robot stands still", "apples rolled down", "a ship left port", "the choir sang", "snow fell", "a dog barked")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    made = Parts(make_settings(tmp_path / "home", model="none"))
+    made.casebook.add("log", lines(), "file test")
+    made.casebook.sync("log")
+    refit(made, "log")
+    yield made
+    made.close()
+
+
+def verdicts(parts: Parts) -> list[Verdict]:
+    answers = judge_many(parts, build(parts), [Record(text=text) for text in NEW], "log")
+    return [one for one in answers if isinstance(one, Verdict)]
+
+
+def fitted_on(parts: Parts) -> int:
+    judge = parts.source("log").judge
+    assert judge is not None
+    return int(judge["fitted_on"])
+
+
+def test_the_fifth_correction_fits_the_judge_anew(parts: Parts) -> None:
+    before, fitted = fitted_on(parts), []
+    for verdict in verdicts(parts):
+        correct(parts, verdict.id, "normal")
+        fitted.append(refit_if_due(parts, verdict.id))
+    assert fitted == [False, False, False, False, True, False]
+    assert fitted_on(parts) == before + 5
+    assert parts.source("log").version == before + 6
+    assert parts.source("log").judge["keys"] == 17  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("cases", "corrections", "due"), [(100, 4, False), (100, 5, True), (1000, 19, False), (1000, 20, True)]
+)
+def test_two_percent_of_the_cases_but_at_least_five(parts: Parts, cases: int, corrections: int, due: bool) -> None:
+    row = replace(parts.source("log"), counts={"normal": cases, "anomalous": 0}, version=7 + corrections)
+    assert refit_due(replace(row, judge={"fitted_on": 7})) is due
+
+
+def test_cases_that_were_never_fitted_are_due(parts: Parts) -> None:
+    row = parts.source("log")
+    assert refit_due(replace(row, judge=None))
+    assert not refit_due(replace(row, judge=None, counts={"normal": 0, "anomalous": 0}))
+
+
+def test_of_fits_at_once_one_does_the_work_of_all(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one fit runs, a new case arrives and another asks: it does not wait, and the first fits once more."""
+    running, may_end, fits = threading.Event(), threading.Event(), list[int]()
+
+    def slowly(*arguments: object, **options: object) -> object:
+        fits.append(parts.source("log").version)
+        judge = fit_judge(*arguments, **options)  # type: ignore[arg-type]
+        running.set()
+        assert may_end.wait(30)
+        return judge
+
+    def add(text: str) -> None:
+        parts.casebook.add("log", [as_case(Record(text=text), "normal")], "file test")
+        parts.casebook.sync("log")
+
+    monkeypatch.setattr(learning, "fit_judge", slowly)
+    add("a first new case")
+    first = threading.Thread(target=catch_up, args=(parts, "log"))
+    first.start()
+    assert running.wait(30)
+    add("a second new case")
+    assert catch_up(parts, "log") is False
+    may_end.set()
+    first.join(30)
+    version = parts.source("log").version
+    assert fits == [version - 1, version]
+    assert fitted_on(parts) == version
+
+
+def test_verdicts_follow_the_new_fit_whatever_was_remembered(parts: Parts) -> None:
+    """A verdict given between a correction and the fit leaves nothing behind that the next one is made of."""
+    chain, record = build(parts), Record(text="a heron stands in the pond")
+    for verdict in verdicts(parts)[:5]:
+        correct(parts, verdict.id, "normal")
+    chain.invoke(Question.about(record, "log"))
+    assert catch_up(parts, "log", lambda row: row.judge is None or row.judge["fitted_on"] != row.version)
+    again, fresh = (one.invoke(Question.about(record, "log")) for one in (chain, build(parts)))
+    assert (again.probability, again.signals) == (fresh.probability, fresh.signals)
+
+
+def test_a_case_that_comes_in_during_a_fit_does_not_break_it(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    casebook = parts.casebook
+    matrix = casebook.matrix
+
+    def meanwhile(row: SourceRow, label: str) -> object:
+        casebook.add("log", [as_case(Record(text=f"came in late, {label}"), "normal")], "file test")
+        casebook.sync("log")
+        return matrix(row, label)
+
+    monkeypatch.setattr(casebook, "matrix", meanwhile)
+    refit(parts, "log")
+    assert fitted_on(parts) < parts.source("log").version
