@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, Depends, FastAPI, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi_offline import FastAPIOffline
@@ -28,15 +28,17 @@ from starlette.requests import ClientDisconnect
 from agent.asking import Batch, asked, asked_all, bounded, by_source, of_source, storable, told
 from agent.chain import Question, build
 from agent.chat import ChatInput, build_chat
-from agent.errors import Busy, InputError, PrecedentError, UnknownSource, mapped
+from agent.errors import Busy, InputError, PrecedentError, mapped
 from agent.explanation import told_in_full
-from agent.feedback import correct, recall
+from agent.feedback import correct, recall, refit_if_due
+from agent.gauges import DriftGauges
 from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
 from agent.judging import Unjudged, judge_many, keeping
-from agent.learning import as_case, check_name, refit
+from agent.learning import as_case, catch_up, check_name, refit
 from agent.listening import pumped
 from agent.parts import Parts
 from agent.records import Case, Label, Record, Verdict
+from agent.review import Candidate, review
 from agent.settings import Settings, settings
 from retrieval.casebook import SourceRow
 
@@ -138,6 +140,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
             with mapped():
                 parts.embedder().encode_one("warm")
                 parts.casebook.names()
+            registry.register(DriftGauges(parts))
             state["loading"] = None
             with mapped():
                 parts.witness()
@@ -250,9 +253,11 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         return StreamingResponse(pumped(told_in_full(parts, verdict)), media_type="text/plain; charset=utf-8")
 
     @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"])
-    def post_feedback(verdict_id: str, feedback: Feedback) -> Case:
-        """Correct a verdict: its record becomes a case, and the next one like it follows."""
-        return correct(parts, verdict_id, feedback.label)
+    def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks) -> Case:
+        """Correct a verdict: its record becomes a case, and the next one like it follows; enough fit the judge anew."""
+        case = correct(parts, verdict_id, feedback.label)
+        background.add_task(refit_if_due, parts, verdict_id)
+        return case
 
     @app.post("/v1/cases", tags=["cases"], status_code=201)
     def post_cases(new: NewCases, background: BackgroundTasks) -> Added:
@@ -264,7 +269,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
             row = parts.casebook.source(new.source)
         assert row is not None
         if added:
-            background.add_task(refit, parts, new.source)
+            background.add_task(catch_up, parts, new.source)
         return Added(source=new.source, received=len(cases), added=added, casebook_version=row.version)
 
     @app.get("/v1/sources", tags=["sources"])
@@ -277,11 +282,12 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     @app.get("/v1/sources/{name}", tags=["sources"])
     def get_source(name: str) -> SourceView:
         """One source."""
-        with mapped():
-            row = parts.casebook.source(name)
-            if row is None:
-                raise UnknownSource(name, parts.casebook.names())
-        return SourceView.of(row)
+        return SourceView.of(parts.source(name))
+
+    @app.get("/v1/sources/{name}/review", tags=["sources"])
+    def get_review(name: str, n: Annotated[int, Query(ge=1, le=200)] = 20) -> list[Candidate]:
+        """The verdicts whose correction would teach the judge most, the best first."""
+        return review(parts, name, n)
 
     @app.put("/v1/sources/{name}", tags=["sources"])
     def put_source(name: str, brief: Brief, background: BackgroundTasks) -> SourceView:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from agent.cli_feedback import correct, review
 from agent.cli_ollama import ollama_app
 from agent.errors import PrecedentError, UsageError
 
@@ -128,7 +129,7 @@ def judge(
     from agent.records import Verdict
 
     parts = _parts(model)
-    row = _source(parts, source)
+    row = parts.source(source)
     intake = _intake(row, format, text, label, normal)
     failures: list[Unreadable | Unjudged] = []
 
@@ -173,7 +174,7 @@ def evaluate(
     from agent.evaluation import evaluate_file
 
     parts = _parts(model)
-    intake = _intake(_source(parts, source), format, text, label, normal)
+    intake = _intake(parts.source(source), format, text, label, normal)
     with showing.progress() as progress:
         figures, failures = evaluate_file(parts, file, source, intake, progress)
     showing.figures(figures, as_json)
@@ -213,23 +214,13 @@ def chat(
 
     parts = _parts(model)
     if source:
-        _source(parts, source)
+        parts.source(source)
     showing.converse(build_chat(parts, build(parts)), source)
     parts.close()
 
 
-@app.command()
-def correct(
-    verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")],
-    label: Annotated[Literal["normal", "anomalous"], typer.Argument(help="What the record really is.")],
-) -> None:
-    """Correct a verdict: its record becomes a case, and the next one like it follows."""
-    from agent.feedback import correct as make_case
-
-    parts = _parts(None)
-    case = make_case(parts, verdict_id, label)
-    parts.close()
-    typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
+app.command()(review)
+app.command()(correct)
 
 
 @app.command()
@@ -288,11 +279,12 @@ def show_source(
     name: Annotated[str, typer.Argument(help="The source.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """A source: its brief, its cases, what its judge has learned."""
+    """A source: its brief, its cases, what its judge has learned, and whether its recent records still fit it."""
     from agent import showing
+    from agent.drift import drift
 
     parts = _parts(None)
-    showing.source(_source(parts, name), as_json)
+    showing.source(parts.source(name), drift(parts, name), as_json)
 
 
 @sources_app.command("brief")
@@ -305,7 +297,7 @@ def brief_source(
     from agent.learning import refit
 
     parts = _parts(None)
-    row = _source(parts, name)
+    row = parts.source(name)
     if text is None:
         typer.echo(row.brief)
         return
@@ -324,7 +316,7 @@ def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> 
     from agent.learning import refit
 
     parts = _parts(None)
-    _source(parts, name)
+    parts.source(name)
     with showing.progress() as progress, mapped():
         parts.casebook.rebuild(name, progress)
         refit(parts, name, progress=progress)
@@ -340,7 +332,7 @@ def remove_source(
     from agent.errors import mapped
 
     parts = _parts(None)
-    row = _source(parts, name)
+    row = parts.source(name)
     if not yes:
         typer.confirm(f"forget {name} with its {sum(row.counts.values())} cases and all its verdicts?", abort=True)
     with mapped():
@@ -364,16 +356,6 @@ def _parts(model: str | None) -> Parts:
         with mapped():
             parts.witness()
     return parts
-
-
-def _source(parts: Parts, name: str) -> SourceRow:
-    from agent.errors import UnknownSource, mapped
-
-    with mapped():
-        row = parts.casebook.source(name)
-        if row is None:
-            raise UnknownSource(name, parts.casebook.names())
-    return row
 
 
 def _intake(

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from agent.chat import ChatInput
     from agent.doctor import Finding
+    from agent.drift import Drift
     from agent.evaluation import Evaluation
     from agent.learning import Learned
     from agent.readers import Reading
+    from agent.review import Candidate
     from retrieval.casebook import SourceRow
 
 _MOST_ROWS = 25
@@ -241,7 +243,7 @@ def sources(rows: Sequence[SourceRow]) -> None:
     _console().print(table)
 
 
-def source(row: SourceRow, as_json: bool) -> None:
+def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
     shown = {
         "name": row.name,
         "cases": row.counts,
@@ -251,6 +253,7 @@ def source(row: SourceRow, as_json: bool) -> None:
         "brief_by": row.brief_by,
         "reading": row.reading,
         "judge": {name: value for name, value in (row.judge or {}).items() if name not in ("lonely", "normal_axes")},
+        "drift": drift.model_dump(),
     }
     if as_json:
         print(json.dumps(shown, ensure_ascii=False))
@@ -258,6 +261,38 @@ def source(row: SourceRow, as_json: bool) -> None:
     for name, value in shown.items():
         said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         _say(_text(f"{name}: {said}"))
+    for finding in drift.findings:
+        _say(_text(f"drift: {finding}", "yellow"))
+
+
+def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
+    """What to correct first, and how."""
+    if as_json:
+        print(json.dumps([one.model_dump(mode="json") for one in every], ensure_ascii=False))
+        return
+    if not every:
+        print(
+            f"nothing to review: judge records first (precedent judge FILE --source {source}); known ones teach nothing"
+        )
+        return
+    from rich.table import Table
+
+    table = Table(expand=True, pad_edge=False)
+    for name, ratio in (("id", 3), ("file:line", 4), ("verdict", 2), ("p", 1), ("record", 12)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for one in every:
+        said = _text(_short(one.record.text, 200))
+        if one.alike > 1:
+            said.append(f"  (and {one.alike - 1} more like it)", style="dim")
+        table.add_row(
+            _text(one.id),
+            _text(f"{one.record.file or '-'}:{one.record.line or '-'}"),
+            _text(one.label, _STYLES[one.label]),
+            f"{one.probability:.2f}",
+            said,
+        )
+    _console().print(table)
+    print("Say what each really is, right or wrong: precedent correct ID normal|anomalous; then judge again.")
 
 
 def as_it_comes(pieces: Iterator[str]) -> str:

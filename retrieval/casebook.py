@@ -359,6 +359,12 @@ class Casebook:
         with self.engine.connect() as connection:
             return connection.scalar(query) is not None
 
+    def templates(self, name: str) -> dict[str, int]:
+        """How many cases each key of a source has."""
+        counted = select(cases.c.key, func.count().label("n")).where(cases.c.source == name).group_by(cases.c.key)
+        with self.engine.connect() as connection:
+            return {found.key: found.n for found in connection.execute(counted)}
+
     def cases(self, name: str) -> list[StoredCase]:
         """Every case of a source, oldest first."""
         with self.engine.connect() as connection:

@@ -19,7 +19,7 @@ from retrieval.masking import kind_of_event
 
 FieldValue = float | str | bool | None
 _KNOTS = 33
-_CATEGORIES = 24
+MOST_CATEGORIES = 24
 _COLUMNS = 256
 _HUGE = 1e300
 
@@ -68,7 +68,7 @@ class FieldSpace:
                 common = Counter(str(value) for value in present)
                 ranked = sorted(common.items(), key=lambda item: (-item[1], item[0]))
                 if len(ranked) <= len(present) // 2 or len(present) < 8:
-                    categories[name] = tuple(value for value, _ in ranked[:_CATEGORIES])
+                    categories[name] = tuple(value for value, _ in ranked[:MOST_CATEGORIES])
         return cls(numbers, categories, len(rows))
 
     @property

@@ -47,6 +47,13 @@ class History:
             body: dict[str, Any] | None = connection.scalar(select(verdicts.c.body).where(verdicts.c.id == verdict_id))
             return body
 
+    def recent(self, source: str, most: int) -> list[tuple[dict[str, Any], str | None]]:
+        """The last ``most`` verdicts of a source, newest first, each with the label that it was corrected to."""
+        mine = select(verdicts.c.body, verdicts.c.corrected_to).where(verdicts.c.source == source)
+        with self._engine.connect() as connection:
+            found = connection.execute(mine.order_by(verdicts.c.judged_at.desc()).limit(most))
+            return [(body, corrected_to) for body, corrected_to in found]
+
     def corrected(self, verdict_id: str, label: str) -> None:
         with self._engine.begin() as connection:
             connection.execute(update(verdicts).where(verdicts.c.id == verdict_id).values(corrected_to=label))

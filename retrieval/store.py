@@ -112,6 +112,7 @@ verdicts = Table(
     Column("body", JSON, nullable=False),
     Column("judged_at", DateTime(timezone=True), nullable=False),
     Column("corrected_to", String(16)),
+    Index("verdicts_by_time", "source", "judged_at"),
 )
 heard = Table(
     "heard",
@@ -134,7 +135,8 @@ def open_store(url: str) -> Engine:
         engine = create_engine(location)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _sqlite_for_many_readers)
-        if not metadata.tables.keys() <= set(inspect(engine).get_table_names()):
+        there = inspect(engine)
+        if not metadata.tables.keys() <= set(there.get_table_names()) or not there.get_indexes("verdicts"):
             _make_tables(engine)
         with engine.connect() as connection:
             found = connection.scalar(select(schema.c.version))
@@ -154,6 +156,9 @@ def _make_tables(engine: Engine) -> None:
     with engine.begin() as connection:
         _alone(connection)
         metadata.create_all(connection)
+        for index in verdicts.indexes:
+            # a store of before has the table without it
+            index.create(connection, checkfirst=True)
         if connection.scalar(select(schema.c.version)) is None:
             connection.execute(insert(schema).values(version=SCHEMA_VERSION))
 

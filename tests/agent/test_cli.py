@@ -338,3 +338,28 @@ def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert b"Commands" in done.stdout
     assert best < 0.5
+
+
+def test_review_lists_what_to_correct_and_five_corrections_fit_the_judge(learned: Run, tmp_path: Path) -> None:
+    strange = ("the choir sang", "apples rolled down", "a ship left port", "snow fell", "a \x1b[2J dog barked")
+    (tmp_path / "new.log").write_text("".join(f"{text}\n" for text in strange), encoding="utf-8")
+    assert "judge records first" in learned("review", "--source", "svc").out
+    learned("judge", tmp_path / "new.log", "--source", "svc", "--to", "jsonl")
+    shown = learned("review", "--source", "svc", "-n", 9)
+    assert shown.code == 0
+    assert "precedent correct ID normal|anomalous" in shown.out
+    assert "\x1b[2J" not in shown.out
+    listed = json.loads(learned("review", "--source", "svc", "-n", 9, "--json").out)
+    assert {one["record"]["line"] for one in listed} == {1, 2, 3, 4, 5}
+    said = [learned("correct", one["id"], "anomalous").out for one in listed]
+    assert ["fitted anew" in one for one in said] == [False] * 4 + [True]
+    assert learned("review", "--source", "nope").code == 2
+
+
+def test_a_source_shows_its_drift(learned: Run, tmp_path: Path) -> None:
+    (tmp_path / "new.log").write_text("".join(f"robot {i} lost its gripper\n" for i in range(60)), encoding="utf-8")
+    learned("judge", tmp_path / "new.log", "--source", "svc", "--to", "jsonl")
+    drift = json.loads(learned("sources", "show", "svc", "--json").out)["drift"]
+    assert (drift["records"], drift["novel_share"]) == (60, 1.0)
+    assert any(one.endswith("precedent review --source svc") for one in drift["findings"])
+    assert "drift: 100 % of what the last 60 records say" in learned("sources", "show", "svc").out

@@ -59,3 +59,14 @@ def test_what_was_heard_first_stays(book: Casebook) -> None:
     assert heard.get("question") == -1.25
     heard.put("other", 0.0)
     assert heard.get("other") == 0.0
+
+
+def test_the_last_verdicts_newest_first(history: History) -> None:
+    history.put([body(1)])
+    history.put([body(2)])
+    history.put([body(3)])
+    history.corrected("v2", "anomalous")
+    assert history.recent("log", 2) == [(body(3), None), (body(2), "anomalous")]
+    history.put([body(1, "unsure")])
+    assert history.recent("log", 1) == [(body(1, "unsure"), None)]
+    assert history.recent("other", 9) == []

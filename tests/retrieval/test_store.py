@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, inspect, select, text, update
 
 from retrieval.failures import StoreFailure
 from retrieval.store import SCHEMA_VERSION, cases, open_store, schema, sources
@@ -74,3 +74,10 @@ def test_processes_that_start_at_once_open_it_all(tmp_path: Path) -> None:
         for _ in range(6)
     ]
     assert [process.communicate(timeout=120)[1] for process in started] == [""] * 6
+
+
+def test_a_store_of_before_gets_the_index_of_its_verdicts(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'precedent.db'}"
+    with open_store(url).begin() as connection:
+        connection.exec_driver_sql("DROP INDEX verdicts_by_time")
+    assert [one["name"] for one in inspect(open_store(url)).get_indexes("verdicts")] == ["verdicts_by_time"]

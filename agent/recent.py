@@ -1,0 +1,31 @@
+"""The verdicts that a source got lately, from the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.parts import Parts
+from agent.records import Verdict
+
+
+@dataclass(frozen=True)
+class Given:
+    """A verdict, and the label that a person corrected it to, if one did."""
+
+    verdict: Verdict
+    corrected_to: str | None
+
+
+def recent(parts: Parts, source: str, most: int) -> list[Given]:
+    """The source's last ``most`` verdicts, newest first."""
+    return [Given(Verdict.model_validate(body), label) for body, label in parts.history.recent(source, most)]
+
+
+def newest(given: Sequence[Given]) -> list[Verdict]:
+    """Of each record (what it says, and where it stood) the newest verdict, in order."""
+    by_record: dict[tuple[str | int | None, ...], Verdict] = {}
+    for one in given:
+        record = one.verdict.record
+        by_record.setdefault((record.file, record.line, record.content_hash), one.verdict)
+    return list(by_record.values())

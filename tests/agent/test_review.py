@@ -1,0 +1,106 @@
+"""Which verdicts are worth a label: the unsure, the frequent, no two alike, none that is a case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.chain import build
+from agent.errors import UnknownSource
+from agent.feedback import correct
+from agent.judging import judge_many
+from agent.learning import as_case, refit
+from agent.parts import Parts
+from agent.records import Record, Verdict
+from agent.review import review
+from tests.conftest import make_settings
+from tests.retrieval.making import lines, payment, table
+
+KNOWN = "health check answered in time"
+FREQUENT = "warehouse robot {} does not close its gripper"
+NEAR = "the warehouse robot {} does not close its gripper now"
+OTHER = "a barrel of apples rolled down hill {}"
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Parts:
+    """A source whose judge has seen a frequent new template, one nearly the same, another one, and a known one."""
+    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    parts.casebook.add("log", lines(), "file test")
+    parts.casebook.sync("log")
+    refit(parts, "log")
+    _judge(parts, "log", [FREQUENT.format(i) for i in range(9)] + [NEAR.format(1), OTHER.format(2), KNOWN])
+    return parts
+
+
+def _judge(parts: Parts, source: str, texts: list[str]) -> list[Verdict]:
+    records = [Record(text=text, file="x.log", line=line) for line, text in enumerate(texts, 1)]
+    return [one for one in judge_many(parts, build(parts), records, source) if isinstance(one, Verdict)]
+
+
+def test_one_of_each_template_and_how_many_are_alike(judged: Parts) -> None:
+    listed = review(judged, "log", 10)
+    assert [one.alike for one in listed if "robot" in one.record.text] == [9, 1]
+    assert len(listed) == 3
+    assert all(judged.history.get(one.id) for one in listed)
+
+
+def test_what_is_a_case_is_not_listed(judged: Parts) -> None:
+    assert KNOWN not in [one.record.text for one in review(judged, "log", 10)]
+    first = review(judged, "log", 1)[0]
+    correct(judged, first.id, "anomalous")
+    assert all(one.alike == 1 for one in review(judged, "log", 10)), "its whole template is known now"
+
+
+def test_near_duplicates_come_last(judged: Parts) -> None:
+    listed = [one.record.text for one in review(judged, "log", 10)]
+    robots = [place for place, text in enumerate(listed) if "robot" in text]
+    assert 2 in robots, listed
+    assert len(review(judged, "log", 2)) == 2
+
+
+def test_the_unsure_come_before_the_sure(tmp_path: Path) -> None:
+    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    parts.casebook.create("log")
+    for name, probability, text in (("sure", 0.98, "a fire"), ("unsure", 0.5, "two pears"), ("rather", 0.3, "the sea")):
+        body = {
+            "id": name,
+            "source": "log",
+            "label": "unsure",
+            "probability": probability,
+            "unsure_band": [0.3, 0.7],
+            "explanation": "",
+            "signals": dict.fromkeys(("language", "neighbours", "novelty", "fields")),
+            "record": {"text": text},
+            "provenance": {"model": None, "model_sha256": None, "prompt_sha256": "", "casebook_version": 0},
+            "elapsed_ms": 1.0,
+        }  # fmt: skip
+        parts.history.put([body])
+    assert [one.id for one in review(parts, "log", 3)] == ["unsure", "rather", "sure"]
+
+
+def test_a_record_judged_again_counts_once(judged: Parts) -> None:
+    judged.casebook.add("log", [as_case(Record(text="one more case"), "normal")], "file test")
+    _judge(judged, "log", [FREQUENT.format(i) for i in range(9)])
+    assert max(one.alike for one in review(judged, "log", 10)) == 9
+
+
+def test_rows_of_a_table(tmp_path: Path) -> None:
+    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    parts.casebook.add("pay", table(), "file test")
+    parts.casebook.sync("pay")
+    refit(parts, "pay")
+    records = [payment(float(amount), "de") for amount in (13, 700, 701, 900, 5000)]
+    assert len(list(judge_many(parts, build(parts), records, "pay"))) == 5
+    listed = [one.record.fields["amount"] for one in review(parts, "pay", 10)]
+    assert set(listed) <= {700.0, 701.0, 900.0, 5000.0}, "13 is a case"
+    assert len(listed) >= 2
+    parts.close()
+
+
+def test_an_unknown_source_and_an_empty_history(judged: Parts) -> None:
+    with pytest.raises(UnknownSource, match="log"):
+        review(judged, "nope", 3)
+    judged.casebook.create("new")
+    assert review(judged, "new", 3) == []
