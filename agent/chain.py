@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, TypedDict, TypeVar, cast
 
 import numpy as np
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agent.counterfactual import Retrial, counterfactual
 from agent.errors import UnknownSource, UsageError, mapped
-from agent.explanation import facts_in_words, with_sentences
+from agent.explanation import decider, facts_in_words, gathered, with_sentences
 from agent.fitted import Fitted
 from agent.fusion import Judge, fused, sigmoid
 from agent.memo import Memo
@@ -32,6 +33,7 @@ from agent.signals.language import examples_for
 from agent.signals.neighbours import known, neighbours
 from agent.signals.novelty import novelty
 from agent.signals.texts import Texts
+from agent.unlike import unlike_events, unlike_words
 from llm.failures import ModelFailure
 from retrieval.casebook import Found, SourceRow
 from retrieval.field_space import FieldSpace, features
@@ -231,23 +233,24 @@ class _Steps:
         return signal.model_copy(update={"log_odds": told})
 
     def novelty(self, hearing: Hearing) -> Signal:
-        space, judge, told = hearing["row"].space or Space(), hearing["judge"], hearing["told"]
-        nearest_masked = None
-        if space.axes is None:
-            normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
-            nearest_masked = space.masked(normal) if normal else None
-        signal = novelty(hearing["found"], judge.lonely, judge.keys, hearing["masked"], nearest_masked)
+        space, record, judge = hearing["row"].space or Space(), hearing["record"], hearing["judge"]
+        normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
+        unlike = None
+        if normal and record.events:
+            unlike = unlike_events(record.events, normal.events)
+        elif normal and space.axes is None:
+            unlike = unlike_words(hearing["masked"], space.masked(normal))
+        signal, told = novelty(hearing["found"], judge.lonely, judge.keys, unlike), hearing["told"]
         if space.axes is None or told is None:
             return signal
         # with no trees, oddness is what `fields` says
         return signal.model_copy(update={"log_odds": told[1] if told[0] is not None else None})
 
     def fields(self, hearing: Hearing) -> Signal:
-        record, judge, told = hearing["record"], hearing["judge"], hearing["told"]
-        normal = FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None
-        model = self._fitted(hearing["row"]).fields
+        record, told = hearing["record"], hearing["told"]
         log_odds = None if told is None else told[1] if told[0] is None else told[0]
-        return fields(model, log_odds, features(record.fields, record.events), record.events, normal)
+        model, row = self._fitted(hearing["row"]).fields, features(record.fields, record.events)
+        return fields(model, log_odds, row, record.events, _normal(hearing["judge"]))
 
     @staticmethod
     def _fit_key(row: SourceRow) -> tuple[str, int | None]:
@@ -315,15 +318,13 @@ class _Steps:
             prompt_sha256=prompt_sha256(),
             casebook_version=row.version,
         )
-        explain = hearing["question"].explain
-        label = fusion.label(probability)
         verdict = Verdict(
             id=_verdict_id(hearing, provenance),
             source=row.name,
-            label=label,
+            label=fusion.label(probability),
             probability=probability,
             unsure_band=fusion.band,
-            explanation="" if explain == "none" else facts_in_words(label, probability, _facts(hearing)),
+            explanation="",
             precedents=tuple(
                 Precedent(
                     case_id=near.case.case_id,
@@ -343,11 +344,44 @@ class _Steps:
 
     def explain(self, decided: tuple[Hearing, Verdict]) -> Verdict:
         hearing, verdict = decided
-        if hearing["question"].explain != "llm":
+        how = hearing["question"].explain
+        if how == "none":
             return verdict
-        explained = with_sentences(self._parts, verdict, hearing["row"].brief, _facts(hearing), hearing["masked"])
-        elapsed = 1000 * (time.perf_counter() - hearing["started"])
-        return explained.model_copy(update={"elapsed_ms": elapsed})
+        facts = self._facts(hearing, verdict)
+        told = facts_in_words(verdict.label, verdict.probability, facts)
+        verdict = verdict.model_copy(update={"explanation": told})
+        if how == "llm":
+            verdict = with_sentences(self._parts, verdict, hearing["row"].brief, facts, hearing["masked"])
+        return verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - hearing["started"])})
+
+    def _facts(self, hearing: Hearing, verdict: Verdict) -> list[str]:
+        record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
+        fusion = judge.fusion_for(verdict.signals, known(hearing["found"]))
+        telling = [decider(fusion, verdict.signals, verdict.label)]
+        model, normal = self._fitted(row).fields, _normal(judge)
+        weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
+        if model and normal and weighed and verdict.label != "normal" and not steering(record.text):
+            retrial = Retrial(record, model, judge, verdict.signals, partial(self._would_be_normal, hearing))
+            telling.append(counterfactual(retrial, normal, (row.space or Space()).prose))
+        return gathered(record.text, telling, hearing["signals"])
+
+    def _would_be_normal(self, hearing: Hearing, record: Record) -> bool:
+        """Whether the same witnesses find ``record`` normal; not where the language model's word would be needed."""
+        moved = Hearing(**{**hearing, "record": record, "content_hash": record.content_hash})
+        moved["masked"] = (moved["row"].space or Space()).masked(record)
+        moved = self.measure(self.retrieve(moved))
+        moved["signals"] = {
+            "neighbours": self.neighbours(moved),
+            "novelty": self.novelty(moved),
+            "fields": self.fields(moved),
+        }
+        if self.undecided(moved):
+            heard = hearing["signals"].get("language", Signal())
+            if heard.log_odds is None or moved["masked"] != hearing["masked"]:
+                return False
+            moved["signals"]["language"] = heard
+        probability, fusion = fused(moved["judge"], _log_odds(moved["signals"]), known(moved["found"]))
+        return fusion.label(probability) == "normal"
 
 
 def _question(sent: Any) -> Question:
@@ -395,17 +429,8 @@ def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:
     }
 
 
-def _facts(hearing: Hearing) -> list[str]:
-    facts = [
-        fact
-        for name in ("neighbours", "novelty", "fields", "language")
-        if name in hearing["signals"]
-        for fact in hearing["signals"][name].facts
-    ]
-    if addressed := steering(hearing["record"].text):
-        cut = "; ".join(f"“{piece[:80]}”" for piece in addressed[:3])
-        facts.insert(0, f"the record speaks to the judge, and this was kept from the models: {cut}")
-    return facts
+def _normal(judge: Judge) -> FieldSpace | None:
+    return FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None
 
 
 def _verdict_id(hearing: Hearing, provenance: Provenance) -> str:

@@ -8,16 +8,18 @@ it stands in the facts or in the record.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from agent.errors import PrecedentError, mapped
+from agent.fusion import Fusion, LogOdds
 from agent.prompting import render
-from agent.records import Verdict, VerdictLabel
+from agent.records import Signal, Verdict, VerdictLabel
 from llm.failures import EngineBusy, ModelFailure
 from retrieval.space import Space
+from retrieval.steering import steering
 
 if TYPE_CHECKING:
     from agent.parts import Parts
@@ -27,6 +29,13 @@ _TOKENS = 120
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z“\"])|\n+")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*")
 _CASE = re.compile(r"\bc\d+\b", re.IGNORECASE)
+_WITNESSES = {
+    "language": "the language model",
+    "neighbours": "the precedents' labels",
+    "novelty": "the distance from the cases",
+    "fields": "its fields",
+    "bias": "the usual leaning of this source",
+}
 _ASK = "In at most three short sentences: why is the verdict so?"
 
 
@@ -35,6 +44,33 @@ def facts_in_words(label: VerdictLabel, probability: float, facts: Sequence[str]
     shown = "under 0.01" if probability < 0.005 else "over 0.99" if probability > 0.995 else f"{probability:.2f}"
     head = f"{label} (probability of an anomaly {shown})"
     return f"{head}: {'; '.join(facts)}." if facts else f"{head}: no witness had anything to say."
+
+
+def decider(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None:
+    """Which witness moved the log-odds most towards the label, of the way they went in all; None if none did.
+
+    Log-odds add up, so that weight times signal is a witness's exact share (weight of evidence, Good 1950).
+    """
+    sign = {"anomalous": 1, "normal": -1, "unsure": 0}[label]
+    shares = {name: weight * (signals.get(name) or 0.0) for name, weight in fusion.weights.items()}
+    shares["bias"] = fusion.bias
+    towards = {name: sign * share if sign else abs(share) for name, share in shares.items()}
+    name = max(towards, key=towards.__getitem__)
+    if towards[name] <= 0:
+        return None
+    how = "decided by" if sign else "weighing most:"
+    return f"{how} {_WITNESSES[name]} (log-odds {shares[name]:+.1f}, in all {fusion.log_odds(signals):+.1f})"
+
+
+def gathered(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> list[str]:
+    """The facts, most telling first; before all, that the record's ``text`` speaks to the judge."""
+    facts = [fact for fact in telling if fact]
+    if addressed := steering(text):
+        cut = "; ".join(f"“{piece[:80]}”" for piece in addressed[:3])
+        facts.insert(0, f"the record speaks to the judge, and this was kept from the models: {cut}")
+    for name in ("neighbours", "novelty", "fields", "language"):
+        facts += signals.get(name, Signal()).facts
+    return facts
 
 
 def traceable(sentence: str, grounds: str) -> bool:

@@ -28,8 +28,8 @@ def lonely(distance: float, reference: Sequence[float], cases: int) -> float | N
     return max(-_LIMIT, min(_LIMIT, math.log((1 - p) / p)))
 
 
-def novelty(found: Found, reference: Sequence[float], cases: int, masked: str, nearest_masked: str | None) -> Signal:
-    """The signal, and as facts how lonely the record is and which words its nearest normal case lacks."""
+def novelty(found: Found, reference: Sequence[float], cases: int, unlike: str | None) -> Signal:
+    """The signal; facts: how lonely the record is, and how ``unlike`` its nearest normal case."""
     if not found.nearest or not reference:
         return Signal()
     distance = 1 - found.nearest[0].similarity
@@ -37,9 +37,6 @@ def novelty(found: Found, reference: Sequence[float], cases: int, masked: str, n
     facts = []
     if farther >= 50 and not any(found.same_template.values()):
         facts.append(f"it is farther from every case than {farther} % of the cases are from each other")
-    if nearest_masked is not None:
-        there = set(nearest_masked.lower().split())
-        new = [word for word in dict.fromkeys(masked.split()) if word.lower() not in there and word[:1] != "<"]
-        if new:
-            facts.append("unlike the nearest normal case it says: " + ", ".join(f"“{word}”" for word in new[:6]))
+    if unlike is not None:
+        facts.append(unlike)
     return Signal(log_odds=lonely(distance, reference, cases), facts=tuple(facts))
