@@ -62,7 +62,7 @@ class Retrial:
     def log_odds(self, every: list[tuple[Move, ...]]) -> list[float]:
         """What the field model says of the record after each of these changes."""
         row = features(self.record.fields, self.record.events)
-        return self.model.many([_moved_row(row, moves) for moves in every])
+        return self.model.many([moved_row(row, moves) for moves in every])
 
     def promises(self, field_log_odds: float) -> bool:
         """Whether the label were normal if the field model said so much, and the others what they say."""
@@ -94,7 +94,9 @@ def smallest_change(retrial: Retrial, options: list[Move]) -> tuple[Move, ...]:
         ]
         said = dict(zip(tried, retrial.log_odds(tried), strict=True))
         promising = [moves for moves in tried if retrial.promises(said[moves])]
-        for moves in sorted(promising, key=lambda moves: (sum(move.steps for move in moves), said[moves]))[:_JUDGED]:
+        promising.sort(key=lambda moves: (sum(move.steps for move in moves), said[moves]))
+        # where other witnesses weigh more than the fields, they may yet follow the most telling change
+        for moves in promising[:_JUDGED] or sorted(tried, key=said.__getitem__)[:1]:
             if retrial.judged_normal(moves):
                 enough = said[moves]
                 for place in range(len(moves)):
@@ -127,7 +129,7 @@ def _with(events: list[str], masked: str, count: int) -> list[str]:
     return [event for place, event in enumerate(events) if place not in gone] + more
 
 
-def _moved_row(row: dict[str, FieldValue], moves: tuple[Move, ...]) -> dict[str, FieldValue]:
+def moved_row(row: dict[str, FieldValue], moves: tuple[Move, ...]) -> dict[str, FieldValue]:
     """Features of the moved record, without making it."""
     out = {**row, **{move.name: move.new for move in moves}}
     for move in moves:

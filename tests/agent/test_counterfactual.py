@@ -1,0 +1,161 @@
+"""What would make a record normal: true when judged again, short, and not said where nothing was found."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.runnables import Runnable
+
+from agent.chain import Question, build
+from agent.counterfactual import Move, Retrial, counterfactual, moved, moved_row, smallest_change
+from agent.fusion import Judge
+from agent.intake import Intake
+from agent.learning import learn
+from agent.parts import Parts
+from agent.records import Record, Verdict
+from agent.signals.fields import FieldModel
+from retrieval.field_space import FieldSpace, features
+from tests.conftest import make_settings
+
+SAID = re.compile(r"would be normal if (.*? \(it is [^)]*\))(?: and (.*? \(it is [^)]*\)))?(?:;|\.$)")
+ONE = re.compile(r"(.+) were (\S+|“.*”) \(it is (.+)\)")
+LOGIN, READ, FORMAT = "login", "read", "format disk"
+
+
+def an_order(rng: random.Random, fraud: bool) -> dict[str, float | str]:
+    """Fraud is many pieces from abroad; either alone is not, and the price says nothing."""
+    country = "XX" if fraud else rng.choice(["DE", "FR", "IT", "XX"])
+    pieces = rng.randint(60, 200) if fraud else rng.randint(1, 40 if country == "XX" else 200)
+    return {"pieces": pieces, "price": round(rng.uniform(5, 99), 2), "country": country}
+
+
+def a_session(rng: random.Random, fraud: bool) -> list[str]:
+    return [LOGIN, *[READ] * rng.randint(2, 6), *([FORMAT] * rng.randint(3, 6) if fraud else ["logout"])]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnable[Question, Verdict]]:
+    """Sources `orders` and `sessions` of 300 cases each, a quarter fraud."""
+    home = tmp_path_factory.mktemp("counterfactual")
+    parts = Parts(make_settings(home / "home", model="none"))
+    rng = random.Random(8)
+    orders = [{**an_order(rng, i % 4 == 0), "label": int(i % 4 == 0)} for i in range(300)]
+    sessions = [{"events": a_session(rng, i % 4 == 0), "label": int(i % 4 == 0)} for i in range(300)]
+    for name, rows in (("orders", orders), ("sessions", sessions)):
+        path = home / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        learn(parts, [path], name, Intake(label="label", normal=("0",)), brief=name)
+    yield build(parts)
+    parts.close()
+
+
+def told(verdict: Verdict) -> list[tuple[str, str, str]]:
+    """Name, new value and old value of each change that the explanation speaks of."""
+    said = SAID.search(verdict.explanation)
+    return [ONE.fullmatch(one).groups() for one in said.groups() if one] if said else []  # type: ignore[union-attr]
+
+
+def test_an_order_changed_as_the_sentence_says_is_judged_normal(chain: Runnable[Question, Verdict]) -> None:
+    rng, seen = random.Random(9), 0
+    for _ in range(20):
+        fields = an_order(rng, fraud=True)
+        verdict = chain.invoke(Question(source="orders", fields=fields))
+        changes = told(verdict)
+        if verdict.label == "normal" or not changes:
+            continue
+        seen += 1
+        for name, new, old in changes:
+            assert old.strip("“”") == str(fields[name])
+            fields[name] = new.strip("“”") if name == "country" else float(new)
+        assert chain.invoke(Question(source="orders", fields=fields)).label == "normal"
+    assert seen >= 15
+
+
+def test_the_change_is_the_telling_field_and_no_further_than_it_must(chain: Runnable[Question, Verdict]) -> None:
+    verdict = chain.invoke(Question(source="orders", fields={"pieces": 190, "price": 50.0, "country": "XX"}))
+    assert verdict.label == "anomalous"
+    ((name, new, _),) = told(verdict)
+    assert name == "country" or (name == "pieces" and 35 <= float(new) < 62)
+
+
+def test_a_session_changed_as_the_sentence_says_is_judged_normal(chain: Runnable[Question, Verdict]) -> None:
+    verdict = chain.invoke(Question(source="sessions", events=(LOGIN, READ, READ, "logout", *[FORMAT] * 9)))
+    assert verdict.label != "normal"
+    changes = told(verdict)
+    assert changes, verdict.explanation
+    events = [LOGIN, READ, READ, "logout", *[FORMAT] * 9]
+    for name, new, old in changes:
+        event = name.removeprefix("count of ").strip("“”")
+        assert events.count(event) == int(old)
+        events = [one for one in events if one != event] + [event] * int(new)
+    assert chain.invoke(Question(source="sessions", events=tuple(events))).label == "normal"
+
+
+def test_of_a_normal_record_or_when_no_explanation_is_asked_nothing_is_said(chain: Runnable[Question, Verdict]) -> None:
+    normal = chain.invoke(Question(source="orders", fields={"pieces": 3, "price": 50.0, "country": "DE"}))
+    assert normal.label == "normal"
+    assert "would be normal" not in normal.explanation
+    fraud = {"pieces": 190, "price": 50.0, "country": "XX"}
+    assert chain.invoke(Question(source="orders", fields=fraud, explain="none")).explanation == ""
+
+
+def a_retrial(is_normal: object) -> tuple[Retrial, FieldSpace]:
+    rng = random.Random(10)
+    anomalous = [i % 4 == 0 for i in range(300)]
+    rows = [an_order(rng, one) for one in anomalous]
+    model, _ = FieldModel.fit(FieldSpace.fit(rows), rows, anomalous)
+    normal = FieldSpace.fit([row for row, one in zip(rows, anomalous, strict=True) if not one])
+    record = Record(text="", fields={"pieces": 190.0, "price": 50.0, "country": "XX"})
+    signals = {"neighbours": None, "novelty": None, "fields": model.log_odds(record.fields), "language": None}
+    return Retrial(record, model, Judge(), signals, is_normal), normal  # type: ignore[arg-type]
+
+
+def test_what_the_field_model_promises_is_not_said_unless_judged_so() -> None:
+    judged: list[Record] = []
+
+    def never(record: Record) -> bool:
+        judged.append(record)
+        return False
+
+    retrial, normal = a_retrial(never)
+    assert counterfactual(retrial, normal, ()) is None
+    assert 2 <= len(judged) <= 4
+
+
+def test_fields_that_are_kept_are_not_changed() -> None:
+    retrial, normal = a_retrial(lambda _: True)
+    said = counterfactual(retrial, normal, ("country",))
+    assert said is not None
+    assert "pieces" in said
+    assert counterfactual(retrial, normal, ("country", "pieces", "price")) is None
+
+
+def test_the_nearest_of_several_changes_is_chosen() -> None:
+    retrial, _ = a_retrial(lambda _: True)
+    near, far = Move("pieces", 190.0, 20.0, 0.3), Move("country", "XX", "DE", 1.0)
+    (chosen,) = smallest_change(retrial, [far, near])
+    assert chosen.name == "pieces"
+    assert 20 <= float(chosen.new) < 62
+
+
+EVENTS = st.lists(st.sampled_from([LOGIN, READ, FORMAT, "node 7 up", "node 12 up"]), min_size=1, max_size=8)
+
+
+@given(EVENTS, st.sampled_from([LOGIN, READ, FORMAT, "node <n> up", "never seen"]), st.integers(0, 4))
+def test_the_features_of_a_moved_session_are_those_that_are_judged(events: list[str], event: str, count: int) -> None:
+    record = Record(text=" ; ".join(events), events=tuple(events))
+    before = features({}, events)
+    name = f"count of {event}"
+    moves = (Move(name, before.get(name, 0.0), float(count), 1.0),)
+    after = moved(record, moves)
+    assert after.text == " ; ".join(after.events)
+    expected = features({}, after.events)
+    got = moved_row(before, moves)
+    if after.events:
+        assert {key: value for key, value in got.items() if value} == expected
