@@ -17,7 +17,7 @@ from agent.records import FieldValue, Record
 from agent.signals.fields import FieldModel
 from agent.unlike import quoted
 from retrieval.field_space import FieldSpace, features
-from retrieval.masking import mask
+from retrieval.masking import kind_of_event
 
 _MOST_FIELDS = 2
 _BEGINNINGS = 3
@@ -61,8 +61,12 @@ class Retrial:
 
     def log_odds(self, every: list[tuple[Move, ...]]) -> list[float]:
         """What the field model says of the record after each of these changes."""
+        if not every:
+            return []
         row = features(self.record.fields, self.record.events)
-        return self.model.many([moved_row(row, moves) for moves in every])
+        rows = [moved_row(row, moves) for moves in every]
+        sessions = [moved(self.record, moves).events for moves in every]
+        return [odd if trees is None else trees for trees, odd in self.model.signals(rows, sessions)]
 
     def promises(self, field_log_odds: float) -> bool:
         """Whether the label were normal if the field model said so much, and the others what they say."""
@@ -123,7 +127,7 @@ def moved(record: Record, moves: tuple[Move, ...]) -> Record:
 
 
 def _with(events: list[str], masked: str, count: int) -> list[str]:
-    places = [place for place, event in enumerate(events) if mask(event) == masked]
+    places = [place for place, event in enumerate(events) if kind_of_event(event) == masked]
     gone = set(places[count:])
     more = [events[places[-1]] if places else masked] * (count - len(places))
     return [event for place, event in enumerate(events) if place not in gone] + more

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
-from retrieval.masking import mask
+from retrieval.masking import kind_of_event
 
 _WORDS_COMPARED = 200
 _PHRASES = 3
@@ -51,7 +51,7 @@ def _phrases(words: Sequence[str], known: set[str]) -> Iterator[str]:
 
 def unlike_events(events: Sequence[str], nearest: Sequence[str]) -> str | None:
     """Which masked events two sessions have in different number, the greatest differences first."""
-    mine, theirs = (Counter(map(mask, session)) for session in (events, nearest))
+    mine, theirs = (Counter(map(kind_of_event, session)) for session in (events, nearest))
     differing = [one for one in mine | theirs if mine[one] != theirs[one]]
     differing.sort(key=lambda one: (-abs(mine[one] - theirs[one]), one))
     said = [_compared(one, mine[one], theirs[one]) for one in differing[:_PHRASES]]
