@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from agent.learning import learn
 from agent.parts import Parts
 from agent.records import Record, Verdict
 from agent.signals.fields import FieldModel
+from benchmarks.faithfulness import Ground, faults, untraced
 from retrieval.field_space import FieldSpace, features
 from tests.conftest import make_settings
 
@@ -40,7 +42,7 @@ def a_session(rng: random.Random, fraud: bool) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnable[Question, Verdict]]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
     """Sources `orders` and `sessions` of 300 cases each, a quarter fraud."""
     home = tmp_path_factory.mktemp("counterfactual")
     parts = Parts(make_settings(home / "home", model="none"))
@@ -51,8 +53,13 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnable[Questio
         path = home / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         learn(parts, [path], name, Intake(label="label", normal=("0",)), brief=name)
-    yield build(parts)
+    yield parts
     parts.close()
+
+
+@pytest.fixture(scope="module")
+def chain(opened: Parts) -> Runnable[Question, Verdict]:
+    return build(opened)
 
 
 def told(verdict: Verdict) -> list[tuple[str, str, str]]:
@@ -103,6 +110,29 @@ def test_of_a_normal_record_or_when_no_explanation_is_asked_nothing_is_said(chai
     assert "would be normal" not in normal.explanation
     fraud = {"pieces": 190, "price": 50.0, "country": "XX"}
     assert chain.invoke(Question(source="orders", fields=fraud, explain="none")).explanation == ""
+
+
+def test_a_false_number_or_name_in_an_explanation_is_found(chain: Runnable[Question, Verdict], opened: Parts) -> None:
+    """The checker of `benchmarks.faithfulness` passes what the chain says, and nothing that was altered."""
+    row = opened.casebook.source("orders")
+    assert row is not None
+    fields = {"pieces": 190.0, "price": 50.0, "country": "XX"}
+    text = " ".join(f"{name} is {value}" for name, value in fields.items())
+    verdict = chain.invoke(Question(source="orders", text=text, fields=fields))
+    ground = Ground(verdict, row, opened.casebook.cases("orders"), chain)
+    assert "would be normal if" in verdict.explanation
+    assert list(faults(ground)) == []
+    for digit in re.finditer(r"\d", verdict.explanation):
+        at = digit.start()
+        # a counterfactual may be true of another number, too
+        if "would be normal" in verdict.explanation[:at].rpartition("; ")[2]:
+            continue
+        altered = verdict.explanation[:at] + str((int(digit[0]) + 5) % 10) + verdict.explanation[at + 1 :]
+        lie = replace(ground, verdict=verdict.model_copy(update={"explanation": altered}))
+        assert list(faults(lie)), altered
+    assert list(untraced("Case c9999 says so.", ground))
+    assert list(untraced("It has 191 pieces.", ground))
+    assert not list(untraced(f"It has 190 pieces, as {verdict.precedents[0].case_id} shows.", ground))
 
 
 def a_retrial(is_normal: object) -> tuple[Retrial, FieldSpace]:
