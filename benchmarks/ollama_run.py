@@ -11,37 +11,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agent.intake import Intake
 from agent.learning import learn
 from agent.modelfile import compose, of_gguf, parsed
 from agent.parts import Parts
 from agent.readers import Reading
 from agent.settings import Settings, settings
+from benchmarks.bgl import BGL, BRIEF, INTAKE, halves
 from benchmarks.private_ollama import PrivateOllama
 from llm.resolver import resolve
 from retrieval.space import Space
 
-BGL = Path(__file__).resolve().parents[2] / "shared" / "data" / "logs" / "bgl" / "BGL_2k.log_structured.csv"
-BRIEF = (
-    "Messages of the RAS log of a BlueGene/L supercomputer. Normal: informational messages, corrected errors, and "
-    "generated core files. Anomalous: alerts about failures of hardware, kernel, network, file system or jobs."
-)
-INTAKE = Intake(format="csv", label="Label", normal=("-",), text=("Content",))
 SEED = 7
-
-
-def halves() -> tuple[list[Reading], list[Reading]]:
-    """Readings whose templates are in the casebook, and those whose templates are not."""
-    readings = [one for one in INTAKE.read(BGL, 65_536) if isinstance(one, Reading)]
-    space = Space()
-    known: set[str] = set()
-    for label in ("normal", "anomalous"):
-        templates = sorted({space.masked(one.record) for one in readings if one.label == label})
-        known |= set(random.Random(SEED).sample(templates, len(templates) * 6 // 10))
-    return (
-        [one for one in readings if space.masked(one.record) in known],
-        [one for one in readings if space.masked(one.record) not in known],
-    )
 
 
 def to_judge(unseen: list[Reading]) -> list[Reading]:
@@ -63,7 +43,7 @@ def main() -> None:
     if not BGL.is_file():
         sys.exit(f"{BGL} is not here")
     names = [name for name in sys.argv[1:] if name != "-v"] or ["qwen2.5-coder-0.5b"]
-    cases, unseen = halves()
+    cases, unseen = halves(SEED)
     asked = to_judge(unseen)
     with tempfile.TemporaryDirectory() as folder, PrivateOllama(Path(folder)) as server:
         parts = Parts(Settings(home=Path(folder) / "home", model="none", cache=settings().cache))

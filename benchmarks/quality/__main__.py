@@ -1,0 +1,105 @@
+"""`python -m benchmarks.quality [TASK …]`: run what is not measured yet, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.quality.results import Result, code, kept
+from benchmarks.quality.running import Progress, RememberingParts, run
+from benchmarks.quality.table import page
+from benchmarks.quality.tasks import TASKS, Task
+from llm.catalog import default_model
+
+_PAGE = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
+_EVERY_SECONDS = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    asked = _parser().parse_args(arguments)
+    folder: Path = asked.results
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [TASKS[name] for name in asked.task or TASKS]
+    if asked.table:
+        results = [result for task in tasks if (result := kept(folder, task.name))]
+    else:
+        results = _measured(tasks, asked.seeds, asked.limit, asked.model, folder)
+    if asked.write:
+        _PAGE.write_text(page(results), encoding="utf-8")
+    print(page(results))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="Quality on public data sets.")
+    parser.add_argument("task", nargs="*", type=_task, metavar="TASK", help=f"[all of {', '.join(TASKS)}]")
+    parser.add_argument("--seeds", type=int, metavar="N", help="draws of each task that has random ones [the task's]")
+    parser.add_argument("--limit", type=int, metavar="N", help="judge a seeded sample of N, for a quick look")
+    parser.add_argument("--model", default=f"embedded:{default_model()}", help="language model, or none [%(default)s]")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("build/quality"),
+        metavar="FOLDER",
+        help="where results are kept, and from where a run is resumed [%(default)s]",
+    )
+    parser.add_argument("--table", action="store_true", help="measure nothing, show what was measured before")
+    parser.add_argument("--write", action="store_true", help="write docs/quality.md as well")
+    return parser
+
+
+def _task(name: str) -> str:
+    if name not in TASKS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(TASKS)}")
+    return name
+
+
+def _measured(tasks: Sequence[Task], seeds: int | None, limit: int | None, model: str, folder: Path) -> list[Result]:
+    """The tasks' results; draws that were measured before, with the same code and model, are not measured again."""
+    results, state = [], code()
+    with tempfile.TemporaryDirectory() as home:
+        parts = RememberingParts(Path(home), model, folder / "answers.db")
+        parts.warm()
+        for task in tasks:
+            if task.missing:
+                _say(f"{task.name}: left out, {task.missing[0]} is not here")
+                continue
+            result, before = Result(task.name, model, limit, state), kept(folder, task.name)
+            if before and before.like(result):
+                result = before
+            wanted = [str(seed) for seed in range(1 if task.draws == 1 else seeds or task.draws)]
+            for seed in wanted:
+                if seed in result.runs:
+                    _say(f"{task.name}, draw {seed}: measured before")
+                    continue
+                result.runs[seed] = run(parts, task, int(seed), limit, _progress(f"{task.name}, draw {seed}"))
+                result.keep(folder)
+            results.append(replace(result, runs={seed: result.runs[seed] for seed in wanted}))
+        parts.close()
+    return results
+
+
+def _progress(name: str) -> Progress:
+    """A line on standard error when something else is done, and every ten seconds."""
+    last_doing, told = "", 0.0
+
+    def show(doing: str, done: int, total: int) -> None:
+        nonlocal last_doing, told
+        now = time.monotonic()
+        if doing != last_doing or now - told > _EVERY_SECONDS:
+            _say(f"{name}: {doing} {done:,}" + (f" of {total:,}" if total else ""))
+            last_doing, told = doing, now
+
+    return show
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

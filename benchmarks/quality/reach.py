@@ -1,0 +1,74 @@
+"""What the figures are to reach, by task, and whether they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.quality.figures import Figures
+
+_SLACK = 0.002
+
+
+@dataclass(frozen=True)
+class Reach:
+    """``figure`` is the column it is shown in; ``wanted`` says what, ``met`` looks at a task's mean figures."""
+
+    figure: str
+    wanted: str
+    met: Callable[[Figures], bool]
+
+
+def _at_least(figure: str, least: float) -> Reach:
+    return Reach(figure, f"≥ {least:g}", lambda mean: (mean["fused"][figure] or 0.0) >= least)
+
+
+def _at_most(figure: str, most: float) -> Reach:
+    return Reach(figure, f"≤ {most:g}", lambda mean: mean["fused"][figure] <= most)
+
+
+def _of_f1_auc(f1: float | None, auc: float | None, accuracy: float | None = None) -> tuple[Reach, ...]:
+    wanted = {"accuracy": accuracy, "f1": f1, "roc_auc": auc}
+    return tuple(_at_least(figure, least) for figure, least in wanted.items() if least is not None)
+
+
+def _better(mean: Figures) -> bool:
+    """Whether all fused rank better than each witness and baseline, and are told better than each baseline."""
+    fused = mean["fused"]
+    return all(one["fused_roc_auc"] > one["roc_auc"] for one in mean["witnesses"].values()) and all(
+        (fused["roc_auc"] or 0.0) > (one["roc_auc"] or 0.0) and fused["f1"] > one["f1"]
+        for one in mean["baselines"].values()
+    )
+
+
+_LABELLED = (
+    _at_most("ece", 0.05),
+    Reach(
+        "error_at_80",
+        "≤ half",
+        lambda mean: mean["fused"]["error_at_80"] <= (1 - mean["fused"]["accuracy"]) / 2,
+    ),
+)
+REACH: Mapping[str, tuple[Reach, ...]] = {
+    "bgl-templates": (*_of_f1_auc(0.85, 0.98, 0.95), *_LABELLED),
+    "bgl-time": (Reach("roc_auc", "best of all", _better), *_LABELLED),
+    "bgl-brief": (*_of_f1_auc(None, 0.96), _at_most("ece", 0.10)),
+    "genome": (*_of_f1_auc(0.73, 0.895, 0.82), *_LABELLED),
+    "genome-200": (*_of_f1_auc(0.69, None), *_LABELLED),
+    "genome-1000": (*_of_f1_auc(0.722, None), *_LABELLED),
+    "nslkdd": (*_of_f1_auc(0.89, 0.97, 0.88), *_LABELLED),
+    "nslkdd-normal": (*_of_f1_auc(None, 0.955), *_LABELLED),
+    "hdfs100k": (*_of_f1_auc(0.75, 0.85), *_LABELLED),
+    "hdfs-normal": (*_of_f1_auc(0.95, None), *_LABELLED),
+    "sms-100": (*_of_f1_auc(0.90, 0.988), *_LABELLED),
+}
+
+
+def holds(mean: Figures) -> str:
+    """Whether all fused rank as well as the best single witness, each on the records that it was heard on."""
+    short = {
+        name: one["roc_auc"] - one["fused_roc_auc"]
+        for name, one in mean["witnesses"].items()
+        if one["fused_roc_auc"] < one["roc_auc"] - _SLACK
+    }
+    return "no: " + ", ".join(f"{name} +{by:.3f}" for name, by in short.items()) if short else "yes"

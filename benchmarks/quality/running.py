@@ -1,0 +1,177 @@
+"""One draw of a task, by the way that a user's records take: files, `learn`, the chain, `judge_many`."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from agent.chain import build
+from agent.judging import judge_many
+from agent.learning import learn
+from agent.parts import Parts
+from agent.readers import Reading
+from agent.records import WITNESSES, Verdict
+from agent.settings import settings
+from agent.signals.language import LanguageWitness
+from benchmarks.quality.figures import Figures, of_baseline, of_verdicts, of_witness
+from benchmarks.quality.tasks import Draw, Task
+from llm.failures import ModelFailure
+from retrieval.history import Heard
+from retrieval.space import Space
+from retrieval.store import open_store
+
+# records that the language model is heard on alone, over all draws of a task
+_ALONE = 300
+Progress = Callable[[str, int, int], None]
+
+
+class RememberingParts(Parts):
+    """The product's parts on an empty data directory; what the language model answered outlives them in ``answers``."""
+
+    def __init__(self, home: Path, model: str, answers: Path) -> None:
+        chosen = {"home": home, "model": model, "store": None, "chroma": None}
+        super().__init__(settings().model_copy(update=chosen))
+        self.asked = _Asked(open_store(f"sqlite:///{answers}"))
+        self._listening: LanguageWitness | None = None
+
+    def warm(self) -> None:
+        """Load the models, so that no task's seconds hold it."""
+        self.embedder().encode(["warm"])
+        with suppress(ModelFailure):
+            self.witness()
+
+    def witness(self) -> LanguageWitness:
+        model = super().witness().model
+        if self._listening is None:
+            self._listening = LanguageWitness(model, self.asked, self.settings.record_tokens)
+        return self._listening
+
+
+class _Asked(Heard):
+    """Answers remembered, and which distinct questions were asked, whether answered now or before."""
+
+    questions: set[str]
+
+    def get(self, question: str) -> float | None:
+        self.questions.add(question)
+        return super().get(question)
+
+
+def run(parts: RememberingParts, task: Task, seed: int, limit: int | None, progress: Progress) -> Figures:
+    """The figures of one draw; of what is judged, a seeded sample of ``limit``."""
+    draw = task.draw(seed)
+    judged = draw.judged
+    if limit is not None and limit < len(judged):
+        judged = [judged[i] for i in sorted(random.Random(seed).sample(range(len(judged)), limit))]
+    source, parts.asked.questions = f"{task.name}-{seed}", set()
+    with tempfile.TemporaryDirectory() as folder:
+        cases, asked = Path(folder) / f"learn{task.suffix}", Path(folder) / f"judge{task.suffix}"
+        _write(cases, draw, draw.learned)
+        _write(asked, draw, judged)
+        started = time.perf_counter()
+        drafted = 0
+        if draw.learned:
+            done = learn(parts, [cases], source, task.intake, brief=task.brief, progress=progress)
+            drafted = done.brief_drafted
+            for wrong in done.unreadable:
+                raise ValueError(f"{task.name}: {wrong}")
+        else:
+            parts.casebook.create(source)
+            parts.casebook.set(source, brief=task.brief, brief_by="person")
+        learning = time.perf_counter() - started
+        known, readings = _readings(parts, task, cases if draw.learned else None), _readings(parts, task, asked)
+
+    started = time.perf_counter()
+    verdicts, truth = _judged(parts, source, readings, progress)
+    judging = time.perf_counter() - started
+    calls = len(parts.asked.questions) + drafted
+    figures: Figures = {
+        "labels": len(known),
+        "anomalous_labels": sum(one.label == "anomalous" for one in known),
+        "anomalous": sum(truth),
+        "unjudged": len(readings) - len(verdicts),
+        "degraded": sum(bool(verdict.degraded) for verdict in verdicts),
+        "llm_calls": calls,
+        "fused": of_verdicts(verdicts, truth),
+        "witnesses": _witnesses(parts, source, verdicts, truth, seed, _ALONE // task.draws, progress),
+        "baselines": {},
+        "seconds": {"learning": learning, "judging": judging},
+    }
+    labels = [one.label == "anomalous" for one in readings]
+    for name, baseline in task.baselines.items():
+        progress(name, 0, 1)
+        probability = baseline(known, readings, parts.embedder().encode)
+        figures["baselines"][name] = of_baseline(probability, [one.record for one in readings], labels)
+    parts.casebook.remove(source)
+    return figures
+
+
+def _write(path: Path, draw: Draw, lines: Sequence[str]) -> None:
+    path.write_text("\n".join([*([draw.header] if draw.header else []), *lines]) + "\n", encoding="utf-8")
+
+
+def _readings(parts: Parts, task: Task, path: Path | None) -> list[Reading]:
+    if path is None:
+        return []
+    return [one for one in task.intake.read(path, parts.settings.max_record_chars) if isinstance(one, Reading)]
+
+
+def _judged(
+    parts: Parts, source: str, readings: Sequence[Reading], progress: Progress
+) -> tuple[list[Verdict], list[bool]]:
+    verdicts, truth = [], []
+    answers = judge_many(parts, build(parts), (one.record for one in readings), source, explain="none")
+    for number, (answer, reading) in enumerate(zip(answers, readings, strict=True), start=1):
+        if isinstance(answer, Verdict):
+            verdicts.append(answer)
+            truth.append(reading.label == "anomalous")
+        progress("judging", number, len(readings))
+    return verdicts, truth
+
+
+def _witnesses(
+    parts: Parts,
+    source: str,
+    verdicts: Sequence[Verdict],
+    truth: Sequence[bool],
+    seed: int,
+    most: int,
+    progress: Progress,
+) -> Figures:
+    """Each witness's figures; the language model's on at most ``most`` records, for the chain seldom asks it."""
+    probabilities = [verdict.probability for verdict in verdicts]
+    out = {
+        name: of_witness([verdict.signals[name] for verdict in verdicts], probabilities, truth)
+        for name in WITNESSES
+        if name != "language"
+    }
+    try:
+        witness = parts.witness()
+    except ModelFailure:
+        return {name: one for name, one in out.items() if one}
+    chosen, weights = _balanced(truth, most, seed)
+    row = parts.casebook.source(source)
+    assert row is not None
+    heard = []
+    for number, i in enumerate(chosen, start=1):
+        masked = (row.space or Space()).masked(verdicts[i].record)
+        heard.append(witness.hear(row.brief, masked, None, ()).log_odds)
+        progress("hearing the language model alone", number, len(chosen))
+    language = of_witness(heard, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)
+    return {name: one for name, one in {"language": language, **out}.items() if one}
+
+
+def _balanced(truth: Sequence[bool], most: int, seed: int) -> tuple[list[int], list[float]]:
+    """At most ``most`` indices, both labels alike as far as there are enough, and how many records each stands for."""
+    rng = random.Random(seed)
+    by_label = [[i for i, anomalous in enumerate(truth) if anomalous is label] for label in (False, True)]
+    fewer = min(map(len, by_label))
+    chosen: dict[int, float] = {}
+    for mine in by_label:
+        size = min(len(mine), max(most // 2, most - fewer))
+        chosen |= {i: len(mine) / size for i in rng.sample(mine, size)}
+    return sorted(chosen), [chosen[i] for i in sorted(chosen)]
