@@ -54,7 +54,7 @@ def isolation_forest(learned: Sequence[Reading], judged: Sequence[Reading], _: E
     from sklearn.ensemble import IsolationForest
 
     known, asked = _matrices(learned, judged)
-    model = IsolationForest(_TREES, random_state=0, n_jobs=-1).fit(known)
+    model = IsolationForest(n_estimators=_TREES, random_state=0, n_jobs=-1).fit(known)
     return _sigmoid(-np.asarray(model.decision_function(asked)))
 
 
@@ -148,6 +148,18 @@ def tfidf_regression(learned: Sequence[Reading], judged: Sequence[Reading], _: E
     model = LogisticRegression(max_iter=1_000).fit(vectorizer.fit_transform(_texts(learned)), _anomalous(learned))
     probability: Floats = model.predict_proba(vectorizer.transform(_texts(judged)))[:, 1]
     return probability
+
+
+def encoding_once(encode: Encode) -> Encode:
+    """``encode``, each distinct text only once."""
+    kept: dict[str, Floats] = {}
+
+    def once(texts: Sequence[str]) -> Floats:
+        new = [text for text in dict.fromkeys(texts) if text not in kept]
+        kept.update(zip(new, encode(new), strict=True))
+        return np.stack([kept[text] for text in texts])
+
+    return once
 
 
 def _texts(readings: Sequence[Reading]) -> list[str]:

@@ -17,6 +17,7 @@ from agent.readers import Reading
 from agent.records import WITNESSES, Verdict
 from agent.settings import settings
 from agent.signals.language import LanguageWitness
+from benchmarks.quality.baselines import encoding_once
 from benchmarks.quality.figures import Figures, of_baseline, of_verdicts, of_witness
 from benchmarks.quality.tasks import Draw, Task
 from llm.failures import ModelFailure
@@ -102,9 +103,10 @@ def run(parts: RememberingParts, task: Task, seed: int, limit: int | None, progr
         "seconds": {"learning": learning, "judging": judging},
     }
     labels = [one.label == "anomalous" for one in readings]
+    encode = encoding_once(parts.embedder().encode)
     for name, baseline in task.baselines.items():
         progress(name, 0, 1)
-        probability = baseline(known, readings, parts.embedder().encode)
+        probability = baseline(known, readings, encode)
         figures["baselines"][name] = of_baseline(probability, [one.record for one in readings], labels)
     parts.casebook.remove(source)
     return figures
