@@ -36,6 +36,7 @@ def forest(
     _: Encode,
     *,
     trees: int = _TREES,
+    leaf: int = 1,
     ratios: bool = False,
     best_f1: bool = False,
 ) -> Floats:
@@ -44,7 +45,9 @@ def forest(
 
     known, asked = _matrices(learned, judged, ratios)
     labels = _anomalous(learned)
-    model = RandomForestClassifier(trees, oob_score=best_f1, random_state=0, n_jobs=-1).fit(known, labels)
+    model = RandomForestClassifier(trees, min_samples_leaf=leaf, oob_score=best_f1, random_state=0, n_jobs=-1).fit(
+        known, labels
+    )
     probability: Floats = model.predict_proba(asked)[:, 1]
     return _moved(probability, _best_f1(model.oob_decision_function_[:, 1], labels)) if best_f1 else probability
 
@@ -172,8 +175,10 @@ TEXT: Mapping[str, Baseline] = {
     "TF-IDF + logistic regression": tfidf_regression,
 }
 FIELDS: Mapping[str, Baseline] = {"random forest": forest}
-JOBS: Mapping[str, Baseline] = {"random forest, 4 ratios": partial(forest, trees=600, ratios=True)}
-FEW_JOBS: Mapping[str, Baseline] = {"random forest, out-of-bag F1": partial(forest, trees=600, best_f1=True)}
+JOBS: Mapping[str, Baseline] = {"random forest, 4 ratios": partial(forest, trees=600, leaf=2, ratios=True)}
+FEW_JOBS: Mapping[str, Baseline] = {
+    "random forest, 4 ratios, out-of-bag F1": partial(forest, trees=600, leaf=2, ratios=True, best_f1=True)
+}
 NORMAL_ONLY: Mapping[str, Baseline] = {
     "isolation forest": isolation_forest,
     **(

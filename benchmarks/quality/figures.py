@@ -47,24 +47,22 @@ def of_witness(
     probabilities: Sequence[float],
     anomalous: Sequence[bool],
     weights: Sequence[float] | None = None,
-) -> Figures | None:
-    """How well one witness's log-odds rank the records that it was heard on, and all fused rank the very same.
+) -> Figures:
+    """How well one witness's log-odds rank the ``n`` records that it was heard on, and all fused rank the very same.
 
-    ``weights``: how many judged records each stands for. None: it was heard on none, or on one label only.
+    ``weights``: how many judged records each stands for. Figures are None where only one label was heard.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     there = [i for i, signal in enumerate(signals) if signal is not None]
-    truth = [anomalous[i] for i in there]
-    if len(set(truth)) < 2:
-        return None
-    score, fused = [signals[i] for i in there], [probabilities[i] for i in there]
+    truth, score, fused = ([values[i] for i in there] for values in (anomalous, signals, probabilities))
     weight = None if weights is None else [weights[i] for i in there]
+    both = len(set(truth)) == 2
     return {
         "n": len(there),
-        "roc_auc": float(roc_auc_score(truth, score, sample_weight=weight)),
-        "average_precision": float(average_precision_score(truth, score, sample_weight=weight)),
-        "fused_roc_auc": float(roc_auc_score(truth, fused, sample_weight=weight)),
+        "roc_auc": float(roc_auc_score(truth, score, sample_weight=weight)) if both else None,
+        "average_precision": float(average_precision_score(truth, score, sample_weight=weight)) if both else None,
+        "fused_roc_auc": float(roc_auc_score(truth, fused, sample_weight=weight)) if both else None,
     }
 
 

@@ -35,10 +35,15 @@ def _of_f1_auc(f1: float | None, auc: float | None, accuracy: float | None = Non
 def _better(mean: Figures) -> bool:
     """Whether all fused rank better than each witness and baseline, and are told better than each baseline."""
     fused = mean["fused"]
-    return all(one["fused_roc_auc"] > one["roc_auc"] for one in mean["witnesses"].values()) and all(
+    return all(one["fused_roc_auc"] > one["roc_auc"] for one in _ranked(mean).values()) and all(
         (fused["roc_auc"] or 0.0) > (one["roc_auc"] or 0.0) and fused["f1"] > one["f1"]
         for one in mean["baselines"].values()
     )
+
+
+def _ranked(mean: Figures) -> dict[str, Figures]:
+    """The witnesses that were heard on both labels."""
+    return {name: one for name, one in mean["witnesses"].items() if one["roc_auc"] is not None}
 
 
 _LABELLED = (
@@ -68,7 +73,7 @@ def holds(mean: Figures) -> str:
     """Whether all fused rank as well as the best single witness, each on the records that it was heard on."""
     short = {
         name: one["roc_auc"] - one["fused_roc_auc"]
-        for name, one in mean["witnesses"].items()
+        for name, one in _ranked(mean).items()
         if one["fused_roc_auc"] < one["roc_auc"] - _SLACK
     }
     return "no: " + ", ".join(f"{name} +{by:.3f}" for name, by in short.items()) if short else "yes"

@@ -154,7 +154,7 @@ def _witnesses(
     try:
         witness = parts.witness()
     except ModelFailure:
-        return {name: one for name, one in out.items() if one}
+        return {name: one for name, one in out.items() if one["n"]}
     chosen, weights = _balanced(truth, most, seed)
     row = parts.casebook.source(source)
     assert row is not None
@@ -164,7 +164,7 @@ def _witnesses(
         heard.append(witness.hear(row.brief, masked, None, ()).log_odds)
         progress("hearing the language model alone", number, len(chosen))
     language = of_witness(heard, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)
-    return {name: one for name, one in {"language": language, **out}.items() if one}
+    return {name: one for name, one in {"language": language, **out}.items() if one["n"]}
 
 
 def _balanced(truth: Sequence[bool], most: int, seed: int) -> tuple[list[int], list[float]]:
