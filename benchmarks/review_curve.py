@@ -1,0 +1,117 @@
+"""What a label is worth when `precedent review` says which record gets it, against labels given at random.
+
+From ten random cases on, ten more at a time are corrected, as a person would correct them, until there are 80; at 10,
+20, 40 and 80 the judge is tried on records that were never listed. No language model, the same split and the same
+ten first cases for both ways, several seeds. `python -m benchmarks.review_curve`
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agent.chain import Question, build
+from agent.evaluation import Evaluation, evaluate
+from agent.feedback import correct, refit_if_due
+from agent.judging import judge_many
+from agent.learning import as_case, refit
+from agent.parts import Parts
+from agent.records import Label, Record, Verdict
+from agent.review import review
+from agent.settings import Settings, settings
+
+_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+_SEEDS = 4
+_SIZE = 300
+_FIRST, _STEP = 10, 10
+_SHOWN = (10, 20, 40, 80)
+Labelled = tuple[Record, Label]
+
+
+def bgl() -> list[Labelled]:
+    """Lines of a supercomputer's log, 7 % anomalous."""
+    with (_DATA / "logs" / "bgl" / "BGL_2k.log_structured.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            _labelled(row["Content"], row["Label"] == "-", line) for line, row in enumerate(csv.DictReader(file), 2)
+        ]
+
+
+def sms() -> list[Labelled]:
+    """Text messages, 13 % spam."""
+    lines = (_DATA / "sms" / "SMSSpamCollection").read_text(encoding="utf-8").splitlines()
+    parted = [line.partition("\t") for line in lines]
+    return [_labelled(text, label == "ham", number) for number, (label, _, text) in enumerate(parted, 1)]
+
+
+def _labelled(text: str, normal: bool, line: int) -> Labelled:
+    return Record(text=text, line=line), "normal" if normal else "anomalous"
+
+
+def curve(parts: Parts, source: str, data: Sequence[Labelled], reviewed: bool, seed: int) -> list[Evaluation]:
+    """Figures on the held-out records at each number of labels in `_SHOWN`."""
+    rng = np.random.default_rng(seed)
+    order = [int(i) for i in rng.permutation(len(data))[: 2 * _SIZE]]
+    pool, held_out = [data[i] for i in order[:_SIZE]], [data[i] for i in order[_SIZE:]]
+    truth = {record.line: label for record, label in pool}
+    parts.casebook.add(source, [as_case(*one) for one in pool[:_FIRST]], "benchmark")
+    parts.casebook.sync(source)
+    refit(parts, source)
+    chain = build(parts)
+    figures, waiting = [], [record for record, _ in pool[_FIRST:]]
+    for labels in range(_FIRST, _SHOWN[-1] + 1, _STEP):
+        if labels in _SHOWN:
+            by_text = {one.text: chain.invoke(Question(text=one.text, source=source)) for one, _ in held_out}
+            verdicts = [by_text[record.text] for record, _ in held_out]
+            figures.append(evaluate(verdicts, [label == "anomalous" for _, label in held_out], 0.0))
+        if labels == _SHOWN[-1]:
+            break
+        asked = waiting if reviewed else waiting[:_STEP]
+        given = {
+            one.id: one.record for one in judge_many(parts, chain, asked, source, "none") if isinstance(one, Verdict)
+        }
+        listed = [one.id for one in review(parts, source, _STEP)] if reviewed else list(given)
+        for verdict_id in listed:
+            correct(parts, verdict_id, truth[given[verdict_id].line])
+            refit_if_due(parts, verdict_id)
+        done = {given[verdict_id].line for verdict_id in listed}
+        waiting = [record for record in waiting if record.line not in done]
+    return figures
+
+
+def main() -> None:
+    for read in (bgl, sms):
+        print(f"{read.__name__}: {(read.__doc__ or '').strip()} {_SIZE} to review, {_SIZE} held out, {_SEEDS} seeds")
+        _compare(read)
+
+
+def _compare(read: Callable[[], list[Labelled]]) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        parts = Parts(Settings(home=Path(home), model="none", cache=settings().cache))
+        curves: dict[bool, list[list[Evaluation]]] = {True: [], False: []}
+        for seed in range(_SEEDS):
+            for reviewed, every in curves.items():
+                every.append(curve(parts, f"{'review' if reviewed else 'random'}-{seed}", read(), reviewed, seed))
+                print(".", end="", file=sys.stderr, flush=True)
+        parts.close()
+    print("\nlabels   F1: review  random   AUC: review  random   error: review  random")
+    for at, labels in enumerate(_SHOWN):
+        means = [
+            statistics.mean(_figures(one[at])[figure] for one in curves[reviewed])
+            for figure in range(3)
+            for reviewed in (True, False)
+        ]
+        print("{:6}{:14.3f}{:8.3f}{:15.3f}{:8.3f}{:17.3f}{:8.3f}".format(labels, *means))
+
+
+def _figures(one: Evaluation) -> tuple[float, float, float]:
+    return one.f1, one.roc_auc or 0.5, 1 - one.accuracy
+
+
+if __name__ == "__main__":
+    main()
