@@ -26,7 +26,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from agent.asking import Batch, asked, asked_all, bounded, by_source, of_source, storable, told
-from agent.chain import Question, build
+from agent.chain import build
 from agent.chat import ChatInput, build_chat
 from agent.errors import Busy, InputError, PrecedentError, mapped
 from agent.explanation import told_in_full
@@ -37,6 +37,7 @@ from agent.judging import Unjudged, judge_many, keeping
 from agent.learning import as_case, catch_up, check_name, refit
 from agent.listening import pumped
 from agent.parts import Parts
+from agent.question import Question
 from agent.records import Case, Label, Record, Verdict
 from agent.review import Candidate, review
 from agent.settings import Settings, settings

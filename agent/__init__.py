@@ -31,7 +31,7 @@ def _chain() -> Runnable[Any, Verdict]:
 
 def judge(record: Record | str, source: str | None = None) -> Verdict:
     """The verdict on one record, with the process's settings; ``source`` may be left out when there is only one."""
-    from agent.chain import Question
+    from agent.question import Question
     from agent.records import Record
 
     record = record if isinstance(record, Record) else Record(text=record)

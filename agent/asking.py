@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.chain import Explain, Question
 from agent.errors import InputError, UnknownSource, UsageError, mapped
 from agent.parts import Parts
+from agent.question import Explain, Question
 from agent.records import Record
 
 

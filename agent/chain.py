@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, cast
 
-import numpy as np
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.counterfactual import Retrial, counterfactual
 from agent.errors import UnknownSource, UsageError, mapped
@@ -26,54 +24,22 @@ from agent.fusion import Judge, fused, sigmoid
 from agent.memo import Memo
 from agent.parts import Parts
 from agent.prompting import prompt_sha256
-from agent.records import FieldValue, Precedent, Provenance, Record, Signal, Verdict
+from agent.question import HEARD_IN_PARTS, LONG, Question, in_pieces, needs_pieces, read_question
+from agent.records import Precedent, Provenance, Record, Signal, Verdict
 from agent.settings import settings
 from agent.signals.fields import fields
 from agent.signals.language import examples_for
 from agent.signals.neighbours import known, neighbours
 from agent.signals.novelty import novelty
-from agent.signals.texts import Texts
+from agent.signals.texts import beyond_nearest
 from agent.unlike import unlike_events, unlike_words
 from llm.failures import ModelFailure
 from retrieval.casebook import Found, SourceRow
 from retrieval.field_space import FieldSpace, features
 from retrieval.space import Space
-from retrieval.steering import pieces, steering
+from retrieval.steering import steering
 
-Explain = Literal["none", "facts", "llm"]
 _USELESS_AUC = 0.55
-_NOTHING = Fitted()
-# characters that the embedding model reads of a text, and up to which a longer one is heard in parts
-_LONG, _HEARD_IN_PARTS = 1_000, 4_000
-
-
-class Question(BaseModel):
-    """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str | None = None
-    text: str = ""
-    fields: dict[str, FieldValue] = Field(default_factory=dict)
-    events: tuple[str, ...] = ()
-    file: str | None = None
-    line: int | None = None
-    time: str | None = None
-    explain: Explain = "facts"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _record_in_one_piece(cls, sent: Any) -> Any:
-        """``{"record": "text"}`` and ``{"record": {"text": …}}`` are understood as well."""
-        if isinstance(sent, dict) and "record" in sent:
-            rest = {name: value for name, value in sent.items() if name != "record"}
-            record = sent["record"]
-            return {**rest, **({"text": record} if isinstance(record, str) else dict(record))}
-        return sent
-
-    @classmethod
-    def about(cls, record: Record, source: str, explain: Explain = "facts") -> Question:
-        return cls(**record.model_dump(), source=source, explain=explain)
 
 
 T = TypeVar("T")
@@ -116,8 +82,8 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
     )
     heard = _step(steps.open) | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
     whole: Runnable[Any, Verdict] = (
-        _step(_question)
-        | RunnableBranch((_step(_needs_pieces), _step(_in_pieces) | heard.map() | _step(steps.worst)), heard)
+        _step(read_question)
+        | RunnableBranch((_step(needs_pieces), _step(in_pieces) | heard.map() | _step(steps.worst)), heard)
         | _step(steps.decide)
         | _step(steps.explain)
     )
@@ -140,7 +106,6 @@ class _Steps:
         self._parts = parts
         self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
         self._fits: Memo[Fitted] = Memo(8)
-        self._tellings: Memo[Measured] = Memo(16_384)
 
     def open(self, question: Question) -> Hearing:
         """Find the record's source, mask it."""
@@ -206,31 +171,14 @@ class _Steps:
 
     def measure(self, hearing: Hearing) -> Hearing:
         """What the record's fields and events say, where there is a model of them."""
-        record, row = hearing["record"], hearing["row"]
-        return Hearing(**{**hearing, "told": self._measured(row, [(record, hearing["content_hash"])])[0]})
-
-    def _measured(self, row: SourceRow, records: Sequence[tuple[Record, str]]) -> list[Measured | None]:
-        """The same for several records of a source at once, each with its content hash."""
-        model = self._fitted(row).fields
-        if model is None:
-            return [None] * len(records)
-        keys = [(*self._fit_key(row), content) for _, content in records]
-        new = {key: record for key, (record, _) in zip(keys, records, strict=True) if key not in self._tellings}
-        if new:
-            rows = [features(record.fields, record.events) for record in new.values()]
-            for key, told in zip(new, model.signals(rows, [record.events for record in new.values()]), strict=True):
-                self._tellings.put(key, told)
-        return [self._tellings.get(key) for key in keys]
+        record, model = hearing["record"], self._fitted(hearing["row"]).fields
+        row = features(record.fields, record.events)
+        return Hearing(**{**hearing, "told": model.signals([row], [record.events])[0] if model else None})
 
     def neighbours(self, hearing: Hearing) -> Signal:
-        found, model = hearing["found"], self._fitted(hearing["row"]).texts
-        signal = neighbours(found)
-        if model is None or signal.log_odds is None or known(found) or found.vector is None:
-            return signal
-        said = (hearing["row"].space or Space()).said(hearing["record"])
-        texts = Texts.of(found.vector[None], [hearing["masked"]], [said])
-        told = float(model.log_odds(texts, np.array([signal.log_odds]))[0])
-        return signal.model_copy(update={"log_odds": told})
+        row, found = hearing["row"], hearing["found"]
+        said = (row.space or Space()).said(hearing["record"])
+        return beyond_nearest(neighbours(found), self._fitted(row).texts, found, hearing["masked"], said)
 
     def novelty(self, hearing: Hearing) -> Signal:
         space, record, judge = hearing["row"].space or Space(), hearing["record"], hearing["judge"]
@@ -252,16 +200,12 @@ class _Steps:
         model, row = self._fitted(hearing["row"]).fields, features(record.fields, record.events)
         return fields(model, log_odds, row, record.events, _normal(hearing["judge"]))
 
-    @staticmethod
-    def _fit_key(row: SourceRow) -> tuple[str, int | None]:
-        return row.name, row.judge["fitted_on"] if row.judge else None
-
     def _fitted(self, row: SourceRow) -> Fitted:
-        key = self._fit_key(row)
+        key = (row.name, row.judge["fitted_on"] if row.judge else None)
         if key not in self._fits:
             packed = self._parts.casebook.models(row.name)
-            self._fits.put(key, Fitted.loads(packed) if packed else _NOTHING)
-        return self._fits.get(key) or _NOTHING
+            self._fits.put(key, Fitted.loads(packed) if packed else Fitted())
+        return self._fits.get(key) or Fitted()
 
     def gather(self, heard: dict[str, Any]) -> Hearing:
         signals = {name: signal for name, signal in heard.items() if name != "hearing"}
@@ -384,42 +328,14 @@ class _Steps:
         return fusion.label(probability) == "normal"
 
 
-def _question(sent: Any) -> Question:
-    if isinstance(sent, Question):
-        return sent
-    if isinstance(sent, Record):
-        return Question(**sent.model_dump())
-    return Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
-
-
 def _degraded(hearing: Hearing) -> tuple[str, ...]:
     row, record = hearing["row"], hearing["record"]
     said = [f"{name}: {one.degraded}" for name, one in sorted(hearing["signals"].items()) if one.degraded]
-    if len(record.text) > _HEARD_IN_PARTS and not (record.fields or record.events or known(hearing["found"])):
-        said.append(f"neighbours: the record is long, what follows its first {_LONG} characters was not read")
+    if len(record.text) > HEARD_IN_PARTS and not (record.fields or record.events or known(hearing["found"])):
+        said.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.judge:
         said.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")
     return tuple(said)
-
-
-def _needs_pieces(question: Question) -> bool:
-    return _is_long(question) or bool(steering(question.text))
-
-
-def _is_long(question: Question) -> bool:
-    return _LONG < len(question.text) <= _HEARD_IN_PARTS and not question.fields and not question.events
-
-
-def _in_pieces(question: Question) -> list[Question]:
-    """The whole record, and each of its pieces, so that nothing softens what stands beside it.
-
-    Pieces are what is left around text that speaks to the judge; of a record that is longer than the embedding
-    model reads, its parts.
-    """
-    texts = pieces(question.text)
-    if _is_long(question):
-        texts = [question.text[start : start + _LONG] for start in range(0, len(question.text), _LONG)]
-    return [question, *(question.model_copy(update={"text": text}) for text in texts)]
 
 
 def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:

@@ -18,13 +18,13 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel, Field, ValidationError
 
 from agent.asking import asked, told
-from agent.chain import Question
 from agent.errors import PrecedentError, UnknownSource, UnknownVerdict, UsageError, mapped
 from agent.explanation import more_words
 from agent.feedback import correct, recall, refit_if_due
 from agent.judging import keeping
 from agent.listening import pumped
 from agent.parts import Parts
+from agent.question import Question
 from agent.records import Label, Verdict
 
 _MOST_LINES = 50

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from agent import showing
-from agent.chain import Question, build
+from agent.chain import build
 from agent.errors import MissingPart
 from agent.evaluation import evaluate
 from agent.intake import Intake
 from agent.judging import judge_many
 from agent.learning import learn
 from agent.parts import Parts
+from agent.question import Question
 from agent.readers import Reading
 from agent.records import Verdict
 

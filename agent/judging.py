@@ -9,9 +9,9 @@ from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from agent.chain import Explain, Question
 from agent.errors import PrecedentError, mapped
 from agent.parts import Parts
+from agent.question import Explain, Question
 from agent.records import Record, Verdict
 
 _CHUNK = 64

@@ -23,10 +23,11 @@ from typing import Any
 
 from langchain_core.runnables import Runnable
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.intake import Intake
 from agent.learning import learn
 from agent.parts import Parts
+from agent.question import Question
 from agent.readers import Reading
 from agent.readers.values import pairs
 from agent.records import Precedent, Record, Verdict
@@ -36,6 +37,8 @@ from retrieval.masking import mask
 
 _RECORDS, _BY_MODEL = 100, 20
 _QUOTED = re.compile(r"“([^“”]*)”")
+_SIGNED = r"([+-]\d+\.\d)"
+_THRESHOLD = rf"(?:, threshold {_SIGNED})?"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _CASE = re.compile(r"\bc\d+\b", re.IGNORECASE)
 _HEAD = re.compile(r"(\w+) \(probability of an anomaly (under 0\.01|over 0\.99|\d\.\d\d)\)")
@@ -208,8 +211,15 @@ def _decided(found: re.Match[str], _: list[str], ground: Ground) -> bool:
     signals, p = ground.verdict.signals, ground.verdict.probability
     if abs(total - math.log(p / (1 - p))) > 0.06:
         return False
-    known: dict[str, Any] = {"weights": {"neighbours": 1.0}, "bias": 0.0}
-    for fusion in (known, ground.judge["cheap" if signals["language"] is None else "full"]):
+    heard = ground.judge["cheap" if signals["language"] is None else "full"]
+    known: dict[str, Any] = {
+        "weights": {"neighbours": 1.0},
+        "bias": 0.0,
+        "threshold": ground.judge["cheap"]["threshold"],
+    }
+    for fusion in (known, heard):
+        if abs(float(found[5] or 0.0) - fusion["threshold"]) > 0.06:
+            continue
         shares = {name: weight * (signals[name] or 0.0) for name, weight in fusion["weights"].items()}
         shares["bias"] = fusion["bias"]
         sign = {"anomalous": 1, "normal": -1}.get(ground.verdict.label)
@@ -226,7 +236,7 @@ def _held(found: re.Match[str], _: list[str], ground: Ground) -> bool:
     counts: Counter[str] = Counter()
     for case in ground.cases:
         same = mask(case.text) == mask(record.text) if prose else case.content_hash == record.content_hash
-        counts[case.label] += same * getattr(case, "times", 1)
+        counts[case.label] += same * case.times
     return (counts["anomalous"], counts["normal"]) == (int(found[2]), int(found[3]))
 
 
@@ -316,7 +326,7 @@ def _carried_out(found: re.Match[str], quotations: list[str], ground: Ground) ->
 Check = Callable[[re.Match[str], list[str], Ground], bool]
 _CLAUSES: list[tuple[re.Pattern[str], Check]] = [
     (re.compile(r"would be normal if (.+)"), _carried_out),
-    (re.compile(r"(decided by|weighing most:) (.+) \(log-odds ([+-]\d+\.\d), in all ([+-]\d+\.\d)\)"), _decided),
+    (re.compile(rf"(decided by|weighing most:) (.+) \(log-odds {_SIGNED}, in all {_SIGNED}{_THRESHOLD}\)"), _decided),
     (re.compile(r"the casebook holds (.+): (\d+) labelled anomalous, (\d+) labelled normal"), _held),
     (re.compile(r"nearest (\w+) case: (c\d+) \(similarity (\d\.\d\d)\) Q(\d+)"), _nearest),
     (re.compile(r"the casebook holds no (\w+) case"), lambda found, _, ground: ground.nearest(found[1]) is None),

@@ -10,10 +10,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.intake import Intake
 from agent.learning import learn
 from agent.parts import Parts
+from agent.question import Question
 from agent.settings import Settings, settings
 
 _FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.evaluation import Evaluation, evaluate
 from agent.feedback import correct, refit_if_due
 from agent.judging import judge_many
 from agent.learning import as_case, refit
 from agent.parts import Parts
+from agent.question import Question
 from agent.records import Label, Record, Verdict
 from agent.review import review
 from agent.settings import Settings, settings

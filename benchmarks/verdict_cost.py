@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.intake import Intake
 from agent.learning import learn
 from agent.parts import Parts
+from agent.question import Question
 from agent.readers import Reading
 from agent.records import Record
 from agent.settings import Settings, settings

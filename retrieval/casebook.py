@@ -11,9 +11,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
@@ -23,6 +21,7 @@ from retrieval.embedder import Embedder
 from retrieval.exact import Matrices, Vector, unpacked
 from retrieval.failures import EmbedderMismatch, StoreFailure
 from retrieval.field_space import features
+from retrieval.filing import case_row, file_cases
 from retrieval.index import VectorIndex
 from retrieval.masking import words
 from retrieval.sources import SourceRow, Sources
@@ -87,36 +86,13 @@ class Casebook:
         if not batch:
             return 0
         self.create(name)
-        once: dict[tuple[str, str], NewCase] = {}
-        for case in batch:
-            once.setdefault((case.content_hash, case.label), case)
         with self.engine.begin() as connection:
             space = self._sources.space(connection, name, [case.record for case in batch])
-            rows = [self._row(name, case, space, given_by) | {"times": seen[same]} for same, case in once.items()]
-            query = insert_or_ignore(self.engine, cases, rows)
-            added = connection.execute(query, execution_options={"preserve_rowcount": True}).rowcount
-            if self._count(connection, name, {same: seen[same] for same in once if seen[same] > 1}) or added:
+            added, oftener = file_cases(connection, name, batch, space, given_by, seen)
+            if added or oftener:
                 self._bump(connection, name)
         self._sources.forget(name)
         return added
-
-    @staticmethod
-    def _count(connection: Connection, name: str, times: dict[tuple[str, str], int]) -> bool:
-        """Raise what these contents and labels count for where they now came oftener; whether any did."""
-        if not times:
-            return False
-        repeated = {content for content, _ in times}
-        query = select(cases.c.id, cases.c.hash, cases.c.label, cases.c.times)
-        there = connection.execute(query.where(cases.c.source == name, cases.c.hash.in_(repeated))).all()
-        oftener = [
-            {"case": one.id, "now": times[one.hash, one.label]}
-            for one in there
-            if times.get((one.hash, one.label), 0) > one.times
-        ]
-        if oftener:
-            raised = update(cases).where(cases.c.id == bindparam("case")).values(times=bindparam("now"))
-            connection.execute(raised, oftener)
-        return bool(oftener)
 
     def relabel(self, name: str, case: NewCase, given_by: str) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
@@ -125,7 +101,7 @@ class Casebook:
             space = self._sources.space(connection, name, [case.record])
             same = and_(cases.c.source == name, cases.c.hash == case.content_hash)
             connection.execute(delete(cases).where(same))
-            connection.execute(insert(cases).values(self._row(name, case, space, given_by)))
+            connection.execute(insert(cases).values(case_row(name, case, space, given_by)))
             orphaned = and_(
                 vectors.c.source == name,
                 ~exists().where(
@@ -386,23 +362,6 @@ class Casebook:
                 f"the vectors of source {row.name!r} were made by another embedding model "
                 f"({row.embedder[:12]}…, this one is {mine[:12]}…): `precedent sources rebuild {row.name}`"
             )
-
-    def _row(self, name: str, case: NewCase, space: Space, given_by: str) -> dict[str, Any]:
-        return {
-            "source": name,
-            "hash": case.content_hash,
-            "key": space.key(case.record, case.content_hash),
-            "label": case.label,
-            "kind": case.kind,
-            "text": case.record.text,
-            "fields": dict(case.record.fields),
-            "events": list(case.record.events),
-            "file": case.file,
-            "line": case.line,
-            "time": case.time,
-            "given_by": given_by,
-            "given_at": datetime.now(UTC),
-        }
 
     @staticmethod
     def _bump(connection: Connection, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Found:
     nearest: tuple[Neighbour, ...]
     same_template: dict[str, int]
     same_content: dict[str, int]
-    vector: NDArray[np.float32] | None = None
+    vector: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 def stored(row: Any) -> StoredCase:

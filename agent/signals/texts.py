@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.fusion import map_estimate
-from agent.signals.neighbours import contrast
+from agent.records import Signal
+from agent.signals.neighbours import contrast, known
+from retrieval.casebook import Found
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
 # characters of a text that are spelled out
@@ -105,6 +107,14 @@ class TextModel:
         return cls(**state)
 
 
+def beyond_nearest(signal: Signal, model: TextModel | None, found: Found, masked: str, said: str) -> Signal:
+    """The signal of `neighbours`, and where nothing like the record is known, what all cases say of such texts."""
+    if model is None or signal.log_odds is None or found.vector is None or known(found):
+        return signal
+    texts = Texts.of(found.vector[None], [masked], [said])
+    return signal.model_copy(update={"log_odds": float(model.log_odds(texts, np.array([signal.log_odds]))[0])})
+
+
 @cache
 def _hashing() -> Any:
     from sklearn.feature_extraction.text import HashingVectorizer
@@ -115,7 +125,9 @@ def _hashing() -> Any:
 
 
 def _manner(text: str) -> list[float]:
-    words, size = text.split(), max(len(text), 1)
+    words = text.split()
+    text = " ".join(words)
+    size = max(len(text), 1)
     numbers = re.findall(r"\d+", text)
     return [
         math.log1p(len(text)),

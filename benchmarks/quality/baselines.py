@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -61,11 +60,12 @@ def isolation_forest(learned: Sequence[Reading], judged: Sequence[Reading], _: E
     return _sigmoid(-np.asarray(model.decision_function(asked)))
 
 
-def pyod(detector: str, learned: Sequence[Reading], judged: Sequence[Reading], _: Encode) -> Floats:
-    """A detector of PyOD, ``module.Class``, fitted on normal records; told by its own threshold."""
-    module, name = detector.split(".")
+def ecod(learned: Sequence[Reading], judged: Sequence[Reading], _: Encode) -> Floats:
+    """PyOD's ECOD (Li et al. 2022), fitted on normal records; told by its own threshold."""
+    from pyod.models.ecod import ECOD
+
     known, asked = _matrices(learned, judged)
-    model = getattr(importlib.import_module(f"pyod.models.{module}"), name)().fit(known)
+    model = ECOD().fit(known)
     return _sigmoid(np.asarray(model.decision_function(asked)) - model.threshold_)
 
 
@@ -181,9 +181,5 @@ FEW_JOBS: Mapping[str, Baseline] = {
 }
 NORMAL_ONLY: Mapping[str, Baseline] = {
     "isolation forest": isolation_forest,
-    **(
-        {"PyOD ECOD": partial(pyod, "ecod.ECOD"), "PyOD KNN": partial(pyod, "knn.KNN")}
-        if importlib.util.find_spec("pyod")
-        else {}
-    ),
+    **({"PyOD ECOD": ecod} if importlib.util.find_spec("pyod") else {}),
 }

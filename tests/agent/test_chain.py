@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from langchain_core.runnables import Runnable
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.errors import UnknownSource, UsageError
 from agent.feedback import correct
 from agent.intake import Intake
 from agent.judging import judge_many
 from agent.learning import learn
 from agent.parts import Parts
+from agent.question import Question
 from agent.readers import Reading
 from agent.records import Record, Verdict
 from tests.conftest import POSTGRES, make_settings

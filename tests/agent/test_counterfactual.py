@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.runnables import Runnable
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.counterfactual import Move, Retrial, counterfactual, moved, moved_row, smallest_change
 from agent.fusion import Judge
 from agent.intake import Intake
 from agent.learning import learn
 from agent.parts import Parts
+from agent.question import Question
 from agent.records import Record, Verdict
 from agent.signals.fields import FieldModel
 from benchmarks.faithfulness import Ground, faults, untraced
@@ -139,10 +140,16 @@ def a_retrial(is_normal: object) -> tuple[Retrial, FieldSpace]:
     rng = random.Random(10)
     anomalous = [i % 4 == 0 for i in range(300)]
     rows = [an_order(rng, one) for one in anomalous]
-    model, _ = FieldModel.fit(FieldSpace.fit(rows), rows, anomalous)
+    model, _ = FieldModel.fit(rows, [()] * 300, anomalous, [None] * 300, [1] * 300)
+    assert model is not None
     normal = FieldSpace.fit([row for row, one in zip(rows, anomalous, strict=True) if not one])
     record = Record(text="", fields={"pieces": 190.0, "price": 50.0, "country": "XX"})
-    signals = {"neighbours": None, "novelty": None, "fields": model.log_odds(record.fields), "language": None}
+    signals = {
+        "neighbours": None,
+        "novelty": None,
+        "fields": model.signals([record.fields], [()])[0][0],
+        "language": None,
+    }
     return Retrial(record, model, Judge(), signals, is_normal), normal  # type: ignore[arg-type]
 
 

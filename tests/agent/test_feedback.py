@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from agent import learning
-from agent.chain import Question, build
+from agent.chain import build
 from agent.feedback import correct, refit_due, refit_if_due
 from agent.fitting import fit_judge
 from agent.judging import judge_many
 from agent.learning import as_case, catch_up, refit
 from agent.parts import Parts
+from agent.question import Question
 from agent.records import Record, Verdict
 from retrieval.casebook import SourceRow
 from tests.conftest import make_settings

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.errors import MissingPart
 from agent.judging import judge_many
 from agent.parts import Parts
+from agent.question import Question
 from agent.records import Record, Verdict
 from benchmarks.private_ollama import PrivateOllama
 from llm.fleet import OPEN_SECONDS

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from agent.chain import Question, build
+from agent.chain import build
 from agent.listening import pumped
 from agent.parts import Parts
+from agent.question import Question
 from agent.signals.language import first_token_log_odds, question
 from benchmarks.private_ollama import PrivateOllama
 from llm.choose import EmbeddedModel

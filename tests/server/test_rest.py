@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from agent.chain import Question, _Steps, build
+from agent.chain import _Steps, build
 from agent.parts import Parts
+from agent.question import Question
 from agent.settings import Settings
 from server import create_app
 from tests.server.conftest import HOST

@@ -1,0 +1,71 @@
+"""What is asked: a record by its parts; and a long record, or one that speaks to the judge, in pieces."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from agent.records import FieldValue, Record
+from retrieval.steering import pieces, steering
+
+Explain = Literal["none", "facts", "llm"]
+# characters that the embedding model reads of a text, and up to which a longer one is heard in parts
+LONG, HEARD_IN_PARTS = 1_000, 4_000
+
+
+class Question(BaseModel):
+    """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str | None = None
+    text: str = ""
+    fields: dict[str, FieldValue] = Field(default_factory=dict)
+    events: tuple[str, ...] = ()
+    file: str | None = None
+    line: int | None = None
+    time: str | None = None
+    explain: Explain = "facts"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _record_in_one_piece(cls, sent: Any) -> Any:
+        """``{"record": "text"}`` and ``{"record": {"text": …}}`` are understood as well."""
+        if isinstance(sent, dict) and "record" in sent:
+            rest = {name: value for name, value in sent.items() if name != "record"}
+            record = sent["record"]
+            return {**rest, **({"text": record} if isinstance(record, str) else dict(record))}
+        return sent
+
+    @classmethod
+    def about(cls, record: Record, source: str, explain: Explain = "facts") -> Question:
+        return cls(**record.model_dump(), source=source, explain=explain)
+
+
+def read_question(sent: Any) -> Question:
+    if isinstance(sent, Question):
+        return sent
+    if isinstance(sent, Record):
+        return Question(**sent.model_dump())
+    return Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
+
+
+def needs_pieces(question: Question) -> bool:
+    return _is_long(question) or bool(steering(question.text))
+
+
+def _is_long(question: Question) -> bool:
+    return LONG < len(question.text) <= HEARD_IN_PARTS and not question.fields and not question.events
+
+
+def in_pieces(question: Question) -> list[Question]:
+    """The whole record, and each of its pieces, so that nothing softens what stands beside it.
+
+    Pieces are what is left around text that speaks to the judge; of a record that is longer than the embedding
+    model reads, its parts.
+    """
+    texts = pieces(question.text)
+    if _is_long(question):
+        texts = [question.text[start : start + LONG] for start in range(0, len(question.text), LONG)]
+    return [question, *(question.model_copy(update={"text": text}) for text in texts)]
