@@ -19,6 +19,8 @@ from agent.readers import Reading
 from agent.records import Verdict
 
 SOURCE = "postgres"
+# fewer than `learn` itself takes, so that the first minute is not three
+_BUDGET = 48
 _FOLDER = Path(os.path.relpath(Path(__file__).resolve().parents[1] / "examples" / "postgres"))
 _NEXT = """Next:
   make serve                                   then chat at http://127.0.0.1:8000/chain/playground/
@@ -41,7 +43,7 @@ def run(parts: Parts) -> None:
     print(f"Learning the labelled first half of a PostgreSQL server's log ({_FOLDER / 'learn.log'}) …", flush=True)
     with showing.progress() as progress:
         brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
-        done = learn(parts, [_FOLDER / "learn.log"], SOURCE, intake, brief=brief, progress=progress)
+        done = learn(parts, [_FOLDER / "learn.log"], SOURCE, intake, brief=brief, budget=_BUDGET, progress=progress)
     showing.learned(done)
 
     print(f"\nJudging the second half, with faults that the first never had ({_FOLDER / 'judge.log'}) …", flush=True)

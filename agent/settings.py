@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     queue_size: int = Field(64, ge=1, description="calls that may wait for the embedded engine")
     precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
     language_budget: int = Field(
-        48, ge=0, description="how many cases the language model is tried on at the end of `learn`"
+        200, ge=0, description="how many cases the language model is tried on at the end of `learn`"
     )
     risk: float = Field(0.05, gt=0, lt=0.5, description="error that the unsure band aims for among decided records")
     host: str = Field("127.0.0.1", description="address that `serve` binds to")

@@ -21,10 +21,15 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.chain import build
 from agent.intake import Intake
+from agent.learning import learn
 from agent.modelfile import compose, of_gguf
+from agent.parts import Parts
+from agent.question import Question
 from agent.readers import Reading
-from agent.settings import settings
+from agent.records import Record
+from agent.settings import Settings, settings
 from agent.signals.language import first_token_log_odds, question
 from benchmarks.private_ollama import PrivateOllama
 from llm.choose import EmbeddedModel
@@ -38,7 +43,7 @@ from llm.template import Prompt
 from retrieval.space import Space
 
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
-RECORDS, TIMED, SLOTS, ROUNDS = 200, 40, (1, 2, 4), 3
+RECORDS, TIMED, SLOTS, ROUNDS, LEARNED = 200, 40, (1, 2, 4), 3, 48
 CONTEXT = 4096
 
 
@@ -70,6 +75,7 @@ def main() -> None:
             compose(None, None, str(found.path), of_gguf(found.path)).create(server.host, "parity")
             served = ServedModel.connect([server.host], "parity:base", context_tokens=CONTEXT, timeout=120)
             _agreement(embedded, served, brief, records)
+            _labels(Path(folder) / "home", (f"embedded:{name}", "ollama:parity:base"), server.host, brief)
             _latency(server, served, brief, records[:TIMED])
         rates: dict[int, list[float]] = {slots: [] for slots in SLOTS}
         for _ in range(ROUNDS):
@@ -93,7 +99,7 @@ def _agreement(embedded: EmbeddedModel, served: ServedModel, brief: str, records
     same = float(np.mean((here > 0) == (there > 0)))
     difference = np.abs(here - there)
     doubtful = np.abs(here[(here > 0) != (there > 0)])
-    print(f"{len(records)} records: the same leaning for {same:.1%} (target >= 99 %)")
+    print(f"{len(records)} records: the model's own word leans the same way for {same:.1%}")
     print(f"  correlation of log-odds {np.corrcoef(here, there)[0, 1]:.4f} (target >= 0.99)")
     print(f"  difference of log-odds: median {np.median(difference):.3f}, largest {difference.max():.3f}")
     cut = np.abs(here - whole)
@@ -109,6 +115,28 @@ def _agreement(embedded: EmbeddedModel, served: ServedModel, brief: str, records
 def _log_odds(model: ChosenModel, brief: str, records: list[str]) -> NDArray[np.float64]:
     asked = [first_token_log_odds(model.first_token(question(brief, text))) for text in ["N/A", *records]]
     return np.array(asked[1:]) - asked[0]
+
+
+def _labels(home: Path, models: tuple[str, str], host: str, brief: str) -> None:
+    """The labels that a person gets: the casebook of the log's first half, its second half judged by both models."""
+    cache, intake = settings().cache, Intake(format="log", label="0")
+    given = []
+    for model in models:
+        parts = Parts(Settings(home=home, cache=cache, model=model, ollama_hosts=host))
+        learn(parts, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=LEARNED)
+        seen: dict[str, Record] = {}
+        for one in intake.read(POSTGRES / "judge.log", 65_536):
+            if isinstance(one, Reading):
+                seen.setdefault(Space().masked(one.record), one.record)
+        asked = random.Random(4).sample(list(seen.values()), min(RECORDS, len(seen)))
+        chain = build(parts)
+        given.append([chain.invoke(Question.about(record, "postgres", explain="none")) for record in asked])
+        parts.close()
+    here, there = given
+    heard = sum(one.signals["language"] is not None for one in here)
+    same = np.mean([one.label == other.label for one, other in zip(here, there, strict=True)])
+    print(f"{len(here)} records of the second half, of other templates each, {heard} of them heard by the model:")
+    print(f"  the same label for {same:.1%} (target >= 99 %)")
 
 
 def _read_whole(chat: EmbeddedChatModel, brief: str, records: list[str]) -> NDArray[np.float64]:

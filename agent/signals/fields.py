@@ -24,7 +24,7 @@ from agent.signals.sequences import Sequences
 from retrieval.field_space import FieldSpace
 
 _LIMIT = 6.0
-_ENOUGH, _BOOSTED, _MANY = 5, 20, 100
+_ENOUGH, _BOOSTED, _MANY = 3, 20, 100
 _TREES, _FOLDS, _SEED = 200, 5, 20_26
 # cases that learning takes at most, and of them those that are told of by trees that have not seen them
 _MOST, _TOLD, _WHOLE_KIND = 30_000, 8_000, 200
