@@ -44,6 +44,7 @@ _MIGRATIONS = {
         "ALTER TABLE sources RENAME COLUMN field_model TO models",
         # judges of another form: each source says that it must be fitted again
         "UPDATE sources SET judge = NULL, models = NULL",
+        "CREATE INDEX verdicts_by_time ON verdicts (source, judged_at)",
     )
 }
 SCHEMA_VERSION = max(_MIGRATIONS)
@@ -135,8 +136,7 @@ def open_store(url: str) -> Engine:
         engine = create_engine(location)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _sqlite_for_many_readers)
-        there = inspect(engine)
-        if not metadata.tables.keys() <= set(there.get_table_names()) or not there.get_indexes("verdicts"):
+        if not metadata.tables.keys() <= set(inspect(engine).get_table_names()):
             _make_tables(engine)
         with engine.connect() as connection:
             found = connection.scalar(select(schema.c.version))
@@ -156,9 +156,6 @@ def _make_tables(engine: Engine) -> None:
     with engine.begin() as connection:
         _alone(connection)
         metadata.create_all(connection)
-        for index in verdicts.indexes:
-            # a store of before has the table without it
-            index.create(connection, checkfirst=True)
         if connection.scalar(select(schema.c.version)) is None:
             connection.execute(insert(schema).values(version=SCHEMA_VERSION))
 

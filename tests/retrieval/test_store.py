@@ -39,12 +39,14 @@ def test_a_store_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
             "sources RENAME COLUMN models TO field_model",
         ):
             connection.execute(text(f"ALTER TABLE {change}"))
+        connection.execute(text("DROP INDEX verdicts_by_time"))
         connection.execute(update(schema).values(version=1))
     engine.dispose()
     engine = open_store(url)
     with engine.connect() as connection:
         assert connection.execute(select(cases.c.text, cases.c.times)).all() == [("t", 1)]
         assert connection.scalar(select(schema.c.version)) == SCHEMA_VERSION
+    assert [one["name"] for one in inspect(engine).get_indexes("verdicts")] == ["verdicts_by_time"]
     engine.dispose()
 
 
@@ -74,10 +76,3 @@ def test_processes_that_start_at_once_open_it_all(tmp_path: Path) -> None:
         for _ in range(6)
     ]
     assert [process.communicate(timeout=120)[1] for process in started] == [""] * 6
-
-
-def test_a_store_of_before_gets_the_index_of_its_verdicts(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'precedent.db'}"
-    with open_store(url).begin() as connection:
-        connection.exec_driver_sql("DROP INDEX verdicts_by_time")
-    assert [one["name"] for one in inspect(open_store(url)).get_indexes("verdicts")] == ["verdicts_by_time"]
