@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from retrieval.field_space import FieldSpace, FieldValue
 
+# trees compute in single precision
+_HUGE = 1e30
 # with no more numbers than these, trees are given each pair's ratio, which they cannot make themselves
 _PAIRED = 10
 Row = Mapping[str, FieldValue]
@@ -44,7 +46,7 @@ class Columns:
                 value = row.get(name, default)
                 if value is not None and not isinstance(value, str):
                     out[i, j] = value
-        return out
+        return np.asarray(np.clip(out, -_HUGE, _HUGE))
 
     def categories(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
         """One-hot columns of the common values and of missing ones; for each category -log of its value's share."""

@@ -73,7 +73,7 @@ class FieldModel:
         kinds: Sequence[str | None],
         times: Sequence[int],
     ) -> tuple[FieldModel | None, Told | None]:
-        """The model, and what it tells of its cases as if they were new; none without two normal cases.
+        """The model, and what it tells of its cases as if they were new; none without two normal cases or a column.
 
         ``rows``: features of n cases; ``sessions``: their events, empty for a row of a table; ``kinds``: the values
         of their labels; ``times``: how often each stands.
@@ -85,8 +85,11 @@ class FieldModel:
             return None, None
         columns = Columns.fit(rows)
         matrix = columns.matrix(rows)
+        ordered = sum(map(bool, sessions)) * 2 > len(sessions)
+        if not ordered and not matrix.shape[1]:
+            return None, None
         detector: Nearest | Sequences
-        if sum(map(bool, sessions)) * 2 > len(sessions):
+        if ordered:
             detector, numbers, oddness = Sequences.fit(sessions, often, y)
             matrix = np.hstack([matrix, numbers])
         else:

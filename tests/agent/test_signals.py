@@ -91,6 +91,16 @@ def test_a_number_far_outside_of_all_cases_is_never_confidently_normal() -> None
     assert odd > 2
 
 
+def test_rows_that_say_nothing_and_numbers_beyond_all_measure_are_no_error() -> None:
+    names: list[Row] = [{"name": f"only {i}"} for i in range(40)]
+    assert FieldModel.fit(names, [()] * 40, [i % 4 == 0 for i in range(40)], [None] * 40, [1] * 40) == (None, None)
+    rows, labels = _rows(100, 1)
+    rows[3] = {**rows[3], "size": 1e300, "seconds": -1e300}
+    trees, odd = _fit(rows, labels).signals([{"size": -1e305, "seconds": 1e305}], [()])[0]
+    assert trees is not None
+    assert np.isfinite([trees, odd]).all()
+
+
 def test_a_kind_that_no_case_has_is_told_worse_than_a_known_one_and_fusion_is_told_so() -> None:
     rng = random.Random(3)
     rows: list[Row] = [{f"n{i}": rng.gauss(0, 1) for i in range(6)} for _ in range(900)]
