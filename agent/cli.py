@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from agent.cli_feedback import correct, explain, review
+from agent.cli_feedback import correct, review
 from agent.cli_ollama import ollama_app
 from agent.errors import PrecedentError, UsageError
 
@@ -221,7 +221,23 @@ def chat(
 
 app.command()(review)
 app.command()(correct)
-app.command()(explain)
+
+
+@app.command()
+def explain(
+    verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")], model: ModelOption = None
+) -> None:
+    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they come."""
+    from agent import showing
+    from agent.explanation import told_in_full
+    from agent.feedback import recall
+
+    parts = _parts(model)
+    told = told_in_full(parts, recall(parts, verdict_id))
+    showing.as_it_comes([next(told)])
+    _say("(the language model is asked for more words; Ctrl-C stops it)")
+    showing.as_it_comes(told)
+    parts.close()
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The commands after judging: why a verdict was given, which to correct, and correcting one."""
+"""The commands after judging: which verdicts to correct, and correcting one."""
 
 from __future__ import annotations
 
@@ -39,16 +39,4 @@ def correct(
         fitted = refit_if_due(parts, verdict_id, progress)
     if fitted:
         typer.echo("so many corrections came in that the judge was fitted anew")
-    parts.close()
-
-
-def explain(verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")]) -> None:
-    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they come."""
-    from agent import showing
-    from agent.chain import default_parts
-    from agent.explanation import told_in_full
-    from agent.feedback import recall
-
-    parts = default_parts()
-    showing.as_it_comes(told_in_full(parts, recall(parts, verdict_id)))
     parts.close()

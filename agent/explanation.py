@@ -62,7 +62,7 @@ def decider(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None
     total = f"in all {fusion.log_odds(signals):+.1f}"
     if abs(fusion.threshold) >= 0.05:
         total += f", threshold {fusion.threshold:+.1f}"
-    return f"{how} {_WITNESSES[name]} (log-odds {shares[name]:+.1f}, {total})"
+    return f"{how} {_WITNESSES[name]} (weighed {shares[name]:+.1f}, {total})"
 
 
 def gathered(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> list[str]:

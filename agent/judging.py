@@ -15,7 +15,6 @@ from agent.question import Explain, Question
 from agent.records import Record, Verdict
 
 _CHUNK = 64
-_WORKERS = 1
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,13 @@ def judge_many(
     with mapped():
         while chunk := list(islice(waiting, _CHUNK)):
             questions = [Question.about(record, source, explain) for record in chunk]
-            answers = chain.batch(questions, config={"max_concurrency": _WORKERS}, return_exceptions=True)
             out: list[Verdict | Unjudged] = []
-            for record, answer in zip(chunk, answers, strict=True):
-                if isinstance(answer, Verdict):
-                    out.append(answer)
-                elif isinstance(answer, PrecedentError) or not isinstance(answer, (ValueError, ArithmeticError)):
-                    raise answer
-                else:
-                    out.append(Unjudged(record, f"could not be judged: {answer}"))
+            for record, question in zip(chunk, questions, strict=True):
+                try:
+                    out.append(chain.invoke(question))
+                except PrecedentError:
+                    raise
+                except (ValueError, ArithmeticError) as error:
+                    out.append(Unjudged(record, f"could not be judged: {error}"))
             parts.history.put(verdict.model_dump(mode="json") for verdict in out if isinstance(verdict, Verdict))
             yield from out

@@ -6,7 +6,8 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,23 +104,34 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
             raise UsageError(f"{output} cannot be written: {error.strerror}") from error
     else:
         stream.reconfigure(encoding="utf-8")
+    counts: Counter[str] = Counter()
+
+    def counting(write: Callable[[Verdict], Any]) -> Callable[[Verdict], None]:
+        def counted(verdict: Verdict) -> None:
+            write(verdict)
+            counts[verdict.label] += 1
+
+        return counted
+
     try:
         if to == "jsonl":
-            yield lambda verdict: _line(stream, verdict.to_json())
+            yield counting(lambda verdict: _line(stream, verdict.to_json()))
         elif to == "csv":
             rows = csv.DictWriter(stream, _CSV_COLUMNS)
             rows.writeheader()
-            yield lambda verdict: rows.writerow(_flat(verdict))
+            yield counting(lambda verdict: rows.writerow(_flat(verdict)))
         else:
             seen: list[Verdict] = []
             try:
-                yield seen.append
+                yield counting(seen.append)
             finally:
                 verdict_table(seen, stream)
     finally:
         stream.flush()
         if output is not None:
             stream.close()
+            told = ", ".join(f"{counts[label]} {label}" for label in _STYLES)
+            print(f"{counts.total()} records: {told}; written to {plain(str(output))}", file=sys.stderr)
 
 
 def _line(stream: Any, text: str) -> None:
@@ -213,7 +225,9 @@ def learned(done: Learned) -> None:
         if done.brief_drafted:
             _say(_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
     if done.language_auc is not None:
-        _say(_text(f"the language model alone tells sampled cases apart with AUC {done.language_auc:.2f}"))
+        _say(
+            _text(f"the language model alone tells cases apart with AUC {done.language_auc:.2f} (1 always, 0.5 chance)")
+        )
     if done.language_missing:
         _say(_text(f"learned without the language model: {done.language_missing}", "yellow"))
 
@@ -295,7 +309,7 @@ def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
     print("Say what each really is, right or wrong: precedent correct ID normal|anomalous; then judge again.")
 
 
-def as_it_comes(pieces: Iterator[str]) -> str:
+def as_it_comes(pieces: Iterable[str]) -> str:
     """Print each piece when it is there; all of them together."""
     whole = ""
     for piece in pieces:

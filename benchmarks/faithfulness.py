@@ -326,7 +326,10 @@ def _carried_out(found: re.Match[str], quotations: list[str], ground: Ground) ->
 Check = Callable[[re.Match[str], list[str], Ground], bool]
 _CLAUSES: list[tuple[re.Pattern[str], Check]] = [
     (re.compile(r"would be normal if (.+)"), _carried_out),
-    (re.compile(rf"(decided by|weighing most:) (.+) \(log-odds {_SIGNED}, in all {_SIGNED}{_THRESHOLD}\)"), _decided),
+    (
+        re.compile(rf"(decided by|weighing most:) (.+) \(weighed log-odds {_SIGNED}, in all {_SIGNED}{_THRESHOLD}\)"),
+        _decided,
+    ),
     (re.compile(r"the casebook holds (.+): (\d+) labelled anomalous, (\d+) labelled normal"), _held),
     (re.compile(r"nearest (\w+) case: (c\d+) \(similarity (\d\.\d\d)\) Q(\d+)"), _nearest),
     (re.compile(r"the casebook holds no (\w+) case"), lambda found, _, ground: ground.nearest(found[1]) is None),

@@ -75,7 +75,9 @@ class Modelfile:
                 parameters={**self.parameters, **({"stop": list(self._stop)} if self._stop else {})},
                 messages=[ollama.Message(role=role, content=_plain(text)) for role, text in self.messages],
             )
-        except (httpx.HTTPError, ollama.ResponseError, ConnectionError) as error:
+        except (httpx.ConnectError, ConnectionError) as error:
+            raise ModelFailure(f"no Ollama server at {base_url(host)}: start it with `ollama serve`") from error
+        except (httpx.HTTPError, ollama.ResponseError) as error:
             raise ModelFailure(f"Ollama at {base_url(host)} did not make {name}: {error}") from error
 
     @property

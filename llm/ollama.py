@@ -72,7 +72,7 @@ def how_to_get(url: str, model: str) -> str:
     """That a server has no such model, and the command that brings it there."""
     name = model.removesuffix(":latest")
     if name.startswith("precedent"):
-        way = f"`precedent ollama create --name {name} --from llama3.2` makes one"
+        way = f"`precedent ollama create --name {name}` makes one (--from llama3.2: of a model that Ollama has)"
     else:
         way = f"`ollama pull {name}` fetches it"
     return f"Ollama at {url} has no model {name!r}: {way}"

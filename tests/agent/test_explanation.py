@@ -54,11 +54,23 @@ PRECEDENTS = "the precedents' labels"
 @pytest.mark.parametrize(
     ("label", "signals", "said"),
     [
-        ("anomalous", {"neighbours": 8.0, "fields": 1.0}, f"decided by {PRECEDENTS} (log-odds +4.0, in all +4.0)"),
-        ("anomalous", {"neighbours": 8.0, "fields": 5.0}, "decided by its fields (log-odds +5.0, in all +8.0)"),
-        ("normal", {"neighbours": 1.0, "fields": -3.0}, "decided by its fields (log-odds -3.0, in all -3.5)"),
-        ("normal", {"neighbours": None}, "decided by the usual leaning of this source (log-odds -1.0, in all -1.0)"),
-        ("unsure", {"neighbours": 2.0, "fields": -1.5}, "weighing most: its fields (log-odds -1.5, in all -1.5)"),
+        (
+            "anomalous",
+            {"neighbours": 8.0, "fields": 1.0},
+            f"decided by {PRECEDENTS} (weighed +4.0, in all +4.0)",
+        ),
+        ("anomalous", {"neighbours": 8.0, "fields": 5.0}, "decided by its fields (weighed +5.0, in all +8.0)"),
+        ("normal", {"neighbours": 1.0, "fields": -3.0}, "decided by its fields (weighed -3.0, in all -3.5)"),
+        (
+            "normal",
+            {"neighbours": None},
+            "decided by the usual leaning of this source (weighed -1.0, in all -1.0)",
+        ),
+        (
+            "unsure",
+            {"neighbours": 2.0, "fields": -1.5},
+            "weighing most: its fields (weighed -1.5, in all -1.5)",
+        ),
     ],
 )
 def test_the_witness_that_moved_the_verdict_most_is_named(

@@ -17,7 +17,6 @@ from tests.conftest import POSTGRES
 pytestmark = [pytest.mark.ollama, pytest.mark.enable_socket]
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "ollama.md").read_text(encoding="utf-8")
-LEARN = "precedent learn examples/postgres/learn.log --source shop --label 0 --normal - --brief 'A log.' --model none"
 DOWNLOADS = ("ollama pull ",)
 SHELL = ("export ",)
 
@@ -40,8 +39,8 @@ def test_the_commands_run_as_shown(server: PrivateOllama, tmp_path: Path) -> Non
     own = {"PRECEDENT_HOME": str(tmp_path / "home"), "PRECEDENT_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     environment = {**os.environ, **own, "OLLAMA_HOST": server.host}
     said = {}
-    assert len(commands()) >= 7
-    for command in (LEARN, *commands()):
+    assert len(commands()) >= 8
+    for command in commands():
         program, *arguments = shlex.split(command)
         if program == "precedent":
             done = subprocess.run(
