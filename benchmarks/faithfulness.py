@@ -327,7 +327,7 @@ Check = Callable[[re.Match[str], list[str], Ground], bool]
 _CLAUSES: list[tuple[re.Pattern[str], Check]] = [
     (re.compile(r"would be normal if (.+)"), _carried_out),
     (
-        re.compile(rf"(decided by|weighing most:) (.+) \(weighed log-odds {_SIGNED}, in all {_SIGNED}{_THRESHOLD}\)"),
+        re.compile(rf"(decided by|weighing most:) (.+) \(weighed {_SIGNED}, in all {_SIGNED}{_THRESHOLD}\)"),
         _decided,
     ),
     (re.compile(r"the casebook holds (.+): (\d+) labelled anomalous, (\d+) labelled normal"), _held),

@@ -363,3 +363,26 @@ def test_a_source_shows_its_drift(learned: Run, tmp_path: Path) -> None:
     assert (drift["records"], drift["novel_share"]) == (60, 1.0)
     assert any(one.endswith("precedent review --source svc") for one in drift["findings"])
     assert "drift: 100 % of what the last 60 records say" in learned("sources", "show", "svc").out
+
+
+def test_explain_gives_the_facts_and_says_why_there_are_no_more_words(learned: Run, cases: Path) -> None:
+    judged = learned("judge", cases, "--source", "svc", "--to", "jsonl")
+    verdict = json.loads(judged.out.splitlines()[0])
+    told = learned("explain", verdict["id"])
+    assert told.code == 0
+    first, second = told.out.splitlines()
+    assert first == verdict["explanation"]
+    assert second.startswith("(no more words: ")
+    assert learned("explain", "v000000000000").code == 2
+
+
+def test_optimise_is_checked_before_anything_is_learned(run: Run, cases: Path) -> None:
+    refused = run("learn", cases, "--source", "svc", "--label", "Label", "--optimise", "recall")
+    assert (refused.code, "none of f1, accuracy, cost:FP,FN" in refused.err) == (2, True)
+    assert "svc" not in run("sources").out
+
+
+def test_what_was_judged_to_a_file_is_counted(learned: Run, cases: Path, tmp_path: Path) -> None:
+    done = learned("judge", cases, "--source", "svc", "--to", "jsonl", "--output", tmp_path / "out.jsonl")
+    assert "36 records: " in done.err
+    assert str(tmp_path / "out.jsonl") in done.err

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -10,9 +14,11 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from agent.chain import build
+from agent.judging import judge_many
 from agent.listening import pumped
 from agent.parts import Parts
 from agent.question import Question
+from agent.records import Record, Verdict
 from agent.signals.language import first_token_log_odds, question
 from benchmarks.private_ollama import PrivateOllama
 from llm.choose import EmbeddedModel
@@ -119,3 +125,24 @@ def test_sentences_come_from_ollama_piece_by_piece(server: PrivateOllama, parts_
     verdict = build(parts).invoke(Question(text="job 8 failed: disk full", source="jobs", explain="llm"))
     assert verdict.degraded == ()
     assert verdict.explanation.startswith(verdict.label)
+
+
+def test_ctrl_c_at_an_explanation_stops_the_server(server: PrivateOllama, parts_on: Callable[..., Parts]) -> None:
+    """`precedent explain` gives the facts before the model has said a word, and takes its question back."""
+    parts = parts_on(server.host, "ollama:qwen2.5")
+    (verdict,) = judge_many(parts, build(parts), [Record(text="job 8 failed: disk full")], "jobs")
+    assert isinstance(verdict, Verdict)
+    home = str(parts.settings.home)
+    own = {"PRECEDENT_HOME": home, "PRECEDENT_OLLAMA_HOSTS": server.host, "PRECEDENT_MODEL": "ollama:qwen2.5"}
+    with subprocess.Popen(
+        [sys.executable, "-c", "from agent.cli import main; main()", "explain", verdict.id],
+        env={**os.environ, **own, "PRECEDENT_OFFLINE": "1"}, stdout=subprocess.PIPE, text=True,
+    ) as telling:  # fmt: skip
+        assert telling.stdout is not None
+        assert telling.stdout.readline().rstrip() == verdict.explanation
+        telling.send_signal(signal.SIGINT)
+        telling.communicate(timeout=30)
+    model = ServedModel.connect([server.host], "qwen2.5:base", context_tokens=4096, timeout=60)
+    started = time.monotonic()
+    model.first_token(question(BRIEF, "job 7 done"))
+    assert time.monotonic() - started < 10
