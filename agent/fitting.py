@@ -34,12 +34,11 @@ CaseKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class _Key:
-    """One template of the casebook, seen by the others: its vector, the similarities of its nearest, its signals."""
+    """One template of the casebook, seen by the others: its vector, and its signals made without it."""
 
     case: StoredCase
     anomalous: bool
     vector: NDArray[np.float32]
-    near: dict[str, list[float]]
     signals: dict[str, float | None]
 
 
@@ -168,7 +167,7 @@ def _leave_one_out(
             "novelty": lonely(1 - max(everything), distances, len(distances)) if everything else None,
         }
         case = by_key[keys[label][i], label]
-        out.append(_Key(case, label == "anomalous", matrices[label][i], near, signals))
+        out.append(_Key(case, label == "anomalous", matrices[label][i], signals))
     return out, distances
 
 

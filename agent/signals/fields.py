@@ -105,12 +105,15 @@ class FieldModel:
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
         """For each of n records the log-odds of the trees (None without any), and of its oddness."""
-        oddness = self.detector.log_odds(rows, sessions)
+        numbers = np.zeros((len(rows), 0))
+        if isinstance(self.detector, Sequences):
+            numbers = self.detector.numbers(sessions)
+            oddness = self.detector.oddness(numbers)
+        else:
+            oddness = self.detector.log_odds(rows, sessions)
         if not self.trees:
             return [(None, float(odd)) for odd in oddness]
-        matrix = self.columns.matrix(rows)
-        if isinstance(self.detector, Sequences):
-            matrix = np.hstack([matrix, self.detector.numbers(sessions)])
+        matrix = np.hstack([self.columns.matrix(rows), numbers])
         told = np.maximum(_log_odds(self.trees, matrix), self._beyond(rows))
         return [(float(tree), float(odd)) for tree, odd in zip(told, oddness, strict=True)]
 

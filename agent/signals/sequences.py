@@ -132,16 +132,17 @@ class Sequences:
         together = Tail.of(_together(tails, numbers[normal]), times[normal])
         tables = _Tables.fit([ids[i] for i in normal], times[normal], len(codes))
         fitted = cls(codes, tables, (*tails, together))
-        return fitted, numbers, fitted._log_odds(numbers)
+        return fitted, numbers, fitted.oddness(numbers)
 
     def numbers(self, sessions: Sequence[Sequence[str]]) -> Floats:
         """Worst and mean surprise of a step, worst surprise of a count: shape (n, 3), in nats."""
         return self.tables.numbers([_encode(self.codes, session) for session in sessions])
 
     def log_odds(self, rows: Sequence[Any], sessions: Sequence[Sequence[str]]) -> Floats:
-        return self._log_odds(self.numbers(sessions))
+        return self.oddness(self.numbers(sessions))
 
-    def _log_odds(self, numbers: Floats) -> Floats:
+    def oddness(self, numbers: Floats) -> Floats:
+        """The log-odds of sessions with these `numbers`, shape (n,)."""
         return self.tails[-1].log_odds(_together(self.tails[:-1], numbers))
 
     def facts(self, session: Sequence[str]) -> list[str]:
