@@ -143,7 +143,7 @@ class _Steps:
         if record.fields or record.events or self._parts.casebook.holds(row.name, hearing["content_hash"]):
             return None
         judge = hearing["judge"]
-        return (row.name, row.version, row.brief, judge.fitted_on, judge.without_content, hearing["masked"])
+        return (row.name, row.version, row.brief, judge.fitted_on, judge.model, hearing["masked"])
 
     def remembered(self, hearing: Hearing) -> bool:
         return hearing["memo_key"] in self._memo
@@ -230,8 +230,9 @@ class _Steps:
         except ModelFailure as error:
             signal = Signal(degraded=str(error))
         else:
-            reference = judge.without_content if judge.model == witness.model.name else None
-            signal = witness.hear(row.brief, hearing["masked"], reference, examples_for(hearing["found"]))
+            near = [(one.similarity, one.case) for one in hearing["found"].nearest]
+            way = judge.way_for(witness.model.name)
+            signal = witness.hear(row.brief, hearing["masked"], way, examples_for(near) if way.examples else ())
         return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
 
     # the answer

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from agent.fitted import Fitted
 from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, FIELDS, ODDNESS, Fusion, Judge, Objective, fit
 from agent.signals.fields import FieldModel, Told
-from agent.signals.language import LanguageWitness
+from agent.signals.language import LanguageWitness, examples_for
 from agent.signals.neighbours import contrast
 from agent.signals.novelty import lonely
 from agent.signals.texts import TextModel, Texts
+from agent.wording import FEWEST, Tried, ask
 from llm.failures import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceRow, StoredCase
 from retrieval.cases import LABELS
@@ -26,6 +27,8 @@ _SAMPLE = 5_000
 _SEED = 20_26
 _BLOCK = 512
 _RANGE = (0.05, 0.95)
+# neighbours of a case among which its examples are looked for
+_NEAR = 16
 # fewer records with fields than these teach nothing about them; a kind of anomaly counts by its cases up to so many
 _FEWEST_ROWS, _OF_A_KIND = 8, 20
 Progress = Callable[[str, int, int], None]
@@ -221,44 +224,45 @@ def _with_language(
     progress: Progress | None,
 ) -> Judge:
     """The judge with the language model tried on a balanced sample of templates, within the budget."""
-    assert row.space is not None
-    rng = np.random.default_rng(_SEED)
-    chosen: list[tuple[_Key, float]] = []
-    for anomalous in (True, False):
-        mine = [key for key in keys if key.anomalous is anomalous]
-        size = min(len(mine), budget // 2)
-        if size:
-            picked = sorted(rng.choice(len(mine), size, replace=False))
-            chosen += [(mine[i], len(mine) / size) for i in picked]
-    rows: list[dict[str, float | None]] = []
+    order = np.random.default_rng(_SEED).permutation(len(keys))
+    by_label = [[keys[i] for i in order if keys[i].anomalous is label] for label in (True, False)]
+    chosen = [key for mine in by_label for key in mine[:budget]]
     try:
-        reference = witness.without_content(row.brief)
-        for done, (key, _) in enumerate(chosen, start=1):
-            signal = witness.hear(row.brief, row.space.masked(key.case), reference, ())
-            if signal.log_odds is None:
-                raise ModelFailure(signal.degraded)
-            rows.append({**key.signals, "language": signal.log_odds})
-            if progress:
-                progress("hearing the language model", done, len(chosen))
+        asked = ask(witness, row.brief, _tried(row, keys, chosen), budget, progress)
     except (ModelFailure, EngineBusy):
         # learning stands without it; each verdict names the witness that was not heard
         return judge
-    labels = [key.anomalous for key, _ in chosen]
-    full = fit(DEFAULT_FULL, rows, labels, [weight for _, weight in chosen], risk, goal)
-    words = [row["language"] or 0.0 for row in rows]
+    heard = [(chosen[i], word) for i, word in asked.words.items()]
+    labels, words = [key.anomalous for key, _ in heard], [word for _, word in heard]
+    stands_for = {
+        label: sum(key.anomalous is label for key in keys) / max(labels.count(label), 1) for label in set(labels)
+    }
+    rows = [{**key.signals, "language": word} for key, word in heard]
     low, high = np.quantile(words, _RANGE)
     return replace(
         judge,
-        full=full,
-        without_content=reference,
+        full=fit(DEFAULT_FULL, rows, labels, [stands_for[label] for label in labels], risk, goal),
+        way=asked.way,
         model=witness.model.name,
         language_auc=_auc(words, labels),
         language_range=(float(low), float(high)),
     )
 
 
+def _tried(row: SourceRow, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list[Tried]:
+    """The cases to ask about, each with the examples that the others give it."""
+    vectors, space = np.stack([key.vector for key in keys]), row.space or Space()
+    out = []
+    for key in chosen:
+        similar = vectors @ key.vector
+        near = [(float(similar[i]), keys[i].case) for i in np.argsort(-similar)[:_NEAR] if keys[i] is not key]
+        out.append(Tried(space.masked(key.case), key.anomalous, examples_for(near)))
+    return out
+
+
 def _auc(scores: Sequence[float], anomalous: Sequence[bool]) -> float | None:
-    if len(set(anomalous)) < 2:
+    """None with too few cases of a label to say."""
+    if min(anomalous.count(True), anomalous.count(False)) < FEWEST:
         return None
     from sklearn.metrics import roc_auc_score
 

@@ -192,12 +192,24 @@ def _half_width(z: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.floa
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a language model is asked: by which of `agent.signals.language.WORDINGS`, and whether near precedents help.
+
+    ``reference``: its log-odds for an empty record, None where that was not asked.
+    """
+
+    wording: str = "belongs"
+    reference: float | None = None
+    examples: bool = False
+
+
+@dataclass(frozen=True)
 class Judge:
     """What a source's cases have taught: two fusions (with and without the language model) and references.
 
     ``lonely``: quantiles of the cases' leave-one-out distances; ``keys``: how many distinct templates;
-    ``without_content``: the language model's log-odds for an empty record, for the model named in ``model``;
-    ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried;
+    ``way``: how the language model named in ``model`` is asked;
+    ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried on enough of them;
     ``language_range``: log-odds between which its word nearly always lies.
     """
 
@@ -205,7 +217,7 @@ class Judge:
     cheap: Fusion = DEFAULT_CHEAP
     lonely: tuple[float, ...] = ()
     keys: int = 0
-    without_content: float | None = None
+    way: Way = Way()
     model: str | None = None
     language_auc: float | None = None
     language_range: tuple[float, float] = (-8.0, 8.0)
@@ -217,6 +229,9 @@ class Judge:
         if known:
             return replace(KNOWN, threshold=self.cheap.threshold)
         return self.full if signals.get("language") is not None else self.cheap
+
+    def way_for(self, model: str) -> Way:
+        return self.way if model == self.model else Way()
 
     def language_may_decide(self, signals: LogOdds) -> bool:
         """Whether hearing the language model could change the label that the other witnesses give.
@@ -240,6 +255,7 @@ class Judge:
                 **data,
                 "full": Fusion(**data["full"]),
                 "cheap": Fusion(**data["cheap"]),
+                "way": Way(**data["way"]),
                 "lonely": tuple(data["lonely"]),
                 "language_range": tuple(data["language_range"]),
             }

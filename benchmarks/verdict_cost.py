@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.chain import build
+from agent.fusion import Judge
 from agent.intake import Intake
 from agent.learning import learn
 from agent.parts import Parts
@@ -85,8 +86,11 @@ class _Bare:
 
     def decode(self, brief: str, record: Record) -> tuple[float, int]:
         """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
+        way = Judge.from_json(self._parts.source("postgres").judge or {}).way_for(self._parts.witness().model.name)
         found = self._parts.casebook.find("postgres", record, record.content_hash, self._parts.settings.precedents)
-        prompt = self._model.prompt(question(brief, Space().masked(record), examples_for(found)))
+        near = [(one.similarity, one.case) for one in found.nearest]
+        examples = examples_for(near) if way.examples else ()
+        prompt = self._model.prompt(question(brief, Space().masked(record), examples, way))
         prefix_only = Prompt(prompt.prefix, prompt.suffix[:1])
         self._engine.read(prefix_only, lambda: False)
         seconds, _ = _timed(lambda: self._engine.read(prompt, lambda: False))

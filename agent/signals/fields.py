@@ -195,7 +195,10 @@ class _Learner:
         return np.asarray(out[which])
 
     def _fitted(self, part: Any, which: Ints) -> Any:
-        with warnings.catch_warnings():
+        from threadpoolctl import threadpool_limits
+
+        # boosting's threads wait for each other by spinning: beside other work two are many times slower than one
+        with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
             # that some cases are in every bag is known, see `learn`
             warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
             part.fit(self.x[which], self.y[which], sample_weight=self.times[which])

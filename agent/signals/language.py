@@ -10,22 +10,26 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agent.fusion import Way
 from agent.prompting import render
 from agent.records import Signal
 from llm.chosen import ChosenModel
 from llm.failures import EngineBusy, ModelFailure
-from retrieval.casebook import Found
+from retrieval.cases import StoredCase
 from retrieval.history import Heard
 from retrieval.steering import without_steering
 
 NEAR = 0.90
+# ways to put the question, prompts/ask_NAME.j2: which is best differs by source, the first is best on average
+WORDINGS = ("belongs", "expert", "listed", "watch")
+_USUAL = Way(WORDINGS[0])
 NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
 _EXAMPLES = 2
 _EXAMPLE_CHARS = 300
@@ -38,10 +42,10 @@ _ANSWERS = ("anomalous", "normal")
 _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
 
 
-def question(brief: str, text: str, examples: Sequence[Mapping[str, str]] = ()) -> list[BaseMessage]:
+def question(brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: Way = _USUAL) -> list[BaseMessage]:
     """The messages; the system message is the same for the whole source, so that its KV cache serves every record."""
     return [
-        SystemMessage(render("verdict_system", brief=brief or NO_BRIEF)),
+        SystemMessage(render(f"ask_{way.wording}", brief=brief or NO_BRIEF)),
         HumanMessage(render("verdict_record", text=text, examples=examples)),
     ]
 
@@ -69,15 +73,18 @@ def first_token_log_odds(metadata: Mapping[str, Any]) -> float:
     return logs["anomalous"] - logs["normal"]
 
 
-def examples_for(found: Found) -> list[dict[str, str]]:
-    """Near precedents as examples; none when the nearest is far, for far ones mislead small models."""
-    near = [one for one in found.nearest if one.similarity >= NEAR]
-    if {one.case.label for one in near} != set(_ANSWERS):
+def examples_for(near: Iterable[tuple[float, StoredCase]]) -> list[dict[str, str]]:
+    """Near precedents as examples, from similarities and cases, the nearest first.
+
+    None when there are not near ones of both labels, for far ones mislead small models.
+    """
+    close = [(similarity, case) for similarity, case in near if similarity >= NEAR]
+    if {case.label for _, case in close} != set(_ANSWERS):
         return []
-    chosen = [one for label in _ANSWERS for one in [n for n in near if n.case.label == label][:_EXAMPLES]]
+    chosen = [one for label in _ANSWERS for one in [near for near in close if near[1].label == label][:_EXAMPLES]]
     return [
-        {"text": " ".join(without_steering(one.case.text).split())[:_EXAMPLE_CHARS], "label": one.case.label}
-        for one in sorted(chosen, key=lambda one: one.similarity)
+        {"text": " ".join(without_steering(case.text).split())[:_EXAMPLE_CHARS], "label": case.label}
+        for _, case in sorted(chosen, key=lambda one: one[0])
     ]
 
 
@@ -110,13 +117,13 @@ class LanguageWitness:
         self.model, self._heard, self._record_tokens = model, heard, record_tokens
         self._by_schema = False
 
-    def log_odds(self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = ()) -> float:
+    def log_odds(self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: Way = _USUAL) -> float:
         """Raw log-odds of the model for ``text``, from memory when it was asked before.
 
         Raises:
             ModelFailure, EngineBusy: the model could not be heard.
         """
-        messages = question(brief, text, examples)
+        messages = question(brief, text, examples, way)
         asked = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
         key = hashlib.sha256(asked.encode()).hexdigest()
         remembered = self._heard.get(key)
@@ -137,19 +144,19 @@ class LanguageWitness:
                 return Opinion.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
         raise ModelFailure(f"{self.model.name} keeps to no schema, asked {_ATTEMPTS} times")
 
-    def without_content(self, brief: str) -> float:
+    def without_content(self, brief: str, way: Way = _USUAL) -> float:
         """The log-odds for a record that says nothing: what to subtract."""
-        return self.log_odds(brief, _NOTHING)
+        return self.log_odds(brief, _NOTHING, (), way)
 
-    def hear(self, brief: str, text: str, reference: float | None, examples: Sequence[Mapping[str, str]]) -> Signal:
+    def hear(self, brief: str, text: str, way: Way = _USUAL, examples: Sequence[Mapping[str, str]] = ()) -> Signal:
         """The signal; a model that cannot be heard gives a ``failure`` instead of an error."""
         try:
-            room = self.model.room(question(brief, ""))
+            room = self.model.room(question(brief, "", (), way))
             clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
-            if examples and self.model.room(question(brief, clipped, examples)) < 0:
+            if examples and self.model.room(question(brief, clipped, examples, way)) < 0:
                 examples = ()
-            base = self.without_content(brief) if reference is None else reference
-            log_odds = self.log_odds(brief, clipped, examples) - base
+            base = self.without_content(brief, way) if way.reference is None else way.reference
+            log_odds = self.log_odds(brief, clipped, examples, way) - base
         except (ModelFailure, EngineBusy, OSError) as error:
             return Signal(degraded=str(error))
         leaning = "anomalous" if log_odds > 0 else "normal"

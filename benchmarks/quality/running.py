@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.chain import build
+from agent.fusion import Judge
 from agent.judging import judge_many
 from agent.learning import learn
 from agent.parts import Parts
@@ -158,10 +159,11 @@ def _witnesses(
     chosen, weights = _balanced(truth, most, seed)
     row = parts.casebook.source(source)
     assert row is not None
+    way = (Judge.from_json(row.judge) if row.judge else Judge()).way_for(witness.model.name)
     heard = []
     for number, i in enumerate(chosen, start=1):
         masked = (row.space or Space()).masked(verdicts[i].record)
-        heard.append(witness.hear(row.brief, masked, None, ()).log_odds)
+        heard.append(witness.hear(row.brief, masked, way).log_odds)
         progress("hearing the language model alone", number, len(chosen))
     language = of_witness(heard, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)
     return {name: one for name, one in {"language": language, **out}.items() if one["n"]}

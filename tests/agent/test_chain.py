@@ -128,11 +128,14 @@ def test_precedents_are_of_both_labels_nearest_first(chain: Runnable[Question, V
     assert {one.label for one in verdict.precedents} == {"normal", "anomalous"}
 
 
-def test_without_a_language_model_the_verdict_says_so(learned: Parts, tmp_path: Path) -> None:
-    text = "PANIC:  entirely unheard-of failure of the flux capacitor"
+def test_without_a_language_model_the_verdict_says_so(
+    learned: Parts, chain: Runnable[Question, Verdict], records: list[Record]
+) -> None:
+    with_it = (chain.invoke(Question.about(record, "pg")) for record in records)
+    heard = next(verdict.record for verdict in with_it if verdict.signals["language"] is not None)
     parts = Parts(learned.settings.model_copy(update={"model": "none"}))
     try:
-        verdict = build(parts).invoke(Question(text=text, source="pg"))
+        verdict = build(parts).invoke(Question.about(heard, "pg"))
         assert verdict.signals["language"] is None
         assert any(one.startswith("language: ") for one in verdict.degraded)
         known = build(parts).invoke(Question(text=learned.casebook.cases("pg")[0].text, source="pg"))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, Judge, fit, fused, sigmoid
+from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, Judge, Way, fit, fused, sigmoid
 
 LOG_ODDS = st.floats(-8, 8)
 
@@ -103,7 +103,7 @@ def test_with_nothing_heard_it_is_even_odds_and_unsure() -> None:
 
 
 def test_a_judge_survives_json() -> None:
-    judge = Judge(lonely=(0.1, 0.2), keys=7, without_content=0.5, model="m", language_auc=0.9, fitted_on=3)
+    judge = Judge(lonely=(0.1, 0.2), keys=7, way=Way("watch", 0.5, True), model="m", language_auc=0.9, fitted_on=3)
     assert Judge.from_json(judge.to_json()) == judge
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
+from agent.fusion import Way
 from agent.signals.language import LanguageWitness
 from llm.failures import ModelFailure
 from llm.served import ServedModel
@@ -21,6 +22,7 @@ from retrieval.store import open_store
 
 from .loopback import send, serving
 
+HEARD = Way(reference=0.0)
 pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
 Chat = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 
@@ -59,12 +61,12 @@ def test_without_log_probabilities_the_answer_is_bound_to_a_schema(tmp_path: Pat
 
     with fake(chat) as model:
         heard = witness(model, tmp_path)
-        signal = heard.hear("A log.", "disk full", 0.0, ())
+        signal = heard.hear("A log.", "disk full", HEARD)
         assert signal.log_odds == pytest.approx(math.log(9))
         assert signal.degraded is None
         assert asked[-1]["format"]["properties"]["verdict"]["enum"] == ["normal", "anomalous"]
         before = len(asked)
-        heard.hear("A log.", "disk half full", 0.0, ())
+        heard.hear("A log.", "disk half full", HEARD)
         assert len(asked) == before + 1, "what it does not give is not asked for again"
 
 
@@ -76,7 +78,7 @@ def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
         said(handler, '{"verdict": "perhaps"}')
 
     with fake(chat) as model:
-        signal = witness(model, tmp_path).hear("A log.", "disk full", 0.0, ())
+        signal = witness(model, tmp_path).hear("A log.", "disk full", HEARD)
     assert signal.log_odds is None
     assert "keeps to no schema" in str(signal.degraded)
     seeds = [one["options"]["seed"] for one in asked if "format" in one]
@@ -88,7 +90,7 @@ def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
 )
 def test_an_answer_that_is_none_is_degraded(tmp_path: Path, body: bytes) -> None:
     with fake(lambda handler, _: send(handler, 200, body)) as model:
-        signal = witness(model, tmp_path).hear("A log.", "disk full", 0.0, ())
+        signal = witness(model, tmp_path).hear("A log.", "disk full", HEARD)
     assert signal.log_odds is None
     assert signal.degraded
 
