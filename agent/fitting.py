@@ -70,8 +70,8 @@ def fit_judge(
         progress("fitting", 0, 0)
     model, told, normal_axes = _fields(row, list(by_key.values()))
     keys, distances = _leave_one_out(casebook, row, by_key, precedents)
-    texts = None
-    if row.space is not None and row.space.axes is not None:
+    texts, by_fields = None, row.space is not None and row.space.axes is not None
+    if by_fields:
         cheap = _fusion_of_fields(list(by_key.values()), model, told, risk, goal)
     else:
         texts, keys = _texts(row, keys, precedents)
@@ -87,7 +87,8 @@ def fit_judge(
         fitted_on=row.version,
         objective=objective,
     )
-    if witness is not None and budget and not (model and model.supervised):
+    # where there is a model of fields and nothing else, the chain never asks the language model
+    if witness is not None and budget and not (by_fields and model):
         judge = _with_language(judge, row, keys, witness, budget, risk, goal, progress)
     casebook.set(name, judge=judge.to_json(), models=Fitted(model, texts).dumps())
     return judge

@@ -27,6 +27,8 @@ _ENOUGH = 20
 # where a threshold for F1 may lie, and how many anomalous cases count as much as what probabilities expect
 _THRESHOLDS = (-2.2, 2.2)
 _RAGGED = 25.0
+# with so many anomalous cases, F1 that differs by no more than this share is as good
+_MANY, _AS_GOOD = 100, 0.01
 LogOdds = Mapping[str, float | None]
 
 
@@ -140,7 +142,8 @@ def _best_f1(z: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float
     """The threshold on log-odds ``z`` with the best F1 of *anomalous*.
 
     With few anomalous cases their own labels make a ragged choice, so that each case counts in part as what its
-    probability expects of it (plug-in F1; Ye et al. 2012), the less the more anomalous cases there are.
+    probability expects of it (plug-in F1; Ye et al. 2012), the less the more anomalous cases there are. With many,
+    the top of F1 is flat, and the most accurate of the thresholds there is taken.
     """
     order = np.argsort(-z, kind="stable")
     z, y, w = z[order], y[order], w[order]
@@ -151,7 +154,9 @@ def _best_f1(z: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float
     f1 = 2 * found / (np.cumsum(w) + found[-1])
     # a threshold stands between two different values
     f1[np.flatnonzero(z[:-1] == z[1:])] = -1.0
-    best = int(np.argmax(f1))
+    mistakes = np.cumsum(w * (1 - truth)) - found
+    as_good = np.flatnonzero(f1 >= f1.max() * (1 - (_AS_GOOD if anomalous >= _MANY else 0.0)))
+    best = int(as_good[np.argmin(mistakes[as_good])])
     edge = z[best] if best + 1 == len(z) else (z[best] + z[best + 1]) / 2
     return float(np.clip(edge, *_THRESHOLDS))
 

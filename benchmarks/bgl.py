@@ -15,6 +15,8 @@ BRIEF = (
     "generated core files. Anomalous: alerts about failures of hardware, kernel, network, file system or jobs."
 )
 INTAKE = Intake(format="csv", label="Label", normal=("-",), text=("Content",))
+# what each line of the log says beside time and place
+WHOLE = INTAKE.model_copy(update={"text": ("Component", "Level", "Content")})
 
 
 def halves(seed: int) -> tuple[list[Reading], list[Reading]]:

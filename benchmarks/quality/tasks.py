@@ -122,7 +122,18 @@ TASKS = {
     for task in (
         Task(
             "bgl-templates",
-            "BGL_2k: learns the lines of 60 % of each label's templates, judges those of the other templates.",
+            "BGL_2k (component, level, content): learns the lines of 60 % of each label's templates, judges those of "
+            "the other templates.",
+            (_BGL,),
+            bgl.WHOLE,
+            _bgl_templates,
+            brief=bgl.BRIEF,
+            draws=_DRAWS,
+            baselines=baselines.TEXT,
+        ),
+        Task(
+            "bgl-content",
+            "The same of the content alone, without component and level.",
             (_BGL,),
             bgl.INTAKE,
             _bgl_templates,
@@ -132,18 +143,18 @@ TASKS = {
         ),
         Task(
             "bgl-time",
-            "BGL_2k: learns the first 1,000 lines, judges the other 1,000.",
+            "BGL_2k (component, level, content): learns the first 1,000 lines, judges the other 1,000.",
             (_BGL,),
-            bgl.INTAKE,
+            bgl.WHOLE,
             partial(_bgl_learned, 1_000),
             brief=bgl.BRIEF,
             baselines=baselines.TEXT,
         ),
         Task(
             "bgl-brief",
-            "BGL_2k: no labels, only the brief; judges all 2,000 lines.",
+            "BGL_2k (component, level, content): no labels, only the brief; judges all 2,000 lines.",
             (_BGL,),
-            bgl.INTAKE,
+            bgl.WHOLE,
             partial(_bgl_learned, 0),
             brief=bgl.BRIEF,
         ),

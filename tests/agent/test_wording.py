@@ -1,0 +1,108 @@
+"""How the language model is asked, chosen on cases; the model is played by one whose answers are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import BaseMessage
+
+from agent.prompting import render
+from agent.signals.language import WORDINGS, LanguageWitness
+from agent.wording import Tried, ask
+from llm.failures import ModelFailure
+from retrieval.history import Heard
+from retrieval.store import open_store
+
+BRIEF = "A log."
+Answer = Callable[[str, str], float]
+
+
+class Played:
+    """A language model that gives the log-odds of ``answer(system message, user message)``."""
+
+    name, sha256 = "played:1", None
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.asked = answer, list[tuple[str, str]]()
+
+    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
+        system, user = (str(message.content) for message in messages)
+        self.asked.append((system, user))
+        odds = math.exp(self.answer(system, user))
+        shares = {"anomalous": odds / (1 + odds), "normal": 1 / (1 + odds)}
+        top = [{"token": word, "logprob": math.log(share)} for word, share in shares.items()]
+        return {"logprobs": [{**top[0], "top_logprobs": top}]}
+
+    def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
+        raise ModelFailure("it gives log-probabilities")
+
+    def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
+        raise ModelFailure("it tells nothing")
+
+    def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
+        return text, 0
+
+    def room(self, messages: Sequence[BaseMessage]) -> int:
+        return 1_000
+
+    def close(self) -> None: ...
+
+
+def wording_of(system: str) -> str:
+    return next(one for one in WORDINGS if system == render(f"ask_{one}", brief=BRIEF))
+
+
+def cases(n: int, examples: Sequence[Mapping[str, str]] = ()) -> list[Tried]:
+    return [Tried(f"record {i} is {'bad' if i % 2 else 'good'}", bool(i % 2), examples) for i in range(n)]
+
+
+def witness(model: Played, folder: Path) -> LanguageWitness:
+    return LanguageWitness(model, Heard(open_store(f"sqlite:///{folder / 'store.db'}")), 1024)
+
+
+@pytest.mark.parametrize("best", WORDINGS)
+def test_the_wording_that_tells_cases_apart_is_taken_within_the_budget(tmp_path: Path, best: str) -> None:
+    def answer(system: str, user: str) -> float:
+        told = 2.0 if "bad" in user else -2.0
+        return told if wording_of(system) == best else len(user) % 3 - 1.0
+
+    model = Played(answer)
+    asked = ask(witness(model, tmp_path), BRIEF, cases(300), 200)
+    assert asked.way.wording == best
+    # beside the cases, each wording is asked about an empty record
+    assert 150 < len(model.asked) <= 200 + len(WORDINGS)
+    assert len(set(model.asked)) == len(model.asked)
+    assert len(asked.words) > 100
+    assert all((word > 0) == bool(i % 2) for i, word in asked.words.items())
+
+
+def test_the_usual_wording_stays_without_a_clear_gain_or_calls_enough(tmp_path: Path) -> None:
+    model = Played(lambda system, user: 2.0 if "bad" in user else -2.0)
+    assert ask(witness(model, tmp_path), BRIEF, cases(300), 200).way.wording == WORDINGS[0]
+    few = Played(lambda system, user: 2.0 if "bad" in user and wording_of(system) == WORDINGS[-1] else -2.0)
+    assert ask(witness(few, tmp_path / "few"), BRIEF, cases(300), 48).way.wording == WORDINGS[0]
+    assert len(few.asked) <= 49
+
+
+@pytest.mark.parametrize("help_", [True, False])
+def test_examples_are_given_only_where_they_help(tmp_path: Path, help_: bool) -> None:
+    def answer(system: str, user: str) -> float:
+        bad = "is bad" in user.splitlines()[-1]
+        with_examples = "Labelled before" in user
+        return (2.0 if bad else -2.0) if with_examples is help_ else len(user) % 3 - 1.0
+
+    examples = [{"text": "disk full", "label": "anomalous"}, {"text": "disk found", "label": "normal"}]
+    asked = ask(witness(Played(answer), tmp_path), BRIEF, cases(300, examples), 200)
+    assert asked.way.examples is help_
+
+
+def test_a_model_that_cannot_be_heard_is_an_error_and_no_guess(tmp_path: Path) -> None:
+    def answer(system: str, user: str) -> float:
+        raise ModelFailure("it is gone")
+
+    with pytest.raises(ModelFailure, match="it is gone"):
+        ask(witness(Played(answer), tmp_path), BRIEF, cases(20), 200)
