@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.fitted import Fitted
-from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, FIELDS, ODDNESS, Fusion, Judge, Objective, fit
+from agent.fusion import (
+    DEFAULT_CHEAP,
+    DEFAULT_FULL,
+    FIELDS,
+    ODDNESS,
+    UNTAUGHT_CHEAP,
+    UNTAUGHT_FULL,
+    Fusion,
+    Judge,
+    Objective,
+    fit,
+)
 from agent.signals.fields import FieldModel, Told
 from agent.signals.language import LanguageWitness, examples_for
 from agent.signals.neighbours import contrast
@@ -80,6 +91,7 @@ def fit_judge(
         cheap = fit(DEFAULT_CHEAP, [key.signals for key in keys], labels, [1.0] * len(keys), risk, goal)
     judge = Judge(
         cheap=cheap,
+        # what the model's words are worth here is not known yet
         full=replace(DEFAULT_FULL, threshold=cheap.threshold),
         lonely=tuple(float(d) for d in np.quantile(distances, np.linspace(0, 1, 201))) if distances else (),
         keys=len(keys),
@@ -88,6 +100,8 @@ def fit_judge(
         objective=objective,
     )
     # where there is a model of fields and nothing else, the chain never asks the language model
+    if not by_fields and len({key.anomalous for key in keys}) < 2:
+        judge = _untaught(judge, keys, goal)
     if witness is not None and budget and not (by_fields and model):
         judge = _with_language(judge, row, keys, witness, budget, risk, goal, progress)
     casebook.set(name, judge=judge.to_json(), models=Fitted(model, texts).dumps())
@@ -238,16 +252,28 @@ def _with_language(
     stands_for = {
         label: sum(key.anomalous is label for key in keys) / max(labels.count(label), 1) for label in set(labels)
     }
+    weights = [stands_for[label] for label in labels]
     rows = [{**key.signals, "language": word} for key, word in heard]
     low, high = np.quantile(words, _RANGE)
     return replace(
         judge,
-        full=fit(DEFAULT_FULL, rows, labels, [stands_for[label] for label in labels], risk, goal),
+        full=fit(DEFAULT_FULL, rows, labels, weights, risk, goal) if len(set(labels)) == 2 else judge.full,
         way=asked.way,
         model=witness.model.name,
         language_auc=_auc(words, labels),
         language_range=(float(low), float(high)),
     )
+
+
+def _untaught(judge: Judge, keys: Sequence[_Key], goal: Objective) -> Judge:
+    """The judge of texts of one label: far from normal ones is odd, far from anomalous ones says nothing."""
+    cheap, full = UNTAUGHT_CHEAP, UNTAUGHT_FULL
+    if keys and keys[0].anomalous:
+        cheap, full = (replace(one, weights={**one.weights, "novelty": 0.0}) for one in (cheap, full))
+        cheap = replace(cheap, threshold=cheap.bias)
+    if not goal.f1:
+        cheap, full = (replace(one, threshold=goal.least_cost) for one in (cheap, full))
+    return replace(judge, cheap=cheap, full=full)
 
 
 def _tried(row: SourceRow, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list[Tried]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, Judge, Way, fit, fused, sigmoid
+from agent.records import WITNESSES
 
 LOG_ODDS = st.floats(-8, 8)
+TAUGHT = Judge(DEFAULT_FULL, DEFAULT_CHEAP)
 
 
 def _cases(n: int, noise: float, seed: int = 0) -> tuple[list[dict[str, float | None]], list[bool]]:
@@ -92,14 +96,15 @@ def test_the_label_is_unsure_just_inside_the_band() -> None:
 
 def test_a_known_template_is_decided_by_its_counts_alone() -> None:
     signals: dict[str, float | None] = {"language": None, "neighbours": 4.0, "novelty": -4.0, "fields": None}
-    probability, fusion = fused(Judge(), signals, known=True)
+    probability, fusion = fused(TAUGHT, signals, known=True)
     assert fusion == KNOWN
     assert probability == pytest.approx(sigmoid(4.0))
 
 
-def test_with_nothing_heard_it_is_even_odds_and_unsure() -> None:
-    probability, fusion = fused(Judge(), dict.fromkeys(("language", "neighbours", "novelty", "fields")), known=False)
-    assert (probability, fusion.label(probability)) == (0.5, "unsure")
+def test_with_nothing_heard_it_stands_at_the_threshold_unsure() -> None:
+    for judge in (TAUGHT, Judge()):
+        probability, fusion = fused(judge, dict.fromkeys(WITNESSES), known=False)
+        assert (probability, fusion.label(probability)) == (sigmoid(fusion.threshold), "unsure")
 
 
 def test_a_judge_survives_json() -> None:
@@ -108,10 +113,15 @@ def test_a_judge_survives_json() -> None:
 
 
 def test_the_language_model_is_heard_only_where_its_word_could_change_the_label() -> None:
-    judge = Judge(language_range=(-3.0, 3.0))
+    judge = replace(TAUGHT, language_range=(-3.0, 3.0))
     assert judge.language_may_decide({"neighbours": 0.5, "novelty": 0.0})
     assert not judge.language_may_decide({"neighbours": 20.0, "novelty": 5.0})
     assert not judge.language_may_decide({"neighbours": -20.0, "novelty": -5.0})
+    # the unsure are asked about, even where the label stays: it makes their order better
+    wide = replace(TAUGHT, cheap=replace(DEFAULT_CHEAP, half_width=2.2), full=replace(DEFAULT_FULL, half_width=9.0))
+    assert wide.language_may_decide({"neighbours": 1.0, "novelty": 0.0})
+    deaf = replace(wide, full=replace(DEFAULT_FULL, weights={**DEFAULT_FULL.weights, "language": 0.0}))
+    assert not deaf.language_may_decide({"neighbours": 1.0, "novelty": 0.0})
     # without labels nothing is known of the model's range, so that it is asked about all but the clearest
     assert Judge().language_may_decide({"neighbours": 5.0, "novelty": 2.0})
     assert Judge().language_may_decide({"neighbours": None, "novelty": None})
@@ -119,7 +129,7 @@ def test_the_language_model_is_heard_only_where_its_word_could_change_the_label(
 
 @given(LOG_ODDS, st.floats(-4, 4), st.floats(-4, 4))
 def test_a_model_that_was_not_heard_would_not_have_changed_the_label(near: float, novel: float, word: float) -> None:
-    judge = Judge(language_range=(-4.0, 4.0))
+    judge = replace(TAUGHT, language_range=(-4.0, 4.0))
     signals: dict[str, float | None] = {"neighbours": near, "novelty": novel}
     if not judge.language_may_decide(signals):
         labels = set()
