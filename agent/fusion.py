@@ -97,7 +97,7 @@ DEFAULT_FULL = Fusion({"language": 0.8, "neighbours": 0.5, "novelty": 0.15, "fie
 DEFAULT_CHEAP = Fusion({"neighbours": 0.8, "novelty": 0.25, "fields": 1.0}, bias=-0.3)
 # without cases of both labels one record in twenty is taken to be anomalous; a word of the model is worth less than it
 # seems, and of an ordinary record about +1 above that of an empty one (measured on the demo's log and on SMS)
-UNTAUGHT_FULL = Fusion({"language": 0.8, "novelty": 0.4, "fields": 0.6}, bias=-3.0, threshold=-1.4)
+UNTAUGHT_FULL = Fusion({"language": 0.7, "novelty": 0.4, "fields": 0.6}, bias=-3.0, threshold=-1.4)
 UNTAUGHT_CHEAP = Fusion({"novelty": 0.8, "fields": 1.0}, bias=-3.0, threshold=-1.4)
 # tables and sessions: what trees learned, and how odd the record is; without anomalous cases, oddness alone is `fields`
 FIELDS = Fusion({"fields": 1.0, "novelty": 0.1}, bias=0.0)
