@@ -126,13 +126,21 @@ def _field_psi(row: SourceRow, verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def _number_psi(knots: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    """Over up to eight bins, ended by every fourth knot; between any two knots lie equally many cases."""
-    ends = np.unique(knots[_KNOTS_A_BIN:-1:_KNOTS_A_BIN])
-    there, cases = (
-        np.bincount(np.searchsorted(ends, some, side="left"), minlength=len(ends) + 1)
-        for some in (values, (knots[:-1] + knots[1:]) / 2)
+    """Over bins that every fourth knot ends; between any two knots lie equally many cases.
+
+    A value that has several knots has a bin of its own, with the cases from its last knot to the next; a bin that is
+    left with none may hold as many as lie between two knots.
+    """
+    tied = np.r_[False, knots[1:] == knots[:-1]]
+    every = knots[_KNOTS_A_BIN:-1:_KNOTS_A_BIN]
+    ends = np.unique(np.r_[every, np.nextafter(every[np.isin(every, knots[tied])], -np.inf)])
+    cases = np.where(tied[:-1], knots[:-1], (knots[:-1] + knots[1:]) / 2)
+    there, expected = (
+        np.bincount(np.searchsorted(ends, some, side="left"), minlength=len(ends) + 1) for some in (values, cases)
     )
-    return psi(there, cases)
+    shares, one = expected / len(cases), 1 / len(cases)
+    shares = np.where(expected == 0, np.minimum(there / len(values), one), shares)
+    return psi(there, shares * len(values))
 
 
 def psi(there: ArrayLike, cases: ArrayLike) -> float:

@@ -87,10 +87,10 @@ def _log_odds(probability: float) -> float:
 def _diverse(worth: NDArray[np.float64], vectors: Sequence[NDArray[np.float32]], n: int) -> list[int]:
     """Indices, greedily: each one's worth falls with its similarity to the nearest that is chosen already."""
     chosen: list[int] = []
-    nearest = np.zeros(len(worth))
+    nearest, matrix = np.zeros(len(worth)), np.array(vectors)
     while len(chosen) < n and (nearest < _SAME).any():
         best = int(np.argmax(worth * (nearest < _SAME) * (1 - nearest)))
         chosen.append(best)
-        nearest = np.maximum(nearest, np.stack(vectors) @ vectors[best])
+        nearest = np.maximum(nearest, matrix @ matrix[best])
         nearest[best] = 1.0
     return chosen

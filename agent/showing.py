@@ -267,15 +267,14 @@ def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
         "brief_by": row.brief_by,
         "reading": row.reading,
         "judge": {name: value for name, value in (row.judge or {}).items() if name not in ("lonely", "normal_axes")},
-        "drift": drift.model_dump(),
     }
     if as_json:
-        print(json.dumps(shown, ensure_ascii=False))
+        print(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False))
         return
     for name, value in shown.items():
         said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         _say(_text(f"{name}: {said}"))
-    for finding in drift.findings:
+    for finding in drift.findings or [f"nothing to act on, by the last {drift.records} records judged"]:
         _say(_text(f"drift: {finding}", "yellow"))
 
 
@@ -292,8 +291,9 @@ def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(expand=True, pad_edge=False)
-    for name, ratio in (("id", 3), ("file:line", 4), ("verdict", 2), ("p", 1), ("record", 12)):
-        table.add_column(name, ratio=ratio, overflow="fold")
+    for name, ratio in (("id", None), ("file:line", 1), ("verdict", None), ("p", None), ("record", 3)):
+        # an id is there to be copied, whole
+        table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None)
     for one in every:
         said = _text(_short(one.record.text, 200))
         if one.alike > 1:

@@ -1,8 +1,9 @@
-"""What a label is worth when `precedent review` says which record gets it, against labels given at random.
+"""What a label is worth when `precedent review` says which record gets it, against two ways without it.
 
 From ten random cases on, ten more at a time are corrected, as a person would correct them, until there are 80; at 10,
-20, 40 and 80 the judge is tried on records that were never listed. No language model, the same split and the same
-ten first cases for both ways, several seeds. `python -m benchmarks.review_curve`
+20, 40 and 80 the judge is tried on records that were never listed. The other ways: a record at random, and a
+template at random of those that no case has. No language model, the same split and the same ten first cases for
+all ways, several seeds. `python -m benchmarks.review_curve`
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _SEEDS = 4
 _SIZE = 300
 _FIRST, _STEP = 10, 10
 _SHOWN = (10, 20, 40, 80)
+_WAYS = ("review", "template", "record")
 Labelled = tuple[Record, Label]
 
 
@@ -54,7 +56,7 @@ def _labelled(text: str, normal: bool, line: int) -> Labelled:
     return Record(text=text, line=line), "normal" if normal else "anomalous"
 
 
-def curve(parts: Parts, source: str, data: Sequence[Labelled], reviewed: bool, seed: int) -> list[Evaluation]:
+def curve(parts: Parts, source: str, data: Sequence[Labelled], way: str, seed: int) -> list[Evaluation]:
     """Figures on the held-out records at each number of labels in `_SHOWN`."""
     rng = np.random.default_rng(seed)
     order = [int(i) for i in rng.permutation(len(data))[: 2 * _SIZE]]
@@ -72,11 +74,14 @@ def curve(parts: Parts, source: str, data: Sequence[Labelled], reviewed: bool, s
             figures.append(evaluate(verdicts, [label == "anomalous" for _, label in held_out], 0.0))
         if labels == _SHOWN[-1]:
             break
-        asked = waiting if reviewed else waiting[:_STEP]
+        asked = waiting[:_STEP] if way == "record" else waiting
         given = {
             one.id: one.record for one in judge_many(parts, chain, asked, source, "none") if isinstance(one, Verdict)
         }
-        listed = [one.id for one in review(parts, source, _STEP)] if reviewed else list(given)
+        listed = list(given) if way == "record" else [one.id for one in review(parts, source, len(waiting))]
+        if way == "template":
+            rng.shuffle(listed)
+        listed = listed[:_STEP]
         for verdict_id in listed:
             correct(parts, verdict_id, truth[given[verdict_id].line])
             refit_if_due(parts, verdict_id)
@@ -94,20 +99,18 @@ def main() -> None:
 def _compare(read: Callable[[], list[Labelled]]) -> None:
     with tempfile.TemporaryDirectory() as home:
         parts = Parts(Settings(home=Path(home), model="none", cache=settings().cache))
-        curves: dict[bool, list[list[Evaluation]]] = {True: [], False: []}
+        curves: dict[str, list[list[Evaluation]]] = {way: [] for way in _WAYS}
         for seed in range(_SEEDS):
-            for reviewed, every in curves.items():
-                every.append(curve(parts, f"{'review' if reviewed else 'random'}-{seed}", read(), reviewed, seed))
+            for way, every in curves.items():
+                every.append(curve(parts, f"{way}-{seed}", read(), way, seed))
                 print(".", end="", file=sys.stderr, flush=True)
         parts.close()
-    print("\nlabels   F1: review  random   AUC: review  random   error: review  random")
+    print("\n" + "".join(f"{figure:>12}: {'  '.join(_WAYS)}" for figure in ("labels  F1", "AUC", "error")))
     for at, labels in enumerate(_SHOWN):
         means = [
-            statistics.mean(_figures(one[at])[figure] for one in curves[reviewed])
-            for figure in range(3)
-            for reviewed in (True, False)
+            statistics.mean(_figures(one[at])[figure] for one in curves[way]) for figure in range(3) for way in _WAYS
         ]
-        print("{:6}{:14.3f}{:8.3f}{:15.3f}{:8.3f}{:17.3f}{:8.3f}".format(labels, *means))
+        print(f"{labels:6}" + (" " + "{:12.3f}{:10.3f}{:8.3f}" * 3).format(*means))
 
 
 def _figures(one: Evaluation) -> tuple[float, float, float]:

@@ -351,6 +351,7 @@ def test_review_lists_what_to_correct_and_five_corrections_fit_the_judge(learned
     assert "\x1b[2J" not in shown.out
     listed = json.loads(learned("review", "--source", "svc", "-n", 9, "--json").out)
     assert {one["record"]["line"] for one in listed} == {1, 2, 3, 4, 5}
+    assert all(one["id"] in shown.out for one in listed)
     said = [learned("correct", one["id"], "anomalous").out for one in listed]
     assert ["fitted anew" in one for one in said] == [False] * 4 + [True]
     assert learned("review", "--source", "nope").code == 2

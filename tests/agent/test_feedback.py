@@ -105,8 +105,10 @@ def test_verdicts_follow_the_new_fit_whatever_was_remembered(parts: Parts) -> No
     chain, record = build(parts), Record(text="a heron stands in the pond")
     for verdict in verdicts(parts)[:5]:
         correct(parts, verdict.id, "normal")
-    chain.invoke(Question.about(record, "log"))
-    assert catch_up(parts, "log", lambda row: row.judge is None or row.judge["fitted_on"] != row.version)
+    # a judge that does without the language model: what was heard in part is not remembered at all
+    parts.casebook.set("log", judge={**(parts.source("log").judge or {}), "language_auc": 0.5})
+    assert chain.invoke(Question.about(record, "log")).degraded == ()
+    assert catch_up(parts, "log")
     again, fresh = (one.invoke(Question.about(record, "log")) for one in (chain, build(parts)))
     assert (again.probability, again.signals) == (fresh.probability, fresh.signals)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from agent.feedback import correct
 from agent.judging import judge_many
 from agent.learning import as_case, refit
 from agent.parts import Parts
-from agent.records import Record, Verdict
+from agent.records import WITNESSES, Provenance, Record, Verdict
 from agent.review import review
 from tests.conftest import make_settings
 from tests.retrieval.making import lines, payment, table
@@ -24,14 +25,15 @@ OTHER = "a barrel of apples rolled down hill {}"
 
 
 @pytest.fixture
-def judged(tmp_path: Path) -> Parts:
+def judged(tmp_path: Path) -> Iterator[Parts]:
     """A source whose judge has seen a frequent new template, one nearly the same, another one, and a known one."""
     parts = Parts(make_settings(tmp_path / "home", model="none"))
     parts.casebook.add("log", lines(), "file test")
     parts.casebook.sync("log")
     refit(parts, "log")
     _judge(parts, "log", [FREQUENT.format(i) for i in range(9)] + [NEAR.format(1), OTHER.format(2), KNOWN])
-    return parts
+    yield parts
+    parts.close()
 
 
 def _judge(parts: Parts, source: str, texts: list[str]) -> list[Verdict]:
@@ -43,6 +45,7 @@ def test_one_of_each_template_and_how_many_are_alike(judged: Parts) -> None:
     listed = review(judged, "log", 10)
     assert [one.alike for one in listed if "robot" in one.record.text] == [9, 1]
     assert len(listed) == 3
+    assert len(review(judged, "log", 2)) == 2
     assert all(judged.history.get(one.id) for one in listed)
 
 
@@ -53,31 +56,45 @@ def test_what_is_a_case_is_not_listed(judged: Parts) -> None:
     assert all(one.alike == 1 for one in review(judged, "log", 10)), "its whole template is known now"
 
 
-def test_near_duplicates_come_last(judged: Parts) -> None:
-    listed = [one.record.text for one in review(judged, "log", 10)]
-    robots = [place for place, text in enumerate(listed) if "robot" in text]
-    assert 2 in robots, listed
-    assert len(review(judged, "log", 2)) == 2
-
-
-def test_the_unsure_come_before_the_sure(tmp_path: Path) -> None:
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """The texts of the review of verdicts with these probabilities: ``[(text, probability), …]``."""
     parts = Parts(make_settings(tmp_path / "home", model="none"))
     parts.casebook.create("log")
-    for name, probability, text in (("sure", 0.98, "a fire"), ("unsure", 0.5, "two pears"), ("rather", 0.3, "the sea")):
-        body = {
-            "id": name,
-            "source": "log",
-            "label": "unsure",
-            "probability": probability,
-            "unsure_band": [0.3, 0.7],
-            "explanation": "",
-            "signals": dict.fromkeys(("language", "neighbours", "novelty", "fields")),
-            "record": {"text": text},
-            "provenance": {"model": None, "model_sha256": None, "prompt_sha256": "", "casebook_version": 0},
-            "elapsed_ms": 1.0,
-        }  # fmt: skip
-        parts.history.put([body])
-    assert [one.id for one in review(parts, "log", 3)] == ["unsure", "rather", "sure"]
+
+    def reviewed(*given: tuple[str, float]) -> list[str]:
+        for line, (text, probability) in enumerate(given, 1):
+            verdict = Verdict(
+                id=f"v{line}",
+                source="log",
+                label="unsure",
+                probability=probability,
+                unsure_band=(0.3, 0.7),
+                explanation="",
+                signals=dict.fromkeys(WITNESSES),
+                record=Record(text=text, line=line),
+                provenance=Provenance(model=None, model_sha256=None, prompt_sha256="", casebook_version=0),
+                elapsed_ms=1.0,
+            )
+            parts.history.put([verdict.model_dump(mode="json")])
+        return [one.record.text for one in review(parts, "log", 10)]
+
+    yield reviewed
+    parts.close()
+
+
+def test_the_unsure_come_before_the_sure(kept: Callable[..., list[str]]) -> None:
+    assert kept(("a fire", 0.98), ("two pears", 0.5), ("the sea", 0.3)) == ["two pears", "the sea", "a fire"]
+
+
+def test_the_frequent_come_before_the_rare(kept: Callable[..., list[str]]) -> None:
+    listed = kept(("two pears", 0.5), *((f"line {i} is on fire", 0.4) for i in range(4)))
+    assert listed == ["line 3 is on fire", "two pears"]
+
+
+def test_near_duplicates_come_last(kept: Callable[..., list[str]]) -> None:
+    listed = kept((FREQUENT, 0.5), (NEAR, 0.49), (OTHER, 0.35))
+    assert listed == [FREQUENT, OTHER, NEAR]
 
 
 def test_a_record_judged_again_counts_once(judged: Parts) -> None:
