@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from agent.cli_bench import bench_app
 from agent.cli_feedback import correct, review
 from agent.cli_ollama import ollama_app
 from agent.errors import PrecedentError, UsageError
@@ -30,6 +31,7 @@ sources_app = typer.Typer(
 )
 app.add_typer(sources_app, name="sources")
 app.add_typer(ollama_app, name="ollama")
+app.add_typer(bench_app, name="bench")
 
 _INTERRUPTED = 130
 FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]

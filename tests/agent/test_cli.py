@@ -387,3 +387,13 @@ def test_what_was_judged_to_a_file_is_counted(learned: Run, cases: Path, tmp_pat
     done = learned("judge", cases, "--source", "svc", "--to", "jsonl", "--output", tmp_path / "out.jsonl")
     assert "36 records: " in done.err
     assert str(tmp_path / "out.jsonl") in done.err
+
+
+def test_bench_quality_shows_what_was_measured_and_refuses_what_is_no_task(run: Run, tmp_path: Path) -> None:
+    shown = run("bench", "quality", "--table", "--results", "figures")
+    assert shown.code == 0, shown.err
+    assert "| task |" in shown.out
+    assert (tmp_path / "figures").is_dir()
+    wrong = run("bench", "quality", "tea-leaves")
+    assert wrong.code == 2
+    assert "bgl-templates" in wrong.err
