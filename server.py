@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ from agent.judging import Unjudged, judge_many, keeping
 from agent.learning import as_case, catch_up, check_name, refit
 from agent.listening import pumped
 from agent.parts import Parts
-from agent.question import Question
+from agent.question import Explain, Question
 from agent.records import Case, Label, Record, Verdict
 from agent.review import Candidate, review
 from agent.settings import Settings, settings
@@ -177,22 +177,23 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         given.labels(verdict.source, verdict.label).inc()
         return verdict
 
-    chain = build(parts) | RunnableLambda(counted)
+    chain = build(parts)
+    watched = chain | RunnableLambda(counted)
+
+    def judged_of(source: str | None, explain: Explain, records: list[Record]) -> Iterator[Verdict | Unjudged]:
+        for answer in judge_many(parts, chain, records, of_source(parts, source), explain):
+            yield counted(answer) if isinstance(answer, Verdict) else answer
 
     def judged(questions: list[Question]) -> list[Verdict | Unjudged]:
         """All of them, in order; what is wrong with one group of them is raised."""
-        return [
-            answer
-            for source, explain, records in by_source(questions)
-            for answer in judge_many(parts, chain, records, of_source(parts, source), explain)
-        ]
+        return [answer for group in by_source(questions) for answer in judged_of(*group)]
 
     def judged_each(questions: list[Question]) -> list[Verdict | Unjudged]:
         """All of them, in order; what is wrong with one group of them is its answer."""
         out: list[Verdict | Unjudged] = []
         for source, explain, records in by_source(questions):
             try:
-                out += list(judge_many(parts, chain, records, of_source(parts, source), explain))
+                out += list(judged_of(source, explain, records))
             except PrecedentError as error:
                 out += [Unjudged(record, str(error)) for record in records]
         return out
@@ -318,12 +319,12 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         # in a context of its own: who watches the run sees the verdict, not every step's whole state
         return Context().run(kept.invoke, question)
 
-    kept = keeping(parts, chain)
+    kept = keeping(parts, watched)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         typed = RunnableLambda(given_one).with_types(input_type=Question, output_type=Verdict)
         add_routes(app, typed, path="/verdict", playground_type="default", dependencies=[Depends(judgeable)])
-        talk = build_chat(parts, chain).with_types(input_type=ChatInput, output_type=str)
+        talk = build_chat(parts, watched).with_types(input_type=ChatInput, output_type=str)
         add_routes(app, talk, path="/chain", playground_type="chat", dependencies=[Depends(conversational)])
     return app
 

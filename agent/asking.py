@@ -34,7 +34,7 @@ def asked(sent: Any, most_chars: int) -> Question:
     if isinstance(sent, dict) and not isinstance(sent.get("record", ""), (str, dict)):
         raise InputError("`record` must be a text or an object")
     question = Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
-    bounded(Record(**question.model_dump(exclude={"source", "explain"})), most_chars)
+    bounded(question.record, most_chars)
     return question
 
 
@@ -97,7 +97,7 @@ def of_source(parts: Parts, name: str | None) -> str:
 def by_source(questions: Iterable[Question]) -> Iterator[tuple[str | None, Explain, list[Record]]]:
     """Neighbouring questions of like source and explanation, as records to be judged together, in order."""
     for (source, explain), group in groupby(questions, lambda one: (one.source, one.explain)):
-        yield source, explain, [Record(**one.model_dump(exclude={"source", "explain"})) for one in group]
+        yield source, explain, [one.record for one in group]
 
 
 def told(error: ValidationError) -> str:

@@ -2,92 +2,54 @@
 
     what was sent -> Hearing -> precedents -> signals -> (language, when undecided) -> verdict -> explanation
 
-Every step is a pure function of the hearing so far and of the source's state, so that invoke, batch, stream
-and their async twins give the same verdict, in any order and from any thread.
+The steps are in `agent.steps`; `batch` takes many records through the same steps together (`agent.bulk`). Each is a
+pure function of the hearing so far and of the source's state, so that invoke, batch, stream and their async twins
+give the same verdict, in any order and from any thread.
 """
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, TypedDict, TypeVar, cast
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
 
-from agent.counterfactual import Retrial, counterfactual
-from agent.errors import UnknownSource, UsageError, mapped
-from agent.explanation import decider, facts_in_words, gathered, with_sentences
-from agent.fitted import Fitted
-from agent.fusion import Judge, fused, sigmoid
-from agent.memo import Memo
+from agent.bulk import InBulk
 from agent.parts import Parts
-from agent.prompting import prompt_sha256
-from agent.question import HEARD_IN_PARTS, LONG, Question, in_pieces, needs_pieces, read_question
-from agent.records import Precedent, Provenance, Record, Signal, Verdict
+from agent.question import Question, in_pieces, needs_pieces, read_question
+from agent.records import Verdict
 from agent.settings import settings
-from agent.signals.fields import fields
-from agent.signals.language import examples_for
-from agent.signals.neighbours import known, neighbours
-from agent.signals.novelty import novelty
-from agent.signals.texts import beyond_nearest
-from agent.unlike import unlike_events, unlike_words
-from llm.failures import ModelFailure
-from retrieval.casebook import Found, SourceRow
-from retrieval.field_space import FieldSpace, features
-from retrieval.space import Space
-from retrieval.steering import steering
-
-_USELESS_AUC = 0.55
-
+from agent.steps import Hearing, Steps
 
 T = TypeVar("T")
-# log-odds of the trees (None without any) and of the record's oddness
-Measured = tuple[float | None, float]
-
-
-class Hearing(TypedDict, total=False):
-    """What is known of a record so far; each step adds its part."""
-
-    question: Question
-    started: float
-    record: Record
-    row: SourceRow
-    judge: Judge
-    masked: str
-    content_hash: str
-    memo_key: tuple[Any, ...] | None
-    found: Found
-    told: Measured | None
-    signals: dict[str, Signal]
 
 
 def build(parts: Parts) -> Runnable[Any, Verdict]:
     """The pipeline: what was sent (`Question`, its dict, a `Record` or a text) to a `Verdict`."""
-    steps = _Steps(parts)
+    steps = Steps(parts)
     witnesses = RunnableParallel(
         hearing=RunnablePassthrough(),
-        neighbours=_step(steps.neighbours),
+        neighbours=_one(steps.neighbours),
         novelty=_step(steps.novelty),
         fields=_step(steps.fields),
     )
     hear: Runnable[Hearing, Hearing] = (
-        _step(steps.retrieve)
-        | _step(steps.measure)
+        _one(steps.retrieve)
+        | _one(steps.measure)
         | witnesses
         | _step(steps.gather)
         | RunnableBranch((_step(steps.undecided), _step(steps.ask_language_model)), RunnablePassthrough())
         | _step(steps.remember)
     )
-    heard = _step(steps.open) | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
+    heard = _one(steps.open) | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
     whole: Runnable[Any, Verdict] = (
         _step(read_question)
         | RunnableBranch((_step(needs_pieces), _step(in_pieces) | heard.map() | _step(steps.worst)), heard)
         | _step(steps.decide)
         | _step(steps.explain)
     )
-    return whole.with_types(input_type=Question, output_type=Verdict)
+    return InBulk.of(whole, steps).with_types(input_type=Question, output_type=Verdict)
 
 
 def _step(function: Callable[..., T]) -> Runnable[Any, T]:
@@ -95,262 +57,12 @@ def _step(function: Callable[..., T]) -> Runnable[Any, T]:
     return RunnableLambda(cast(Callable[[Any], T], function), name=function.__name__)
 
 
+def _one(many: Callable[[Sequence[Any]], list[T]]) -> Runnable[Any, T]:
+    """A step that takes a list, for one."""
+    return RunnableLambda(lambda one: many([one])[0], name=many.__name__)
+
+
 @cache
 def default_parts() -> Parts:
     """The parts of this process, by its settings."""
     return Parts(settings())
-
-
-class _Steps:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
-        self._fits: Memo[Fitted] = Memo(8)
-
-    def open(self, question: Question) -> Hearing:
-        """Find the record's source, mask it."""
-        started = time.perf_counter()
-        with mapped():
-            row = self._source(question.source)
-        record = Record(**question.model_dump(exclude={"source", "explain"}))
-        hearing = Hearing(
-            question=question,
-            started=started,
-            record=record,
-            row=row,
-            judge=Judge.from_json(row.judge) if row.judge else Judge(),
-            masked=(row.space or Space()).masked(record),
-            content_hash=record.content_hash,
-        )
-        hearing["memo_key"] = self._memo_key(hearing)
-        return hearing
-
-    def _source(self, name: str | None) -> SourceRow:
-        names = [name] if name else self._parts.casebook.names()
-        row = self._parts.casebook.source(names[0]) if len(names) == 1 else None
-        if row is not None:
-            return row
-        if name:
-            raise UnknownSource(name, self._parts.casebook.names())
-        known_names = ", ".join(names) or "none yet: `precedent learn FILE --source NAME` makes one"
-        raise UsageError(f"say which source the record comes from: {known_names}")
-
-    # seen before?
-
-    def _memo_key(self, hearing: Hearing) -> tuple[Any, ...] | None:
-        """None where the record must be looked at itself: it has fields, or the casebook holds its very content."""
-        record, row = hearing["record"], hearing["row"]
-        if record.fields or record.events or self._parts.casebook.holds(row.name, hearing["content_hash"]):
-            return None
-        judge = hearing["judge"]
-        return (row.name, row.version, row.brief, judge.fitted_on, judge.model, hearing["masked"])
-
-    def remembered(self, hearing: Hearing) -> bool:
-        return hearing["memo_key"] in self._memo
-
-    def recall(self, hearing: Hearing) -> Hearing:
-        kept = self._memo.get(hearing["memo_key"])
-        assert kept is not None
-        return Hearing(**{**hearing, "found": kept[0], "signals": kept[1]})
-
-    def remember(self, hearing: Hearing) -> Hearing:
-        key = hearing["memo_key"]
-        if key is not None and all(
-            signal.log_odds is not None or not signal.degraded for signal in hearing["signals"].values()
-        ):
-            self._memo.put(key, (hearing["found"], hearing["signals"]))
-        return hearing
-
-    # the witnesses
-
-    def retrieve(self, hearing: Hearing) -> Hearing:
-        name, record, k = hearing["row"].name, hearing["record"], self._parts.settings.precedents
-        with mapped():
-            found = self._parts.casebook.find(name, record, hearing["content_hash"], k)
-        return Hearing(**{**hearing, "found": found})
-
-    def measure(self, hearing: Hearing) -> Hearing:
-        """What the record's fields and events say, where there is a model of them."""
-        record, model = hearing["record"], self._fitted(hearing["row"]).fields
-        row = features(record.fields, record.events)
-        return Hearing(**{**hearing, "told": model.signals([row], [record.events])[0] if model else None})
-
-    def neighbours(self, hearing: Hearing) -> Signal:
-        row, found = hearing["row"], hearing["found"]
-        said = (row.space or Space()).said(hearing["record"])
-        return beyond_nearest(neighbours(found), self._fitted(row).texts, found, hearing["masked"], said)
-
-    def novelty(self, hearing: Hearing) -> Signal:
-        space, record, judge = hearing["row"].space or Space(), hearing["record"], hearing["judge"]
-        normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
-        unlike = None
-        if normal and record.events:
-            unlike = unlike_events(record.events, normal.events)
-        elif normal and space.axes is None:
-            unlike = unlike_words(hearing["masked"], space.masked(normal))
-        signal, told = novelty(hearing["found"], judge.lonely, judge.keys, unlike), hearing["told"]
-        if space.axes is None or told is None:
-            return signal
-        # with no trees, oddness is what `fields` says
-        return signal.model_copy(update={"log_odds": told[1] if told[0] is not None else None})
-
-    def fields(self, hearing: Hearing) -> Signal:
-        record, told = hearing["record"], hearing["told"]
-        log_odds = None if told is None else told[1] if told[0] is None else told[0]
-        model, row = self._fitted(hearing["row"]).fields, features(record.fields, record.events)
-        return fields(model, log_odds, row, record.events, _normal(hearing["judge"]))
-
-    def _fitted(self, row: SourceRow) -> Fitted:
-        key = (row.name, row.judge["fitted_on"] if row.judge else None)
-        if key not in self._fits:
-            packed = self._parts.casebook.models(row.name)
-            self._fits.put(key, Fitted.loads(packed) if packed else Fitted())
-        return self._fits.get(key) or Fitted()
-
-    def gather(self, heard: dict[str, Any]) -> Hearing:
-        signals = {name: signal for name, signal in heard.items() if name != "hearing"}
-        hearing: Hearing = heard["hearing"]
-        return Hearing(**{**hearing, "signals": signals})
-
-    def undecided(self, hearing: Hearing) -> bool:
-        """Whether the language model's word may change the answer: not for known templates, nor clear cases."""
-        if known(hearing["found"]):
-            return False
-        judge, row = hearing["judge"], hearing["row"]
-        if row.space is not None and row.space.axes is not None and hearing["signals"]["fields"].log_odds is not None:
-            return False
-        if judge.language_auc is not None and judge.language_auc < _USELESS_AUC:
-            return False
-        return judge.language_may_decide(_log_odds(hearing["signals"]))
-
-    def ask_language_model(self, hearing: Hearing) -> Hearing:
-        row, judge = hearing["row"], hearing["judge"]
-        try:
-            witness = self._parts.witness()
-        except ModelFailure as error:
-            signal = Signal(degraded=str(error))
-        else:
-            near = [(one.similarity, one.case) for one in hearing["found"].nearest]
-            way = judge.way_for(witness.model.name)
-            signal = witness.hear(row.brief, hearing["masked"], way, examples_for(near) if way.examples else ())
-        return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
-
-    # the answer
-
-    def worst(self, heard: list[Hearing]) -> Hearing:
-        """The most anomalous piece speaks for the whole record."""
-
-        def probability(hearing: Hearing) -> float:
-            return fused(hearing["judge"], _log_odds(hearing["signals"]), known(hearing["found"]))[0]
-
-        whole, worst = heard[0], max(heard, key=probability)
-        if known(whole["found"]) and not steering(whole["record"].text):
-            return whole
-        return Hearing(**{**whole, "found": worst["found"], "signals": worst["signals"]})
-
-    def decide(self, hearing: Hearing) -> tuple[Hearing, Verdict]:
-        signals, row, found = hearing["signals"], hearing["row"], hearing["found"]
-        log_odds = _log_odds(signals)
-        probability, fusion = fused(hearing["judge"], log_odds, known(found))
-        degraded = _degraded(hearing)
-        if any("not read" in one for one in degraded):
-            # what was not read may hold anything
-            probability = max(probability, sigmoid(fusion.threshold))
-        model = self._parts.witness().model if log_odds["language"] is not None else None
-        provenance = Provenance(
-            model=model.name if model else None,
-            model_sha256=model.sha256 if model else None,
-            prompt_sha256=prompt_sha256(),
-            casebook_version=row.version,
-        )
-        verdict = Verdict(
-            id=_verdict_id(hearing, provenance),
-            source=row.name,
-            label=fusion.label(probability),
-            probability=probability,
-            unsure_band=fusion.band,
-            explanation="",
-            precedents=tuple(
-                Precedent(
-                    case_id=near.case.case_id,
-                    label=near.case.label,
-                    similarity=near.similarity,
-                    text=near.case.text,
-                )
-                for near in found.nearest
-            ),
-            signals=log_odds,
-            record=hearing["record"],
-            provenance=provenance,
-            degraded=degraded,
-            elapsed_ms=1000 * (time.perf_counter() - hearing["started"]),
-        )
-        return hearing, verdict
-
-    def explain(self, decided: tuple[Hearing, Verdict]) -> Verdict:
-        hearing, verdict = decided
-        how = hearing["question"].explain
-        if how == "none":
-            return verdict
-        facts = self._facts(hearing, verdict)
-        told = facts_in_words(verdict.label, verdict.probability, facts)
-        verdict = verdict.model_copy(update={"explanation": told})
-        if how == "llm":
-            verdict = with_sentences(self._parts, verdict, hearing["row"].brief, facts, hearing["masked"])
-        return verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - hearing["started"])})
-
-    def _facts(self, hearing: Hearing, verdict: Verdict) -> list[str]:
-        record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
-        fusion = judge.fusion_for(verdict.signals, known(hearing["found"]))
-        telling = [decider(fusion, verdict.signals, verdict.label)]
-        model, normal = self._fitted(row).fields, _normal(judge)
-        weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
-        if model and normal and weighed and verdict.label != "normal" and not steering(record.text):
-            retrial = Retrial(record, model, judge, verdict.signals, partial(self._would_be_normal, hearing))
-            telling.append(counterfactual(retrial, normal, (row.space or Space()).prose))
-        return gathered(record.text, telling, hearing["signals"])
-
-    def _would_be_normal(self, hearing: Hearing, record: Record) -> bool:
-        """Whether the same witnesses find ``record`` normal; not where the language model's word would be needed."""
-        moved = Hearing(**{**hearing, "record": record, "content_hash": record.content_hash})
-        moved["masked"] = (moved["row"].space or Space()).masked(record)
-        moved = self.measure(self.retrieve(moved))
-        moved["signals"] = {
-            "neighbours": self.neighbours(moved),
-            "novelty": self.novelty(moved),
-            "fields": self.fields(moved),
-        }
-        if self.undecided(moved):
-            heard = hearing["signals"].get("language", Signal())
-            if heard.log_odds is None or moved["masked"] != hearing["masked"]:
-                return False
-            moved["signals"]["language"] = heard
-        probability, fusion = fused(moved["judge"], _log_odds(moved["signals"]), known(moved["found"]))
-        return fusion.label(probability) == "normal"
-
-
-def _degraded(hearing: Hearing) -> tuple[str, ...]:
-    row, record = hearing["row"], hearing["record"]
-    said = [f"{name}: {one.degraded}" for name, one in sorted(hearing["signals"].items()) if one.degraded]
-    if len(record.text) > HEARD_IN_PARTS and not (record.fields or record.events or known(hearing["found"])):
-        said.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
-    if any(row.counts.values()) and not row.judge:
-        said.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")
-    return tuple(said)
-
-
-def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:
-    return {
-        name: signals[name].log_odds if name in signals else None
-        for name in ("language", "neighbours", "novelty", "fields")
-    }
-
-
-def _normal(judge: Judge) -> FieldSpace | None:
-    return FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None
-
-
-def _verdict_id(hearing: Hearing, provenance: Provenance) -> str:
-    record = hearing["record"]
-    said = (hearing["row"].name, record.file, record.line, hearing["content_hash"], provenance.model_dump_json())
-    return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:12]

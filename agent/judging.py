@@ -1,20 +1,24 @@
-"""Many records: judged in chunks, in order, each by the chain, each verdict kept in the history."""
+"""Many records: judged in chunks, in order, by the chain, each verdict kept in the history."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from agent.errors import PrecedentError, mapped
+from agent.errors import mapped
 from agent.parts import Parts
 from agent.question import Explain, Question
 from agent.records import Record, Verdict
 
-_CHUNK = 64
+_CHUNK = 256
+# seconds
+_PATIENCE = 0.5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def judge_many(
     source: str,
     explain: Explain = "facts",
 ) -> Iterator[Verdict | Unjudged]:
-    """One verdict for each record, in order; each chunk is in the history before its verdicts are given out.
+    """One verdict for each record, in order, each in the history before it is given out.
 
     Raises:
         PrecedentError: for what is wrong with all of them (no such source, a part missing).
@@ -55,14 +59,29 @@ def judge_many(
     waiting = iter(records)
     with mapped():
         while chunk := list(islice(waiting, _CHUNK)):
-            questions = [Question.about(record, source, explain) for record in chunk]
-            out: list[Verdict | Unjudged] = []
-            for record, question in zip(chunk, questions, strict=True):
-                try:
-                    out.append(chain.invoke(question))
-                except PrecedentError:
-                    raise
-                except (ValueError, ArithmeticError) as error:
-                    out.append(Unjudged(record, f"could not be judged: {error}"))
-            parts.history.put(verdict.model_dump(mode="json") for verdict in out if isinstance(verdict, Verdict))
-            yield from out
+            answers = chain.batch_as_completed(
+                [Question.about(record, source, explain) for record in chunk], return_exceptions=True
+            )
+            for ready in _while_they_come(answers):
+                out = [_checked(chunk[place], answer) for place, answer in ready]
+                parts.history.put(verdict.model_dump(mode="json") for verdict in out if isinstance(verdict, Verdict))
+                yield from out
+
+
+def _while_they_come(answers: Iterator[T]) -> Iterator[list[T]]:
+    """What has come by now, whenever somebody who watches would wonder."""
+    ready, since = list[T](), time.monotonic()
+    for answer in answers:
+        ready.append(answer)
+        if time.monotonic() - since > _PATIENCE:
+            yield ready
+            ready, since = [], time.monotonic()
+    yield ready
+
+
+def _checked(record: Record, answer: Verdict | Exception) -> Verdict | Unjudged:
+    if isinstance(answer, (ValueError, ArithmeticError)):
+        return Unjudged(record, f"could not be judged: {answer}")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

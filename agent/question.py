@@ -14,6 +14,9 @@ Explain = Literal["none", "facts", "llm"]
 LONG, HEARD_IN_PARTS = 1_000, 4_000
 
 
+_PARTS = tuple(Record.model_fields)
+
+
 class Question(BaseModel):
     """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
 
@@ -40,7 +43,17 @@ class Question(BaseModel):
 
     @classmethod
     def about(cls, record: Record, source: str, explain: Explain = "facts") -> Question:
-        return cls(**record.model_dump(), source=source, explain=explain)
+        # a record is valid already
+        return cls.model_construct(**{name: getattr(record, name) for name in _PARTS}, source=source, explain=explain)
+
+    @property
+    def record(self) -> Record:
+        """What is asked about.
+
+        Raises:
+            ValidationError: it is no record.
+        """
+        return Record(**{name: getattr(self, name) for name in _PARTS})
 
 
 def read_question(sent: Any) -> Question:

@@ -57,7 +57,7 @@ def review(parts: Parts, source: str, n: int) -> list[Candidate]:
         unseen.sort(key=_worth, reverse=True)
         shortlist = unseen[: _SHORTLIST * n]
         placed = replace(row, space=space)
-        vectors = [parts.casebook.vector(placed, group[0].record) for group in shortlist]
+        vectors = parts.casebook.vectors(placed, [group[0].record for group in shortlist])
     chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]
 

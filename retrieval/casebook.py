@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import case as sql_case
 
 from retrieval.cases import LABELS, Found, Neighbour, NewCase, StoredCase, stored
 from retrieval.embedder import Embedder
@@ -183,7 +184,7 @@ class Casebook:
         if space.axes is not None:
             if progress:
                 progress("embedding", done + len(part), total)
-            return np.stack([space.axes.vector(features(case.fields, case.events)) for case in part])
+            return space.axes.vectors([features(case.fields, case.events) for case in part])
         seen = done
 
         def step(count: int) -> None:
@@ -249,91 +250,117 @@ class Casebook:
 
     def find(self, name: str, record: RecordLike, content_hash: str, k: int) -> Found:
         """What the casebook holds on ``record``: ``k`` nearest keys of each label, one case for each."""
+        return self.find_many(name, [(record, content_hash)], k)[0]
+
+    def find_many(self, name: str, asked: Sequence[tuple[RecordLike, str]], k: int) -> list[Found]:
+        """As `find`, of many records with their content's hashes: each step is one query for all of them."""
         self.sync(name)
         row = self.source(name)
         if row is None or row.space is None:
-            return Found((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
-        key = row.space.key(record, content_hash)
-        templates, contents, kept = self._known(name, key, content_hash)
-        vector = self.vector(row, record) if kept is None else kept
-        keys = {label: self._nearest_keys(row, label, vector, k) for label in LABELS}
-        for label, own in templates.items():
-            # the record's own template is the nearest, however many others lie at the same place
-            if own and key not in keys[label]:
-                keys[label] = [key, *keys[label][: k - 1]]
-        nearest = self._nearest(row, vector, keys, key, content_hash if any(contents.values()) else None)
-        return Found(tuple(nearest), templates, contents, vector)
+            return [Found((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)) for _ in asked]
+        hashes = [content_hash for _, content_hash in asked]
+        keys = [row.space.key(record, content_hash) for record, content_hash in asked]
+        counted, kept = self._known(name, keys, hashes)
+        unknown = iter(self.vectors(row, [asked[i][0] for i, key in enumerate(keys) if key not in kept]))
+        own_vectors = np.stack([kept[key] if key in kept else next(unknown) for key in keys])
+        nearest = {label: self._nearest_keys(row, label, own_vectors, k) for label in LABELS}
+        for i, (key, (templates, _)) in enumerate(zip(keys, counted, strict=True)):
+            for label, own in templates.items():
+                # the record's own template is the nearest, however many others lie at the same place
+                if own and key not in nearest[label][i]:
+                    nearest[label][i] = [key, *nearest[label][i][: k - 1]]
+        same = {one for one, (_, contents) in zip(hashes, counted, strict=True) if any(contents.values())}
+        chosen = self._chosen(row, {key for near in nearest.values() for some in near for key in some}, same)
+        out = []
+        for i, (templates, contents) in enumerate(counted):
+            near = [
+                Neighbour(own.get(hashes[i], eldest), _clip(float(vector @ own_vectors[i])))
+                for label, some in nearest.items()
+                for eldest, own, vector in (chosen[found, label] for found in some[i] if (found, label) in chosen)
+            ]
+            near.sort(key=lambda one: (-one.similarity, one.case.key != keys[i], one.case.label, one.case.key))
+            out.append(Found(tuple(near), templates, contents, own_vectors[i]))
+        return out
 
-    def _known(self, name: str, key: str, content_hash: str) -> tuple[dict[str, int], dict[str, int], Vector | None]:
-        """How many cases of each label have this key, how many this content, and the key's vector if there is one."""
-        templates, contents = dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)
-        mine = and_(cases.c.source == name, cases.c.key == key)
-        same = (cases.c.hash == content_hash).label("same")
-        kept = select(vectors.c.vector).where(vectors.c.source == name, vectors.c.key == key)
+    def _known(
+        self, name: str, keys: Sequence[str], hashes: Sequence[str]
+    ) -> tuple[list[tuple[dict[str, int], dict[str, int]]], dict[str, Vector]]:
+        """Of each key and hash how many cases of each label have that key and that content; the known keys' vectors."""
+        content = sql_case((cases.c.hash.in_(set(hashes)), cases.c.hash), else_=None).label("content")
+        count = select(cases.c.key, content, cases.c.label, func.sum(cases.c.times).label("n"))
+        mine = count.where(cases.c.source == name, cases.c.key.in_(set(keys)))
+        by_key: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
+        by_content: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
         with self.engine.connect() as connection:
-            counted = (
-                select(cases.c.label, same, func.sum(cases.c.times).label("n"))
-                .where(mine)
-                .group_by(cases.c.label, same)
+            for found in connection.execute(mine.group_by(cases.c.key, content, cases.c.label)):
+                by_key[found.key][found.label] += found.n
+                if found.content is not None:
+                    by_content[found.key, found.content][found.label] += found.n
+            there = select(vectors.c.key, vectors.c.vector).where(
+                vectors.c.source == name, vectors.c.key.in_(list(by_key))
             )
-            for found in connection.execute(counted):
-                templates[found.label] += found.n
-                contents[found.label] += found.n if found.same else 0
-            blob = connection.scalar(kept.order_by(vectors.c.label).limit(1)) if any(templates.values()) else None
-        return templates, contents, None if blob is None else unpacked(blob)
+            kept: dict[str, Vector] = {}
+            for key, blob in connection.execute(there.order_by(vectors.c.key, vectors.c.label)) if by_key else ():
+                kept.setdefault(key, unpacked(blob))
+        counted = [(by_key[key], by_content[key, one]) for key, one in zip(keys, hashes, strict=True)]
+        return [(dict(templates), dict(contents)) for templates, contents in counted], kept
 
-    def vector(self, row: SourceRow, record: RecordLike) -> Vector:
-        """The record's unit vector in its source's space."""
+    def vectors(self, row: SourceRow, records: Sequence[RecordLike]) -> list[Vector]:
+        """The records' unit vectors in their source's space."""
         assert row.space is not None
         if row.space.axes is not None:
-            return row.space.axes.vector(features(record.fields, record.events))
+            return list(row.space.axes.vectors([features(record.fields, record.events) for record in records]))
+        if not records:
+            return []
         self._check_embedder(row)
-        return self._embedder().encode_one(words(row.space.masked(record)))
+        return self._embedder().remembered([words(row.space.masked(record)) for record in records])
 
     def matrix(self, row: SourceRow, label: str) -> tuple[list[str], Vector]:
         """All keys and vectors of a label, ordered by key, shape ``(n, dimensions)``."""
         return self._matrices.get(row.name, label, row.version)
 
-    def _nearest(
-        self, row: SourceRow, vector: Vector, keys: dict[str, list[str]], key: str, content_hash: str | None
-    ) -> list[Neighbour]:
-        """One case for each of the keys of each label; that with ``content_hash``, if it is there."""
-        wanted = sorted({key for some in keys.values() for key in some})
+    def _chosen(
+        self, row: SourceRow, wanted: Collection[str], same: Collection[str]
+    ) -> dict[tuple[str, str], tuple[StoredCase, dict[str, StoredCase], Vector]]:
+        """By key and label, of the keys ``wanted``: the eldest case, those with a content in ``same``, the vector."""
         if not wanted:
-            return []
+            return {}
         mine = and_(cases.c.source == row.name, cases.c.key.in_(wanted))
         eldest = select(func.min(cases.c.id)).where(mine).group_by(cases.c.key, cases.c.label)
+        own: defaultdict[tuple[str, str], dict[str, StoredCase]] = defaultdict(dict)
         with self.engine.connect() as connection:
             there = connection.execute(
                 select(vectors.c.key, vectors.c.label, vectors.c.vector).where(
                     vectors.c.source == row.name, vectors.c.key.in_(wanted)
                 )
             ).all()
-            chosen = {
-                (one.key, one.label): one for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
+            first = {
+                (one.key, one.label): stored(one)
+                for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
             }
-            if content_hash is not None:
-                same = select(cases).where(cases.c.source == row.name, cases.c.hash == content_hash)
-                chosen |= {(one.key, one.label): one for one in connection.execute(same)}
+            if same:
+                for one in connection.execute(select(cases).where(mine, cases.c.hash.in_(same))):
+                    own[one.key, one.label][one.hash] = stored(one)
         # similarities come from the stored vectors, so that they are the same with and without Chroma
-        near = [
-            Neighbour(stored(chosen[found, label]), _clip(float(unpacked(blob) @ vector)))
-            for found, label, blob in there
-            if found in keys[label] and (found, label) in chosen
-        ]
-        return sorted(near, key=lambda one: (-one.similarity, one.case.key != key, one.case.label, one.case.key))
+        return {
+            (key, label): (first[key, label], own[key, label], unpacked(blob))
+            for key, label, blob in there
+            if (key, label) in first
+        }
 
-    def _nearest_keys(self, row: SourceRow, label: str, vector: Vector, k: int) -> list[str]:
+    def _nearest_keys(self, row: SourceRow, label: str, asked: Vector, k: int) -> list[list[str]]:
         with self._lock:
             if self._synced.get(row.name, (0, False))[1]:
-                return self._index.nearest(row.name, label, vector, k)
-            return self._matrices.nearest(row.name, label, row.version, vector, k)
+                return self._index.nearest(row.name, label, asked, k)
+            return self._matrices.nearest(row.name, label, row.version, asked, k)
 
-    def holds(self, name: str, content_hash: str) -> bool:
-        """Whether a case has exactly this content."""
-        query = select(cases.c.id).where(cases.c.source == name, cases.c.hash == content_hash).limit(1)
+    def held(self, name: str, hashes: Collection[str]) -> set[str]:
+        """Those of the contents' ``hashes`` that a case has."""
+        if not hashes:
+            return set()
+        query = select(cases.c.hash).where(cases.c.source == name, cases.c.hash.in_(hashes)).distinct()
         with self.engine.connect() as connection:
-            return connection.scalar(query) is not None
+            return set(connection.scalars(query))
 
     def templates(self, name: str) -> dict[str, int]:
         """How many cases each key of a source has."""

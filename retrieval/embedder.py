@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.failures import EmbedderMissing
+from retrieval.memo import Memo
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -28,7 +29,7 @@ class Embedder:
         self.folder = folder
         self._lock = threading.Lock()
         self._model: SentenceTransformer | None = None
-        self.encode_one = lru_cache(maxsize=8192)(self._encode_one)
+        self._kept: Memo[NDArray[np.float32]] = Memo(8_192)
 
     @property
     def fingerprint(self) -> str:
@@ -62,11 +63,22 @@ class Embedder:
         assert out is not None
         return out
 
-    def _encode_one(self, text: str) -> NDArray[np.float32]:
-        """One text's vector. Always a batch of one: padding changes the last digits, and so the verdict."""
-        vector: NDArray[np.float32] = self.encode([text])[0]
-        vector.flags.writeable = False
-        return vector
+    def encode_one(self, text: str) -> NDArray[np.float32]:
+        """One text's vector, from memory when it was embedded before."""
+        return self.remembered([text])[0]
+
+    def remembered(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Each text's vector, from memory when it was embedded before; new texts are embedded together.
+
+        What a text is embedded with changes its vector in the seventh digit.
+        """
+        there = {text: self._kept.get(text) for text in texts}
+        fresh = [text for text, vector in there.items() if vector is None]
+        for text, vector in zip(fresh, self.encode(fresh), strict=True):
+            there[text] = own = vector.copy()
+            own.flags.writeable = False
+            self._kept.put(text, own)
+        return [vector for text in texts if (vector := there[text]) is not None]
 
     def _load(self) -> SentenceTransformer:
         with self._lock:

@@ -12,6 +12,7 @@ from retrieval.cases import LABELS
 from retrieval.store import vectors
 
 Vector = NDArray[np.float32]
+_BLOCK, _ROUNDING = 64, 1e-5
 
 
 def unpacked(blob: bytes) -> Vector:
@@ -39,10 +40,21 @@ class Matrices:
                 kept = self._kept[(name, label)] = (version, [key for key, _ in found], stacked)
             return kept[1], kept[2]
 
-    def nearest(self, name: str, label: str, version: int, vector: Vector, k: int) -> list[str]:
-        """Keys of the ``k`` nearest vectors, nearest first; fewer when there are fewer."""
+    def nearest(self, name: str, label: str, version: int, vectors: Vector, k: int) -> list[list[str]]:
+        """For each of n vectors, shape ``(n, dimensions)``, the keys of the ``k`` nearest or all, nearest first."""
         keys, matrix = self.get(name, label, version)
-        return [keys[i] for i in np.argsort(-(matrix @ vector), kind="stable")[:k]] if keys else []
+        if not keys:
+            return [[] for _ in vectors]
+        out = []
+        for start in range(0, len(vectors), _BLOCK):
+            block = vectors[start : start + _BLOCK]
+            for vector, rough in zip(block, block @ matrix.T, strict=True):
+                # a product of matrices rounds as their sizes have it: what decides is computed for each pair alone
+                least = -np.partition(-rough, min(k, len(keys)) - 1)[min(k, len(keys)) - 1] - _ROUNDING
+                near = np.flatnonzero(rough >= least)
+                order = np.argsort(-np.einsum("ij,j->i", matrix[near], vector), kind="stable")[:k]
+                out.append([keys[i] for i in near[order]])
+        return out
 
     def forget(self, name: str) -> None:
         with self._lock:

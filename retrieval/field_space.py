@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,38 +76,53 @@ class FieldSpace:
     def dimensions(self) -> int:
         return max(1, 2 * len(self.numbers) + sum(len(known) + 1 for known in self.categories.values()))
 
+    @cached_property
+    def _knots(self) -> dict[str, NDArray[np.float64]]:
+        return {name: np.asarray(knots, dtype=np.float64) for name, knots in self.numbers.items()}
+
     def quantile(self, name: str, value: float) -> float:
         """Where a value lies among the cases, 0 to 1; ties in the middle of their range."""
-        knots = np.asarray(self.numbers[name])
+        return float(self.quantiles(name, np.array([value]))[0])
+
+    def quantiles(self, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As `quantile`, of n values: shape (n,)."""
+        knots = self._knots[name]
+        last = len(knots) - 1
         if knots[0] == knots[-1]:
-            return 0.5 if value == knots[0] else float(value > knots[0])
-        low = np.searchsorted(knots, value, side="left")
-        high = np.searchsorted(knots, value, side="right")
-        if low < high:
-            return float((low + high - 1) / 2 / (len(knots) - 1))
-        if low == 0 or low == len(knots):
-            return 0.0 if low == 0 else 1.0
-        below, above = knots[low - 1], knots[low]
-        return float((low - 1 + (value - below) / (above - below)) / (len(knots) - 1))
+            return np.asarray(np.where(values == knots[0], 0.5, values > knots[0]))
+        low, high = (np.searchsorted(knots, values, side=side) for side in ("left", "right"))
+        above = np.clip(low, 1, last)
+        # of values between two knots; what it says of others is not taken
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            between = above - 1 + (values - knots[above - 1]) / (knots[above] - knots[above - 1])
+        ends = np.where(low == 0, 0, last)
+        inside = (low > 0) & (low <= last)
+        return np.asarray(np.where(low < high, (low + high - 1) / 2, np.where(inside, between, ends)) / last)
 
     def vector(self, row: Mapping[str, FieldValue]) -> NDArray[np.float32]:
         """One row's unit vector, shape ``(dimensions,)``."""
-        out = np.zeros(self.dimensions, dtype=np.float32)
+        return self.vectors([row])[0]
+
+    def vectors(self, rows: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.float32]:
+        """Unit vectors of n rows, shape ``(n, dimensions)``; each as if it were alone."""
+        out = np.zeros((len(rows), self.dimensions), dtype=np.float32)
         at = 0
         for name in self.numbers:
-            value = row.get(name, 0.0 if name.startswith("count of ") else None)
-            if value is not None and not isinstance(value, str):
-                angle = self.quantile(name, float(value)) * np.pi / 2
-                out[at], out[at + 1] = np.cos(angle), np.sin(angle)
+            absent = 0.0 if name.startswith("count of ") else None
+            values = [row.get(name, absent) for row in rows]
+            there = {i: float(value) for i, value in enumerate(values) if not isinstance(value, str | None)}
+            angles = self.quantiles(name, np.fromiter(there.values(), np.float64)) * np.pi / 2
+            out[list(there), at], out[list(there), at + 1] = np.cos(angles), np.sin(angles)
             at += 2
         for name, known in self.categories.items():
-            value = row.get(name)
-            if value is not None:
-                text = str(value)
-                out[at + (known.index(text) if text in known else len(known))] = 1.0
+            places = {value: at + place for place, value in enumerate(known)}
             at += len(known) + 1
-        norm = float(np.linalg.norm(out))
-        return out / np.float32(norm) if norm else out
+            for i, row in enumerate(rows):
+                value = row.get(name)
+                if value is not None:
+                    out[i, places.get(str(value), at - 1)] = 1.0
+        norms = np.linalg.norm(out, axis=1, keepdims=True)
+        return np.asarray(out / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
         return {"numbers": self.numbers, "categories": self.categories, "fitted_on": self.fitted_on}

@@ -86,14 +86,14 @@ class VectorIndex:
     def delete(self, source: str, label: str, keys: Sequence[str]) -> None:
         self._collection(source, label).delete(ids=list(keys))
 
-    def nearest(self, source: str, label: str, vector: NDArray[np.float32], k: int) -> list[str]:
-        """Keys of the ``k`` nearest vectors, nearest first; fewer when there are fewer."""
+    def nearest(self, source: str, label: str, vectors: NDArray[np.float32], k: int) -> list[list[str]]:
+        """For each of n vectors, shape ``(n, dimensions)``, the keys of the ``k`` nearest or all, nearest first."""
         collection = self._collection(source, label)
         there = collection.count()
         if there == 0:
-            return []
-        found = collection.query(query_embeddings=vector[None, :], n_results=min(k, there), include=[])
-        return list(found["ids"][0])
+            return [[] for _ in vectors]
+        found = collection.query(query_embeddings=vectors, n_results=min(k, there), include=[])
+        return [list(keys) for keys in found["ids"]]
 
     def count(self, source: str, label: str) -> int:
         return int(self._collection(source, label).count())

@@ -7,6 +7,7 @@ embedded once and the language model hears them once. Literal angle brackets of 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK = r"\d{1,2}[:.]\d{2}[:.]\d{2}(?:[.,]\d+)?"
@@ -48,6 +49,8 @@ def _placeholder(found: re.Match[str]) -> str:
     return _PLACEHOLDERS[found.lastgroup or ""]
 
 
+# sessions are made of few different events
+@lru_cache(maxsize=16_384)
 def kind_of_event(event: str) -> str:
     """The event as sessions are compared by it: masked, but for a name of one word, whose number is its own.
 

@@ -47,7 +47,10 @@ class Space:
 
     def masked(self, record: RecordLike) -> str:
         """The record as the models see it: varying parts masked, or whole where the numbers are what counts."""
-        said = self.said(record)
+        return self.masking(self.said(record))
+
+    def masking(self, said: str) -> str:
+        """`masked`, of what the record has `said`."""
         return said if self.axes is not None else mask(said)
 
     def said(self, record: RecordLike) -> str:

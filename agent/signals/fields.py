@@ -29,7 +29,6 @@ _TREES, _FOLDS, _SEED = 200, 5, 20_26
 # cases that learning takes at most, and of them those that are told of by trees that have not seen them
 _MOST, _TOLD, _WHOLE_KIND = 30_000, 8_000, 200
 _KINDS = 4
-_FAR = 0.98
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -250,13 +249,13 @@ def _facts(row: Row, normal: FieldSpace) -> list[str]:
         value = row.get(name, 0.0 if name.startswith("count of ") else None)
         if value is None or isinstance(value, str):
             continue
-        place = normal.quantile(name, float(value))
-        if max(place, 1 - place) >= _FAR and not knots[0] <= float(value) <= knots[-1]:
-            side = "above" if place > 0.5 else "below"
-            spread = (knots[-1] - knots[0]) or 1.0
-            excess = (float(value) - knots[-1]) / spread if side == "above" else (knots[0] - float(value)) / spread
-            text = f"{name} is {float(value):g}, {side} all normal cases ({knots[0]:g} to {knots[-1]:g})"
-            far.append((excess, text))
+        if knots[0] <= float(value) <= knots[-1]:
+            continue
+        side = "above" if float(value) > knots[-1] else "below"
+        spread = (knots[-1] - knots[0]) or 1.0
+        excess = (float(value) - knots[-1]) / spread if side == "above" else (knots[0] - float(value)) / spread
+        text = f"{name} is {float(value):g}, {side} all normal cases ({knots[0]:g} to {knots[-1]:g})"
+        far.append((excess, text))
     unseen = [
         f"{name} is “{row[name]}”, which no normal case has"
         for name, known in normal.categories.items()

@@ -107,12 +107,27 @@ class TextModel:
         return cls(**state)
 
 
-def beyond_nearest(signal: Signal, model: TextModel | None, found: Found, masked: str, said: str) -> Signal:
-    """The signal of `neighbours`, and where nothing like the record is known, what all cases say of such texts."""
-    if model is None or signal.log_odds is None or found.vector is None or known(found):
-        return signal
-    texts = Texts.of(found.vector[None], [masked], [said])
-    return signal.model_copy(update={"log_odds": float(model.log_odds(texts, np.array([signal.log_odds]))[0])})
+def beyond_nearest(
+    signals: Sequence[Signal], model: TextModel | None, founds: Sequence[Found], texts: Sequence[tuple[str, str]]
+) -> list[Signal]:
+    """The signals of `neighbours`, and where nothing like a record is known, what all cases say of such texts.
+
+    ``texts``: each record's text, masked and as it is.
+    """
+    if model is None:
+        return list(signals)
+    new = {
+        i: (found.vector, *texts[i], signal.log_odds)
+        for i, (signal, found) in enumerate(zip(signals, founds, strict=True))
+        if signal.log_odds is not None and found.vector is not None and not known(found)
+    }
+    out = list(signals)
+    if new:
+        vectors, masked, said, contrasts = zip(*new.values(), strict=True)
+        told = model.log_odds(Texts.of(np.stack(vectors), masked, said), np.array(contrasts))
+        for i, log_odds in zip(new, told, strict=True):
+            out[i] = signals[i].model_copy(update={"log_odds": float(log_odds)})
+    return out
 
 
 @cache

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from agent.chain import _Steps, build
+from agent.chain import build
 from agent.parts import Parts
 from agent.question import Question
 from agent.settings import Settings
+from agent.steps import Steps
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import ANOMALOUS, NEW, NORMAL
@@ -142,7 +143,7 @@ def test_a_record_that_cannot_be_judged_is_said(
     def stumble(hearing: Any) -> Any:
         raise ValueError("the numbers do not add up")
 
-    monkeypatch.setattr(_Steps, "novelty", staticmethod(stumble))
+    monkeypatch.setattr(Steps, "novelty", staticmethod(stumble))
     with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
         one = client.post("/v1/verdicts", json={"text": NORMAL})
         assert (one.status_code, one.json()) == (422, {"detail": "could not be judged: the numbers do not add up"})

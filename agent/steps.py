@@ -1,0 +1,348 @@
+"""The steps of a verdict, each with its logic once; `agent.chain` strings them for one record, `agent.bulk` for many.
+
+Every step is a pure function of the hearing so far and of the source's state. Those that are cheaper for many records
+at once take a list, of one source; each record's part of the answer is as if it were alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
+
+from agent.counterfactual import Retrial, counterfactual
+from agent.errors import UnknownSource, UsageError, mapped
+from agent.explanation import decider, facts_in_words, gathered, with_sentences
+from agent.fitted import Fitted
+from agent.fusion import Judge, fused, sigmoid
+from agent.parts import Parts
+from agent.prompting import prompt_sha256
+from agent.question import HEARD_IN_PARTS, LONG, Question
+from agent.records import FieldValue, Precedent, Provenance, Record, Signal, Verdict
+from agent.signals.fields import fields
+from agent.signals.language import examples_for
+from agent.signals.neighbours import known, neighbours
+from agent.signals.novelty import novelty
+from agent.signals.texts import beyond_nearest
+from agent.unlike import unlike_events, unlike_words
+from llm.failures import ModelFailure
+from retrieval.casebook import Found, SourceRow
+from retrieval.field_space import FieldSpace, features
+from retrieval.memo import Memo
+from retrieval.space import Space
+from retrieval.steering import steering
+
+_USELESS_AUC = 0.55
+
+# log-odds of the trees (None without any) and of the record's oddness
+Measured = tuple[float | None, float]
+
+
+class Hearing(TypedDict, total=False):
+    """What is known of a record so far; each step adds its part."""
+
+    question: Question
+    started: float
+    record: Record
+    row: SourceRow
+    judge: Judge
+    normal: FieldSpace | None
+    said: str
+    masked: str
+    content_hash: str
+    memo_keys: tuple[tuple[Any, ...], ...]
+    found: Found
+    features: dict[str, FieldValue]
+    told: Measured | None
+    signals: dict[str, Signal]
+
+
+class _Judge(NamedTuple):
+    """A source's judge, read from the row that says it."""
+
+    said: dict[str, Any] | None
+    judge: Judge
+    normal: FieldSpace | None
+
+
+class Steps:
+    """The steps, with what they remember between records. Safe to share between threads."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
+        self._fits: Memo[Fitted] = Memo(8)
+        self._judges: Memo[_Judge] = Memo(64)
+
+    def open(self, questions: Sequence[Question]) -> list[Hearing]:
+        """Find the records' source, mask them."""
+        started = time.perf_counter()
+        with mapped():
+            row = self._source(questions[0].source)
+        judge, space = self._judge(row), row.space or Space()
+        hearings = []
+        for question in questions:
+            record = question.record
+            said = space.said(record)
+            hearing = Hearing(
+                question=question,
+                started=started,
+                record=record,
+                row=row,
+                judge=judge.judge,
+                normal=judge.normal,
+                said=said,
+                masked=space.masking(said),
+                content_hash=record.content_hash,
+            )
+            hearings.append(hearing)
+        texts = [one["content_hash"] for one in hearings if not (one["record"].fields or one["record"].events)]
+        with mapped():
+            held = self._parts.casebook.held(row.name, texts)
+        for hearing in hearings:
+            hearing["memo_keys"] = self._memo_keys(hearing, held)
+        return hearings
+
+    def _source(self, name: str | None) -> SourceRow:
+        names = [name] if name else self._parts.casebook.names()
+        row = self._parts.casebook.source(names[0]) if len(names) == 1 else None
+        if row is not None:
+            return row
+        if name:
+            raise UnknownSource(name, self._parts.casebook.names())
+        known_names = ", ".join(names) or "none yet: `precedent learn FILE --source NAME` makes one"
+        raise UsageError(f"say which source the record comes from: {known_names}")
+
+    def _judge(self, row: SourceRow) -> _Judge:
+        kept = self._judges.get(row.name)
+        if kept is None or kept.said is not row.judge:
+            judge = Judge.from_json(row.judge) if row.judge else Judge()
+            kept = _Judge(row.judge, judge, FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None)
+            self._judges.put(row.name, kept)
+        return kept
+
+    # seen before?
+
+    def _memo_keys(self, hearing: Hearing, held: set[str]) -> tuple[tuple[Any, ...], ...]:
+        """Of the record's template and of its text; none where the record must be looked at itself.
+
+        That is where it has fields, or where the casebook holds its very content.
+        """
+        record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
+        if record.fields or record.events or hearing["content_hash"] in held:
+            return ()
+        template = (row.name, row.version, row.brief, judge.fitted_on, judge.model, hearing["masked"])
+        return template, (*template, record.text)
+
+    def remembered(self, hearing: Hearing) -> bool:
+        return any(key in self._memo for key in hearing["memo_keys"])
+
+    def recall(self, hearing: Hearing) -> Hearing:
+        found, signals = next(kept for key in hearing["memo_keys"] if (kept := self._memo.get(key)))
+        return Hearing(**{**hearing, "found": found, "signals": signals})
+
+    def remember(self, hearing: Hearing) -> Hearing:
+        signals = hearing["signals"].values()
+        if hearing["memo_keys"] and all(one.log_odds is not None or not one.degraded for one in signals):
+            template, text = hearing["memo_keys"]
+            # what all cases say of a text hangs on what masking hides as well
+            whole = self._fitted(hearing["row"]).texts is None or known(hearing["found"])
+            self._memo.put(template if whole else text, (hearing["found"], hearing["signals"]))
+        return hearing
+
+    # the witnesses
+
+    def retrieve(self, hearings: Sequence[Hearing]) -> list[Hearing]:
+        name, k = hearings[0]["row"].name, self._parts.settings.precedents
+        with mapped():
+            founds = self._parts.casebook.find_many(name, [(one["record"], one["content_hash"]) for one in hearings], k)
+        return [Hearing(**{**one, "found": found}) for one, found in zip(hearings, founds, strict=True)]
+
+    def measure(self, hearings: Sequence[Hearing]) -> list[Hearing]:
+        """What the records' fields and events say, where there is a model of them."""
+        records, model = [one["record"] for one in hearings], self._fitted(hearings[0]["row"]).fields
+        rows = [features(record.fields, record.events) for record in records]
+        told = model.signals(rows, [record.events for record in records]) if model else [None] * len(rows)
+        return [
+            Hearing(**{**one, "features": row, "told": measured})
+            for one, row, measured in zip(hearings, rows, told, strict=True)
+        ]
+
+    def neighbours(self, hearings: Sequence[Hearing]) -> list[Signal]:
+        row, founds = hearings[0]["row"], [one["found"] for one in hearings]
+        texts = [(one["masked"], one["said"]) for one in hearings]
+        return beyond_nearest([neighbours(found) for found in founds], self._fitted(row).texts, founds, texts)
+
+    def novelty(self, hearing: Hearing) -> Signal:
+        space, record, judge = hearing["row"].space or Space(), hearing["record"], hearing["judge"]
+        normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
+        unlike = None
+        if normal and record.events:
+            unlike = unlike_events(record.events, normal.events)
+        elif normal and space.axes is None:
+            unlike = unlike_words(hearing["masked"], space.masked(normal))
+        signal, told = novelty(hearing["found"], judge.lonely, judge.keys, unlike), hearing["told"]
+        if space.axes is None or told is None:
+            return signal
+        # with no trees, oddness is what `fields` says
+        return signal.model_copy(update={"log_odds": told[1] if told[0] is not None else None})
+
+    def fields(self, hearing: Hearing) -> Signal:
+        told, model = hearing["told"], self._fitted(hearing["row"]).fields
+        log_odds = None if told is None else told[1] if told[0] is None else told[0]
+        return fields(model, log_odds, hearing["features"], hearing["record"].events, hearing["normal"])
+
+    def _fitted(self, row: SourceRow) -> Fitted:
+        key = (row.name, row.judge["fitted_on"] if row.judge else None)
+        if key not in self._fits:
+            packed = self._parts.casebook.models(row.name)
+            self._fits.put(key, Fitted.loads(packed) if packed else Fitted())
+        return self._fits.get(key) or Fitted()
+
+    def gather(self, heard: dict[str, Any]) -> Hearing:
+        signals = {name: signal for name, signal in heard.items() if name != "hearing"}
+        hearing: Hearing = heard["hearing"]
+        return Hearing(**{**hearing, "signals": signals})
+
+    def undecided(self, hearing: Hearing) -> bool:
+        """Whether the language model's word may change the answer: not for known templates, nor clear cases."""
+        if known(hearing["found"]):
+            return False
+        judge, row = hearing["judge"], hearing["row"]
+        if row.space is not None and row.space.axes is not None and hearing["signals"]["fields"].log_odds is not None:
+            return False
+        if judge.language_auc is not None and judge.language_auc < _USELESS_AUC:
+            return False
+        return judge.language_may_decide(_log_odds(hearing["signals"]))
+
+    def ask_language_model(self, hearing: Hearing) -> Hearing:
+        row, judge = hearing["row"], hearing["judge"]
+        try:
+            witness = self._parts.witness()
+        except ModelFailure as error:
+            signal = Signal(degraded=str(error))
+        else:
+            near = [(one.similarity, one.case) for one in hearing["found"].nearest]
+            way = judge.way_for(witness.model.name)
+            signal = witness.hear(row.brief, hearing["masked"], way, examples_for(near) if way.examples else ())
+        return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
+
+    # the answer
+
+    def worst(self, heard: list[Hearing]) -> Hearing:
+        """The most anomalous piece speaks for the whole record."""
+
+        def probability(hearing: Hearing) -> float:
+            return fused(hearing["judge"], _log_odds(hearing["signals"]), known(hearing["found"]))[0]
+
+        whole, worst = heard[0], max(heard, key=probability)
+        if known(whole["found"]) and not steering(whole["record"].text):
+            return whole
+        return Hearing(**{**whole, "found": worst["found"], "signals": worst["signals"]})
+
+    def decide(self, hearing: Hearing) -> tuple[Hearing, Verdict]:
+        signals, row, found = hearing["signals"], hearing["row"], hearing["found"]
+        log_odds = _log_odds(signals)
+        probability, fusion = fused(hearing["judge"], log_odds, known(found))
+        degraded = _degraded(hearing)
+        if any("not read" in one for one in degraded):
+            # what was not read may hold anything
+            probability = max(probability, sigmoid(fusion.threshold))
+        model = self._parts.witness().model if log_odds["language"] is not None else None
+        provenance = Provenance(
+            model=model.name if model else None,
+            model_sha256=model.sha256 if model else None,
+            prompt_sha256=prompt_sha256(),
+            casebook_version=row.version,
+        )
+        verdict = Verdict(
+            id=_verdict_id(hearing, provenance),
+            source=row.name,
+            label=fusion.label(probability),
+            probability=probability,
+            unsure_band=fusion.band,
+            explanation="",
+            precedents=tuple(
+                Precedent(
+                    case_id=near.case.case_id,
+                    label=near.case.label,
+                    similarity=near.similarity,
+                    text=near.case.text,
+                )
+                for near in found.nearest
+            ),
+            signals=log_odds,
+            record=hearing["record"],
+            provenance=provenance,
+            degraded=degraded,
+            elapsed_ms=1000 * (time.perf_counter() - hearing["started"]),
+        )
+        return hearing, verdict
+
+    def explain(self, decided: tuple[Hearing, Verdict]) -> Verdict:
+        hearing, verdict = decided
+        how = hearing["question"].explain
+        if how == "none":
+            return verdict
+        facts = self._facts(hearing, verdict)
+        told = facts_in_words(verdict.label, verdict.probability, facts)
+        verdict = verdict.model_copy(update={"explanation": told})
+        if how == "llm":
+            verdict = with_sentences(self._parts, verdict, hearing["row"].brief, facts, hearing["masked"])
+        return verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - hearing["started"])})
+
+    def _facts(self, hearing: Hearing, verdict: Verdict) -> list[str]:
+        record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
+        fusion = judge.fusion_for(verdict.signals, known(hearing["found"]))
+        telling = [decider(fusion, verdict.signals, verdict.label)]
+        model, normal = self._fitted(row).fields, hearing["normal"]
+        weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
+        if model and normal and weighed and verdict.label != "normal" and not steering(record.text):
+            retrial = Retrial(record, model, judge, verdict.signals, partial(self._would_be_normal, hearing))
+            telling.append(counterfactual(retrial, normal, (row.space or Space()).prose))
+        return gathered(record.text, telling, hearing["signals"])
+
+    def _would_be_normal(self, hearing: Hearing, record: Record) -> bool:
+        """Whether the same witnesses find ``record`` normal; not where the language model's word would be needed."""
+        moved = Hearing(**{**hearing, "record": record, "content_hash": record.content_hash})
+        space = moved["row"].space or Space()
+        moved["said"] = space.said(record)
+        moved["masked"] = space.masking(moved["said"])
+        (moved,) = self.measure(self.retrieve([moved]))
+        moved["signals"] = {
+            "neighbours": self.neighbours([moved])[0],
+            "novelty": self.novelty(moved),
+            "fields": self.fields(moved),
+        }
+        if self.undecided(moved):
+            heard = hearing["signals"].get("language", Signal())
+            if heard.log_odds is None or moved["masked"] != hearing["masked"]:
+                return False
+            moved["signals"]["language"] = heard
+        probability, fusion = fused(moved["judge"], _log_odds(moved["signals"]), known(moved["found"]))
+        return fusion.label(probability) == "normal"
+
+
+def _degraded(hearing: Hearing) -> tuple[str, ...]:
+    row, record = hearing["row"], hearing["record"]
+    said = [f"{name}: {one.degraded}" for name, one in sorted(hearing["signals"].items()) if one.degraded]
+    if len(record.text) > HEARD_IN_PARTS and not (record.fields or record.events or known(hearing["found"])):
+        said.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
+    if any(row.counts.values()) and not row.judge:
+        said.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")
+    return tuple(said)
+
+
+def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:
+    return {
+        name: signals[name].log_odds if name in signals else None
+        for name in ("language", "neighbours", "novelty", "fields")
+    }
+
+
+def _verdict_id(hearing: Hearing, provenance: Provenance) -> str:
+    record = hearing["record"]
+    said = (hearing["row"].name, record.file, record.line, hearing["content_hash"], provenance.model_dump_json())
+    return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:12]
