@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -194,10 +195,7 @@ class _Learner:
         return np.asarray(out[which])
 
     def _fitted(self, part: Any, which: Ints) -> Any:
-        from threadpoolctl import threadpool_limits
-
-        # boosting's threads wait for each other by spinning: beside other work two are many times slower than one
-        with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+        with warnings.catch_warnings(), _threads().limit(limits=1, user_api="openmp"):
             # that some cases are in every bag is known, see `learn`
             warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
             part.fit(self.x[which], self.y[which], sample_weight=self.times[which])
@@ -290,8 +288,17 @@ def _spread(kinds: Ints, rng: np.random.Generator) -> Ints:
     return fold
 
 
+@cache
+def _threads() -> Any:
+    """To keep boosting to one thread: its threads wait by spinning, so that beside other work two are far slower."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 def _log_odds(trees: Sequence[Any], x: Floats) -> Floats:
-    return np.asarray(np.mean([_logit(_share(part, x)) for part in trees], axis=0))
+    with _threads().limit(limits=1, user_api="openmp"):
+        return np.asarray(np.mean([_logit(_share(part, x)) for part in trees], axis=0))
 
 
 def _share(part: Any, x: Floats) -> Floats:

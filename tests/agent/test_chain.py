@@ -58,8 +58,14 @@ def chain(learned: Parts) -> Runnable[Question, Verdict]:
 
 
 def _same(one: Verdict, other: Verdict) -> None:
-    a, b = (verdict.model_dump(mode="json", exclude={"elapsed_ms"}) for verdict in (one, other))
+    """But for the rounding of what is embedded together, to 1e-6."""
+    rounded = {"elapsed_ms", "probability", "signals", "explanation", "precedents"}
+    a, b = (verdict.model_dump(mode="json", exclude=rounded) for verdict in (one, other))
     assert a == b
+    assert one.probability == pytest.approx(other.probability, abs=1e-6)
+    assert one.signals == pytest.approx(other.signals, abs=1e-5)
+    assert one.explanation == other.explanation
+    assert [case.case_id for case in one.precedents] == [case.case_id for case in other.precedents]
 
 
 def test_a_verdict_has_the_contracts_keys(chain: Runnable[Question, Verdict], records: list[Record]) -> None:
