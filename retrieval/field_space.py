@@ -101,7 +101,7 @@ class FieldSpace:
 
     def vector(self, row: Mapping[str, FieldValue]) -> NDArray[np.float32]:
         """One row's unit vector, shape ``(dimensions,)``."""
-        return self.vectors([row])[0]
+        return np.asarray(self.vectors([row])[0])
 
     def vectors(self, rows: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.float32]:
         """Unit vectors of n rows, shape ``(n, dimensions)``; each as if it were alone."""
