@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, select, update
-from sqlalchemy import case as sql_case
 
 from retrieval.cases import LABELS, Found, Neighbour, NewCase, StoredCase, stored
 from retrieval.embedder import Embedder
@@ -24,6 +23,7 @@ from retrieval.failures import EmbedderMismatch, StoreFailure
 from retrieval.field_space import features
 from retrieval.filing import case_row, file_cases
 from retrieval.index import VectorIndex
+from retrieval.lookup import cases_of_keys, counts_and_vectors
 from retrieval.masking import words
 from retrieval.sources import SourceRow, Sources
 from retrieval.space import RecordLike, Space
@@ -260,7 +260,7 @@ class Casebook:
             return [Found((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)) for _ in asked]
         hashes = [content_hash for _, content_hash in asked]
         keys = [row.space.key(record, content_hash) for record, content_hash in asked]
-        counted, kept = self._known(name, keys, hashes)
+        counted, kept = counts_and_vectors(self.engine, name, keys, hashes)
         unknown = iter(self.vectors(row, [asked[i][0] for i, key in enumerate(keys) if key not in kept]))
         own_vectors = np.stack([kept[key] if key in kept else next(unknown) for key in keys])
         nearest = {label: self._nearest_keys(row, label, own_vectors, k) for label in LABELS}
@@ -270,7 +270,8 @@ class Casebook:
                 if own and key not in nearest[label][i]:
                     nearest[label][i] = [key, *nearest[label][i][: k - 1]]
         same = {one for one, (_, contents) in zip(hashes, counted, strict=True) if any(contents.values())}
-        chosen = self._chosen(row, {key for near in nearest.values() for some in near for key in some}, same)
+        wanted = {key for of_label in nearest.values() for some in of_label for key in some}
+        chosen = cases_of_keys(self.engine, name, wanted, same)
         out = []
         for i, (templates, contents) in enumerate(counted):
             near = [
@@ -281,29 +282,6 @@ class Casebook:
             near.sort(key=lambda one: (-one.similarity, one.case.key != keys[i], one.case.label, one.case.key))
             out.append(Found(tuple(near), templates, contents, own_vectors[i]))
         return out
-
-    def _known(
-        self, name: str, keys: Sequence[str], hashes: Sequence[str]
-    ) -> tuple[list[tuple[dict[str, int], dict[str, int]]], dict[str, Vector]]:
-        """Of each key and hash how many cases of each label have that key and that content; the known keys' vectors."""
-        content = sql_case((cases.c.hash.in_(set(hashes)), cases.c.hash), else_=None).label("content")
-        count = select(cases.c.key, content, cases.c.label, func.sum(cases.c.times).label("n"))
-        mine = count.where(cases.c.source == name, cases.c.key.in_(set(keys)))
-        by_key: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
-        by_content: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
-        with self.engine.connect() as connection:
-            for found in connection.execute(mine.group_by(cases.c.key, content, cases.c.label)):
-                by_key[found.key][found.label] += found.n
-                if found.content is not None:
-                    by_content[found.key, found.content][found.label] += found.n
-            there = select(vectors.c.key, vectors.c.vector).where(
-                vectors.c.source == name, vectors.c.key.in_(list(by_key))
-            )
-            kept: dict[str, Vector] = {}
-            for key, blob in connection.execute(there.order_by(vectors.c.key, vectors.c.label)) if by_key else ():
-                kept.setdefault(key, unpacked(blob))
-        counted = [(by_key[key], by_content[key, one]) for key, one in zip(keys, hashes, strict=True)]
-        return [(dict(templates), dict(contents)) for templates, contents in counted], kept
 
     def vectors(self, row: SourceRow, records: Sequence[RecordLike]) -> list[Vector]:
         """The records' unit vectors in their source's space."""
@@ -318,35 +296,6 @@ class Casebook:
     def matrix(self, row: SourceRow, label: str) -> tuple[list[str], Vector]:
         """All keys and vectors of a label, ordered by key, shape ``(n, dimensions)``."""
         return self._matrices.get(row.name, label, row.version)
-
-    def _chosen(
-        self, row: SourceRow, wanted: Collection[str], same: Collection[str]
-    ) -> dict[tuple[str, str], tuple[StoredCase, dict[str, StoredCase], Vector]]:
-        """By key and label, of the keys ``wanted``: the eldest case, those with a content in ``same``, the vector."""
-        if not wanted:
-            return {}
-        mine = and_(cases.c.source == row.name, cases.c.key.in_(wanted))
-        eldest = select(func.min(cases.c.id)).where(mine).group_by(cases.c.key, cases.c.label)
-        own: defaultdict[tuple[str, str], dict[str, StoredCase]] = defaultdict(dict)
-        with self.engine.connect() as connection:
-            there = connection.execute(
-                select(vectors.c.key, vectors.c.label, vectors.c.vector).where(
-                    vectors.c.source == row.name, vectors.c.key.in_(wanted)
-                )
-            ).all()
-            first = {
-                (one.key, one.label): stored(one)
-                for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
-            }
-            if same:
-                for one in connection.execute(select(cases).where(mine, cases.c.hash.in_(same))):
-                    own[one.key, one.label][one.hash] = stored(one)
-        # similarities come from the stored vectors, so that they are the same with and without Chroma
-        return {
-            (key, label): (first[key, label], own[key, label], unpacked(blob))
-            for key, label, blob in there
-            if (key, label) in first
-        }
 
     def _nearest_keys(self, row: SourceRow, label: str, asked: Vector, k: int) -> list[list[str]]:
         with self._lock:

@@ -33,6 +33,8 @@ _GLUED = re.compile(r"\w<|>\w")
 _SPACE = re.compile(r"\s+")
 
 
+# the key, the vector and the models are each given the masked text
+@lru_cache(maxsize=512)
 def mask(text: str) -> str:
     """The text with times, addresses, identifiers and numbers replaced, white space folded.
 

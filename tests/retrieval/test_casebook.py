@@ -267,8 +267,8 @@ def test_what_was_set_is_read_back(book: Casebook) -> None:
     assert (row.brief, row.brief_by, row.reading, row.judge) == ("b", "person", {"label": "0"}, {"keys": 1})
     assert row.counts == {"normal": 6, "anomalous": 6}
     assert book.models("log") == b"\x00m"
-    assert book.holds("log", line(NORMAL[0]).content_hash)
-    assert not book.holds("log", line("unknown").content_hash)
+    assert book.held("log", {line(NORMAL[0]).content_hash, "0" * 64}) == {line(NORMAL[0]).content_hash}
+    assert book.held("log", []) == set()
 
 
 def test_the_store_is_where_the_settings_say(home: Path, book: Casebook) -> None:

@@ -206,10 +206,12 @@ def test_chroma_finds_what_exact_search_finds(tmp_path: Path) -> None:
     index.put("s", "normal", keys, matrix)
     asked = matrix[:100] + 0.01 * random.normal(size=(100, 384)).astype(np.float32)
     hits = 0
-    for vector in asked:
+    together = index.nearest("s", "normal", asked, 8)
+    for vector, found in zip(asked, together, strict=True):
         exact = [keys[i] for i in np.argsort(-(matrix @ vector))[:8]]
-        hits += len(set(exact) & set(index.nearest("s", "normal", vector, 8)))
-        assert index.nearest("s", "normal", vector, 1) == exact[:1]
+        hits += len(set(exact) & set(found))
+        assert index.nearest("s", "normal", vector[None], 8) == [found], "alone as together"
+        assert index.nearest("s", "normal", vector[None], 1) == [exact[:1]]
     index.close()
     assert hits / 800 > 0.98
 
