@@ -27,8 +27,8 @@ def counts_and_vectors(
         of_contents = select(cases.c.key, cases.c.hash, cases.c.label, number).where(
             mine, cases.c.hash.in_(set(hashes))
         )
-        for found in connection.execute(of_contents.group_by(cases.c.key, cases.c.hash, cases.c.label)):
-            by_content[found.key, found.hash][found.label] = found.n
+        for same in connection.execute(of_contents.group_by(cases.c.key, cases.c.hash, cases.c.label)):
+            by_content[same.key, same.hash][same.label] = same.n
         there = select(vectors.c.key, vectors.c.vector).where(vectors.c.source == name, vectors.c.key.in_(list(by_key)))
         kept: dict[str, Vector] = {}
         for key, blob in connection.execute(there.order_by(vectors.c.key, vectors.c.label)) if by_key else ():

@@ -27,7 +27,7 @@ from retrieval.space import Space
 from retrieval.store import open_store
 
 # records that the language model is heard on alone, over all draws of a task
-_ALONE = 300
+_ALONE = 100
 Progress = Callable[[str, int, int], None]
 
 
