@@ -24,11 +24,10 @@ def counts_and_vectors(
         of_keys = select(cases.c.key, cases.c.label, number).where(mine).group_by(cases.c.key, cases.c.label)
         for found in connection.execute(of_keys):
             by_key[found.key][found.label] = found.n
-        of_contents = select(cases.c.key, cases.c.hash, cases.c.label, number).where(
-            mine, cases.c.hash.in_(set(hashes))
-        )
-        for same in connection.execute(of_contents.group_by(cases.c.key, cases.c.hash, cases.c.label)):
-            by_content[same.key, same.hash][same.label] = same.n
+        columns = cases.c.key, cases.c.hash, cases.c.label
+        of_contents = select(*columns, number).where(mine, cases.c.hash.in_(set(hashes))).group_by(*columns)
+        for key, content, label, n in connection.execute(of_contents):
+            by_content[key, content][label] = n
         there = select(vectors.c.key, vectors.c.vector).where(vectors.c.source == name, vectors.c.key.in_(list(by_key)))
         kept: dict[str, Vector] = {}
         for key, blob in connection.execute(there.order_by(vectors.c.key, vectors.c.label)) if by_key else ():
