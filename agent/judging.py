@@ -53,6 +53,8 @@ def judge_many(
 ) -> Iterator[Verdict | Unjudged]:
     """One verdict for each record, in order, each in the history before it is given out.
 
+    ``chain``: what `agent.chain.build` makes, for its answers come together and in order.
+
     Raises:
         PrecedentError: for what is wrong with all of them (no such source, a part missing).
     """
