@@ -66,7 +66,7 @@ def main() -> None:
     except SystemExit as end:
         # what typer makes of Ctrl-C
         if end.code == _INTERRUPTED:
-            _say("stopped; everything done so far is kept")
+            _say("stopped; everything done so far is kept, and the same command again goes on with it")
         raise
 
 
@@ -86,7 +86,7 @@ def learn(
     ] = None,
     optimise: Annotated[
         str | None,
-        typer.Option("--optimise", help="What the threshold is chosen for: f1, accuracy, or cost:FP,FN. [f1]"),
+        typer.Option("--optimise", help="What the threshold is chosen for: f1, accuracy, cost:FP,FN. [as before; f1]"),
     ] = None,
     model: ModelOption = None,
 ) -> None:
@@ -296,17 +296,17 @@ def brief_source(
     name: Annotated[str, typer.Argument(help="The source.")],
     text: Annotated[str | None, typer.Argument(help="The new brief; @FILE reads it from a file. [show it]")] = None,
 ) -> None:
-    """Show or set the brief; setting it fits the judge anew."""
+    """Show or set the brief, of a new source too; setting it fits the judge anew."""
     from agent import showing
-    from agent.learning import refit
+    from agent.learning import check_name, refit
 
     parts = _parts(None)
-    row = parts.source(name)
     if text is None:
-        typer.echo(row.brief)
+        typer.echo(parts.source(name).brief)
         return
+    parts.casebook.create(check_name(name))
     parts.casebook.set(name, brief=_brief(text), brief_by="person")
-    if any(row.counts.values()):
+    if any(parts.source(name).counts.values()):
         with showing.progress() as progress:
             refit(parts, name, progress=progress)
     parts.close()

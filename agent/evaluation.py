@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from agent.chain import build
 from agent.errors import InputError
@@ -20,6 +20,8 @@ from agent.readers import Unreadable
 from agent.records import Record, Verdict
 
 _BINS = 10
+# contents that the store is asked for at once
+_BLOCK = 5_000
 Progress = Callable[[str, int, int], None]
 
 
@@ -29,6 +31,7 @@ class Evaluation(BaseModel):
     accuracy, precision, recall and f1 (of *anomalous*) take every record, an unsure one at the source's threshold;
     ``coverage`` is the share of records that were decided, ``selective_error`` the error among those; ``ece``
     the expected calibration error over ten equal bins. None: not defined, because only one label occurs.
+    ``learned``: how many of the records are cases themselves, so that their verdicts are no test.
     """
 
     accuracy: float
@@ -42,6 +45,7 @@ class Evaluation(BaseModel):
     selective_error: float | None
     records_per_second: float
     n: int
+    learned: int = Field(default=0, exclude=True)
 
 
 def evaluate(verdicts: Sequence[Verdict], anomalous: Sequence[bool], seconds: float) -> Evaluation:
@@ -89,7 +93,7 @@ def _ece(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
 def evaluate_file(
     parts: Parts, path: str | Path, source: str, intake: Intake, progress: Progress
 ) -> tuple[Evaluation, list[Unreadable | Unjudged]]:
-    """Judge a file's labelled records, learning nothing, and give the figures and what could not be judged.
+    """Judge a file's labelled records, learning and keeping nothing; the figures, and what could not be judged.
 
     Raises:
         InputError: the file cannot be read, or none of its records could be judged.
@@ -108,7 +112,8 @@ def evaluate_file(
                 yield item.record
 
     started = time.perf_counter()
-    for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain="none")):
+    answers = judge_many(parts, build(parts), records(), source, explain="none", keep=False)
+    for number, answer in enumerate(answers):
         if isinstance(answer, Verdict):
             verdicts.append(answer)
             anomalous.append(truths[number])
@@ -117,4 +122,10 @@ def evaluate_file(
         progress("judging", number + 1, 0)
     if not verdicts:
         raise InputError("none of its records could be judged", str(path))
-    return evaluate(verdicts, anomalous, time.perf_counter() - started), failures
+    figures = evaluate(verdicts, anomalous, time.perf_counter() - started)
+    hashes, learned = [verdict.record.content_hash for verdict in verdicts], 0
+    for start in range(0, len(hashes), _BLOCK):
+        some = hashes[start : start + _BLOCK]
+        held = parts.casebook.held(source, some)
+        learned += sum(one in held for one in some)
+    return figures.model_copy(update={"learned": learned}), failures

@@ -29,6 +29,8 @@ _THRESHOLDS = (-2.2, 2.2)
 _RAGGED = 25.0
 # with so many anomalous cases, F1 that differs by no more than this share is as good
 _MANY, _AS_GOOD = 100, 0.01
+# how far costs may move the threshold for what the casebook holds: one label, doubted, is worth 2.6 or more
+_SETTLED = 1.9
 LogOdds = Mapping[str, float | None]
 
 
@@ -234,9 +236,15 @@ class Judge:
     fitted_on: int = 0
     objective: str = "f1"
 
+    @classmethod
+    def unfitted(cls, counts: Mapping[str, int]) -> Judge:
+        """Of a source with so many cases of each label that were never fitted."""
+        return cls(DEFAULT_FULL, DEFAULT_CHEAP) if all(counts.values()) else cls()
+
     def fusion_for(self, signals: LogOdds, known: bool) -> Fusion:
         if known:
-            return replace(KNOWN, threshold=self.cheap.threshold)
+            # whatever mistakes cost, one label that a person gave to this very content settles it
+            return replace(KNOWN, threshold=max(-_SETTLED, min(_SETTLED, self.cheap.threshold)))
         return self.full if signals.get("language") is not None else self.cheap
 
     def way_for(self, model: str) -> Way:

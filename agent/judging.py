@@ -50,8 +50,10 @@ def judge_many(
     records: Iterable[Record],
     source: str,
     explain: Explain = "facts",
+    *,
+    keep: bool = True,
 ) -> Iterator[Verdict | Unjudged]:
-    """One verdict for each record, in order, each in the history before it is given out.
+    """One verdict for each record, in order; with ``keep``, each is in the history before it is given out.
 
     ``chain``: what `agent.chain.build` makes, for its answers come together and in order.
 
@@ -66,7 +68,8 @@ def judge_many(
             )
             for ready in _while_they_come(answers):
                 out = [_checked(chunk[place], answer) for place, answer in ready]
-                parts.history.put(verdict.model_dump(mode="json") for verdict in out if isinstance(verdict, Verdict))
+                if keep:
+                    parts.history.put(one.model_dump(mode="json") for one in out if isinstance(one, Verdict))
                 yield from out
 
 

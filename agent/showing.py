@@ -232,15 +232,32 @@ def learned(done: Learned) -> None:
         _say(_text(f"learned without the language model: {done.language_missing}", "yellow"))
 
 
+_MEANING = {
+    "accuracy": "share of right labels; an unsure record counts at the source's threshold, here and in the next three",
+    "precision": "share of anomalies among what was called anomalous",
+    "recall": "share of the anomalies that was called so",
+    "f1": "harmonic mean of both",
+    "roc_auc": "how well probabilities rank anomalies before the rest: 1 always, 0.5 chance",
+    "average_precision": "mean precision over all thresholds",
+    "ece": "how far probabilities are from the shares that came true",
+    "coverage": "share that was decided, not unsure",
+    "selective_error": "error among those",
+}
+
+
 def figures(evaluation: Evaluation, as_json: bool) -> None:
+    if evaluation.learned:
+        of = f"{evaluation.learned:,} of the {evaluation.n:,} records are cases of the source"
+        print(f"{of}: it knows their labels, so that the figures promise too much", file=sys.stderr)
     if as_json:
         print(evaluation.model_dump_json())
         return
     from rich.table import Table
 
-    table = Table("figure", "value")
+    table = Table("figure", "value", "meaning")
     for name, value in evaluation.model_dump().items():
-        table.add_row(name, "not defined" if value is None else f"{value:.4g}" if name != "n" else str(value))
+        told = "not defined" if value is None else f"{value:.4g}" if name != "n" else str(value)
+        table.add_row(name, told, _MEANING.get(name, ""))
     _console().print(table)
 
 

@@ -397,3 +397,33 @@ def test_bench_quality_shows_what_was_measured_and_refuses_what_is_no_task(run: 
     wrong = run("bench", "quality", "tea-leaves")
     assert wrong.code == 2
     assert "bgl-templates" in wrong.err
+
+
+def test_evaluating_leaves_verdicts_and_their_explanations_as_they_are(learned: Run, cases: Path) -> None:
+    (first, *_) = _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))
+    figures = learned("evaluate", cases, "--source", "svc", "--label", "Label", "--json")
+    assert "36 of the 36 records are cases of the source" in figures.err
+    assert set(json.loads(figures.out)) == CONTRACT_FIGURES
+    assert str(first["explanation"]).splitlines()[0] in learned("explain", first["id"]).out
+
+
+def test_a_correction_is_followed_whatever_mistakes_cost(learned: Run, cases: Path, tmp_path: Path) -> None:
+    done = learned("learn", cases, "--source", "svc", "--label", "Label", "--optimise", "cost:1,100")
+    assert done.code == 0, done.err
+    (tmp_path / "new.log").write_text("service found nothing to do at all today\n", encoding="utf-8")
+    judge = ("judge", "new.log", "--source", "svc", "--to", "jsonl", "--format", "log")
+    (before,) = _verdicts(learned(*judge))
+    assert before["label"] != "normal"
+    learned("correct", before["id"], "normal")
+    (after,) = _verdicts(learned(*judge))
+    assert after["label"] == "normal"
+
+
+def test_a_brief_makes_a_source_without_cases(run: Run, tmp_path: Path) -> None:
+    assert run("sources", "brief", "fresh", "A copy service. Normal: copies. Anomalous: losses.").code == 0
+    assert "Normal: copies" in run("sources", "brief", "fresh").out
+    assert run("sources", "brief", "no/name", "A brief").code == 2
+    (tmp_path / "new.log").write_text("file lost\n", encoding="utf-8")
+    (verdict,) = _verdicts(run("judge", "new.log", "--source", "fresh", "--to", "jsonl", "--format", "log"))
+    assert verdict["label"] == "unsure"
+    assert verdict["degraded"]

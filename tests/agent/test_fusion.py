@@ -137,3 +137,16 @@ def test_a_model_that_was_not_heard_would_not_have_changed_the_label(near: float
             probability, fusion = fused(judge, {**signals, "language": heard}, known=False)
             labels.add(fusion.label(probability))
         assert len(labels) == 1
+
+
+def test_costs_do_not_outvote_a_label_that_was_given_to_the_very_content() -> None:
+    for threshold in (-4.6, 4.6):
+        judge = replace(TAUGHT, cheap=replace(DEFAULT_CHEAP, threshold=threshold))
+        for told, label in ((-2.6, "normal"), (2.6, "anomalous")):
+            probability, fusion = fused(judge, {"neighbours": told}, known=True)
+            assert fusion.label(probability) == label
+
+
+def test_cases_that_were_never_fitted_still_speak() -> None:
+    assert "neighbours" in Judge.unfitted({"normal": 3, "anomalous": 2}).cheap.weights
+    assert Judge.unfitted({"normal": 3, "anomalous": 0}) == Judge()
