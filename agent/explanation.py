@@ -55,7 +55,8 @@ def decider(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None
     shares = {name: weight * (signals.get(name) or 0.0) for name, weight in fusion.weights.items()}
     shares["bias"] = fusion.bias
     towards = {name: sign * share if sign else abs(share) for name, share in shares.items()}
-    name = max(towards, key=lambda one: (towards[one] > 0 and one != "bias", towards[one]))
+    # that a source leans to a label decides only where no witness speaks for it
+    name = max(towards, key=lambda one: (towards[one] > 0 and not (sign and one == "bias"), towards[one]))
     if towards[name] <= 0:
         return None
     how = "decided by" if sign else "weighing most:"
