@@ -215,15 +215,18 @@ def _decided(found: re.Match[str], _: list[str], ground: Ground) -> bool:
     known: dict[str, Any] = {
         "weights": {"neighbours": 1.0},
         "bias": 0.0,
-        "threshold": ground.judge["cheap"]["threshold"],
+        # costs move it only so far for what the casebook holds
+        "threshold": max(-1.9, min(1.9, ground.judge["cheap"]["threshold"])),
     }
     for fusion in (known, heard):
         if abs(float(found[5] or 0.0) - fusion["threshold"]) > 0.06:
             continue
         shares = {name: weight * (signals[name] or 0.0) for name, weight in fusion["weights"].items()}
-        shares["bias"] = fusion["bias"]
+        shares["bias"], said = fusion["bias"], dict(shares)
         sign = {"anomalous": 1, "normal": -1}.get(ground.verdict.label)
-        greatest = max(shares.values(), key=lambda one: sign * one if sign else abs(one))
+        # a leaning decides only where no witness speaks for the label
+        asked = said if sign and any(sign * one > 0 for one in said.values()) else shares
+        greatest = max(asked.values(), key=lambda one: sign * one if sign else abs(one))
         figures = (sum(shares.values()) - total, shares.get(witness, math.inf) - share, greatest - share)
         if all(abs(figure) < 0.06 for figure in figures):
             return True
