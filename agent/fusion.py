@@ -241,6 +241,11 @@ class Judge:
         """Of a source with so many cases of each label that were never fitted."""
         return cls(DEFAULT_FULL, DEFAULT_CHEAP) if all(counts.values()) else cls()
 
+    @classmethod
+    def of(cls, said: Mapping[str, Any] | None, counts: Mapping[str, int]) -> Judge:
+        """That which a source's row has ``said``, or the one of a source that was never fitted."""
+        return cls.from_json(said) if said else cls.unfitted(counts)
+
     def fusion_for(self, signals: LogOdds, known: bool) -> Fusion:
         if known:
             # whatever mistakes cost, one label that a person gave to this very content settles it

@@ -118,7 +118,7 @@ class Steps:
     def _judge(self, row: SourceRow) -> _Judge:
         kept = self._judges.get(row.name)
         if kept is None or kept.said is not row.judge:
-            judge = Judge.from_json(row.judge) if row.judge else Judge.unfitted(row.counts)
+            judge = Judge.of(row.judge, row.counts)
             kept = _Judge(row.judge, judge, FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None)
             self._judges.put(row.name, kept)
         return kept

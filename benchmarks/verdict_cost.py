@@ -86,7 +86,8 @@ class _Bare:
 
     def decode(self, brief: str, record: Record) -> tuple[float, int]:
         """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
-        way = Judge.from_json(self._parts.source("postgres").judge or {}).way_for(self._parts.witness().model.name)
+        row = self._parts.source("postgres")
+        way = Judge.of(row.judge, row.counts).way_for(self._parts.witness().model.name)
         found = self._parts.casebook.find("postgres", record, record.content_hash, self._parts.settings.precedents)
         near = [(one.similarity, one.case) for one in found.nearest]
         examples = examples_for(near) if way.examples else ()

@@ -159,7 +159,7 @@ def _witnesses(
     chosen, weights = _balanced(truth, most, seed)
     row = parts.casebook.source(source)
     assert row is not None
-    way = (Judge.from_json(row.judge) if row.judge else Judge()).way_for(witness.model.name)
+    way = Judge.of(row.judge, row.counts).way_for(witness.model.name)
     heard = []
     for number, i in enumerate(chosen, start=1):
         masked = (row.space or Space()).masked(verdicts[i].record)
