@@ -156,7 +156,8 @@ def _findings(found: Drift, row: SourceRow, wrong: float, risk: float) -> list[s
     if _far_more(found.novel_share, found.novel_expected, by=0.1):
         said.append(
             f"{_percent(found.novel_share)} of what {lately} say has templates that the casebook has never seen "
-            f"({_percent(found.novel_expected)} if they were like the cases): label some: {label_some}"
+            f"({_percent(found.novel_expected)} if they were like the cases): learn them as a source of their own "
+            f"if they come from another system, else label some: {label_some}"
         )
     if moved := [f"{name[:_NAME_CHARS]} ({psi:.2f})" for name, psi in found.field_psi.items() if psi > _PSI_ALARM]:
         more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agent.records import WITNESSES, VerdictLabel
 
-_PRIOR_STRENGTH = 2.0
+_PRIOR_STRENGTH = 10.0
 _DEFAULT_HALF_WIDTH = 0.6
 _NARROWEST, _WIDEST = 0.2, 2.2
 _FOLDS = 5
@@ -86,6 +86,11 @@ class Fusion:
     @property
     def band(self) -> tuple[float, float]:
         return sigmoid(self.threshold - self.half_width), sigmoid(self.threshold + self.half_width)
+
+    def unsure_of(self, probability: float) -> Fusion:
+        """This fusion with a band that reaches over ``probability`` too, around the same threshold."""
+        z = math.log(probability / (1 - probability))
+        return replace(self, half_width=max(self.half_width, abs(z - self.threshold) + _NARROWEST))
 
     def label(self, probability: float) -> VerdictLabel:
         low, high = self.band

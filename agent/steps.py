@@ -250,6 +250,8 @@ class Steps:
         if any("not read" in one for one in degraded):
             # what was not read may hold anything
             probability = max(probability, sigmoid(fusion.threshold))
+        if _foreign(hearing) and fusion.label(probability) == "normal":
+            fusion = fusion.unsure_of(probability)
         model = self._parts.witness().model if log_odds["language"] is not None else None
         provenance = Provenance(
             model=model.name if model else None,
@@ -297,6 +299,8 @@ class Steps:
         record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
         fusion = judge.fusion_for(verdict.signals, known(hearing["found"]))
         telling = [decider(fusion, verdict.signals, verdict.label)]
+        if verdict.label == "unsure" and fusion.label(verdict.probability) == "normal":
+            telling.insert(0, "no case is like it, so that it is not called normal")
         model, normal = self._fitted(row).fields, hearing["normal"]
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
         if model and normal and weighed and verdict.label != "normal" and not steering(record.text):
@@ -322,7 +326,18 @@ class Steps:
                 return False
             moved["signals"]["language"] = heard
         probability, fusion = fused(moved["judge"], _log_odds(moved["signals"]), known(moved["found"]))
-        return fusion.label(probability) == "normal"
+        return fusion.label(probability) == "normal" and not _foreign(moved)
+
+
+def _foreign(hearing: Hearing) -> bool:
+    """Whether the record is a text farther from every case than any case is from the others.
+
+    Whatever the witnesses say of it, nobody has said that such texts are normal.
+    """
+    found, lonely, space = hearing["found"], hearing["judge"].lonely, hearing["row"].space or Space()
+    if not found.nearest or not lonely or space.axes is not None or known(found):
+        return False
+    return 1 - found.nearest[0].similarity > lonely[-1]
 
 
 def _degraded(hearing: Hearing) -> tuple[str, ...]:

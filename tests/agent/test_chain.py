@@ -74,6 +74,25 @@ def test_a_verdict_has_the_contracts_keys(chain: Runnable[Question, Verdict], re
     assert all(set(one) == {"case_id", "label", "similarity", "text"} for one in body["precedents"])
 
 
+def test_a_text_like_no_case_is_not_called_normal(tmp_path: Path) -> None:
+    lines = (POSTGRES / "learn.log").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "learn.log").write_text("".join(lines[:200]), encoding="utf-8")
+    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    learn(parts, [tmp_path / "learn.log"], "pg", LOG, brief=BRIEF)
+    judge = parts.source("pg").judge
+    assert judge is not None
+    # witnesses that find everything normal
+    parts.casebook.set("pg", judge={**judge, "cheap": {**judge["cheap"], "bias": -9.0}})
+    far, near = (
+        build(parts).invoke(Question(text=text, source="pg"))
+        for text in ("Dearest aunt, your roses want water on Sunday", "LOG:  checkpoint complete: wrote nine buffers")
+    )
+    parts.close()
+    assert (far.label, far.leans, near.label) == ("unsure", "normal", "normal")
+    assert far.unsure_band[0] < far.probability < far.unsure_band[1]
+    assert "no case is like it" in far.explanation
+
+
 def test_invoke_batch_stream_and_async_agree_in_any_order(learned: Parts, records: list[Record]) -> None:
     questions = [Question.about(record, "pg") for record in records]
     first = build(learned)
