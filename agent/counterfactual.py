@@ -39,10 +39,13 @@ class Move:
     steps: float
 
     def __str__(self) -> str:
-        name = self.name
+        name, which = self.name, ""
         if name.startswith(_COUNT):
             name = _COUNT + quoted(name.removeprefix(_COUNT))
-        return f"{name} were {_shown(self.new)} (it is {_shown(self.old)})"
+            more = float(self.new) - float(self.old or 0)
+            # the order of a session is judged too
+            which = ", more at its end" if more > 0 else ", the first ones kept" if self.new else ""
+        return f"{name} were {_shown(self.new)} (it is {_shown(self.old)}{which})"
 
 
 @dataclass(frozen=True)

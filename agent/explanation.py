@@ -66,6 +66,14 @@ def decider(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None
     return f"{how} {_WITNESSES[name]} (weighed {shares[name]:+.1f}, {total})"
 
 
+def why_unsure(fusion: Fusion, probability: float) -> str:
+    """Why a verdict is unsure: the band of the ``fusion``, or, where that would be sure, that no case is like it."""
+    if fusion.label(probability) == "normal":
+        return "no case is like it, so that it is not called normal"
+    low, high = fusion.band
+    return f"from {low:.2f} to {high:.2f} either label would be wrong too often"
+
+
 def gathered(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> list[str]:
     """The facts, most telling first; before all, that the record's ``text`` speaks to the judge."""
     facts = [fact for fact in telling if fact]

@@ -42,6 +42,8 @@ _RANGE = (0.05, 0.95)
 _NEAR = 16
 # fewer records with fields than these teach nothing about them; a kind of anomaly counts by its cases up to so many
 _FEWEST_ROWS, _OF_A_KIND = 8, 20
+# different contents a template from which on a source's texts are lines of templates, and not prose
+_MANY_LINES = 1.5
 Progress = Callable[[str, int, int], None]
 CaseKey = tuple[str, str]
 
@@ -76,7 +78,8 @@ def fit_judge(
     assert row is not None
     objective = objective or (row.judge or {}).get("objective") or "f1"
     goal = Objective.parse(objective)
-    by_key = {(case.key, case.label): case for case in casebook.cases(name)}
+    cases = list(casebook.cases(name))
+    by_key = {(case.key, case.label): case for case in cases}
     if progress:
         progress("fitting", 0, 0)
     model, told, normal_axes = _fields(row, list(by_key.values()))
@@ -85,7 +88,7 @@ def fit_judge(
     if by_fields:
         cheap = _fusion_of_fields(list(by_key.values()), model, told, risk, goal)
     else:
-        texts, keys = _texts(row, keys, precedents)
+        texts, keys = _texts(row, keys, precedents, by_template=len(cases) >= _MANY_LINES * len(by_key))
         keys = _with_fields(keys, by_key, told)
         labels = [key.anomalous for key in keys]
         cheap = fit(DEFAULT_CHEAP, [key.signals for key in keys], labels, [1.0] * len(keys), risk, goal)
@@ -203,14 +206,14 @@ def _nearest(
     return [[float(s) for s in some if s > -np.inf] for some in top]
 
 
-def _texts(row: SourceRow, keys: list[_Key], k: int) -> tuple[TextModel | None, list[_Key]]:
+def _texts(row: SourceRow, keys: list[_Key], k: int, *, by_template: bool) -> tuple[TextModel | None, list[_Key]]:
     """What all cases teach about texts, and the keys with what they say of each as if unseen."""
     if not keys:
         return None, keys
     space = row.space or Space()
     masked, said = zip(*((space.masked(key.case), space.said(key.case)) for key in keys), strict=True)
-    texts = Texts.of(np.stack([key.vector for key in keys]), masked, said)
-    model, told = TextModel.fit(texts, np.array([key.anomalous for key in keys]), k)
+    texts = Texts.of(np.stack([key.vector for key in keys]), masked, masked if by_template else said)
+    model, told = TextModel.fit(texts, np.array([key.anomalous for key in keys]), k, by_template=by_template)
     if model is None:
         return None, keys
     heard = [

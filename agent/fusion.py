@@ -108,7 +108,8 @@ UNTAUGHT_FULL = Fusion({"language": 0.7, "novelty": 0.4, "fields": 0.6}, bias=-3
 UNTAUGHT_CHEAP = Fusion({"novelty": 0.8, "fields": 1.0}, bias=-3.0, threshold=-1.4)
 # tables and sessions: what trees learned, and how odd the record is; without anomalous cases, oddness alone is `fields`
 FIELDS = Fusion({"fields": 1.0, "novelty": 0.1}, bias=0.0)
-ODDNESS = Fusion({"fields": 1.0}, bias=0.0)
+# nobody has shown it what is anomalous, so that its band is wide
+ODDNESS = Fusion({"fields": 1.0}, bias=0.0, half_width=1.2)
 KNOWN = Fusion({"neighbours": 1.0}, bias=0.0)
 
 

@@ -162,7 +162,7 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
     else:
         chosen = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
     table = Table(show_lines=False, expand=True, pad_edge=False)
-    for name, ratio in (("file:line", 4), ("verdict", 2), ("p", 1), ("record and why", 12), ("precedents", 4)):
+    for name, ratio in (("file:line, id", 4), ("verdict", 2), ("p", 1), ("record and why", 12), ("precedents", 4)):
         table.add_column(name, ratio=ratio, overflow="fold")
     for verdict, times in chosen[:_MOST_ROWS]:
         record = verdict.record
@@ -174,7 +174,7 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
         for heard in verdict.degraded:
             why.append(f"\nnot heard: {plain(heard)}", style="yellow")
         table.add_row(
-            _text(f"{record.file or '-'}:{record.line or '-'}"),
+            _text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
             _text(verdict.label, _STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
             why,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from agent.counterfactual import Retrial, counterfactual
 from agent.errors import UnknownSource, UsageError, mapped
-from agent.explanation import decider, facts_in_words, gathered, with_sentences
+from agent.explanation import decider, facts_in_words, gathered, why_unsure, with_sentences
 from agent.fitted import Fitted
 from agent.fusion import Judge, fused, sigmoid
 from agent.parts import Parts
@@ -147,8 +147,9 @@ class Steps:
         signals = hearing["signals"].values()
         if hearing["memo_keys"] and all(one.log_odds is not None or not one.degraded for one in signals):
             template, text = hearing["memo_keys"]
-            # what all cases say of a text hangs on what masking hides as well
-            whole = self._fitted(hearing["row"]).texts is None or known(hearing["found"])
+            # what all cases say of prose hangs on what masking hides as well
+            texts = self._fitted(hearing["row"]).texts
+            whole = texts is None or texts.by_template or known(hearing["found"])
             self._memo.put(template if whole else text, (hearing["found"], hearing["signals"]))
         return hearing
 
@@ -299,8 +300,8 @@ class Steps:
         record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
         fusion = judge.fusion_for(verdict.signals, known(hearing["found"]))
         telling = [decider(fusion, verdict.signals, verdict.label)]
-        if verdict.label == "unsure" and fusion.label(verdict.probability) == "normal":
-            telling.insert(0, "no case is like it, so that it is not called normal")
+        if verdict.label == "unsure":
+            telling.insert(0, why_unsure(fusion, verdict.probability))
         model, normal = self._fitted(row).fields, hearing["normal"]
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
         if model and normal and weighed and verdict.label != "normal" and not steering(record.text):

@@ -155,7 +155,7 @@ class Sequences:
         if never[worst]:
             return [f"after {before} came {what}, which never follows it in normal cases"]
         if surprise[worst] > math.log(100):
-            return [f"after {before} came {what}, which seldom follows it in normal cases"]
+            return [f"after {before} came {what}, which normal cases seldom have there"]
         return []
 
     def state(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """How the labels of all cases bear on a text, beyond its nearest ones: three linear models, learned from the cases.
 
 *Meaning* is read from the embedding vector, *spelling* from hashed character n-grams of the masked text, *manner* from
-ten numbers of how it is written, which masking destroys. With the contrast of the nearest cases they make one
-log-odds; how much each counts is learned from what they say of cases that they have not seen (stacking, Wolpert 1992).
+ten numbers of how it is written, which masking destroys. With the contrast of the nearest cases they make one log-odds;
+how much each counts is learned from what they say of cases that they have not seen (stacking, Wolpert 1992). Where the
+cases are many lines of few templates, manner is that of the template, so that all its lines are judged alike.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ class Texts:
     manners: Floats
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], masked: Sequence[str], said: Sequence[str]) -> Texts:
-        """``masked`` and ``said``: the texts with and without their varying parts masked."""
+    def of(cls, vectors: NDArray[np.float32], masked: Sequence[str], written: Sequence[str]) -> Texts:
+        """``masked``: the texts with their varying parts masked; ``written``: those whose manner counts."""
         counts = _hashing().transform([text[:_CHARS] for text in masked]).tocsr()
         counts.data = 1 + np.log(counts.data)
-        return cls(vectors, counts, np.array([_manner(text[:_CHARS]) for text in said]).reshape(-1, _MANNERS))
+        return cls(vectors, counts, np.array([_manner(text[:_CHARS]) for text in written]).reshape(-1, _MANNERS))
 
     def __getitem__(self, which: Ints) -> Texts:
         return Texts(self.vectors[which], self.spelled[which], self.manners[which])
@@ -54,7 +55,10 @@ class Texts:
 
 @dataclass(frozen=True)
 class TextModel:
-    """Weights and bias of the three models, and of the sum of what they and the contrast say."""
+    """Weights and bias of the three models, and of the sum of what they and the contrast say.
+
+    ``by_template``: whether the manner is that of the masked text.
+    """
 
     meaning: Floats
     rarity: Floats
@@ -63,25 +67,27 @@ class TextModel:
     scale: Floats
     manner: Floats
     shares: Floats
+    by_template: bool = False
 
     @classmethod
-    def fit(cls, texts: Texts, anomalous: Bools, nearest: int) -> tuple[TextModel | None, Floats]:
+    def fit(cls, texts: Texts, anomalous: Bools, nearest: int, *, by_template: bool) -> tuple[TextModel | None, Floats]:
         """The model, and each text's log-odds by one that has not seen it; none below three cases of a label.
 
-        ``nearest``: how many cases of each label are contrasted.
+        ``nearest``: how many cases of each label are contrasted; ``by_template``: what the ``texts`` were made with.
         """
         if min(anomalous.sum(), (~anomalous).sum()) < _FEWEST:
             return None, np.zeros(0)
         unseen = np.empty((len(anomalous), _PARTS))
         folds = _folds(anomalous)
         for rest, held in folds:
-            part = cls(**_learned(texts[rest], anomalous[rest]), shares=np.zeros(0))
+            part = cls(**_learned(texts[rest], anomalous[rest]), shares=np.zeros(0), by_template=by_template)
             near = _contrasts(texts.vectors[held], texts.vectors[rest], anomalous[rest], nearest)
             unseen[held] = part._parts(texts[held], near)
         told = np.empty(len(anomalous))
         for rest, held in folds:
             told[held] = _summed(unseen[held], _shares(unseen[rest], anomalous[rest]))
-        return cls(**_learned(texts, anomalous), shares=_shares(unseen, anomalous)), told
+        shares = _shares(unseen, anomalous)
+        return cls(**_learned(texts, anomalous), shares=shares, by_template=by_template), told
 
     def log_odds(self, texts: Texts, contrasts: Floats) -> Floats:
         """Shape (n,); ``contrasts`` are those of the texts' nearest cases."""
@@ -124,7 +130,8 @@ def beyond_nearest(
     out = list(signals)
     if new:
         vectors, masked, said, contrasts = zip(*new.values(), strict=True)
-        told = model.log_odds(Texts.of(np.stack(vectors), masked, said), np.array(contrasts))
+        written = masked if model.by_template else said
+        told = model.log_odds(Texts.of(np.stack(vectors), masked, written), np.array(contrasts))
         for i, log_odds in zip(new, told, strict=True):
             out[i] = signals[i].model_copy(update={"log_odds": float(log_odds)})
     return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -117,29 +117,27 @@ _CONNECTIONS = Intake(format="csv", label="41", text=("0-40",))
 _SESSIONS = Intake(format="jsonl", label="label")
 _MESSAGES = Intake(format="csv", label="0", text=("1",))
 
+_TEMPLATES = Task(
+    "bgl-templates",
+    "BGL_2k (component, level, content): learns the lines of 60 % of each label's templates, judges those of "
+    "the other templates.",
+    (_BGL,),
+    bgl.WHOLE,
+    _bgl_templates,
+    brief=bgl.BRIEF,
+    draws=_DRAWS,
+    baselines=baselines.TEXT,
+)
+
 TASKS = {
     task.name: task
     for task in (
-        Task(
-            "bgl-templates",
-            "BGL_2k (component, level, content): learns the lines of 60 % of each label's templates, judges those of "
-            "the other templates.",
-            (_BGL,),
-            bgl.WHOLE,
-            _bgl_templates,
-            brief=bgl.BRIEF,
-            draws=_DRAWS,
-            baselines=baselines.TEXT,
-        ),
-        Task(
-            "bgl-content",
-            "The same of the content alone, without component and level.",
-            (_BGL,),
-            bgl.INTAKE,
-            _bgl_templates,
-            brief=bgl.BRIEF,
-            draws=_DRAWS,
-            baselines=baselines.TEXT,
+        _TEMPLATES,
+        replace(
+            _TEMPLATES,
+            name="bgl-content",
+            protocol="The same of the content alone, without component and level.",
+            intake=bgl.INTAKE,
         ),
         Task(
             "bgl-time",

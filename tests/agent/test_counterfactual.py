@@ -22,12 +22,12 @@ from agent.parts import Parts
 from agent.question import Question
 from agent.records import Record, Verdict
 from agent.signals.fields import FieldModel
-from benchmarks.faithfulness import Ground, faults, untraced
+from benchmarks.tracing import Ground, faults, untraced
 from retrieval.field_space import FieldSpace, features
 from tests.conftest import make_settings
 
 SAID = re.compile(r"would be normal if (.*? \(it is [^)]*\))(?: and (.*? \(it is [^)]*\)))?(?:;|\.$)")
-ONE = re.compile(r"(.+) were (\S+|“.*”) \(it is (.+)\)")
+ONE = re.compile(r"(.+) were (\S+|“.*”) \(it is (.+?)(?:, the first ones kept|, more at its end)?\)")
 LOGIN, READ, FORMAT = "login", "read", "format disk"
 
 

@@ -169,7 +169,7 @@ def test_texts_are_told_by_spelling_and_manner_where_vectors_say_nothing() -> No
         for bad in anomalous
     ]
     texts = Texts.of(vectors, ["call <n>" if bad else "see you at <n>" for bad in anomalous], said)
-    model, told = TextModel.fit(texts, anomalous, 4)
+    model, told = TextModel.fit(texts, anomalous, 4, by_template=False)
     assert model is not None
     assert roc_auc_score(anomalous, told) > 0.99
     kept = Fitted.loads(Fitted(texts=model).dumps()).texts
@@ -179,5 +179,5 @@ def test_texts_are_told_by_spelling_and_manner_where_vectors_say_nothing() -> No
 
 def test_texts_need_three_cases_of_each_label() -> None:
     texts = Texts.of(np.eye(6, dtype=np.float32), ["a"] * 6, ["a"] * 6)
-    model, _ = TextModel.fit(texts, np.array([True, True, False, False, False, False]), 4)
+    model, _ = TextModel.fit(texts, np.array([True, True, False, False, False, False]), 4, by_template=False)
     assert model is None
