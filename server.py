@@ -33,7 +33,8 @@ from agent.explanation import told_in_full
 from agent.feedback import correct, recall, refit_if_due
 from agent.gauges import DriftGauges
 from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
-from agent.judging import Unjudged, judge_many, keeping
+from agent.answers import Unjudged
+from agent.judging import judge_many, keeping
 from agent.learning import as_case, catch_up, check_name, refit
 from agent.listening import pumped
 from agent.parts import Parts

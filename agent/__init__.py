@@ -24,7 +24,8 @@ __all__ = ["Case", "Record", "Verdict", "chain", "judge"]
 
 @cache
 def _chain() -> Runnable[Any, Verdict]:
-    from agent.chain import build, default_parts
+    from agent.chain import build
+    from agent.parts import default_parts
 
     return build(default_parts())
 

@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 
 from agent.errors import PrecedentError
 from agent.question import Question, needs_pieces, read_question
-from agent.records import Verdict
+from agent.records import Signal, Verdict
 from agent.steps import Hearing, Steps
 
 _OF_A_RECORD = (ValueError, ArithmeticError, PrecedentError)
@@ -25,7 +25,8 @@ _OF_A_RECORD = (ValueError, ArithmeticError, PrecedentError)
 class InBulk(RunnableSequence[Any, Verdict]):
     """A pipeline whose `batch` takes the records through its ``steps`` together, in order.
 
-    Callbacks and the other settings of ``config`` are for `invoke` alone; here nobody watches single steps.
+    Callbacks and the other settings of ``config`` are for `invoke` alone; here nobody watches single steps. With
+    ``unasked=REASON`` the language model is not asked, and a verdict that it could change says so.
     """
 
     _steps: Steps = PrivateAttr()
@@ -43,9 +44,11 @@ class InBulk(RunnableSequence[Any, Verdict]):
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
+        unasked: str | None = None,
         **kwargs: Any,
     ) -> list[Verdict]:
-        return [answer for _, answer in self.batch_as_completed(inputs, return_exceptions=return_exceptions)]
+        every = self.batch_as_completed(inputs, return_exceptions=return_exceptions, unasked=unasked)
+        return [answer for _, answer in every]
 
     def batch_as_completed(
         self,
@@ -53,18 +56,34 @@ class InBulk(RunnableSequence[Any, Verdict]):
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
+        unasked: str | None = None,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        for place, answer in enumerate(self._answers([read_question(sent) for sent in inputs])):
+        for place, answer in enumerate(self._answers([read_question(sent) for sent in inputs], unasked)):
             if isinstance(answer, Exception) and not return_exceptions:
                 raise answer
             yield place, answer
 
-    def _answers(self, questions: Sequence[Question]) -> Iterator[Verdict | Exception]:
-        for _, group in groupby(questions, lambda one: one.source):
-            yield from self._of_one_source(list(group))
+    def _verdict(self, hearing: Hearing, share: float, unasked: str | None) -> Verdict:
+        """The answer; ``share``: seconds that hearing together took for each."""
+        steps = self._steps
+        hearing["started"] = time.perf_counter() - share
+        if steps.remembered(hearing):
+            hearing = steps.recall(hearing)
+        elif not steps.undecided(hearing):
+            hearing = steps.remember(hearing)
+        elif unasked is None:
+            hearing = steps.remember(steps.ask_language_model(hearing))
+        else:
+            silent = Signal(degraded=unasked)
+            hearing = Hearing(**{**hearing, "signals": {**hearing["signals"], "language": silent}})
+        return steps.explain(steps.decide(hearing))
 
-    def _of_one_source(self, questions: Sequence[Question]) -> Iterator[Verdict | Exception]:
+    def _answers(self, questions: Sequence[Question], unasked: str | None) -> Iterator[Verdict | Exception]:
+        for _, group in groupby(questions, lambda one: one.source):
+            yield from self._of_one_source(list(group), unasked)
+
+    def _of_one_source(self, questions: Sequence[Question], unasked: str | None) -> Iterator[Verdict | Exception]:
         started = time.perf_counter()
         apart = [needs_pieces(question) for question in questions]
         together = [question for question, alone in zip(questions, apart, strict=True) if not alone]
@@ -75,17 +94,7 @@ class InBulk(RunnableSequence[Any, Verdict]):
             apart = [True] * len(questions)
         share = (time.perf_counter() - started) / len(questions)
         for question, alone in zip(questions, apart, strict=True):
-            yield _tried(self.invoke, question) if alone else _tried(self._verdict, next(heard), share)
-
-    def _verdict(self, hearing: Hearing, share: float) -> Verdict:
-        """The answer; ``share``: seconds that hearing together took for each."""
-        steps = self._steps
-        hearing["started"] = time.perf_counter() - share
-        if steps.remembered(hearing):
-            hearing = steps.recall(hearing)
-        else:
-            hearing = steps.remember(steps.ask_language_model(hearing) if steps.undecided(hearing) else hearing)
-        return steps.explain(steps.decide(hearing))
+            yield _tried(self.invoke, question) if alone else _tried(self._verdict, next(heard), share, unasked)
 
 
 def _heard(steps: Steps, questions: Sequence[Question]) -> list[Hearing]:

@@ -10,7 +10,6 @@ give the same verdict, in any order and from any thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
@@ -19,7 +18,6 @@ from agent.bulk import InBulk
 from agent.parts import Parts
 from agent.question import Question, in_pieces, needs_pieces, read_question
 from agent.records import Verdict
-from agent.settings import settings
 from agent.steps import Hearing, Steps
 
 T = TypeVar("T")
@@ -27,6 +25,11 @@ T = TypeVar("T")
 
 def build(parts: Parts) -> Runnable[Any, Verdict]:
     """The pipeline: what was sent (`Question`, its dict, a `Record` or a text) to a `Verdict`."""
+    return in_bulk(parts).with_types(input_type=Question, output_type=Verdict)
+
+
+def in_bulk(parts: Parts) -> InBulk:
+    """The pipeline, with the steps of many records together at hand."""
     steps = Steps(parts)
     witnesses = RunnableParallel(
         hearing=RunnablePassthrough(),
@@ -49,7 +52,7 @@ def build(parts: Parts) -> Runnable[Any, Verdict]:
         | _step(steps.decide)
         | _step(steps.explain)
     )
-    return InBulk.of(whole, steps).with_types(input_type=Question, output_type=Verdict)
+    return InBulk.of(whole, steps)
 
 
 def _step(function: Callable[..., T]) -> Runnable[Any, T]:
@@ -60,9 +63,3 @@ def _step(function: Callable[..., T]) -> Runnable[Any, T]:
 def _one(many: Callable[[Sequence[Any]], list[T]]) -> Runnable[Any, T]:
     """A step that takes a list, for one."""
     return RunnableLambda(lambda one: many([one])[0], name=many.__name__)
-
-
-@cache
-def default_parts() -> Parts:
-    """The parts of this process, by its settings."""
-    return Parts(settings())

@@ -5,19 +5,27 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from agent.cli_bench import bench_app
 from agent.cli_feedback import correct, review
+from agent.cli_judge import judge
 from agent.cli_ollama import ollama_app
+from agent.cli_options import (
+    FormatOption,
+    ModelOption,
+    NormalOption,
+    SourceOption,
+    TextOption,
+    choose,
+    exit_over,
+    intake_of,
+    parts_of,
+    say,
+)
 from agent.errors import PrecedentError, UsageError
-
-if TYPE_CHECKING:
-    from agent.intake import Intake
-    from agent.parts import Parts
-    from retrieval.casebook import SourceRow
 
 app = typer.Typer(
     name="precedent",
@@ -34,22 +42,6 @@ app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
 
 _INTERRUPTED = 130
-FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]
-SourceOption = Annotated[str, typer.Option("--source", "-s", help="The source the records come from.")]
-TextOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text", help="Column that makes the record; repeat it, or give a range such as 0-40. [every column]"
-    ),
-]
-NormalOption = Annotated[
-    list[str] | None,
-    typer.Option("--normal", help="Label value that means normal; repeat it. [0, normal, -, ham, false]"),
-]
-FormatOption = Annotated[FormatName | None, typer.Option("--format", help="What the file is. [found out]")]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, none, or a path to a .gguf.")
-]
 
 
 def main() -> None:
@@ -57,7 +49,7 @@ def main() -> None:
     try:
         app()
     except PrecedentError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader of our output has gone; Python would complain at exit when it flushes
@@ -66,7 +58,7 @@ def main() -> None:
     except SystemExit as end:
         # what typer makes of Ctrl-C
         if end.code == _INTERRUPTED:
-            _say("stopped; everything done so far is kept, and the same command again goes on with it")
+            say("stopped; everything done so far is kept, and the same command again goes on with it")
         raise
 
 
@@ -94,70 +86,18 @@ def learn(
     from agent import showing
     from agent.learning import learn as learn_cases
 
-    parts = _parts(model)
-    intake = _intake(None, format, text, label, normal)
+    parts = parts_of(model)
+    intake = intake_of(None, format, text, label, normal)
     with showing.progress() as progress:
         done = learn_cases(
             parts, files, source, intake, brief=_brief(brief), budget=budget, objective=optimise, progress=progress
         )
     showing.learned(done)
     parts.close()
-    _exit_over(done.unreadable)
+    exit_over(done.unreadable)
 
 
-@app.command()
-def judge(
-    file: Annotated[str, typer.Argument(help="File of records; - is standard input.")],
-    source: SourceOption,
-    format: FormatOption = None,
-    text: TextOption = None,
-    label: Annotated[
-        str | None, typer.Option("--label", help="Column to leave out of the records. [the one learned from]")
-    ] = None,
-    normal: NormalOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead of to the screen.")] = None,
-    to: Annotated[Literal["table", "jsonl", "csv"], typer.Option("--to", help="How verdicts are written.")] = "table",
-    explain: Annotated[
-        Literal["none", "facts", "llm"],
-        typer.Option("--explain", help="none; the facts; or llm: up to three sentences by the model as well (slow)."),
-    ] = "facts",
-    model: ModelOption = None,
-) -> None:
-    """Judge records: one verdict each, in order."""
-    from agent import showing
-    from agent.chain import build
-    from agent.judging import Unjudged, judge_many
-    from agent.readers import Unreadable
-    from agent.records import Verdict
-
-    parts = _parts(model)
-    row = parts.source(source)
-    intake = _intake(row, format, text, label, normal)
-    failures: list[Unreadable | Unjudged] = []
-
-    def records() -> Any:
-        limit = parts.settings.max_record_chars
-        read = intake.read(file, limit) if label is not None else intake.read_unlabelled(file, limit)
-        for item in read:
-            if isinstance(item, Unreadable):
-                failures.append(item)
-            else:
-                showing.notes(item)
-                yield item.record
-
-    def verdicts() -> Any:
-        for answer in judge_many(parts, build(parts), records(), source, explain):
-            if isinstance(answer, Verdict):
-                yield answer
-            else:
-                failures.append(answer)
-
-    with showing.writer(to, output) as write, showing.progress() as progress:
-        for number, verdict in enumerate(verdicts(), start=1):
-            write(verdict)
-            progress("judging", number, 0)
-    parts.close()
-    _exit_over(failures)
+app.command()(judge)
 
 
 @app.command()
@@ -175,13 +115,13 @@ def evaluate(
     from agent import showing
     from agent.evaluation import evaluate_file
 
-    parts = _parts(model)
-    intake = _intake(parts.source(source), format, text, label, normal)
+    parts = parts_of(model)
+    intake = intake_of(parts.source(source), format, text, label, normal)
     with showing.progress() as progress:
         figures, failures = evaluate_file(parts, file, source, intake, progress)
     showing.figures(figures, as_json)
     parts.close()
-    _exit_over(failures)
+    exit_over(failures)
 
 
 @app.command()
@@ -195,12 +135,12 @@ def serve(
 
     from agent.settings import settings
 
-    _choose(model)
+    choose(model)
     chosen = settings()
     address, at = host or chosen.host, chosen.port if port is None else port
     os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = address, str(at)
     settings.cache_clear()
-    _say(f"chat: http://{address}:{at}/chain/playground/   API: http://{address}:{at}/docs   (Ctrl-C stops)")
+    say(f"chat: http://{address}:{at}/chain/playground/   API: http://{address}:{at}/docs   (Ctrl-C stops)")
     uvicorn.run("server:app", host=address, port=at, log_level="warning", timeout_graceful_shutdown=10)
 
 
@@ -214,7 +154,7 @@ def chat(
     from agent.chain import build
     from agent.chat import build_chat
 
-    parts = _parts(model)
+    parts = parts_of(model)
     if source:
         parts.source(source)
     showing.converse(build_chat(parts, build(parts)), source)
@@ -234,10 +174,10 @@ def explain(
     from agent.explanation import told_in_full
     from agent.feedback import recall
 
-    parts = _parts(model)
+    parts = parts_of(model)
     told = told_in_full(parts, recall(parts, verdict_id))
     showing.as_it_comes([next(told)])
-    _say("(the language model is asked for more words; Ctrl-C stops it)")
+    say("(the language model is asked for more words; Ctrl-C stops it)")
     showing.as_it_comes(told)
     parts.close()
 
@@ -250,7 +190,7 @@ def doctor(
     from agent import showing
     from agent.doctor import examine
 
-    findings = examine(_parts(None), fetch=fetch)
+    findings = examine(parts_of(None), fetch=fetch)
     showing.findings(findings)
     raise typer.Exit(0 if all(one.fine or not one.needed for one in findings) else 3)
 
@@ -260,7 +200,7 @@ def demo() -> None:
     """Learn the demo source (a recorded PostgreSQL log), judge its unseen half, and say how good the verdicts were."""
     from agent.demo import run
 
-    run(_parts(None))
+    run(parts_of(None))
 
 
 @sources_app.callback()
@@ -274,7 +214,7 @@ def list_sources() -> None:
     """All sources with their numbers of cases."""
     from agent import showing
 
-    parts = _parts(None)
+    parts = parts_of(None)
     showing.sources([row for name in parts.casebook.names() if (row := parts.casebook.source(name))])
 
 
@@ -287,7 +227,7 @@ def show_source(
     from agent import showing
     from agent.drift import drift
 
-    parts = _parts(None)
+    parts = parts_of(None)
     showing.source(parts.source(name), drift(parts, name), as_json)
 
 
@@ -300,7 +240,7 @@ def brief_source(
     from agent import showing
     from agent.learning import check_name, refit
 
-    parts = _parts(None)
+    parts = parts_of(None)
     if text is None:
         typer.echo(parts.source(name).brief)
         return
@@ -319,7 +259,7 @@ def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> 
     from agent.errors import mapped
     from agent.learning import refit
 
-    parts = _parts(None)
+    parts = parts_of(None)
     parts.source(name)
     with showing.progress() as progress, mapped():
         parts.casebook.rebuild(name, progress)
@@ -335,46 +275,13 @@ def remove_source(
     """Forget a source with all its cases and verdicts."""
     from agent.errors import mapped
 
-    parts = _parts(None)
+    parts = parts_of(None)
     row = parts.source(name)
     if not yes:
         typer.confirm(f"forget {name} with its {sum(row.counts.values())} cases and all its verdicts?", abort=True)
     with mapped():
         parts.casebook.remove(name)
     parts.close()
-
-
-def _choose(model: str | None) -> None:
-    if model is not None:
-        os.environ["PRECEDENT_MODEL"] = model
-
-
-def _parts(model: str | None) -> Parts:
-    from agent.chain import default_parts
-    from agent.errors import mapped
-
-    _choose(model)
-    parts = default_parts()
-    if model not in (None, "auto", "none"):
-        # a model that was asked for by name is needed: judging without it would be another thing than asked for
-        with mapped():
-            parts.witness()
-    return parts
-
-
-def _intake(
-    row: SourceRow | None,
-    format: FormatName | None,
-    text: list[str] | None,
-    label: str | None,
-    normal: list[str] | None,
-) -> Intake:
-    """What the options say, and for the rest what the source was learned with."""
-    from agent.intake import Intake
-
-    said = {"format": format, "text": text, "label": label, "normal": normal}
-    learned = (row.reading if row else None) or {}
-    return Intake.model_validate({**learned, **{name: value for name, value in said.items() if value}})
 
 
 def _brief(said: str | None) -> str | None:
@@ -384,16 +291,3 @@ def _brief(said: str | None) -> str | None:
         return Path(said[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the brief {said[1:]} cannot be read: {error}") from error
-
-
-def _exit_over(failures: list[Any]) -> None:
-    if failures:
-        for failure in failures:
-            _say(str(failure))
-        _say(f"{len(failures)} records could not be judged or learned; all others were")
-        raise typer.Exit(1)
-
-
-def _say(line: str) -> None:
-    """One line on standard error, whatever characters it has."""
-    print(line.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ def review(
 ) -> None:
     """List the verdicts whose correction would teach the judge most, the best first."""
     from agent import showing
-    from agent.chain import default_parts
+    from agent.parts import default_parts
     from agent.review import review as candidates_of
 
     parts = default_parts()
@@ -28,9 +28,9 @@ def correct(
 ) -> None:
     """Correct a verdict: its record becomes a case, and the next one like it follows."""
     from agent import showing
-    from agent.chain import default_parts
     from agent.feedback import correct as make_case
     from agent.feedback import refit_if_due
+    from agent.parts import default_parts
 
     parts = default_parts()
     case = make_case(parts, verdict_id, label)

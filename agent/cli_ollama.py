@@ -26,8 +26,8 @@ def create_model(
 ) -> None:
     """Make the model on the Ollama server."""
     from agent import showing
-    from agent.chain import default_parts
     from agent.errors import mapped
+    from agent.parts import default_parts
     from llm.ollama import base_url, hosts
 
     parts = default_parts()
@@ -49,9 +49,9 @@ def export_model(
     name: NameOption = None,
 ) -> None:
     """Write a folder with the Modelfile, for a machine without Precedent."""
-    from agent.chain import default_parts
     from agent.errors import mapped
     from agent.modelfile import export
+    from agent.parts import default_parts
 
     parts = default_parts()
     name = name or _name(source)

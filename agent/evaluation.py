@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from agent.answers import Unjudged
 from agent.chain import build
 from agent.errors import InputError
 from agent.intake import Intake
-from agent.judging import Unjudged, judge_many
+from agent.judging import judge_many
 from agent.parts import Parts
 from agent.readers import Unreadable
 from agent.records import Record, Verdict

@@ -101,6 +101,7 @@ def fit_judge(
         normal_axes=normal_axes.to_json() if normal_axes else None,
         fitted_on=row.version,
         objective=objective,
+        by_text=texts is not None and not texts.by_template,
     )
     # where there is a model of fields and nothing else, the chain never asks the language model
     if not by_fields and len({key.anomalous for key in keys}) < 2:

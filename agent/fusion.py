@@ -227,7 +227,8 @@ class Judge:
     ``lonely``: quantiles of the cases' leave-one-out distances; ``keys``: how many distinct templates;
     ``way``: how the language model named in ``model`` is asked;
     ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried on enough of them;
-    ``language_range``: log-odds between which its word nearly always lies.
+    ``language_range``: log-odds between which its word nearly always lies;
+    ``by_text``: whether what it says of an unknown template hangs on what masking hides.
     """
 
     full: Fusion = UNTAUGHT_FULL
@@ -241,6 +242,7 @@ class Judge:
     normal_axes: dict[str, Any] | None = None
     fitted_on: int = 0
     objective: str = "f1"
+    by_text: bool = False
 
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> Judge:

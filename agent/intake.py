@@ -12,6 +12,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ConfigDict
 
 from agent.readers import DEFAULT_NORMAL, Format, Reading, Unreadable, read
+from agent.readers.readings import Request
 
 _SAMPLE_ROWS = 50
 _SAMPLE_BYTES = 1 << 16
@@ -41,6 +42,11 @@ class Intake(BaseModel):
 
     def read_unlabelled(self, path: str | Path, max_chars: int) -> Iterator[Reading | Unreadable]:
         """Readings of a file that may lack the label column; where it is there, it is kept out of the record."""
+        label, stdin = self.label_in(path, max_chars)
+        return self._read(path, max_chars, label, lenient=True, stdin=stdin)
+
+    def label_in(self, path: str | Path, max_chars: int) -> tuple[str | None, BinaryIO | None]:
+        """The label column, None where the file seems to lack it; and standard input from its beginning, for ``-``."""
         stdin = _stdin(path)
         sample = stdin.read(_SAMPLE_BYTES) if stdin else b""
         label = self.label
@@ -49,8 +55,11 @@ class Intake(BaseModel):
             seen = [item.label_value for item in islice(first, _SAMPLE_ROWS) if isinstance(item, Reading)]
             if sum(value in self.label_values for value in seen) * 2 < len(seen):
                 label = None
-        replayed = _Replayed(sample, stdin) if stdin else None
-        return self._read(path, max_chars, label, lenient=True, stdin=replayed)
+        return label, _Replayed(sample, stdin) if stdin else None
+
+    def request(self, path: str | Path, label: str | None, max_chars: int) -> Request:
+        """What is asked of a file that may lack the columns; ``label``: see `label_in`."""
+        return Request.of(path, text=self.text, label=label, normal=self.normal, max_chars=max_chars, lenient=True)
 
     def _read(
         self, path: str | Path, max_chars: int, label: str | None, *, lenient: bool, stdin: BinaryIO | None

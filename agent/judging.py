@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableLambda
 
+from agent.answers import Unjudged, checked
 from agent.errors import mapped
 from agent.parts import Parts
 from agent.question import Explain, Question
@@ -19,18 +19,6 @@ _CHUNK = 256
 # seconds
 _PATIENCE = 0.5
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Unjudged:
-    """A record that got no verdict, and why."""
-
-    record: Record
-    reason: str
-
-    def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.record.file, self.record.line) if part is not None)
-        return f"{place}: {self.reason}" if place else self.reason
 
 
 def keeping(parts: Parts, chain: Runnable[Any, Verdict]) -> Runnable[Any, Verdict]:
@@ -67,7 +55,7 @@ def judge_many(
                 [Question.about(record, source, explain) for record in chunk], return_exceptions=True
             )
             for ready in _while_they_come(answers):
-                out = [_checked(chunk[place], answer) for place, answer in ready]
+                out = [checked(chunk[place], answer) for place, answer in ready]
                 if keep:
                     parts.history.put(one.model_dump(mode="json") for one in out if isinstance(one, Verdict))
                 yield from out
@@ -82,11 +70,3 @@ def _while_they_come(answers: Iterator[T]) -> Iterator[list[T]]:
             yield ready
             ready, since = [], time.monotonic()
     yield ready
-
-
-def _checked(record: Record, answer: Verdict | Exception) -> Verdict | Unjudged:
-    if isinstance(answer, (ValueError, ArithmeticError)):
-        return Unjudged(record, f"could not be judged: {answer}")
-    if isinstance(answer, Exception):
-        raise answer
-    return answer

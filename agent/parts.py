@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from agent.errors import UnknownSource, mapped
-from agent.settings import Settings
+from agent.settings import Settings, settings
 from retrieval.casebook import Casebook, SourceRow
 from retrieval.history import Heard, History
 
@@ -111,3 +111,9 @@ class Parts:
             self._witness.model.close()
         if "casebook" in self.__dict__:
             self.casebook.close()
+
+
+@cache
+def default_parts() -> Parts:
+    """The parts of this process, by its settings."""
+    return Parts(settings())

@@ -70,10 +70,10 @@ def _candidate(group: Sequence[Verdict]) -> Candidate:
 
 
 def _worth(group: Sequence[Verdict]) -> float:
-    return _uncertainty(group[0]) * math.sqrt(len(group))
+    return uncertainty(group[0]) * math.sqrt(len(group))
 
 
-def _uncertainty(verdict: Verdict) -> float:
+def uncertainty(verdict: Verdict) -> float:
     """1 in the middle of the unsure band; with the middle at even odds, twice the chance that the label is wrong."""
     low, high = (_log_odds(end) for end in verdict.unsure_band)
     return 2 * sigmoid(-abs(_log_odds(verdict.probability) - (low + high) / 2))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from agent.errors import UsageError
 from agent.records import Verdict
@@ -42,7 +42,8 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
-def _text(said: str, style: str = "") -> Text:
+def text(said: str, style: str = "") -> Text:
+    """Text for a terminal, see `plain`."""
     from rich.text import Text
 
     return Text(plain(said), style=style)
@@ -60,10 +61,13 @@ def _say(line: Text) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error, where that is a terminal; the callback takes what is done, how many, of how many."""
+def progress() -> Iterator[Callable[..., None]]:
+    """A bar on standard error, where that is a terminal.
+
+    The callback takes what is done, how many, of how many (0: nobody knows) and, if there is more to say, a note.
+    """
     if not sys.stderr.isatty():
-        yield lambda doing, done, total: None
+        yield lambda doing, done, total, note="": None
         return
     from rich.console import Console
     from rich.progress import (
@@ -85,12 +89,24 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
-        def show(doing: str, done: int, total: int) -> None:
+        def show(doing: str, done: int, total: int, note: str = "") -> None:
             if doing not in tasks:
                 tasks[doing] = bar.add_task(doing, total=total or None)
-            bar.update(tasks[doing], completed=done, total=total or None)
+            bar.update(tasks[doing], completed=done, total=total or None, description=f"{doing} {note}".strip())
 
         yield show
+
+
+def written(output: Path) -> TextIO:
+    """The file, to be written anew.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    try:
+        return output.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -98,10 +114,7 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
     """Writes verdicts as they come: JSON lines or CSV at once, a table at the end."""
     stream: Any = sys.stdout
     if output is not None:
-        try:
-            stream = output.open("w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise UsageError(f"{output} cannot be written: {error.strerror}") from error
+        stream = written(output)
     else:
         stream.reconfigure(encoding="utf-8")
     counts: Counter[str] = Counter()
@@ -166,19 +179,19 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
         table.add_column(name, ratio=ratio, overflow="fold")
     for verdict, times in chosen[:_MOST_ROWS]:
         record = verdict.record
-        why = _text(_short(record.text, 120), "bold")
+        why = text(short(record.text, 120), "bold")
         if times > 1:
             why.append(f"  (and {times - 1} more like it)", style="dim")
         if verdict.explanation:
-            why.append("\n" + plain(_short(verdict.explanation.partition(": ")[2], _WHY_CHARS)), style="dim")
+            why.append("\n" + plain(short(verdict.explanation.partition(": ")[2], _WHY_CHARS)), style="dim")
         for heard in verdict.degraded:
             why.append(f"\nnot heard: {plain(heard)}", style="yellow")
         table.add_row(
-            _text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
-            _text(verdict.label, _STYLES[verdict.label]),
+            text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
+            text(verdict.label, _STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
             why,
-            _text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
+            text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
         )
     if chosen:
         console.print(table)
@@ -189,9 +202,10 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
         console.print(f"{len(chosen) - _MOST_ROWS} more rows; `--to jsonl --output FILE` writes every verdict")
 
 
-def _short(text: str, most: int) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+def short(said: str, most: int) -> str:
+    """On one line, of at most so many characters."""
+    said = " ".join(said.split())
+    return said if len(said) <= most else said[: most - 1] + "…"
 
 
 def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
@@ -212,24 +226,24 @@ def notes(reading: Reading) -> None:
 
 def learned(done: Learned) -> None:
     values = ", ".join(f"{value} ({count})" for value, count in done.label_values.most_common(8))
-    _say(_text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there"))
-    _say(_text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}"))
+    _say(text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there"))
+    _say(text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}"))
     for label in ("normal", "anomalous"):
         if done.read and not done.labels[label]:
-            _say(_text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
+            _say(text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
     for note in done.notes[:10]:
         print(plain(note), file=sys.stderr)
     if done.brief:
         how = "drafted by the language model" if done.brief_drafted else "brief"
-        _say(_text(f"{how}: {done.brief}"))
+        _say(text(f"{how}: {done.brief}"))
         if done.brief_drafted:
-            _say(_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
+            _say(text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
     if done.language_auc is not None:
         _say(
-            _text(f"the language model alone tells cases apart with AUC {done.language_auc:.2f} (1 always, 0.5 chance)")
+            text(f"the language model alone tells cases apart with AUC {done.language_auc:.2f} (1 always, 0.5 chance)")
         )
     if done.language_missing:
-        _say(_text(f"learned without the language model: {done.language_missing}", "yellow"))
+        _say(text(f"learned without the language model: {done.language_missing}", "yellow"))
 
 
 _MEANING = {
@@ -270,7 +284,7 @@ def sources(rows: Sequence[SourceRow]) -> None:
     table = Table("source", "normal", "anomalous", "casebook version", "brief")
     for row in rows:
         counts = (str(row.counts["normal"]), str(row.counts["anomalous"]))
-        table.add_row(row.name, *counts, str(row.version), _text(row.brief[:100]))
+        table.add_row(row.name, *counts, str(row.version), text(row.brief[:100]))
     _console().print(table)
 
 
@@ -290,9 +304,9 @@ def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
         return
     for name, value in shown.items():
         said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        _say(_text(f"{name}: {said}"))
+        _say(text(f"{name}: {said}"))
     for finding in drift.findings or [f"nothing to act on, by the last {drift.records} records judged"]:
-        _say(_text(f"drift: {finding}", "yellow"))
+        _say(text(f"drift: {finding}", "yellow"))
 
 
 def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
@@ -312,13 +326,13 @@ def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
         # an id is there to be copied, whole
         table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None)
     for one in every:
-        said = _text(_short(one.record.text, 200))
+        said = text(short(one.record.text, 200))
         if one.alike > 1:
             said.append(f"  (and {one.alike - 1} more like it)", style="dim")
         table.add_row(
-            _text(one.id),
-            _text(f"{one.record.file or '-'}:{one.record.line or '-'}"),
-            _text(one.label, _STYLES[one.label]),
+            text(one.id),
+            text(f"{one.record.file or '-'}:{one.record.line or '-'}"),
+            text(one.label, _STYLES[one.label]),
             f"{one.probability:.2f}",
             said,
         )
@@ -340,7 +354,7 @@ def findings(every: Sequence[Finding]) -> None:
         mark, style = (
             ("ok", "green") if one.fine else ("missing" if one.needed else "absent", "red" if one.needed else "")
         )
-        line = _text(f"{mark:8}", style)
+        line = text(f"{mark:8}", style)
         line.append(f"{one.what}: {plain(one.said)}")
         _say(line)
 

@@ -147,9 +147,7 @@ class Steps:
         signals = hearing["signals"].values()
         if hearing["memo_keys"] and all(one.log_odds is not None or not one.degraded for one in signals):
             template, text = hearing["memo_keys"]
-            # what all cases say of prose hangs on what masking hides as well
-            texts = self._fitted(hearing["row"]).texts
-            whole = texts is None or texts.by_template or known(hearing["found"])
+            whole = not hearing["judge"].by_text or known(hearing["found"])
             self._memo.put(template if whole else text, (hearing["found"], hearing["signals"]))
         return hearing
 
@@ -261,7 +259,7 @@ class Steps:
             casebook_version=row.version,
         )
         verdict = Verdict(
-            id=_verdict_id(hearing, provenance),
+            id=verdict_id(row.name, hearing["record"], provenance),
             source=row.name,
             label=fusion.label(probability),
             probability=probability,
@@ -358,7 +356,10 @@ def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:
     }
 
 
-def _verdict_id(hearing: Hearing, provenance: Provenance) -> str:
-    record = hearing["record"]
-    said = (hearing["row"].name, record.file, record.line, hearing["content_hash"], provenance.model_dump_json())
+def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
+    return id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
+
+
+def id_of(source: str, file: str | None, line: int | None, content_hash: str, provenance: str) -> str:
+    said = (source, file, line, content_hash, provenance)
     return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:12]

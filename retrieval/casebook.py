@@ -27,7 +27,7 @@ from retrieval.lookup import cases_of_keys, counts_and_vectors
 from retrieval.masking import words
 from retrieval.sources import SourceRow, Sources
 from retrieval.space import RecordLike, Space
-from retrieval.store import cases, insert_or_ignore, open_store, sources, vectors, verdicts
+from retrieval.store import cases, insert_or_ignore, open_store, remembered, sources, vectors, verdicts
 
 __all__ = ["Casebook", "Found", "Neighbour", "NewCase", "SourceRow", "StoredCase"]
 
@@ -60,7 +60,7 @@ class Casebook:
             if not self._index.owned():
                 raise StoreFailure("another Precedent process has the casebook open: stop it first")
             with self.engine.begin() as connection:
-                for table in (verdicts, vectors, cases):
+                for table in (remembered, verdicts, vectors, cases):
                     connection.execute(delete(table).where(table.c.source == name))
                 connection.execute(delete(sources).where(sources.c.name == name))
             self._index.drop(name, LABELS)
@@ -310,6 +310,13 @@ class Casebook:
         query = select(cases.c.hash).where(cases.c.source == name, cases.c.hash.in_(hashes)).distinct()
         with self.engine.connect() as connection:
             return set(connection.scalars(query))
+
+    def texts(self, name: str) -> list[str]:
+        """What the cases say that have neither fields nor events, each text once."""
+        query = select(cases.c.text, cases.c.fields, cases.c.events).where(cases.c.source == name)
+        with self.engine.connect() as connection:
+            there = (text for text, fields, events in connection.execute(query) if not (fields or events))
+            return list(dict.fromkeys(there))
 
     def templates(self, name: str) -> dict[str, int]:
         """How many cases each key of a source has."""

@@ -1,14 +1,14 @@
-"""Verdicts given, to come back to; and what the language model answered, so that it is asked once."""
+"""Verdicts given, to come back to; verdicts of templates, to give again; what the language model answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine, delete, insert, select, update
 
-from retrieval.store import heard, insert_or_ignore, verdicts
+from retrieval.store import heard, insert_or_ignore, remembered, verdicts
 
 _CHUNK = 500
 
@@ -73,3 +73,35 @@ class Heard:
         values = {"question": question, "log_odds": log_odds}
         with self._engine.begin() as connection:
             connection.execute(insert_or_ignore(self._engine, heard, [values]))
+
+
+class Remembered:
+    """A source's verdicts by the key of a template or text, as JSON bodies, for one ``state`` of all that made them."""
+
+    def __init__(self, engine: Engine, source: str, state: str) -> None:
+        self._engine, self._source, self._state = engine, source, state
+
+    def get(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Those that are there."""
+        mine = select(remembered.c.key, remembered.c.body).where(
+            remembered.c.source == self._source, remembered.c.state == self._state
+        )
+        out: dict[str, dict[str, Any]] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(keys), _CHUNK):
+                some = mine.where(remembered.c.key.in_(keys[start : start + _CHUNK]))
+                out.update((key, body) for key, body in connection.execute(some))
+        return out
+
+    def put(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep them; what was made in another state is forgotten."""
+        mine = remembered.c.source == self._source
+        keys = list(bodies)
+        with self._engine.begin() as connection:
+            connection.execute(delete(remembered).where(mine, remembered.c.state != self._state))
+            for start in range(0, len(keys), _CHUNK):
+                rows = [
+                    {"source": self._source, "key": key, "state": self._state, "body": bodies[key]}
+                    for key in keys[start : start + _CHUNK]
+                ]
+                connection.execute(insert_or_ignore(self._engine, remembered, rows))

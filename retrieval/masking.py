@@ -62,6 +62,16 @@ def kind_of_event(event: str) -> str:
     return mask(event) if len(event.split()) > 1 else event.strip()
 
 
+def when(text: str) -> str | None:
+    """The first time or date that the text names, as it is written there.
+
+    >>> when("web01 2026-01-02 03:04:05.678 UTC start")
+    '2026-01-02 03:04:05.678 UTC'
+    """
+    found = (one for one in _PATTERN.finditer(text) if _PLACEHOLDERS[one.lastgroup or ""] in ("<time>", "<date>"))
+    return next((one[0].strip() for one in found), None)
+
+
 def words(masked: str) -> str:
     """The masked text without its placeholders: what the embedding model is given.
 

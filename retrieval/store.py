@@ -121,6 +121,14 @@ heard = Table(
     Column("question", String(64), primary_key=True),
     Column("log_odds", Float, nullable=False),
 )
+remembered = Table(
+    "remembered",
+    metadata,
+    _of_source(primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("state", String(64), nullable=False),
+    Column("body", JSON, nullable=False),
+)
 
 
 def open_store(url: str) -> Engine:

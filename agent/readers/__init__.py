@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.errors import InputError
-from agent.readers.labels import DEFAULT_NORMAL, canonical
+from agent.readers.labels import DEFAULT_NORMAL
 from agent.readers.logs import read_log
 from agent.readers.objects import read_objects
 from agent.readers.readings import Format, Reading, Request, Unreadable
-from agent.readers.sniffing import detect, refuse_binary
+from agent.readers.sniffing import Kind, detect, refuse_binary
 from agent.readers.streams import Damaged, Stream, opened
 from agent.readers.tables import read_table
 
@@ -51,14 +51,7 @@ def read(
     """
     if max_chars < _SHORTEST_MAX_CHARS:
         raise ValueError(f"max_chars must be at least {_SHORTEST_MAX_CHARS}, not {max_chars}")
-    request = Request(
-        file=str(path),
-        text=tuple(text),
-        label=label,
-        normal=frozenset(canonical(value) for value in normal),
-        max_chars=max_chars,
-        lenient=lenient,
-    )
+    request = Request.of(path, text=text, label=label, normal=normal, max_chars=max_chars, lenient=lenient)
     return _read(request, format, stdin)
 
 
@@ -68,18 +61,22 @@ def _read(request: Request, format: Format, stdin: BinaryIO | None) -> Iterator[
         kind = detect(stream, request.file, format)
         if kind != "parquet":
             refuse_binary(stream, request.file)
-        try:
-            for item in _reader(kind)(stream, request):
-                something = True
-                yield item
-        except Damaged as damage:
+        for item in rows(stream, kind, request):
             something = True
-            yield request.unreadable(damage.line, damage.reason)
+            yield item
     if not something:
         raise InputError("has no records: nothing but blank lines or a header", request.file)
 
 
-def _reader(kind: Format) -> Callable[[Stream, Request], Iterator[Reading | Unreadable]]:
+def rows(stream: Stream, kind: Kind, request: Request) -> Iterator[Reading | Unreadable]:
+    """The records of an open stream of that kind, up to where it may be damaged."""
+    try:
+        yield from _reader(kind)(stream, request)
+    except Damaged as damage:
+        yield request.unreadable(damage.line, damage.reason)
+
+
+def _reader(kind: Kind) -> Callable[[Stream, Request], Iterator[Reading | Unreadable]]:
     if kind == "parquet":
         # Importing polars costs as much as all the rest.
         from agent.readers.parquet import read_parquet

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from agent.errors import InputError
 from agent.readers.columns import expand
-from agent.readers.labels import label_of
+from agent.readers.labels import canonical, label_of
 from agent.readers.values import Cell, pairs, shown, typed
 from agent.records import FieldValue, Label, Record
 
@@ -54,6 +55,20 @@ class Request:
     normal: frozenset[str]
     max_chars: int
     lenient: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        path: str | Path,
+        *,
+        text: Sequence[str],
+        label: str | None,
+        normal: Sequence[str],
+        max_chars: int,
+        lenient: bool,
+    ) -> Request:
+        """For label values as a person writes them."""
+        return cls(str(path), tuple(text), label, frozenset(map(canonical, normal)), max_chars, lenient)
 
     def fitting(self, known: Collection[str]) -> Request:
         """The request, less the columns that were only remembered and that a file with columns ``known`` lacks."""

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from agent import judging
+from agent.answers import Unjudged
 from agent.chain import build
 from agent.errors import UnknownSource
 from agent.intake import Intake
-from agent.judging import Unjudged, judge_many
+from agent.judging import judge_many
 from agent.learning import learn
 from agent.parts import Parts
 from agent.question import Question

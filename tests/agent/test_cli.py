@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import agent
-from agent.chain import default_parts
 from agent.cli import main
+from agent.parts import default_parts
 from agent.settings import settings
 
 CONTRACT_FIGURES = {

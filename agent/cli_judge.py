@@ -1,0 +1,202 @@
+"""`precedent judge`: few records one by one, many in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from agent.cli_options import (
+    FormatOption,
+    ModelOption,
+    NormalOption,
+    SourceOption,
+    TextOption,
+    exit_over,
+    intake_of,
+    parts_of,
+    say,
+)
+from agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from agent.answers import Unjudged
+    from agent.intake import Intake
+    from agent.parts import Parts
+    from agent.readers import Reading, Unreadable
+    from agent.triage.run import Triage, Wanted
+
+Explain = Literal["none", "facts", "llm"]
+To = Literal["table", "jsonl", "csv", "parquet"]
+_BY_ENDING: dict[str, To] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+_LABELS = ("normal", "anomalous", "unsure")
+
+
+def judge(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="Files, folders or patterns; - is standard input.")
+    ],
+    source: SourceOption,
+    format: FormatOption = None,
+    text: TextOption = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column to leave out of the records. [the one learned from]")
+    ] = None,
+    normal: NormalOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead of to the screen.")] = None,
+    to: Annotated[
+        To | None,
+        typer.Option(
+            "--to",
+            help="How verdicts are written; of many records a table says what was found. [as --output ends; table]",
+        ),
+    ] = None,
+    detail: Annotated[
+        Literal["full", "compact"] | None,
+        typer.Option("--detail", help="The whole verdict a record, or a short line. [compact from 10,000 lines on]"),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Labels whose records are written, such as anomalous,unsure. [all]")
+    ] = None,
+    explain: Annotated[
+        Explain,
+        typer.Option("--explain", help="none; the facts; or llm: up to three sentences by the model as well (slow)."),
+    ] = "facts",
+    llm_calls: Annotated[
+        int | None, typer.Option("--llm-calls", min=0, help="Most calls of the language model; spent where worth most.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", min=0, help="Seconds after which the language model is not asked.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the output where it was stopped.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write what was found there, as one HTML page.")
+    ] = None,
+    model: ModelOption = None,
+) -> None:
+    """Judge records: one verdict each, in order."""
+    from agent.inputs import are_many, expanded
+
+    wanted_labels = _labels(only)
+    to = to or _BY_ENDING.get(output.suffix if output else "", "table")
+    parts = parts_of(model)
+    intake = intake_of(parts.source(source), format, text, label, normal)
+    chosen = expanded(files)
+    in_bulk = detail == "compact" or resume or to == "parquet"
+    in_bulk = in_bulk or any(one is not None for one in (llm_calls, time_limit, report))
+    if not in_bulk and (detail == "full" or not are_many(chosen)):
+        read = intake.read if label is not None else intake.read_unlabelled
+        failures = _one_by_one(parts, read, chosen, source, cast(Any, to), output, explain, wanted_labels)
+        parts.close()
+        exit_over(failures)
+        return
+    from agent.triage.run import Wanted
+
+    wanted = Wanted(
+        files=tuple(chosen),
+        source=source,
+        detail=detail or ("compact" if to in ("csv", "parquet") or are_many(chosen) else "full"),
+        to="csv" if to == "csv" else "jsonl",
+        only=wanted_labels,
+        explain=explain,
+        calls=llm_calls,
+        seconds=time_limit,
+        lines=to != "table",
+    )
+    _check(wanted, to, output, resume)
+    triage = _many(parts, intake, wanted, output, resume=resume, to=to, report=report)
+    parts.close()
+    exit_over(list(triage.failures))
+
+
+def _labels(only: str | None) -> frozenset[str]:
+    labels = frozenset(only.split(",")) if only else frozenset(_LABELS)
+    if unknown := labels - set(_LABELS):
+        raise UsageError(f"--only {sorted(unknown)[0]!r}: it takes {', '.join(_LABELS)}, with commas between them")
+    return labels
+
+
+def _check(wanted: Wanted, to: str, output: Path | None, resume: bool) -> None:
+    if resume and (output is None or to not in ("jsonl", "csv") or "-" in wanted.files):
+        raise UsageError("--resume goes on with a file: it takes --output, --to jsonl or csv, and files to read")
+    if to == "parquet" and output is None:
+        raise UsageError("--to parquet takes --output")
+    if wanted.detail == "full" and to in ("csv", "parquet"):
+        raise UsageError(f"--to {to} has short lines when many are judged: --detail compact, or --to jsonl")
+
+
+def _one_by_one(
+    parts: Parts,
+    read: Callable[[str, int], Iterator[Reading | Unreadable]],
+    files: list[str],
+    source: str,
+    to: Literal["table", "jsonl", "csv"],
+    output: Path | None,
+    explain: Explain,
+    only: frozenset[str],
+) -> list[Any]:
+    from agent import showing
+    from agent.chain import build
+    from agent.judging import judge_many
+    from agent.readers import Unreadable
+    from agent.records import Record, Verdict
+
+    failures: list[Unreadable | Unjudged] = []
+
+    def records() -> Iterator[Record]:
+        for file in files:
+            for item in read(file, parts.settings.max_record_chars):
+                if isinstance(item, Unreadable):
+                    failures.append(item)
+                else:
+                    showing.notes(item)
+                    yield item.record
+
+    with showing.writer(to, output) as write, showing.progress() as progress:
+        for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain), start=1):
+            if not isinstance(answer, Verdict):
+                failures.append(answer)
+            elif answer.label in only:
+                write(answer)
+            progress("judging", number, 0)
+    return failures
+
+
+def _many(
+    parts: Parts,
+    intake: Intake,
+    wanted: Wanted,
+    output: Path | None,
+    *,
+    resume: bool,
+    to: str,
+    report: Path | None,
+) -> Triage:
+    from agent import showing
+    from agent.triage import telling
+    from agent.triage.run import Triage
+    from agent.triage.writing import as_parquet
+
+    with showing.progress() as progress:
+        triage = Triage(parts, intake, wanted, progress, say)
+        try:
+            if to == "parquet" and output is not None:
+                summary = as_parquet(output, triage.run)
+            else:
+                summary = triage.run(output if wanted.lines else None, resume=resume)
+        except KeyboardInterrupt:
+            if wanted.lines and output is not None:
+                say(
+                    f"{triage.summary.records:,} records are written; the same command with --resume goes on after them"
+                )
+            raise
+    if output is not None and not wanted.lines:
+        with showing.written(output) as stream:
+            telling.screen(summary, stream)
+    telling.screen(summary)
+    if report is not None:
+        telling.page(summary, report)
+        say(f"what was found is in {report}")
+    return triage

@@ -1,0 +1,84 @@
+"""The summary of a bulk run for people: one screen, and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from agent.errors import UsageError
+from agent.showing import plain, short, text
+from agent.triage.summary import LABELS, Group, Span, Summary
+
+_SHOWN, _ON_PAGE, _BARS = 12, 200, 120
+_TEXT, _WHY = 160, 200
+_STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
+
+
+def screen(summary: Summary, stream: Any = None) -> None:
+    """What was found, the anomalous templates with most records first; on standard error unless told otherwise."""
+    from rich.console import Console
+    from rich.table import Table
+
+    stream = stream or sys.stderr
+    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
+    for label in ("anomalous", "unsure"):
+        groups = summary.ranked(label)
+        if not groups:
+            continue
+        table = Table(expand=True, pad_edge=False)
+        for name, ratio in (("records", 2), ("p", 1), ("first seen", 5), ("last seen", 5), (f"{label}, and why", 14)):
+            table.add_column(name, ratio=ratio, overflow="fold")
+        for group in groups[: _SHOWN if label == "anomalous" else _SHOWN // 4]:
+            said = text(short(group.verdict.record.text, _TEXT), _STYLES[label])
+            said.append(f"\n{plain(why(group))}\n{group.verdict.id}", style="dim")
+            cells = f"{group.count:,}", f"{group.verdict.probability:.2f}", str(group.first), str(group.last)
+            table.add_row(*(text(cell) for cell in cells), said)
+        console.print(table)
+        if len(groups) > len(table.rows):
+            console.print(f"{len(groups) - len(table.rows):,} more {label} templates")
+    console.print(text(summary.told()), soft_wrap=True)
+    if summary.blank:
+        console.print(f"{summary.blank:,} blank lines are no records")
+
+
+def page(summary: Summary, path: Path) -> None:
+    """Write the summary as one HTML page, with a chart over the input's order.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    bars = together(summary.spans, _BARS)
+    groups = {label: summary.ranked(label) for label in ("anomalous", "unsure")}
+    said = environment.from_string(template).render(
+        summary=summary,
+        groups={label: some[:_ON_PAGE] for label, some in groups.items()},
+        more={label: max(0, len(some) - _ON_PAGE) for label, some in groups.items()},
+        bars=bars,
+        most=max((sum(bar.counts[label] for label in ("anomalous", "unsure")) for bar in bars), default=0) or 1,
+        why=why,
+    )
+    try:
+        path.write_text(said, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def why(group: Group) -> str:
+    """The first two facts of a group's verdict."""
+    facts = group.verdict.explanation.partition(": ")[2].split("; ")
+    return short("; ".join(facts[:2]), _WHY)
+
+
+def together(spans: list[Span], most: int) -> list[Span]:
+    """At most so many spans, neighbours put together."""
+    size = max(1, -(-len(spans) // most))
+    parts = [spans[start : start + size] for start in range(0, len(spans), size)]
+    return [
+        Span(start=part[0].start, counts={label: sum(one.counts[label] for one in part) for label in LABELS})
+        for part in parts
+    ]

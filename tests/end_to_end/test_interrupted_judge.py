@@ -1,0 +1,56 @@
+"""A bulk `judge` may be killed at any moment: with `--resume` it goes on, and the files are those of one run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import POSTGRES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.timeout(600)
+def test_killed_and_resumed_a_file_is_the_same_byte_for_byte(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PRECEDENT_HOME": str(tmp_path / "home"),
+        "PRECEDENT_OFFLINE": "1",
+        "PRECEDENT_MODEL": "none",
+    }
+    entry = [sys.executable, "-c", "from agent.cli import main; main()"]
+
+    def precedent(*arguments: object) -> subprocess.Popen[str]:
+        said = [*entry, *map(str, arguments)]
+        return subprocess.Popen(said, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+    learning = precedent("learn", POSTGRES / "learn.log", "--source", "pg", "--label", 0, "--brief", "PostgreSQL")
+    assert learning.wait(300) == 0
+    # several blocks of 32 MiB
+    big = tmp_path / "big.log"
+    big.write_bytes((POSTGRES / "judge.log").read_bytes() * 400)
+    judge = "judge", big, "--source", "pg", "--output"
+    assert precedent(*judge, tmp_path / "whole.jsonl").wait(300) == 0
+    out, state = tmp_path / "out.jsonl", tmp_path / "out.jsonl.resume.json"
+    killed = 0
+    for how in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        running = precedent(*judge, out, *(["--resume"] if state.exists() else []))
+        while running.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+            time.sleep(0.005)
+        running.send_signal(how)
+        _, said = running.communicate(timeout=60)
+        killed += running.returncode != 0
+        assert "Traceback" not in said
+    assert killed >= 2, "it was to be stopped between two blocks"
+    if state.exists():
+        assert precedent(*judge, out, "--resume").wait(300) == 0
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert (tmp_path / "out.jsonl.templates.jsonl").stat().st_size > 0
+    assert not state.exists()

@@ -1,0 +1,40 @@
+"""Lines with the same skeleton say the same thing, masked; and it is short only where that stays so."""
+
+from __future__ import annotations
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.masking import mask
+from retrieval.skeleton import shortest, skeleton
+from retrieval.steering import steering
+
+PIECES = st.one_of(
+    st.from_regex(r"0[xX][0-9a-fA-F]{1,9}", fullmatch=True),
+    st.from_regex(r"\d{1,5}", fullmatch=True),
+    st.sampled_from([*" :.-/@x,_=([TZ+é٣¼"]),
+    st.sampled_from(["Jan ", "2026-01-02", "03:04:05", "deadbeef", "10.0.0.1"]),
+    st.sampled_from(["case ", "c12", "label", "normal", "answer ", "UTC", "a@b.de", "g"]),
+    st.uuids().map(str),
+)  # fmt: skip
+LINES = st.lists(PIECES, max_size=14).map("".join)
+
+
+@settings(max_examples=1_500)
+@given(LINES)
+def test_a_skeleton_is_masked_like_its_line(line: str) -> None:
+    told = skeleton(line.encode()).decode()
+    assert len(told) == len(line)
+    assert mask(told) == mask(line)
+    assert bool(steering(told)) == bool(steering(line))
+    (short,) = shortest(pl.Series([told]))
+    assert mask(short) == mask(line)
+
+
+def test_lines_that_differ_in_numbers_and_addresses_have_one_skeleton() -> None:
+    lines = [f"node {n:02} core.{n * 37 + 1000} at 0x{n * 7919:08x} from 10.0.0.{n % 10}" for n in range(60)]
+    told = skeleton("\n".join(lines).encode()).decode().split("\n")
+    assert len(set(told)) < 60
+    assert len(set(shortest(pl.Series(told)))) == 1
+    assert skeleton(b"0x12 10x5") == b"0x11 10x1"
