@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import hypothesis
 import pytest
 
+import agent
 from agent.chain import build
-from agent.parts import Parts
-from agent.settings import Settings
+from agent.cli import main
+from agent.parts import Parts, default_parts
+from agent.settings import Settings, settings
 from benchmarks.private_ollama import binary
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -72,3 +77,37 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the public data sets are not at {DATA}")
     return DATA
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """`precedent ARGS` in this process, on a data directory of its own, without a language model."""
+    monkeypatch.setenv("PRECEDENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PRECEDENT_OFFLINE", "1")
+    monkeypatch.setenv("PRECEDENT_MODEL", "none")
+    monkeypatch.chdir(tmp_path)
+
+    def precedent(*arguments: object, stdin: bytes | None = None) -> Result:
+        for kept in (settings, default_parts, agent._chain):
+            kept.cache_clear()
+        monkeypatch.setattr(sys, "argv", ["precedent", *map(str, arguments)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        default_parts().close()
+        said = capfd.readouterr()
+        return Result(int(stopped.value.code or 0), said.out, said.err)
+
+    return precedent

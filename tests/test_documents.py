@@ -27,9 +27,11 @@ def test_the_modelfile_says_what_the_prompts_say() -> None:
 
 def test_the_verdict_in_the_readme_has_the_contracts_keys() -> None:
     from agent.records import Verdict
+    from agent.triage.writing import COLUMNS
 
-    (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
-    Verdict.model_validate(json.loads(block))
+    whole, short = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    Verdict.model_validate(json.loads(whole))
+    assert tuple(json.loads(short)) == COLUMNS
 
 
 def test_every_command_in_the_readme_exists() -> None:
@@ -59,10 +61,12 @@ def test_the_readmes_learn_judge_evaluate_and_python_run_as_shown(
         monkeypatch.setenv(f"PRECEDENT_{name}", str(value))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    shell = next(block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "precedent learn" in block)
+    shell = "".join(
+        block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "examples/postgres" in block
+    )
     commands = [line for line in shell.replace("\\\n", "").splitlines() if line.startswith("precedent ")]
-    assert len(commands) == 3
-    for command in commands:
+    assert len(commands) == 4
+    for command in sorted(commands, key=lambda command: "evaluate" in command):
         arguments = shlex.split(command)[1:]
         done = subprocess.run(
             [sys.executable, "-c", "from agent.cli import main; main()", *arguments, "--model", "none"],
@@ -71,6 +75,9 @@ def test_the_readmes_learn_judge_evaluate_and_python_run_as_shown(
         assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) >= {"f1", "roc_auc", "n"}
     assert len((tmp_path / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()) == json.loads(done.stdout)["n"]
+    short = [json.loads(line) for line in (tmp_path / "short.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {line["label"] for line in short} <= {"anomalous", "unsure"}
+    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
     (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.setenv("PRECEDENT_MODEL", "none")
     told = subprocess.run(

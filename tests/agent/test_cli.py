@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import agent
-from agent.cli import main
-from agent.parts import default_parts
-from agent.settings import settings
+from tests.conftest import Result, Run
 
 CONTRACT_FIGURES = {
     "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "ece", "coverage", "selective_error",
@@ -28,40 +22,6 @@ CONTRACT_FIGURES = {
 LINES = [("-", f"service copied file number {i} to the {place}") for i in range(12) for place in ("tape", "disk")] + [
     ("bad", f"service lost file number {i}: {how}") for i in range(6) for how in ("checksum error", "disk gone")
 ]
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """`precedent ARGS` in this process, on a data directory of its own, without a language model."""
-    monkeypatch.setenv("PRECEDENT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PRECEDENT_OFFLINE", "1")
-    monkeypatch.setenv("PRECEDENT_MODEL", "none")
-    monkeypatch.chdir(tmp_path)
-
-    def precedent(*arguments: object, stdin: bytes | None = None) -> Result:
-        for kept in (settings, default_parts, agent._chain):
-            kept.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["precedent", *map(str, arguments)])
-        if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        default_parts().close()
-        said = capfd.readouterr()
-        return Result(int(stopped.value.code or 0), said.out, said.err)
-
-    return precedent
 
 
 @pytest.fixture

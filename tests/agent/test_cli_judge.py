@@ -1,0 +1,107 @@
+"""`precedent judge` on much: folders and patterns, short lines, what was found, and options that do not go together."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from agent.inputs import MANY
+from tests.conftest import Run
+
+WORDS = ("read", "written", "moved", "copied")
+
+
+@pytest.fixture
+def learned(run: Run, tmp_path: Path) -> Run:
+    """Source `svc`: forty lines of four normal templates, twelve of an anomalous one."""
+    lines = [f"- file {i} was {WORDS[i % 4]} in {i * 3} ms" for i in range(40)]
+    lines += [f"ALERT disk {i} lost block {i * 7}" for i in range(12)]
+    (tmp_path / "cases.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = run("learn", "cases.log", "--source", "svc", "--label", "0", "--brief", "A file service.")
+    assert done.code == 0, done.err
+    return run
+
+
+def many(lines: int, start: int = 100) -> str:
+    said = (f"disk {i} lost block {i}" if i % 50 == 0 else f"file {i} was {WORDS[i % 4]} in 3 ms" for i in range(lines))
+    return "".join(f"2026-01-0{1 + n % 3} 10:00:0{n % 10} {line}\n" for n, line in enumerate(said, start))
+
+
+def test_many_records_are_summed_up_and_written_short(learned: Run, tmp_path: Path) -> None:
+    (tmp_path / "big.log").write_text(many(MANY), encoding="utf-8")
+    told = learned("judge", "big.log", "--source", "svc")
+    assert told.code == 0, told.err
+    assert "10,000 records in" in told.err
+    assert "200 anomalous" in told.err
+    assert {"big.log:1", "(2026-01-02"} <= set(told.err.split())
+    done = learned("judge", "big.log", "--source", "svc", "--output", "out.jsonl", "--report", "report.html")
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["line"] for line in lines] == list(range(1, MANY + 1))
+    assert sum(line["label"] == "anomalous" for line in lines) == 200
+    assert "lost block" in (tmp_path / "report.html").read_text()
+    templates = [json.loads(line) for line in (tmp_path / "out.jsonl.templates.jsonl").read_text().splitlines()]
+    assert {one["template"] for one in templates} == {line["template"] for line in lines}
+    corrected = learned("correct", templates[0]["id"], "normal")
+    assert corrected.code == 0, corrected.err
+
+
+def test_below_ten_thousand_whole_verdicts_are_written(learned: Run, tmp_path: Path) -> None:
+    (tmp_path / "few.log").write_text(many(60), encoding="utf-8")
+    done = learned("judge", "few.log", "--source", "svc", "--output", "out.jsonl", "--only", "anomalous,unsure")
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["record"]["line"] for line in lines] == [1, 51]
+    assert all(line["explanation"] for line in lines)
+
+
+def test_folders_and_patterns_are_read_file_by_file(learned: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "logs" / "deep"
+    folder.mkdir(parents=True)
+    (folder.parent / "b.log").write_text(many(5), encoding="utf-8")
+    (folder / "a.log.gz").write_bytes(gzip.compress(many(7).encode()))
+    (folder.parent / ".hidden").write_text("x\n", encoding="utf-8")
+    for named, files in (("logs", ["logs/b.log", "logs/deep/a.log.gz"]), ("logs/*.log", ["logs/b.log"])):
+        done = learned("judge", named, "--source", "svc", "--to", "jsonl", "--detail", "compact")
+        assert done.code == 0, done.err
+        told = [json.loads(line)["file"] for line in done.out.splitlines()]
+        assert list(dict.fromkeys(told)) == files
+    nothing = learned("judge", "logs/*.txt", "--source", "svc")
+    assert (nothing.code, "no file" in nothing.err) == (2, True)
+
+
+def test_standard_input_in_bulk(learned: Run) -> None:
+    done = learned("judge", "-", "--source", "svc", "--to", "csv", "--detail", "compact", stdin=many(120).encode())
+    assert done.code == 0, done.err
+    header, *lines = done.out.splitlines()
+    assert header == "file,line,label,probability,template"
+    assert [line.split(",")[:2] for line in lines] == [["-", str(n)] for n in range(1, 121)]
+
+
+def test_parquet_has_the_short_lines_as_columns(learned: Run, tmp_path: Path) -> None:
+    (tmp_path / "few.log").write_text(many(60), encoding="utf-8")
+    done = learned("judge", "few.log", "--source", "svc", "--output", "out.parquet")
+    assert done.code == 0, done.err
+    frame = pl.read_parquet(tmp_path / "out.parquet")
+    assert frame["line"].to_list() == list(range(1, 61))
+    assert frame["label"].value_counts().sort("count")["count"].to_list()[0] == 2
+    assert (tmp_path / "out.parquet.templates.jsonl").exists()
+    assert not (tmp_path / "out.parquet.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--resume",), "--output"),
+        (("--only", "odd"), "normal, anomalous, unsure"),
+        (("--to", "parquet"), "--output"),
+        (("--to", "csv", "--detail", "full", "--llm-calls", "3"), "--detail compact"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(learned: Run, options: tuple[str, ...], said: str) -> None:
+    refused = learned("judge", "cases.log", "--source", "svc", *options)
+    assert (refused.code, said in refused.err) == (2, True), refused.err
