@@ -9,7 +9,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test check lint types docs bench bench-ollama bench-quality models requirements install clean
+.PHONY: help demo serve chat test check lint types docs bench bench-ollama bench-quality bench-speed models requirements install clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-ollama: $(VENV)/.dev models ## the same weights embedded and through Ollam
 
 bench-quality: $(VENV)/.dev models ## verdicts on public data, beside each witness alone and plain baselines (make bench-quality ASK="bgl-time --limit 200")
 	@$(BIN)/python -m benchmarks.quality $(ASK)
+
+bench-speed: $(VENV)/.dev models ## a million lines beside a bare polars pipeline and a plain RAG chain (make bench-speed ASK="--write")
+	@$(BIN)/python -m benchmarks.speed $(ASK)
 
 models: install ## get the embedding model and the language model, checked by SHA-256
 	@$(BIN)/precedent doctor --fetch

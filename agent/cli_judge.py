@@ -86,7 +86,7 @@ def judge(
     chosen = expanded(files)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(one is not None for one in (llm_calls, time_limit, report))
-    if not in_bulk and (detail == "full" or not are_many(chosen)):
+    if not in_bulk and (not are_many(chosen) or (detail == "full" and to != "jsonl")):
         read = intake.read if label is not None else intake.read_unlabelled
         failures = _one_by_one(parts, read, chosen, source, cast(Any, to), output, explain, wanted_labels)
         parts.close()
