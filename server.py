@@ -25,6 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from agent.answers import Unjudged
 from agent.asking import Batch, asked, asked_all, bounded, by_source, of_source, storable, told
 from agent.chain import build
 from agent.chat import ChatInput, build_chat
@@ -33,7 +34,6 @@ from agent.explanation import told_in_full
 from agent.feedback import correct, recall, refit_if_due
 from agent.gauges import DriftGauges
 from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
-from agent.answers import Unjudged
 from agent.judging import judge_many, keeping
 from agent.learning import as_case, catch_up, check_name, refit
 from agent.listening import pumped

@@ -2,8 +2,8 @@
 
 BGL_2k with its numbers and addresses varied is judged by the command `precedent judge` without the language model, each
 time a process of its own, beside the floor: a bare polars pipeline that reads, masks with one pattern, tells templates
-apart, joins and writes short lines. A plain LangChain RAG chain (retriever, prompt, the model answers verdict and reason
-for each record) judges some lines of the other half of BGL_2k, a quarter of them anomalous; cordon, where its
+apart, joins and writes short lines. A plain LangChain RAG chain (retriever, prompt, the model answers verdict and
+reason for each record) judges some lines of the other half of BGL_2k, a quarter of them anomalous; cordon, where its
 executable is given, scores a sample of the varied lines.
 """
 
