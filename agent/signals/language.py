@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -116,9 +117,10 @@ class LanguageWitness:
     def __init__(self, model: ChosenModel, heard: Heard, record_tokens: int) -> None:
         self.model, self._heard, self._record_tokens = model, heard, record_tokens
         self._by_schema = False
+        self._lock, self._in_flight = threading.Lock(), dict[str, tuple[threading.Lock, int]]()
 
     def log_odds(self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: Way = _USUAL) -> float:
-        """Raw log-odds of the model for ``text``, from memory when it was asked before.
+        """Raw log-odds of the model for ``text``, from memory when it was asked before, by anybody meanwhile too.
 
         Raises:
             ModelFailure, EngineBusy: the model could not be heard.
@@ -126,11 +128,27 @@ class LanguageWitness:
         messages = question(brief, text, examples, way)
         asked = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
         key = hashlib.sha256(asked.encode()).hexdigest()
-        remembered = self._heard.get(key)
-        if remembered is None:
-            remembered = self._asked(messages)
-            self._heard.put(key, remembered)
-        return remembered
+        with self._alone(key):
+            remembered = self._heard.get(key)
+            if remembered is None:
+                remembered = self._asked(messages)
+                self._heard.put(key, remembered)
+            return remembered
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Whoever asks the same at the same time waits, and then finds the answer."""
+        with self._lock:
+            lock, waiting = self._in_flight.get(key, (threading.Lock(), 0))
+            self._in_flight[key] = lock, waiting + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, waiting = self._in_flight.pop(key)
+                if waiting > 1:
+                    self._in_flight[key] = lock, waiting - 1
 
     def _asked(self, messages: Sequence[BaseMessage]) -> float:
         if not self._by_schema:

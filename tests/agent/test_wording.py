@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,17 @@ def test_a_model_that_cannot_be_heard_is_an_error_and_no_guess(tmp_path: Path) -
 
     with pytest.raises(ModelFailure, match="it is gone"):
         ask(witness(Played(answer), tmp_path), BRIEF, cases(20), 200)
+
+
+def test_the_same_asked_at_the_same_time_is_asked_once(tmp_path: Path) -> None:
+    def slowly(system: str, user: str) -> float:
+        time.sleep(0.2)
+        return 1.5
+
+    model = Played(slowly)
+    witness = LanguageWitness(model, Heard(open_store(f"sqlite:///{tmp_path / 'store.db'}")), 1024)
+    with ThreadPoolExecutor(8) as many:
+        told = list(many.map(lambda _: witness.log_odds(BRIEF, "disk 7 lost"), range(8)))
+    assert told == pytest.approx([1.5] * 8)
+    assert len(model.asked) == 1
+    assert witness._in_flight == {}
