@@ -61,9 +61,12 @@ def judge(
         str | None, typer.Option("--only", help="Labels whose records are written, such as anomalous,unsure. [all]")
     ] = None,
     explain: Annotated[
-        Explain,
-        typer.Option("--explain", help="none; the facts; or llm: up to three sentences by the model as well (slow)."),
-    ] = "facts",
+        Explain | None,
+        typer.Option(
+            "--explain",
+            help="none; facts; or llm: up to three sentences by the model as well (slow). [facts; none for many rows]",
+        ),
+    ] = None,
     llm_calls: Annotated[
         int | None, typer.Option("--llm-calls", min=0, help="Most calls of the language model; spent where worth most.")
     ] = None,
@@ -88,7 +91,7 @@ def judge(
     in_bulk = in_bulk or any(one is not None for one in (llm_calls, time_limit, report))
     if not in_bulk and (not are_many(chosen) or (detail == "full" and to != "jsonl")):
         read = intake.read if label is not None else intake.read_unlabelled
-        failures = _one_by_one(parts, read, chosen, source, cast(Any, to), output, explain, wanted_labels)
+        failures = _one_by_one(parts, read, chosen, source, cast(Any, to), output, explain or "facts", wanted_labels)
         parts.close()
         exit_over(failures)
         return
@@ -100,7 +103,8 @@ def judge(
         detail=detail or ("compact" if to in ("csv", "parquet") or are_many(chosen) else "full"),
         to="csv" if to == "csv" else "jsonl",
         only=wanted_labels,
-        explain=explain,
+        explain=explain or "facts",
+        explain_rows=explain or "none",
         calls=llm_calls,
         seconds=time_limit,
         lines=to != "table",

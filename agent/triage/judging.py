@@ -54,13 +54,15 @@ class Judging:
         self._budget, self._progress = budget, progress
         self.asked = 0
 
-    def verdicts(self, slots: Sequence[Slot], *, remember: bool = True) -> list[Verdict | Unjudged]:
+    def verdicts(
+        self, slots: Sequence[Slot], *, remember: bool = True, explain: Explain | None = None
+    ) -> list[Verdict | Unjudged]:
         """One for each slot, about its first record; each is in the history, and kept for the next run if so asked."""
         out: dict[str, Verdict | Unjudged] = dict(self._known(slots)) if remember else {}
         fresh = [slot for slot in slots if slot.key not in out]
         for start in range(0, len(fresh), _CHUNK):
             part = fresh[start : start + _CHUNK]
-            out.update((slot.key, answer) for slot, answer in self._given(part))
+            out.update((slot.key, answer) for slot, answer in self._given(part, explain))
             if remember:
                 self._keep(part, out)
             self._progress("judging templates", len(out), len(slots))
@@ -79,9 +81,9 @@ class Judging:
                 about = {"id": verdict_id(self._source, slot.first, known.provenance), "record": slot.first}
                 yield slot.key, known.model_copy(update=about)
 
-    def _given(self, slots: Sequence[Slot]) -> Iterator[tuple[Slot, Verdict | Unjudged]]:
+    def _given(self, slots: Sequence[Slot], explain: Explain | None) -> Iterator[tuple[Slot, Verdict | Unjudged]]:
         """The chain's verdicts; within a budget, without those of the language model that it would ask."""
-        questions = [Question.about(slot.first, self._source, self._explain) for slot in slots]
+        questions = [Question.about(slot.first, self._source, explain or self._explain) for slot in slots]
         answers = self._chain.batch_as_completed(
             questions, return_exceptions=True, unasked=_UNASKED if self._budget.limited else None
         )
@@ -95,7 +97,7 @@ class Judging:
 
         def worth(slot: Slot) -> float:
             verdict = out[slot.key]
-            return slot.count * uncertainty(verdict) if isinstance(verdict, Verdict) else 0.0
+            return max(slot.count, 1) * uncertainty(verdict) if isinstance(verdict, Verdict) else 0.0
 
         ranked = sorted(slots, key=lambda slot: (-worth(slot), slot.key))
         for number, slot in enumerate(ranked):

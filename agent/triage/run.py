@@ -39,7 +39,10 @@ Progress = Callable[..., None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a bulk run is asked for. ``only``: the labels whose records are written; ``lines``: whether any are."""
+    """What a bulk run is asked for. ``only``: the labels whose records are written; ``lines``: whether any are.
+
+    ``explain_rows``: how records that are more than a text are explained, which takes far longer than judging them.
+    """
 
     files: tuple[str, ...]
     source: str
@@ -47,6 +50,7 @@ class Wanted:
     to: To
     only: frozenset[str] = frozenset(LABELS)
     explain: Explain = "facts"
+    explain_rows: Explain = "facts"
     calls: int | None = None
     seconds: float | None = None
     lines: bool = True
@@ -222,7 +226,7 @@ class Triage:
                 for number, one in enumerate(readings)
                 for key in [space.key(one.record, one.record.content_hash)]
             ]
-            answers = self._judging.verdicts(slots, remember=False)
+            answers = self._judging.verdicts(slots, remember=False, explain=self.wanted.explain_rows)
             self._write_rows(file, slots, answers)
             done += len(chunk)
             self._show(file, 0)

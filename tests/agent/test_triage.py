@@ -185,7 +185,7 @@ def test_a_template_is_judged_once_and_remembered_until_the_casebook_changes(
     parts, file = learned
     triage(parts, file).run(tmp_path / "first.jsonl")
     again = triage(parts, file)
-    monkeypatch.setattr(again._judging, "_given", lambda slots: pytest.fail(f"{len(slots)} judged again"))
+    monkeypatch.setattr(again._judging, "_given", lambda slots, _: pytest.fail(f"{len(slots)} judged again"))
     again.run(tmp_path / "second.jsonl")
     assert (tmp_path / "first.jsonl").read_bytes() == (tmp_path / "second.jsonl").read_bytes()
     before = again._judging.state
