@@ -146,6 +146,8 @@ def _one_by_one(
     from agent.judging import judge_many
     from agent.readers import Unreadable
     from agent.records import Record, Verdict
+    from agent.signals.novelty import are_strangers, is_far
+    from retrieval.space import Space
 
     failures: list[Unreadable | Unjudged] = []
 
@@ -158,13 +160,19 @@ def _one_by_one(
                     showing.notes(item)
                     yield item.record
 
+    given = far = 0
+    by_text = (parts.source(source).space or Space()).axes is None
     with showing.writer(to, output) as write, showing.progress() as progress:
         for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain), start=1):
             if not isinstance(answer, Verdict):
                 failures.append(answer)
-            elif answer.label in only:
-                write(answer)
+            else:
+                given, far = given + 1, far + (by_text and is_far(answer.signals["novelty"]))
+                if answer.label in only:
+                    write(answer)
             progress("judging", number, 0)
+    if are_strangers(far, given):
+        say(showing.strangers(source, far, given))
     return failures
 
 

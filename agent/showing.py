@@ -224,6 +224,13 @@ def notes(reading: Reading) -> None:
         print(f"{reading.record.file}:{reading.record.line}: {plain(note)}", file=sys.stderr)
 
 
+def strangers(source: str, far: int, records: int) -> str:
+    return (
+        f"{far:,} of {records:,} records are farther from every case of {source} than nearly all cases are from each "
+        "other: are they records of this source? Verdicts on them rest on little"
+    )
+
+
 def learned(done: Learned) -> None:
     values = ", ".join(f"{value} ({count})" for value, count in done.label_values.most_common(8))
     _say(text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there"))

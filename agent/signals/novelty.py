@@ -14,6 +14,9 @@ from agent.records import Signal
 from retrieval.casebook import Found
 
 _LIMIT = 4.0
+# fewer than one in twenty cases is as lonely
+_FAR = math.log(0.95 / 0.05)
+_FEWEST, _MUCH = 50, 0.5
 
 
 def lonely(distance: float, reference: Sequence[float], cases: int) -> float | None:
@@ -26,6 +29,16 @@ def lonely(distance: float, reference: Sequence[float], cases: int) -> float | N
     share = 1 - bisect_left(reference, distance) / len(reference)
     p = (share * cases + 1) / (cases + 2)
     return max(-_LIMIT, min(_LIMIT, math.log((1 - p) / p)))
+
+
+def are_strangers(far: int, records: int) -> bool:
+    """Whether so many of the records are `is_far` that they may be of another source altogether."""
+    return records >= _FEWEST and far > _MUCH * records
+
+
+def is_far(log_odds: float | None) -> bool:
+    """Whether a text with this signal is farther from every case than nearly all cases are from each other."""
+    return log_odds is not None and log_odds >= _FAR
 
 
 def novelty(found: Found, reference: Sequence[float], cases: int, unlike: str | None) -> Signal:

@@ -25,6 +25,7 @@ from agent.readers.readings import Request
 from agent.readers.sniffing import Kind, detect, refuse_binary
 from agent.readers.streams import Damaged, Stream, opened
 from agent.records import Verdict
+from agent.signals.novelty import is_far
 from agent.triage.blocks import SIZE, Block, blocks
 from agent.triage.judging import Budget, Judging
 from agent.triage.sorting import BLANK, Slot, Slots, Sorter
@@ -91,7 +92,8 @@ class Triage:
         self._sorter = Sorter(space, held, lambda key: by_text and key not in templates)
         self._lines = Lines(wanted.detail, wanted.to)
         self._answers: list[Verdict | Unjudged] = []
-        self._labels = np.zeros(0, np.int8)
+        self._labels, self._far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
+        self._by_text = space.axes is None
 
     @property
     def run_id(self) -> str:
@@ -183,6 +185,7 @@ class Triage:
         answers = self._judging.verdicts(new)
         self._answers += answers
         self._labels = np.concatenate([self._labels, np.array([_place(one) for one in answers], np.int8)])
+        self._far = np.concatenate([self._far, np.array([_is_far(one) for one in answers], np.bool_)])
         self.summary.templates += sum(isinstance(one, Verdict) for one in answers)
         for slot, answer in zip(new, answers, strict=True):
             self._lines.know(answer, slot.id)
@@ -206,6 +209,7 @@ class Triage:
             for lines in self._lines.of(file, numbers, own, partial(texts, kept)):
                 self._output.write(lines)
         self.summary.blank += int((slots == BLANK).sum())
+        self.summary.far += int(self._far[slots[there]].sum())
         self.summary.add(file, block.first + there, labels, slots[there], self._group, texts)
 
     def _group(self, slot: int) -> tuple[str, Verdict]:
@@ -241,6 +245,7 @@ class Triage:
                     self._output.write(self._lines.one(verdict, slot.group))
                     self._output.template(slot.group, verdict)
         self.summary.templates += len(pairs)
+        self.summary.far += sum(_is_far(one) for _, one in pairs) if self._by_text else 0
         numbers = np.array([one.record.line or 0 for _, one in pairs], np.int64)
         labels = np.array([_place(one) for _, one in pairs], np.int8)
         self.summary.add(
@@ -271,6 +276,10 @@ class Triage:
         for note in self.notes[:room]:
             self.say(note)
         self.notes.clear()
+
+
+def _is_far(answer: Verdict | Unjudged) -> bool:
+    return isinstance(answer, Verdict) and is_far(answer.signals["novelty"])
 
 
 def _place(answer: Verdict | Unjudged) -> int:

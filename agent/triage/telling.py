@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import UsageError
-from agent.showing import plain, short, text
+from agent.showing import plain, short, strangers, text
+from agent.signals.novelty import are_strangers
 from agent.triage.summary import LABELS, Group, Span, Summary
 
 _SHOWN, _ON_PAGE, _BARS = 12, 200, 120
@@ -38,6 +39,8 @@ def screen(summary: Summary, stream: Any = None) -> None:
         if len(groups) > len(table.rows):
             console.print(f"{len(groups) - len(table.rows):,} more {label} templates")
     console.print(text(summary.told()), soft_wrap=True)
+    if are_strangers(summary.far, summary.records):
+        console.print(text(strangers(summary.source, summary.far, summary.records), "yellow"), soft_wrap=True)
     if summary.blank:
         console.print(f"{summary.blank:,} blank lines are no records")
 

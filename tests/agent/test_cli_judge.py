@@ -59,6 +59,24 @@ def test_below_ten_thousand_whole_verdicts_are_written(learned: Run, tmp_path: P
     assert all(line["explanation"] for line in lines)
 
 
+def test_records_of_another_system_are_said_to_be_so(run: Run, tmp_path: Path) -> None:
+    things = ("disk", "socket", "table", "queue", "router", "volume", "sensor", "cache")
+    own = [f"the {thing} was {verb}" for thing in things for verb in ("opened", "closed", "lost", "found", "moved")]
+    labels = ["bad" if "lost" in line else "-" for line in own]
+    (tmp_path / "own.log").write_text("\n".join(own * 2) + "\n", encoding="utf-8")
+    (tmp_path / "cases.log").write_text(
+        "".join(f"{a} {b}\n" for a, b in zip(labels, own, strict=True)), encoding="utf-8"
+    )
+    assert run("learn", "cases.log", "--source", "svc", "--label", "0", "--brief", "Parts.").code == 0
+    other = [f"GET /shop/{word} HTTP/1.1 404 Mozilla {i}" for i, word in enumerate(["cart", "home", "login"] * 20)]
+    (tmp_path / "web.log").write_text("\n".join(other) + "\n", encoding="utf-8")
+    for options in ((), ("--detail", "compact")):
+        done = run("judge", "web.log", "--source", "svc", *options)
+        assert done.code == 0, done.err
+        assert "60 of 60 records are farther from every case of svc" in " ".join(done.err.split())
+    assert "farther" not in run("judge", "own.log", "--source", "svc").err
+
+
 def test_folders_and_patterns_are_read_file_by_file(learned: Run, tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "deep"
     folder.mkdir(parents=True)
