@@ -10,6 +10,7 @@ executable is given, scores a sample of the varied lines.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
@@ -149,7 +150,7 @@ def _beside_rag(folder: Path, log: Path, count: int) -> list[Row]:
     _precedent(folder, "learn", folder / "half.log", "--source", "half", "--label", "0", "--brief", bgl.BRIEF)
     answers = folder / "answers.jsonl"
     ours = _precedent(folder, "judge", folder / "judged.log", "--source", "half", "--output", answers)
-    told = [('"label": "anomalous"' in line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    told = [json.loads(line)["label"] == "anomalous" for line in answers.read_text(encoding="utf-8").splitlines()]
     started = time.monotonic()
     by_rag = judged_by_rag(learned, judged)
     rag = time.monotonic() - started

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.bulk import InBulk
 
 _CHUNK = 256
-_UNASKED = "not asked: the budget of its calls is spent"
+_UNASKED = "not asked: the limit of its calls, or of time, was reached"
 Progress = Callable[[str, int, int], None]
 
 

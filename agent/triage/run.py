@@ -93,6 +93,7 @@ class Triage:
         self._lines = Lines(wanted.detail, wanted.to)
         self._answers: list[Verdict | Unjudged] = []
         self._labels, self._far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
+        self._degraded = np.zeros(0, np.bool_)
         self._by_text = space.axes is None
 
     @property
@@ -112,6 +113,7 @@ class Triage:
             self.summary = Summary.model_validate(state["summary"])
         elif wanted.lines:
             self._output.write(self._lines.header)
+            self._output.checkpoint(file=0, at=[0, 1], summary=self.summary.model_dump(mode="json"))
         before, asked, whole = self.summary.seconds, self.summary.asked, False
         try:
             if wanted.limited:
@@ -186,11 +188,12 @@ class Triage:
         self._answers += answers
         self._labels = np.concatenate([self._labels, np.array([_place(one) for one in answers], np.int8)])
         self._far = np.concatenate([self._far, np.array([_is_far(one) for one in answers], np.bool_)])
-        self.summary.templates += sum(isinstance(one, Verdict) for one in answers)
+        lacking = [isinstance(one, Verdict) and bool(one.degraded) for one in answers]
+        self._degraded = np.concatenate([self._degraded, np.array(lacking, np.bool_)])
         for slot, answer in zip(new, answers, strict=True):
             self._lines.know(answer, slot.id)
             if isinstance(answer, Verdict):
-                self._output.template(slot.id, answer)
+                self.summary.templates += self._output.template(slot.id, answer)
             else:
                 self.failures.append(answer)
 
@@ -210,6 +213,7 @@ class Triage:
                 self._output.write(lines)
         self.summary.blank += int((slots == BLANK).sum())
         self.summary.far += int(self._far[slots[there]].sum())
+        self.summary.degraded += int(self._degraded[slots[there]].sum())
         self.summary.add(file, block.first + there, labels, slots[there], self._group, texts)
 
     def _group(self, slot: int) -> tuple[str, Verdict]:
@@ -246,6 +250,7 @@ class Triage:
                     self._output.template(slot.group, verdict)
         self.summary.templates += len(pairs)
         self.summary.far += sum(_is_far(one) for _, one in pairs) if self._by_text else 0
+        self.summary.degraded += sum(bool(one.degraded) for _, one in pairs)
         numbers = np.array([one.record.line or 0 for _, one in pairs], np.int64)
         labels = np.array([_place(one) for _, one in pairs], np.int8)
         self.summary.add(

@@ -44,14 +44,15 @@ class Span(BaseModel):
 
 
 class Summary(BaseModel):
-    """``blank``: lines that are no records; ``far``: records far from every case; ``templates``: verdicts given;
-    ``asked``: calls of the language model.
+    """``blank``: lines that are no records; ``far``: records far from every case; ``degraded``: records whose
+    verdicts lack a witness; ``templates``: verdicts given; ``asked``: calls of the language model.
     """
 
     source: str
     counts: dict[str, int] = dict.fromkeys(LABELS, 0)
     blank: int = 0
     far: int = 0
+    degraded: int = 0
     templates: int = 0
     asked: int = 0
     seconds: float = 0.0

@@ -41,6 +41,11 @@ def screen(summary: Summary, stream: Any = None) -> None:
     console.print(text(summary.told()), soft_wrap=True)
     if are_strangers(summary.far, summary.records):
         console.print(text(strangers(summary.source, summary.far, summary.records), "yellow"), soft_wrap=True)
+    if summary.degraded:
+        lacking = (
+            f"{summary.degraded:,} records have verdicts that lack a witness: `degraded` of their templates says why"
+        )
+        console.print(lacking, style="yellow", soft_wrap=True)
     if summary.blank:
         console.print(f"{summary.blank:,} blank lines are no records")
 

@@ -128,6 +128,7 @@ class Output:
     def __init__(self, path: Path | None, run: str, *, templates: bool, resume: bool) -> None:
         self._path, self._run = path, run
         self.state: dict[str, Any] = {}
+        self.known = set[str]()
         if path is None:
             self._stream: BinaryIO = sys.stdout.buffer
             self._templates: BinaryIO | None = None
@@ -135,25 +136,31 @@ class Output:
         self._resume = path.with_name(path.name + ".resume.json")
         if resume:
             self.state = self._kept()
+            if not self.state and path.exists() and path.stat().st_size:
+                raise UsageError(f"{path} is finished: there is nothing to resume; without --resume it begins anew")
         try:
             self._stream = _opened(path, self.state.get("written"))
             beside = path.with_name(path.name + ".templates.jsonl")
             self._templates = _opened(beside, self.state.get("templates")) if templates else None
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-        self.known = self._known(beside) if templates and self.state else set[str]()
+        if templates and self.state:
+            self.known = self._known(beside)
 
     def write(self, lines: bytes) -> None:
         self._stream.write(lines)
         if self._path is None:
             self._stream.flush()
 
-    def template(self, name: str, verdict: Verdict) -> None:
-        """The verdict of a template, in the file of the templates, once."""
-        if self._templates is not None and name not in self.known:
-            self.known.add(name)
+    def template(self, name: str, verdict: Verdict) -> bool:
+        """The verdict of a template, in the file of the templates, once; whether it is a new one."""
+        if name in self.known:
+            return False
+        self.known.add(name)
+        if self._templates is not None:
             body = {"template": name, **verdict.model_dump(mode="json")}
             self._templates.write((json.dumps(body, ensure_ascii=False) + "\n").encode())
+        return True
 
     def checkpoint(self, **state: Any) -> None:
         """All that was written so far is kept, and a run that resumes begins here."""

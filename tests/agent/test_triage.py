@@ -170,7 +170,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(learned: tuple[Parts, 
     same_templates = [tmp_path / f"{name}.jsonl.templates.jsonl" for name in ("out", "whole")]
     bodies = [[{**one, "elapsed_ms": 0} for one in read(path)] for path in same_templates]
     assert bodies[0] == bodies[1]
-    assert (summary.counts, summary.blank) == (wanted.counts, wanted.blank)
+    assert (summary.counts, summary.blank, summary.templates) == (wanted.counts, wanted.blank, wanted.templates)
+    with pytest.raises(UsageError, match="nothing to resume"):
+        triage(parts, file).run(out, resume=True)
     assert {name: group.count for name, group in summary.groups.items()} == {
         name: group.count for name, group in wanted.groups.items()
     }
@@ -235,10 +237,11 @@ def test_within_a_budget_what_was_not_asked_is_named(tmp_path: Path) -> None:
         summary = triage(parts, file, calls=calls, detail="full").run(out)
         told = read(out)
         assert summary.asked == calls
-        unasked = [one for one in told if any("budget" in reason for reason in one["degraded"])]
+        unasked = [one for one in told if any("limit" in reason for reason in one["degraded"])]
         assert unasked
         assert all(one["signals"]["language"] is None for one in unasked)
         assert len({one["signals"]["language"] for one in told} - {None}) == calls
+        assert summary.degraded == sum(bool(one["degraded"]) for one in told)
     parts.close()
 
 
