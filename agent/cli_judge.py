@@ -87,9 +87,10 @@ def judge(
     parts = parts_of(model)
     intake = intake_of(parts.source(source), format, text, label, normal)
     chosen = expanded(files)
+    many = are_many(chosen)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(one is not None for one in (llm_calls, time_limit, report))
-    if not in_bulk and (not are_many(chosen) or (detail == "full" and to != "jsonl")):
+    if not in_bulk and (not many or (detail == "full" and to != "jsonl")):
         read = intake.read if label is not None else intake.read_unlabelled
         failures = _one_by_one(parts, read, chosen, source, cast(Any, to), output, explain or "facts", wanted_labels)
         parts.close()
@@ -100,7 +101,7 @@ def judge(
     wanted = Wanted(
         files=tuple(chosen),
         source=source,
-        detail=detail or ("compact" if to in ("csv", "parquet") or are_many(chosen) else "full"),
+        detail=detail or ("compact" if to in ("csv", "parquet") or many else "full"),
         to="csv" if to == "csv" else "jsonl",
         only=wanted_labels,
         explain=explain or "facts",

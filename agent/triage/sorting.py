@@ -99,7 +99,8 @@ class Sorter:
         self._by_skeleton, self._by_shortest, self._by_line = _Table(), _Table(), _Table()
         self._by_key: dict[str, int] = {}
         self._held_texts = frozenset(self.held)
-        self._held = np.sort(self._hashed(list(self.held)))
+        self._held = _Table()
+        self._held.put(self._hashed(self.held), np.zeros(len(self.held), np.int32))
 
     def sort(self, block: Block, request: Request) -> Slots:
         """The slot of each line, `BLANK` for none."""
@@ -113,7 +114,8 @@ class Sorter:
         out, there = self._by_skeleton.get(hashes)
         if (unmet := np.flatnonzero(~there & ~held)).size:
             self._meet(lines, alike, hashes, unmet, request, block.first)
-            out, _ = self._by_skeleton.get(hashes)
+            # what was there may have been forgotten for the new ones
+            out[unmet], _ = self._by_skeleton.get(hashes[unmet])
         own = np.flatnonzero((out == BY_TEXT) | held)
         if len(own):
             out[own] = self._of_texts(lines.gather(own), request, block.first + own)
@@ -141,11 +143,9 @@ class Sorter:
         return pl.Series(texts, dtype=pl.String).hash(self._seed).to_numpy()
 
     def _are_held(self, lines: pl.Series, request: Request) -> NDArray[np.bool_]:
-        if not len(self._held):
+        if not self._held_texts:
             return np.zeros(len(lines), np.bool_)
-        hashes = self._as_read(lines, request).hash(self._seed).to_numpy()
-        at = np.minimum(np.searchsorted(self._held, hashes), len(self._held) - 1)
-        return np.asarray(self._held[at] == hashes)
+        return self._held.get(self._as_read(lines, request).hash(self._seed).to_numpy())[1]
 
     def _meet(
         self, lines: pl.Series, alike: pl.Series, hashes: Hashes, new: NDArray[Any], request: Request, first: int
@@ -184,7 +184,7 @@ class Sorter:
                 for place in new[which[order]].tolist()
             ]
             self._by_line.put(unmet[order], np.array(found, np.int32))
-            out, _ = self._by_line.get(hashes)
+            out[new], _ = self._by_line.get(hashes[new])
         return out
 
     def _one_by_one(self, block: Block, request: Request) -> Slots:

@@ -118,6 +118,15 @@ def test_every_verdict_is_that_of_one_by_one(learned: tuple[Parts, Path], tmp_pa
     assert not (tmp_path / "out.jsonl.resume.json").exists()
 
 
+def test_what_was_met_may_be_forgotten(
+    learned: tuple[Parts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, file = learned
+    monkeypatch.setattr("agent.triage.sorting._MOST_KEPT", 5)
+    triage(parts, file, detail="full").run(tmp_path / "out.jsonl")
+    same(read(tmp_path / "out.jsonl"), alone(parts, file))
+
+
 def test_every_line_of_bgl_as_one_by_one(tmp_path: Path, data: Path) -> None:
     file = data / "logs" / "bgl" / "BGL_2k.log"
     parts = Parts(make_settings(tmp_path / "home", model="none"))
