@@ -121,7 +121,9 @@ def test_every_verdict_is_that_of_one_by_one(learned: tuple[Parts, Path], tmp_pa
 def test_what_was_met_may_be_forgotten(
     learned: tuple[Parts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts, file = learned
+    parts, _ = learned
+    # several blocks, each with lines met before and new ones
+    file = POSTGRES / "judge.log"
     monkeypatch.setattr("agent.triage.sorting._MOST_KEPT", 5)
     triage(parts, file, detail="full").run(tmp_path / "out.jsonl")
     same(read(tmp_path / "out.jsonl"), alone(parts, file))
