@@ -33,7 +33,7 @@ _MOST_ROWS = 25
 _WHY_CHARS = 200
 _ALL_BELOW = 40
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
+STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
 _CSV_COLUMNS = ("id", "source", "file", "line", "label", "probability", "explanation", "degraded", "text")
 
 
@@ -143,7 +143,7 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
         stream.flush()
         if output is not None:
             stream.close()
-            told = ", ".join(f"{counts[label]} {label}" for label in _STYLES)
+            told = ", ".join(f"{counts[label]} {label}" for label in STYLES)
             print(f"{counts.total()} records: {told}; written to {plain(str(output))}", file=sys.stderr)
 
 
@@ -188,14 +188,14 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
             why.append(f"\nnot heard: {plain(heard)}", style="yellow")
         table.add_row(
             text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
-            text(verdict.label, _STYLES[verdict.label]),
+            text(verdict.label, STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
             why,
             text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
         )
     if chosen:
         console.print(table)
-    counts = {label: sum(verdict.label == label for verdict in verdicts) for label in _STYLES}
+    counts = {label: sum(verdict.label == label for verdict in verdicts) for label in STYLES}
     told = ", ".join(f"{count} {label}" for label, count in counts.items())
     console.print(f"{len(verdicts)} records: {told}")
     if len(chosen) > _MOST_ROWS:
@@ -339,7 +339,7 @@ def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
         table.add_row(
             text(one.id),
             text(f"{one.record.file or '-'}:{one.record.line or '-'}"),
-            text(one.label, _STYLES[one.label]),
+            text(one.label, STYLES[one.label]),
             f"{one.probability:.2f}",
             said,
         )

@@ -84,7 +84,7 @@ class Triage:
         until = None if wanted.seconds is None else time.monotonic() + wanted.seconds
         self._judging = Judging(parts, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
         self.summary = Summary(source=wanted.source)
-        space = self._row.space or Space()
+        self._space = space = self._row.space or Space()
         by_text = bool((self._row.judge or {}).get("by_text"))
         with mapped():
             templates = parts.casebook.templates(wanted.source) if by_text else {}
@@ -94,7 +94,6 @@ class Triage:
         self._answers: list[Verdict | Unjudged] = []
         self._labels, self._far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
         self._degraded = np.zeros(0, np.bool_)
-        self._by_text = space.axes is None
 
     @property
     def run_id(self) -> str:
@@ -157,7 +156,7 @@ class Triage:
 
     def _is_simple(self, kind: Kind, request: Request) -> bool:
         """Whether each line is a text and nothing else, but for a label in front of it."""
-        space = self._row.space or Space()
+        space = self._space
         return kind == "log" and not request.text and request.label in (None, "0") and not (space.axes or space.prose)
 
     def _file(self, file: str, start: int, line: int) -> Iterator[tuple[int, int]]:
@@ -223,7 +222,6 @@ class Triage:
 
     def _rows(self, items: Iterator[Reading | Unreadable], file: str, done: int) -> Iterator[tuple[int, int]]:
         """Records that are more than a text, each judged by itself; where the rest begins is a number of them."""
-        space = self._row.space or Space()
         waiting = islice(items, done, None)
         while chunk := list(islice(waiting, _ROWS)):
             readings = [one for one in chunk if isinstance(one, Reading)]
@@ -232,7 +230,7 @@ class Triage:
             slots = [
                 Slot(hashlib.sha256(f"{one.record.content_hash}\0{number}".encode()).hexdigest(), key, one.record)
                 for number, one in enumerate(readings)
-                for key in [space.key(one.record, one.record.content_hash)]
+                for key in [self._space.key(one.record, one.record.content_hash)]
             ]
             answers = self._judging.verdicts(slots, remember=False, explain=self.wanted.explain_rows)
             self._write_rows(file, slots, answers)
@@ -249,7 +247,7 @@ class Triage:
                     self._output.write(self._lines.one(verdict, slot.group))
                     self._output.template(slot.group, verdict)
         self.summary.templates += len(pairs)
-        self.summary.far += sum(_is_far(one) for _, one in pairs) if self._by_text else 0
+        self.summary.far += sum(_is_far(one) for _, one in pairs) if self._space.axes is None else 0
         self.summary.degraded += sum(bool(one.degraded) for _, one in pairs)
         numbers = np.array([one.record.line or 0 for _, one in pairs], np.int64)
         labels = np.array([_place(one) for _, one in pairs], np.int8)

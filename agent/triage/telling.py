@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import UsageError
-from agent.showing import plain, short, strangers, text
+from agent.showing import STYLES, plain, short, strangers, text
 from agent.signals.novelty import are_strangers
 from agent.triage.summary import LABELS, Group, Span, Summary
 
 _SHOWN, _ON_PAGE, _BARS = 12, 200, 120
 _TEXT, _WHY = 160, 200
-_STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
 
 
 def screen(summary: Summary, stream: Any = None) -> None:
@@ -31,7 +30,7 @@ def screen(summary: Summary, stream: Any = None) -> None:
         for name, ratio in (("records", 2), ("p", 1), ("first seen", 5), ("last seen", 5), (f"{label}, and why", 14)):
             table.add_column(name, ratio=ratio, overflow="fold")
         for group in groups[: _SHOWN if label == "anomalous" else _SHOWN // 4]:
-            said = text(short(group.verdict.record.text, _TEXT), _STYLES[label])
+            said = text(short(group.verdict.record.text, _TEXT), STYLES[label])
             said.append(f"\n{plain(why(group))}\n{group.verdict.id}", style="dim")
             cells = f"{group.count:,}", f"{group.verdict.probability:.2f}", str(group.first), str(group.last)
             table.add_row(*(text(cell) for cell in cells), said)
