@@ -7,9 +7,8 @@ itself as a hosted service.
 from __future__ import annotations
 
 import asyncio
-import json
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Annotated, Any
@@ -26,19 +25,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from agent.answers import Unjudged
-from agent.asking import Batch, asked, asked_all, bounded, by_source, of_source, storable, told
-from agent.chain import build
+from agent.asking import Batch, asked, asked_all, bounded, of_source, storable
+from agent.chain import in_bulk
 from agent.chat import ChatInput, build_chat
+from agent.desk import Desk
 from agent.errors import Busy, InputError, PrecedentError, mapped
 from agent.explanation import told_in_full
 from agent.feedback import correct, recall, refit_if_due
 from agent.gauges import DriftGauges
-from agent.guard import NDJSON, Duplex, Guard, JsonRoute, lines, media_type
-from agent.judging import judge_many, keeping
+from agent.guard import NDJSON, Duplex, Guard, JsonRoute, media_type, unless_gone
+from agent.judging import keeping
 from agent.learning import as_case, catch_up, check_name, refit
 from agent.listening import pumped
+from agent.ndjson import shown, streamed
 from agent.parts import Parts
-from agent.question import Explain, Question
+from agent.question import Asked, Question
 from agent.records import Case, Label, Record, Verdict
 from agent.review import Candidate, review
 from agent.settings import Settings, settings
@@ -51,7 +52,6 @@ with warnings.catch_warnings():
 # its playgrounds read `stream_log`, which says at each use that it is deprecated
 warnings.filterwarnings("ignore", message="astream_log is deprecated")
 
-_AT_ONCE = 64
 _WELCOME = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Precedent</title>
 <style>body{font:16px/1.5 system-ui;max-width:44rem;margin:4rem auto;padding:0 1rem}code{background:#eee;padding:0 .3em}
 </style><h1>Precedent</h1><p>Judges records by precedent: normal or anomalous, how sure, and why.</p><ul>
@@ -141,7 +141,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         try:
             with mapped():
                 parts.embedder().encode_one("warm")
-                parts.casebook.names()
+                desk.warm()
             registry.register(DriftGauges(parts))
             state["loading"] = None
             with mapped():
@@ -155,6 +155,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         loading = asyncio.create_task(asyncio.to_thread(load))
         yield
         await loading
+        await run_in_threadpool(desk.close)
         await run_in_threadpool(parts.close)
 
     app = FastAPIOffline(
@@ -178,43 +179,26 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         given.labels(verdict.source, verdict.label).inc()
         return verdict
 
-    chain = build(parts)
+    chain = in_bulk(parts)
     watched = chain | RunnableLambda(counted)
 
-    def judged_of(source: str | None, explain: Explain, records: list[Record]) -> Iterator[Verdict | Unjudged]:
-        for answer in judge_many(parts, chain, records, of_source(parts, source), explain):
-            yield counted(answer) if isinstance(answer, Verdict) else answer
+    def count(verdicts: Mapping[tuple[str, str], int]) -> None:
+        for labels, number in verdicts.items():
+            given.labels(*labels).inc(number)
 
-    def judged(questions: list[Question]) -> list[Verdict | Unjudged]:
-        """All of them, in order; what is wrong with one group of them is raised."""
-        return [answer for group in by_source(questions) for answer in judged_of(*group)]
+    desk = Desk(parts, chain, count, chosen.waiting_records)
 
-    def judged_each(questions: list[Question]) -> list[Verdict | Unjudged]:
-        """All of them, in order; what is wrong with one group of them is its answer."""
-        out: list[Verdict | Unjudged] = []
-        for source, explain, records in by_source(questions):
-            try:
-                out += list(judged_of(source, explain, records))
-            except PrecedentError as error:
-                out += [Unjudged(record, str(error)) for record in records]
+    async def judged(questions: Sequence[Asked], *, alone: bool) -> list[bytes]:
+        """A verdict, or what is wrong with the record, as JSON for each; what is wrong with all of them is raised."""
+        out = list[bytes]()
+        async for answers in await desk.order(questions):
+            for answer in answers:
+                if isinstance(answer, Unjudged) and alone:
+                    raise InputError(answer.reason)
+                if isinstance(answer, Exception):
+                    raise answer
+                out.append(shown(answer))
         return out
-
-    def answers(arrived: list[tuple[int, bytes | None]]) -> list[str]:
-        """A line of JSON for each line that arrived and is not blank: a verdict, or what is wrong."""
-        read = [_read(number, line, chosen) for number, line in arrived if line is None or line.strip()]
-        verdicts = iter(judged_each([one for one in read if isinstance(one, Question)]))
-        shown = ({"error": one} if isinstance(one, str) else _shown(next(verdicts)) for one in read)
-        return [json.dumps(one, ensure_ascii=False) + "\n" for one in shown]
-
-    async def streamed(request: Request) -> AsyncIterator[str]:
-        """Answers as the lines arrive, in order, in memory that does not grow with their number."""
-        try:
-            async for arrived in lines(request, chosen.max_body_bytes):
-                for start in range(0, len(arrived), _AT_ONCE):
-                    for answer in await run_in_threadpool(answers, arrived[start : start + _AT_ONCE]):
-                        yield answer
-        except ClientDisconnect:
-            return
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def welcome() -> str:
@@ -236,13 +220,10 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     async def post_verdicts(request: Request) -> Response:
         """Judge one record (an object), many (an array, or `records`), or a stream (NDJSON in, NDJSON out)."""
         if media_type(request.headers) == NDJSON:
-            return Duplex(streamed(request), media_type=NDJSON)
+            return Duplex(streamed(request, desk, chosen), media_type=NDJSON)
         questions, many = asked_all(await request.json(), chosen.max_record_chars)
-        verdicts = await run_in_threadpool(judged, questions)
-        if not many and isinstance(verdicts[0], Unjudged):
-            raise InputError(verdicts[0].reason)
-        shown = [_shown(answer) for answer in verdicts]
-        return JSONResponse(shown if many else shown[0])
+        shown = await unless_gone(request, judged(questions, alone=not many))
+        return Response(b"[%s]" % b",".join(shown) if many else shown[0], media_type="application/json")
 
     @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"])
     def get_verdict(verdict_id: str) -> Verdict:
@@ -330,22 +311,6 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     return app
 
 
-def _shown(answer: Verdict | Unjudged) -> dict[str, Any]:
-    return {"error": answer.reason} if isinstance(answer, Unjudged) else answer.model_dump(mode="json")
-
-
-def _read(number: int, line: bytes | None, chosen: Settings) -> Question | str:
-    """The question on one line of NDJSON, or what is wrong with the line."""
-    if line is None:
-        return f"line {number}: longer than {chosen.max_body_bytes} bytes"
-    try:
-        return asked(json.loads(line), chosen.max_record_chars)
-    except ValidationError as error:
-        return f"line {number}: {told(error)}"
-    except (ValueError, RecursionError, InputError) as error:
-        return f"line {number}: {error}"
-
-
 async def _inputs(request: Request) -> list[Any]:
     """The inputs in what is sent to LangServe, whose own reading fails on some wrong shapes."""
     sent = await request.json() if request.method == "POST" else None
@@ -376,6 +341,11 @@ def _answer_errors(app: FastAPI) -> None:
     def on_error(_: Request, error: PrecedentError) -> JSONResponse:
         headers = {"Retry-After": "1"} if isinstance(error, Busy) else None
         return JSONResponse({"detail": storable(str(error))}, error.http_status, headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def on_leaving(_: Request, __: ClientDisconnect) -> Response:
+        # nobody hears it; nginx's status for the log
+        return Response(status_code=499)
 
     @app.exception_handler(ValidationError)
     @app.exception_handler(RequestValidationError)

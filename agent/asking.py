@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import InputError, UnknownSource, UsageError, mapped
 from agent.parts import Parts
-from agent.question import Explain, Question
+from agent.question import Asked, Explain, Question, plain
 from agent.records import Record
 
 
@@ -38,7 +37,12 @@ def asked(sent: Any, most_chars: int) -> Question:
     return question
 
 
-def asked_all(sent: Any, most_chars: int) -> tuple[list[Question], bool]:
+def asked_quickly(sent: Any, most_chars: int) -> Asked:
+    """As `asked`."""
+    return plain(sent, most_chars) or asked(sent, most_chars)
+
+
+def asked_all(sent: Any, most_chars: int) -> tuple[list[Asked], bool]:
     """The questions of one JSON body, and whether an array is to be answered.
 
     Raises:
@@ -53,12 +57,12 @@ def asked_all(sent: Any, most_chars: int) -> tuple[list[Question], bool]:
         shared = {"source": batch.source, "explain": batch.explain}
         records = [{"text": one} if isinstance(one, str) else one.model_dump() for one in batch.records]
         return [_at(number, {**one, **shared}, most_chars) for number, one in enumerate(records)], True
-    return [asked(sent, most_chars)], False
+    return [asked_quickly(sent, most_chars)], False
 
 
-def _at(number: int, sent: Any, most_chars: int) -> Question:
+def _at(number: int, sent: Any, most_chars: int) -> Asked:
     try:
-        return asked(sent, most_chars)
+        return asked_quickly(sent, most_chars)
     except ValidationError as error:
         raise InputError(f"record {number}: {told(error)}") from error
     except InputError as error:
@@ -92,12 +96,6 @@ def of_source(parts: Parts, name: str | None) -> str:
     if name is not None and name not in names:
         raise UnknownSource(name, names)
     return name or names[0]
-
-
-def by_source(questions: Iterable[Question]) -> Iterator[tuple[str | None, Explain, list[Record]]]:
-    """Neighbouring questions of like source and explanation, as records to be judged together, in order."""
-    for (source, explain), group in groupby(questions, lambda one: (one.source, one.explain)):
-        yield source, explain, [one.record for one in group]
 
 
 def told(error: ValidationError) -> str:

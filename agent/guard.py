@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.settings import Settings
@@ -21,6 +23,9 @@ _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
+# seconds
+_SOON = 1.0
+T = TypeVar("T")
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
 
 
@@ -124,6 +129,26 @@ class Duplex(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.stream_response(send)
+
+
+async def unless_gone(request: Request, answer: Coroutine[Any, Any, T]) -> T:
+    """The answer to a request whose body was read; given up when who asked has gone.
+
+    Raises:
+        ClientDisconnect: nobody waits for it any more.
+    """
+    answering = asyncio.ensure_future(answer)
+    try:
+        # most answers come before it is worth while to look
+        if not (await asyncio.wait({answering}, timeout=_SOON))[0]:
+            leaving = asyncio.ensure_future(request.receive())
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+            if not answering.done():
+                raise ClientDisconnect
+        return await answering
+    finally:
+        answering.cancel()
 
 
 async def lines(request: Request, limit: int) -> AsyncIterator[list[tuple[int, bytes | None]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,12 @@ WITNESSES = ("language", "neighbours", "novelty", "fields")
 def _clean(text: str) -> str:
     """Without what neither UTF-8 nor a relational store can hold: lone surrogates and NUL."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+
+
+def content_hash(text: str, fields: Mapping[str, FieldValue], events: Sequence[str]) -> str:
+    """SHA-256 (hex) of what a record of these parts says."""
+    said = json.dumps([text, fields, events], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 class _Frozen(BaseModel):
@@ -76,9 +83,8 @@ class Record(_Frozen):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of what the record says, wherever it stood: the identity of a case."""
-        said = json.dumps([self.text, self.fields, self.events], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(said.encode()).hexdigest()
+        """What the record says, wherever it stood: the identity of a case."""
+        return content_hash(self.text, self.fields, self.events)
 
     @model_serializer(mode="wrap")
     def _without_absent_events(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         description="threads of the language model; default: all cores when embedded, what Ollama thinks best there",
     )
     queue_size: int = Field(64, ge=1, description="calls that may wait for the embedded engine")
+    waiting_records: int = Field(
+        4_096, ge=1, description="records that may wait to be judged by the server; more are refused with 429"
+    )
     precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
     language_budget: int = Field(
         200, ge=0, description="how many cases the language model is tried on at the end of `learn`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ from retrieval.memo import Memo
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_CHUNK = 256
+# tokens embedded together, which the caches of a processor hold, and texts measured together
+_TOKENS, _CHUNK = 1_024, 4_096
 
 
 class Embedder:
@@ -37,31 +38,37 @@ class Embedder:
         return _fingerprint(self.folder)
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Unit vectors, shape ``(len(texts), dimensions)``. Texts of like length are embedded together.
+        """Unit vectors, shape ``(len(texts), dimensions)``. Texts of like length in tokens are embedded together.
 
         ``progress`` is told how many texts each step finished.
         """
         model = self._load()
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         out: NDArray[np.float32] | None = None
-        for start in range(0, len(order), _CHUNK):
-            chunk = order[start : start + _CHUNK]
+        for batch in _batches([len(ids) for ids in self._ids(model, texts)]):
             with self._lock:
                 vectors = model.encode(
-                    [texts[i] for i in chunk],
-                    batch_size=32,
+                    [texts[i] for i in batch],
+                    batch_size=len(batch),
                     normalize_embeddings=True,
                     show_progress_bar=False,
                 )
             if out is None:
                 out = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
-            out[chunk] = vectors
+            out[batch] = vectors
             if progress:
-                progress(len(chunk))
+                progress(len(batch))
         assert out is not None
         return out
+
+    def _ids(self, model: SentenceTransformer, texts: Sequence[str]) -> Iterator[list[int]]:
+        for start in range(0, len(texts), _CHUNK):
+            with self._lock:
+                read = model.tokenizer(
+                    list(texts[start : start + _CHUNK]), truncation=True, max_length=model.max_seq_length
+                )
+            yield from read["input_ids"]
 
     def encode_one(self, text: str) -> NDArray[np.float32]:
         """One text's vector, from memory when it was embedded before."""
@@ -94,6 +101,17 @@ class Embedder:
                 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
                 self._model = SentenceTransformer(str(self.folder), device="cpu", local_files_only=True)
             return self._model
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places of texts that are embedded together, those of like length in tokens."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and lengths[place] * (len(batch) + 1) > _TOKENS:
+            yield batch
+            batch = []
+        batch.append(place)
+    yield batch
 
 
 @lru_cache(maxsize=8)

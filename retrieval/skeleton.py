@@ -6,6 +6,7 @@ the same masked text, and whatever else is read off a line by such patterns, is 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _ONE_DIGIT = bytes.maketrans(b"0123456789\x00", b"11111111110")
 # that no number can begin in front of
 _ADDRESS = r"(^|[ \t(=\[])0[xX][0-9a-fA-F]+\b"
+_ADDRESS_OF_ONE = re.compile(_ADDRESS)
 
 
 def skeleton(lines: bytes) -> bytes:
@@ -24,6 +26,14 @@ def skeleton(lines: bytes) -> bytes:
     b'core.1111 at 0x1f1a'
     """
     return lines.replace(b"0x", b"\x00x").replace(b"0X", b"\x00X").translate(_ONE_DIGIT)
+
+
+def bones(text: str) -> str:
+    """What `shortest` makes of the skeleton of one text, which has no NUL."""
+    own = skeleton(text.encode()).decode()
+    if "0x" in own and "@" not in own and own.isascii():
+        return _ADDRESS_OF_ONE.sub(r"\g<1>0x1", own)
+    return own
 
 
 def shortest(skeletons: pl.Series) -> pl.Series:

@@ -191,6 +191,33 @@ def insert_or_ignore(engine: Engine, table: Table, rows: Sequence[dict[str, Any]
     return dialect.insert(table).values(list(rows)).on_conflict_do_nothing()
 
 
+def insert_or_update_plain(engine: Engine, table: Table, rows: Sequence[tuple[Any, ...]], **same: Any) -> None:
+    """Insert rows, given by the table's first columns as the database takes them (JSON as text), and the ``same``
+    values in all of them; a row with a primary key that is there replaces these columns.
+
+    For very many rows: nothing is worked out for each of them.
+    """
+    if not rows:
+        return
+    dialect = engine.dialect
+    columns = [one.name for one in table.columns][: len(rows[0])] + list(same)
+    statement = (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
+    keys = [one.name for one in table.primary_key]
+    changed = {one: statement.excluded[one] for one in columns if one not in keys}
+    compiled = statement.on_conflict_do_update(index_elements=keys, set_=changed).compile(
+        dialect=dialect, column_keys=columns
+    )
+    said = []
+    for name, value in same.items():
+        process = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        said.append(process(value) if process else value)
+    every: Any = [(*row, *said) for row in rows]
+    if not compiled.positional:
+        every = [dict(zip(columns, row, strict=True)) for row in every]
+    with engine.begin() as connection:
+        connection.exec_driver_sql(str(compiled), every)
+
+
 def _sqlite_for_many_readers(connection: object, _: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     cursor.execute("PRAGMA busy_timeout=30000")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.readers.streams import Damaged, Stream
 
-SIZE = 32 << 20
+SIZE = 16 << 20
 
 
 @dataclass(frozen=True)

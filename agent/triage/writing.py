@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from agent.answers import Unjudged
 from agent.errors import UsageError
 from agent.records import Verdict
-from agent.steps import id_of
+from agent.whole import Whole
 
 Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
@@ -27,38 +25,6 @@ T = TypeVar("T")
 Ints = NDArray[np.int64] | NDArray[np.int32]
 COLUMNS = ("file", "line", "label", "probability", "template")
 _TOGETHER = 1_024
-_HOLES = "\x00id", "\x00record"
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """A verdict as JSON, in three pieces: up to its id, up to its record, and the rest with the line's end."""
-
-    verdict: Verdict
-    provenance: str
-    pieces: tuple[bytes, bytes, bytes]
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> _Whole:
-        # how long a record of many took is not known
-        body = {**verdict.model_dump(mode="json"), "id": _HOLES[0], "record": _HOLES[1], "elapsed_ms": 0.0}
-        before, rest = json.dumps(body, ensure_ascii=False).split(json.dumps(_HOLES[0]), 1)
-        between, after = rest.split(json.dumps(_HOLES[1]), 1)
-        pieces = f'{before}"'.encode(), f'"{between}'.encode(), f"{after}\n".encode()
-        return cls(verdict, verdict.provenance.model_dump_json(), pieces)
-
-    def about(self, text: str, file: str, named: str, line: int) -> tuple[bytes, ...]:
-        """The line of another record of the slot, in pieces; ``named``: the file as JSON."""
-        if self.verdict.record.fields:
-            own = self.verdict.record.model_copy(update={"text": text, "file": file, "line": line})
-            told, content = json.dumps(own.model_dump(mode="json"), ensure_ascii=False), own.content_hash
-        else:
-            said = json.dumps(text, ensure_ascii=False)
-            told = f'{{"text": {said}, "fields": {{}}, "file": {named}, "line": {line}, "time": null}}'
-            content = hashlib.sha256(f"[{said}, {{}}, []]".encode()).hexdigest()
-        name = id_of(self.verdict.source, file, line, content, self.provenance)
-        before, between, after = self.pieces
-        return before, name.encode(), between, told.encode(), after
 
 
 class Lines:
@@ -67,7 +33,7 @@ class Lines:
     def __init__(self, detail: Detail, to: To) -> None:
         self._detail, self._to = detail, to
         self._ends: list[str] = []
-        self._wholes: list[_Whole | None] = []
+        self._wholes: list[Whole | None] = []
 
     @property
     def header(self) -> bytes:
@@ -76,7 +42,7 @@ class Lines:
     def know(self, answer: Verdict | Unjudged, template: str) -> None:
         """The answer to the next slot."""
         if self._detail == "full":
-            self._wholes.append(_Whole.of(answer) if isinstance(answer, Verdict) else None)
+            self._wholes.append(Whole.of(answer) if isinstance(answer, Verdict) else None)
         else:
             self._ends.append(self._end(answer, template) if isinstance(answer, Verdict) else "")
 
@@ -102,9 +68,9 @@ class Lines:
         if not len(numbers):
             return
         if self._detail == "full":
-            named, known = json.dumps(file, ensure_ascii=False), self._wholes
+            known = self._wholes
             every = zip(numbers.tolist(), slots.tolist(), texts(), strict=True)
-            pieces = (one.about(text, file, named, line) for line, slot, text in every if (one := known[slot]))
+            pieces = ((*one.about(text, file, line), b"\n") for line, slot, text in every if (one := known[slot]))
             while some := list(islice(pieces, _TOGETHER)):
                 yield b"".join(chain.from_iterable(some))
             return

@@ -18,14 +18,14 @@ TEXTS = [text if i % 2 else f"{text}. " * (2 + i % 2) for i, text in enumerate(N
 
 
 def test_each_text_gets_its_own_vector_in_the_order_asked(embedder: Embedder) -> None:
-    # more than one chunk of 256
+    # more than one batch
     texts = [f"{i} {text}" for i in range(22) for text in TEXTS]
     steps: list[int] = []
     together = embedder.encode(texts, steps.append)
     assert together.shape == (264, 384)
     assert together.dtype == np.float32
     assert sum(steps) == len(texts)
-    assert len(steps) == 2
+    assert len(steps) > 1
     assert np.allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
     for i in range(0, len(texts), 29):
         assert float(together[i] @ embedder.encode_one(texts[i])) > 0.9999, texts[i]

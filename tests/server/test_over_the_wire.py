@@ -169,9 +169,9 @@ class Duplex:
         return status
 
     def chunks(self) -> Iterator[dict[str, Any]]:
-        """What is answered, line by line; the server sends each line as a chunk."""
+        """What is answered, line by line; the server sends whole lines as a chunk."""
         while length := int(self.received.readline(), 16):
-            yield json.loads(self.received.read(length))
+            yield from map(json.loads, self.received.read(length).splitlines())
             self.received.readline()
 
     def close(self) -> None:

@@ -1,0 +1,76 @@
+"""A stream of NDJSON both ways: a line for each line, in order, while more of them arrive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from itertools import takewhile
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from agent.answers import Unjudged
+from agent.asking import asked_quickly, told
+from agent.desk import Desk
+from agent.errors import InputError, PrecedentError
+from agent.guard import lines
+from agent.order import Answer
+from agent.question import Asked
+from agent.settings import Settings
+
+# lines judged together
+_AT_ONCE = 1_024
+
+
+async def streamed(request: Request, desk: Desk, chosen: Settings) -> AsyncIterator[bytes]:
+    """Answers as the lines arrive, in memory that does not grow with their number."""
+    try:
+        async for arrived in lines(request, chosen.max_body_bytes):
+            for start in range(0, len(arrived), _AT_ONCE):
+                read = await run_in_threadpool(_read_all, arrived[start : start + _AT_ONCE], chosen)
+                # what is wrong stands before the answer that comes next
+                rest = iter(read)
+                questions = [one for one in read if not isinstance(one, str)]
+                async for answers in await desk.order(questions, patient=True):
+                    ready = list[bytes]()
+                    for answer in answers:
+                        ready += map(wrong, takewhile(lambda one: isinstance(one, str), rest))
+                        ready.append(shown(answer))
+                    yield b"\n".join([*ready, b""])
+                if ready := [wrong(one) for one in rest]:
+                    yield b"\n".join([*ready, b""])
+    except ClientDisconnect:
+        return
+
+
+def _read_all(arrived: Sequence[tuple[int, bytes | None]], chosen: Settings) -> list[Asked | str]:
+    """Of each line that is not blank the question, or what is wrong with the line."""
+    return [_read(number, line, chosen) for number, line in arrived if line is None or line.strip()]
+
+
+def _read(number: int, line: bytes | None, chosen: Settings) -> Asked | str:
+    if line is None:
+        return f"line {number}: longer than {chosen.max_body_bytes} bytes"
+    try:
+        return asked_quickly(json.loads(line), chosen.max_record_chars)
+    except ValidationError as error:
+        return f"line {number}: {told(error)}"
+    except (ValueError, RecursionError, InputError) as error:
+        return f"line {number}: {error}"
+
+
+def shown(answer: Answer) -> bytes:
+    """An answer as JSON; raises what nobody expected to go wrong."""
+    if isinstance(answer, bytes):
+        return answer
+    if isinstance(answer, Unjudged):
+        return wrong(answer.reason)
+    if isinstance(answer, PrecedentError):
+        return wrong(str(answer))
+    raise answer
+
+
+def wrong(reason: Asked | str) -> bytes:
+    return json.dumps({"error": reason}, ensure_ascii=False).encode()

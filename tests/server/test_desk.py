@@ -1,0 +1,191 @@
+"""Many callers at once: nobody's verdict is lost, given to another, stale, or waits behind the language model."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from agent.settings import Settings
+from agent.steps import Steps
+from server import create_app
+from tests.server.conftest import HOST
+from tests.server.shop import ANOMALOUS, NEW, NORMAL
+from tests.server.test_rest import NDJSON, judge, same
+
+
+@pytest.fixture
+def quick(copy_of: Callable[..., Settings]) -> Iterator[TestClient]:
+    with TestClient(create_app(copy_of(model="none")), base_url=HOST) as made:
+        yield made
+
+
+def others(text: str, count: int) -> list[str]:
+    """So many other lines of the text's template."""
+    return [re.sub(r"\d+", lambda found: str(int(found[0]) + number), text) for number in range(1, count + 1)]
+
+
+TEXTS = [text for one in (NORMAL, ANOMALOUS, NEW) for text in [one, *others(one, 20), one]] + [
+    f"unheard of: gripper {word} does not close" for word in "abcdefghij"
+]
+
+
+def test_what_is_given_again_is_what_the_chain_says(quick: TestClient) -> None:
+    chain = [quick.post("/verdict/invoke", json={"input": {"text": text}}).json()["output"] for text in TEXTS]
+    # by itself, in an array, in a stream; the second time from the shelf
+    for _ in range(2):
+        assert [same(judge(quick, {"text": text})) for text in TEXTS] == [same(one) for one in chain]
+    assert [same(one) for one in judge(quick, [{"text": text} for text in TEXTS])] == [same(one) for one in chain]
+    body = "\n".join(json.dumps({"text": text}) for text in TEXTS).encode()
+    streamed = quick.post("/v1/verdicts", content=body, headers=NDJSON).text.splitlines()
+    assert [same(json.loads(one)) for one in streamed] == [same(one) for one in chain]
+
+
+def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient) -> None:
+    def ask(number: int) -> tuple[int, dict[str, Any]]:
+        text = TEXTS[number % len(TEXTS)]
+        return number, judge(quick, {"text": text, "file": "load.log", "line": number + 1})
+
+    with ThreadPoolExecutor(24) as pool:
+        given = list(pool.map(ask, range(600)))
+    for number, verdict in given:
+        record = verdict["record"]
+        assert (record["text"], record["line"]) == (TEXTS[number % len(TEXTS)], number + 1)
+    assert len({verdict["id"] for _, verdict in given}) == len(given)
+    for _, verdict in given[::17]:
+        assert quick.get(f"/v1/verdicts/{verdict['id']}").json() == verdict
+    counted = re.findall(r"^precedent_verdicts_total\{[^}]*\} (\d+)", quick.get("/metrics").text, re.M)
+    assert sum(map(int, counted)) == len(given)
+
+
+@pytest.mark.parametrize("corrected", [0, 1], ids=["the first of its template", "one that was given again"])
+def test_a_correction_is_heeded_at_once(quick: TestClient, corrected: int) -> None:
+    texts = [NORMAL, *others(NORMAL, 3)]
+    before = [judge(quick, {"text": text, "line": number + 1}) for number, text in enumerate(texts)]
+    assert {one["label"] for one in before} == {"normal"}
+    wrong = before[corrected]
+    assert quick.post(f"/v1/verdicts/{wrong['id']}/feedback", json={"label": "anomalous"}).status_code == 200
+    after = [judge(quick, {"text": text, "line": number + 1}) for number, text in enumerate(texts)]
+    assert after[corrected]["label"] == "anomalous"
+    assert all(one["provenance"]["casebook_version"] > wrong["provenance"]["casebook_version"] for one in after)
+
+
+def test_explained_at_length_the_history_of_others_stays_as_it_was(client: TestClient) -> None:
+    text, *rest = (re.sub("9 sectors", f"{number} sectors", ANOMALOUS) for number in range(30, 33))
+    judge(client, {"text": text})
+    like = judge(client, {"text": rest[0]})
+    judge(client, {"text": text, "explain": "llm"})
+    assert client.get(f"/v1/verdicts/{like['id']}").json() == like
+
+
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threading.Event]]:
+    """Makes a step of judging wait; the event that lets it go on."""
+    going = threading.Event()
+
+    def hold(step: str) -> threading.Event:
+        original = getattr(Steps, step)
+
+        def waits(self: Steps, *heard: Any) -> Any:
+            going.wait(60)
+            return original(self, *heard)
+
+        monkeypatch.setattr(Steps, step, waits)
+        return going
+
+    yield hold
+    going.set()
+
+
+def in_background(client: TestClient, sent: Any) -> Callable[[], httpx.Response]:
+    out: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: out.append(client.post("/v1/verdicts", json=sent)))
+    asking.start()
+
+    def answer() -> httpx.Response:
+        asking.join(60)
+        return out[0]
+
+    return answer
+
+
+def test_who_finds_no_room_is_told_when_to_come_again(
+    copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
+) -> None:
+    with TestClient(create_app(copy_of(model="none", waiting_records=2)), base_url=HOST) as client:
+        judge(client, {"text": NORMAL})
+        going = held_up("retrieve")
+        waiting = [in_background(client, {"text": f"{word} is new here"}) for word in ("this", "that")]
+        deadline = time.monotonic() + 30
+        while (refused := client.post("/v1/verdicts", json={"text": NORMAL})).status_code == 200:
+            assert time.monotonic() < deadline
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "wait" in refused.json()["detail"]
+        going.set()
+        assert [answer().status_code for answer in waiting] == [200, 200]
+        assert client.post("/v1/verdicts", json={"text": NORMAL}).status_code == 200
+
+
+def test_nobody_waits_behind_the_language_model(
+    copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
+) -> None:
+    with TestClient(create_app(copy_of(queue_size=1)), base_url=HOST) as client:
+        judge(client, {"text": NORMAL})
+        going = held_up("ask_language_model")
+        slow = [
+            in_background(client, {"text": f"{NEW}, {word}"}) for word in ("again", "still", "as ever", "of course")
+        ]
+        assert judge(client, {"text": NORMAL})["label"] == "normal"
+        assert judge(client, {"text": others(ANOMALOUS, 1)[0]})["label"] == "anomalous"
+        going.set()
+        assert {answer().status_code for answer in slow} <= {200, 429}
+
+
+def test_what_nobody_waits_for_any_more_is_not_judged(
+    copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from agent.bulk import InBulk
+    from agent.chain import in_bulk
+    from agent.desk import Desk
+    from agent.parts import Parts
+    from agent.question import TextQuestion
+
+    parts = Parts(copy_of(model="none"))
+    judged: list[str] = []
+    original = InBulk.batch_as_completed
+
+    def watched(self: InBulk, inputs: Any, *rest: Any, **how: Any) -> Any:
+        judged.extend(one.text for one in inputs)
+        return original(self, inputs, *rest, **how)
+
+    monkeypatch.setattr(InBulk, "batch_as_completed", watched)
+    going = held_up("retrieve")
+    desk = Desk(parts, in_bulk(parts), lambda given: None, most=2)
+
+    async def leave() -> list[Any]:
+        first = await desk.order([TextQuestion("the first new one", "shop")])
+        while not judged:
+            await asyncio.sleep(0.01)
+        second = await desk.order([TextQuestion("the second new one", "shop")])
+        second.drop()
+        going.set()
+        # there is room again for those that were dropped
+        third = await desk.order([TextQuestion("the third new one", "shop")] * 2, patient=True)
+        return [answer for order in (first, third) async for answers in order for answer in answers]
+
+    answers = asyncio.run(asyncio.wait_for(leave(), 60))
+    desk.close()
+    parts.close()
+    assert [json.loads(one)["record"]["text"] for one in answers] == ["the first new one", *["the third new one"] * 2]
+    assert "the second new one" not in judged
