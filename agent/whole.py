@@ -36,9 +36,8 @@ class Whole:
         between, after = rest.split(json.dumps(_HOLES[1]), 1)
         pieces = f'{before}"'.encode(), f'"{between}'.encode(), after.encode()
         # the history may have the verdict explained at more length meanwhile
-        alike = (
-            f'{{"like": "{verdict.id}", "elapsed_ms": 0.0, "explanation": {_quoted(verdict.explanation)}, "record": '
-        )
+        said = f'"elapsed_ms": 0.0, "explanation": {_quoted(verdict.explanation)}'
+        alike = f'{{"like": "{verdict.id}", {said}, "record": '
         return cls(verdict, verdict.provenance.model_dump_json(), pieces, alike)
 
     def about(self, text: str, file: str | None, line: int | None, time: str | None = None) -> tuple[bytes, ...]:

@@ -30,7 +30,7 @@ def quick(copy_of: Callable[..., Settings]) -> Iterator[TestClient]:
 
 def others(text: str, count: int) -> list[str]:
     """So many other lines of the text's template."""
-    return [re.sub(r"\d+", lambda found: str(int(found[0]) + number), text) for number in range(1, count + 1)]
+    return [re.sub(r"\d\b", str(number % 10), text) for number in range(count)]
 
 
 TEXTS = [text for one in (NORMAL, ANOMALOUS, NEW) for text in [one, *others(one, 20), one]] + [
@@ -106,13 +106,19 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threadi
 
 
 def in_background(client: TestClient, sent: Any) -> Callable[[], httpx.Response]:
+    """Asks until there is room; what is returned gives the answer."""
     out: list[httpx.Response] = []
-    asking = threading.Thread(target=lambda: out.append(client.post("/v1/verdicts", json=sent)))
+
+    def ask() -> None:
+        while not out or out[-1].status_code == 429:
+            out.append(client.post("/v1/verdicts", json=sent))
+
+    asking = threading.Thread(target=ask)
     asking.start()
 
     def answer() -> httpx.Response:
         asking.join(60)
-        return out[0]
+        return out[-1]
 
     return answer
 
@@ -141,13 +147,11 @@ def test_nobody_waits_behind_the_language_model(
     with TestClient(create_app(copy_of(queue_size=1)), base_url=HOST) as client:
         judge(client, {"text": NORMAL})
         going = held_up("ask_language_model")
-        slow = [
-            in_background(client, {"text": f"{NEW}, {word}"}) for word in ("again", "still", "as ever", "of course")
-        ]
+        slow = [in_background(client, {"text": f"{NEW}, {word}"}) for word in ("again", "still", "as ever", "too")]
         assert judge(client, {"text": NORMAL})["label"] == "normal"
         assert judge(client, {"text": others(ANOMALOUS, 1)[0]})["label"] == "anomalous"
         going.set()
-        assert {answer().status_code for answer in slow} <= {200, 429}
+        assert {answer().status_code for answer in slow} == {200}
 
 
 def test_what_nobody_waits_for_any_more_is_not_judged(
