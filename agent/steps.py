@@ -161,8 +161,10 @@ class Steps:
 
     def measure(self, hearings: Sequence[Hearing]) -> list[Hearing]:
         """What the records' fields and events say, where there is a model of them."""
-        records, model = [one["record"] for one in hearings], self._fitted(hearings[0]["row"]).fields
+        records = [one["record"] for one in hearings]
         rows = [features(record.fields, record.events) for record in records]
+        # loading the models takes longer than judging texts of known templates
+        model = self._fitted(hearings[0]["row"]).fields if any(rows) else None
         told = model.signals(rows, [record.events for record in records]) if model else [None] * len(rows)
         return [
             Hearing(**{**one, "features": row, "told": measured})
@@ -172,7 +174,8 @@ class Steps:
     def neighbours(self, hearings: Sequence[Hearing]) -> list[Signal]:
         row, founds = hearings[0]["row"], [one["found"] for one in hearings]
         texts = [(one["masked"], one["said"]) for one in hearings]
-        return beyond_nearest([neighbours(found) for found in founds], self._fitted(row).texts, founds, texts)
+        model = None if all(map(known, founds)) else self._fitted(row).texts
+        return beyond_nearest([neighbours(found) for found in founds], model, founds, texts)
 
     def novelty(self, hearing: Hearing) -> Signal:
         space, record, judge = hearing["row"].space or Space(), hearing["record"], hearing["judge"]
@@ -189,9 +192,10 @@ class Steps:
         return signal.model_copy(update={"log_odds": told[1] if told[0] is not None else None})
 
     def fields(self, hearing: Hearing) -> Signal:
-        told, model = hearing["told"], self._fitted(hearing["row"]).fields
+        told, row = hearing["told"], hearing["features"]
+        model = self._fitted(hearing["row"]).fields if row else None
         log_odds = None if told is None else told[1] if told[0] is None else told[0]
-        return fields(model, log_odds, hearing["features"], hearing["record"].events, hearing["normal"])
+        return fields(model, log_odds, row, hearing["record"].events, hearing["normal"])
 
     def _fitted(self, row: SourceRow) -> Fitted:
         key = (row.name, row.judge["fitted_on"] if row.judge else None)
@@ -300,9 +304,10 @@ class Steps:
         telling = [decider(fusion, verdict.signals, verdict.label)]
         if verdict.label == "unsure":
             telling.insert(0, why_unsure(fusion, verdict.probability))
-        model, normal = self._fitted(row).fields, hearing["normal"]
+        normal = hearing["normal"]
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
-        if model and normal and weighed and verdict.label != "normal" and not steering(record.text):
+        model = self._fitted(row).fields if weighed else None
+        if model and normal and verdict.label != "normal" and not steering(record.text):
             retrial = Retrial(record, model, judge, verdict.signals, partial(self._would_be_normal, hearing))
             telling.append(counterfactual(retrial, normal, (row.space or Space()).prose))
         return gathered(record.text, telling, hearing["signals"])
