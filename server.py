@@ -7,6 +7,7 @@ itself as a hosted service.
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi_offline import FastAPIOffline
 from langchain_core.runnables import RunnableLambda
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_fastapi_instrumentator import Instrumentator
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -142,7 +144,6 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
             with mapped():
                 parts.embedder().encode_one("warm")
                 desk.warm()
-            registry.register(DriftGauges(parts))
             state["loading"] = None
             with mapped():
                 parts.witness()
@@ -171,7 +172,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     app.router.route_class = JsonRoute
     app.add_middleware(Guard, chosen=chosen)
     registry = CollectorRegistry()
-    Instrumentator(registry=registry).instrument(app).expose(app, include_in_schema=False)
+    Instrumentator(registry=registry).instrument(app)
     given = Counter("precedent_verdicts_total", "Verdicts given", ("source", "label"), registry=registry)
     _answer_errors(app)
 
@@ -224,6 +225,21 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         questions, many = asked_all(await request.json(), chosen.max_record_chars)
         shown = await unless_gone(request, judged(questions, alone=not many))
         return Response(b"[%s]" % b",".join(shown) if many else shown[0], media_type="application/json")
+
+    drifting = DriftGauges(parts)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        """Counts of all processes that serve, and each source's drift."""
+        counted = registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(counted := CollectorRegistry())  # type: ignore[no-untyped-call]
+        body = generate_latest(counted)
+        if not state["loading"]:
+            gauges = CollectorRegistry()
+            gauges.register(drifting)
+            body += generate_latest(gauges)
+        return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"])
     def get_verdict(verdict_id: str) -> Verdict:

@@ -129,8 +129,13 @@ def serve(
     host: Annotated[str | None, typer.Option("--host", help="Address to bind to. [127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port to bind to. [8000]")] = None,
     model: ModelOption = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that serve; each has its own models in memory.")
+    ] = 1,
 ) -> None:
     """Serve REST, the chat playground and the API's documentation."""
+    import tempfile
+
     import uvicorn
 
     from agent.settings import settings
@@ -141,7 +146,13 @@ def serve(
     os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = address, str(at)
     settings.cache_clear()
     say(f"chat: http://{address}:{at}/chain/playground/   API: http://{address}:{at}/docs   (Ctrl-C stops)")
-    uvicorn.run("server:app", host=address, port=at, log_level="warning", timeout_graceful_shutdown=10)
+    with tempfile.TemporaryDirectory(prefix="precedent-metrics-") as counts:
+        if workers > 1:
+            # where prometheus_client adds up what the processes count
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+        uvicorn.run(
+            "server:app", host=address, port=at, workers=workers, log_level="warning", timeout_graceful_shutdown=10
+        )
 
 
 @app.command()

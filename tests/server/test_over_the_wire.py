@@ -49,7 +49,7 @@ def free_port() -> int:
 class Served:
     """`precedent serve` in a process of its own."""
 
-    def __init__(self, chosen: Settings) -> None:
+    def __init__(self, chosen: Settings, *options: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         environment = {
@@ -59,7 +59,15 @@ class Served:
             "PRECEDENT_MODEL": chosen.model,
             "PRECEDENT_OFFLINE": "true",
         }
-        command = [sys.executable, "-c", "from agent.cli import main; main()", "serve", "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-c",
+            "from agent.cli import main; main()",
+            "serve",
+            "--port",
+            str(self.port),
+            *options,
+        ]
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
     def wait(self) -> None:
@@ -329,3 +337,30 @@ def test_a_listener_that_leaves_stops_the_model(
         assert tokens.count == again
     finally:
         parts.close()
+
+
+def test_several_processes_serve_as_one(copy_of: Callable[..., Settings]) -> None:
+    """What one of them learned, and counted, the others know."""
+    made = Served(copy_of(model="none"), "--workers", "2")
+    try:
+        made.wait()
+        asked = 0
+
+        def ask(text: str) -> dict[str, Any]:
+            nonlocal asked
+            asked += 1
+            # a connection of its own, so that either process may take it
+            answer: dict[str, Any] = httpx.post(f"{made.url}/v1/verdicts", json={"text": text}, timeout=60).json()
+            return answer
+
+        first = [ask(NORMAL) for _ in range(20)]
+        assert {one["label"] for one in first} == {"normal"}
+        corrected = httpx.post(f"{made.url}/v1/verdicts/{first[0]['id']}/feedback", json={"label": "anomalous"})
+        assert corrected.status_code == 200
+        assert {ask(NORMAL)["label"] for _ in range(20)} == {"anomalous"}
+        for _ in range(4):
+            counts = re.findall(r"precedent_verdicts_total\{[^}]*\} (\d+)", httpx.get(f"{made.url}/metrics").text)
+            assert sum(map(int, counts)) == asked
+    finally:
+        said = made.stop()
+    assert "Traceback" not in said
