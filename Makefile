@@ -51,8 +51,13 @@ bench-ollama: $(VENV)/.dev models ## the same weights embedded and through Ollam
 bench-quality: $(VENV)/.dev models ## verdicts on public data, beside each witness alone and plain baselines (make bench-quality ASK="bgl-time --limit 200")
 	@$(BIN)/python -m benchmarks.quality $(ASK)
 
-bench-speed: $(VENV)/.dev models ## a million lines beside a bare polars pipeline and a plain RAG chain (make bench-speed ASK="--write")
-	@$(BIN)/python -m benchmarks.speed $(ASK)
+bench-speed: $(VENV)/.dev $(VENV)/cordon/.made models ## a million lines, a server under load, a large casebook, beside bare engines, cordon and a RAG chain (make bench-speed ASK="--write")
+	@$(BIN)/python -m benchmarks.speed --cordon $(VENV)/cordon/bin/cordon $(ASK)
+
+$(VENV)/cordon/.made: | $(VENV)/.uv
+	@$(BIN)/uv venv --quiet --clear $(VENV)/cordon
+	@$(BIN)/uv pip install --quiet --python $(VENV)/cordon/bin/python cordon==1.1.1
+	@touch $@
 
 models: install ## get the embedding model and the language model, checked by SHA-256
 	@$(BIN)/precedent doctor --fetch

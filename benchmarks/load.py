@@ -7,8 +7,10 @@ import json
 import random
 import socket
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -26,6 +28,7 @@ class Load:
     wrong: int = 0
     ids: list[str] = field(default_factory=list)
     took: float = 0.0
+    count: int = 0
 
     def percentile(self, share: float) -> float:
         return sorted(self.seconds)[int(share * (len(self.seconds) - 1))]
@@ -35,6 +38,16 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def wait_until_ready(port: int) -> None:
+    """Raises TimeoutError after two minutes."""
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz"):
+            return
+        time.sleep(0.2)
+    raise TimeoutError("the server did not come up in two minutes")
 
 
 async def clients(url: str, source: str, texts: Sequence[str], count: int, seconds: float, pause: float) -> Load:
@@ -89,7 +102,7 @@ async def streamed(url: str, source: str, texts: Sequence[str], at_once: int) ->
         async for chunk in answer.content.iter_any():
             whole += chunk
     load.took = time.monotonic() - began
-    load.statuses[answer.status] = 1
+    load.statuses[answer.status], load.count = 1, len(texts)
     for number, (text, line) in enumerate(zip(texts, whole.splitlines(), strict=True), 1):
         said = json.loads(line)
         load.wrong += (said["record"]["text"], said["record"]["line"]) != (text, number)

@@ -2,14 +2,17 @@
 
 BGL_2k with its numbers and addresses varied is judged by the command `precedent judge` without the language model, each
 time a process of its own, beside the floor: a bare polars pipeline that reads, masks with one pattern, tells templates
-apart, joins and writes short lines. A plain LangChain RAG chain (retriever, prompt, the model answers verdict and
-reason for each record) judges some lines of the other half of BGL_2k, a quarter of them anomalous; cordon, where its
-executable is given, scores a sample of the varied lines.
+apart, joins and writes short lines. cordon scores a sample of the varied lines. `precedent serve` judges varied lines
+and lines with other words in them, which it has not seen, for 64 clients that wait a tenth of a second between their
+requests, and streams of NDJSON. A casebook of lines with other words in them is learned and searched. A plain LangChain
+RAG chain (retriever, prompt, the model answers verdict and reason for each record) judges some lines of the other half
+of BGL_2k, an eighth of them anomalous.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -25,12 +28,17 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bgl
+from agent.parts import Parts
+from agent.settings import settings
+from benchmarks import at_size, bgl, load
 from benchmarks.rag import judged_by_rag
 
 _ROOT = Path(__file__).resolve().parents[1]
 _VARIED = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _CORDON_LINES, _OWN = 2_000, 1_000_000
+_BARE, _ASKED, _RAG = 4_000, 400, 500
+_ENTRY = "from agent.cli import main; main()"
+_CLIENTS, _PAUSE, _REPEATED, _NEW, _STREAMED = 64, 0.1, 4_000, 1_000, 100_000
 _FLOOR = """
 import sys, polars as pl
 lines = pl.read_csv(sys.argv[1], has_header=False, separator="\\x01", quote_char=None, new_columns=["line"])
@@ -55,7 +63,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000, help="how many are judged in bulk")
     parser.add_argument("--more", type=int, default=10_000_000, help="how many for memory and growth; 0: none")
-    parser.add_argument("--rag", type=int, default=40, help="how many lines the RAG chain judges; 0: none")
+    parser.add_argument("--rag", type=int, default=100, help="how many of 500 lines the RAG chain judges; 0: none")
+    parser.add_argument("--cases", type=int, default=100_000, help="how many cases the large casebook has; 0: none")
+    parser.add_argument("--seconds", type=int, default=60, help="how long the server is under load; 0: not at all")
     parser.add_argument("--cordon", help="the executable of cordon, in an environment of its own")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
     asked = parser.parse_args()
@@ -63,7 +73,9 @@ def main() -> None:
     if not log.is_file():
         sys.exit(f"the public data set is not at {log}")
     with tempfile.TemporaryDirectory() as folder:
-        rows = [*_bulk(Path(folder), log, asked), *_beside_rag(Path(folder), log, asked.rag)]
+        rows = [*_bulk(Path(folder), log, asked), *_at_size(Path(folder), log, asked.cases)]
+        rows += _beside_rag(Path(folder), log, asked.rag)
+        rows += _heard(Path(folder), log, asked.lines) if asked.rag else []
     page = _page(rows)
     print(page)
     if asked.write:
@@ -101,8 +113,12 @@ def _bulk(folder: Path, log: Path, asked: argparse.Namespace) -> list[Row]:
         sample = folder / "sample.log"
         with source.open(encoding="utf-8") as all_lines:
             sample.write_text("".join(next(all_lines) for _ in range(_CORDON_LINES)), encoding="utf-8")
-        scored = _measured([*asked.cordon.split(), str(sample)])
+        embedder = Parts(settings()).embedder().folder
+        command = [asked.cordon, "--model-name", embedder, "--device", "cpu", "--output", folder / "blocks.xml", sample]
+        scored = _measured([str(one) for one in command], HF_HUB_OFFLINE="1")
         rows.append(row(f"cordon, {_CORDON_LINES:,} lines", scored, _CORDON_LINES))
+    if asked.seconds:
+        rows += _served(folder, log, asked.seconds, lines / full.seconds)
     if asked.more:
         vary(log, source, asked.more)
         rows.append(row(f"precedent, {asked.more:,} lines", _precedent(folder, *judge), asked.more))
@@ -137,13 +153,93 @@ def vary(log: Path, out: Path, lines: int) -> None:
             file.writelines(own[: lines - start])
 
 
+def _served(folder: Path, log: Path, seconds: int, by_command: float) -> list[Row]:
+    """The server under load; ``by_command``: whole verdicts a second of the command."""
+    lines = folder / "served.log"
+    vary(log, lines, 2 * _STREAMED)
+    varied = [line.split(" ", 1)[1] for line in lines.read_text(encoding="utf-8").splitlines()]
+    new = [line.split(" ", 1)[1] for line in at_size.reworded(log, _NEW, 1)]
+    port = load.free_port()
+    command = [sys.executable, "-c", _ENTRY, "serve", "--port", str(port)]
+    environment = {**os.environ, "PRECEDENT_HOME": str(folder / "home"), "PRECEDENT_MODEL": "none"}
+    server = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/v1/verdicts"
+    try:
+        load.wait_until_ready(port)
+        mixed = varied[:_REPEATED] + new
+        many = asyncio.run(load.clients(url, "bgl", mixed, _CLIENTS, seconds, _PAUSE))
+        asyncio.run(load.streamed(url, "bgl", varied[:_STREAMED], 1_000))
+        fresh = asyncio.run(load.streamed(url, "bgl", varied[_STREAMED:], 1_000))
+        for _ in range(2):
+            same = asyncio.run(load.streamed(url, "bgl", varied[-_STREAMED // 2 :], 1_000))
+    finally:
+        server.terminate()
+        _, _, used = os.wait4(server.pid, 0)
+    given, lost = many.statuses[200], many.wrong + fresh.wrong + same.wrong + len(many.ids) - len(set(many.ids))
+    refused = {status: n for status, n in many.statuses.items() if status != 200}
+    said = f"{given / many.took:,.0f}/s; half within {1000 * many.percentile(0.5):.0f} ms, "
+    said += f"95 % within {1000 * many.percentile(0.95):.0f} ms"
+    of = "of the command's whole verdicts"
+    return [
+        (f"{_CLIENTS} clients, {seconds} s: {given:,} verdicts, {lost} wrong or twice, others {refused}", said, "", ""),
+        ("NDJSON, new lines of known templates", f"{_rate(fresh):,.0f}/s", f"{_rate(fresh) / by_command:.2g} {of}", ""),
+        (
+            "NDJSON, the same lines again",
+            f"{_rate(same):,.0f}/s",
+            f"{_rate(same) / by_command:.2g} {of}",
+            f"{_mebibytes(used):,.0f} MiB",
+        ),
+    ]
+
+
+def _rate(one: load.Load) -> float:
+    return one.count / one.took
+
+
+def _at_size(folder: Path, log: Path, count: int) -> list[Row]:
+    if not count:
+        return []
+    every = at_size.reworded(log, count + _ASKED, 2)
+    learned, asked, sample = (folder / f"{name}.log" for name in ("learned", "asked", "sample"))
+    for path, lines in (
+        (learned, every[:count]),
+        (asked, [line.split(" ", 1)[1] for line in every[count:]]),
+        (sample, [line.split(" ", 1)[1] for line in random.Random(1).sample(every[:count], min(_BARE, count))]),
+    ):
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bare = _told("bare", sample)["rate"]
+    run = _precedent(folder / "big", "learn", learned, "--source", at_size.SOURCE, "--label", "0", "--brief", bgl.BRIEF)
+    rate, home = count / run.seconds, folder / "big" / "home"
+    disk = sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) / 2**20
+    found = _told("query", home, asked)
+    searched = f"95 % within {found['there']:.1f} ms; {found['new']:.0f} ms with the embedding of a new text"
+    return [
+        (f"bare sentence-transformers, {_BARE:,} of the texts", f"{bare:,.0f} texts/s", "", ""),
+        (
+            f"learn {count:,} cases ({found['templates']:,.0f} templates, {disk:,.0f} MiB on disk)",
+            f"{run.seconds:.0f} s, {rate:,.0f} cases/s",
+            f"{rate / bare:.2g} of bare encoding",
+            f"{run.memory:,.0f} MiB",
+        ),
+        (f"query of {count:,} cases", searched, f"recall@8 {found['recall']:.3f}", ""),
+    ]
+
+
+def _told(what: str, *paths: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.at_size", what, *map(str, paths)]
+    done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, check=True, text=True)
+    told: dict[str, float] = json.loads(done.stdout)
+    return told
+
+
 def _beside_rag(folder: Path, log: Path, count: int) -> list[Row]:
     if not count:
         return []
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
     learned, other = lines[0::2], lines[1::2]
-    judged = random.Random(3).sample([line for line in other if not line.startswith("- ")], count // 4)
-    judged += random.Random(4).sample([line for line in other if line.startswith("- ")], count - len(judged))
+    judged = random.Random(3).sample([line for line in other if not line.startswith("- ")], _RAG // 8)
+    judged += random.Random(4).sample([line for line in other if line.startswith("- ")], _RAG - len(judged))
+    random.Random(5).shuffle(judged)
     (folder / "half.log").write_text("".join(learned), encoding="utf-8")
     (folder / "judged.log").write_text("".join(judged), encoding="utf-8")
     truth = [not line.startswith("- ") for line in judged]
@@ -152,13 +248,40 @@ def _beside_rag(folder: Path, log: Path, count: int) -> list[Row]:
     ours = _precedent(folder, "judge", folder / "judged.log", "--source", "half", "--output", answers)
     told = [json.loads(line)["label"] == "anomalous" for line in answers.read_text(encoding="utf-8").splitlines()]
     started = time.monotonic()
-    by_rag = judged_by_rag(learned, judged)
-    rag = time.monotonic() - started
-    rag_f1 = _f1(by_rag, truth)
-    same, f1 = f"precedent, the same {count} lines, cold process", _f1(told, truth)
+    by_rag = judged_by_rag(learned, judged[:count])
+    rag = count / (time.monotonic() - started)
+    rate, both = (
+        _RAG / ours.seconds,
+        f"F1 {_f1(told, truth):.2f}; on those {count} {_f1(told[:count], truth[:count]):.2f}",
+    )
     return [
-        (f"plain RAG chain, {count} lines", f"{rag:.1f} s, {count / rag:.2f} lines/s", f"F1 {rag_f1:.2f}", ""),
-        (same, f"{ours.seconds:.1f} s, {count / ours.seconds:.1f} lines/s", f"F1 {f1:.2f}", f"{ours.memory:,.0f} MiB"),
+        (f"plain RAG chain, {count} of {_RAG} lines", f"{rag:.2f} lines/s", f"F1 {_f1(by_rag, truth[:count]):.2f}", ""),
+        (
+            f"precedent, the {_RAG} lines, cold process",
+            f"{ours.seconds:.1f} s, {rate:.0f} lines/s, {rate / rag:,.0f} times the chain's",
+            both,
+            f"{ours.memory:,.0f} MiB",
+        ),
+    ]
+
+
+def _heard(folder: Path, log: Path, lines: int) -> list[Row]:
+    """The varied lines, where the casebook has every other line and the language model is asked about the rest."""
+    source, out = folder / "lines.log", folder / "heard.jsonl"
+    vary(log, source, lines)
+    judge = "judge", source, "--source", "half", "--output", out
+    unheard = _precedent(folder, *judge)
+    heard = _precedent(folder, *judge, model="auto")
+    verdicts = out.with_name(out.name + ".templates.jsonl").read_text(encoding="utf-8").splitlines()
+    calls = sum(json.loads(one)["signals"]["language"] is not None for one in verdicts)
+    each = (heard.seconds - unheard.seconds) / max(calls, 1)
+    return [
+        (
+            f"precedent, {lines:,} lines, half of the cases; {calls} of {len(verdicts)} verdicts heard the model",
+            f"{heard.seconds:.1f} s; without the model {unheard.seconds:.1f} s: {each:.2f} s for each that heard it",
+            "",
+            f"{heard.memory:,.0f} MiB",
+        )
     ]
 
 
@@ -167,9 +290,10 @@ def _f1(told: Sequence[bool], truth: Sequence[bool]) -> float:
     return 2 * both / (sum(told) + sum(truth)) if both else 0.0
 
 
-def _precedent(home: Path, *arguments: object) -> Run:
-    entry = [sys.executable, "-c", "from agent.cli import main; main()"]
-    return _measured([*entry, *map(str, arguments)], PRECEDENT_HOME=str(home / "home"), PRECEDENT_MODEL="none")
+def _precedent(home: Path, *arguments: object, model: str = "none") -> Run:
+    return _measured(
+        [sys.executable, "-c", _ENTRY, *map(str, arguments)], PRECEDENT_HOME=str(home / "home"), PRECEDENT_MODEL=model
+    )
 
 
 def _measured(command: Sequence[str], **environment: str) -> Run:

@@ -201,24 +201,25 @@ class Casebook:
             of_label = and_(mine, vectors.c.label == label)
             with self.engine.connect() as connection:
                 kept = connection.scalar(select(func.count()).select_from(vectors).where(of_label)) or 0
-                pending = connection.execute(
-                    select(vectors.c.key, vectors.c.vector).where(of_label, ~vectors.c.indexed)
-                ).all()
-                if self._index.count(row.name, label) + len(pending) != kept:
+                missing = select(func.count()).select_from(vectors).where(of_label, ~vectors.c.indexed)
+                pending = connection.scalar(missing) or 0
+                if self._index.count(row.name, label) + pending != kept:
                     # lost, stale or half written: everything again, the vectors are all in the store
                     connection.execute(update(vectors).where(of_label).values(indexed=False))
                     connection.commit()
                     self._index.drop(row.name, [label])
-                    pending = connection.execute(select(vectors.c.key, vectors.c.vector).where(of_label)).all()
-            if pending:
+                    pending = kept
+            next_ones = select(vectors.c.key, vectors.c.vector).where(of_label, ~vectors.c.indexed).limit(_CHUNK)
+            for start in range(0, pending, _CHUNK):
                 if progress:
-                    progress("indexing", len(pending), len(pending))
-                keys = [key for key, _ in pending]
-                self._index.put(row.name, label, keys, np.stack([unpacked(blob) for _, blob in pending]))
+                    progress("indexing", start, pending)
                 with self.engine.begin() as connection:
-                    for start in range(0, len(keys), _CHUNK):
-                        some = vectors.c.key.in_(keys[start : start + _CHUNK])
-                        connection.execute(update(vectors).where(of_label, some).values(indexed=True))
+                    some = connection.execute(next_ones).all()
+                    if not some:
+                        break
+                    keys = [key for key, _ in some]
+                    self._index.put(row.name, label, keys, np.stack([unpacked(blob) for _, blob in some]))
+                    connection.execute(update(vectors).where(of_label, vectors.c.key.in_(keys)).values(indexed=True))
 
     def rebuild(self, name: str, progress: Progress | None = None) -> None:
         """Make the source's vectors and index anew from its cases, with the present embedding model."""
@@ -263,7 +264,7 @@ class Casebook:
         counted, kept = counts_and_vectors(self.engine, name, keys, hashes)
         unknown = iter(self.vectors(row, [asked[i][0] for i, key in enumerate(keys) if key not in kept]))
         own_vectors = np.stack([kept[key] if key in kept else next(unknown) for key in keys])
-        nearest = {label: self._nearest_keys(row, label, own_vectors, k) for label in LABELS}
+        nearest = {label: self.nearest_keys(row, label, own_vectors, k) for label in LABELS}
         for i, (key, (templates, _)) in enumerate(zip(keys, counted, strict=True)):
             for label, own in templates.items():
                 # the record's own template is the nearest, however many others lie at the same place
@@ -297,7 +298,7 @@ class Casebook:
         """All keys and vectors of a label, ordered by key, shape ``(n, dimensions)``."""
         return self._matrices.get(row.name, label, row.version)
 
-    def _nearest_keys(self, row: SourceRow, label: str, asked: Vector, k: int) -> list[list[str]]:
+    def nearest_keys(self, row: SourceRow, label: str, asked: Vector, k: int) -> list[list[str]]:
         with self._lock:
             if self._synced.get(row.name, (0, False))[1]:
                 return self._index.nearest(row.name, label, asked, k)

@@ -6,13 +6,13 @@ import threading
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, and_, func, select
 
 from retrieval.cases import LABELS
 from retrieval.store import vectors
 
 Vector = NDArray[np.float32]
-_BLOCK, _ROUNDING = 64, 1e-5
+_BLOCK, _ROUNDING, _READ = 64, 1e-5, 10_000
 
 
 def unpacked(blob: bytes) -> Vector:
@@ -32,13 +32,24 @@ class Matrices:
         with self._lock:
             kept = self._kept.get((name, label))
             if kept is None or kept[0] != version:
-                query = select(vectors.c.key, vectors.c.vector).order_by(vectors.c.key)
-                mine = query.where(vectors.c.source == name, vectors.c.label == label)
-                with self._engine.connect() as connection:
-                    found = connection.execute(mine).all()
-                stacked = np.stack([unpacked(blob) for _, blob in found]) if found else np.zeros((0, 1), np.float32)
-                kept = self._kept[(name, label)] = (version, [key for key, _ in found], stacked)
+                kept = self._kept[(name, label)] = (version, *self._read(name, label))
             return kept[1], kept[2]
+
+    def _read(self, name: str, label: str) -> tuple[list[str], Vector]:
+        mine = and_(vectors.c.source == name, vectors.c.label == label)
+        query = select(vectors.c.key, vectors.c.vector).where(mine).order_by(vectors.c.key)
+        keys, stacked = list[str](), np.zeros((0, 1), np.float32)
+        # a part at a time: all rows beside the matrix would take twice its memory
+        with self._engine.connect().execution_options(yield_per=_READ) as connection:
+            there = connection.scalar(select(func.count()).select_from(vectors).where(mine)) or 0
+            for some in connection.execute(query).partitions():
+                part = np.stack([unpacked(blob) for _, blob in some])
+                if not keys:
+                    stacked = np.zeros((there, part.shape[1]), np.float32)
+                part = part[: there - len(keys)]
+                stacked[len(keys) : len(keys) + len(part)] = part
+                keys += [key for key, _ in some[: len(part)]]
+        return keys, stacked[: len(keys)]
 
     def nearest(self, name: str, label: str, version: int, vectors: Vector, k: int) -> list[list[str]]:
         """For each of n vectors, shape ``(n, dimensions)``, the keys of the ``k`` nearest or all, nearest first."""
