@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.answers import Unjudged
@@ -34,9 +35,10 @@ class Order:
         self._answers[place] = answer
 
     def tell(self) -> None:
-        """Wake the caller, from any thread."""
+        """Wake the caller, from any thread; a loop that has ended has no caller."""
         if not self.dropped:
-            self._loop.call_soon_threadsafe(self._changed.set)
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._changed.set)
 
     def drop(self) -> None:
         """Nobody waits any more: what has no answer yet needs none."""

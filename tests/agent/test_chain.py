@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -261,6 +262,20 @@ def test_importing_agent_is_lazy_and_chain_is_the_runnable() -> None:
         "heavy = {'torch', 'llama_cpp', 'chromadb'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_known_templates_are_judged_without_loading_models(learned: Parts, tmp_path: Path) -> None:
+    """A copy of the data directory, judged by another process."""
+    text = next(one.text for one in learned.casebook.cases("pg"))
+    home = shutil.copytree(learned.settings.home, tmp_path / "home", ignore=shutil.ignore_patterns("*.lock"))
+    code = (
+        "import sys; from pathlib import Path; from agent.chain import build; from agent.parts import Parts; "
+        "from tests.conftest import make_settings; "
+        "chain = build(Parts(make_settings(Path(sys.argv[1]), model='none'))); "
+        "assert chain.invoke({'source': 'pg', 'text': sys.argv[2]}).precedents[0].similarity > 0.999; "
+        "heavy = {'torch', 'sklearn', 'skops', 'sentence_transformers'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, str(home), text], check=True, timeout=120)
 
 
 @pytest.mark.data

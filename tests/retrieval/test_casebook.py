@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from agent.records import Record
 from retrieval.casebook import Casebook
+from retrieval.cases import LABELS
 from retrieval.store import cases, vectors, verdicts
 
 from .conftest import Opener
@@ -204,6 +205,21 @@ def test_the_same_question_has_the_same_answer(book: Casebook, open_book: Opener
     assert [find(book, "log", record) for record in reversed(asked)] == first[::-1]
     book.close()
     assert [find(open_book(), "log", record) for record in asked] == first
+
+
+def test_a_large_casebook_is_read_and_indexed_in_parts(
+    book: Casebook, open_book: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.exact._READ", 3)
+    monkeypatch.setattr("retrieval.casebook._CHUNK", 4)
+    taught(book, "log", lines())
+    row = book.source("log")
+    assert row is not None
+    for label in LABELS:
+        keys, matrix = book.matrix(row, label)
+        assert (len(keys), len(set(keys)), keys) == (len(matrix), len(matrix), sorted(keys))
+        for key, vector in zip(keys, matrix, strict=True):
+            assert book.nearest_keys(row, label, vector[None], 1) == [[key]]
 
 
 # correcting and forgetting

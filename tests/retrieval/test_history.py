@@ -36,6 +36,34 @@ def test_a_verdict_of_the_same_id_is_replaced(history: History) -> None:
     assert history.get("v2") == body(2)
 
 
+class Like:
+    """What a verdict shows of itself to the history."""
+
+    def __init__(self, number: int) -> None:
+        self.id, self.source, self.label, self.probability = f"v{number}", "log", "normal", 0.25
+
+
+def test_a_verdict_like_another_comes_back_whole(history: History) -> None:
+    history.put([body(1)])
+    said = '{"like": "v1", "record": {"text": "é \\" 2"}, "explanation": "its own"}'
+    history.put_alike({"v2": (Like(1), said), "v3": (Like(1), said)})
+    whole = {**body(1), "id": "v2", "record": {"text": 'é " 2'}, "explanation": "its own"}
+    assert history.get("v2") == whole
+    assert sorted(one["id"] for one, _ in history.recent("log", 5)) == ["v1", "v2", "v3"]
+    assert whole in [one for one, _ in history.recent("log", 5)]
+
+
+def test_a_verdict_like_another_may_be_given_again_and_stays_corrected(history: History) -> None:
+    history.put([body(1)])
+    history.put_alike({"v2": (Like(1), '{"like": "v1", "record": {"text": "a"}}')})
+    history.corrected("v2", "anomalous")
+    history.put_alike({"v2": (Like(1), '{"like": "v1", "record": {"text": "b"}}')})
+    assert [(one["record"]["text"], label) for one, label in history.recent("log", 9) if one["id"] == "v2"] == [
+        ("b", "anomalous")
+    ]
+    history.put_alike({})
+
+
 def test_many_verdicts_at_once(history: History) -> None:
     history.put(body(i) for i in range(1_234))
     history.put(body(i, "unsure") for i in range(1_234))
