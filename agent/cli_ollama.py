@@ -28,7 +28,7 @@ def create_model(
     from agent import showing
     from agent.errors import mapped
     from agent.parts import default_parts
-    from llm.ollama import base_url, hosts
+    from llm.addresses import base_url, hosts
 
     parts = default_parts()
     name = name or _name(source)

@@ -8,9 +8,10 @@ import sys
 from dataclasses import dataclass, replace
 
 from agent.parts import Parts
+from llm.addresses import base_url, hosts
 from llm.catalog import default_model
 from llm.failures import ModelFailure
-from llm.ollama import base_url, hosts, require_ollama
+from llm.ollama import require_ollama
 from llm.resolver import available, resolve
 from retrieval.failures import StoreFailure
 

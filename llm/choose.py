@@ -8,11 +8,12 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from llm.addresses import hosts
 from llm.catalog import catalog, default_model
 from llm.chosen import ChosenModel
 from llm.embedded import EmbeddedChatModel
 from llm.failures import ModelFailure
-from llm.ollama import TOP_LOGPROBS, find_ollama, hosts
+from llm.ollama import TOP_LOGPROBS, find_ollama
 from llm.resolver import resolve
 from llm.served import ServedModel
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from urllib.parse import urlsplit
 
 from llm.catalog import catalog, default_model
+from llm.failures import ModelFailure
 
 _PATIENCE = 0.5
-_OLLAMA_PORT = 11_434
 
 
 def identity(spec: str, ollama_hosts: str) -> tuple[str, str | None] | None:
@@ -19,17 +18,29 @@ def identity(spec: str, ollama_hosts: str) -> tuple[str, str | None] | None:
     if spec == "none":
         return "none", None
     way, _, name = spec.partition(":")
-    if spec == "auto" and not any(map(_listens, ollama_hosts.split(","))):
+    if spec == "auto" and not _any_listens(ollama_hosts):
         way, name = "embedded", default_model()
     entry = catalog().get(name) if way == "embedded" else None
     return (f"embedded:{name}", entry.weights.sha256) if entry else None
 
 
-def _listens(host: str) -> bool:
-    host = host.strip()
-    address = urlsplit(host if "://" in host else f"//{host}")
+def _any_listens(addresses: str) -> bool:
+    """Whether a server is at one of them; True where one is no address, which choosing a model says."""
+    # whoever named a model need not wait for its import
+    import httpx
+
+    from llm.addresses import base_url, hosts
+
     try:
-        with socket.create_connection((address.hostname or "127.0.0.1", address.port or _OLLAMA_PORT), _PATIENCE):
+        urls = [httpx.URL(base_url(host)) for host in hosts(addresses)]
+    except ModelFailure:
+        return True
+    return any(_listens(url.host, url.port or (443 if url.scheme == "https" else 80)) for url in urls)
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), _PATIENCE):
             return True
-    except (OSError, ValueError):
+    except OSError:
         return False

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import ollama
 
+from llm.addresses import base_url
 from llm.failures import ModelFailure
-from llm.ollama import base_url
 from llm.verify import BLOCK, sha256_of
 
 Progress = Callable[[str, int, int], None]

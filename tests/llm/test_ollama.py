@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from llm.addresses import base_url
 from llm.choose import EmbeddedModel, choose_model
 from llm.chosen import ChosenModel
 from llm.failures import ModelFailure
-from llm.ollama import OllamaModel, base_url, chat_ollama, find_ollama, require_ollama
+from llm.ollama import OllamaModel, chat_ollama, find_ollama, require_ollama
 from llm.resolver import ResolvedModel
 
 from .loopback import send, serving
