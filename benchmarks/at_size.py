@@ -17,25 +17,29 @@ import numpy as np
 from agent.parts import Parts
 from agent.records import Record
 from agent.settings import settings
+from benchmarks import bgl
 from retrieval.cases import LABELS
 
 SOURCE = "big"
-_NEAREST, _WORDS = 8, 3
+_NEAREST, _WORDS, _OWN = 8, 3, 100_000
 # words of a BGL line in front of its message, with the label
 _HEAD = 9
 
 
 def reworded(log: Path, count: int, seed: int) -> list[str]:
-    """So many lines of ``log``, in each up to three words of the message another word of the log's messages."""
+    """So many lines of ``log``, in each up to three words of the message another word of the log's messages.
+
+    After 100,000 of them the same come again with other numbers: embedding a million would take an hour.
+    """
     rng, lines = random.Random(seed), log.read_text(encoding="utf-8").splitlines()
     vocabulary = sorted({word for line in lines for word in line.split()[_HEAD:] if word.isalpha()})
     out = []
-    for number in range(count):
+    for number in range(min(count, _OWN)):
         words = lines[number % len(lines)].split()
         for _ in range(_WORDS):
             words[rng.randrange(min(_HEAD, len(words) - 1), len(words))] = rng.choice(vocabulary)
         out.append(" ".join(words))
-    return out
+    return out + [bgl.varied(out[number % _OWN], rng) for number in range(_OWN, count)]
 
 
 def bare(texts: list[str]) -> dict[str, float]:

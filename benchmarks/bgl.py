@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 from agent.intake import Intake
@@ -10,6 +11,7 @@ from agent.readers import Reading
 from retrieval.space import Space
 
 BGL = Path(__file__).resolve().parents[2] / "shared" / "data" / "logs" / "bgl" / "BGL_2k.log_structured.csv"
+_VARIED = re.compile(r"0x[0-9a-fA-F]+|\d+")
 BRIEF = (
     "Messages of the RAS log of a BlueGene/L supercomputer. Normal: informational messages, corrected errors, and "
     "generated core files. Anomalous: alerts about failures of hardware, kernel, network, file system or jobs."
@@ -17,6 +19,18 @@ BRIEF = (
 INTAKE = Intake(format="csv", label="Label", normal=("-",), text=("Content",))
 # what each line of the log says beside time and place
 WHOLE = INTAKE.model_copy(update={"text": ("Component", "Level", "Content")})
+
+
+def varied(line: str, rng: random.Random) -> str:
+    """The line, each digit of its numbers and addresses another one."""
+
+    def other(found: re.Match[str]) -> str:
+        text = found[0]
+        if text.startswith("0x"):
+            return "0x" + "".join(rng.choices("0123456789abcdef", k=len(text) - 2))
+        return "".join(rng.choices("0123456789", k=len(text)))
+
+    return _VARIED.sub(other, line)
 
 
 def halves(seed: int) -> tuple[list[Reading], list[Reading]]:

@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import random
-import re
 import resource
 import subprocess
 import sys
@@ -34,7 +33,6 @@ from benchmarks import at_size, bgl, load
 from benchmarks.rag import judged_by_rag
 
 _ROOT = Path(__file__).resolve().parents[1]
-_VARIED = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _CORDON_LINES, _OWN = 2_000, 1_000_000
 _BARE, _ASKED, _RAG = 4_000, 400, 500
 _ENTRY = "from agent.cli import main; main()"
@@ -138,16 +136,9 @@ def _bulk(folder: Path, log: Path, asked: argparse.Namespace) -> list[Row]:
 def vary(log: Path, out: Path, lines: int) -> None:
     """So many lines of ``log``, over and over, each digit of a number or address another one."""
     rng = random.Random(1)
-
-    def other(found: re.Match[str]) -> str:
-        text = found[0]
-        if text.startswith("0x"):
-            return "0x" + "".join(rng.choices("0123456789abcdef", k=len(text) - 2))
-        return "".join(rng.choices("0123456789", k=len(text)))
-
     said = log.read_text(encoding="utf-8").splitlines()
     # after a million lines of its own the same again: making them takes longer than judging them
-    own = [_VARIED.sub(other, said[i % len(said)]) + "\n" for i in range(min(lines, _OWN))]
+    own = [bgl.varied(said[i % len(said)], rng) + "\n" for i in range(min(lines, _OWN))]
     with out.open("w", encoding="utf-8") as file:
         for start in range(0, lines, len(own)):
             file.writelines(own[: lines - start])
@@ -199,12 +190,12 @@ def _rate(one: load.Load) -> float:
 def _at_size(folder: Path, log: Path, count: int) -> list[Row]:
     if not count:
         return []
-    every = at_size.reworded(log, count + _ASKED, 2)
+    every = at_size.reworded(log, count, 2)
     learned, asked, sample = (folder / f"{name}.log" for name in ("learned", "asked", "sample"))
     for path, lines in (
-        (learned, every[:count]),
-        (asked, [line.split(" ", 1)[1] for line in every[count:]]),
-        (sample, [line.split(" ", 1)[1] for line in random.Random(1).sample(every[:count], min(_BARE, count))]),
+        (learned, every),
+        (asked, [line.split(" ", 1)[1] for line in at_size.reworded(log, _ASKED, 3)]),
+        (sample, [line.split(" ", 1)[1] for line in random.Random(1).sample(every, min(_BARE, count))]),
     ):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     bare = _told("bare", sample)["rate"]
