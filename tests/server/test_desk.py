@@ -15,6 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from agent.settings import Settings
+from agent.signals.language import LanguageWitness
 from agent.steps import Steps
 from server import create_app
 from tests.server.conftest import HOST
@@ -64,6 +65,23 @@ def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient)
         assert quick.get(f"/v1/verdicts/{verdict['id']}").json() == verdict
     counted = re.findall(r"^precedent_verdicts_total\{[^}]*\} (\d+)", quick.get("/metrics").text, re.M)
     assert sum(map(int, counted)) == len(given)
+
+
+def test_the_model_is_asked_once_about_what_many_send(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    original = LanguageWitness._asked
+
+    def watched(self: LanguageWitness, messages: Any) -> float:
+        asked.append("".join(str(one.content) for one in messages))
+        return original(self, messages)
+
+    monkeypatch.setattr(LanguageWitness, "_asked", watched)
+    with ThreadPoolExecutor(12) as pool:
+        given = list(pool.map(lambda line: judge(client, {"text": f"{NEW} at dawn", "line": line}), range(1, 25)))
+    assert sum("at dawn" in one for one in asked) == 1
+    assert len(set(asked)) == len(asked)
+    assert {one["probability"] for one in given} == {given[0]["probability"]}
+    assert [one["record"]["line"] for one in given] == list(range(1, 25))
 
 
 @pytest.mark.parametrize("corrected", [0, 1], ids=["the first of its template", "one that was given again"])
