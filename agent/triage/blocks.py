@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.readers.streams import Damaged, Stream
 
-SIZE = 16 << 20
+SIZE = 8 << 20
 
 
 @dataclass(frozen=True)
