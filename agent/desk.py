@@ -76,6 +76,7 @@ class Desk:
     def close(self) -> None:
         for stage in (self._again, self._quick, self._asking):
             stage.close()
+        gc.unfreeze()
 
     def _admitted(self, count: int) -> bool:
         with self._lock:
