@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,17 @@ _CORDON_LINES, _OWN = 2_000, 1_000_000
 _BARE, _ASKED, _RAG = 4_000, 400, 500
 _ENTRY = "from agent.cli import main; main()"
 _CLIENTS, _PAUSE, _REPEATED, _NEW, _STREAMED = 64, 0.1, 4_000, 1_000, 100_000
+# in what ru_maxrss counts
+_MEBIBYTE = 1024 * 1024 if sys.platform == "darwin" else 1024
+# a process takes over the peak memory of the one that starts it, so a small one starts what is measured
+_WATCH = """
+import os, subprocess, sys, time
+started = time.monotonic()
+running = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(running.pid, 0)
+print(time.monotonic() - started, used.ru_maxrss)
+sys.exit(1 if status else 0)
+"""
 _FLOOR = """
 import sys, polars as pl
 lines = pl.read_csv(sys.argv[1], has_header=False, separator="\\x01", quote_char=None, new_columns=["line"])
@@ -165,7 +175,7 @@ def _served(folder: Path, log: Path, seconds: int, by_command: float) -> list[Ro
             same = asyncio.run(load.streamed(url, "bgl", varied[-_STREAMED // 2 :], 1_000))
     finally:
         server.terminate()
-        _, _, used = os.wait4(server.pid, 0)
+        server.wait()
     given, lost = many.statuses[200], many.wrong + fresh.wrong + same.wrong + len(many.ids) - len(set(many.ids))
     refused = sum(many.statuses.values()) - given
     said = f"{given / many.took:,.0f}/s; half within {1000 * many.percentile(0.5):.0f} ms, "
@@ -183,7 +193,7 @@ def _served(folder: Path, log: Path, seconds: int, by_command: float) -> list[Ro
             "NDJSON, the same lines again",
             f"{_rate(same):,.0f}/s",
             f"{_rate(same) / by_command:.2g} {of}",
-            f"{_mebibytes(used):,.0f} MiB",
+            "",
         ),
     ]
 
@@ -293,20 +303,12 @@ def _precedent(home: Path, *arguments: object, model: str = "none") -> Run:
 
 
 def _measured(command: Sequence[str], **environment: str) -> Run:
-    started = time.monotonic()
-    running = subprocess.Popen(
-        command, cwd=_ROOT, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    assert running.stderr is not None
-    said = running.stderr.read()
-    _, status, used = os.wait4(running.pid, 0)
-    if status:
-        sys.exit(f"{' '.join(command)[:200]} failed:\n{said.decode('utf-8', 'replace')}")
-    return Run(time.monotonic() - started, _mebibytes(used))
-
-
-def _mebibytes(used: resource.struct_rusage) -> float:
-    return used.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
+    watching = [sys.executable, "-S", "-c", _WATCH, *command]
+    done = subprocess.run(watching, cwd=_ROOT, env={**os.environ, **environment}, capture_output=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)[:200]} failed:\n{done.stderr.decode('utf-8', 'replace')}")
+    seconds, memory = map(float, done.stdout.split())
+    return Run(seconds, memory / _MEBIBYTE)
 
 
 def _page(rows: Sequence[Row]) -> str:
