@@ -37,9 +37,9 @@ def asked(sent: Any, most_chars: int) -> Question:
     return question
 
 
-def asked_quickly(sent: Any, most_chars: int) -> Asked:
-    """As `asked`."""
-    return plain(sent, most_chars) or asked(sent, most_chars)
+def asked_quickly(sent: Any, most_chars: int, said: bytes | None = None) -> Asked:
+    """As `asked`; ``said``: the line of a stream that it came in."""
+    return plain(sent, most_chars, said) or asked(sent, most_chars)
 
 
 def asked_all(sent: Any, most_chars: int) -> tuple[list[Asked], bool]:

@@ -13,11 +13,12 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from agent.answers import Unjudged, checked
 from agent.asking import of_source
 from agent.bulk import InBulk
-from agent.errors import Busy, mapped
+from agent.errors import Busy, PrecedentError, mapped
 from agent.order import Answer, Order, Ticket
 from agent.parts import Parts
 from agent.question import Asked, Question, TextQuestion, needs_pieces
@@ -25,14 +26,26 @@ from agent.records import Verdict, content_hash
 from agent.shelf import Shelf
 from agent.stage import Stage
 from agent.whole import Whole
+from retrieval.memo import Memo
 
 Given = Callable[[Mapping[tuple[str, str], int]], None]
 
 # how many are given again, and how many judged together; threads that ask the language model
 _AGAIN, _TOGETHER, _ASKING = 1_024, 16, 4
+# lines of streams that are known when they come again, and how long such a line may be
+_LINES, _LINE = 65_536, 2_000
 _LATER = "to be asked"
 # sources whose fitted models are kept at a time
 _WARMED = 8
+
+
+class _Said(NamedTuple):
+    """What was said of a line that named ``source``, or none."""
+
+    source: str | None
+    shelf: Shelf
+    verdict: Verdict
+    pieces: tuple[bytes, ...]
 
 
 class Desk:
@@ -44,6 +57,7 @@ class Desk:
     def __init__(self, parts: Parts, chain: InBulk, given: Given, most: int) -> None:
         self._parts, self._chain, self._given, self._most = parts, chain, given, most
         self._shelves: dict[str, Shelf] = {}
+        self._lines: Memo[_Said] = Memo(_LINES)
         self._waiting, self._lock = 0, threading.Lock()
         # there is no language model to wait for
         self._silent = parts.settings.model == "none"
@@ -64,6 +78,21 @@ class Desk:
         order = Order(questions, patient=patient or len(questions) > 1)
         self._again.put(order.tickets)
         return order
+
+    def again(self, lines: Sequence[bytes | None]) -> list[bytes | None]:
+        """For each line of a stream that came before, the verdict given then, as JSON, where it still holds."""
+        said = [self._lines.get(line) for line in lines]
+        holds = {one: self._holds(*one) for one in {(one.source, one.shelf) for one in said if one}}
+        there = [one if one and holds[one.source, one.shelf] else None for one in said]
+        self._given(Counter((one.verdict.source, one.verdict.label) for one in there if one))
+        return [b"".join(one.pieces) if one else None for one in there]
+
+    def _holds(self, source: str | None, shelf: Shelf) -> bool:
+        try:
+            return self._shelf(source) is shelf
+        except PrecedentError:
+            # whoever asks anew hears of it
+            return False
 
     def warm(self) -> None:
         """Load what the first verdicts of each source would have to wait for."""
@@ -91,8 +120,9 @@ class Desk:
     def _give_again(self, tickets: list[Ticket]) -> None:
         for source, mine in self._by_source(tickets):
             with self._failing(mine):
-                found, rest = self._on_shelf(self._shelf(source), mine)
-                self._give(found)
+                shelf = self._shelf(source)
+                found, rest = self._on_shelf(shelf, mine)
+                self._give(shelf, found)
                 self._quick.put(one for one in rest if not _is_slow(one.question))
                 self._wait_for_the_model([one for one in rest if _is_slow(one.question)])
 
@@ -118,7 +148,7 @@ class Desk:
                 shelf = self._shelf(source)
                 # somebody may have asked the same meanwhile
                 found, rest = self._on_shelf(shelf, mine)
-                self._give(found)
+                self._give(shelf, found)
                 answers = self._chain.batch_as_completed(_about(shelf, rest), return_exceptions=True)
                 for ticket, (_, answer) in zip(rest, answers, strict=True):
                     self._settle(shelf, [(ticket, checked(ticket.question.record, answer))])
@@ -160,14 +190,17 @@ class Desk:
         hashes = {content_hash(text, {}, ()): text for text in texts}
         return {hashes[one] for one in self._parts.casebook.held(shelf.row.name, hashes)}
 
-    def _give(self, found: Sequence[tuple[Ticket, Whole]]) -> None:
+    def _give(self, shelf: Shelf, found: Sequence[tuple[Ticket, Whole]]) -> None:
         """Give verdicts of other records of the same text or template."""
         answers, given = list[tuple[Ticket, Answer]](), Counter[tuple[str, str]]()
+        lines = list[tuple[bytes, _Said]]()
         same, alike = dict[str, Verdict](), dict[str, tuple[Verdict, str]]()
         for ticket, whole in found:
             question = ticket.question
             pieces = whole.about(question.text, question.file, question.line, question.time)
             answers.append((ticket, b"".join(pieces)))
+            if isinstance(question, TextQuestion) and question.said and len(question.said) <= _LINE:
+                lines.append((question.said, _Said(question.source, shelf, whole.verdict, pieces)))
             given[whole.verdict.source, whole.verdict.label] += 1
             if (name := pieces[1].decode()) == whole.verdict.id:
                 same[name] = whole.verdict
@@ -177,6 +210,8 @@ class Desk:
         self._parts.history.put_alike(alike)
         self._given(given)
         self._deliver(answers)
+        for said, one in lines:
+            self._lines.put(said, one)
 
     def _settle(self, shelf: Shelf, settled: Sequence[tuple[Ticket, Verdict | Unjudged]]) -> None:
         """Give fresh verdicts, and keep them to be given again."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from itertools import takewhile
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -29,36 +28,46 @@ async def streamed(request: Request, desk: Desk, chosen: Settings) -> AsyncItera
     try:
         async for arrived in lines(request, chosen.max_body_bytes):
             for start in range(0, len(arrived), _AT_ONCE):
-                read = await run_in_threadpool(_read_all, arrived[start : start + _AT_ONCE], chosen)
-                # what is wrong stands before the answer that comes next
+                read = await run_in_threadpool(_read_all, desk, arrived[start : start + _AT_ONCE], chosen)
+                # what is answered already stands before the answer that comes next
                 rest = iter(read)
-                questions = [one for one in read if not isinstance(one, str)]
+                questions = [one for one in read if not isinstance(one, bytes)]
                 async for answers in await desk.order(questions, patient=True):
                     ready = list[bytes]()
                     for answer in answers:
-                        ready += map(wrong, takewhile(lambda one: isinstance(one, str), rest))
+                        ready += _answered(rest)
                         ready.append(shown(answer))
                     yield b"\n".join([*ready, b""])
-                if ready := [wrong(one) for one in rest]:
+                if ready := list(_answered(rest)):
                     yield b"\n".join([*ready, b""])
     except ClientDisconnect:
         return
 
 
-def _read_all(arrived: Sequence[tuple[int, bytes | None]], chosen: Settings) -> list[Asked | str]:
-    """Of each line that is not blank the question, or what is wrong with the line."""
-    return [_read(number, line, chosen) for number, line in arrived if line is None or line.strip()]
+def _read_all(desk: Desk, arrived: Sequence[tuple[int, bytes | None]], chosen: Settings) -> list[Asked | bytes]:
+    """Of each line that is not blank the question, or the answer if there is one: it came before, or is wrong."""
+    there = [(number, line) for number, line in arrived if line is None or line.strip()]
+    known = desk.again([line for _, line in there])
+    return [one or _read(*place, chosen) for one, place in zip(known, there, strict=True)]
 
 
-def _read(number: int, line: bytes | None, chosen: Settings) -> Asked | str:
+def _answered(read: Iterator[Asked | bytes]) -> Iterator[bytes]:
+    """The answers up to the next question, which is taken as well."""
+    for one in read:
+        if not isinstance(one, bytes):
+            return
+        yield one
+
+
+def _read(number: int, line: bytes | None, chosen: Settings) -> Asked | bytes:
     if line is None:
-        return f"line {number}: longer than {chosen.max_body_bytes} bytes"
+        return wrong(f"line {number}: longer than {chosen.max_body_bytes} bytes")
     try:
-        return asked_quickly(json.loads(line), chosen.max_record_chars)
+        return asked_quickly(json.loads(line), chosen.max_record_chars, line)
     except ValidationError as error:
-        return f"line {number}: {told(error)}"
+        return wrong(f"line {number}: {told(error)}")
     except (ValueError, RecursionError, InputError) as error:
-        return f"line {number}: {error}"
+        return wrong(f"line {number}: {error}")
 
 
 def shown(answer: Answer) -> bytes:
@@ -72,5 +81,5 @@ def shown(answer: Answer) -> bytes:
     raise answer
 
 
-def wrong(reason: Asked | str) -> bytes:
+def wrong(reason: str) -> bytes:
     return json.dumps({"error": reason}, ensure_ascii=False).encode()

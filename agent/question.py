@@ -81,6 +81,8 @@ class TextQuestion:
     line: int | None = None
     time: str | None = None
     explain: Explain = "facts"
+    # the line of a stream that said so
+    said: bytes | None = None
     fields: ClassVar[dict[str, FieldValue]] = {}
     events: ClassVar[tuple[str, ...]] = ()
 
@@ -92,7 +94,7 @@ class TextQuestion:
 Asked = Question | TextQuestion
 
 
-def plain(sent: Any, most_chars: int) -> TextQuestion | None:
+def plain(sent: Any, most_chars: int, said: bytes | None = None) -> TextQuestion | None:
     """The question that was sent, if it is about a text alone, and validation would find nothing wrong with it."""
     if type(sent) is not dict or not sent.keys() <= _PLAIN.keys():
         return None
@@ -103,7 +105,7 @@ def plain(sent: Any, most_chars: int) -> TextQuestion | None:
     fine = text and not text.isspace() and len(text) <= most_chars and (line is None or 0 < line < 2**31)
     if not fine or sent.get("explain", "facts") not in _EXPLAIN:
         return None
-    return TextQuestion(**sent)
+    return TextQuestion(**sent, said=said)
 
 
 def needs_pieces(question: Asked) -> bool:

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from agent.settings import Settings
 from agent.signals.language import LanguageWitness
 from agent.steps import Steps
+from retrieval.history import History
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import ANOMALOUS, NEW, NORMAL
@@ -63,8 +64,7 @@ def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient)
     assert len({verdict["id"] for _, verdict in given}) == len(given)
     for _, verdict in given[::17]:
         assert quick.get(f"/v1/verdicts/{verdict['id']}").json() == verdict
-    counted = re.findall(r"^precedent_verdicts_total\{[^}]*\} (\d+)", quick.get("/metrics").text, re.M)
-    assert sum(map(int, counted)) == len(given)
+    assert given_of(quick.get("/metrics").text) == len(given)
 
 
 def test_the_model_is_asked_once_about_what_many_send(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +94,45 @@ def test_a_correction_is_heeded_at_once(quick: TestClient, corrected: int) -> No
     after = [judge(quick, {"text": text, "line": number + 1}) for number, text in enumerate(texts)]
     assert after[corrected]["label"] == "anomalous"
     assert all(one["provenance"]["casebook_version"] > wrong["provenance"]["casebook_version"] for one in after)
+
+
+def streamed(client: TestClient, lines: list[dict[str, Any] | str]) -> list[dict[str, Any]]:
+    body = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in lines).encode()
+    return [json.loads(one) for one in client.post("/v1/verdicts", content=body, headers=NDJSON).text.splitlines()]
+
+
+def test_lines_that_come_again_get_what_they_got_before(quick: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[dict[str, Any] | str] = [{"text": text, "line": place} for place, text in enumerate(TEXTS, 1)]
+    lines[3:3] = ["{", '{"text": ""}']
+    lines.append("no JSON")
+    streamed(quick, lines)
+    before = streamed(quick, lines)
+    total = quick.get("/metrics").text
+    judged: list[str] = []
+    monkeypatch.setattr(History, "put_alike", lambda self, alike: judged.extend(alike))
+    new = {"text": others(NORMAL, 25)[-1], "line": 77}
+    *again, last = streamed(quick, [*lines, new])
+    assert again == before
+    assert ["error" in one for one in before] == [place in (3, 4, len(lines) - 1) for place in range(len(lines))]
+    assert (last["record"]["line"], [last["id"]]) == (77, judged)
+    assert given_of(quick.get("/metrics").text) - given_of(total) == len(TEXTS) + 1
+
+
+def given_of(metrics: str) -> int:
+    return sum(map(int, re.findall(r"^precedent_verdicts_total\{[^}]*\} (\d+)", metrics, re.M)))
+
+
+def test_lines_that_come_again_are_judged_anew_where_something_changed(quick: TestClient) -> None:
+    lines: list[dict[str, Any] | str] = [{"text": text} for text in (NORMAL, ANOMALOUS)]
+    for _ in range(3):
+        first, second = streamed(quick, lines)
+    quick.post(f"/v1/verdicts/{first['id']}/feedback", json={"label": "anomalous"})
+    corrected, other = streamed(quick, lines)
+    assert corrected["label"] == "anomalous"
+    assert other["provenance"]["casebook_version"] > second["provenance"]["casebook_version"]
+    # which source a line without one means is no longer clear
+    quick.put("/v1/sources/another", json={"brief": "something else"})
+    assert ["say which source" in one.get("error", "") for one in streamed(quick, lines)] == [True, True]
 
 
 def test_explained_at_length_the_history_of_others_stays_as_it_was(client: TestClient) -> None:
