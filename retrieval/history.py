@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from retrieval.store import heard, insert_or_ignore, insert_or_update_plain, remembered, verdicts
+from retrieval.store import heard, insert_or_ignore, insert_or_touch_plain, remembered, verdicts
 
 _CHUNK = 500
 
@@ -58,10 +58,11 @@ class History:
     def put_alike(self, alike: Mapping[str, tuple[Like, str]]) -> None:
         """Keep by their ids verdicts that are like others, which are kept.
 
-        With each a JSON object: the other's id as ``like``, and what is not as there.
+        With each a JSON object: the other's id as ``like``, and what is not as there. What is kept under one of the
+        ids stays: others may be like it.
         """
         rows = [(one, like.source, like.label, like.probability, body) for one, (like, body) in alike.items()]
-        insert_or_update_plain(self._engine, verdicts, rows, judged_at=datetime.now(UTC))
+        insert_or_touch_plain(self._engine, verdicts, rows, judged_at=datetime.now(UTC))
 
     def get(self, verdict_id: str) -> dict[str, Any] | None:
         with self._engine.connect() as connection:

@@ -191,9 +191,9 @@ def insert_or_ignore(engine: Engine, table: Table, rows: Sequence[dict[str, Any]
     return dialect.insert(table).values(list(rows)).on_conflict_do_nothing()
 
 
-def insert_or_update_plain(engine: Engine, table: Table, rows: Sequence[tuple[Any, ...]], **same: Any) -> None:
+def insert_or_touch_plain(engine: Engine, table: Table, rows: Sequence[tuple[Any, ...]], **same: Any) -> None:
     """Insert rows, given by the table's first columns as the database takes them (JSON as text), and the ``same``
-    values in all of them; a row with a primary key that is there replaces these columns.
+    values in all of them; a row whose primary key is there stays as it is but for the ``same``.
 
     For very many rows: nothing is worked out for each of them.
     """
@@ -202,8 +202,7 @@ def insert_or_update_plain(engine: Engine, table: Table, rows: Sequence[tuple[An
     dialect = engine.dialect
     columns = [one.name for one in table.columns][: len(rows[0])] + list(same)
     statement = (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
-    keys = [one.name for one in table.primary_key]
-    changed = {one: statement.excluded[one] for one in columns if one not in keys}
+    keys, changed = [one.name for one in table.primary_key], {one: statement.excluded[one] for one in same}
     compiled = statement.on_conflict_do_update(index_elements=keys, set_=changed).compile(
         dialect=dialect, column_keys=columns
     )

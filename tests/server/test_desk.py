@@ -96,6 +96,20 @@ def test_a_correction_is_heeded_at_once(quick: TestClient, corrected: int) -> No
     assert all(one["provenance"]["casebook_version"] > wrong["provenance"]["casebook_version"] for one in after)
 
 
+def test_workers_that_met_records_in_another_order_keep_every_verdict(copy_of: Callable[..., Settings]) -> None:
+    chosen = copy_of(model="none")
+    one, other = ({"text": text, "file": "w.log", "line": line} for line, text in enumerate(others(NORMAL, 2), 1))
+    with (
+        TestClient(create_app(chosen), base_url=HOST) as first,
+        TestClient(create_app(chosen), base_url=HOST) as second,
+    ):
+        given = [judge(first, one), judge(second, other), judge(first, other), judge(second, one)]
+        for verdict in given:
+            for client in (first, second):
+                assert same(client.get(f"/v1/verdicts/{verdict['id']}").json()) == same(verdict)
+        assert first.get("/metrics").status_code == 200
+
+
 def streamed(client: TestClient, lines: list[dict[str, Any] | str]) -> list[dict[str, Any]]:
     body = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in lines).encode()
     return [json.loads(one) for one in client.post("/v1/verdicts", content=body, headers=NDJSON).text.splitlines()]
