@@ -45,6 +45,7 @@ from agent.question import Asked, Question
 from agent.records import Case, Label, Record, Verdict
 from agent.review import Candidate, review
 from agent.settings import Settings, settings
+from agent.stopping import Stopping
 from retrieval.casebook import SourceRow
 
 with warnings.catch_warnings():
@@ -137,6 +138,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     """The application; ``chosen`` are its settings, by default the process's."""
     chosen = chosen or settings()
     parts = Parts(chosen)
+    stopping = Stopping()
     state: dict[str, str | None] = {"loading": "models are being loaded"}
 
     def load() -> None:
@@ -153,6 +155,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stopping.watch()
         loading = asyncio.create_task(asyncio.to_thread(load))
         yield
         await loading
@@ -221,7 +224,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     async def post_verdicts(request: Request) -> Response:
         """Judge one record (an object), many (an array, or `records`), or a stream (NDJSON in, NDJSON out)."""
         if media_type(request.headers) == NDJSON:
-            return Duplex(streamed(request, desk, chosen), media_type=NDJSON)
+            return Duplex(streamed(request, desk, chosen, stopping), media_type=NDJSON)
         questions, many = asked_all(await request.json(), chosen.max_record_chars)
         shown = await unless_gone(request, judged(questions, alone=not many))
         return Response(b"[%s]" % b",".join(shown) if many else shown[0], media_type="application/json")

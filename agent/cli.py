@@ -150,6 +150,8 @@ def serve(
         if workers > 1:
             # where prometheus_client adds up what the processes count
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
+            # uvicorn's processes end by a signal, and their locks with them
+            os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
         uvicorn.run(
             "server:app", host=address, port=at, workers=workers, log_level="warning", timeout_graceful_shutdown=10
         )

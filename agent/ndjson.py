@@ -18,42 +18,60 @@ from agent.guard import lines
 from agent.order import Answer
 from agent.question import Asked
 from agent.settings import Settings
+from agent.stopping import Stopping
 
+# its number, from 1, and what it says; None where it is too long
+Line = tuple[int, bytes | None]
 # lines judged together
 _AT_ONCE = 1_024
 
 
-async def streamed(request: Request, desk: Desk, chosen: Settings) -> AsyncIterator[bytes]:
-    """Answers as the lines arrive, in memory that does not grow with their number."""
+async def streamed(request: Request, desk: Desk, chosen: Settings, stopping: Stopping) -> AsyncIterator[bytes]:
+    """Answers as the lines arrive, in memory that does not grow with their number.
+
+    When the server stops, the last line says which lines were not judged.
+    """
+    arriving, next_line = lines(request, chosen.max_body_bytes), 1
     try:
-        async for arrived in lines(request, chosen.max_body_bytes):
+        while arrived := await stopping.or_stop(anext(arriving, None)):
             for start in range(0, len(arrived), _AT_ONCE):
-                read = await run_in_threadpool(_read_all, desk, arrived[start : start + _AT_ONCE], chosen)
-                # what is answered already stands before the answer that comes next
-                rest = iter(read)
-                questions = [one for one in read if not isinstance(one, bytes)]
-                async for answers in await desk.order(questions, patient=True):
-                    ready = list[bytes]()
-                    for answer in answers:
-                        ready += _answered(rest)
-                        ready.append(shown(answer))
+                some = arrived[start : start + _AT_ONCE]
+                if stopping.told:
+                    break
+                async for ready in _answers(desk, some, chosen):
                     yield b"\n".join([*ready, b""])
-                if ready := list(_answered(rest)):
-                    yield b"\n".join([*ready, b""])
+                next_line = some[-1][0] + 1
+        if stopping.told:
+            yield wrong(f"the server stops: lines from {next_line} on were not judged") + b"\n"
     except ClientDisconnect:
         return
 
 
-def _read_all(desk: Desk, arrived: Sequence[tuple[int, bytes | None]], chosen: Settings) -> list[Asked | bytes]:
-    """Of each line that is not blank the question, or the answer if there is one: it came before, or is wrong."""
+async def _answers(desk: Desk, arrived: Sequence[Line], chosen: Settings) -> AsyncIterator[list[bytes]]:
+    read = await run_in_threadpool(_read_all, desk, arrived, chosen)
+    # what is answered already stands before the answer that comes next
+    rest, questions = iter(read), [(number, one) for number, one in read if not isinstance(one, bytes)]
+    numbers = iter(number for number, _ in questions)
+    async for answers in await desk.order([one for _, one in questions], patient=True):
+        ready = list[bytes]()
+        for answer in answers:
+            ready += _answered(rest)
+            ready.append(shown(answer, f"line {next(numbers)}: "))
+        yield ready
+    if ready := list(_answered(rest)):
+        yield ready
+
+
+def _read_all(desk: Desk, arrived: Sequence[Line], chosen: Settings) -> list[tuple[int, Asked | bytes]]:
+    """Of each line that is not blank its number and the question, or the answer: it came before, or is wrong."""
     there = [(number, line) for number, line in arrived if line is None or line.strip()]
     known = desk.again([line for _, line in there])
-    return [one or _read(*place, chosen) for one, place in zip(known, there, strict=True)]
+    return [(line[0], one or _read(*line, chosen)) for one, line in zip(known, there, strict=True)]
 
 
-def _answered(read: Iterator[Asked | bytes]) -> Iterator[bytes]:
+def _answered(read: Iterator[tuple[int, Asked | bytes]]) -> Iterator[bytes]:
     """The answers up to the next question, which is taken as well."""
-    for one in read:
+    for _, one in read:
         if not isinstance(one, bytes):
             return
         yield one
@@ -70,14 +88,14 @@ def _read(number: int, line: bytes | None, chosen: Settings) -> Asked | bytes:
         return wrong(f"line {number}: {error}")
 
 
-def shown(answer: Answer) -> bytes:
-    """An answer as JSON; raises what nobody expected to go wrong."""
+def shown(answer: Answer, place: str = "") -> bytes:
+    """An answer as JSON, with the ``place`` of what is wrong; raises what nobody expected to go wrong."""
     if isinstance(answer, bytes):
         return answer
     if isinstance(answer, Unjudged):
-        return wrong(answer.reason)
+        return wrong(place + answer.reason)
     if isinstance(answer, PrecedentError):
-        return wrong(str(answer))
+        return wrong(f"{place}{answer}")
     raise answer
 
 

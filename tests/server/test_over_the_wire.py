@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -185,6 +186,23 @@ class Duplex:
     def close(self) -> None:
         self.received.close()
         self.socket.close()
+
+
+def test_a_server_that_stops_says_where_in_the_stream(copy_of: Callable[..., Settings]) -> None:
+    served = Served(copy_of(model="none"))
+    try:
+        served.wait()
+        with contextlib.closing(Duplex(served)) as client:
+            client.send(b"".join(json.dumps({"text": text}).encode() + b"\n" for text in (NORMAL, ANOMALOUS)))
+            assert client.head() == 200
+            answers = client.chunks()
+            assert [next(answers)["label"] for _ in range(2)] == ["normal", "anomalous"]
+            served.process.send_signal(signal.SIGINT)
+            assert [one["error"] for one in answers] == ["the server stops: lines from 3 on were not judged"]
+        assert served.process.wait(timeout=30) == 0
+    finally:
+        said = served.stop()
+    assert "Traceback" not in said
 
 
 def test_answers_come_before_the_body_is_finished(served: Served) -> None:

@@ -260,7 +260,7 @@ def test_broken_lines_in_a_stream_leave_the_others_alone(client: TestClient) -> 
     assert [one.get("label", "error") for one in shown] == ["normal", *["error"] * 7, "anomalous"]
     assert [one["error"].partition(":")[0] for one in shown if "error" in one] == [
         "line 2",
-        "unknown source 'nowhere'; sources here",
+        "line 4",
         "line 5",
         "line 6",
         "line 7",
