@@ -25,7 +25,7 @@ from agent.cli_options import (
     parts_of,
     say,
 )
-from agent.errors import PrecedentError, UsageError
+from agent.errors import PrecedentError, Stopped, UsageError
 
 app = typer.Typer(
     name="precedent",
@@ -41,15 +41,13 @@ app.add_typer(sources_app, name="sources")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
 
-_INTERRUPTED = 130
-
 
 def main() -> None:
     """The entry point: errors on purpose become one line and the contract's exit code."""
     try:
         app()
     except PrecedentError as error:
-        say(f"error: {error}")
+        say(str(error) if isinstance(error, Stopped) else f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader of our output has gone; Python would complain at exit when it flushes
@@ -57,7 +55,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         # what typer makes of Ctrl-C
-        if end.code == _INTERRUPTED:
+        if end.code == Stopped.exit_code:
             say("stopped; everything done so far is kept, and the same command again goes on with it")
         raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -19,7 +20,7 @@ from agent.cli_options import (
     parts_of,
     say,
 )
-from agent.errors import UsageError
+from agent.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
     from agent.answers import Unjudged
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from agent.parts import Parts
     from agent.readers import Reading, Unreadable
     from agent.triage.run import Triage, Wanted
+    from agent.triage.summary import Summary
 
 Explain = Literal["none", "facts", "llm"]
 To = Literal["table", "jsonl", "csv", "parquet"]
@@ -192,24 +194,26 @@ def _many(
     from agent.triage.run import Triage
     from agent.triage.writing import as_parquet
 
+    def reported(summary: Summary) -> None:
+        if report is not None:
+            telling.page(summary, report)
+
     with showing.progress() as progress:
         triage = Triage(parts, intake, wanted, progress, say)
         try:
             if to == "parquet" and output is not None:
-                summary = as_parquet(output, triage.run)
+                summary = as_parquet(output, partial(triage.run, then=reported))
             else:
-                summary = triage.run(output if wanted.lines else None, resume=resume)
-        except KeyboardInterrupt:
-            if wanted.lines and output is not None:
-                say(
-                    f"{triage.summary.records:,} records are written; the same command with --resume goes on after them"
-                )
-            raise
+                summary = triage.run(output if wanted.lines else None, resume=resume, then=reported)
+        except KeyboardInterrupt as stop:
+            if not wanted.lines or output is None or to == "parquet":
+                raise
+            done = f"{triage.summary.records:,} records are written"
+            raise Stopped(f"stopped: {done}; the same command with --resume goes on after them") from stop
     if output is not None and not wanted.lines:
         with showing.written(output) as stream:
             telling.screen(summary, stream)
     telling.screen(summary)
     if report is not None:
-        telling.page(summary, report)
         say(f"what was found is in {report}")
     return triage

@@ -8,7 +8,8 @@ PrecedentError                exit code / HTTP status
 ├── MissingPart               3 / 503   a model, a program or a package that is needed is not there
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
 │   └── IndexMismatch         3 / 503   the vector index was made by another embedding model
-└── Busy                      1 / 429   a bounded queue is full: try again later
+├── Busy                      1 / 429   a bounded queue is full: try again later
+└── Stopped                 130         Ctrl-C, where more is to be said than that
 
 A message is one line that a person can act on. Errors of other libraries and of the rooms below
 (`llm`, `retrieval`) are turned into these at the boundary, by :func:`mapped`.
@@ -71,6 +72,10 @@ class IndexMismatch(MissingPart):
 
 class Busy(PrecedentError):
     http_status = 429
+
+
+class Stopped(PrecedentError):
+    exit_code = 130
 
 
 @contextmanager

@@ -114,19 +114,23 @@ def sentences(
     text, _ = model.clip(masked, parts.settings.record_tokens // 2)
     asked = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=ask)
     grounds = "\n".join([asked, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
-    buffer, told = "", 0
+    buffer, told = "", list[str]()
+
+    def tells(sentence: str) -> bool:
+        return _tells(sentence) and sentence.strip() not in told and traceable(sentence, grounds)
+
     messages = [SystemMessage(render("explain_system")), HumanMessage(asked)]
     for chunk in model.stream(messages, _TOKENS):
         buffer += chunk
         *complete, buffer = _SENTENCE.split(buffer)
         for sentence in complete:
-            if told < SENTENCES and _tells(sentence) and traceable(sentence, grounds):
-                told += 1
-                yield sentence.strip()
-        if told >= SENTENCES:
+            if len(told) < SENTENCES and tells(sentence):
+                told.append(sentence.strip())
+                yield told[-1]
+        if len(told) >= SENTENCES:
             return
     # what the token limit cut off is no sentence
-    if _tells(buffer) and buffer.rstrip().endswith((".", "!", "?")) and traceable(buffer, grounds):
+    if buffer.rstrip().endswith((".", "!", "?")) and tells(buffer):
         yield buffer.strip()
 
 

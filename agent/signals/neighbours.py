@@ -18,6 +18,7 @@ _WIDTH = 0.08
 _DOUBT_CONTENT = 0.04
 _DOUBT_TEMPLATE = 0.08
 _QUOTE = 90
+SAME = "exactly this record"
 
 
 def contrast(anomalous: Sequence[float], normal: Sequence[float]) -> float | None:
@@ -54,7 +55,7 @@ def neighbours(found: Found) -> Signal:
 
 def _facts(found: Found) -> list[str]:
     facts = []
-    counts, what = found.same_content, "exactly this record"
+    counts, what = found.same_content, SAME
     if not sum(counts.values()):
         counts, what = found.same_template, "this template"
     if sum(counts.values()):

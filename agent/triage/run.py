@@ -102,12 +102,17 @@ class Triage:
         said = [wanted.files, wanted.source, wanted.detail, wanted.to, sorted(wanted.only), self._judging.state]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
-    def run(self, path: Path | None, *, resume: bool = False) -> Summary:
-        """Write a line for each record to ``path`` (None: standard output), if any lines are wanted."""
+    def run(self, path: Path | None, *, resume: bool = False, then: Callable[[Summary], None] | None = None) -> Summary:
+        """Write a line for each record to ``path`` (None: standard output), if any lines are wanted.
+
+        ``then``: what else is to be done before there is nothing to resume.
+        """
         started, wanted = time.monotonic(), self.wanted
         self._started = started
         self._output = Output(path, self.run_id, templates=wanted.detail == "compact", resume=resume)
         state = self._output.state
+        if self._output.unfinished:
+            self.say(f"{path} was not finished; without --resume it begins anew")
         if state:
             self.summary = Summary.model_validate(state["summary"])
         elif wanted.lines:
@@ -125,6 +130,8 @@ class Triage:
                     self._tell()
                     if wanted.lines:
                         self._output.checkpoint(file=number, at=end, summary=self.summary.model_dump(mode="json"))
+            if then is not None:
+                then(self.summary)
             whole = True
         finally:
             self._output.close(whole=whole)

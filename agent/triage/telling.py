@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.errors import UsageError
 from agent.showing import STYLES, plain, short, strangers, text
+from agent.signals.neighbours import SAME
 from agent.signals.novelty import are_strangers
 from agent.triage.summary import LABELS, Group, Span, Summary
 
@@ -78,7 +79,8 @@ def page(summary: Summary, path: Path) -> None:
 def why(group: Group) -> str:
     """The first two facts of a group's verdict."""
     facts = group.verdict.explanation.partition(": ")[2].split("; ")
-    return short("; ".join(facts[:2]), _WHY)
+    said = "; ".join(facts[:2])
+    return short(said.replace(SAME, "exactly the first of these records") if group.count > 1 else said, _WHY)
 
 
 def together(spans: list[Span], most: int) -> list[Span]:

@@ -95,11 +95,13 @@ class Output:
         self._path, self._run = path, run
         self.state: dict[str, Any] = {}
         self.known = set[str]()
+        self.unfinished = False
         if path is None:
             self._stream: BinaryIO = sys.stdout.buffer
             self._templates: BinaryIO | None = None
             return
         self._resume = path.with_name(path.name + ".resume.json")
+        self.unfinished = not resume and self._resume.exists()
         if resume:
             self.state = self._kept()
             if not self.state and path.exists() and path.stat().st_size:

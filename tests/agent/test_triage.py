@@ -26,6 +26,7 @@ from agent.readers.streams import Damaged, Stream
 from agent.records import Verdict
 from agent.triage.blocks import Block, blocks
 from agent.triage.run import Triage, Wanted
+from agent.triage.summary import Summary
 from agent.triage.telling import page
 from tests.conftest import POSTGRES, make_settings
 
@@ -158,6 +159,29 @@ def test_short_lines_name_templates_whose_verdicts_stand_beside(learned: tuple[P
     assert [group.count for group in some] == sorted((group.count for group in some), reverse=True)
     assert sum(span.counts["anomalous"] for span in summary.spans) == counts["anomalous"]
     assert parts.history.get(templates[0]["id"]) is not None, "an example can be corrected"
+
+
+def test_a_run_stopped_before_its_report_is_not_finished(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+    parts, file = learned
+    out, reported, said = tmp_path / "out.jsonl", list[Summary](), list[str]()
+
+    def stop(_: Summary) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        triage(parts, file).run(out, then=stop)
+    written = out.read_bytes()
+    summary = triage(parts, file).run(out, resume=True, then=reported.append)
+    assert reported == [summary]
+    assert (out.read_bytes(), summary.records) == (written, len(written.splitlines()))
+    with pytest.raises(UsageError, match="nothing to resume"):
+        triage(parts, file).run(out, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        triage(parts, file).run(out, then=stop)
+    anew = triage(parts, file)
+    anew.say = said.append
+    anew.run(out)
+    assert said[0] == f"{out} was not finished; without --resume it begins anew"
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(learned: tuple[Parts, Path], tmp_path: Path) -> None:
