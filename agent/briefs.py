@@ -26,7 +26,8 @@ def draft_brief(model: ChosenModel, casebook: Casebook, name: str) -> str:
     """
     row = casebook.source(name)
     space = (row.space if row else None) or Space()
-    shown = {label: _different(casebook.cases(name), label, space) for label in ("normal", "anomalous")}
+    templates = [case for case, _ in casebook.by_template(name).values()]
+    shown = {label: _different(templates, label, space) for label in ("normal", "anomalous")}
     asked = render("brief_cases", source=name, **shown)
     told = "".join(model.stream([SystemMessage(render("brief_system")), HumanMessage(asked)], _TOKENS))
     sentences = re.findall(r"[^.!?]+[.!?]", " ".join(told.split()))
@@ -35,6 +36,6 @@ def draft_brief(model: ChosenModel, casebook: Casebook, name: str) -> str:
 
 def _different(cases: Sequence[StoredCase], label: str, space: Space) -> list[str]:
     """Evenly spread over the templates of a label, so that one loud template does not speak for all."""
-    templates = list({space.masked(case): None for case in cases if case.label == label})
-    step = max(1, len(templates) // _SHOWN)
-    return [text[:_CHARS] for text in templates[::step][:_SHOWN]]
+    mine = [case for case in cases if case.label == label]
+    step = max(1, len(mine) // _SHOWN)
+    return [space.masked(case)[:_CHARS] for case in mine[::step][:_SHOWN]]

@@ -78,8 +78,9 @@ def fit_judge(
     assert row is not None
     objective = objective or (row.judge or {}).get("objective") or "f1"
     goal = Objective.parse(objective)
-    cases = list(casebook.cases(name))
-    by_key = {(case.key, case.label): case for case in cases}
+    templates = casebook.by_template(name)
+    by_key = {key: case for key, (case, _) in templates.items()}
+    count = sum(times for _, times in templates.values())
     if progress:
         progress("fitting", 0, 0)
     model, told, normal_axes = _fields(row, list(by_key.values()))
@@ -88,7 +89,7 @@ def fit_judge(
     if by_fields:
         cheap = _fusion_of_fields(list(by_key.values()), model, told, risk, goal)
     else:
-        texts, keys = _texts(row, keys, precedents, by_template=len(cases) >= _MANY_LINES * len(by_key))
+        texts, keys = _texts(row, keys, precedents, by_template=count >= _MANY_LINES * len(by_key))
         keys = _with_fields(keys, by_key, told)
         labels = [key.anomalous for key in keys]
         cheap = fit(DEFAULT_CHEAP, [key.signals for key in keys], labels, [1.0] * len(keys), risk, goal)

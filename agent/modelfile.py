@@ -127,14 +127,13 @@ def telling(casebook: Casebook, name: str) -> list[tuple[str, str, str]]:
     """
     row = casebook.source(name)
     assert row is not None
-    cases = casebook.cases(name)
-    by_key = {(case.key, case.label): case for case in cases}
-    counts = Counter((case.key, case.label) for case in cases)
+    templates = casebook.by_template(name)
+    by_key = {key: case for key, (case, _) in templates.items()}
     normal = Counter(word for case in by_key.values() if case.label == "normal" for word in set(_words(case)))
     chosen: dict[str, list[tuple[str, str, str]]] = {}
     for label in ("normal", "anomalous"):
         keys, vectors = casebook.matrix(row, label)
-        weights = np.array([counts[key, label] for key in keys], dtype=np.float64)
+        weights = np.array([templates[key, label][1] for key in keys], dtype=np.float64)
         chosen[label] = [
             (_text(case), label, _deciding(case, normal, label))
             for case in (by_key[keys[i], label] for i in _medoids(vectors, np.sqrt(weights)))

@@ -101,10 +101,12 @@ class Casebook:
         with self.engine.begin() as connection:
             space = self._sources.space(connection, name, [case.record])
             same = and_(cases.c.source == name, cases.c.hash == case.content_hash)
+            keys = connection.scalars(select(cases.c.key).where(same)).all()
             connection.execute(delete(cases).where(same))
             connection.execute(insert(cases).values(case_row(name, case, space, given_by)))
             orphaned = and_(
                 vectors.c.source == name,
+                vectors.c.key.in_(keys),
                 ~exists().where(
                     cases.c.source == vectors.c.source,
                     cases.c.key == vectors.c.key,
@@ -324,6 +326,15 @@ class Casebook:
         counted = select(cases.c.key, func.count().label("n")).where(cases.c.source == name).group_by(cases.c.key)
         with self.engine.connect() as connection:
             return {found.key: found.n for found in connection.execute(counted)}
+
+    def by_template(self, name: str) -> dict[tuple[str, str], tuple[StoredCase, int]]:
+        """Of each key and label the newest case, and how many there are; in the order in which they first came."""
+        newest, eldest, count = func.max(cases.c.id), func.min(cases.c.id), func.count()
+        each = select(newest.label("newest"), eldest.label("eldest"), count.label("n")).where(cases.c.source == name)
+        of = each.group_by(cases.c.key, cases.c.label).subquery()
+        query = select(cases, of.c.n).join(of, cases.c.id == of.c.newest).order_by(of.c.eldest)
+        with self.engine.connect().execution_options(yield_per=_CHUNK) as connection:
+            return {(row.key, row.label): (stored(row), row.n) for row in connection.execute(query)}
 
     def cases(self, name: str) -> list[StoredCase]:
         """Every case of a source, oldest first."""
