@@ -178,7 +178,7 @@ class Casebook:
                 for case, v in zip(part, matrix, strict=True)
             ]
             with self.engine.begin() as connection:
-                connection.execute(insert_or_ignore(self.engine, vectors, rows))
+                connection.execute(insert_or_ignore(self.engine, vectors), rows)
 
     def _vectors_of(
         self, space: Space, part: Sequence[StoredCase], progress: Progress | None, done: int, total: int

@@ -46,8 +46,8 @@ def file_cases(
     for case in batch:
         once.setdefault((case.content_hash, case.label), case)
     rows = [case_row(name, case, space, given_by, seen[same]) for same, case in once.items()]
-    query = insert_or_ignore(connection.engine, cases, rows)
-    added = connection.execute(query, execution_options={"preserve_rowcount": True}).rowcount
+    query = insert_or_ignore(connection.engine, cases)
+    added = connection.execute(query, rows, execution_options={"preserve_rowcount": True}).rowcount
     return added, _count(connection, name, {same: seen[same] for same in once if seen[same] > 1})
 
 

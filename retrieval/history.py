@@ -108,7 +108,7 @@ class Heard:
     def put(self, question: str, log_odds: float) -> None:
         values = {"question": question, "log_odds": log_odds}
         with self._engine.begin() as connection:
-            connection.execute(insert_or_ignore(self._engine, heard, [values]))
+            connection.execute(insert_or_ignore(self._engine, heard), values)
 
 
 class Remembered:
@@ -140,4 +140,4 @@ class Remembered:
                     {"source": self._source, "key": key, "state": self._state, "body": bodies[key]}
                     for key in keys[start : start + _CHUNK]
                 ]
-                connection.execute(insert_or_ignore(self._engine, remembered, rows))
+                connection.execute(insert_or_ignore(self._engine, remembered), rows)

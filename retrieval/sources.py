@@ -77,7 +77,7 @@ class Sources:
         """Make the source when it is not there."""
         values = {"name": name, "brief": "", "brief_by": "nobody", "version": 0, "created_at": datetime.now(UTC)}
         with self._engine.begin() as connection:
-            connection.execute(insert_or_ignore(self._engine, sources, [values]))
+            connection.execute(insert_or_ignore(self._engine, sources), values)
 
     def set(self, name: str, **values: Any) -> None:
         """Change columns of a source: ``brief``, ``brief_by``, ``reading``, ``judge`` or ``models``."""

@@ -185,10 +185,10 @@ def _alone(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite_here else f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
-def insert_or_ignore(engine: Engine, table: Table, rows: Sequence[dict[str, Any]]) -> Any:
-    """The statement that inserts those of ``rows`` that break no uniqueness."""
+def insert_or_ignore(engine: Engine, table: Table) -> Any:
+    """The statement that inserts those of the rows that it is executed with that break no uniqueness."""
     dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).values(list(rows)).on_conflict_do_nothing()
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def insert_or_touch_plain(engine: Engine, table: Table, rows: Sequence[tuple[Any, ...]], **same: Any) -> None:

@@ -53,14 +53,17 @@ def test_a_verdict_like_another_comes_back_whole(history: History) -> None:
     assert whole in [one for one, _ in history.recent("log", 5)]
 
 
-def test_a_verdict_like_another_may_be_given_again_and_stays_corrected(history: History) -> None:
+def test_a_verdict_that_is_kept_stays_as_it_is_when_it_is_given_again(history: History) -> None:
     history.put([body(1)])
     history.put_alike({"v2": (Like(1), '{"like": "v1", "record": {"text": "a"}}')})
     history.corrected("v2", "anomalous")
     history.put_alike({"v2": (Like(1), '{"like": "v1", "record": {"text": "b"}}')})
     assert [(one["record"]["text"], label) for one, label in history.recent("log", 9) if one["id"] == "v2"] == [
-        ("b", "anomalous")
+        ("a", "anomalous")
     ]
+    # another process may have met the two in another order
+    history.put_alike({"v1": (Like(2), '{"like": "v2", "record": {"text": "b"}}')})
+    assert history.get("v1") == body(1)
     history.put_alike({})
 
 
