@@ -1,8 +1,12 @@
-"""The models that fitting makes beside the judge's figures, packed for the store by skops, without pickle."""
+"""What fitting makes beside the judge's figures, packed for the store without pickle: arrays, and trees by skops."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from agent.signals.fields import FieldModel
 from agent.signals.texts import TextModel
@@ -19,6 +23,9 @@ _TRUSTED = [
 ]
 
 
+_TEXTS, _FIELDS = "texts.", "fields"
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What a source's cases have taught beside its `agent.fusion.Judge`; None where they do not lend themselves."""
@@ -27,18 +34,24 @@ class Fitted:
     texts: TextModel | None = None
 
     def dumps(self) -> bytes:
-        import skops.io
+        packed, out = dict[str, Any](), io.BytesIO()
+        if self.texts is not None:
+            packed = {f"{_TEXTS}{name}": value for name, value in self.texts.dumps().items()}
+        if self.fields is not None:
+            import skops.io
 
-        state = {name: model.dumps() for name, model in (("fields", self.fields), ("texts", self.texts)) if model}
-        packed: bytes = skops.io.dumps(state)
-        return packed
+            packed[_FIELDS] = np.frombuffer(skops.io.dumps(self.fields.dumps()), np.uint8)
+        np.savez(out, **packed)
+        return out.getvalue()
 
     @classmethod
     def loads(cls, packed: bytes) -> Fitted:
-        import skops.io
+        fields, texts = None, dict[str, Any]()
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            texts = {name.removeprefix(_TEXTS): arrays[name] for name in arrays.files if name.startswith(_TEXTS)}
+            if _FIELDS in arrays.files:
+                # dear to import: it asks scikit-learn for all that it has
+                import skops.io
 
-        state = skops.io.loads(packed, trusted=_TRUSTED)
-        return cls(
-            FieldModel.loads(state["fields"]) if "fields" in state else None,
-            TextModel.loads(state["texts"]) if "texts" in state else None,
-        )
+                fields = FieldModel.loads(skops.io.loads(arrays[_FIELDS].tobytes(), trusted=_TRUSTED))
+        return cls(fields, TextModel.loads(texts) if texts else None)

@@ -17,10 +17,12 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -34,6 +36,8 @@ from benchmarks.rag import judged_by_rag
 _ROOT = Path(__file__).resolve().parents[1]
 _CORDON_LINES, _OWN = 2_000, 1_000_000
 _BARE, _ASKED, _RAG = 4_000, 400, 500
+# what a run may take over the floor beside the language model's own time
+_OVER_FLOOR = 1.15
 _ENTRY = "from agent.cli import main; main()"
 _CLIENTS, _PAUSE, _REPEATED, _NEW, _STREAMED = 64, 0.1, 4_000, 1_000, 100_000
 # in what ru_maxrss counts
@@ -57,6 +61,15 @@ known = known.with_columns(label=pl.lit("normal"), probability=pl.lit(0.01))
 columns = [pl.lit("x.log").alias("file"), "line_number", "label", "probability", "template"]
 masked.join(known, on="m", how="left").select(columns).write_ndjson(sys.argv[2])
 """
+
+
+_ENGINES = """
+import sys, torch, chromadb, sentence_transformers
+sentence_transformers.SentenceTransformer(sys.argv[1], device="cpu", local_files_only=True).encode(["warm"])
+chromadb.PersistentClient(sys.argv[2]).get_or_create_collection("one").count()
+"""
+_IMPORTED = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
+_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -99,9 +112,8 @@ def _bulk(folder: Path, log: Path, asked: argparse.Namespace) -> list[Row]:
     _precedent(folder, "learn", log, "--source", "bgl", "--label", "0", "--brief", bgl.BRIEF)
     judge = "judge", source, "--source", "bgl", "--output", folder / "out.jsonl"
     first = _precedent(folder, *judge)
-    bare = [sys.executable, "-c", _FLOOR, str(source), str(folder / "floor.jsonl")]
     # in turn, the best of three each
-    turns = [(_measured(bare), _precedent(folder, *judge)) for _ in range(3)]
+    turns = [(_measured(_floor(folder, source)), _precedent(folder, *judge)) for _ in range(3)]
     floor, again = (min(runs, key=lambda run: run.seconds) for runs in zip(*turns, strict=True))
     full = _precedent(folder, *judge, "--detail", "full")
     (folder / "out.jsonl").unlink()
@@ -109,7 +121,7 @@ def _bulk(folder: Path, log: Path, asked: argparse.Namespace) -> list[Row]:
     def row(what: str, run: Run, of: int) -> Row:
         rate = of / run.seconds
         ratio = rate / (lines / floor.seconds)
-        return what, f"{run.seconds:.1f} s, {rate:,.0f} lines/s", f"{ratio:.2g}", f"{run.memory:,.0f} MiB"
+        return what, f"{run.seconds:.1f} s, {rate:,.0f} lines/s", f"{ratio:.2g}", _mib(run)
 
     rows = [
         row(f"floor: bare polars, {lines:,} lines", floor, lines),
@@ -131,16 +143,44 @@ def _bulk(folder: Path, log: Path, asked: argparse.Namespace) -> list[Row]:
         vary(log, source, asked.more)
         rows.append(row(f"precedent, {asked.more:,} lines", _precedent(folder, *judge), asked.more))
         (folder / "out.jsonl").unlink()
-    one = folder / "one.log"
-    one.write_text(log.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
-    cold = _measured([sys.executable, "-c", "import torch, sentence_transformers, chromadb"])
-    single = _precedent(folder, "judge", one, "--source", "bgl", "--to", "jsonl")
-    for what, run in (
-        ("importing torch, sentence-transformers, Chroma", cold),
-        ("precedent judge of one line", single),
-    ):
-        rows.append((f"{what}, cold process", f"{run.seconds:.1f} s", "", f"{run.memory:,.0f} MiB"))
+    return rows + _cold(folder, log)
+
+
+def _cold(folder: Path, log: Path) -> list[Row]:
+    """One line in a process of its own, the best of three in turn."""
+    embedder = Parts(settings()).embedder().folder
+    engines = [sys.executable, "-c", _ENGINES, str(embedder), str(folder / "engines")]
+    lines = {"a line of a known template": log.read_text(encoding="utf-8").splitlines()[0]}
+    lines["a line unlike any"] = at_size.reworded(log, 1, 4)[0]
+    judge: dict[str, list[object]] = {}
+    for what, line in lines.items():
+        file = folder / f"{what}.log"
+        file.write_text(line + "\n", encoding="utf-8")
+        judge[what] = ["judge", file, "--source", "bgl", "--to", "jsonl"]
+    turns = [[_measured(engines), *(_precedent(folder, *one) for one in judge.values())] for _ in range(3)]
+    floor, *singles = (min(runs, key=lambda run: run.seconds) for runs in zip(*turns, strict=True))
+    rows = [("importing torch, opening Chroma, loading the embedding model", f"{floor.seconds:.1f} s", "", _mib(floor))]
+    for what, run in zip(judge, singles, strict=True):
+        ratio = f"{run.seconds / floor.seconds:.2f} of that"
+        rows.append((f"precedent judge of {what}, cold process", f"{run.seconds:.1f} s", ratio, _mib(run)))
+        rows.append(("of it, importing", _imports(folder, judge[what]), "", ""))
     return rows
+
+
+def _imports(folder: Path, judge: Sequence[object]) -> str:
+    """Seconds of importing, which -X importtime makes longer, by the first part of the modules' names."""
+    command = [sys.executable, "-X", "importtime", "-c", _ENTRY, *map(str, judge)]
+    environment = {**os.environ, "PRECEDENT_HOME": str(folder / "home"), "PRECEDENT_MODEL": "none"}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=True)
+    own = Counter[str]()
+    for microseconds, module in _IMPORTED.findall(done.stderr):
+        own[module.partition(".")[0]] += int(microseconds)
+    most = ", ".join(f"{package} {taken / 1e6:.2f}" for package, taken in own.most_common(_SHOWN))
+    return f"{own.total() / 1e6:.1f} s: {most}"
+
+
+def _mib(run: Run) -> str:
+    return f"{run.memory:,.0f} MiB"
 
 
 def vary(log: Path, out: Path, lines: int) -> None:
@@ -213,11 +253,11 @@ def _at_size(folder: Path, log: Path, count: int) -> list[Row]:
         (sample, [line.split(" ", 1)[1] for line in random.Random(1).sample(every, min(_BARE, count))]),
     ):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    bare = _told("bare", sample)["rate"]
+    bare = _told("benchmarks.at_size", "bare", sample)["rate"]
     run = _precedent(folder / "big", "learn", learned, "--source", at_size.SOURCE, "--label", "0", "--brief", bgl.BRIEF)
     rate, home = count / run.seconds, folder / "big" / "home"
     disk = sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) / 2**20
-    found = _told("query", home, asked)
+    found = _told("benchmarks.at_size", "query", home, asked)
     searched = f"95 % within {found['there']:.1f} ms; {found['new']:.0f} ms with the embedding of a new text"
     return [
         (f"bare sentence-transformers, {_BARE:,} of the texts", f"{bare:,.0f} texts/s", "", ""),
@@ -225,14 +265,14 @@ def _at_size(folder: Path, log: Path, count: int) -> list[Row]:
             f"learn {count:,} cases ({found['templates']:,.0f} templates, {disk:,.0f} MiB on disk)",
             f"{run.seconds:.0f} s, {rate:,.0f} cases/s",
             f"{rate / bare:.2g} of bare encoding",
-            f"{run.memory:,.0f} MiB",
+            _mib(run),
         ),
         (f"query of {count:,} cases", searched, f"recall@8 {found['recall']:.3f}", ""),
     ]
 
 
-def _told(what: str, *paths: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.at_size", what, *map(str, paths)]
+def _told(module: str, *arguments: object) -> dict[str, float]:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, check=True, text=True)
     told: dict[str, float] = json.loads(done.stdout)
     return told
@@ -266,7 +306,7 @@ def _beside_rag(folder: Path, log: Path, count: int) -> list[Row]:
             f"precedent, the {_RAG} lines, cold process",
             f"{ours.seconds:.1f} s, {rate:.0f} lines/s, {rate / rag:,.0f} times the chain's",
             both,
-            f"{ours.memory:,.0f} MiB",
+            _mib(ours),
         ),
     ]
 
@@ -278,17 +318,27 @@ def _heard(folder: Path, log: Path, lines: int) -> list[Row]:
     judge = "judge", source, "--source", "half", "--output", out
     unheard = _precedent(folder, *judge)
     heard = _precedent(folder, *judge, model="auto")
-    verdicts = out.with_name(out.name + ".templates.jsonl").read_text(encoding="utf-8").splitlines()
-    calls = sum(json.loads(one)["signals"]["language"] is not None for one in verdicts)
-    each = (heard.seconds - unheard.seconds) / max(calls, 1)
+    bare = _told("benchmarks.bare_llm", folder / "home", "half", out.with_name(out.name + ".templates.jsonl"))
+    floor = min(_measured(_floor(folder, source)).seconds for _ in range(2))
+    least = _OVER_FLOOR * floor + bare["seconds"]
     return [
         (
-            f"precedent, {lines:,} lines, half of the cases; {calls} of {len(verdicts)} verdicts heard the model",
-            f"{heard.seconds:.1f} s; without the model {unheard.seconds:.1f} s: {each:.2f} s for each that heard it",
+            f"bare llama.cpp, the {bare['tokens']:,.0f} new tokens of the next row's {bare['heard']} questions",
+            f"{bare['seconds']:.1f} s",
             "",
-            f"{heard.memory:,.0f} MiB",
-        )
+            "",
+        ),
+        (
+            f"precedent, {lines:,} lines, half of the cases, {bare['heard']} verdicts heard the model",
+            f"{heard.seconds:.1f} s; {unheard.seconds:.1f} s without the model",
+            f"{heard.seconds / least:.2f} times {_OVER_FLOOR} floors and bare llama.cpp",
+            _mib(heard),
+        ),
     ]
+
+
+def _floor(folder: Path, source: Path) -> list[str]:
+    return [sys.executable, "-c", _FLOOR, str(source), str(folder / "floor.jsonl")]
 
 
 def _f1(told: Sequence[bool], truth: Sequence[bool]) -> float:

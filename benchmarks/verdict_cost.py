@@ -15,18 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.chain import build
-from agent.fusion import Judge
 from agent.intake import Intake
 from agent.learning import learn
 from agent.parts import Parts
 from agent.question import Question
 from agent.readers import Reading
-from agent.records import Record
 from agent.settings import Settings, settings
-from agent.signals.language import examples_for, question
-from llm.choose import EmbeddedModel
-from llm.engine import Engine
-from llm.template import Prompt
+from benchmarks.bare_llm import Bare
 from retrieval.space import Space
 
 _FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"
@@ -44,13 +39,13 @@ def main() -> None:
         learn(parts, [_FOLDER / "learn.log"], "postgres", intake, brief=brief, budget=0)
         readings = [one for one in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(one, Reading)]
         texts = list({Space().masked(one.record): one.record.text for one in readings}.values())
-        _measure(parts, texts, brief)
+        _measure(parts, texts)
         parts.close()
 
 
-def _measure(parts: Parts, texts: list[str], brief: str) -> None:
+def _measure(parts: Parts, texts: list[str]) -> None:
     chain = build(parts)
-    bare = _Bare(parts)
+    bare = Bare(parts, "postgres")
     heard: list[tuple[float, float, int]] = []
     unheard: list[float] = []
     for text in texts:
@@ -60,7 +55,7 @@ def _measure(parts: Parts, texts: list[str], brief: str) -> None:
         if verdict.signals["language"] is None:
             unheard.append(seconds)
             continue
-        heard.append((seconds, *bare.decode(brief, verdict.record)))
+        heard.append((seconds, *bare.decode(verdict.record)))
     heard = heard[_WARM:]
     ratio = statistics.median(ours / bare for ours, bare, _ in heard)
     print(
@@ -72,30 +67,6 @@ def _measure(parts: Parts, texts: list[str], brief: str) -> None:
     unheard = unheard[_WARM:]
     print(f"verdicts without the language model: {len(unheard)}")
     print(f"  median {1000 * statistics.median(unheard):.1f} ms, p95 {1000 * _p95(unheard):.1f} ms (target <= 30 ms)")
-
-
-class _Bare:
-    """A context of its own on the same weights, used by nothing else: what llama.cpp alone takes."""
-
-    def __init__(self, parts: Parts) -> None:
-        chosen = parts.witness().model
-        assert isinstance(chosen, EmbeddedModel)
-        model = chosen.chat
-        self._model, self._parts = model, parts
-        self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
-
-    def decode(self, brief: str, record: Record) -> tuple[float, int]:
-        """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
-        row = self._parts.source("postgres")
-        way = Judge.of(row.judge, row.counts).way_for(self._parts.witness().model.name)
-        found = self._parts.casebook.find("postgres", record, record.content_hash, self._parts.settings.precedents)
-        near = [(one.similarity, one.case) for one in found.nearest]
-        examples = examples_for(near) if way.examples else ()
-        prompt = self._model.prompt(question(brief, Space().masked(record), examples, way))
-        prefix_only = Prompt(prompt.prefix, prompt.suffix[:1])
-        self._engine.read(prefix_only, lambda: False)
-        seconds, _ = _timed(lambda: self._engine.read(prompt, lambda: False))
-        return seconds, len(prompt.suffix)
 
 
 def _timed(call: Callable[[], T]) -> tuple[float, T]:

@@ -45,7 +45,9 @@ _MIGRATIONS = {
         # judges of another form: each source says that it must be fitted again
         "UPDATE sources SET judge = NULL, models = NULL",
         "CREATE INDEX verdicts_by_time ON verdicts (source, judged_at)",
-    )
+    ),
+    # models packed in another form
+    3: ("UPDATE sources SET judge = NULL, models = NULL",),
 }
 SCHEMA_VERSION = max(_MIGRATIONS)
 _LOCK = 20_26

@@ -110,7 +110,7 @@ class TextModel:
 
     @classmethod
     def loads(cls, state: Mapping[str, Any]) -> TextModel:
-        return cls(**state)
+        return cls(**{**state, "by_template": bool(state["by_template"])})
 
 
 def beyond_nearest(
