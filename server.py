@@ -27,7 +27,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from agent.answers import Unjudged
-from agent.asking import Batch, asked, asked_all, bounded, of_source, storable
+from agent.asking import Batch, asked, asked_all, bounded, of_source, storable, where
 from agent.chain import in_bulk
 from agent.chat import ChatInput, build_chat
 from agent.desk import Desk
@@ -371,7 +371,7 @@ def _answer_errors(app: FastAPI) -> None:
     def on_invalid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:
         # without the input, which may hold what JSON cannot
         said = [
-            {"loc": [str(part) for part in one["loc"]], "msg": one["msg"], "type": one["type"]}
+            {"loc": where(one["loc"]), "msg": one["msg"], "type": one["type"]}
             for one in error.errors()
         ]
         return JSONResponse({"detail": said}, 422)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -101,8 +101,13 @@ def of_source(parts: Parts, name: str | None) -> str:
 def told(error: ValidationError) -> str:
     """The first thing that is wrong, with its place, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(where(first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def where(loc: Iterable[int | str]) -> list[str]:
+    """A complaint's place, without pydantic's own names for the alternatives that it tried."""
+    return [str(part) for part in loc if not str(part).startswith("function-")]
 
 
 def storable(text: str) -> str:

@@ -121,6 +121,13 @@ def test_what_is_no_record_is_refused(client: TestClient, door: str, record: str
     refused(client.post(door, content=wrapped(door, f'{{"record": {record}}}'), headers=JSON), 422)
 
 
+def test_places_are_those_of_the_body(client: TestClient) -> None:
+    body = '{"records": [{"source": "shop", "text": "a"}]}'
+    said = client.post(REST, content=body, headers=JSON).json()["detail"]
+    assert ["records", "0", "Record", "source"] not in (places := [one["loc"] for one in said])
+    assert ["records", "0", "source"] in places
+
+
 ODD_QUESTIONS = {
     "NUL": '{"text": "a\\u0000b"}',
     "lone surrogate": '{"text": "a\\ud800b"}',
