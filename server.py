@@ -370,10 +370,7 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def on_invalid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:
         # without the input, which may hold what JSON cannot
-        said = [
-            {"loc": where(one["loc"]), "msg": one["msg"], "type": one["type"]}
-            for one in error.errors()
-        ]
+        said = [{"loc": where(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()]
         return JSONResponse({"detail": said}, 422)
 
 
