@@ -26,6 +26,7 @@ from agent.cli_options import (
     say,
 )
 from agent.errors import PrecedentError, Stopped, UsageError
+from agent.leaving import quickly
 
 app = typer.Typer(
     name="precedent",
@@ -44,6 +45,11 @@ app.add_typer(bench_app, name="bench")
 
 def main() -> None:
     """The entry point: errors on purpose become one line and the contract's exit code."""
+    with quickly():
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except PrecedentError as error:

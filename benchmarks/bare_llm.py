@@ -1,0 +1,62 @@
+"""What llama.cpp alone takes for the questions that verdicts ask: a context of its own on the same weights.
+
+`python -m benchmarks.bare_llm HOME SOURCE VERDICTS` prints, for the verdicts of a file (JSON lines) that heard the
+language model, how many they are, their new tokens, and the seconds of decoding these.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from agent.fusion import Judge
+from agent.parts import Parts
+from agent.records import Record
+from agent.settings import settings
+from agent.signals.language import examples_for, question
+from llm.choose import EmbeddedModel
+from llm.engine import Engine
+from llm.template import Prompt
+from retrieval.space import Space
+
+
+class Bare:
+    """Asks of one source what its verdicts ask, and nothing else."""
+
+    def __init__(self, parts: Parts, source: str) -> None:
+        chosen = parts.witness().model
+        assert isinstance(chosen, EmbeddedModel)
+        model = chosen.chat
+        self._model, self._parts, self._row = model, parts, parts.source(source)
+        self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
+
+    def decode(self, record: Record) -> tuple[float, int]:
+        """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
+        row = self._row
+        way = Judge.of(row.judge, row.counts).way_for(self._parts.witness().model.name)
+        found = self._parts.casebook.find(row.name, record, record.content_hash, self._parts.settings.precedents)
+        near = [(one.similarity, one.case) for one in found.nearest]
+        examples = examples_for(near) if way.examples else ()
+        masked = (row.space or Space()).masked(record)
+        prompt = self._model.prompt(question(row.brief, masked, examples, way))
+        self._engine.read(Prompt(prompt.prefix, prompt.suffix[:1]), lambda: False)
+        started = time.perf_counter()
+        self._engine.read(prompt, lambda: False)
+        return time.perf_counter() - started, len(prompt.suffix)
+
+
+def main() -> None:
+    home, source, verdicts = sys.argv[1:]
+    parts = Parts(settings().model_copy(update={"home": Path(home)}))
+    said = [json.loads(line) for line in Path(verdicts).read_text(encoding="utf-8").splitlines()]
+    heard = [Record.model_validate(one["record"]) for one in said if one["signals"]["language"] is not None]
+    bare = Bare(parts, source)
+    seconds, tokens = zip(*(bare.decode(record) for record in heard), strict=True)
+    parts.close()
+    print(json.dumps({"heard": len(heard), "tokens": sum(tokens), "seconds": sum(seconds)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""A process that leaves quickly leaves nothing behind: output, exit code, and what asked to be run at the end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_RUN = """
+import atexit, sys, threading, time
+from agent.leaving import quickly
+with quickly():
+    atexit.register(print, "asked to run at the end")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("a thread that is waited for"))).start()
+    print("said", end=" ")
+    {then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [("", 0), ("sys.exit(3)", 3), ("sys.exit()", 0), ("sys.exit('why')", 1), ("1 / 0", 1), ("raise SystemExit(0)", 0)],
+)
+def test_nothing_is_lost(then: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", _RUN.format(then=then)], capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stdout == "said a thread that is waited for\nasked to run at the end\n"
+    assert ("ZeroDivisionError" in done.stderr, "why" in done.stderr) == ("/" in then, "why" in then)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", _RUN.format(then="")], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
