@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=1_000_000, help="how many are judged in bulk")
     parser.add_argument("--more", type=int, default=10_000_000, help="how many for memory and growth; 0: none")
     parser.add_argument("--rag", type=int, default=100, help="how many of 500 lines the RAG chain judges; 0: none")
-    parser.add_argument("--cases", type=int, default=100_000, help="how many cases the large casebook has; 0: none")
+    parser.add_argument("--cases", type=int, nargs="*", default=[100_000], help="how many cases large casebooks have")
     parser.add_argument("--seconds", type=int, default=60, help="how long the server is under load; 0: not at all")
     parser.add_argument("--cordon", help="the executable of cordon, in an environment of its own")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
@@ -94,7 +94,9 @@ def main() -> None:
     if not log.is_file():
         sys.exit(f"the public data set is not at {log}")
     with tempfile.TemporaryDirectory() as folder:
-        rows = [*_bulk(Path(folder), log, asked), *_at_size(Path(folder), log, asked.cases)]
+        rows = _bulk(Path(folder), log, asked)
+        for count in asked.cases:
+            rows += _at_size(Path(folder) / str(count), log, count)
         rows += _beside_rag(Path(folder), log, asked.rag)
         rows += _heard(Path(folder), log, asked.lines) if asked.rag else []
     page = _page(rows)
@@ -243,8 +245,7 @@ def _rate(one: load.Load) -> float:
 
 
 def _at_size(folder: Path, log: Path, count: int) -> list[Row]:
-    if not count:
-        return []
+    folder.mkdir()
     every = at_size.reworded(log, count, 2)
     learned, asked, sample = (folder / f"{name}.log" for name in ("learned", "asked", "sample"))
     for path, lines in (
@@ -254,8 +255,8 @@ def _at_size(folder: Path, log: Path, count: int) -> list[Row]:
     ):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     bare = _told("benchmarks.at_size", "bare", sample)["rate"]
-    run = _precedent(folder / "big", "learn", learned, "--source", at_size.SOURCE, "--label", "0", "--brief", bgl.BRIEF)
-    rate, home = count / run.seconds, folder / "big" / "home"
+    run = _precedent(folder, "learn", learned, "--source", at_size.SOURCE, "--label", "0", "--brief", bgl.BRIEF)
+    rate, home = count / run.seconds, folder / "home"
     disk = sum(path.stat().st_size for path in home.rglob("*") if path.is_file()) / 2**20
     found = _told("benchmarks.at_size", "query", home, asked)
     searched = f"95 % within {found['there']:.1f} ms; {found['new']:.0f} ms with the embedding of a new text"
