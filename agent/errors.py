@@ -9,7 +9,7 @@ PrecedentError                exit code / HTTP status
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
 │   └── IndexMismatch         3 / 503   the vector index was made by another embedding model
 ├── Busy                      1 / 429   a bounded queue is full: try again later
-└── Stopped                 130         Ctrl-C, where more is to be said than that
+└── Stopped                 130         told to stop, by Ctrl-C or a signal
 
 A message is one line that a person can act on. Errors of other libraries and of the rooms below
 (`llm`, `retrieval`) are turned into these at the boundary, by :func:`mapped`.

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from agent.answers import Unjudged
 from agent.asking import asked_quickly, told
 from agent.desk import Desk
-from agent.errors import InputError, PrecedentError
+from agent.errors import InputError, PrecedentError, Stopped
 from agent.guard import lines
 from agent.order import Answer
 from agent.question import Asked
@@ -31,20 +31,29 @@ async def streamed(request: Request, desk: Desk, chosen: Settings, stopping: Sto
 
     When the server stops, the last line says which lines were not judged.
     """
-    arriving, next_line = lines(request, chosen.max_body_bytes), 1
+    next_line = 1
     try:
-        while arrived := await stopping.or_stop(anext(arriving, None)):
-            for start in range(0, len(arrived), _AT_ONCE):
-                some = arrived[start : start + _AT_ONCE]
-                if stopping.told:
-                    break
-                async for ready in _answers(desk, some, chosen):
-                    yield b"\n".join([*ready, b""])
-                next_line = some[-1][0] + 1
-        if stopping.told:
-            yield wrong(f"the server stops: lines from {next_line} on were not judged") + b"\n"
+        async for some in _parts(lines(request, chosen.max_body_bytes), stopping):
+            async for ready in _answers(desk, some, chosen):
+                yield b"\n".join([*ready, b""])
+            next_line = some[-1][0] + 1
+    except Stopped:
+        yield wrong(f"the server stops: lines from {next_line} on were not judged") + b"\n"
     except ClientDisconnect:
         return
+
+
+async def _parts(arriving: AsyncIterator[list[Line]], stopping: Stopping) -> AsyncIterator[list[Line]]:
+    """The lines, as many at a time as have arrived and are judged together.
+
+    Raises:
+        Stopped: the process was told to stop before the last of them.
+    """
+    while arrived := await stopping.unless_told(anext(arriving, [])):
+        for start in range(0, len(arrived), _AT_ONCE):
+            if stopping.told:
+                raise Stopped
+            yield arrived[start : start + _AT_ONCE]
 
 
 async def _answers(desk: Desk, arrived: Sequence[Line], chosen: Settings) -> AsyncIterator[list[bytes]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from contextlib import suppress
 from types import FrameType
 from typing import Any, TypeVar
+
+from agent.errors import Stopped
 
 T = TypeVar("T")
 
@@ -40,12 +42,18 @@ class Stopping:
             if callable(before):
                 signal.signal(number, stop)
 
-    async def or_stop(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What the work gives; None where the process is told to stop first, which ends the work."""
+    async def unless_told(self, work: Awaitable[T]) -> T:
+        """What the work gives.
+
+        Raises:
+            Stopped: the process was told to stop first, and the work was given up.
+        """
         working, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._told.wait())
         try:
             await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else None
+            if not working.done():
+                raise Stopped
+            return working.result()
         finally:
             stop.cancel()
             working.cancel()
