@@ -19,10 +19,10 @@ _SELDOM = 50_000, 20, 100
 
 @contextmanager
 def quickly() -> Iterator[None]:
-    """A whole process: when it ends, nothing runs but what asked to (`atexit`), and output is flushed."""
+    """A whole process: when it ends, what asked to since then is run (`atexit`), output flushed, and no more done."""
     gc.set_threshold(*_SELDOM)
     codes = [1]
-    # the first to be registered runs last
+    # what is registered later runs before it
     atexit.register(_leave, codes)
     try:
         yield

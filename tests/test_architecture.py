@@ -114,7 +114,9 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that a fresh interpreter has loaded after ``code``."""
     report = "import sys, json; print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
-    script = f"import atexit\natexit.register(lambda: exec({report!r}))\n{code}"
+    # a process of the command leaves by os._exit
+    leaving = f"leave = os._exit\nos._exit = lambda code: (exec({report!r}), sys.stdout.flush(), leave(code))"
+    script = f"import atexit, os, sys\natexit.register(lambda: exec({report!r}))\n{leaving}\n{code}"
     ran = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
