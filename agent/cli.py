@@ -56,8 +56,7 @@ def _run() -> None:
         say(str(error) if isinstance(error, Stopped) else f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader of our output has gone; Python would complain at exit when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of our output has gone
         sys.exit(1)
     except SystemExit as end:
         # what typer makes of Ctrl-C

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from agent.parts import Parts
     from agent.readers import Reading, Unreadable
     from agent.triage.run import Triage, Wanted
-    from agent.triage.summary import Summary
 
 Explain = Literal["none", "facts", "llm"]
 To = Literal["table", "jsonl", "csv", "parquet"]
@@ -194,17 +193,14 @@ def _many(
     from agent.triage.run import Triage
     from agent.triage.writing import as_parquet
 
-    def reported(summary: Summary) -> None:
-        if report is not None:
-            telling.page(summary, report)
-
+    then = None if report is None else partial(telling.page, path=report)
     with showing.progress() as progress:
         triage = Triage(parts, intake, wanted, progress, say)
         try:
             if to == "parquet" and output is not None:
-                summary = as_parquet(output, partial(triage.run, then=reported))
+                summary = as_parquet(output, partial(triage.run, then=then))
             else:
-                summary = triage.run(output if wanted.lines else None, resume=resume, then=reported)
+                summary = triage.run(output if wanted.lines else None, resume=resume, then=then)
         except KeyboardInterrupt as stop:
             if not wanted.lines or output is None or to == "parquet":
                 raise

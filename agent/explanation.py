@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SENTENCES = 3
 _TOKENS = 120
+# words of a sentence
+_FEWEST = 3
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z“\"])|\n+")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*")
 _CASE = re.compile(r"\bc\d+\b", re.IGNORECASE)
@@ -117,7 +119,7 @@ def sentences(
     buffer, told = "", list[str]()
 
     def tells(sentence: str) -> bool:
-        return _tells(sentence) and sentence.strip() not in told and traceable(sentence, grounds)
+        return len(sentence.split()) >= _FEWEST and sentence.strip() not in told and traceable(sentence, grounds)
 
     messages = [SystemMessage(render("explain_system")), HumanMessage(asked)]
     for chunk in model.stream(messages, _TOKENS):
@@ -151,10 +153,6 @@ def told_in_full(parts: Parts, verdict: Verdict) -> Iterator[str]:
                 yield f"{sentence}\n"
     except PrecedentError as error:
         yield f"(no more words: {error})\n"
-
-
-def _tells(sentence: str) -> bool:
-    return len(sentence.split()) >= 3
 
 
 def with_sentences(parts: Parts, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:

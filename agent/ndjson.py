@@ -65,7 +65,7 @@ async def _answers(desk: Desk, arrived: Sequence[Line], chosen: Settings) -> Asy
         ready = list[bytes]()
         for answer in answers:
             ready += _answered(rest)
-            ready.append(shown(answer, f"line {next(numbers)}: "))
+            ready.append(shown(answer, next(numbers)))
         yield ready
     if ready := list(_answered(rest)):
         yield ready
@@ -97,10 +97,11 @@ def _read(number: int, line: bytes | None, chosen: Settings) -> Asked | bytes:
         return wrong(f"line {number}: {error}")
 
 
-def shown(answer: Answer, place: str = "") -> bytes:
-    """An answer as JSON, with the ``place`` of what is wrong; raises what nobody expected to go wrong."""
+def shown(answer: Answer, line: int | None = None) -> bytes:
+    """An answer as JSON; what is wrong with its ``line`` of a stream; raises what nobody expected to go wrong."""
     if isinstance(answer, bytes):
         return answer
+    place = "" if line is None else f"line {line}: "
     if isinstance(answer, Unjudged):
         return wrong(place + answer.reason)
     if isinstance(answer, PrecedentError):

@@ -32,15 +32,15 @@ class Stopping:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.getsignal(number)
+            if not callable(before):
+                continue
 
             def stop(number: int, frame: FrameType | None, before: Any = before) -> None:
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._told.set)
-                if callable(before):
-                    before(number, frame)
+                before(number, frame)
 
-            if callable(before):
-                signal.signal(number, stop)
+            signal.signal(number, stop)
 
     async def unless_told(self, work: Awaitable[T]) -> T:
         """What the work gives.

@@ -172,7 +172,7 @@ def _cold(folder: Path, log: Path) -> list[Row]:
 def _imports(folder: Path, judge: Sequence[object]) -> str:
     """Seconds of importing, which -X importtime makes longer, by the first part of the modules' names."""
     command = [sys.executable, "-X", "importtime", "-c", _ENTRY, *map(str, judge)]
-    environment = {**os.environ, "PRECEDENT_HOME": str(folder / "home"), "PRECEDENT_MODEL": "none"}
+    environment = {**os.environ, **_own(folder)}
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=True)
     own = Counter[str]()
     for microseconds, module in _IMPORTED.findall(done.stderr):
@@ -204,7 +204,7 @@ def _served(folder: Path, log: Path, seconds: int, by_command: float) -> list[Ro
     new = [line.split(" ", 1)[1] for line in at_size.reworded(log, _NEW, 1)]
     port = load.free_port()
     command = [sys.executable, "-c", _ENTRY, "serve", "--port", str(port)]
-    environment = {**os.environ, "PRECEDENT_HOME": str(folder / "home"), "PRECEDENT_MODEL": "none"}
+    environment = {**os.environ, **_own(folder)}
     server = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/v1/verdicts"
     try:
@@ -347,10 +347,13 @@ def _f1(told: Sequence[bool], truth: Sequence[bool]) -> float:
     return 2 * both / (sum(told) + sum(truth)) if both else 0.0
 
 
-def _precedent(home: Path, *arguments: object, model: str = "none") -> Run:
-    return _measured(
-        [sys.executable, "-c", _ENTRY, *map(str, arguments)], PRECEDENT_HOME=str(home / "home"), PRECEDENT_MODEL=model
-    )
+def _own(folder: Path, model: str = "none") -> dict[str, str]:
+    """The environment of a command whose data directory is in the folder."""
+    return {"PRECEDENT_HOME": str(folder / "home"), "PRECEDENT_MODEL": model}
+
+
+def _precedent(folder: Path, *arguments: object, model: str = "none") -> Run:
+    return _measured([sys.executable, "-c", _ENTRY, *map(str, arguments)], **_own(folder, model))
 
 
 def _measured(command: Sequence[str], **environment: str) -> Run:

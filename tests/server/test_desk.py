@@ -46,9 +46,7 @@ def test_what_is_given_again_is_what_the_chain_says(quick: TestClient) -> None:
     for _ in range(2):
         assert [same(judge(quick, {"text": text})) for text in TEXTS] == [same(one) for one in chain]
     assert [same(one) for one in judge(quick, [{"text": text} for text in TEXTS])] == [same(one) for one in chain]
-    body = "\n".join(json.dumps({"text": text}) for text in TEXTS).encode()
-    streamed = quick.post("/v1/verdicts", content=body, headers=NDJSON).text.splitlines()
-    assert [same(json.loads(one)) for one in streamed] == [same(one) for one in chain]
+    assert [same(one) for one in streamed(quick, [{"text": text} for text in TEXTS])] == [same(one) for one in chain]
 
 
 def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient) -> None:
