@@ -44,12 +44,13 @@ app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
-    """The entry point: errors on purpose become one line and the contract's exit code."""
+    """The entry point of a process that is one command, and ends with it."""
     with quickly():
-        _run()
+        command()
 
 
-def _run() -> None:
+def command() -> None:
+    """One command: errors on purpose become one line and the contract's exit code (`SystemExit`)."""
     try:
         app()
     except PrecedentError as error:

@@ -17,7 +17,7 @@ import pytest
 
 import agent
 from agent.chain import build
-from agent.cli import main
+from agent.cli import command
 from agent.parts import Parts, default_parts
 from agent.settings import Settings, settings
 from benchmarks.private_ollama import binary
@@ -105,7 +105,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         capfd.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            main()
+            command()
         default_parts().close()
         said = capfd.readouterr()
         return Result(int(stopped.value.code or 0), said.out, said.err)

@@ -36,3 +36,11 @@ def test_output_that_cannot_be_written_is_an_error() -> None:
         done = subprocess.run([sys.executable, "-c", _RUN.format(then="")], stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert b"No space left" in done.stderr
+
+
+def test_a_command_within_a_process_does_not_end_it() -> None:
+    within = "import sys; from agent.cli import command; sys.argv = ['precedent', '--version']\ntry: command()"
+    code = f"{within}\nexcept SystemExit as end: print(end.code)\nsys.exit(7)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.endswith("0\n")
