@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,6 @@ from agent.leaving import quickly
 
 app = typer.Typer(
     name="precedent",
-    help="Judges records by precedent: normal or anomalous, how sure, and why, on your own machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -41,6 +41,21 @@ sources_app = typer.Typer(
 app.add_typer(sources_app, name="sources")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"precedent {version('precedent-agent')}")
+        raise typer.Exit
+
+
+@app.callback()
+def precedent(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Judges records by precedent: normal or anomalous, how sure, and why, on your own machine."""
 
 
 def main() -> None:
