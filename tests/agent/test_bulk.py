@@ -116,14 +116,15 @@ def same(together: Sequence[Verdict | Unjudged], expected: dict[Any, Verdict]) -
     for one in together:
         assert isinstance(one, Verdict)
         other = expected[key(one.record)]
-        assert one.probability == pytest.approx(other.probability, abs=1e-6), one.record
+        # texts embedded together differ in rounding from those embedded alone, on some processors
+        said = one.probability, *one.unsure_band
+        assert said == pytest.approx((other.probability, *other.unsure_band), abs=1e-6), one.record
         left, right = (
             (
                 verdict.id,
                 verdict.label,
                 [near.case_id for near in verdict.precedents],
                 verdict.degraded,
-                verdict.unsure_band,
                 verdict.provenance,
                 verdict.explanation,
             )
