@@ -204,7 +204,7 @@ def _many(
         except KeyboardInterrupt as stop:
             if not wanted.lines or output is None or to == "parquet":
                 raise
-            done = f"{triage.summary.records:,} records are written"
+            done = f"{triage.kept:,} records are written"
             raise Stopped(f"stopped: {done}; the same command with --resume goes on after them") from stop
     if output is not None and not wanted.lines:
         with showing.written(output) as stream:

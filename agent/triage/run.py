@@ -26,15 +26,18 @@ from agent.readers.sniffing import Kind, detect, refuse_binary
 from agent.readers.streams import Damaged, Stream, opened
 from agent.records import Verdict
 from agent.signals.novelty import is_far
-from agent.triage.blocks import SIZE, Block, blocks
+from agent.triage.ahead import ahead
+from agent.triage.blocks import SIZE, blocks
 from agent.triage.judging import Budget, Judging
-from agent.triage.sorting import BLANK, Slot, Slots, Sorter
+from agent.triage.sorting import BLANK, Prepared, Slot, Slots, Sorter
 from agent.triage.summary import LABELS, Summary
 from agent.triage.writing import Detail, Lines, Output, To
 from retrieval.space import Space
 
-# rows judged between two checkpoints; notes that are said; what has no label
-_ROWS, _MOST_NOTES, UNJUDGED = 2_048, 20, -1
+# rows judged between two checkpoints; notes that are said; what has no label; blocks read before they are judged
+_ROWS, _MOST_NOTES, UNJUDGED, _AHEAD = 2_048, 20, -1, 4
+# seconds between checkpoints, at least, and in times of what one takes
+_PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
 
 
@@ -66,7 +69,8 @@ class Wanted:
 class Triage:
     """One run over the files that are ``wanted``.
 
-    ``say`` takes notes for a person. After it ``summary`` says what was found, ``failures`` what could not be judged.
+    ``say`` takes notes for a person. After it ``summary`` says what was found, ``failures`` what could not be judged;
+    ``kept`` is how many records a run that resumes need not judge again.
     """
 
     parts: Parts
@@ -77,6 +81,7 @@ class Triage:
     failures: list[Unreadable | Unjudged] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     noted: int = 0
+    kept: int = 0
 
     def __post_init__(self) -> None:
         wanted, parts = self.wanted, self.parts
@@ -108,16 +113,17 @@ class Triage:
         ``then``: what else is to be done before there is nothing to resume.
         """
         started, wanted = time.monotonic(), self.wanted
-        self._started = started
+        self._started, self._due = started, 0.0
         self._output = Output(path, self.run_id, templates=wanted.detail == "compact", resume=resume)
         state = self._output.state
         if self._output.unfinished:
             self.say(f"{path} was not finished; without --resume it begins anew")
         if state:
             self.summary = Summary.model_validate(state["summary"])
+            self.kept = self.summary.records
         elif wanted.lines:
             self._output.write(self._lines.header)
-            self._output.checkpoint(file=0, at=[0, 1], summary=self.summary.model_dump(mode="json"))
+            self._checkpoint(0, (0, 1))
         before, asked, whole = self.summary.seconds, self.summary.asked, False
         try:
             if wanted.limited:
@@ -128,14 +134,21 @@ class Triage:
                     self.summary.seconds = before + time.monotonic() - started
                     self.summary.asked = asked + self._judging.asked
                     self._tell()
-                    if wanted.lines:
-                        self._output.checkpoint(file=number, at=end, summary=self.summary.model_dump(mode="json"))
+                    if wanted.lines and time.monotonic() >= self._due:
+                        self._checkpoint(number, end)
             if then is not None:
                 then(self.summary)
             whole = True
         finally:
             self._output.close(whole=whole)
         return self.summary
+
+    def _checkpoint(self, file: int, at: tuple[int, int]) -> None:
+        """Here a run that resumes begins. The next one is later by far more than this one took."""
+        started = time.monotonic()
+        self._output.checkpoint(file=file, at=at, summary=self.summary.model_dump(mode="json"))
+        self.kept, now = self.summary.records, time.monotonic()
+        self._due = now + max(_PAUSE, _PAUSES * (now - started))
 
     def _survey(self) -> None:
         """Meet all templates before any is judged, so that the model is asked where it is worth most."""
@@ -144,11 +157,11 @@ class Triage:
                 continue
             with self._opened(file) as (stream, kind, request):
                 if self._is_simple(kind, request):
-                    for block, slots in self._sorted(stream, request, 0, 1):
+                    for prepared, slots in self._sorted(stream, request, 0, 1):
                         counts = np.bincount(slots[slots >= 0], minlength=len(self._sorter.slots))
                         for slot in np.flatnonzero(counts).tolist():
                             self._sorter.slots[slot].count += int(counts[slot])
-                        self.progress("looking for templates", block.first + len(slots), 0)
+                        self.progress("looking for templates", prepared.block.first + len(slots), 0)
         self.failures.clear()
         self._judge_new()
 
@@ -172,16 +185,17 @@ class Triage:
             if not self._is_simple(kind, request):
                 yield from self._rows(rows(stream, kind, request), file, start)
                 return
-            for block, slots in self._sorted(stream, request, start, line):
+            for prepared, slots in self._sorted(stream, request, start, line):
                 self._judge_new()
-                self._write(file, block, slots, request)
-                self._show(file, block.end)
-                yield block.end, block.first + len(slots)
+                self._write(file, prepared, slots)
+                self._show(file, prepared.block.end)
+                yield prepared.block.end, prepared.block.first + len(slots)
 
-    def _sorted(self, stream: Stream, request: Request, start: int, line: int) -> Iterator[tuple[Block, Slots]]:
+    def _sorted(self, stream: Stream, request: Request, start: int, line: int) -> Iterator[tuple[Prepared, Slots]]:
+        read = blocks(stream, start=start, line=line, size=self.wanted.block)
         try:
-            for block in blocks(stream, start=start, line=line, size=self.wanted.block):
-                yield block, self._sorter.sort(block, request)
+            for prepared in ahead((self._sorter.prepare(block, request) for block in read), _AHEAD):
+                yield prepared, self._sorter.sort(prepared)
         except Damaged as damage:
             self.failures.append(request.unreadable(damage.line, damage.reason))
 
@@ -203,24 +217,24 @@ class Triage:
             else:
                 self.failures.append(answer)
 
-    def _write(self, file: str, block: Block, slots: Slots, request: Request) -> None:
+    def _write(self, file: str, prepared: Prepared, slots: Slots) -> None:
         there = np.flatnonzero(slots >= 0)
         there = there[self._labels[slots[there]] >= 0]
-        labels = self._labels[slots[there]]
+        labels, first = self._labels[slots[there]], prepared.block.first
 
         def texts(places: NDArray[np.int64]) -> list[str]:
-            return self._sorter.texts(block, request, there[places])
+            return prepared.texts(there[places])
 
         if self.wanted.lines:
             only = [i for i, name in enumerate(LABELS) if name in self.wanted.only]
             kept = np.flatnonzero(np.isin(labels, only))
-            numbers, own = block.first + there[kept], slots[there[kept]]
+            numbers, own = first + there[kept], slots[there[kept]]
             for lines in self._lines.of(file, numbers, own, partial(texts, kept)):
                 self._output.write(lines)
         self.summary.blank += int((slots == BLANK).sum())
         self.summary.far += int(self._far[slots[there]].sum())
         self.summary.degraded += int(self._degraded[slots[there]].sum())
-        self.summary.add(file, block.first + there, labels, slots[there], self._group, texts)
+        self.summary.add(file, first + there, labels, slots[there], self._group, texts)
 
     def _group(self, slot: int) -> tuple[str, Verdict]:
         verdict = self._answers[slot]

@@ -11,7 +11,6 @@ import io
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from agent.readers.readings import Reading, Request, Unreadable
 from agent.readers.streams import Stream
 from agent.records import Record
 from agent.triage.blocks import Block
-from retrieval.skeleton import shortest, skeleton
+from retrieval.skeleton import skeletons
 from retrieval.space import Space
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 # a line that is no record; one of a skeleton whose lines are told apart by their texts
 BLANK, BY_TEXT = -1, -2
-# hashes kept of lines and skeletons, each
+# hashes kept of lines and of skeletons, each
 _MOST_KEPT = 2_000_000
 _FIRST_WORD = r"^\s*\S+\s+"
 Slots = NDArray[np.int32]
@@ -80,6 +79,31 @@ class _Table:
         self._hashes, self._numbers = every[order], np.concatenate([self._numbers, numbers])[order]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A block whose lines are yet to be sorted. ``lines``: None where they must be read one by one.
+
+    ``hashes``: of their skeletons; ``held``: whether a case has their text.
+    """
+
+    block: Block
+    request: Request
+    lines: pl.Series | None
+    hashes: Hashes
+    held: NDArray[np.bool_]
+
+    def texts(self, places: NDArray[Any]) -> list[str]:
+        """The texts, as records have them, of the lines at ``places``."""
+        if self.lines is not None:
+            return _as_read(self.lines.gather(places), self.request).to_list()
+        found = {
+            item.record.line: item.record.text
+            for item in read_log(Stream(iter([self.block.data])), self.request)
+            if isinstance(item, Reading)
+        }
+        return [found.get(place + 1, "") for place in places.tolist()]
+
+
 @dataclass
 class Sorter:
     """Sorts the lines of a source's logs into ``slots``, which grow.
@@ -96,72 +120,50 @@ class Sorter:
 
     def __post_init__(self) -> None:
         self._seed = secrets.randbits(63)
-        self._by_skeleton, self._by_shortest, self._by_line = _Table(), _Table(), _Table()
+        self._by_skeleton, self._by_line = _Table(), _Table()
         self._by_key: dict[str, int] = {}
         self._held_texts = frozenset(self.held)
         self._held = _Table()
         self._held.put(self._hashed(self.held), np.zeros(len(self.held), np.int32))
 
-    def sort(self, block: Block, request: Request) -> Slots:
-        """The slot of each line, `BLANK` for none."""
+    def prepare(self, block: Block, request: Request) -> Prepared:
+        """What can be done before the blocks in front of it are sorted, by any thread."""
         lines = _lines(block)
         if lines is None:
-            return self._one_by_one(block, request)
-        import polars as pl
+            return Prepared(block, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
+        hashes = skeletons(block.data).hash(self._seed).to_numpy()
+        held = np.zeros(len(lines), np.bool_)
+        if self._held_texts:
+            _, held = self._held.get(_as_read(lines, request).hash(self._seed).to_numpy())
+        return Prepared(block, request, lines, hashes, held)
 
-        alike = pl.read_lines(io.BytesIO(skeleton(block.data))).to_series()
-        hashes, held = alike.hash(self._seed).to_numpy(), self._are_held(lines, request)
+    def sort(self, prepared: Prepared) -> Slots:
+        """The slot of each line, `BLANK` for none."""
+        block, request, lines, hashes = prepared.block, prepared.request, prepared.lines, prepared.hashes
+        if lines is None:
+            return self._one_by_one(block, request)
         out, there = self._by_skeleton.get(hashes)
-        if (unmet := np.flatnonzero(~there & ~held)).size:
-            self._meet(lines, alike, hashes, unmet, request, block.first)
+        if (unmet := np.flatnonzero(~there & ~prepared.held)).size:
+            self._meet(lines, hashes, unmet, request, block.first)
             # what was there may have been forgotten for the new ones
             out[unmet], _ = self._by_skeleton.get(hashes[unmet])
-        own = np.flatnonzero((out == BY_TEXT) | held)
+        own = np.flatnonzero((out == BY_TEXT) | prepared.held)
         if len(own):
             out[own] = self._of_texts(lines.gather(own), request, block.first + own)
         return out
-
-    def texts(self, block: Block, request: Request, places: NDArray[Any]) -> list[str]:
-        """The texts, as records have them, of the block's lines at ``places``."""
-        if (lines := _lines(block)) is not None:
-            return self._as_read(lines.gather(places), request).to_list()
-        found = {
-            item.record.line: item.record.text
-            for item in read_log(Stream(iter([block.data])), request)
-            if isinstance(item, Reading)
-        }
-        return [found.get(place + 1, "") for place in places.tolist()]
-
-    @staticmethod
-    def _as_read(lines: pl.Series, request: Request) -> pl.Series:
-        texts = lines.str.strip_chars_end("\r")
-        return texts.str.replace(_FIRST_WORD, "") if request.label is not None else texts
 
     def _hashed(self, texts: Sequence[str]) -> Hashes:
         import polars as pl
 
         return pl.Series(texts, dtype=pl.String).hash(self._seed).to_numpy()
 
-    def _are_held(self, lines: pl.Series, request: Request) -> NDArray[np.bool_]:
-        if not self._held_texts:
-            return np.zeros(len(lines), np.bool_)
-        return self._held.get(self._as_read(lines, request).hash(self._seed).to_numpy())[1]
-
-    def _meet(
-        self, lines: pl.Series, alike: pl.Series, hashes: Hashes, new: NDArray[Any], request: Request, first: int
-    ) -> None:
+    def _meet(self, lines: pl.Series, hashes: Hashes, new: NDArray[Any], request: Request, first: int) -> None:
         """Put skeletons that were not met before into the table; ``new``: the places of their lines."""
         unmet, which = np.unique(hashes[new], return_index=True)
         # in the order of the lines, so that what is first met is the same in every run
         order = np.argsort(which)
-        unmet, places = unmet[order], new[which[order]]
-        short = shortest(alike.gather(places)).hash(self._seed).to_numpy()
-        distinct, firsts, back = np.unique(short, return_index=True, return_inverse=True)
-        numbers, there = self._by_shortest.get(distinct)
-        for at in sorted(np.flatnonzero(~there), key=lambda at: int(firsts[at])):
-            numbers[at] = self._number(lines, int(places[firsts[at]]), request, first)
-        self._by_shortest.put(distinct[~there], numbers[~there])
-        self._by_skeleton.put(unmet, numbers[back])
+        numbers = [self._number(lines, place, request, first) for place in new[which[order]].tolist()]
+        self._by_skeleton.put(unmet[order], np.array(numbers, np.int32))
 
     def _number(self, lines: pl.Series, place: int, request: Request, first: int) -> int:
         reading = _read(lines[place], request, first + place)
@@ -227,7 +229,11 @@ def short_id(key: str) -> str:
     return "t" + key[:15]
 
 
-@lru_cache(maxsize=1)
+def _as_read(lines: pl.Series, request: Request) -> pl.Series:
+    texts = lines.str.strip_chars_end("\r")
+    return texts.str.replace(_FIRST_WORD, "") if request.label is not None else texts
+
+
 def _lines(block: Block) -> pl.Series | None:
     """The lines of a block; None if it is no plain text, whose lines must be read one by one."""
     import polars as pl

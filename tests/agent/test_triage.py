@@ -184,8 +184,12 @@ def test_a_run_stopped_before_its_report_is_not_finished(learned: tuple[Parts, P
     assert said[0] == f"{out} was not finished; without --resume it begins anew"
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
+    learned: tuple[Parts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts, file = learned
+    monkeypatch.setattr("agent.triage.run._PAUSE", 0)
+    monkeypatch.setattr("agent.triage.run._PAUSES", 0)
     # a block has at least the 64 KiB that are read at a time
     long = tmp_path / "long.log"
     long.write_bytes((file.read_bytes() + b"\n") * 8)
@@ -196,6 +200,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(learned: tuple[Parts, 
         stopped.progress = Stopping(stop)
         with pytest.raises(KeyboardInterrupt):
             stopped.run(out, resume=number > 0)
+        (state,) = read(tmp_path / "out.jsonl.resume.json")
+        assert sum(state["summary"]["counts"].values()) == stopped.kept
+        assert bool(stopped.kept) == (number > 0 or stop > 1)
         # what kill -9 may leave behind
         for path in (out, tmp_path / "out.jsonl.templates.jsonl"):
             with path.open("ab") as torn:

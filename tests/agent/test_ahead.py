@@ -1,0 +1,72 @@
+"""What a thread makes ahead comes in order, whole, with its errors; and the thread ends with who takes it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from agent.triage.ahead import ahead
+
+
+def makers() -> int:
+    return sum(thread.name == "ahead" for thread in threading.enumerate())
+
+
+def test_some_are_made_before_they_are_taken_and_no_more() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            made.append(number)
+            yield number
+
+    some = ahead(items(), 3)
+    assert next(some) == 0
+    deadline = time.monotonic() + 10
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    # the one that is in use counts
+    assert made == [0, 1, 2]
+    assert list(some) == list(range(1, 20))
+    assert not makers()
+
+
+def test_an_error_comes_after_what_was_made_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise OSError("gone")
+
+    taken: list[int] = []
+    with pytest.raises(OSError, match="gone"):
+        taken.extend(ahead(items(), 5))
+    assert taken == [1]
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_who_leaves_ends_it(taken: int) -> None:
+    some = ahead(iter(range(100)), 2)
+    for _ in range(taken):
+        next(some)
+    del some
+    assert not makers()
+
+
+def test_a_pipe_that_says_nothing_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.triage.ahead._LEAVING_SECONDS", 0.05)
+    silent = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        silent.wait()
+
+    some = ahead(items(), 2)
+    assert next(some) == 1
+    started = time.monotonic()
+    some.close()
+    assert time.monotonic() - started < 5
+    assert makers() == 1
+    silent.set()
