@@ -1,5 +1,7 @@
 """Many records through the steps of `agent.chain` together: each step that is cheaper so takes all of them at once.
 
+LangChain, which takes longer to import than a template that the casebook has takes to judge, is not needed here.
+
 What is computed together differs from what is computed alone only in rounding: the embedding of a text in the
 seventh digit, by what it is embedded with.
 """
@@ -11,58 +13,27 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
-from pydantic import PrivateAttr
-
 from agent.errors import PrecedentError
-from agent.question import Question, needs_pieces, read_question
+from agent.question import Question, needs_pieces
 from agent.records import Signal, Verdict
 from agent.steps import Hearing, Steps
 
 _OF_A_RECORD = (ValueError, ArithmeticError, PrecedentError)
 
 
-class InBulk(RunnableSequence[Any, Verdict]):
-    """A pipeline whose `batch` takes the records through its ``steps`` together, in order.
+class Together:
+    """Takes records through the ``steps`` together; one that cannot go with others goes ``alone``."""
 
-    Callbacks and the other settings of ``config`` are for `invoke` alone; here nobody watches single steps. With
-    ``unasked=REASON`` the language model is not asked, and a verdict that it could change says so.
-    """
+    def __init__(self, steps: Steps, alone: Callable[[Question], Verdict]) -> None:
+        self._steps, self._alone = steps, alone
 
-    _steps: Steps = PrivateAttr()
+    def answers(self, questions: Sequence[Question], unasked: str | None = None) -> Iterator[Verdict | Exception]:
+        """A verdict, or what is wrong with the record, for each in order.
 
-    @classmethod
-    def of(cls, pipeline: Runnable[Any, Verdict], steps: Steps) -> InBulk:
-        assert isinstance(pipeline, RunnableSequence)
-        made = cls(first=pipeline.first, middle=pipeline.middle, last=pipeline.last)
-        made._steps = steps
-        return made
-
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        unasked: str | None = None,
-        **kwargs: Any,
-    ) -> list[Verdict]:
-        every = self.batch_as_completed(inputs, return_exceptions=return_exceptions, unasked=unasked)
-        return [answer for _, answer in every]
-
-    def batch_as_completed(
-        self,
-        inputs: Sequence[Any],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        unasked: str | None = None,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, Any]]:
-        for place, answer in enumerate(self._answers([read_question(sent) for sent in inputs], unasked)):
-            if isinstance(answer, Exception) and not return_exceptions:
-                raise answer
-            yield place, answer
+        With ``unasked=REASON`` the language model is not asked, and a verdict that it could change says so.
+        """
+        for _, group in groupby(questions, lambda one: one.source):
+            yield from self._of_one_source(list(group), unasked)
 
     def _verdict(self, hearing: Hearing, share: float, unasked: str | None) -> Verdict:
         """The answer; ``share``: seconds that hearing together took for each."""
@@ -79,10 +50,6 @@ class InBulk(RunnableSequence[Any, Verdict]):
             hearing = Hearing(**{**hearing, "signals": {**hearing["signals"], "language": silent}})
         return steps.explain(steps.decide(hearing))
 
-    def _answers(self, questions: Sequence[Question], unasked: str | None) -> Iterator[Verdict | Exception]:
-        for _, group in groupby(questions, lambda one: one.source):
-            yield from self._of_one_source(list(group), unasked)
-
     def _of_one_source(self, questions: Sequence[Question], unasked: str | None) -> Iterator[Verdict | Exception]:
         started = time.perf_counter()
         apart = [needs_pieces(question) for question in questions]
@@ -94,7 +61,7 @@ class InBulk(RunnableSequence[Any, Verdict]):
             apart = [True] * len(questions)
         share = (time.perf_counter() - started) / len(questions)
         for question, alone in zip(questions, apart, strict=True):
-            yield _tried(self.invoke, question) if alone else _tried(self._verdict, next(heard), share, unasked)
+            yield _tried(self._alone, question) if alone else _tried(self._verdict, next(heard), share, unasked)
 
 
 def _heard(steps: Steps, questions: Sequence[Question]) -> list[Hearing]:

@@ -9,18 +9,70 @@ give the same verdict, in any order and from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBranch,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+    RunnableSequence,
+)
+from pydantic import PrivateAttr
 
-from agent.bulk import InBulk
+from agent.bulk import Together
 from agent.parts import Parts
 from agent.question import Question, in_pieces, needs_pieces, read_question
 from agent.records import Verdict
 from agent.steps import Hearing, Steps
 
 T = TypeVar("T")
+
+
+class InBulk(RunnableSequence[Any, Verdict]):
+    """A pipeline whose `batch` takes the records through its ``steps`` together, in order (`agent.bulk`).
+
+    Callbacks and the other settings of ``config`` are for `invoke` alone; here nobody watches single steps.
+    ``unasked``: as `agent.bulk.Together.answers`.
+    """
+
+    _together: Together = PrivateAttr()
+
+    @classmethod
+    def of(cls, pipeline: Runnable[Any, Verdict], steps: Steps) -> InBulk:
+        assert isinstance(pipeline, RunnableSequence)
+        made = cls(first=pipeline.first, middle=pipeline.middle, last=pipeline.last)
+        made._together = Together(steps, made.invoke)
+        return made
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        unasked: str | None = None,
+        **kwargs: Any,
+    ) -> list[Verdict]:
+        every = self.batch_as_completed(inputs, return_exceptions=return_exceptions, unasked=unasked)
+        return [answer for _, answer in every]
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        unasked: str | None = None,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        for place, answer in enumerate(self._together.answers([read_question(sent) for sent in inputs], unasked)):
+            if isinstance(answer, Exception) and not return_exceptions:
+                raise answer
+            yield place, answer
 
 
 def build(parts: Parts) -> Runnable[Any, Verdict]:

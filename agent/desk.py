@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from agent.answers import Unjudged, checked
 from agent.asking import of_source
-from agent.bulk import InBulk
+from agent.chain import InBulk
 from agent.errors import Busy, PrecedentError, mapped
 from agent.order import Answer, Order, Ticket
 from agent.parts import Parts

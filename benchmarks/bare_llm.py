@@ -16,8 +16,8 @@ from agent.parts import Parts
 from agent.records import Record
 from agent.settings import settings
 from agent.signals.language import examples_for, question
-from llm.choose import EmbeddedModel
 from llm.engine import Engine
+from llm.in_process import EmbeddedModel
 from llm.template import Prompt
 from retrieval.space import Space
 

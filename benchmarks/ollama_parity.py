@@ -32,11 +32,10 @@ from agent.records import Record
 from agent.settings import Settings, settings
 from agent.signals.language import first_token_log_odds, question
 from benchmarks.private_ollama import PrivateOllama
-from llm.choose import EmbeddedModel
-from llm.chosen import ChosenModel
+from llm.chosen import TOP_LOGPROBS, ChosenModel
 from llm.embedded import EmbeddedChatModel
 from llm.engine import Engine, log_probabilities
-from llm.ollama import TOP_LOGPROBS
+from llm.in_process import EmbeddedModel
 from llm.resolver import resolve
 from llm.served import ServedModel
 from llm.template import Prompt

@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from langchain_core.messages import BaseMessage
 
 from llm.addresses import hosts
 from llm.catalog import catalog, default_model
 from llm.chosen import ChosenModel
-from llm.embedded import EmbeddedChatModel
 from llm.failures import ModelFailure
-from llm.ollama import TOP_LOGPROBS, find_ollama
 from llm.resolver import resolve
-from llm.served import ServedModel
-
-
-class EmbeddedModel:
-    """The engine in this process as a `ChosenModel`."""
-
-    def __init__(self, chat: EmbeddedChatModel) -> None:
-        self.chat = chat
-        self.name, self.sha256 = f"embedded:{chat.model}", chat.model_sha256
-        self.clip, self.close = chat.clip, chat.close
-
-    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
-        one = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS)
-        return one.invoke(list(messages)).response_metadata
-
-    def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
-        raise ModelFailure("the embedded engine gives log-probabilities: it has no need of a schema")
-
-    def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
-        for chunk in self.chat.bind(max_tokens=max_tokens).stream(list(messages)):
-            yield str(chunk.content)
-
-    def room(self, messages: Sequence[BaseMessage]) -> int:
-        return self.chat.context_tokens - len(self.chat.prompt(messages)) - 1
 
 
 def choose_model(
@@ -60,7 +30,11 @@ def choose_model(
     ModelFailure when the model cannot be had, when it is no language model, and for `none`.
     """
 
+    # what is not chosen is not imported: that takes longer than a verdict
     def embedded(name: str) -> ChosenModel:
+        from llm.embedded import EmbeddedChatModel
+        from llm.in_process import EmbeddedModel
+
         entry = catalog().get(name)
         if entry is not None and entry.kind != "language":
             raise ModelFailure(f"{name!r} is an {entry.kind} model, it cannot give a verdict")
@@ -80,6 +54,8 @@ def choose_model(
         )
 
     def served(name: str) -> ChosenModel:
+        from llm.served import ServedModel
+
         return ServedModel.connect(
             hosts(ollama_hosts), name, context_tokens=context_tokens, timeout=timeout, threads=threads
         )
@@ -88,6 +64,8 @@ def choose_model(
     if spec == "none":
         raise ModelFailure("the language model is switched off (model = none)")
     if spec == "auto":
+        from llm.ollama import find_ollama
+
         there = any(find_ollama(host, ollama_model) for host in hosts(ollama_hosts))
         return served(ollama_model) if there else embedded(default_model())
     if way == "ollama":

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from langchain_core.messages import BaseMessage
 
+# how many of the likeliest first tokens a model is asked for
+TOP_LOGPROBS = 20
+
 
 class ChosenModel(Protocol):
     """A language model for verdicts. Safe to share between threads; every call raises ModelFailure or EngineBusy."""

@@ -9,11 +9,11 @@ import httpx
 from langchain_ollama import ChatOllama
 
 from llm.addresses import base_url
+from llm.chosen import TOP_LOGPROBS
 from llm.failures import ModelFailure
 
 KEEP_ALIVE = "10m"
 CONNECT_SECONDS = 3.0
-TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)

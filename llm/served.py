@@ -9,10 +9,11 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_ollama import ChatOllama
 
+from llm.chosen import TOP_LOGPROBS
 from llm.clipping import clip_by_estimate, estimated_tokens
 from llm.failures import ModelFailure
 from llm.fleet import Fleet, Host
-from llm.ollama import TOP_LOGPROBS, OllamaModel, chat_ollama, how_to_get, require_ollama, without_examples
+from llm.ollama import OllamaModel, chat_ollama, how_to_get, require_ollama, without_examples
 
 # What a chat template adds to each message, at most.
 _TEMPLATE_TOKENS = 12

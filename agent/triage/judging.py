@@ -23,7 +23,7 @@ from llm.identity import identity
 from retrieval.history import Remembered
 
 if TYPE_CHECKING:
-    from agent.bulk import InBulk
+    from agent.bulk import Together
 
 _CHUNK = 256
 _UNASKED = "not asked: the limit of its calls, or of time, was reached"
@@ -84,11 +84,9 @@ class Judging:
     def _given(self, slots: Sequence[Slot], explain: Explain | None) -> Iterator[tuple[Slot, Verdict | Unjudged]]:
         """The chain's verdicts; within a budget, without those of the language model that it would ask."""
         questions = [Question.about(slot.first, self._source, explain or self._explain) for slot in slots]
-        answers = self._chain.batch_as_completed(
-            questions, return_exceptions=True, unasked=_UNASKED if self._budget.limited else None
-        )
+        answers = self._together.answers(questions, _UNASKED if self._budget.limited else None)
         with mapped():
-            for (_, answer), slot in zip(answers, slots, strict=True):
+            for answer, slot in zip(answers, slots, strict=True):
                 self.asked += isinstance(answer, Verdict) and answer.signals["language"] is not None
                 yield slot, checked(slot.first, answer)
 
@@ -106,7 +104,7 @@ class Judging:
             self.asked += 1
             question = Question.about(slot.first, self._source, self._explain)
             with mapped():
-                out[slot.key] = self._chain.invoke(question)
+                out[slot.key] = self._alone(question)
             if remember:
                 self._keep([slot], out)
             self._progress("hearing the language model", number + 1, len(ranked))
@@ -124,11 +122,18 @@ class Judging:
             self._remembered.put(whole)
 
     @cached_property
-    def _chain(self) -> InBulk:
-        # verdicts that are remembered need no chain, and importing it takes longer than giving them
-        from agent.chain import in_bulk
+    def _together(self) -> Together:
+        # verdicts that are remembered need no steps
+        from agent.bulk import Together
+        from agent.steps import Steps
 
-        return in_bulk(self._parts)
+        return Together(Steps(self._parts), lambda question: self._alone(question))
+
+    @cached_property
+    def _alone(self) -> Callable[[Question], Verdict]:
+        from agent.chain import build
+
+        return build(self._parts).invoke
 
     @cached_property
     def _remembered(self) -> Remembered:

@@ -35,7 +35,7 @@ from agent.triage.writing import Detail, Lines, Output, To
 from retrieval.space import Space
 
 # rows judged between two checkpoints; notes that are said; what has no label; blocks read before they are judged
-_ROWS, _MOST_NOTES, UNJUDGED, _AHEAD = 2_048, 20, -1, 4
+_ROWS, _MOST_NOTES, UNJUDGED, _AHEAD = 2_048, 20, -1, 8
 # seconds between checkpoints, at least, and in times of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]

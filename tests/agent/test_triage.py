@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from agent.intake import Intake
 from agent.judging import judge_many
 from agent.learning import learn
 from agent.parts import Parts
-from agent.question import LONG
+from agent.question import LONG, Question, needs_pieces
 from agent.readers import Reading
 from agent.readers.streams import Damaged, Stream
 from agent.records import Verdict
@@ -236,6 +240,30 @@ def test_a_template_is_judged_once_and_remembered_until_the_casebook_changes(
     parts.casebook.set("pg", brief="another")
     assert triage(parts, file)._judging.state != before
     parts.casebook.set("pg", brief="PostgreSQL")
+
+
+def test_known_templates_need_neither_models_nor_langchain(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+    """A copy of the data directory, judged by another process."""
+    parts, asked = learned
+    home = shutil.copytree(parts.settings.home, tmp_path / "home", ignore=shutil.ignore_patterns("*.lock"))
+    lines = asked.with_name("learn.log").read_text(encoding="utf-8").splitlines(keepends=True)
+    known = [line for line in lines if not needs_pieces(Question(text=line.split(" ", 1)[1]))]
+    (tmp_path / "known.log").write_text("".join(known), encoding="utf-8")
+    arguments = ["judge", tmp_path / "known.log", "--source", "pg", "--output", tmp_path / "out.jsonl"]
+    code = f"""
+import sys
+from agent.cli import command
+sys.argv = ["precedent", *{[*map(str, arguments), "--detail", "compact"]!r}]
+try:
+    command()
+except SystemExit as end:
+    assert not end.code
+heavy = {{"torch", "sklearn", "skops", "llama_cpp", "langsmith", "langchain_core.runnables"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    environment = {**os.environ, "PRECEDENT_HOME": str(home), "PRECEDENT_MODEL": "none"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)
+    assert len(read(tmp_path / "out.jsonl")) == len(known) > 600
 
 
 def test_only_some_labels_and_other_forms(learned: tuple[Parts, Path], tmp_path: Path) -> None:

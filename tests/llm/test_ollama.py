@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from llm.addresses import base_url
-from llm.choose import EmbeddedModel, choose_model
+from llm.choose import choose_model
 from llm.chosen import ChosenModel
 from llm.failures import ModelFailure
+from llm.in_process import EmbeddedModel
 from llm.ollama import OllamaModel, chat_ollama, find_ollama, require_ollama
 from llm.resolver import ResolvedModel
 

@@ -21,8 +21,8 @@ from agent.question import Question
 from agent.records import Record, Verdict
 from agent.signals.language import first_token_log_odds, question
 from benchmarks.private_ollama import PrivateOllama
-from llm.choose import EmbeddedModel
 from llm.embedded import EmbeddedChatModel
+from llm.in_process import EmbeddedModel
 from llm.ollama import chat_ollama
 from llm.served import ServedModel
 from tests.ollama.conftest import BRIEF, gguf

@@ -228,8 +228,7 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
 ) -> None:
     import asyncio
 
-    from agent.bulk import InBulk
-    from agent.chain import in_bulk
+    from agent.chain import InBulk, in_bulk
     from agent.desk import Desk
     from agent.parts import Parts
     from agent.question import TextQuestion
