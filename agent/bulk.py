@@ -9,12 +9,11 @@ seventh digit, by what it is embedded with.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby, islice
 
 from agent.errors import PrecedentError
-from agent.question import Question, needs_pieces
+from agent.question import Question, in_pieces, needs_pieces
 from agent.records import Signal, Verdict
 from agent.steps import Hearing, Steps
 
@@ -22,10 +21,11 @@ _OF_A_RECORD = (ValueError, ArithmeticError, PrecedentError)
 
 
 class Together:
-    """Takes records through the ``steps`` together; one that cannot go with others goes ``alone``."""
+    """Takes records through the ``steps`` together. ``asked``: questions that the language model answered."""
 
-    def __init__(self, steps: Steps, alone: Callable[[Question], Verdict]) -> None:
-        self._steps, self._alone = steps, alone
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self.asked = 0
 
     def answers(self, questions: Sequence[Question], unasked: str | None = None) -> Iterator[Verdict | Exception]:
         """A verdict, or what is wrong with the record, for each in order.
@@ -35,33 +35,51 @@ class Together:
         for _, group in groupby(questions, lambda one: one.source):
             yield from self._of_one_source(list(group), unasked)
 
-    def _verdict(self, hearing: Hearing, share: float, unasked: str | None) -> Verdict:
-        """The answer; ``share``: seconds that hearing together took for each."""
-        steps = self._steps
-        hearing["started"] = time.perf_counter() - share
-        if steps.remembered(hearing):
-            hearing = steps.recall(hearing)
-        elif not steps.undecided(hearing):
-            hearing = steps.remember(hearing)
-        elif unasked is None:
-            hearing = steps.remember(steps.ask_language_model(hearing))
-        else:
-            silent = Signal(degraded=unasked)
-            hearing = Hearing(**{**hearing, "signals": {**hearing["signals"], "language": silent}})
-        return steps.explain(steps.decide(hearing))
-
     def _of_one_source(self, questions: Sequence[Question], unasked: str | None) -> Iterator[Verdict | Exception]:
         started = time.perf_counter()
-        apart = [needs_pieces(question) for question in questions]
-        together = [question for question, alone in zip(questions, apart, strict=True) if not alone]
+        pieces = [in_pieces(question) if needs_pieces(question) else [question] for question in questions]
         try:
-            heard = iter(_heard(self._steps, together))
-        except _OF_A_RECORD:
-            # each by itself, to learn which of them it was
-            apart = [True] * len(questions)
+            heard = iter(_heard(self._steps, list(chain.from_iterable(pieces))))
+        except _OF_A_RECORD as error:
+            if len(questions) == 1:
+                yield error
+            else:
+                # each by itself, to learn which of them it was
+                for question in questions:
+                    yield from self._of_one_source([question], unasked)
+            return
         share = (time.perf_counter() - started) / len(questions)
-        for question, alone in zip(questions, apart, strict=True):
-            yield _tried(self._alone, question) if alone else _tried(self._verdict, next(heard), share, unasked)
+        for some in pieces:
+            started = time.perf_counter() - share
+            try:
+                yield self._verdict(list(islice(heard, len(some))), started, unasked)
+            except _OF_A_RECORD as error:
+                yield error
+
+    def _verdict(self, pieces: list[Hearing], started: float, unasked: str | None) -> Verdict:
+        steps, heard = self._steps, [self._with_language(one, unasked) for one in pieces]
+        whole = heard[0] if len(heard) == 1 else steps.worst(heard)
+        silent = Signal(degraded=unasked)
+        if unasked is not None and any(one["signals"].get("language") == silent for one in heard):
+            # a piece that was not heard could speak for the whole
+            whole = _saying(whole, silent)
+        return steps.explain(steps.decide(Hearing(**{**whole, "started": started})))
+
+    def _with_language(self, hearing: Hearing, unasked: str | None) -> Hearing:
+        steps = self._steps
+        if steps.remembered(hearing):
+            return steps.recall(hearing)
+        if not steps.undecided(hearing):
+            return steps.remember(hearing)
+        if unasked is not None:
+            return _saying(hearing, Signal(degraded=unasked))
+        heard = steps.ask_language_model(hearing)
+        self.asked += heard["signals"]["language"].log_odds is not None
+        return steps.remember(heard)
+
+
+def _saying(hearing: Hearing, language: Signal) -> Hearing:
+    return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": language}})
 
 
 def _heard(steps: Steps, questions: Sequence[Question]) -> list[Hearing]:
@@ -86,10 +104,3 @@ def _signals(steps: Steps, hearings: Sequence[Hearing]) -> list[Hearing]:
         steps.gather({"hearing": one, "neighbours": said, "novelty": steps.novelty(one), "fields": steps.fields(one)})
         for one, said in zip(hearings, steps.neighbours(hearings), strict=True)
     ]
-
-
-def _tried(judge: Callable[..., Verdict], *asked: Any) -> Verdict | Exception:
-    try:
-        return judge(*asked)
-    except _OF_A_RECORD as error:
-        return error

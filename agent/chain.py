@@ -45,7 +45,7 @@ class InBulk(RunnableSequence[Any, Verdict]):
     def of(cls, pipeline: Runnable[Any, Verdict], steps: Steps) -> InBulk:
         assert isinstance(pipeline, RunnableSequence)
         made = cls(first=pipeline.first, middle=pipeline.middle, last=pipeline.last)
-        made._together = Together(steps, made.invoke)
+        made._together = Together(steps)
         return made
 
     def batch(

@@ -47,12 +47,12 @@ class Budget:
 
 
 class Judging:
-    """Gives slots of one source their verdicts, and keeps these for the next run. ``asked``: calls of the model."""
+    """Gives slots of one source their verdicts, and keeps these for the next run. ``asked``: answers of the model."""
 
     def __init__(self, parts: Parts, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
         self._parts, self._source, self._explain = parts, source, explain
         self._budget, self._progress = budget, progress
-        self.asked = 0
+        self.asked = self._spent = 0
 
     def verdicts(
         self, slots: Sequence[Slot], *, remember: bool = True, explain: Explain | None = None
@@ -62,7 +62,8 @@ class Judging:
         fresh = [slot for slot in slots if slot.key not in out]
         for start in range(0, len(fresh), _CHUNK):
             part = fresh[start : start + _CHUNK]
-            out.update((slot.key, answer) for slot, answer in self._given(part, explain))
+            unasked = _UNASKED if self._budget.limited else None
+            out.update((slot.key, answer) for slot, answer in self._given(part, explain, unasked))
             if remember:
                 self._keep(part, out)
             self._progress("judging templates", len(out), len(slots))
@@ -81,13 +82,13 @@ class Judging:
                 about = {"id": verdict_id(self._source, slot.first, known.provenance), "record": slot.first}
                 yield slot.key, known.model_copy(update=about)
 
-    def _given(self, slots: Sequence[Slot], explain: Explain | None) -> Iterator[tuple[Slot, Verdict | Unjudged]]:
-        """The chain's verdicts; within a budget, without those of the language model that it would ask."""
+    def _given(
+        self, slots: Sequence[Slot], explain: Explain | None = None, unasked: str | None = None
+    ) -> Iterator[tuple[Slot, Verdict | Unjudged]]:
         questions = [Question.about(slot.first, self._source, explain or self._explain) for slot in slots]
-        answers = self._together.answers(questions, _UNASKED if self._budget.limited else None)
         with mapped():
-            for answer, slot in zip(answers, slots, strict=True):
-                self.asked += isinstance(answer, Verdict) and answer.signals["language"] is not None
+            for answer, slot in zip(self._together.answers(questions, unasked), slots, strict=True):
+                self.asked = self._together.asked
                 yield slot, checked(slot.first, answer)
 
     def _hear_the_model(self, slots: Sequence[Slot], out: dict[str, Verdict | Unjudged], remember: bool) -> None:
@@ -99,12 +100,12 @@ class Judging:
 
         ranked = sorted(slots, key=lambda slot: (-worth(slot), slot.key))
         for number, slot in enumerate(ranked):
-            if not self._budget.allows(self.asked):
+            if not self._budget.allows(self._spent):
                 return
-            self.asked += 1
-            question = Question.about(slot.first, self._source, self._explain)
-            with mapped():
-                out[slot.key] = self._alone(question)
+            before = self.asked
+            ((_, out[slot.key]),) = self._given([slot])
+            # one that failed is spent as well; a record in pieces may take several
+            self._spent += max(1, self.asked - before)
             if remember:
                 self._keep([slot], out)
             self._progress("hearing the language model", number + 1, len(ranked))
@@ -127,13 +128,7 @@ class Judging:
         from agent.bulk import Together
         from agent.steps import Steps
 
-        return Together(Steps(self._parts), lambda question: self._alone(question))
-
-    @cached_property
-    def _alone(self) -> Callable[[Question], Verdict]:
-        from agent.chain import build
-
-        return build(self._parts).invoke
+        return Together(Steps(self._parts))
 
     @cached_property
     def _remembered(self) -> Remembered:
