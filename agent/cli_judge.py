@@ -84,14 +84,18 @@ def judge(
     from agent.inputs import are_many, expanded
 
     wanted_labels = _labels(only)
-    to = to or _BY_ENDING.get(output.suffix if output else "", "table")
+    to = to or _by_ending(output)
     parts = parts_of(model)
     intake = intake_of(parts.source(source), format, text, label, normal)
-    chosen = expanded(files)
+    chosen = expanded(files, intake.format, say)
+    for written in (output, report):
+        _refuse_to_overwrite(written, chosen)
     many = are_many(chosen)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(one is not None for one in (llm_calls, time_limit, report))
     if not in_bulk and (not many or (detail == "full" and to != "jsonl")):
+        if many:
+            say(f"whole verdicts as {to} are made one by one: --detail compact, or --to jsonl, takes far less time")
         read = intake.read if label is not None else intake.read_unlabelled
         failures = _one_by_one(parts, read, chosen, source, cast(Any, to), output, explain or "facts", wanted_labels)
         parts.close()
@@ -124,9 +128,25 @@ def _labels(only: str | None) -> frozenset[str]:
     return labels
 
 
+def _by_ending(output: Path | None) -> To:
+    ending = output.suffix if output else ""
+    if ending in ("", ".txt"):
+        return "table"
+    if ending not in _BY_ENDING:
+        raise UsageError(f"{output}: its ending is none of {', '.join(_BY_ENDING)}; --to says what is to be written")
+    return _BY_ENDING[ending]
+
+
+def _refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
+    if path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files):
+        raise UsageError(f"{path} is one of the files to judge: write to another one")
+
+
 def _check(wanted: Wanted, to: str, output: Path | None, resume: bool) -> None:
-    if resume and (output is None or to not in ("jsonl", "csv") or "-" in wanted.files):
-        raise UsageError("--resume goes on with a file: it takes --output, --to jsonl or csv, and files to read")
+    if resume and "-" in wanted.files:
+        raise UsageError("--resume: what came from standard input cannot be read again from where it was")
+    if resume and (output is None or not wanted.lines):
+        raise UsageError("--resume goes on with a file: --output names it, and --to jsonl, csv or parquet its form")
     if to == "parquet" and output is None:
         raise UsageError("--to parquet takes --output")
     if wanted.detail == "full" and to in ("csv", "parquet"):
@@ -145,6 +165,7 @@ def _one_by_one(
 ) -> list[Any]:
     from agent import showing
     from agent.chain import build
+    from agent.inputs import MANY
     from agent.judging import judge_many
     from agent.readers import Unreadable
     from agent.records import Record, Verdict
@@ -163,6 +184,7 @@ def _one_by_one(
                     yield item.record
 
     given = far = 0
+    unbounded = "-" in files
     by_text = (parts.source(source).space or Space()).axes is None
     with showing.writer(to, output) as write, showing.progress() as progress:
         for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain), start=1):
@@ -173,6 +195,8 @@ def _one_by_one(
                 if answer.label in only:
                     write(answer)
             progress("judging", number, 0)
+            if unbounded and number == MANY:
+                say("standard input goes one by one: --detail compact judges many lines in bulk, which is far quicker")
     if are_strangers(far, given):
         say(showing.strangers(source, far, given))
     return failures
@@ -193,16 +217,18 @@ def _many(
     from agent.triage.run import Triage
     from agent.triage.writing import as_parquet
 
-    then = None if report is None else partial(telling.page, path=report)
+    then = [] if report is None else [partial(telling.page, path=report)]
     with showing.progress() as progress:
         triage = Triage(parts, intake, wanted, progress, say)
         try:
             if to == "parquet" and output is not None:
-                summary = as_parquet(output, partial(triage.run, then=then))
+                summary = as_parquet(
+                    output, lambda lines, convert: triage.run(lines, resume=resume, then=[convert, *then])
+                )
             else:
                 summary = triage.run(output if wanted.lines else None, resume=resume, then=then)
         except KeyboardInterrupt as stop:
-            if not wanted.lines or output is None or to == "parquet":
+            if not wanted.lines or output is None or "-" in wanted.files:
                 raise
             done = f"{triage.kept:,} records are written"
             raise Stopped(f"stopped: {done}; the same command with --resume goes on after them") from stop

@@ -1,35 +1,40 @@
-"""What a person names as input: files, folders, patterns or ``-``; and whether it is much."""
+"""What a person names as input: files, folders, patterns or ``-``; whether each can be read, and whether it is much."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.errors import InputError
+from agent.readers.readings import Format
+from agent.readers.sniffing import detect, refuse_binary
 from agent.readers.streams import Damaged, opened
 
 # from so many lines on, verdicts are written short
 MANY = 10_000
 
 
-def expanded(named: Sequence[str]) -> list[str]:
+def expanded(named: Sequence[str], format: Format, say: Callable[[str], None]) -> list[str]:
     """Each file that is meant, in order: those of a folder and its folders by name, those of a pattern by name.
 
+    Of folders and patterns, a file that cannot be read is left out, which is said.
+
     Raises:
-        InputError: a folder or a pattern has no file.
+        InputError: a folder or a pattern has no file that can be read, or a file that was named cannot be.
     """
     out: list[str] = []
     for one in named:
         path = Path(one)
-        if one == "-" or path.is_file():
-            out.append(one)
-        elif path.is_dir():
-            out += _some([str(file) for file in sorted(path.rglob("*")) if _is_data(file, path)], one, "the folder")
-        elif glob.has_magic(one):
-            out += _some(sorted(file for file in glob.glob(one, recursive=True) if Path(file).is_file()), one, "it")  # noqa: PTH207
+        if path.is_dir():
+            files = [str(file) for file in sorted(path.rglob("*")) if _is_data(file, path)]
+            out += _some(files, format, say, InputError("the folder has no file that can be read", one))
+        elif not path.is_file() and glob.has_magic(one):
+            files = sorted(file for file in glob.glob(one, recursive=True) if Path(file).is_file())  # noqa: PTH207
+            out += _some(files, format, say, InputError("no file that can be read matches this pattern", one))
         else:
-            # its reader says what is wrong with it
+            if one != "-":
+                _open(one, format)
             out.append(one)
     return out
 
@@ -55,7 +60,21 @@ def _is_data(file: Path, folder: Path) -> bool:
     return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _some(files: list[str], named: str, what: str) -> list[str]:
-    if not files:
-        raise InputError(f"no file: {what} has none", named)
-    return files
+def _some(files: list[str], format: Format, say: Callable[[str], None], none: InputError) -> list[str]:
+    out = []
+    for file in files:
+        try:
+            _open(file, format)
+            out.append(file)
+        except InputError as error:
+            say(f"left out: {error}")
+    if not out:
+        raise none
+    return out
+
+
+def _open(file: str, format: Format) -> None:
+    """Raises what reading the file would raise at its beginning."""
+    with opened(file, None) as stream:
+        if detect(stream, file, format) != "parquet":
+            refuse_binary(stream, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -77,7 +78,14 @@ class Intake(BaseModel):
 
 
 def _stdin(path: str | Path) -> BinaryIO | None:
-    return sys.stdin.buffer if str(path) == "-" else None
+    if str(path) != "-":
+        return None
+    if hasattr(signal, "siginterrupt"):
+        # importing polars makes reads that wait go on after Ctrl-C, so it is imported before this
+        import polars  # noqa: F401
+
+        signal.siginterrupt(signal.SIGINT, True)
+    return sys.stdin.buffer
 
 
 class _Replayed(io.RawIOBase, BinaryIO):

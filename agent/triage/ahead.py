@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
-# a reader that waits for a pipe to say more is not waited for
-_LEAVING_SECONDS = 1.0
+# a reader that waits for a pipe to say more is not waited for; waiting without end would not end by a signal
+_LEAVING_SECONDS, _SIGNAL_SECONDS = 1.0, 0.2
 
 
 def ahead(items: Iterator[T], count: int) -> Generator[T, None, None]:
@@ -37,7 +37,10 @@ def ahead(items: Iterator[T], count: int) -> Generator[T, None, None]:
     maker.start()
     try:
         while True:
-            there, item = made.get()
+            try:
+                there, item = made.get(timeout=_SIGNAL_SECONDS)
+            except Empty:
+                continue
             if not there:
                 if isinstance(item, BaseException):
                     raise item

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.bulk import Together
 
 _CHUNK = 256
-_UNASKED = "not asked: the limit of its calls, or of time, was reached"
+_UNASKED = "not asked: the limit of "
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,6 +40,13 @@ class Budget:
     @property
     def limited(self) -> bool:
         return self.calls is not None or self.until is not None
+
+    @property
+    def unasked(self) -> str | None:
+        """Why the language model is not asked: what a verdict says until it is its turn."""
+        limits = {"its calls": self.calls, "time": self.until}
+        there = [name for name, limit in limits.items() if limit is not None]
+        return f"{_UNASKED}{' or '.join(there)} was reached" if there else None
 
     def allows(self, calls: int) -> bool:
         """Whether one call more may begin after so many."""
@@ -62,8 +69,7 @@ class Judging:
         fresh = [slot for slot in slots if slot.key not in out]
         for start in range(0, len(fresh), _CHUNK):
             part = fresh[start : start + _CHUNK]
-            unasked = _UNASKED if self._budget.limited else None
-            out.update((slot.key, answer) for slot, answer in self._given(part, explain, unasked))
+            out.update((slot.key, answer) for slot, answer in self._given(part, explain, self._budget.unasked))
             if remember:
                 self._keep(part, out)
             self._progress("judging templates", len(out), len(slots))
@@ -154,4 +160,4 @@ class Judging:
 
 
 def _is_unasked(answer: Verdict | Unjudged) -> bool:
-    return isinstance(answer, Verdict) and any(one.endswith(_UNASKED) for one in answer.degraded)
+    return isinstance(answer, Verdict) and any(_UNASKED in one for one in answer.degraded)

@@ -98,7 +98,7 @@ class Triage:
         self._lines = Lines(wanted.detail, wanted.to)
         self._answers: list[Verdict | Unjudged] = []
         self._labels, self._far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
-        self._degraded = np.zeros(0, np.bool_)
+        self._lacking = np.zeros(0, np.bool_)
 
     @property
     def run_id(self) -> str:
@@ -107,7 +107,9 @@ class Triage:
         said = [wanted.files, wanted.source, wanted.detail, wanted.to, sorted(wanted.only), self._judging.state]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
-    def run(self, path: Path | None, *, resume: bool = False, then: Callable[[Summary], None] | None = None) -> Summary:
+    def run(
+        self, path: Path | None, *, resume: bool = False, then: Sequence[Callable[[Summary], None]] = ()
+    ) -> Summary:
         """Write a line for each record to ``path`` (None: standard output), if any lines are wanted.
 
         ``then``: what else is to be done before there is nothing to resume.
@@ -136,8 +138,9 @@ class Triage:
                     self._tell()
                     if wanted.lines and time.monotonic() >= self._due:
                         self._checkpoint(number, end)
-            if then is not None:
-                then(self.summary)
+            self._output.flush()
+            for last in then:
+                last(self.summary)
             whole = True
         finally:
             self._output.close(whole=whole)
@@ -209,7 +212,7 @@ class Triage:
         self._labels = np.concatenate([self._labels, np.array([_place(one) for one in answers], np.int8)])
         self._far = np.concatenate([self._far, np.array([_is_far(one) for one in answers], np.bool_)])
         lacking = [isinstance(one, Verdict) and bool(one.degraded) for one in answers]
-        self._degraded = np.concatenate([self._degraded, np.array(lacking, np.bool_)])
+        self._lacking = np.concatenate([self._lacking, np.array(lacking, np.bool_)])
         for slot, answer in zip(new, answers, strict=True):
             self._lines.know(answer, slot.id)
             if isinstance(answer, Verdict):
@@ -233,7 +236,9 @@ class Triage:
                 self._output.write(lines)
         self.summary.blank += int((slots == BLANK).sum())
         self.summary.far += int(self._far[slots[there]].sum())
-        self.summary.degraded += int(self._degraded[slots[there]].sum())
+        slots_lacking, counts = np.unique(slots[there][self._lacking[slots[there]]], return_counts=True)
+        for slot, count in zip(slots_lacking.tolist(), counts.tolist(), strict=True):
+            self.summary.lack(self._group(slot)[1], count)
         self.summary.add(file, first + there, labels, slots[there], self._group, texts)
 
     def _group(self, slot: int) -> tuple[str, Verdict]:
@@ -269,7 +274,8 @@ class Triage:
                     self._output.template(slot.group, verdict)
         self.summary.templates += len(pairs)
         self.summary.far += sum(_is_far(one) for _, one in pairs) if self._space.axes is None else 0
-        self.summary.degraded += sum(bool(one.degraded) for _, one in pairs)
+        for _, one in pairs:
+            self.summary.lack(one, 1)
         numbers = np.array([one.record.line or 0 for _, one in pairs], np.int64)
         labels = np.array([_place(one) for _, one in pairs], np.int8)
         self.summary.add(

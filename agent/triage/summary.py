@@ -45,7 +45,8 @@ class Span(BaseModel):
 
 class Summary(BaseModel):
     """``blank``: lines that are no records; ``far``: records far from every case; ``degraded``: records whose
-    verdicts lack a witness; ``templates``: verdicts given; ``asked``: calls of the language model.
+    verdicts lack a witness, ``lacking``: why, and how many; ``templates``: verdicts given; ``asked``: answers of the
+    language model.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Summary(BaseModel):
     blank: int = 0
     far: int = 0
     degraded: int = 0
+    lacking: dict[str, int] = {}
     templates: int = 0
     asked: int = 0
     seconds: float = 0.0
@@ -106,9 +108,16 @@ class Summary(BaseModel):
             else:
                 group.count, group.last = group.count + times, ended
 
+    def lack(self, verdict: Verdict, count: int) -> None:
+        """So many records with this verdict, which may lack a witness."""
+        self.degraded += count * bool(verdict.degraded)
+        for why in verdict.degraded:
+            self.lacking[why] = self.lacking.get(why, 0) + count
+
     def told(self) -> str:
         """One line."""
         labels = ", ".join(f"{self.counts[label]:,} {label}" for label in ("anomalous", "unsure", "normal"))
-        asked = f", the language model was asked {self.asked:,} times" if self.asked else ""
+        times = "once" if self.asked == 1 else f"{self.asked:,} times"
+        asked = f", the language model was asked {times}" if self.asked else ""
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
         return f"{self.records:,} records in {self.seconds:.1f} s{rate}: {labels}; {self.templates:,} verdicts{asked}"

@@ -13,6 +13,8 @@ from agent.signals.novelty import are_strangers
 from agent.triage.summary import LABELS, Group, Span, Summary
 
 _SHOWN, _ON_PAGE, _BARS = 12, 200, 120
+# lines of the screen that a group takes, and the rest; reasons shown
+_LINES, _AROUND, _REASONS = 6, 10, 3
 _TEXT, _WHY = 160, 200
 
 
@@ -23,6 +25,7 @@ def screen(summary: Summary, stream: Any = None) -> None:
 
     stream = stream or sys.stderr
     console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
+    shown = min(_SHOWN, max(2, (console.height - _AROUND) // _LINES)) if stream.isatty() else _SHOWN
     for label in ("anomalous", "unsure"):
         groups = summary.ranked(label)
         if not groups:
@@ -30,7 +33,7 @@ def screen(summary: Summary, stream: Any = None) -> None:
         table = Table(expand=True, pad_edge=False)
         for name, ratio in (("records", 2), ("p", 1), ("first seen", 5), ("last seen", 5), (f"{label}, and why", 14)):
             table.add_column(name, ratio=ratio, overflow="fold")
-        for group in groups[: _SHOWN if label == "anomalous" else _SHOWN // 4]:
+        for group in groups[: shown if label == "anomalous" else max(1, shown // 4)]:
             said = text(short(group.verdict.record.text, _TEXT), STYLES[label])
             said.append(f"\n{plain(why(group))}\n{group.verdict.id}", style="dim")
             cells = f"{group.count:,}", f"{group.verdict.probability:.2f}", str(group.first), str(group.last)
@@ -42,10 +45,7 @@ def screen(summary: Summary, stream: Any = None) -> None:
     if are_strangers(summary.far, summary.records):
         console.print(text(strangers(summary.source, summary.far, summary.records), "yellow"), soft_wrap=True)
     if summary.degraded:
-        lacking = (
-            f"{summary.degraded:,} records have verdicts that lack a witness: `degraded` of their templates says why"
-        )
-        console.print(lacking, style="yellow", soft_wrap=True)
+        console.print(text(lacking(summary), "yellow"), soft_wrap=True)
     if summary.blank:
         console.print(f"{summary.blank:,} blank lines are no records")
 
@@ -69,11 +69,19 @@ def page(summary: Summary, path: Path) -> None:
         bars=bars,
         most=max((sum(bar.counts[label] for label in ("anomalous", "unsure")) for bar in bars), default=0) or 1,
         why=why,
+        lacking=lacking(summary),
     )
     try:
         path.write_text(said, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def lacking(summary: Summary) -> str:
+    """How many records lack a witness, and the commonest reasons."""
+    reasons = sorted(summary.lacking.items(), key=lambda one: -one[1])
+    said = "; ".join(f"{reason} ({count:,})" for reason, count in reasons[:_REASONS])
+    return f"{summary.degraded:,} records have verdicts that lack a witness: {plain(said)}"
 
 
 def why(group: Group) -> str:

@@ -112,8 +112,8 @@ class Output:
             self._templates = _opened(beside, self.state.get("templates")) if templates else None
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-        if templates and self.state:
-            self.known = self._known(beside)
+        if self.state:
+            self.known = self._known(beside) if templates else set(self.state.get("known", ()))
 
     def write(self, lines: bytes) -> None:
         self._stream.write(lines)
@@ -130,6 +130,9 @@ class Output:
             self._templates.write((json.dumps(body, ensure_ascii=False) + "\n").encode())
         return True
 
+    def flush(self) -> None:
+        self._stream.flush()
+
     def checkpoint(self, **state: Any) -> None:
         """All that was written so far is kept, and a run that resumes begins here."""
         if self._path is None:
@@ -139,6 +142,8 @@ class Output:
         if self._templates is not None:
             self._templates.flush()
             said["templates"] = self._templates.tell()
+        else:
+            said["known"] = sorted(self.known)
         aside = self._resume.with_suffix(".tmp")
         aside.write_text(json.dumps(said), encoding="utf-8")
         aside.replace(self._resume)
@@ -182,14 +187,16 @@ def _opened(path: Path, size: int | None) -> BinaryIO:
     return stream
 
 
-def as_parquet(path: Path, run: Callable[[Path], T]) -> T:
-    """What ``run`` makes, its short lines as columns of a Parquet file; the templates beside it as they are."""
+def as_parquet(path: Path, run: Callable[[Path, Callable[[Any], None]], T]) -> T:
+    """What ``run`` makes, its short lines as columns of a Parquet file; the templates beside it as they are.
+
+    ``run`` is given where to write the lines, and what to call when they are there, before it is finished.
+    """
     import polars as pl
 
     beside = path.with_name(path.name + ".jsonl")
-    made = run(beside)
     schema = {"file": pl.String, "line": pl.Int64, "label": pl.String, "probability": pl.Float64, "template": pl.String}
-    pl.scan_ndjson(beside, schema=schema).sink_parquet(path)
+    made = run(beside, lambda _: pl.scan_ndjson(beside, schema=schema).sink_parquet(path))
     beside.unlink()
     beside.with_name(beside.name + ".templates.jsonl").replace(path.with_name(path.name + ".templates.jsonl"))
     return made

@@ -83,11 +83,15 @@ def test_folders_and_patterns_are_read_file_by_file(learned: Run, tmp_path: Path
     (folder.parent / "b.log").write_text(many(5), encoding="utf-8")
     (folder / "a.log.gz").write_bytes(gzip.compress(many(7).encode()))
     (folder.parent / ".hidden").write_text("x\n", encoding="utf-8")
+    (folder.parent / "c.log").write_bytes(b"")
+    (folder / "d.bin").write_bytes(bytes(range(256)) * 9)
     for named, files in (("logs", ["logs/b.log", "logs/deep/a.log.gz"]), ("logs/*.log", ["logs/b.log"])):
         done = learned("judge", named, "--source", "svc", "--to", "jsonl", "--detail", "compact")
         assert done.code == 0, done.err
         told = [json.loads(line)["file"] for line in done.out.splitlines()]
         assert list(dict.fromkeys(told)) == files
+        left_out = [line for line in done.err.splitlines() if line.startswith("left out: ")]
+        assert [("c.log" in line, "d.bin" in line) for line in left_out] == [(True, False), (False, True)][: len(files)]
     nothing = learned("judge", "logs/*.txt", "--source", "svc")
     assert (nothing.code, "no file" in nothing.err) == (2, True)
 
@@ -111,15 +115,60 @@ def test_parquet_has_the_short_lines_as_columns(learned: Run, tmp_path: Path) ->
     assert not (tmp_path / "out.parquet.jsonl").exists()
 
 
+def test_a_parquet_file_that_was_not_finished_goes_on(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "few.log").write_text(many(60), encoding="utf-8")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    judge = "judge", "few.log", "--source", "svc", "--output", "out.parquet", "--report", "out.html"
+    with monkeypatch.context() as stopped:
+        stopped.setattr("agent.triage.telling.page", stop)
+        assert learned(*judge).code == 130
+    assert (tmp_path / "out.parquet.jsonl").exists()
+    assert learned(*judge, "--resume").code == 0
+    assert pl.read_parquet(tmp_path / "out.parquet")["line"].to_list() == list(range(1, 61))
+    assert not list(tmp_path.glob("out.parquet.jsonl*"))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--resume",), "--output"),
+        (("-o", "out.log"), "--to"),
+        (("-o", "cases.log", "--to", "jsonl"), "one of the files to judge"),
+        (("--report", "cases.log"), "one of the files to judge"),
         (("--only", "odd"), "normal, anomalous, unsure"),
         (("--to", "parquet"), "--output"),
         (("--to", "csv", "--detail", "full", "--llm-calls", "3"), "--detail compact"),
     ],
 )
-def test_what_does_not_go_together_is_refused(learned: Run, options: tuple[str, ...], said: str) -> None:
+def test_what_does_not_go_together_is_refused(
+    learned: Run, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    before = (tmp_path / "cases.log").read_bytes()
     refused = learned("judge", "cases.log", "--source", "svc", *options)
     assert (refused.code, said in refused.err) == (2, True), refused.err
+    assert (tmp_path / "cases.log").read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [(), ("--detail", "compact")])
+def test_what_cannot_be_read_costs_no_earlier_output(learned: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "out.jsonl").write_text("earlier\n", encoding="utf-8")
+    (tmp_path / "odd.log").write_bytes(bytes(range(256)) * 9)
+    for names, said in ((["odd.log"], "binary"), (["cases.log", "none.log"], "no such file")):
+        refused = learned("judge", *names, "--source", "svc", "--output", "out.jsonl", *options)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
+        assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == "earlier\n"
+
+
+def test_ways_that_take_long_are_said(learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.inputs.MANY", 100)
+    (tmp_path / "many.log").write_text(many(120), encoding="utf-8")
+    by_pipe = learned("judge", "-", "--source", "svc", "--to", "jsonl", stdin=many(120).encode())
+    assert "standard input goes one by one: --detail compact" in by_pipe.err
+    whole = learned("judge", "many.log", "--source", "svc", "--to", "csv", "--detail", "full")
+    assert "one by one: --detail compact, or --to jsonl" in whole.err
+    assert "one by one" not in learned("judge", "many.log", "--source", "svc", "--to", "csv").err

@@ -173,15 +173,15 @@ def test_a_run_stopped_before_its_report_is_not_finished(learned: tuple[Parts, P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        triage(parts, file).run(out, then=stop)
+        triage(parts, file).run(out, then=[stop])
     written = out.read_bytes()
-    summary = triage(parts, file).run(out, resume=True, then=reported.append)
+    summary = triage(parts, file).run(out, resume=True, then=[reported.append])
     assert reported == [summary]
     assert (out.read_bytes(), summary.records) == (written, len(written.splitlines()))
     with pytest.raises(UsageError, match="nothing to resume"):
         triage(parts, file).run(out, resume=True)
     with pytest.raises(KeyboardInterrupt):
-        triage(parts, file).run(out, then=stop)
+        triage(parts, file).run(out, then=[stop])
     anew = triage(parts, file)
     anew.say = said.append
     anew.run(out)
@@ -222,6 +222,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     assert {name: group.count for name, group in summary.groups.items()} == {
         name: group.count for name, group in wanted.groups.items()
     }
+    # whole verdicts have no file of templates beside them
+    stopped = triage(parts, file, detail="full")
+    stopped.progress = Stopping(2)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(tmp_path / "full.jsonl")
+    assert triage(parts, file, detail="full").run(tmp_path / "full.jsonl", resume=True).templates == wanted.templates
     (tmp_path / "out.jsonl.resume.json").write_text('{"run": "another"}', encoding="utf-8")
     with pytest.raises(UsageError, match="other files"):
         triage(parts, file).run(out, resume=True)

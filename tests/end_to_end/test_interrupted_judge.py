@@ -54,3 +54,26 @@ def test_killed_and_resumed_a_file_is_the_same_byte_for_byte(tmp_path: Path) -> 
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert (tmp_path / "out.jsonl.templates.jsonl").stat().st_size > 0
     assert not state.exists()
+
+
+def test_ctrl_c_is_heard_while_a_pipe_says_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "PRECEDENT_HOME": str(tmp_path / "home"), "PRECEDENT_MODEL": "none"}
+    learn = ["learn", str(POSTGRES / "learn.log"), "--source", "pg", "--label", "0", "--brief", "PostgreSQL"]
+    entry = [sys.executable, "-c", "from agent.cli import main; main()"]
+    assert subprocess.run([*entry, *learn], cwd=ROOT, env=environment, capture_output=True).returncode == 0
+    out = tmp_path / "out.jsonl"
+    judge = [*entry, "judge", "-", "--source", "pg", "--detail", "compact", "--output", str(out)]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(judge, cwd=ROOT, env=environment, text=True, **pipes) as running:
+        assert running.stdin is not None
+        running.stdin.write("LOG:  checkpoint starting: time\n" * 100)
+        running.stdin.flush()
+        while not out.with_name("out.jsonl.resume.json").exists():
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+        assert running.stderr is not None
+        said = running.stderr.read()
+    assert "stopped" in said
+    assert "--resume" not in said, "what came by a pipe does not come again"
+    assert "Traceback" not in said
