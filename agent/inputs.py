@@ -32,6 +32,9 @@ def expanded(named: Sequence[str], format: Format, say: Callable[[str], None]) -
         elif not path.is_file() and glob.has_magic(one):
             files = sorted(file for file in glob.glob(one, recursive=True) if Path(file).is_file())  # noqa: PTH207
             out += _some(files, format, say, InputError("no file that can be read matches this pattern", one))
+        elif one != "-" and path.exists() and not path.is_file():
+            # it would be looked at before it is read
+            raise InputError("can be read only once: give it as standard input, as in `judge - < FILE`", one)
         else:
             if one != "-":
                 _open(one, format)

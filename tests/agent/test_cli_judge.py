@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -158,7 +159,12 @@ def test_what_does_not_go_together_is_refused(
 def test_what_cannot_be_read_costs_no_earlier_output(learned: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "out.jsonl").write_text("earlier\n", encoding="utf-8")
     (tmp_path / "odd.log").write_bytes(bytes(range(256)) * 9)
-    for names, said in ((["odd.log"], "binary"), (["cases.log", "none.log"], "no such file")):
+    os.mkfifo(tmp_path / "pipe")
+    for names, said in (
+        (["odd.log"], "binary"),
+        (["cases.log", "none.log"], "no such file"),
+        (["pipe"], "standard input"),
+    ):
         refused = learned("judge", *names, "--source", "svc", "--output", "out.jsonl", *options)
         assert (refused.code, said in refused.err) == (2, True), refused.err
         assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == "earlier\n"
