@@ -143,8 +143,11 @@ def test_a_file_that_is_wrong_as_a_whole(learned: Run, tmp_path: Path, name: str
 
 
 def test_a_directory(learned: Run, tmp_path: Path) -> None:
-    result = learned("judge", tmp_path, "--source", "svc")
-    assert (result.code, "directory" in result.err) == (2, True)
+    refused = learned("evaluate", tmp_path, "--source", "svc", "--label", "0")
+    assert (refused.code, "is a directory: name the files in it" in refused.err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    nothing = learned("judge", tmp_path / "empty", "--source", "svc")
+    assert (nothing.code, "the folder has no file that can be read" in nothing.err) == (2, True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
