@@ -15,7 +15,7 @@ from itertools import chain, groupby, islice
 from agent.errors import PrecedentError
 from agent.question import Question, in_pieces, needs_pieces
 from agent.records import Signal, Verdict
-from agent.steps import Hearing, Steps
+from agent.steps import Hearing, Steps, with_language
 
 _OF_A_RECORD = (ValueError, ArithmeticError, PrecedentError)
 
@@ -32,10 +32,11 @@ class Together:
 
         With ``unasked=REASON`` the language model is not asked, and a verdict that it could change says so.
         """
+        silent = None if unasked is None else Signal(degraded=unasked)
         for _, group in groupby(questions, lambda one: one.source):
-            yield from self._of_one_source(list(group), unasked)
+            yield from self._of_one_source(list(group), silent)
 
-    def _of_one_source(self, questions: Sequence[Question], unasked: str | None) -> Iterator[Verdict | Exception]:
+    def _of_one_source(self, questions: Sequence[Question], silent: Signal | None) -> Iterator[Verdict | Exception]:
         started = time.perf_counter()
         pieces = [in_pieces(question) if needs_pieces(question) else [question] for question in questions]
         try:
@@ -46,40 +47,36 @@ class Together:
             else:
                 # each by itself, to learn which of them it was
                 for question in questions:
-                    yield from self._of_one_source([question], unasked)
+                    yield from self._of_one_source([question], silent)
             return
         share = (time.perf_counter() - started) / len(questions)
         for some in pieces:
             started = time.perf_counter() - share
             try:
-                yield self._verdict(list(islice(heard, len(some))), started, unasked)
+                yield self._verdict(list(islice(heard, len(some))), started, silent)
             except _OF_A_RECORD as error:
                 yield error
 
-    def _verdict(self, pieces: list[Hearing], started: float, unasked: str | None) -> Verdict:
-        steps, heard = self._steps, [self._with_language(one, unasked) for one in pieces]
+    def _verdict(self, pieces: list[Hearing], started: float, silent: Signal | None) -> Verdict:
+        steps, heard = self._steps, [self._whole(one, silent) for one in pieces]
         whole = heard[0] if len(heard) == 1 else steps.worst(heard)
-        silent = Signal(degraded=unasked)
-        if unasked is not None and any(one["signals"].get("language") == silent for one in heard):
+        if silent is not None and any(one["signals"].get("language") == silent for one in heard):
             # a piece that was not heard could speak for the whole
-            whole = _saying(whole, silent)
+            whole = with_language(whole, silent)
         return steps.explain(steps.decide(Hearing(**{**whole, "started": started})))
 
-    def _with_language(self, hearing: Hearing, unasked: str | None) -> Hearing:
+    def _whole(self, hearing: Hearing, silent: Signal | None) -> Hearing:
+        """The hearing, the language model heard where it may decide, or ``silent`` in its place."""
         steps = self._steps
         if steps.remembered(hearing):
             return steps.recall(hearing)
         if not steps.undecided(hearing):
             return steps.remember(hearing)
-        if unasked is not None:
-            return _saying(hearing, Signal(degraded=unasked))
+        if silent is not None:
+            return with_language(hearing, silent)
         heard = steps.ask_language_model(hearing)
         self.asked += heard["signals"]["language"].log_odds is not None
         return steps.remember(heard)
-
-
-def _saying(hearing: Hearing, language: Signal) -> Hearing:
-    return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": language}})
 
 
 def _heard(steps: Steps, questions: Sequence[Question]) -> list[Hearing]:

@@ -184,7 +184,6 @@ def _one_by_one(
                     yield item.record
 
     given = far = 0
-    unbounded = "-" in files
     by_text = (parts.source(source).space or Space()).axes is None
     with showing.writer(to, output) as write, showing.progress() as progress:
         for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain), start=1):
@@ -195,7 +194,7 @@ def _one_by_one(
                 if answer.label in only:
                     write(answer)
             progress("judging", number, 0)
-            if unbounded and number == MANY:
+            if number == MANY and "-" in files:
                 say("standard input goes one by one: --detail compact judges many lines in bulk, which is far quicker")
     if are_strangers(far, given):
         say(showing.strangers(source, far, given))

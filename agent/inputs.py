@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.errors import InputError
 from agent.readers.readings import Format
-from agent.readers.sniffing import detect, refuse_binary
+from agent.readers.sniffing import detect
 from agent.readers.streams import Damaged, opened
 
 # from so many lines on, verdicts are written short
@@ -32,9 +32,6 @@ def expanded(named: Sequence[str], format: Format, say: Callable[[str], None]) -
         elif not path.is_file() and glob.has_magic(one):
             files = sorted(file for file in glob.glob(one, recursive=True) if Path(file).is_file())  # noqa: PTH207
             out += _some(files, format, say, InputError("no file that can be read matches this pattern", one))
-        elif one != "-" and path.exists() and not path.is_file():
-            # it would be looked at before it is read
-            raise InputError("can be read only once: give it as standard input, as in `judge - < FILE`", one)
         else:
             if one != "-":
                 _open(one, format)
@@ -77,7 +74,8 @@ def _some(files: list[str], format: Format, say: Callable[[str], None], none: In
 
 
 def _open(file: str, format: Format) -> None:
-    """Raises what reading the file would raise at its beginning."""
+    """Raises what reading the file would raise at its beginning, and for what cannot be looked at before it is read."""
+    if Path(file).exists() and not Path(file).is_file():
+        raise InputError("can be read only once: give it as standard input, as in `judge - < FILE`", file)
     with opened(file, None) as stream:
-        if detect(stream, file, format) != "parquet":
-            refuse_binary(stream, file)
+        detect(stream, file, format)

@@ -81,9 +81,7 @@ def _stdin(path: str | Path) -> BinaryIO | None:
     if str(path) != "-":
         return None
     if hasattr(signal, "siginterrupt"):
-        # importing polars makes reads that wait go on after Ctrl-C, so it is imported before this
-        import polars  # noqa: F401
-
+        # polars, where it is loaded, makes reads that wait go on after Ctrl-C
         signal.siginterrupt(signal.SIGINT, True)
     return sys.stdin.buffer
 

@@ -230,7 +230,7 @@ class Steps:
             near = [(one.similarity, one.case) for one in hearing["found"].nearest]
             way = judge.way_for(witness.model.name)
             signal = witness.hear(row.brief, hearing["masked"], way, examples_for(near) if way.examples else ())
-        return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
+        return with_language(hearing, signal)
 
     # the answer
 
@@ -331,6 +331,11 @@ class Steps:
             moved["signals"]["language"] = heard
         probability, fusion = fused(moved["judge"], _log_odds(moved["signals"]), known(moved["found"]))
         return fusion.label(probability) == "normal" and not _foreign(moved)
+
+
+def with_language(hearing: Hearing, signal: Signal) -> Hearing:
+    """The hearing, and what the language model says of it, or why it says nothing."""
+    return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
 
 
 def _foreign(hearing: Hearing) -> bool:

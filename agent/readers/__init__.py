@@ -19,7 +19,7 @@ from agent.readers.labels import DEFAULT_NORMAL
 from agent.readers.logs import read_log
 from agent.readers.objects import read_objects
 from agent.readers.readings import Format, Reading, Request, Unreadable
-from agent.readers.sniffing import Kind, detect, refuse_binary
+from agent.readers.sniffing import Kind, detect
 from agent.readers.streams import Damaged, Stream, opened
 from agent.readers.tables import read_table
 
@@ -59,8 +59,6 @@ def _read(request: Request, format: Format, stdin: BinaryIO | None) -> Iterator[
     something = False
     with opened(request.file, stdin) as stream:
         kind = detect(stream, request.file, format)
-        if kind != "parquet":
-            refuse_binary(stream, request.file)
         for item in rows(stream, kind, request):
             something = True
             yield item

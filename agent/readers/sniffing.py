@@ -57,7 +57,18 @@ def extension(file: str) -> str:
 
 
 def detect(stream: Stream, file: str, format: Format) -> Kind:
-    """The kind of reader for a stream: as the user says, else by its magic, its name, its first lines."""
+    """The kind of reader for a stream: as the user says, else by its magic, its name, its first lines.
+
+    Raises:
+        InputError: it is no text, and no Parquet either.
+    """
+    kind = _detected(stream, file, format)
+    if kind != "parquet":
+        _refuse_binary(stream, file)
+    return kind
+
+
+def _detected(stream: Stream, file: str, format: Format) -> Kind:
     if format != "auto":
         return format
     if stream.look(lambda head: len(head) >= len(PARQUET_MAGIC)).startswith(PARQUET_MAGIC):
@@ -103,7 +114,7 @@ def _looks_tabular(lines: list[bytes]) -> bool:
     return any(len(counts) == 1 and min(counts) >= fewest for counts, fewest in ((tabs, 1), (commas, _FEWEST_COMMAS)))
 
 
-def refuse_binary(stream: Stream, file: str) -> None:
+def _refuse_binary(stream: Stream, file: str) -> None:
     """Refuse what is no text by its magic, or because much of its beginning is none."""
     # Only what is in view: a live pipe must not be waited for.
     head = stream.look(lambda head: file == "-" or len(head) >= _BINARY_BYTES)[:_BINARY_BYTES]

@@ -38,10 +38,6 @@ class Budget:
     until: float | None = None
 
     @property
-    def limited(self) -> bool:
-        return self.calls is not None or self.until is not None
-
-    @property
     def unasked(self) -> str | None:
         """Why the language model is not asked: what a verdict says until it is its turn."""
         limits = {"its calls": self.calls, "time": self.until}

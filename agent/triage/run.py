@@ -22,7 +22,7 @@ from agent.parts import Parts
 from agent.question import Explain
 from agent.readers import Reading, Unreadable, rows
 from agent.readers.readings import Request
-from agent.readers.sniffing import Kind, detect, refuse_binary
+from agent.readers.sniffing import Kind, detect
 from agent.readers.streams import Damaged, Stream, opened
 from agent.records import Verdict
 from agent.signals.novelty import is_far
@@ -173,8 +173,6 @@ class Triage:
         label, stdin = self.intake.label_in(file, self.parts.settings.max_record_chars)
         with opened(file, stdin) as stream:
             kind = detect(stream, file, self.intake.format)
-            if kind != "parquet":
-                refuse_binary(stream, file)
             yield stream, kind, self.intake.request(file, label, self.parts.settings.max_record_chars)
 
     def _is_simple(self, kind: Kind, request: Request) -> bool:
