@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.parts import Parts
-from agent.records import Record
-from agent.settings import settings
+from agent.core.records import Record
+from agent.core.settings import settings
+from agent.pipeline.context import Parts
 from benchmarks import bgl
-from retrieval.cases import LABELS
+from retrieval.types import LABELS
 
 SOURCE = "big"
 _NEAREST, _WORDS, _OWN = 8, 3, 100_000

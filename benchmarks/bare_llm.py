@@ -11,15 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-from agent.fusion import Judge
-from agent.parts import Parts
-from agent.records import Record
-from agent.settings import settings
-from agent.signals.language import examples_for, question
-from llm.engine import Engine
-from llm.in_process import EmbeddedModel
-from llm.template import Prompt
-from retrieval.space import Space
+from agent.core.records import Record
+from agent.core.settings import settings
+from agent.detectors.language import examples_for, question
+from agent.pipeline.context import Parts
+from agent.scoring.fusion import Judge
+from llm.llamacpp.backend import EmbeddedModel
+from llm.llamacpp.chat_template import Prompt
+from llm.llamacpp.engine import Engine
+from retrieval.encoding.representation import Space
 
 
 class Bare:

@@ -6,9 +6,9 @@ import random
 import re
 from pathlib import Path
 
-from agent.intake import Intake
-from agent.readers import Reading
-from retrieval.space import Space
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from retrieval.encoding.representation import Space
 
 BGL = Path(__file__).resolve().parents[2] / "shared" / "data" / "logs" / "bgl" / "BGL_2k.log_structured.csv"
 _VARIED = re.compile(r"0x[0-9a-fA-F]+|\d+")

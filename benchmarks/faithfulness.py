@@ -17,14 +17,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.chain import build
-from agent.intake import Intake
-from agent.learning import learn
-from agent.parts import Parts
-from agent.question import Question
-from agent.readers import Reading
-from agent.records import Record
-from agent.settings import Settings, settings
+from agent.core.records import Record
+from agent.core.requests import Question
+from agent.core.settings import Settings, settings
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.training.learn import learn
 from benchmarks.tracing import Ground, faults, untraced
 
 _RECORDS, _BY_MODEL = 100, 20

@@ -10,12 +10,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from agent.chain import build
-from agent.intake import Intake
-from agent.learning import learn
-from agent.parts import Parts
-from agent.question import Question
-from agent.settings import Settings, settings
+from agent.core.requests import Question
+from agent.core.settings import Settings, settings
+from agent.data.read_options import Intake
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.training.learn import learn
 
 _FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 WAYS = (

@@ -21,25 +21,25 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.chain import build
-from agent.intake import Intake
-from agent.learning import learn
-from agent.modelfile import compose, of_gguf
-from agent.parts import Parts
-from agent.question import Question
-from agent.readers import Reading
-from agent.records import Record
-from agent.settings import Settings, settings
-from agent.signals.language import first_token_log_odds, question
+from agent.core.records import Record
+from agent.core.requests import Question
+from agent.core.settings import Settings, settings
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.detectors.language import first_token_log_odds, question
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.training.learn import learn
+from agent.training.ollama_export import compose, of_gguf
 from benchmarks.private_ollama import PrivateOllama
-from llm.chosen import TOP_LOGPROBS, ChosenModel
-from llm.embedded import EmbeddedChatModel
-from llm.engine import Engine, log_probabilities
-from llm.in_process import EmbeddedModel
-from llm.resolver import resolve
-from llm.served import ServedModel
-from llm.template import Prompt
-from retrieval.space import Space
+from llm.base import TOP_LOGPROBS, ChosenModel
+from llm.llamacpp.backend import EmbeddedModel
+from llm.llamacpp.chat_model import EmbeddedChatModel
+from llm.llamacpp.chat_template import Prompt
+from llm.llamacpp.engine import Engine, log_probabilities
+from llm.ollama.backend import ServedModel
+from llm.weights.resolver import resolve
+from retrieval.encoding.representation import Space
 
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 RECORDS, TIMED, SLOTS, ROUNDS, LEARNED = 200, 40, (1, 2, 4), 3, 48

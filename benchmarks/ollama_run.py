@@ -11,15 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agent.learning import learn
-from agent.modelfile import compose, of_gguf, parsed
-from agent.parts import Parts
-from agent.readers import Reading
-from agent.settings import Settings, settings
+from agent.core.settings import Settings, settings
+from agent.data.readers import Reading
+from agent.pipeline.context import Parts
+from agent.training.learn import learn
+from agent.training.ollama_export import compose, of_gguf, parsed
 from benchmarks.bgl import BGL, BRIEF, INTAKE, halves
 from benchmarks.private_ollama import PrivateOllama
-from llm.resolver import resolve
-from retrieval.space import Space
+from llm.weights.resolver import resolve
+from retrieval.encoding.representation import Space
 
 SEED = 7
 

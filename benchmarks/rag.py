@@ -16,10 +16,10 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 
-from agent.settings import settings
-from llm.catalog import default_model
-from llm.embedded import EmbeddedChatModel
-from llm.resolver import resolve
+from agent.core.settings import settings
+from llm.llamacpp.chat_model import EmbeddedChatModel
+from llm.weights.catalog import default_model
+from llm.weights.resolver import resolve
 
 _NEAREST, _TOKENS = 4, 80
 _PROMPT = ChatPromptTemplate.from_template(

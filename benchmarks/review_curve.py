@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.chain import build
-from agent.evaluation import Evaluation, evaluate
-from agent.feedback import correct, refit_if_due
-from agent.judging import judge_many
-from agent.learning import as_case, refit
-from agent.parts import Parts
-from agent.question import Question
-from agent.records import Label, Record, Verdict
-from agent.review import review
-from agent.settings import Settings, settings
+from agent.core.records import Label, Record, Verdict
+from agent.core.requests import Question
+from agent.core.settings import Settings, settings
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.active_learning import review
+from agent.training.evaluation import Evaluation, evaluate
+from agent.training.feedback import correct, refit_if_due
+from agent.training.learn import as_case, refit
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _SEEDS = 4

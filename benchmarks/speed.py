@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from agent.parts import Parts
-from agent.settings import settings
+from agent.core.settings import settings
+from agent.pipeline.context import Parts
 from benchmarks import at_size, bgl, load
 from benchmarks.rag import judged_by_rag
 
@@ -38,7 +38,7 @@ _CORDON_LINES, _OWN = 2_000, 1_000_000
 _BARE, _ASKED, _RAG = 4_000, 400, 500
 # what a run may take over the floor beside the language model's own time
 _OVER_FLOOR = 1.15
-_ENTRY = "from agent.cli import main; main()"
+_ENTRY = "from agent.cli.app import main; main()"
 _CLIENTS, _PAUSE, _REPEATED, _NEW, _STREAMED = 64, 0.1, 4_000, 1_000, 100_000
 # in what ru_maxrss counts
 _MEBIBYTE = 1024 * 1024 if sys.platform == "darwin" else 1024

@@ -11,11 +11,11 @@ from typing import Any
 
 from langchain_core.runnables import Runnable
 
-from agent.question import Question
-from agent.readers.values import pairs
-from agent.records import Precedent, Record, Verdict
+from agent.core.records import Precedent, Record, Verdict
+from agent.core.requests import Question
+from agent.data.readers.values import pairs
 from retrieval.casebook import SourceRow, StoredCase
-from retrieval.masking import mask
+from retrieval.text.masking import mask
 
 _QUOTED = re.compile(r"“([^“”]*)”")
 _SIGNED = r"([+-]\d+\.\d)"

@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent.chain import build
-from agent.intake import Intake
-from agent.learning import learn
-from agent.parts import Parts
-from agent.question import Question
-from agent.readers import Reading
-from agent.settings import Settings, settings
+from agent.core.requests import Question
+from agent.core.settings import Settings, settings
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.training.learn import learn
 from benchmarks.bare_llm import Bare
-from retrieval.space import Space
+from retrieval.encoding.representation import Space
 
 _FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 _RECORDS = 40

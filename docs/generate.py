@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import typer
 
-from agent.cli import app
-from agent.modelfile import compose
-from agent.settings import Settings
-from llm.modelfile import families
+from agent.cli.app import app
+from agent.core.settings import Settings
+from agent.training.ollama_export import compose
+from llm.ollama.modelfile import families
 from server import create_app
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -1,1 +1,1 @@
-"""Prompt texts as data files; `agent.prompting` renders them."""
+"""Prompt texts as data files; `agent.core.prompts` renders them."""

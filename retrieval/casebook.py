@@ -16,18 +16,17 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Text, and_, bindparam, cast, delete, exists, func, insert, select, update
 
-from retrieval.cases import LABELS, Found, Neighbour, NewCase, StoredCase, stored
-from retrieval.embedder import Embedder
-from retrieval.exact import Matrices, Vector, unpacked
-from retrieval.failures import EmbedderMismatch, StoreFailure
-from retrieval.field_space import features
-from retrieval.filing import case_row, file_cases
-from retrieval.index import VectorIndex
-from retrieval.lookup import cases_of_keys, counts_and_vectors
-from retrieval.masking import words
-from retrieval.sources import SourceRow, Sources
-from retrieval.space import RecordLike, Space
-from retrieval.store import cases, insert_or_ignore, open_store, remembered, sources, vectors, verdicts
+from retrieval.encoding.field_encoder import features
+from retrieval.encoding.representation import RecordLike, Space
+from retrieval.encoding.text_embedder import Embedder
+from retrieval.errors import EmbedderMismatch, StoreFailure
+from retrieval.index.chroma import VectorIndex
+from retrieval.index.exact import Matrices, Vector, unpacked
+from retrieval.store.cases import case_row, cases_of_keys, counts_and_vectors, file_cases
+from retrieval.store.schema import cases, insert_or_ignore, open_store, remembered, sources, vectors, verdicts
+from retrieval.store.sources import SourceRow, Sources
+from retrieval.text.masking import words
+from retrieval.types import LABELS, Found, Neighbour, NewCase, StoredCase, stored
 
 __all__ = ["Casebook", "Found", "Neighbour", "NewCase", "SourceRow", "StoredCase"]
 

@@ -16,10 +16,10 @@ import hypothesis
 import pytest
 
 import agent
-from agent.chain import build
-from agent.cli import command
-from agent.parts import Parts, default_parts
-from agent.settings import Settings, settings
+from agent.cli.app import command
+from agent.core.settings import Settings, settings
+from agent.pipeline.context import Parts, default_parts
+from agent.pipeline.pipeline import build
 from benchmarks.private_ollama import binary
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

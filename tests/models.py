@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.settings import settings
-from llm.resolver import resolve
+from agent.core.settings import settings
+from llm.weights.resolver import resolve
 
 if __name__ == "__main__":
     chosen = settings()

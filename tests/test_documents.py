@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.prompting import render
-from agent.signals.language import NO_BRIEF
+from agent.core.prompts import render
+from agent.detectors.language import NO_BRIEF
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,8 +26,8 @@ def test_the_modelfile_says_what_the_prompts_say() -> None:
 
 
 def test_the_verdict_in_the_readme_has_the_contracts_keys() -> None:
-    from agent.records import Verdict
-    from agent.triage.writing import COLUMNS
+    from agent.bulk.output import COLUMNS
+    from agent.core.records import Verdict
 
     whole, short = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
     Verdict.model_validate(json.loads(whole))
@@ -37,7 +37,7 @@ def test_the_verdict_in_the_readme_has_the_contracts_keys() -> None:
 def test_every_command_in_the_readme_exists() -> None:
     named = set(re.findall(r"\bprecedent ([a-z]+)\b", README)) - {"is", "and"}
     helped = subprocess.run(
-        [sys.executable, "-c", "from agent.cli import main; main()", "--help"],
+        [sys.executable, "-c", "from agent.cli.app import main; main()", "--help"],
         capture_output=True,
         text=True,
         check=True,
@@ -69,7 +69,7 @@ def test_the_readmes_learn_judge_evaluate_and_python_run_as_shown(
     for command in sorted(commands, key=lambda command: "evaluate" in command):
         arguments = shlex.split(command)[1:]
         done = subprocess.run(
-            [sys.executable, "-c", "from agent.cli import main; main()", *arguments, "--model", "none"],
+            [sys.executable, "-c", "from agent.cli.app import main; main()", *arguments, "--model", "none"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

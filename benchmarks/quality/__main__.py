@@ -14,7 +14,7 @@ from benchmarks.quality.results import Result, code, kept
 from benchmarks.quality.running import Progress, RememberingParts, run
 from benchmarks.quality.table import page
 from benchmarks.quality.tasks import TASKS, Task
-from llm.catalog import default_model
+from llm.weights.catalog import default_model
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
 _EVERY_SECONDS = 10.0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.readers import Reading
+from agent.data.readers import Reading
 
 Floats = NDArray[np.floating[Any]]
 Encode = Callable[[Sequence[str]], Floats]

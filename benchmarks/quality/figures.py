@@ -1,4 +1,4 @@
-"""From verdicts and labels to figures: `agent.evaluation`'s, and what only a comparison needs."""
+"""From verdicts and labels to figures: `agent.training.evaluation`'s, and what only a comparison needs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.evaluation import evaluate
-from agent.records import WITNESSES, Label, Provenance, Record, Verdict
+from agent.core.records import WITNESSES, Label, Provenance, Record, Verdict
+from agent.training.evaluation import evaluate
 from benchmarks.quality.baselines import Floats
 
 Figures = dict[str, Any]
@@ -19,7 +19,7 @@ _PROVENANCE = Provenance(model=None, model_sha256=None, prompt_sha256="", casebo
 
 
 def of_verdicts(verdicts: Sequence[Verdict], anomalous: Sequence[bool]) -> Figures:
-    """`agent.evaluation.Evaluation`'s, and ``error_at_80``: the error among the 80 % most confident."""
+    """`agent.training.evaluation.Evaluation`'s, and ``error_at_80``: the error among the 80 % most confident."""
     order = _most_confident_first(verdicts)[: math.ceil(_CONFIDENT * len(verdicts))]
     confident = evaluate([verdicts[i] for i in order], [anomalous[i] for i in order], 0.0)
     figures = evaluate(verdicts, anomalous, 0.0).model_dump(exclude={"records_per_second"})

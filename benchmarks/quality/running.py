@@ -9,22 +9,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agent.chain import build
-from agent.fusion import Judge
-from agent.judging import judge_many
-from agent.learning import learn
-from agent.parts import Parts
-from agent.readers import Reading
-from agent.records import WITNESSES, Verdict
-from agent.settings import settings
-from agent.signals.language import LanguageWitness
+from agent.core.records import WITNESSES, Verdict
+from agent.core.settings import settings
+from agent.data.readers import Reading
+from agent.detectors.language import LanguageWitness
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.scoring.fusion import Judge
+from agent.training.learn import learn
 from benchmarks.quality.baselines import encoding_once
 from benchmarks.quality.figures import Figures, of_baseline, of_verdicts, of_witness
 from benchmarks.quality.tasks import Draw, Task
-from llm.failures import ModelFailure
-from retrieval.history import Heard
-from retrieval.space import Space
-from retrieval.store import open_store
+from llm.errors import ModelFailure
+from retrieval.encoding.representation import Space
+from retrieval.store.caches import Heard
+from retrieval.store.schema import open_store
 
 # records that the language model is heard on alone, over all draws of a task
 _ALONE = 100

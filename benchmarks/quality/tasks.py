@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from agent.intake import Intake
-from agent.readers import Reading
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
 from benchmarks import bgl
 from benchmarks.quality import baselines
 from benchmarks.quality.baselines import Baseline

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.triage.ahead import ahead
+from agent.bulk.chunks import ahead
 
 
 def makers() -> int:
@@ -56,7 +56,7 @@ def test_who_leaves_ends_it(taken: int) -> None:
 
 
 def test_a_pipe_that_says_nothing_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.triage.ahead._LEAVING_SECONDS", 0.05)
+    monkeypatch.setattr("agent.bulk.chunks._LEAVING_SECONDS", 0.05)
     silent = threading.Event()
 
     def items() -> Iterator[int]:

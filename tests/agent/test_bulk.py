@@ -11,18 +11,17 @@ from typing import Any
 
 import pytest
 
-from agent import judging
-from agent.answers import Unjudged
-from agent.chain import build
-from agent.errors import UnknownSource
-from agent.intake import Intake
-from agent.judging import judge_many
-from agent.learning import learn
-from agent.parts import Parts
-from agent.question import Question
-from agent.readers import Reading
-from agent.records import Record, Verdict
-from agent.steps import Steps
+from agent.core.errors import UnknownSource
+from agent.core.records import Record, Unjudged, Verdict
+from agent.core.requests import Question
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.pipeline import service
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.pipeline.steps import Steps
+from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings
 
 LOG = Intake(format="log", label="0", normal=("-",))
@@ -137,7 +136,7 @@ def same(together: Sequence[Verdict | Unjudged], expected: dict[Any, Verdict]) -
 def test_together_as_alone_in_any_order(kind: Learned, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     parts, source, records = kind
     expected = alone(kind)
-    monkeypatch.setattr(judging, "_CHUNK", size)
+    monkeypatch.setattr(service, "_CHUNK", size)
     shuffled = random.Random(size).sample(records, len(records))
     verdicts = list(judge_many(parts, build(parts), shuffled, source))
     assert [verdict.record for verdict in verdicts] == shuffled
@@ -217,7 +216,7 @@ def test_like_texts_are_looked_up_once(log: Learned, monkeypatch: pytest.MonkeyP
 
 def test_each_verdict_is_in_the_history_when_it_is_given(log: Learned, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is given before those after it are judged, where that takes its time."""
-    monkeypatch.setattr(judging, "_PATIENCE", 0.0)
+    monkeypatch.setattr(service, "_PATIENCE", 0.0)
     parts, source, records = log
     with parts.casebook.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM verdicts")

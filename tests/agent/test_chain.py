@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 from langchain_core.runnables import Runnable
 
-from agent.chain import build
-from agent.errors import UnknownSource, UsageError
-from agent.feedback import correct
-from agent.intake import Intake
-from agent.judging import judge_many
-from agent.learning import learn
-from agent.parts import Parts
-from agent.question import Question
-from agent.readers import Reading
-from agent.records import Record, Verdict
+from agent.core.errors import UnknownSource, UsageError
+from agent.core.records import Record, Verdict
+from agent.core.requests import Question
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.feedback import correct
+from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings
 
 KEYS = {
@@ -120,7 +120,7 @@ def test_verdicts_do_not_hang_on_what_the_model_was_asked_before(learned: Parts,
     """To 1e-6 of probability, with the memory of earlier answers wiped."""
     from sqlalchemy import delete
 
-    from retrieval.store import heard
+    from retrieval.store.schema import heard
 
     def probabilities(order: list[Record]) -> dict[str, float]:
         with learned.casebook.engine.begin() as connection:
@@ -269,7 +269,8 @@ def test_known_templates_are_judged_without_loading_models(learned: Parts, tmp_p
     text = next(one.text for one in learned.casebook.cases("pg"))
     home = shutil.copytree(learned.settings.home, tmp_path / "home", ignore=shutil.ignore_patterns("*.lock"))
     code = (
-        "import sys; from pathlib import Path; from agent.chain import build; from agent.parts import Parts; "
+        "import sys; from pathlib import Path; from agent.pipeline.pipeline import build; "
+        "from agent.pipeline.context import Parts; "
         "from tests.conftest import make_settings; "
         "chain = build(Parts(make_settings(Path(sys.argv[1]), model='none'))); "
         "assert chain.invoke({'source': 'pg', 'text': sys.argv[2]}).precedents[0].similarity > 0.999; "
@@ -283,7 +284,7 @@ def test_held_out_half_of_bgl(data: Path, tmp_path: Path) -> None:
     """Even lines learned, odd lines judged: F1 of at least 0.95."""
     import csv
 
-    from agent.evaluation import evaluate_file
+    from agent.training.evaluation import evaluate_file
 
     source = data / "logs" / "bgl" / "BGL_2k.log_structured.csv"
     with source.open(encoding="utf-8", newline="") as file:

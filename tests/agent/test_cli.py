@@ -244,7 +244,7 @@ def test_gzip_and_zstandard(learned: Run, cases: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_file_with_a_wrong_hash_is_refused(learned: Run, tmp_path: Path) -> None:
-    from llm.catalog import catalog
+    from llm.weights.catalog import catalog
 
     name = catalog()["qwen2.5-coder-0.5b"].weights.path
     fake = tmp_path / Path(name).name
@@ -295,7 +295,7 @@ def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [sys.executable, "-c", "from agent.cli import main; main()", "--help"], check=True, capture_output=True
+            [sys.executable, "-c", "from agent.cli.app import main; main()", "--help"], check=True, capture_output=True
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from agent.inputs import MANY
+from agent.data.inputs import MANY
 from tests.conftest import Run
 
 WORDS = ("read", "written", "moved", "copied")
@@ -126,7 +126,7 @@ def test_a_parquet_file_that_was_not_finished_goes_on(
 
     judge = "judge", "few.log", "--source", "svc", "--output", "out.parquet", "--report", "out.html"
     with monkeypatch.context() as stopped:
-        stopped.setattr("agent.triage.telling.page", stop)
+        stopped.setattr("agent.bulk.report.page", stop)
         assert learned(*judge).code == 130
     assert (tmp_path / "out.parquet.jsonl").exists()
     assert learned(*judge, "--resume").code == 0
@@ -171,7 +171,7 @@ def test_what_cannot_be_read_costs_no_earlier_output(learned: Run, tmp_path: Pat
 
 
 def test_ways_that_take_long_are_said(learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.inputs.MANY", 100)
+    monkeypatch.setattr("agent.data.inputs.MANY", 100)
     (tmp_path / "many.log").write_text(many(120), encoding="utf-8")
     by_pipe = learned("judge", "-", "--source", "svc", "--to", "jsonl", stdin=many(120).encode())
     assert "standard input goes one by one: --detail compact" in by_pipe.err

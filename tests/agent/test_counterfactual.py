@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.runnables import Runnable
 
-from agent.chain import build
-from agent.counterfactual import Move, Retrial, counterfactual, moved, moved_row, smallest_change
-from agent.fusion import Judge
-from agent.intake import Intake
-from agent.learning import learn
-from agent.parts import Parts
-from agent.question import Question
-from agent.records import Record, Verdict
-from agent.signals.fields import FieldModel
+from agent.core.records import Record, Verdict
+from agent.core.requests import Question
+from agent.data.read_options import Intake
+from agent.detectors.tabular import FieldModel
+from agent.explain.counterfactual import Move, Retrial, counterfactual, moved, moved_row, smallest_change
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.scoring.fusion import Judge
+from agent.training.learn import learn
 from benchmarks.tracing import Ground, faults, untraced
-from retrieval.field_space import FieldSpace, features
+from retrieval.encoding.field_encoder import FieldSpace, features
 from tests.conftest import make_settings
 
 SAID = re.compile(r"would be normal if (.*? \(it is [^)]*\))(?: and (.*? \(it is [^)]*\)))?(?:;|\.$)")

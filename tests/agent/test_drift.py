@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.chain import build
-from agent.drift import _number_psi, drift, psi
-from agent.errors import UnknownSource
-from agent.feedback import correct
-from agent.judging import judge_many
-from agent.learning import as_case, refit
-from agent.parts import Parts
-from agent.records import Record, Verdict
+from agent.core.errors import UnknownSource
+from agent.core.records import Record, Verdict
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.drift import _number_psi, drift, psi
+from agent.training.feedback import correct
+from agent.training.learn import as_case, refit
 from tests.conftest import make_settings
 from tests.retrieval.making import lines, payment
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent.explanation import decider, facts_in_words, gathered, traceable
-from agent.fusion import KNOWN, Fusion
-from agent.records import Signal, VerdictLabel
-from agent.unlike import unlike_events, unlike_words
+from agent.core.records import Signal, VerdictLabel
+from agent.explain.diff import unlike_events, unlike_words
+from agent.explain.explanation import decider, facts_in_words, gathered, traceable
+from agent.scoring.fusion import KNOWN, Fusion
 
 GROUNDS = "nearest anomalous case: c45 (similarity 0.83) “killed by signal 9”; runtime is 345, above all (61 to 80.5)"
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agent import learning
-from agent.chain import build
-from agent.feedback import correct, refit_due, refit_if_due
-from agent.fitting import fit_judge
-from agent.judging import judge_many
-from agent.learning import as_case, catch_up, refit
-from agent.parts import Parts
-from agent.question import Question
-from agent.records import Record, Verdict
+from agent.core.records import Record, Verdict
+from agent.core.requests import Question
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training import learn as learn_module
+from agent.training.feedback import correct, refit_due, refit_if_due
+from agent.training.fit import fit_judge
+from agent.training.learn import as_case, catch_up, refit
 from retrieval.casebook import SourceRow
 from tests.conftest import make_settings
 from tests.retrieval.making import lines
@@ -86,7 +86,7 @@ def test_of_fits_at_once_one_does_the_work_of_all(parts: Parts, monkeypatch: pyt
         parts.casebook.add("log", [as_case(Record(text=text), "normal")], "file test")
         parts.casebook.sync("log")
 
-    monkeypatch.setattr(learning, "fit_judge", slowly)
+    monkeypatch.setattr(learn_module, "fit_judge", slowly)
     add("a first new case")
     first = threading.Thread(target=catch_up, args=(parts, "log"))
     first.start()

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, Judge, Way, fit, fused, sigmoid
-from agent.records import WITNESSES
+from agent.core.numerics import sigmoid
+from agent.core.prompts import Way
+from agent.core.records import WITNESSES
+from agent.scoring.calibration import fit
+from agent.scoring.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, Judge, fused
 
 LOG_ODDS = st.floats(-8, 8)
 TAUGHT = Judge(DEFAULT_FULL, DEFAULT_CHEAP)

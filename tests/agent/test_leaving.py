@@ -10,7 +10,7 @@ import pytest
 
 _RUN = """
 import atexit, sys, threading, time
-from agent.leaving import quickly
+from agent.cli.process import quickly
 with quickly():
     atexit.register(print, "asked to run at the end")
     threading.Thread(target=lambda: (time.sleep(0.2), print("a thread that is waited for"))).start()
@@ -39,7 +39,7 @@ def test_output_that_cannot_be_written_is_an_error() -> None:
 
 
 def test_a_command_within_a_process_does_not_end_it() -> None:
-    within = "import sys; from agent.cli import command; sys.argv = ['precedent', '--version']\ntry: command()"
+    within = "import sys; from agent.cli.app import command; sys.argv = ['precedent', '--version']\ntry: command()"
     code = f"{within}\nexcept SystemExit as end: print(end.code)\nsys.exit(7)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 7, done.stderr

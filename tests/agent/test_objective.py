@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from agent.evaluation import evaluate
-from agent.fusion import DEFAULT_CHEAP, Objective, fit, sigmoid
-from agent.records import Provenance, Record, Verdict
+from agent.core.numerics import sigmoid
+from agent.core.records import Provenance, Record, Verdict
+from agent.scoring.calibration import Objective, fit
+from agent.scoring.fusion import DEFAULT_CHEAP
+from agent.training.evaluation import evaluate
 
 OVERLAP = 1.2
 

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 import zstandard
 
-from agent.errors import InputError
-from agent.readers import Reading, Unreadable, read
+from agent.core.errors import InputError
+from agent.data.readers import Reading, Unreadable, read
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

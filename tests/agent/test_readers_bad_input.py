@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 import zstandard
 
-from agent.errors import InputError, UsageError
-from agent.readers import Reading, Unreadable, read
+from agent.core.errors import InputError, UsageError
+from agent.data.readers import Reading, Unreadable, read
 
 ELF = b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 40
 

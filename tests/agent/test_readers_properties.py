@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import InputError
-from agent.readers import Reading, Unreadable, read
+from agent.core.errors import InputError
+from agent.data.readers import Reading, Unreadable, read
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 FORMATS = ["auto", "log", "csv", "jsonl", "parquet"]

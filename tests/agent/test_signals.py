@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from agent.fitted import Fitted
-from agent.signals.fields import FieldModel
-from agent.signals.sequences import Sequences
-from agent.signals.texts import TextModel, Texts
+from agent.detectors.persistence import Fitted
+from agent.detectors.sequence import Sequences
+from agent.detectors.tabular import FieldModel
+from agent.detectors.text_classifier import TextModel, Texts
 
 Row = dict[str, float | str | None]
 

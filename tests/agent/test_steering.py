@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.records import Record
+from agent.core.records import Record
 from benchmarks.hostile import LINES, hostile
-from retrieval.space import Space
-from retrieval.steering import pieces, steering, without_steering
+from retrieval.encoding.representation import Space
+from retrieval.text.prompt_injection import pieces, steering, without_steering
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -18,20 +18,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.chain import build
-from agent.errors import UsageError
-from agent.intake import Intake
-from agent.judging import judge_many
-from agent.learning import learn
-from agent.parts import Parts
-from agent.question import LONG, Question, needs_pieces
-from agent.readers import Reading
-from agent.readers.streams import Damaged, Stream
-from agent.records import Verdict
-from agent.triage.blocks import Block, blocks
-from agent.triage.run import Triage, Wanted
-from agent.triage.summary import Summary
-from agent.triage.telling import page
+from agent.bulk.chunks import Block, blocks
+from agent.bulk.report import page
+from agent.bulk.runner import Triage, Wanted
+from agent.bulk.summary import Summary
+from agent.core.errors import UsageError
+from agent.core.records import Verdict
+from agent.core.requests import LONG, Question, needs_pieces
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.data.readers.byte_stream import Damaged, Stream
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings
 
 LOG = Intake(format="log", label="0", normal=("-",))
@@ -129,7 +129,7 @@ def test_what_was_met_may_be_forgotten(
     parts, _ = learned
     # several blocks, each with lines met before and new ones
     file = POSTGRES / "judge.log"
-    monkeypatch.setattr("agent.triage.sorting._MOST_KEPT", 5)
+    monkeypatch.setattr("agent.bulk.template_grouping._MOST_KEPT", 5)
     triage(parts, file, detail="full").run(tmp_path / "out.jsonl")
     same(read(tmp_path / "out.jsonl"), alone(parts, file))
 
@@ -192,8 +192,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     learned: tuple[Parts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, file = learned
-    monkeypatch.setattr("agent.triage.run._PAUSE", 0)
-    monkeypatch.setattr("agent.triage.run._PAUSES", 0)
+    monkeypatch.setattr("agent.bulk.runner._PAUSE", 0)
+    monkeypatch.setattr("agent.bulk.runner._PAUSES", 0)
     # a block has at least the 64 KiB that are read at a time
     long = tmp_path / "long.log"
     long.write_bytes((file.read_bytes() + b"\n") * 8)
@@ -258,7 +258,7 @@ def test_known_templates_need_neither_models_nor_langchain(learned: tuple[Parts,
     arguments = ["judge", tmp_path / "known.log", "--source", "pg", "--output", tmp_path / "out.jsonl"]
     code = f"""
 import sys
-from agent.cli import command
+from agent.cli.app import command
 sys.argv = ["precedent", *{[*map(str, arguments), "--detail", "compact"]!r}]
 try:
     command()

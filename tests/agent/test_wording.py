@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from langchain_core.messages import BaseMessage
 
-from agent.prompting import render
-from agent.signals.language import WORDINGS, LanguageWitness
-from agent.wording import Tried, ask
-from llm.failures import ModelFailure
-from retrieval.history import Heard
-from retrieval.store import open_store
+from agent.core.prompts import render
+from agent.detectors.language import WORDINGS, LanguageWitness
+from agent.training.prompt_selection import Tried, ask
+from llm.errors import ModelFailure
+from retrieval.store.caches import Heard
+from retrieval.store.schema import open_store
 
 BRIEF = "A log."
 Answer = Callable[[str, str], float]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.records import Provenance, Record, Verdict
+from agent.core.records import Provenance, Record, Verdict
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.figures import of_verdicts, of_witness
 from benchmarks.quality.results import code, kept

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from agent.evaluation import Evaluation, evaluate_file
-from agent.intake import Intake
-from agent.learning import learn
-from agent.parts import Parts
+from agent.data.read_options import Intake
+from agent.pipeline.context import Parts
+from agent.training.evaluation import Evaluation, evaluate_file
+from agent.training.learn import learn
 from tests.conftest import make_settings
 
 HEADER = "label,size,seconds,kind"

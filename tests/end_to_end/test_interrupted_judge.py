@@ -24,7 +24,7 @@ def test_killed_and_resumed_a_file_is_the_same_byte_for_byte(tmp_path: Path) -> 
         "PRECEDENT_OFFLINE": "1",
         "PRECEDENT_MODEL": "none",
     }
-    entry = [sys.executable, "-c", "from agent.cli import main; main()"]
+    entry = [sys.executable, "-c", "from agent.cli.app import main; main()"]
 
     def precedent(*arguments: object) -> subprocess.Popen[str]:
         said = [*entry, *map(str, arguments)]
@@ -59,7 +59,7 @@ def test_killed_and_resumed_a_file_is_the_same_byte_for_byte(tmp_path: Path) -> 
 def test_ctrl_c_is_heard_while_a_pipe_says_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "PRECEDENT_HOME": str(tmp_path / "home"), "PRECEDENT_MODEL": "none"}
     learn = ["learn", str(POSTGRES / "learn.log"), "--source", "pg", "--label", "0", "--brief", "PostgreSQL"]
-    entry = [sys.executable, "-c", "from agent.cli import main; main()"]
+    entry = [sys.executable, "-c", "from agent.cli.app import main; main()"]
     assert subprocess.run([*entry, *learn], cwd=ROOT, env=environment, capture_output=True).returncode == 0
     out = tmp_path / "out.jsonl"
     judge = [*entry, "judge", "-", "--source", "pg", "--detail", "compact", "--output", str(out)]

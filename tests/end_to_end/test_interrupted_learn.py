@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.intake import Intake
-from agent.learning import as_case
-from agent.parts import Parts
-from agent.readers import Unreadable
-from agent.records import Record
+from agent.core.records import Record
+from agent.data.read_options import Intake
+from agent.data.readers import Unreadable
+from agent.pipeline.context import Parts
+from agent.training.learn import as_case
 from tests.conftest import make_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ class Home:
             "PRECEDENT_OFFLINE": "1",
             "PRECEDENT_MODEL": "none",
         }
-        entry = [sys.executable, "-c", "from agent.cli import main; main()"]
+        entry = [sys.executable, "-c", "from agent.cli.app import main; main()"]
         return subprocess.Popen(
             [*entry, "learn", str(self.file), "--source", "log", "--label", self.label, "--brief", "a test"],
             cwd=ROOT,

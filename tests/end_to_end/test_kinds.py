@@ -10,14 +10,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from agent.chain import build
-from agent.errors import InputError, UsageError
-from agent.intake import Intake
-from agent.judging import judge_many
-from agent.learning import learn
-from agent.parts import Parts
-from agent.readers import Reading
-from agent.records import Verdict
+from agent.core.errors import InputError, UsageError
+from agent.core.records import Verdict
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.learn import learn
 from tests.conftest import make_settings
 
 Row = dict[str, object]

@@ -18,10 +18,10 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page, expect, sync_playwright
 
-from agent.intake import Intake
-from agent.learning import learn
-from agent.parts import Parts
-from agent.settings import Settings
+from agent.core.settings import Settings
+from agent.data.read_options import Intake
+from agent.pipeline.context import Parts
+from agent.training.learn import learn
 from server import create_app
 from tests.conftest import POSTGRES, make_settings, missing
 

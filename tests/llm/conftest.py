@@ -12,10 +12,10 @@ from types import MappingProxyType
 import pytest
 from platformdirs import user_cache_path
 
-from llm.catalog import Carriers, Hub, ModelEntry, ModelFile
-from llm.embedded import EmbeddedChatModel
-from llm.resolver import ResolvedModel, resolve
-from llm.weights import Weights
+from llm.llamacpp.chat_model import EmbeddedChatModel
+from llm.llamacpp.gguf import Weights
+from llm.weights.catalog import Carriers, Hub, ModelEntry, ModelFile
+from llm.weights.resolver import ResolvedModel, resolve
 
 TINY_PARTS = (b"GGUF" + b"first part " * 1000, b"second part " * 1000, b"third part " * 500)
 TINY = b"".join(TINY_PARTS)
@@ -93,6 +93,6 @@ def use_catalog(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def use(*entries: ModelEntry) -> None:
         shown = MappingProxyType({entry.name: entry for entry in entries})
-        monkeypatch.setattr("llm.resolver.catalog", lambda: shown)
+        monkeypatch.setattr("llm.weights.resolver.catalog", lambda: shown)
 
     return use

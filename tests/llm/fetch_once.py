@@ -11,8 +11,8 @@ from types import MappingProxyType
 sys.path.insert(0, str(Path(__file__).parent))
 import conftest
 
-import llm.resolver
-from llm.progress import Lines
+import llm.weights.resolver
+from llm.weights.progress import Lines
 
 
 class Deadly(Lines):
@@ -22,5 +22,5 @@ class Deadly(Lines):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-llm.resolver.catalog = lambda: MappingProxyType({"tiny": conftest.tiny_entry()})
-print(llm.resolver.resolve("tiny", cache=Path(sys.argv[1]), progress=Deadly).path)
+llm.weights.resolver.catalog = lambda: MappingProxyType({"tiny": conftest.tiny_entry()})
+print(llm.weights.resolver.resolve("tiny", cache=Path(sys.argv[1]), progress=Deadly).path)

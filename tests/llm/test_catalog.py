@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from llm.catalog import catalog, default_model
+from llm.weights.catalog import catalog, default_model
 
 
 def test_every_entry_is_pinned_by_hash_and_can_be_had_somewhere() -> None:

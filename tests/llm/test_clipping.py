@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from llm.clipping import MARK, clip_by_estimate, estimated_tokens
-from llm.embedded import EmbeddedChatModel
+from llm.llamacpp.chat_model import EmbeddedChatModel
+from llm.truncation import MARK, clip_by_estimate, estimated_tokens
 
 LINE = "2005-06-03 R02-M1-N0 RAS KERNEL INFO instruction cache parity error corrected 0x0b85eee0 "
 TEXTS = {

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 
-from llm import generation
-from llm.embedded import EmbeddedChatModel
-from llm.engine import Engine
-from llm.failures import EngineBusy, ModelFailure
-from llm.resolver import ResolvedModel
+from llm.errors import EngineBusy, ModelFailure
+from llm.llamacpp import generation
+from llm.llamacpp.chat_model import EmbeddedChatModel
+from llm.llamacpp.engine import Engine
+from llm.weights.resolver import ResolvedModel
 
 MakeChat = Callable[..., EmbeddedChatModel]
 
@@ -149,7 +149,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Engine, "append", append)
     # An answer that never ends by itself.
-    monkeypatch.setattr("llm.weights.Weights.ends_generation", lambda self, token: False)
+    monkeypatch.setattr("llm.llamacpp.gguf.Weights.ends_generation", lambda self, token: False)
     return decoded
 
 
@@ -249,7 +249,7 @@ def test_a_model_that_is_forgotten_ends_its_thread(make_chat: MakeChat) -> None:
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(7)"])
 def test_a_process_ends_cleanly_in_the_middle_of_an_answer(smollm: ResolvedModel, ending: str) -> None:
     script = (
-        "from pathlib import Path; from llm.embedded import EmbeddedChatModel\n"
+        "from pathlib import Path; from llm.llamacpp.chat_model import EmbeddedChatModel\n"
         f"chat = EmbeddedChatModel(model_path=Path({str(smollm.path)!r}), model_sha256='')\n"
         "stream = chat.stream('tell me a long story', max_tokens=3000)\nnext(stream)\n" + ending
     )
@@ -262,5 +262,5 @@ def test_a_process_ends_cleanly_in_the_middle_of_an_answer(smollm: ResolvedModel
 
 
 def test_importing_the_room_loads_no_engine() -> None:
-    script = "import sys, llm.embedded, llm.choose; sys.exit('llama_cpp' in sys.modules)"
+    script = "import sys, llm.llamacpp.chat_model, llm.factory; sys.exit('llama_cpp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2]).returncode == 0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from llm import engine as engine_module
-from llm.engine import SAVED_PREFIXES, Cancelled, Engine, Logits, greedy, log_probabilities
-from llm.template import ChatTemplate, Prompt
-from llm.weights import Weights
+from llm.llamacpp import engine as engine_module
+from llm.llamacpp.chat_template import ChatTemplate, Prompt
+from llm.llamacpp.engine import SAVED_PREFIXES, Cancelled, Engine, Logits, greedy, log_probabilities
+from llm.llamacpp.gguf import Weights
 
 BRIEF = "Kernel log of a cluster. Normal: corrected memory errors. Anomalous: a job dies. "
 RECORDS = ("ciod: failed to read message prefix", "instruction cache parity error corrected", "🔥 überlauf")

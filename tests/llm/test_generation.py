@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm.generation import Options, Spool
+from llm.llamacpp.generation import Options, Spool
 
 
 def spooled(stop: tuple[str, ...], *pieces: bytes) -> list[str]:

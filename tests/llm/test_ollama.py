@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from llm.addresses import base_url
-from llm.choose import choose_model
-from llm.chosen import ChosenModel
-from llm.failures import ModelFailure
-from llm.in_process import EmbeddedModel
-from llm.ollama import OllamaModel, chat_ollama, find_ollama, require_ollama
-from llm.resolver import ResolvedModel
+from llm.base import ChosenModel
+from llm.errors import ModelFailure
+from llm.factory import choose_model
+from llm.llamacpp.backend import EmbeddedModel
+from llm.ollama.client import OllamaModel, chat_ollama, find_ollama, require_ollama
+from llm.ollama.urls import base_url
+from llm.weights.resolver import ResolvedModel
 
 from .loopback import send, serving
 

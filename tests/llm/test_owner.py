@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from llm.failures import EngineBusy, ModelFailure
-from llm.owner import Call, Finished, Owner
+from llm.errors import EngineBusy, ModelFailure
+from llm.llamacpp.worker import Call, Finished, Owner
 
 
 class Tool:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from llm import verify
-from llm.catalog import Carriers, ModelEntry, ModelFile
-from llm.failures import HashMismatch, ModelFailure
-from llm.resolver import available, resolve
+from llm.errors import HashMismatch, ModelFailure
+from llm.weights import checksum
+from llm.weights.catalog import Carriers, ModelEntry, ModelFile
+from llm.weights.resolver import available, resolve
 
 from .conftest import TINY, TINY_PARTS, tiny_entry, write_wheel
 
@@ -146,8 +146,8 @@ def test_a_file_in_the_cache_that_changes_is_read_again_and_refused(
     cache = tmp_path / "cache"
     path = resolve("tiny", cache=cache).path
     reads: list[Path] = []
-    genuine = verify.sha256_of
-    monkeypatch.setattr(verify, "sha256_of", lambda path: reads.append(path) or genuine(path))
+    genuine = checksum.sha256_of
+    monkeypatch.setattr(checksum, "sha256_of", lambda path: reads.append(path) or genuine(path))
     assert available("tiny", cache=cache) is not None
     assert reads == []
     os.utime(path, ns=(1, 1))

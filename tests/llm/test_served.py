@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from agent.fusion import Way
-from agent.signals.language import LanguageWitness
-from llm.failures import ModelFailure
-from llm.served import ServedModel
-from retrieval.history import Heard
-from retrieval.store import open_store
+from agent.core.prompts import Way
+from agent.detectors.language import LanguageWitness
+from llm.errors import ModelFailure
+from llm.ollama.backend import ServedModel
+from retrieval.store.caches import Heard
+from retrieval.store.schema import open_store
 
 from .loopback import send, serving
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.modelfile import compose, of_gguf
-from agent.parts import Parts
-from agent.settings import Settings, settings
+from agent.core.settings import Settings, settings
+from agent.pipeline.context import Parts
+from agent.training.ollama_export import compose, of_gguf
 from benchmarks.private_ollama import PrivateOllama, binary
-from llm.resolver import resolve
+from llm.weights.resolver import resolve
 from tests.conftest import make_settings, missing
 
 BRIEF = "A queue of jobs. Normal: jobs queued, started, done. Anomalous: jobs that fail, crash or lose data."

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.chain import build
-from agent.errors import MissingPart
-from agent.judging import judge_many
-from agent.parts import Parts
-from agent.question import Question
-from agent.records import Record, Verdict
+from agent.core.errors import MissingPart
+from agent.core.records import Record, Verdict
+from agent.core.requests import Question
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
 from benchmarks.private_ollama import PrivateOllama
-from llm.fleet import OPEN_SECONDS
+from llm.ollama.pool import OPEN_SECONDS
 
 pytestmark = [pytest.mark.ollama, pytest.mark.enable_socket]
 NOBODY = "127.0.0.1:9"
@@ -135,7 +135,7 @@ def test_a_closed_port_is_degraded_at_once(parts_on: Callable[..., Parts]) -> No
 def test_the_command_that_asks_for_a_dead_server_by_name_stops(
     monkeypatch: pytest.MonkeyPatch, parts_on: Callable[..., Parts]
 ) -> None:
-    from agent.errors import mapped
+    from agent.core.errors import mapped
 
     with pytest.raises(MissingPart, match="ollama serve"), mapped():
         parts_on(NOBODY).witness()

@@ -11,13 +11,13 @@ import httpx
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from agent.intake import Intake
-from agent.learning import learn
-from agent.modelfile import compose, export, of_gguf, parsed
-from agent.parts import Parts
+from agent.data.read_options import Intake
+from agent.pipeline.context import Parts
+from agent.training.learn import learn
+from agent.training.ollama_export import compose, export, of_gguf, parsed
 from benchmarks.private_ollama import PrivateOllama
-from llm.modelfile import Modelfile, families, family_of
-from llm.weights import Weights
+from llm.llamacpp.gguf import Weights
+from llm.ollama.modelfile import Modelfile, families, family_of
 from tests.conftest import POSTGRES
 from tests.ollama.conftest import gguf
 

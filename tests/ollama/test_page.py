@@ -44,7 +44,7 @@ def test_the_commands_run_as_shown(server: PrivateOllama, tmp_path: Path) -> Non
         program, *arguments = shlex.split(command)
         if program == "precedent":
             done = subprocess.run(
-                [sys.executable, "-c", "from agent.cli import main; main()", *arguments],
+                [sys.executable, "-c", "from agent.cli.app import main; main()", *arguments],
                 cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
             )  # fmt: skip
         else:

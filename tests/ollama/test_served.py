@@ -13,18 +13,18 @@ from collections.abc import Callable
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from agent.chain import build
-from agent.judging import judge_many
-from agent.listening import pumped
-from agent.parts import Parts
-from agent.question import Question
-from agent.records import Record, Verdict
-from agent.signals.language import first_token_log_odds, question
+from agent.core.cancellable_stream import pumped
+from agent.core.records import Record, Verdict
+from agent.core.requests import Question
+from agent.detectors.language import first_token_log_odds, question
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
 from benchmarks.private_ollama import PrivateOllama
-from llm.embedded import EmbeddedChatModel
-from llm.in_process import EmbeddedModel
-from llm.ollama import chat_ollama
-from llm.served import ServedModel
+from llm.llamacpp.backend import EmbeddedModel
+from llm.llamacpp.chat_model import EmbeddedChatModel
+from llm.ollama.backend import ServedModel
+from llm.ollama.client import chat_ollama
 from tests.ollama.conftest import BRIEF, gguf
 
 pytestmark = [pytest.mark.ollama, pytest.mark.enable_socket]
@@ -61,7 +61,7 @@ def test_a_record_of_20000_tokens_is_shortened_visibly_and_its_ends_are_read(
 
 
 def test_an_overlong_prompt_is_refused_before_ollama_cuts_it(served: ServedModel) -> None:
-    from llm.failures import ModelFailure
+    from llm.errors import ModelFailure
 
     with pytest.raises(ModelFailure, match="too long for the context of 2048"):
         served.first_token([SystemMessage("Judge."), HumanMessage("words and words " * 2000)])
@@ -135,7 +135,7 @@ def test_ctrl_c_at_an_explanation_stops_the_server(server: PrivateOllama, parts_
     home = str(parts.settings.home)
     own = {"PRECEDENT_HOME": home, "PRECEDENT_OLLAMA_HOSTS": server.host, "PRECEDENT_MODEL": "ollama:qwen2.5"}
     with subprocess.Popen(
-        [sys.executable, "-c", "from agent.cli import main; main()", "explain", verdict.id],
+        [sys.executable, "-c", "from agent.cli.app import main; main()", "explain", verdict.id],
         env={**os.environ, **own, "PRECEDENT_OFFLINE": "1"}, stdout=subprocess.PIPE, text=True,
     ) as telling:  # fmt: skip
         assert telling.stdout is not None

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.settings import Settings
-from llm.resolver import resolve
+from agent.core.settings import Settings
+from llm.weights.resolver import resolve
 from retrieval.casebook import Casebook
-from retrieval.embedder import Embedder
+from retrieval.encoding.text_embedder import Embedder
 
 Opener = Callable[..., Casebook]
 

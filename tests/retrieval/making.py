@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, select
 
-from agent.learning import as_case
-from agent.records import Label, Record
+from agent.core.records import Label, Record
+from agent.training.learn import as_case
 from retrieval.casebook import Casebook, Found, NewCase
-from retrieval.store import cases, vectors
+from retrieval.store.schema import cases, vectors
 
 NORMAL = (
     "session opened for user root by cron",

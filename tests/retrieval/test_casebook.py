@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from agent.records import Record
+from agent.core.records import Record
 from retrieval.casebook import Casebook
-from retrieval.cases import LABELS
-from retrieval.store import cases, vectors, verdicts
+from retrieval.store.schema import cases, vectors, verdicts
+from retrieval.types import LABELS
 
 from .conftest import Opener
 from .making import (
@@ -210,7 +210,7 @@ def test_the_same_question_has_the_same_answer(book: Casebook, open_book: Opener
 def test_a_large_casebook_is_read_and_indexed_in_parts(
     book: Casebook, open_book: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.exact._READ", 3)
+    monkeypatch.setattr("retrieval.index.exact._READ", 3)
     monkeypatch.setattr("retrieval.casebook._CHUNK", 4)
     taught(book, "log", lines())
     row = book.source("log")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.embedder import Embedder
-from retrieval.failures import EmbedderMissing
+from retrieval.encoding.text_embedder import Embedder
+from retrieval.errors import EmbedderMissing
 
 from .making import ANOMALOUS, NORMAL
 

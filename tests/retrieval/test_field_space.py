@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.field_space import FieldSpace, features
+from retrieval.encoding.field_encoder import FieldSpace, features
 
 ROWS: list[dict[str, Any]] = [
     {"amount": float(i), "country": ("de", "fr", "it")[i % 3], "new": i % 2 == 0, "note": f"text {i}"}

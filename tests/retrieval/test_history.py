@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from retrieval.casebook import Casebook
-from retrieval.history import Heard, History
-from retrieval.store import verdicts
+from retrieval.store.caches import Heard
+from retrieval.store.schema import verdicts
+from retrieval.store.verdicts import History
 
 
 def body(number: int, label: str = "normal") -> dict[str, Any]:

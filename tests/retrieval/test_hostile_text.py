@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from retrieval.masking import mask, words
-from retrieval.steering import without_steering
+from retrieval.text.masking import mask, words
+from retrieval.text.prompt_injection import without_steering
 
 LONGEST = 65_536  # characters that are kept of a record by default
 SECONDS = 1.0

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
-from agent.records import Record
+from agent.core.records import Record
 from retrieval.casebook import Casebook
-from retrieval.embedder import Embedder
-from retrieval.failures import EmbedderMismatch, StoreFailure
-from retrieval.index import VectorIndex
-from retrieval.store import vectors
+from retrieval.encoding.text_embedder import Embedder
+from retrieval.errors import EmbedderMismatch, StoreFailure
+from retrieval.index.chroma import VectorIndex
+from retrieval.store.schema import vectors
 
 from .conftest import Opener
 from .making import (

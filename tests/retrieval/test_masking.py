@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retrieval.masking import mask, words
+from retrieval.text.masking import mask, words
 
 _PIECES = (
     *("1", "a", "ab", "ab:", "::", ":", "@", "b.cc", "a@b.cc", "-", "_", ".", "+", " ", "\n", "\t", "<", ">", "/", ","),

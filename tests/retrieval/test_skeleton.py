@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.masking import mask
-from retrieval.skeleton import bones, skeletons
-from retrieval.steering import steering
+from retrieval.text.masking import mask
+from retrieval.text.prompt_injection import steering
+from retrieval.text.template_hash import bones, skeletons
 
 PIECES = st.one_of(
     st.from_regex(r"0[xX][0-9a-fA-F]{1,9}", fullmatch=True),

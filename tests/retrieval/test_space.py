@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from agent.records import Record
-from retrieval.field_space import features
-from retrieval.space import Space
+from agent.core.records import Record
+from retrieval.encoding.field_encoder import features
+from retrieval.encoding.representation import Space
 
 from .making import payment
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, inspect, select, text, update
 
-from retrieval.failures import StoreFailure
-from retrieval.store import SCHEMA_VERSION, cases, open_store, schema, sources
+from retrieval.errors import StoreFailure
+from retrieval.store.schema import SCHEMA_VERSION, cases, open_store, schema, sources
 
 
 def test_a_store_that_a_newer_precedent_wrote_is_refused(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_processes_that_start_at_once_open_it_all(tmp_path: Path) -> None:
-    code = f"from retrieval.store import open_store; open_store('sqlite:///{tmp_path / 'p.db'}')"
+    code = f"from retrieval.store.schema import open_store; open_store('sqlite:///{tmp_path / 'p.db'}')"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
         for _ in range(6)

@@ -10,10 +10,10 @@ import pytest
 from sse_starlette.sse import AppStatus
 from starlette.testclient import TestClient
 
-from agent.intake import Intake
-from agent.learning import learn
-from agent.parts import Parts
-from agent.settings import Settings
+from agent.core.settings import Settings
+from agent.data.read_options import Intake
+from agent.pipeline.context import Parts
+from agent.training.learn import learn
 from server import create_app
 from tests.conftest import make_settings
 from tests.server.shop import BRIEF, LOG

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from agent.settings import Settings
+from agent.core.settings import Settings
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import NORMAL

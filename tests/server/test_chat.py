@@ -11,10 +11,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from starlette.testclient import TestClient
 
-from agent.chain import build
-from agent.chat import ChatInput, build_chat
-from agent.parts import Parts
-from agent.settings import Settings
+from agent.chat.commands import ChatInput, build_chat
+from agent.core.settings import Settings
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import ANOMALOUS, NEW, NORMAL

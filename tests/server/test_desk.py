@@ -14,10 +14,10 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from agent.settings import Settings
-from agent.signals.language import LanguageWitness
-from agent.steps import Steps
-from retrieval.history import History
+from agent.core.settings import Settings
+from agent.detectors.language import LanguageWitness
+from agent.pipeline.steps import Steps
+from retrieval.store.verdicts import History
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import ANOMALOUS, NEW, NORMAL
@@ -228,10 +228,10 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
 ) -> None:
     import asyncio
 
-    from agent.chain import InBulk, in_bulk
-    from agent.desk import Desk
-    from agent.parts import Parts
-    from agent.question import TextQuestion
+    from agent.core.requests import TextQuestion
+    from agent.pipeline.batcher import Desk
+    from agent.pipeline.context import Parts
+    from agent.pipeline.pipeline import InBulk, in_bulk
 
     parts = Parts(copy_of(model="none"))
     judged: list[str] = []

@@ -23,11 +23,11 @@ import pytest
 import uvicorn
 from langchain_core.messages import AIMessage, HumanMessage
 
-from agent.chain import build
-from agent.chat import ChatInput, build_chat
-from agent.parts import Parts
-from agent.settings import Settings
-from llm.embedded import EmbeddedChatModel
+from agent.chat.commands import ChatInput, build_chat
+from agent.core.settings import Settings
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from llm.llamacpp.chat_model import EmbeddedChatModel
 from server import create_app
 from tests.server.shop import ANOMALOUS, NEW, NORMAL
 
@@ -63,7 +63,7 @@ class Served:
         command = [
             sys.executable,
             "-c",
-            "from agent.cli import main; main()",
+            "from agent.cli.app import main; main()",
             "serve",
             "--port",
             str(self.port),

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from agent.chain import build
-from agent.parts import Parts
-from agent.question import Question
-from agent.settings import Settings
-from agent.steps import Steps
+from agent.core.requests import Question
+from agent.core.settings import Settings
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.steps import Steps
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import ANOMALOUS, NEW, NORMAL

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from agent import gauges
-from agent.settings import Settings
+from agent.api import metrics
+from agent.core.settings import Settings
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import NORMAL
@@ -51,7 +51,7 @@ def test_a_review_that_cannot_be(fresh: TestClient, path: str, status: int) -> N
 
 
 def test_enough_feedback_fits_the_judge_anew(copy_of: Callable[..., Settings]) -> None:
-    from agent.parts import Parts
+    from agent.pipeline.context import Parts
 
     chosen = copy_of(model="none")
 
@@ -81,13 +81,13 @@ def test_chat_corrections_fit_the_judge_anew(fresh: TestClient) -> None:
 
 
 def test_drift_is_among_the_metrics_once_a_minute(fresh: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gauges, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(metrics, "_KEPT_SECONDS", 0.0)
     assert gauge(fresh, "novel_share") is None
     fresh.post("/v1/verdicts", json={"source": "shop", "records": [*NEW, *[NORMAL] * 20]})
     assert gauge(fresh, "novel_share") == pytest.approx(60 / 61)
     assert gauge(fresh, "field_psi") is None
     shares = [gauge(fresh, name) for name in ("unsure_share", "anomalous_share")]
     assert all(share is not None and 0 <= share <= 1 for share in shares)
-    monkeypatch.setattr(gauges, "_KEPT_SECONDS", 60.0)
+    monkeypatch.setattr(metrics, "_KEPT_SECONDS", 60.0)
     fresh.post("/v1/verdicts", json={"source": "shop", "records": list(STRANGE)})
     assert gauge(fresh, "novel_share") == pytest.approx(60 / 61), "kept for a minute"

@@ -1,0 +1,1 @@
+"""Records by the million: each template is judged once, the rest runs over whole chunks."""

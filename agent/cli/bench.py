@@ -1,0 +1,32 @@
+"""`precedent bench`: the repository's benchmarks, each a program of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+bench_app = typer.Typer(help="Measure verdicts, in a clone of the repository.", rich_markup_mode=None)
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@bench_app.command(
+    "quality", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def quality(context: typer.Context) -> None:
+    """Verdicts on public data, beside each witness alone and plain baselines; --help says which tasks there are."""
+    _run("benchmarks.quality", context.args)
+
+
+def _run(benchmark: str, arguments: list[str]) -> None:
+    if not (_REPOSITORY / "benchmarks").is_dir():
+        print("benchmarks are not in the package: clone the repository and call this there", file=sys.stderr)
+        raise typer.Exit(3)
+    found = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")])),
+    }
+    raise typer.Exit(subprocess.call([sys.executable, "-m", benchmark, *arguments], env=found))

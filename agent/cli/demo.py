@@ -1,0 +1,72 @@
+"""The first minute: learn the recorded PostgreSQL log's first half, judge its second, show figures and next steps."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from agent.cli import render
+from agent.core import terminal
+from agent.core.errors import MissingPart
+from agent.core.records import Verdict
+from agent.core.requests import Question
+from agent.data.read_options import Intake
+from agent.data.readers import Reading
+from agent.pipeline.context import Parts
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.evaluation import evaluate
+from agent.training.learn import learn
+
+SOURCE = "postgres"
+# fewer than `learn` itself takes, so that the first minute is not three
+_BUDGET = 48
+_FOLDER = Path(os.path.relpath(Path(__file__).resolve().parents[2] / "examples" / "postgres"))
+_NEXT = """Next:
+  make serve                                   then chat at http://127.0.0.1:8000/chain/playground/
+  .venv/bin/precedent chat --source postgres   the same in this terminal
+  .venv/bin/precedent learn FILE --source NAME --label COLUMN    your own labelled records
+  .venv/bin/precedent judge FILE --source NAME                   and the ones to judge
+"""
+
+
+def run(parts: Parts) -> None:
+    """The demo.
+
+    Raises:
+        MissingPart: the recorded log is not beside the program (it is in the repository, not in the package).
+    """
+    if not (_FOLDER / "learn.log").is_file():
+        raise MissingPart("the demo's log is in the project's repository: run `make demo` in a clone of it")
+    intake = Intake(format="log", label="0", normal=("-",))
+    started = time.perf_counter()
+    print(f"Learning the labelled first half of a PostgreSQL server's log ({_FOLDER / 'learn.log'}) …", flush=True)
+    with terminal.progress() as progress:
+        brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
+        done = learn(parts, [_FOLDER / "learn.log"], SOURCE, intake, brief=brief, budget=_BUDGET, progress=progress)
+    render.learned(done)
+
+    print(f"\nJudging the second half, with faults that the first never had ({_FOLDER / 'judge.log'}) …", flush=True)
+    readings = [item for item in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(item, Reading)]
+    chain = build(parts)
+    judging = time.perf_counter()
+    verdicts: list[Verdict] = []
+    with terminal.progress() as progress:
+        for answer in judge_many(parts, chain, (reading.record for reading in readings), SOURCE):
+            assert isinstance(answer, Verdict), answer
+            verdicts.append(answer)
+            progress("judging", len(verdicts), len(readings))
+    figures = evaluate(verdicts, [reading.label == "anomalous" for reading in readings], time.perf_counter() - judging)
+    render.verdict_table(verdicts)
+
+    print("\nOne of them in the language model's words (each number and case checked against the facts):")
+    unknown = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
+    for verdict in sorted(unknown, key=lambda one: -one.probability)[:1]:
+        explained = chain.invoke(Question.about(verdict.record, SOURCE, explain="llm"))
+        print(terminal.plain(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
+
+    print("\nAgainst the labels of the second half:")
+    render.figures(figures, as_json=False)
+    print(f"\nDone in {time.perf_counter() - started:.0f} s.\n{_NEXT}")
+    parts.close()

@@ -1,0 +1,89 @@
+"""What is there, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass, replace
+
+from agent.pipeline.context import Parts
+from llm.errors import ModelFailure
+from llm.ollama.client import require_ollama
+from llm.ollama.urls import base_url, hosts
+from llm.weights.catalog import default_model
+from llm.weights.resolver import available, resolve
+from retrieval.errors import StoreFailure
+
+_GIGABYTE = 1024**3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``needed``: nothing can be judged without it."""
+
+    what: str
+    fine: bool
+    said: str
+    needed: bool = False
+
+
+def examine(parts: Parts, fetch: bool = False) -> list[Finding]:
+    """Look at everything; with ``fetch`` get the models that are missing."""
+    settings = parts.settings
+    names = {"embedding model": settings.embedder}
+    if settings.model == "auto":
+        names["language model"] = default_model()
+    elif not settings.model.startswith("ollama:") and settings.model != "none":
+        names["language model"] = settings.model.removeprefix("embedded:")
+    findings = [Finding("Python", True, sys.version.split()[0])]
+    findings += [_model(parts, what, name, fetch, needed=what == "embedding model") for what, name in names.items()]
+    findings += [*_ollama(parts), _data(parts), _space(parts)]
+    return findings
+
+
+def _model(parts: Parts, what: str, name: str, fetch: bool, needed: bool) -> Finding:
+    settings = parts.settings
+    try:
+        found = available(name, cache=settings.cache)
+        if found is None and fetch:
+            found = resolve(name, cache=settings.cache, offline=settings.offline)
+    except ModelFailure as error:
+        return Finding(what, False, str(error), needed)
+    if found is None:
+        return Finding(what, False, f"{name} is not on this machine: `precedent doctor --fetch` gets it", needed)
+    return Finding(what, True, f"{found.name} at {found.path}", needed)
+
+
+def _ollama(parts: Parts) -> list[Finding]:
+    settings = parts.settings
+    name = settings.model.removeprefix("ollama:") if settings.model.startswith("ollama:") else settings.ollama_model
+    needed = settings.model.startswith("ollama:")
+    findings = []
+    for host in hosts(settings.ollama_hosts):
+        try:
+            found = require_ollama(host, name, 2.0)
+            findings.append(Finding("Ollama", True, f"{found.name} at {base_url(host)}", needed))
+        except ModelFailure as error:
+            said = str(error) if needed else f"{error} (optional: the embedded engine serves without it)"
+            findings.append(Finding("Ollama", False, said))
+    if needed and not any(one.fine for one in findings):
+        findings = [replace(one, needed=True) for one in findings]
+    return findings
+
+
+def _data(parts: Parts) -> Finding:
+    home = parts.settings.home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        names = parts.casebook.names()
+    except (OSError, StoreFailure) as error:
+        return Finding("data directory", False, str(error), needed=True)
+    if not os.access(home, os.W_OK):
+        return Finding("data directory", False, f"{home} cannot be written to: set PRECEDENT_HOME", needed=True)
+    return Finding("data directory", True, f"{home}; sources: {', '.join(names) or 'none yet'}", needed=True)
+
+
+def _space(parts: Parts) -> Finding:
+    free = shutil.disk_usage(parts.settings.home if parts.settings.home.exists() else "/").free
+    return Finding("disk", free > _GIGABYTE, f"{free / _GIGABYTE:.1f} GB free")

@@ -1,0 +1,42 @@
+"""The commands after judging: which verdicts to correct, and correcting one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+
+def review(
+    source: Annotated[str, typer.Option("--source", "-s", help="The source whose verdicts are looked through.")],
+    n: Annotated[int, typer.Option("-n", min=1, max=200, help="How many at most.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False,
+) -> None:
+    """List the verdicts whose correction would teach the judge most, the best first."""
+    from agent.cli import render
+    from agent.pipeline.context import default_parts
+    from agent.training.active_learning import review as candidates_of
+
+    parts = default_parts()
+    render.candidates(candidates_of(parts, source, n), source, as_json)
+    parts.close()
+
+
+def correct(
+    verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")],
+    label: Annotated[Literal["normal", "anomalous"], typer.Argument(help="What the record really is.")],
+) -> None:
+    """Correct a verdict: its record becomes a case, and the next one like it follows."""
+    from agent.core import terminal
+    from agent.pipeline.context import default_parts
+    from agent.training.feedback import correct as make_case
+    from agent.training.feedback import refit_if_due
+
+    parts = default_parts()
+    case = make_case(parts, verdict_id, label)
+    typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
+    with terminal.progress() as progress:
+        fitted = refit_if_due(parts, verdict_id, progress)
+    if fitted:
+        typer.echo("so many corrections came in that the judge was fitted anew")
+    parts.close()

@@ -1,0 +1,80 @@
+"""`precedent ollama`: a model for `ollama run`, made from a source's brief and cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.pipeline.context import Parts
+    from llm.ollama.modelfile import Modelfile
+
+ollama_app = typer.Typer(help="Make a model for `ollama run`, here or on another machine.", rich_markup_mode=None)
+GgufOption = Annotated[
+    str | None, typer.Option("--gguf", help="Weights: a .gguf file or a name of the catalog. [the embedded default]")
+]
+FromOption = Annotated[str | None, typer.Option("--from", help="Weights: a model that Ollama has, such as llama3.2.")]
+SourceOption = Annotated[str | None, typer.Option("--source", "-s", help="Whose brief and cases go into it. [none]")]
+NameOption = Annotated[str | None, typer.Option("--name", help="The model's name. [precedent, or precedent-SOURCE]")]
+
+
+@ollama_app.command("create")
+def create_model(
+    gguf: GgufOption = None, from_: FromOption = None, source: SourceOption = None, name: NameOption = None
+) -> None:
+    """Make the model on the Ollama server."""
+    from agent.core import terminal
+    from agent.core.errors import mapped
+    from agent.pipeline.context import default_parts
+    from llm.ollama.urls import base_url, hosts
+
+    parts = default_parts()
+    name = name or _name(source)
+    with mapped(), terminal.progress() as progress:
+        modelfile = _composed(parts, gguf, from_, source)
+        for host in hosts(parts.settings.ollama_hosts):
+            modelfile.create(host, name, progress)
+            typer.echo(f'{name} is on {base_url(host)}: ollama run {name} "a record"')
+    parts.close()
+
+
+@ollama_app.command("export")
+def export_model(
+    folder: Annotated[Path, typer.Argument(help="The folder to write; weights from a file are copied into it.")],
+    gguf: GgufOption = None,
+    from_: FromOption = None,
+    source: SourceOption = None,
+    name: NameOption = None,
+) -> None:
+    """Write a folder with the Modelfile, for a machine without Precedent."""
+    from agent.core.errors import mapped
+    from agent.pipeline.context import default_parts
+    from agent.training.ollama_export import export
+
+    parts = default_parts()
+    name = name or _name(source)
+    with mapped():
+        export(_composed(parts, gguf, from_, source), folder, name, source)
+    parts.close()
+    typer.echo(f"{folder} is written; there: ollama create {name} -f Modelfile")
+
+
+def _name(source: str | None) -> str:
+    return f"precedent-{source}" if source else "precedent"
+
+
+def _composed(parts: Parts, gguf: str | None, from_: str | None, source: str | None) -> Modelfile:
+    from agent.core.errors import UsageError
+    from agent.training.ollama_export import compose, of_gguf
+    from llm.weights.catalog import default_model
+    from llm.weights.resolver import resolve
+
+    if gguf and from_:
+        raise UsageError("--gguf and --from both say which weights: give one")
+    casebook = parts.casebook if source else None
+    if from_:
+        return compose(casebook, source, from_, None)
+    path = resolve(gguf or default_model(), cache=parts.settings.cache, offline=parts.settings.offline).path
+    return compose(casebook, source, str(path.resolve()), of_gguf(path))

@@ -1,0 +1,62 @@
+"""The prompt texts: data files in `prompts/`, rendered strictly, their hash part of every verdict."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+_SUFFIX = ".j2"
+
+
+@cache
+def _texts() -> dict[str, str]:
+    folder = files("prompts")
+    return {
+        entry.name.removesuffix(_SUFFIX): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda one: one.name)
+        if entry.name.endswith(_SUFFIX)
+    }
+
+
+@cache
+def _environment() -> Environment:
+    # plain text for a model, not HTML: what a record may do to a prompt is stopped by `steering` and the tokeniser
+    return Environment(
+        loader=FunctionLoader(_texts().get), undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False
+    )
+
+
+def render(name: str, **values: Any) -> str:
+    """The prompt ``prompts/NAME.j2`` with ``values`` in it.
+
+    Raises:
+        jinja2.TemplateNotFound: there is no such file.
+        jinja2.UndefinedError: a value is missing.
+    """
+    return _environment().get_template(name).render(**values).strip()
+
+
+@cache
+def prompt_sha256() -> str:
+    """SHA-256 (hex) over all prompt files, by name."""
+    digest = hashlib.sha256()
+    for name, text in _texts().items():
+        digest.update(f"{name}\0{text}\0".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a language model is asked: by which of `agent.detectors.language.WORDINGS`, and whether near precedents help.
+
+    ``reference``: its log-odds for an empty record, None where that was not asked.
+    """
+
+    wording: str = "belongs"
+    reference: float | None = None
+    examples: bool = False

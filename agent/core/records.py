@@ -1,0 +1,210 @@
+"""The nouns: record, case, verdict and what they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+
+def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
+    return id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
+
+
+def id_of(source: str, file: str | None, line: int | None, content_hash: str, provenance: str) -> str:
+    said = (source, file, line, content_hash, provenance)
+    return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:12]
+
+
+Label = Literal["normal", "anomalous"]
+VerdictLabel = Literal["normal", "anomalous", "unsure"]
+FieldValue = float | str | bool | None
+WITNESSES = ("language", "neighbours", "novelty", "fields")
+
+
+def _clean(text: str) -> str:
+    """Without what neither UTF-8 nor a relational store can hold: lone surrogates and NUL."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+
+
+def content_hash(text: str, fields: Mapping[str, FieldValue], events: Sequence[str]) -> str:
+    """SHA-256 (hex) of what a record of these parts says."""
+    said = json.dumps([text, fields, events], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Record(_Frozen):
+    """One thing to judge.
+
+    ``text`` is what a person reads; ``fields`` are its numbers and categories, when it has any; ``events``
+    are the ordered events of a session. ``file`` and ``line`` (from 1) say where it stood.
+    """
+
+    text: str
+    fields: dict[str, FieldValue] = Field(default_factory=dict)
+    events: tuple[str, ...] = ()
+    file: str | None = None
+    line: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    time: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Record:
+        if not (self.text.strip() or self.fields or self.events):
+            raise ValueError("an empty record: it has no text, no fields and no events")
+        return self
+
+    @field_validator("text", "time", "file")
+    @classmethod
+    def _storable(cls, text: str | None) -> str | None:
+        return None if text is None else _clean(text)
+
+    @field_validator("events")
+    @classmethod
+    def _storable_events(cls, events: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_clean(event) for event in events)
+
+    @field_validator("fields")
+    @classmethod
+    def _finite(cls, fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
+        """NaN and infinities mean a missing value: JSON has no other word for them."""
+        out: dict[str, FieldValue] = {}
+        for name, value in fields.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                value = None
+            out[_clean(name)] = _clean(value) if isinstance(value, str) else value
+        return out
+
+    @property
+    def content_hash(self) -> str:
+        """What the record says, wherever it stood: the identity of a case."""
+        return content_hash(self.text, self.fields, self.events)
+
+    @model_serializer(mode="wrap")
+    def _without_absent_events(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if not self.events:
+            data.pop("events", None)
+        return data
+
+
+class Case(_Frozen):
+    """A record with a label, who gave it, and when."""
+
+    record: Record
+    label: Label
+    given_by: str = "file"
+    given_at: datetime | None = None
+    case_id: str | None = None
+
+
+class Precedent(_Frozen):
+    """A case that was retrieved for a record; ``similarity`` is the cosine, 1 for the same masked text."""
+
+    case_id: str
+    label: Label
+    similarity: Annotated[float, Field(ge=-1.0, le=1.0)]
+    text: str
+
+
+class Signal(_Frozen):
+    """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
+
+    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why it was not heard, or not wholly.
+    """
+
+    log_odds: float | None = None
+    facts: tuple[str, ...] = ()
+    degraded: str | None = None
+
+
+class Provenance(_Frozen):
+    """What the verdict was made with: the same provenance and record give the same verdict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str | None
+    model_sha256: str | None
+    prompt_sha256: str
+    casebook_version: int
+
+
+class Verdict(_Frozen):
+    """The answer: label, calibrated probability of *anomalous*, why, and which cases say so.
+
+    Between the two ends of ``unsure_band`` the label is ``unsure``; on the log-odds scale the threshold is in
+    its middle. ``degraded`` names each witness that could not be heard, as ``"witness: reason"``.
+    """
+
+    id: str
+    source: str
+    label: VerdictLabel
+    probability: Annotated[float, Field(ge=0.0, le=1.0)]
+    unsure_band: tuple[float, float]
+    explanation: str
+    precedents: tuple[Precedent, ...] = ()
+    signals: dict[str, float | None]
+    record: Record
+    provenance: Provenance
+    degraded: tuple[str, ...] = ()
+    elapsed_ms: float
+
+    @field_validator("signals")
+    @classmethod
+    def _known_witnesses(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
+        if set(signals) != set(WITNESSES):
+            raise ValueError(f"signals must be exactly {', '.join(WITNESSES)}")
+        return signals
+
+    @property
+    def leans(self) -> Label:
+        """The label; of an unsure verdict, that of the band's half in which its probability lies."""
+        if self.label != "unsure":
+            return self.label
+        low, high = (math.log(p / (1 - p)) for p in self.unsure_band)
+        return "anomalous" if self.probability >= 1 / (1 + math.exp(-(low + high) / 2)) else "normal"
+
+    def to_json(self) -> str:
+        """One line of JSON, keys as in the contract."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """A record that got no verdict, and why."""
+
+    record: Record
+    reason: str
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.record.file, self.record.line) if part is not None)
+        return f"{place}: {self.reason}" if place else self.reason
+
+
+def checked(record: Record, answer: Verdict | Exception) -> Verdict | Unjudged:
+    """What the chain answered about a record; raises what is wrong with all of them."""
+    if isinstance(answer, (ValueError, ArithmeticError)):
+        return Unjudged(record, f"could not be judged: {answer}")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+BETWEEN_EVENTS = " ; "

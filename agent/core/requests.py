@@ -1,0 +1,216 @@
+"""What is asked: a record with options; a batch; and long records split into segments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agent.core.errors import InputError
+from agent.core.records import FieldValue, Record
+from retrieval.text.prompt_injection import pieces, steering
+
+Explain = Literal["none", "facts", "llm"]
+# characters that the embedding model reads of a text, and up to which a longer one is heard in parts
+LONG, HEARD_IN_PARTS = 1_000, 4_000
+
+
+_PARTS = tuple(Record.model_fields)
+_TEXT = (str, type(None))
+_PLAIN = {"source": _TEXT, "text": (str,), "file": _TEXT, "line": (int, type(None)), "time": _TEXT, "explain": (str,)}
+_EXPLAIN = get_args(Explain)
+# neither lone surrogates nor NUL
+_STORABLE = re.compile("[^\x00\ud800-\udfff]*").fullmatch
+
+
+class Question(BaseModel):
+    """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str | None = None
+    text: str = ""
+    fields: dict[str, FieldValue] = Field(default_factory=dict)
+    events: tuple[str, ...] = ()
+    file: str | None = None
+    line: int | None = None
+    time: str | None = None
+    explain: Explain = "facts"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _record_in_one_piece(cls, sent: Any) -> Any:
+        """``{"record": "text"}`` and ``{"record": {"text": …}}`` are understood as well."""
+        if isinstance(sent, dict) and "record" in sent:
+            rest = {name: value for name, value in sent.items() if name != "record"}
+            record = sent["record"]
+            return {**rest, **({"text": record} if isinstance(record, str) else dict(record))}
+        return sent
+
+    @classmethod
+    def about(cls, record: Record, source: str, explain: Explain = "facts") -> Question:
+        # a record is valid already
+        return cls.model_construct(**{name: getattr(record, name) for name in _PARTS}, source=source, explain=explain)
+
+    @property
+    def record(self) -> Record:
+        """What is asked about.
+
+        Raises:
+            ValidationError: it is no record.
+        """
+        return Record(**{name: getattr(self, name) for name in _PARTS})
+
+
+def read_question(sent: Any) -> Question:
+    if isinstance(sent, Question):
+        return sent
+    if isinstance(sent, Record):
+        return Question(**sent.model_dump())
+    return Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuestion:
+    """A `Question` about a text and nothing else, in which there is nothing wrong; much quicker to make."""
+
+    text: str
+    source: str | None = None
+    file: str | None = None
+    line: int | None = None
+    time: str | None = None
+    explain: Explain = "facts"
+    # the line of a stream that said so
+    said: bytes | None = None
+    fields: ClassVar[dict[str, FieldValue]] = {}
+    events: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def record(self) -> Record:
+        return Record(text=self.text, file=self.file, line=self.line, time=self.time)
+
+
+Asked = Question | TextQuestion
+
+
+def plain(sent: Any, most_chars: int, said: bytes | None = None) -> TextQuestion | None:
+    """The question that was sent, if it is about a text alone, and validation would find nothing wrong with it."""
+    if type(sent) is not dict or not sent.keys() <= _PLAIN.keys():
+        return None
+    text, line = sent.get("text"), sent.get("line")
+    for name, value in sent.items():
+        if type(value) not in _PLAIN[name] or (type(value) is str and not _STORABLE(value)):
+            return None
+    fine = text and not text.isspace() and len(text) <= most_chars and (line is None or 0 < line < 2**31)
+    if not fine or sent.get("explain", "facts") not in _EXPLAIN:
+        return None
+    return TextQuestion(**sent, said=said)
+
+
+def needs_pieces(question: Asked) -> bool:
+    return _is_long(question) or bool(steering(question.text))
+
+
+def _is_long(question: Asked) -> bool:
+    return LONG < len(question.text) <= HEARD_IN_PARTS and not question.fields and not question.events
+
+
+def in_pieces(question: Question) -> list[Question]:
+    """The whole record, and each of its pieces, so that nothing softens what stands beside it.
+
+    Pieces are what is left around text that speaks to the judge; of a record that is longer than the embedding
+    model reads, its parts.
+    """
+    texts = pieces(question.text)
+    if _is_long(question):
+        texts = [question.text[start : start + LONG] for start in range(0, len(question.text), LONG)]
+    return [question, *(question.model_copy(update={"text": text}) for text in texts)]
+
+
+class Batch(BaseModel):
+    """Several records of one source."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str | None = None
+    explain: Explain = "facts"
+    records: list[Record | str] = Field(min_length=1)
+
+
+def asked(sent: Any, most_chars: int) -> Question:
+    """The question that was sent: an object, or the record's text alone.
+
+    Raises:
+        ValidationError: it is no question, or its record is none.
+        InputError: the record is longer than ``most_chars``.
+    """
+    if isinstance(sent, dict) and not isinstance(sent.get("record", ""), (str, dict)):
+        raise InputError("`record` must be a text or an object")
+    question = Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
+    bounded(question.record, most_chars)
+    return question
+
+
+def asked_quickly(sent: Any, most_chars: int, said: bytes | None = None) -> Asked:
+    """As `asked`; ``said``: the line of a stream that it came in."""
+    return plain(sent, most_chars, said) or asked(sent, most_chars)
+
+
+def asked_all(sent: Any, most_chars: int) -> tuple[list[Asked], bool]:
+    """The questions of one JSON body, and whether an array is to be answered.
+
+    Raises:
+        ValidationError, InputError: as `asked`; the place in an array is said.
+    """
+    if isinstance(sent, list):
+        if not sent:
+            raise InputError("an empty array: there is nothing to judge")
+        return [_at(number, one, most_chars) for number, one in enumerate(sent)], True
+    if isinstance(sent, dict) and "records" in sent:
+        batch = Batch.model_validate(sent)
+        shared = {"source": batch.source, "explain": batch.explain}
+        records = [{"text": one} if isinstance(one, str) else one.model_dump() for one in batch.records]
+        return [_at(number, {**one, **shared}, most_chars) for number, one in enumerate(records)], True
+    return [asked_quickly(sent, most_chars)], False
+
+
+def _at(number: int, sent: Any, most_chars: int) -> Asked:
+    try:
+        return asked_quickly(sent, most_chars)
+    except ValidationError as error:
+        raise InputError(f"record {number}: {told(error)}") from error
+    except InputError as error:
+        raise InputError(f"record {number}: {error.reason}") from error
+
+
+def bounded(record: Record, most_chars: int) -> Record:
+    """The record, when it is not longer than ``most_chars`` in all.
+
+    Raises:
+        InputError: it is.
+    """
+    fields = sum(len(name) + len(str(value)) for name, value in record.fields.items())
+    length = len(record.text) + sum(map(len, record.events)) + fields
+    if length > most_chars:
+        raise InputError(f"a record of {length} characters; the limit is {most_chars}")
+    return record
+
+
+def told(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place, in one line."""
+    first: Mapping[str, Any] = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(where(first["loc"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
+def where(loc: Iterable[int | str]) -> list[str]:
+    """A complaint's place, without pydantic's own names for the alternatives that it tried."""
+    return [str(part) for part in loc if not str(part).startswith("function-")]
+
+
+def storable(text: str) -> str:
+    """Without what neither UTF-8 nor a relational store can hold: lone surrogates and NUL."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")

@@ -1,0 +1,101 @@
+"""Settings: defaults, then `precedent.toml` (working directory), then ``PRECEDENT_*`` variables, the later wins."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from agent.core.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """All that can be set. Sizes are in the unit their name says; times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="PRECEDENT_", toml_file="precedent.toml", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("precedent"),
+        description="data directory: cases, history and the vector index",
+    )
+    cache: Path = Field(default_factory=lambda: user_cache_path("precedent"), description="where model files are kept")
+    store: str | None = Field(
+        None, description="SQLAlchemy URL of the relational store; default SQLite in the data directory"
+    )
+    chroma: str | None = Field(
+        None, description="URL of a Chroma server, e.g. http://127.0.0.1:8001; default: embedded"
+    )
+    model: str = Field(
+        "auto",
+        description="`auto`, `embedded:NAME` (see catalog.toml), `ollama:NAME`, `none`, or a path to a .gguf",
+    )
+    ollama_hosts: str = Field(
+        default_factory=lambda: os.environ.get("OLLAMA_HOST", "http://127.0.0.1:11434"),
+        description="Ollama servers, separated by commas; OLLAMA_HOST is heard too",
+    )
+    ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
+    embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
+    offline: bool = Field(False, description="never fetch a model; use only what is on this machine")
+    context_tokens: int = Field(4096, ge=512, description="context of the language model, in tokens")
+    record_tokens: int = Field(
+        1024, ge=64, description="longest record the language model reads; longer ones are shortened, visibly"
+    )
+    max_record_chars: int = Field(65_536, ge=1_024, description="longest record that is kept whole")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="threads of the language model; default: all cores when embedded, what Ollama thinks best there",
+    )
+    queue_size: int = Field(64, ge=1, description="calls that may wait for the embedded engine")
+    waiting_records: int = Field(
+        4_096, ge=1, description="records that may wait to be judged by the server; more are refused with 429"
+    )
+    precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
+    language_budget: int = Field(
+        200, ge=0, description="how many cases the language model is tried on at the end of `learn`"
+    )
+    risk: float = Field(0.05, gt=0, lt=0.5, description="error that the unsure band aims for among decided records")
+    host: str = Field("127.0.0.1", description="address that `serve` binds to")
+    port: int = Field(8000, ge=0, le=65_535, description="port that `serve` binds to")
+    api_key: str | None = Field(None, description="when set, the server wants it as `Authorization: Bearer KEY`")
+    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1_024, description="largest request body")
+    request_timeout: float = Field(120.0, gt=0, description="seconds a request or a model call may take")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.home / 'precedent.db'}"
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings, read once.
+
+    Raises:
+        UsageError: one of them is no such thing; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "_".join(str(part) for part in wrong["loc"])
+        raise UsageError(f"PRECEDENT_{name.upper()} (or {name} in precedent.toml): {wrong['msg']}") from error

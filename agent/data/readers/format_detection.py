@@ -1,0 +1,131 @@
+"""What a stream holds, from its beginning: a log, a table, JSON lines or Parquet; and what is no text at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import PurePath
+from typing import Literal
+
+from agent.core.errors import InputError
+from agent.data.readers.byte_stream import Stream
+from agent.data.readers.row import Format
+
+Kind = Literal["log", "csv", "jsonl", "parquet"]
+
+PARQUET_MAGIC = b"PAR1"
+SNIFFED_LINES = 50
+
+_BY_EXTENSION: dict[str, Kind] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_PACKED = frozenset({".gz", ".gzip", ".zst", ".zstd"})
+_FEWEST_LINES = 2
+_FEWEST_COMMAS = 3
+
+_BINARY_MAGIC = {
+    b"\x7fELF": "a program",
+    b"PK\x03\x04": "a zip archive: unpack it first",
+    b"\x1f\x8b": "packed twice: unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed twice: unpack it first",
+    b"\xfd7zXZ\x00": "an xz archive: unpack it first",
+    b"BZh91AY&SY": "a bzip2 archive: unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"%PDF-": "a PDF",
+    b"SQLite format 3\x00": "a database",
+    PARQUET_MAGIC: "Parquet: --format parquet reads it",
+}
+_BINARY_BYTES = 8_192
+_BINARY_SHARE = 0.3
+_NOT_TEXT = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\udc80-\udcff]")
+
+
+def extension(file: str) -> str:
+    """The extension that tells the format: without that of the packing, a log's even if it was rotated."""
+    suffixes = [suffix.casefold() for suffix in PurePath(file).suffixes]
+    while suffixes and suffixes[-1] in _PACKED:
+        suffixes.pop()
+    if ".log" in suffixes:
+        return suffixes[-1] if suffixes[-1] in _BY_EXTENSION else ".log"
+    return suffixes[-1] if suffixes else ""
+
+
+def detect(stream: Stream, file: str, format: Format) -> Kind:
+    """The kind of reader for a stream: as the user says, else by its magic, its name, its first lines.
+
+    Raises:
+        InputError: it is no text, and no Parquet either.
+    """
+    kind = _detected(stream, file, format)
+    if kind != "parquet":
+        _refuse_binary(stream, file)
+    return kind
+
+
+def _detected(stream: Stream, file: str, format: Format) -> Kind:
+    if format != "auto":
+        return format
+    if stream.look(lambda head: len(head) >= len(PARQUET_MAGIC)).startswith(PARQUET_MAGIC):
+        return "parquet"
+    ending = extension(file)
+    if ending == ".parquet":
+        raise InputError("is named .parquet but holds none (it does not begin with PAR1)", file)
+    if ending in _BY_EXTENSION:
+        return _BY_EXTENSION[ending]
+    stream.look(lambda head: _kind(head, ending, complete=False) is not None)
+    return _kind(stream.head, ending, complete=True) or "log"
+
+
+def _kind(head: bytes, ending: str, *, complete: bool) -> Kind | None:
+    """The kind that these first bytes show; ``None``: it takes more of them to tell."""
+    *lines, rest = [line.strip(b"\r") for line in head.split(b"\n")]
+    lines = [line for line in (*lines, rest) if line.strip()] if complete else [line for line in lines if line.strip()]
+    if not lines:
+        return None
+    if _is_json_object(lines[0]):
+        return "jsonl"
+    if ending == ".log" or not _looks_tabular(lines[:SNIFFED_LINES]):
+        return "log"
+    if len(lines) < _FEWEST_LINES:
+        return None
+    return "csv" if complete or len(lines) >= SNIFFED_LINES else None
+
+
+def _is_json_object(line: bytes) -> bool:
+    if not line.lstrip().startswith(b"{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        # A session's first line may be longer than what is in view.
+        return re.match(rb'\s*\{\s*"[^"]*"\s*:', line) is not None
+
+
+def _looks_tabular(lines: list[bytes]) -> bool:
+    """Whether each line has the same number of tabs, or of (at least three) commas: prose and logs do not."""
+    tabs = {line.count(b"\t") for line in lines}
+    commas = {line.count(b",") for line in lines}
+    return any(len(counts) == 1 and min(counts) >= fewest for counts, fewest in ((tabs, 1), (commas, _FEWEST_COMMAS)))
+
+
+def _refuse_binary(stream: Stream, file: str) -> None:
+    """Refuse what is no text by its magic, or because much of its beginning is none."""
+    # Only what is in view: a live pipe must not be waited for.
+    head = stream.look(lambda head: file == "-" or len(head) >= _BINARY_BYTES)[:_BINARY_BYTES]
+    for magic, what in _BINARY_MAGIC.items():
+        if head.startswith(magic):
+            raise InputError(f"looks like a binary file ({what})", file)
+    text = head.decode("utf-8", "surrogateescape")
+    share = len(_NOT_TEXT.findall(text)) / max(len(text), 1)
+    if share > _BINARY_SHARE:
+        raise InputError(
+            f"looks like a binary file ({share:.0%} of its beginning is not UTF-8 text; "
+            "if it is text in another encoding, convert it: iconv -f ENCODING -t UTF-8)",
+            file,
+        )

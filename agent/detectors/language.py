@@ -1,0 +1,182 @@
+"""`language`: what a language model reads in the record, from ONE forward pass.
+
+The verdict is not generated and parsed: the log-probabilities of the first answer token are read, those that
+begin "anomalous" against those that begin "normal". The answer to a record without content is subtracted
+(contextual calibration, Zhao et al. 2021): it is what the prompt alone makes the model say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.core.prompts import Way, render
+from agent.core.records import Signal
+from llm.base import ChosenModel
+from llm.errors import EngineBusy, ModelFailure
+from retrieval.store.caches import Heard
+from retrieval.text.prompt_injection import without_steering
+from retrieval.types import StoredCase
+
+NEAR = 0.90
+# ways to put the question, prompts/ask_NAME.j2: which is best differs by source, the first is best on average
+WORDINGS = ("belongs", "expert", "listed", "watch")
+_USUAL = Way(WORDINGS[0])
+NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
+_EXAMPLES = 2
+_EXAMPLE_CHARS = 300
+_NOTHING = "N/A"
+_FLOOR = -25.0
+_ATTEMPTS = 2
+_MOST = 4.0
+_ANSWERS = ("anomalous", "normal")
+# a line's time and process number, masked, cost a fifth of the tokens and say nothing
+_LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
+
+
+def question(brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: Way = _USUAL) -> list[BaseMessage]:
+    """The messages; the system message is the same for the whole source, so that its KV cache serves every record."""
+    return [
+        SystemMessage(render(f"ask_{way.wording}", brief=brief or NO_BRIEF)),
+        HumanMessage(render("verdict_record", text=text, examples=examples)),
+    ]
+
+
+def first_token_log_odds(metadata: Mapping[str, Any]) -> float:
+    """ln P(answer begins "anomalous") - ln P(answer begins "normal"), from ``response_metadata["logprobs"]``.
+
+    Raises:
+        NoLogProbabilities: there are none.
+        ModelFailure: neither answer is among the top tokens.
+    """
+    tokens = metadata.get("logprobs")
+    if not tokens:
+        raise NoLogProbabilities("the model gave no log-probabilities")
+    first = tokens[0]
+    mass = dict.fromkeys(_ANSWERS, 0.0)
+    for candidate in first.get("top_logprobs") or [first]:
+        word = candidate["token"].strip().strip("\"'*`").lower()
+        for answer in _ANSWERS:
+            if word and answer.startswith(word):
+                mass[answer] += math.exp(candidate["logprob"])
+    if not any(mass.values()):
+        raise ModelFailure("the model's answer begins neither with normal nor with anomalous")
+    logs = {answer: math.log(share) if share > 0 else _FLOOR for answer, share in mass.items()}
+    return logs["anomalous"] - logs["normal"]
+
+
+def examples_for(near: Iterable[tuple[float, StoredCase]]) -> list[dict[str, str]]:
+    """Near precedents as examples, from similarities and cases, the nearest first.
+
+    None when there are not near ones of both labels, for far ones mislead small models.
+    """
+    close = [(similarity, case) for similarity, case in near if similarity >= NEAR]
+    if {case.label for _, case in close} != set(_ANSWERS):
+        return []
+    chosen = [one for label in _ANSWERS for one in [near for near in close if near[1].label == label][:_EXAMPLES]]
+    return [
+        {"text": " ".join(without_steering(case.text).split())[:_EXAMPLE_CHARS], "label": case.label}
+        for _, case in sorted(chosen, key=lambda one: one[0])
+    ]
+
+
+class NoLogProbabilities(ModelFailure):
+    """The server is too old for them, or the model does not give them."""
+
+
+class Opinion(BaseModel):
+    """The answer of a model that gives no log-probabilities: its own figure instead."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Literal["normal", "anomalous"]
+    certainty: float = Field(ge=0.5, le=1.0)
+
+    @property
+    def log_odds(self) -> float:
+        """Of *anomalous*; no word of a model is worth more than ±`_MOST`."""
+        odds = math.log(self.certainty / (1 - self.certainty)) if self.certainty < 1 else _MOST
+        return math.copysign(min(odds, _MOST), 1 if self.verdict == "anomalous" else -1)
+
+
+_SCHEMA = Opinion.model_json_schema()
+
+
+class LanguageWitness:
+    """Asks a model, remembers every answer by model, prompt and question."""
+
+    def __init__(self, model: ChosenModel, heard: Heard, record_tokens: int) -> None:
+        self.model, self._heard, self._record_tokens = model, heard, record_tokens
+        self._by_schema = False
+        self._lock, self._in_flight = threading.Lock(), dict[str, tuple[threading.Lock, int]]()
+
+    def log_odds(self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: Way = _USUAL) -> float:
+        """Raw log-odds of the model for ``text``, from memory when it was asked before, by anybody meanwhile too.
+
+        Raises:
+            ModelFailure, EngineBusy: the model could not be heard.
+        """
+        messages = question(brief, text, examples, way)
+        asked = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
+        key = hashlib.sha256(asked.encode()).hexdigest()
+        with self._alone(key):
+            remembered = self._heard.get(key)
+            if remembered is None:
+                remembered = self._asked(messages)
+                self._heard.put(key, remembered)
+            return remembered
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Whoever asks the same at the same time waits, and then finds the answer."""
+        with self._lock:
+            lock, waiting = self._in_flight.get(key, (threading.Lock(), 0))
+            self._in_flight[key] = lock, waiting + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, waiting = self._in_flight.pop(key)
+                if waiting > 1:
+                    self._in_flight[key] = lock, waiting - 1
+
+    def _asked(self, messages: Sequence[BaseMessage]) -> float:
+        if not self._by_schema:
+            try:
+                return first_token_log_odds(self.model.first_token(messages))
+            except NoLogProbabilities:
+                # an older server, or a model that gives none: it will not give them next time either
+                self._by_schema = True
+        for attempt in range(_ATTEMPTS):
+            with suppress(ValidationError):
+                return Opinion.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
+        raise ModelFailure(f"{self.model.name} keeps to no schema, asked {_ATTEMPTS} times")
+
+    def without_content(self, brief: str, way: Way = _USUAL) -> float:
+        """The log-odds for a record that says nothing: what to subtract."""
+        return self.log_odds(brief, _NOTHING, (), way)
+
+    def hear(self, brief: str, text: str, way: Way = _USUAL, examples: Sequence[Mapping[str, str]] = ()) -> Signal:
+        """The signal; a model that cannot be heard gives a ``failure`` instead of an error."""
+        try:
+            room = self.model.room(question(brief, "", (), way))
+            clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
+            if examples and self.model.room(question(brief, clipped, examples, way)) < 0:
+                examples = ()
+            base = self.without_content(brief, way) if way.reference is None else way.reference
+            log_odds = self.log_odds(brief, clipped, examples, way) - base
+        except (ModelFailure, EngineBusy, OSError) as error:
+            return Signal(degraded=str(error))
+        leaning = "anomalous" if log_odds > 0 else "normal"
+        facts = [f"the language model leans {leaning} (log-odds {log_odds:+.1f})"]
+        shortened = f"the record is long, {dropped} tokens in its middle were not read" if dropped else None
+        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened)

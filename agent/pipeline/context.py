@@ -1,0 +1,137 @@
+"""What the pipeline is made of, each part opened at first use: casebook, embedding model, language model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+from agent.core.errors import UnknownSource, mapped
+from agent.core.settings import Settings, settings
+from retrieval.casebook import Casebook, SourceRow
+from retrieval.store.caches import Heard
+from retrieval.store.verdicts import History
+
+if TYPE_CHECKING:
+    from agent.detectors.language import LanguageWitness
+    from retrieval.encoding.text_embedder import Embedder
+from agent.core.errors import UsageError
+
+_RETRY_SECONDS = 5.0
+
+
+class Parts:
+    """Opens each part once per process; safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._embedder: Embedder | None = None
+        self._witness: LanguageWitness | None = None
+        self._refused: tuple[float, Exception] | None = None
+        self._fitting: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+
+    @cached_property
+    def casebook(self) -> Casebook:
+        return Casebook(self.settings.home, self.settings.store_url, self.embedder, self.settings.chroma)
+
+    @cached_property
+    def history(self) -> History:
+        return History(self.casebook.engine)
+
+    def source(self, name: str) -> SourceRow:
+        """The source's row.
+
+        Raises:
+            UnknownSource: there is none of that name.
+        """
+        with mapped():
+            row = self.casebook.source(name)
+            if row is None:
+                raise UnknownSource(name, self.casebook.names())
+        return row
+
+    def fitting(self, source: str) -> threading.RLock:
+        """The lock of the source's judge: one fit at a time."""
+        with self._lock:
+            return self._fitting[source]
+
+    def embedder(self) -> Embedder:
+        """The embedding model, fetched when it is not on this machine.
+
+        Raises:
+            ModelFailure: it is not to be had; the message says what was tried.
+        """
+        with self._lock:
+            if self._embedder is None:
+                from llm.weights.resolver import resolve
+                from retrieval.encoding.text_embedder import Embedder
+
+                found = resolve(self.settings.embedder, cache=self.settings.cache, offline=self.settings.offline)
+                self._embedder = Embedder(found.path)
+            return self._embedder
+
+    def witness(self) -> LanguageWitness:
+        """The language model, chosen by the settings; a failure is remembered for some seconds.
+
+        Raises:
+            ModelFailure: no model is to be had.
+        """
+        from llm.errors import ModelFailure
+        from llm.factory import choose_model
+
+        with self._lock:
+            if self._witness is None:
+                if self._refused and time.monotonic() - self._refused[0] < _RETRY_SECONDS:
+                    raise self._refused[1]
+                from agent.detectors.language import LanguageWitness
+
+                chosen = self.settings
+                try:
+                    model = choose_model(
+                        chosen.model,
+                        cache=chosen.cache,
+                        offline=chosen.offline,
+                        ollama_hosts=chosen.ollama_hosts,
+                        ollama_model=chosen.ollama_model,
+                        context_tokens=chosen.context_tokens,
+                        threads=chosen.threads,
+                        queue_size=chosen.queue_size,
+                        timeout=chosen.request_timeout,
+                    )
+                except ModelFailure as error:
+                    self._refused = (time.monotonic(), error)
+                    raise
+                self._witness = LanguageWitness(model, Heard(self.casebook.engine), chosen.record_tokens)
+            return self._witness
+
+    def close(self) -> None:
+        """Let go of the index's lock, the store and the engine's thread."""
+        if self._witness is not None:
+            self._witness.model.close()
+        if "casebook" in self.__dict__:
+            self.casebook.close()
+
+
+@cache
+def default_parts() -> Parts:
+    """The parts of this process, by its settings."""
+    return Parts(settings())
+
+
+def of_source(parts: Parts, name: str | None) -> str:
+    """The source that ``name`` means: itself, or the only one there is.
+
+    Raises:
+        UnknownSource: there is none of that name.
+        UsageError: none was named, and there is not exactly one.
+    """
+    with mapped():
+        names = parts.casebook.names()
+    if name is None and len(names) != 1:
+        raise UsageError(f"say which source the record comes from: {', '.join(names) or 'there is none yet'}")
+    if name is not None and name not in names:
+        raise UnknownSource(name, names)
+    return name or names[0]

@@ -1,0 +1,366 @@
+"""The steps of a verdict, each with its logic once; `pipeline` strings them for one record, `batch` for many.
+
+Every step is a pure function of the hearing so far and of the source's state. Those that are cheaper for many records
+at once take a list, of one source; each record's part of the answer is as if it were alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
+
+from agent.core.errors import UnknownSource, UsageError, mapped
+from agent.core.numerics import sigmoid
+from agent.core.prompts import prompt_sha256
+from agent.core.records import FieldValue, Precedent, Provenance, Record, Signal, Verdict, verdict_id
+from agent.core.requests import HEARD_IN_PARTS, LONG, Question
+from agent.detectors.language import examples_for
+from agent.detectors.neighbours import known, neighbours
+from agent.detectors.novelty import novelty
+from agent.detectors.persistence import Fitted
+from agent.detectors.tabular import fields
+from agent.detectors.text_classifier import beyond_nearest
+from agent.explain.counterfactual import Retrial, counterfactual
+from agent.explain.diff import unlike_events, unlike_words
+from agent.explain.explanation import decider, facts_in_words, gathered, why_unsure, with_sentences
+from agent.pipeline.context import Parts
+from agent.scoring.fusion import Judge, fused
+from llm.errors import ModelFailure
+from retrieval.casebook import Found, SourceRow
+from retrieval.encoding.field_encoder import FieldSpace, features
+from retrieval.encoding.representation import Space
+from retrieval.lru_cache import Memo
+from retrieval.text.prompt_injection import steering
+
+_USELESS_AUC = 0.55
+
+# log-odds of the trees (None without any) and of the record's oddness
+Measured = tuple[float | None, float]
+
+
+class Hearing(TypedDict, total=False):
+    """What is known of a record so far; each step adds its part."""
+
+    question: Question
+    started: float
+    record: Record
+    row: SourceRow
+    judge: Judge
+    normal: FieldSpace | None
+    said: str
+    masked: str
+    content_hash: str
+    memo_keys: tuple[tuple[Any, ...], ...]
+    found: Found
+    features: dict[str, FieldValue]
+    told: Measured | None
+    signals: dict[str, Signal]
+
+
+class _Judge(NamedTuple):
+    """A source's judge, read from the row that says it."""
+
+    said: dict[str, Any] | None
+    judge: Judge
+    normal: FieldSpace | None
+
+
+class Steps:
+    """The steps, with what they remember between records. Safe to share between threads."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
+        self._fits: Memo[Fitted] = Memo(8)
+        self._judges: Memo[_Judge] = Memo(64)
+
+    def open(self, questions: Sequence[Question]) -> list[Hearing]:
+        """Find the records' source, mask them."""
+        started = time.perf_counter()
+        with mapped():
+            row = self._source(questions[0].source)
+        judge, space = self._judge(row), row.space or Space()
+        hearings = []
+        for question in questions:
+            record = question.record
+            said = space.said(record)
+            hearing = Hearing(
+                question=question,
+                started=started,
+                record=record,
+                row=row,
+                judge=judge.judge,
+                normal=judge.normal,
+                said=said,
+                masked=space.masking(said),
+                content_hash=record.content_hash,
+            )
+            hearings.append(hearing)
+        texts = [one["content_hash"] for one in hearings if not (one["record"].fields or one["record"].events)]
+        with mapped():
+            held = self._parts.casebook.held(row.name, texts)
+        for hearing in hearings:
+            hearing["memo_keys"] = self._memo_keys(hearing, held)
+        return hearings
+
+    def _source(self, name: str | None) -> SourceRow:
+        names = [name] if name else self._parts.casebook.names()
+        row = self._parts.casebook.source(names[0]) if len(names) == 1 else None
+        if row is not None:
+            return row
+        if name:
+            raise UnknownSource(name, self._parts.casebook.names())
+        known_names = ", ".join(names) or "none yet: `precedent learn FILE --source NAME` makes one"
+        raise UsageError(f"say which source the record comes from: {known_names}")
+
+    def _judge(self, row: SourceRow) -> _Judge:
+        kept = self._judges.get(row.name)
+        if kept is None or kept.said is not row.judge:
+            judge = Judge.of(row.judge, row.counts)
+            kept = _Judge(row.judge, judge, FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None)
+            self._judges.put(row.name, kept)
+        return kept
+
+    # seen before?
+
+    def _memo_keys(self, hearing: Hearing, held: set[str]) -> tuple[tuple[Any, ...], ...]:
+        """Of the record's template and of its text; none where the record must be looked at itself.
+
+        That is where it has fields, or where the casebook holds its very content.
+        """
+        record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
+        if record.fields or record.events or hearing["content_hash"] in held:
+            return ()
+        template = (row.name, row.version, row.brief, judge.fitted_on, judge.model, hearing["masked"])
+        return template, (*template, record.text)
+
+    def remembered(self, hearing: Hearing) -> bool:
+        return any(key in self._memo for key in hearing["memo_keys"])
+
+    def recall(self, hearing: Hearing) -> Hearing:
+        found, signals = next(kept for key in hearing["memo_keys"] if (kept := self._memo.get(key)))
+        return Hearing(**{**hearing, "found": found, "signals": signals})
+
+    def remember(self, hearing: Hearing) -> Hearing:
+        signals = hearing["signals"].values()
+        if hearing["memo_keys"] and all(one.log_odds is not None or not one.degraded for one in signals):
+            template, text = hearing["memo_keys"]
+            whole = not hearing["judge"].by_text or known(hearing["found"])
+            self._memo.put(template if whole else text, (hearing["found"], hearing["signals"]))
+        return hearing
+
+    # the witnesses
+
+    def retrieve(self, hearings: Sequence[Hearing]) -> list[Hearing]:
+        name, k = hearings[0]["row"].name, self._parts.settings.precedents
+        with mapped():
+            founds = self._parts.casebook.find_many(name, [(one["record"], one["content_hash"]) for one in hearings], k)
+        return [Hearing(**{**one, "found": found}) for one, found in zip(hearings, founds, strict=True)]
+
+    def measure(self, hearings: Sequence[Hearing]) -> list[Hearing]:
+        """What the records' fields and events say, where there is a model of them."""
+        records = [one["record"] for one in hearings]
+        rows = [features(record.fields, record.events) for record in records]
+        # loading the models takes longer than judging texts of known templates
+        model = self._fitted(hearings[0]["row"]).fields if any(rows) else None
+        told = model.signals(rows, [record.events for record in records]) if model else [None] * len(rows)
+        return [
+            Hearing(**{**one, "features": row, "told": measured})
+            for one, row, measured in zip(hearings, rows, told, strict=True)
+        ]
+
+    def neighbours(self, hearings: Sequence[Hearing]) -> list[Signal]:
+        row, founds = hearings[0]["row"], [one["found"] for one in hearings]
+        texts = [(one["masked"], one["said"]) for one in hearings]
+        model = None if all(map(known, founds)) else self._fitted(row).texts
+        return beyond_nearest([neighbours(found) for found in founds], model, founds, texts)
+
+    def novelty(self, hearing: Hearing) -> Signal:
+        space, record, judge = hearing["row"].space or Space(), hearing["record"], hearing["judge"]
+        normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
+        unlike = None
+        if normal and record.events:
+            unlike = unlike_events(record.events, normal.events)
+        elif normal and space.axes is None:
+            unlike = unlike_words(hearing["masked"], space.masked(normal))
+        signal, told = novelty(hearing["found"], judge.lonely, judge.keys, unlike), hearing["told"]
+        if space.axes is None or told is None:
+            return signal
+        # with no trees, oddness is what `fields` says
+        return signal.model_copy(update={"log_odds": told[1] if told[0] is not None else None})
+
+    def fields(self, hearing: Hearing) -> Signal:
+        told, row = hearing["told"], hearing["features"]
+        model = self._fitted(hearing["row"]).fields if row else None
+        log_odds = None if told is None else told[1] if told[0] is None else told[0]
+        return fields(model, log_odds, row, hearing["record"].events, hearing["normal"])
+
+    def _fitted(self, row: SourceRow) -> Fitted:
+        key = (row.name, row.judge["fitted_on"] if row.judge else None)
+        if key not in self._fits:
+            packed = self._parts.casebook.models(row.name)
+            self._fits.put(key, Fitted.loads(packed) if packed else Fitted())
+        return self._fits.get(key) or Fitted()
+
+    def gather(self, heard: dict[str, Any]) -> Hearing:
+        signals = {name: signal for name, signal in heard.items() if name != "hearing"}
+        hearing: Hearing = heard["hearing"]
+        return Hearing(**{**hearing, "signals": signals})
+
+    def undecided(self, hearing: Hearing) -> bool:
+        """Whether the language model's word may change the answer: not for known templates, nor clear cases."""
+        if known(hearing["found"]):
+            return False
+        judge, row = hearing["judge"], hearing["row"]
+        if row.space is not None and row.space.axes is not None and hearing["signals"]["fields"].log_odds is not None:
+            return False
+        if judge.language_auc is not None and judge.language_auc < _USELESS_AUC:
+            return False
+        return judge.language_may_decide(_log_odds(hearing["signals"]))
+
+    def ask_language_model(self, hearing: Hearing) -> Hearing:
+        row, judge = hearing["row"], hearing["judge"]
+        try:
+            witness = self._parts.witness()
+        except ModelFailure as error:
+            signal = Signal(degraded=str(error))
+        else:
+            near = [(one.similarity, one.case) for one in hearing["found"].nearest]
+            way = judge.way_for(witness.model.name)
+            signal = witness.hear(row.brief, hearing["masked"], way, examples_for(near) if way.examples else ())
+        return with_language(hearing, signal)
+
+    # the answer
+
+    def worst(self, heard: list[Hearing]) -> Hearing:
+        """The most anomalous piece speaks for the whole record."""
+
+        def probability(hearing: Hearing) -> float:
+            return fused(hearing["judge"], _log_odds(hearing["signals"]), known(hearing["found"]))[0]
+
+        whole, worst = heard[0], max(heard, key=probability)
+        if known(whole["found"]) and not steering(whole["record"].text):
+            return whole
+        return Hearing(**{**whole, "found": worst["found"], "signals": worst["signals"]})
+
+    def decide(self, hearing: Hearing) -> tuple[Hearing, Verdict]:
+        signals, row, found = hearing["signals"], hearing["row"], hearing["found"]
+        log_odds = _log_odds(signals)
+        probability, fusion = fused(hearing["judge"], log_odds, known(found))
+        degraded = _degraded(hearing)
+        if any("not read" in one for one in degraded):
+            # what was not read may hold anything
+            probability = max(probability, sigmoid(fusion.threshold))
+        if _foreign(hearing) and fusion.label(probability) == "normal":
+            fusion = fusion.unsure_of(probability)
+        model = self._parts.witness().model if log_odds["language"] is not None else None
+        provenance = Provenance(
+            model=model.name if model else None,
+            model_sha256=model.sha256 if model else None,
+            prompt_sha256=prompt_sha256(),
+            casebook_version=row.version,
+        )
+        verdict = Verdict(
+            id=verdict_id(row.name, hearing["record"], provenance),
+            source=row.name,
+            label=fusion.label(probability),
+            probability=probability,
+            unsure_band=fusion.band,
+            explanation="",
+            precedents=tuple(
+                Precedent(
+                    case_id=near.case.case_id,
+                    label=near.case.label,
+                    similarity=near.similarity,
+                    text=near.case.text,
+                )
+                for near in found.nearest
+            ),
+            signals=log_odds,
+            record=hearing["record"],
+            provenance=provenance,
+            degraded=degraded,
+            elapsed_ms=1000 * (time.perf_counter() - hearing["started"]),
+        )
+        return hearing, verdict
+
+    def explain(self, decided: tuple[Hearing, Verdict]) -> Verdict:
+        hearing, verdict = decided
+        how = hearing["question"].explain
+        if how == "none":
+            return verdict
+        facts = self._facts(hearing, verdict)
+        told = facts_in_words(verdict.label, verdict.probability, facts)
+        verdict = verdict.model_copy(update={"explanation": told})
+        if how == "llm":
+            verdict = with_sentences(self._parts, verdict, hearing["row"].brief, facts, hearing["masked"])
+        return verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - hearing["started"])})
+
+    def _facts(self, hearing: Hearing, verdict: Verdict) -> list[str]:
+        record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
+        fusion = judge.fusion_for(verdict.signals, known(hearing["found"]))
+        telling = [decider(fusion, verdict.signals, verdict.label)]
+        if verdict.label == "unsure":
+            telling.insert(0, why_unsure(fusion, verdict.probability))
+        normal = hearing["normal"]
+        weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
+        model = self._fitted(row).fields if weighed else None
+        if model and normal and verdict.label != "normal" and not steering(record.text):
+            retrial = Retrial(record, model, judge, verdict.signals, partial(self._would_be_normal, hearing))
+            telling.append(counterfactual(retrial, normal, (row.space or Space()).prose))
+        return gathered(record.text, telling, hearing["signals"])
+
+    def _would_be_normal(self, hearing: Hearing, record: Record) -> bool:
+        """Whether the same witnesses find ``record`` normal; not where the language model's word would be needed."""
+        moved = Hearing(**{**hearing, "record": record, "content_hash": record.content_hash})
+        space = moved["row"].space or Space()
+        moved["said"] = space.said(record)
+        moved["masked"] = space.masking(moved["said"])
+        (moved,) = self.measure(self.retrieve([moved]))
+        moved["signals"] = {
+            "neighbours": self.neighbours([moved])[0],
+            "novelty": self.novelty(moved),
+            "fields": self.fields(moved),
+        }
+        if self.undecided(moved):
+            heard = hearing["signals"].get("language", Signal())
+            if heard.log_odds is None or moved["masked"] != hearing["masked"]:
+                return False
+            moved["signals"]["language"] = heard
+        probability, fusion = fused(moved["judge"], _log_odds(moved["signals"]), known(moved["found"]))
+        return fusion.label(probability) == "normal" and not _foreign(moved)
+
+
+def with_language(hearing: Hearing, signal: Signal) -> Hearing:
+    """The hearing, and what the language model says of it, or why it says nothing."""
+    return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
+
+
+def _foreign(hearing: Hearing) -> bool:
+    """Whether the record is a text farther from every case than any case is from the others.
+
+    Whatever the witnesses say of it, nobody has said that such texts are normal.
+    """
+    found, lonely, space = hearing["found"], hearing["judge"].lonely, hearing["row"].space or Space()
+    if not found.nearest or not lonely or space.axes is not None or known(found):
+        return False
+    return 1 - found.nearest[0].similarity > lonely[-1]
+
+
+def _degraded(hearing: Hearing) -> tuple[str, ...]:
+    row, record = hearing["row"], hearing["record"]
+    said = [f"{name}: {one.degraded}" for name, one in sorted(hearing["signals"].items()) if one.degraded]
+    if len(record.text) > HEARD_IN_PARTS and not (record.fields or record.events or known(hearing["found"])):
+        said.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
+    if any(row.counts.values()) and not row.judge:
+        said.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")
+    return tuple(said)
+
+
+def _log_odds(signals: dict[str, Signal]) -> dict[str, float | None]:
+    return {
+        name: signals[name].log_odds if name in signals else None
+        for name in ("language", "neighbours", "novelty", "fields")
+    }

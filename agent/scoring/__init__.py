@@ -1,0 +1,1 @@
+"""Signals to a calibrated probability and a label."""

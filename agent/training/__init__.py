@@ -1,0 +1,1 @@
+"""Labelled cases to a fitted source."""

@@ -1,0 +1,44 @@
+"""A person's correction of a verdict: it becomes a case at once, and enough of them fit the judge anew."""
+
+from __future__ import annotations
+
+from agent.core.errors import mapped
+from agent.core.records import Case, Label, Record
+from agent.pipeline.context import Parts
+from agent.pipeline.history import recall
+from agent.training.learn import Progress, as_case, catch_up
+from retrieval.casebook import SourceRow
+
+_FEWEST, _SHARE = 5, 0.02
+
+
+def correct(parts: Parts, verdict_id: str, label: Label) -> Case:
+    """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
+
+    Raises:
+        UnknownVerdict: there is no such verdict.
+    """
+    verdict = recall(parts, verdict_id)
+    record: Record = verdict.record
+    with mapped():
+        case_id = parts.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
+        parts.casebook.sync(verdict.source)
+        parts.history.corrected(verdict_id, label)
+    return Case(record=record, label=label, given_by="feedback", case_id=case_id)
+
+
+def refit_due(row: SourceRow) -> bool:
+    """Whether as many corrections as 2 % of the cases, but at least 5, came in since the judge was fitted.
+
+    Each correction is one version of the casebook. Cases that were never fitted are due at once.
+    """
+    cases = sum(row.counts.values())
+    if row.judge is None:
+        return cases > 0
+    return bool(row.version - row.judge["fitted_on"] >= max(_FEWEST, _SHARE * cases))
+
+
+def refit_if_due(parts: Parts, verdict_id: str, progress: Progress | None = None) -> bool:
+    """After a correction: fit the judge of the verdict's source anew when that is due; whether it was."""
+    with mapped():
+        return catch_up(parts, recall(parts, verdict_id).source, refit_due, progress)

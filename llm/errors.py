@@ -1,0 +1,13 @@
+"""What can go wrong with a language model; `agent.core.errors.mapped` turns these into the product's errors."""
+
+
+class ModelFailure(RuntimeError):
+    """The model cannot be had or did not answer; the message says why and what to do."""
+
+
+class HashMismatch(ModelFailure):
+    """A model file is not the file it is said to be; it is never loaded."""
+
+
+class EngineBusy(RuntimeError):
+    """The engine's queue is full."""

@@ -1,0 +1,35 @@
+"""The engine in this process as verdicts ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from llm.base import TOP_LOGPROBS
+from llm.errors import ModelFailure
+from llm.llamacpp.chat_model import EmbeddedChatModel
+
+
+class EmbeddedModel:
+    """A `ChosenModel` on ``chat``."""
+
+    def __init__(self, chat: EmbeddedChatModel) -> None:
+        self.chat = chat
+        self.name, self.sha256 = f"embedded:{chat.model}", chat.model_sha256
+        self.clip, self.close = chat.clip, chat.close
+
+    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
+        one = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS)
+        return one.invoke(list(messages)).response_metadata
+
+    def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
+        raise ModelFailure("the embedded engine gives log-probabilities: it has no need of a schema")
+
+    def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
+        for chunk in self.chat.bind(max_tokens=max_tokens).stream(list(messages)):
+            yield str(chunk.content)
+
+    def room(self, messages: Sequence[BaseMessage]) -> int:
+        return self.chat.context_tokens - len(self.chat.prompt(messages)) - 1

@@ -1,0 +1,35 @@
+"""Shortening a text to a number of tokens, counted exactly by the tokenizer."""
+
+from __future__ import annotations
+
+from llm.llamacpp.gguf import Weights
+from llm.truncation import HEAD_SHARE, MARK, SMALLEST_WINDOW, WINDOW
+
+
+def clip_exactly(weights: Weights, text: str, max_tokens: int) -> tuple[str, int]:
+    """``text`` in at most ``max_tokens`` tokens of this model, and how many tokens were dropped (0: unchanged).
+
+    For a text that is hopelessly long the number dropped is extrapolated from its ends.
+    """
+    window = max(WINDOW * max_tokens, SMALLEST_WINDOW)
+    whole = len(text) <= 2 * window
+    head = weights.tokenize(text if whole else text[:window], special=False)
+    if whole and len(head) <= max_tokens:
+        return text, 0
+    tail = head if whole else weights.tokenize(text[-window:], special=False)
+    total = len(head) if whole else round((len(head) + len(tail)) * len(text) / (2 * window))
+    room = max_tokens - len(weights.tokenize(MARK, special=False))
+    # A cut can fall apart into more tokens than were taken, so the room shrinks until it fits.
+    while room > 0:
+        first = round(room * HEAD_SHARE)
+        kept = _text(weights, head[:first]) + MARK + _text(weights, tail[len(tail) - (room - first) :])
+        count = len(weights.tokenize(kept, special=False))
+        if count <= max_tokens:
+            return kept, max(1, total - room)
+        room -= count - max_tokens
+    return "", total
+
+
+def _text(weights: Weights, tokens: list[int]) -> str:
+    # A cut inside a character leaves a part of it: that is dropped.
+    return b"".join(weights.piece(token, special=True) for token in tokens).decode("utf-8", "ignore")

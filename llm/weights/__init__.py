@@ -1,0 +1,1 @@
+"""Model files: which there are, where they come from, and their checksums."""

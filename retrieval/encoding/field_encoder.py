@@ -1,0 +1,136 @@
+"""Fields to vectors, so that tables and sessions have precedents too.
+
+Text embeddings of numbers are weak. Here each number becomes its quantile `u` among the cases, placed at the
+angle πu/2 of a quarter circle, and each category one axis of its own; the cosine of two vectors is then the
+mean agreement over the fields that both have: 1 for equal, 0 for opposite ends or other categories.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.text.masking import kind_of_event
+
+FieldValue = float | str | bool | None
+_KNOTS = 33
+MOST_CATEGORIES = 24
+_COLUMNS = 256
+_HUGE = 1e300
+
+
+def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> dict[str, FieldValue]:
+    """What a record can be compared by: its fields and, for a session, how often each masked event occurs."""
+    if not events:
+        return dict(fields)
+    counts = Counter(kind_of_event(event) for event in events)
+    return {
+        **fields,
+        "events": float(len(events)),
+        "kinds of event": float(len(counts)),
+        **{f"count of {event}": float(count) for event, count in counts.items()},
+    }
+
+
+@dataclass(frozen=True)
+class FieldSpace:
+    """The axes: quantile knots (33 values, ascending) of each number, the known values of each category.
+
+    ``absent`` is what a missing column means: 0 for event counts, missing for anything else.
+    """
+
+    numbers: dict[str, tuple[float, ...]]
+    categories: dict[str, tuple[str, ...]]
+    fitted_on: int
+
+    @classmethod
+    def fit(cls, rows: Sequence[Mapping[str, FieldValue]]) -> FieldSpace:
+        """Axes from the cases' features, ``len(rows)`` of them; at most 256 columns, the most filled first."""
+        filled: Counter[str] = Counter(name for row in rows for name, value in row.items() if value is not None)
+        numbers: dict[str, tuple[float, ...]] = {}
+        categories: dict[str, tuple[str, ...]] = {}
+        for name, _ in sorted(filled.items(), key=lambda item: (-item[1], item[0]))[:_COLUMNS]:
+            values = [row.get(name) for row in rows]
+            present = [value for value in values if value is not None]
+            numeric = [float(value) for value in present if not isinstance(value, str)]
+            if len(numeric) * 2 > len(present) and not all(isinstance(value, bool) for value in present):
+                if name.startswith("count of "):
+                    numeric += [0.0] * (len(rows) - len(present))
+                # the difference of two knots must not overflow
+                grid = np.quantile(np.clip(numeric, -_HUGE, _HUGE), np.linspace(0, 1, _KNOTS))
+                numbers[name] = tuple(float(knot) for knot in grid)
+            else:
+                common = Counter(str(value) for value in present)
+                ranked = sorted(common.items(), key=lambda item: (-item[1], item[0]))
+                if len(ranked) <= len(present) // 2 or len(present) < 8:
+                    categories[name] = tuple(value for value, _ in ranked[:MOST_CATEGORIES])
+        return cls(numbers, categories, len(rows))
+
+    @property
+    def dimensions(self) -> int:
+        return max(1, 2 * len(self.numbers) + sum(len(known) + 1 for known in self.categories.values()))
+
+    @cached_property
+    def _knots(self) -> dict[str, NDArray[np.float64]]:
+        return {name: np.asarray(knots, dtype=np.float64) for name, knots in self.numbers.items()}
+
+    def quantile(self, name: str, value: float) -> float:
+        """Where a value lies among the cases, 0 to 1; ties in the middle of their range."""
+        return float(self.quantiles(name, np.array([value]))[0])
+
+    def quantiles(self, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As `quantile`, of n values: shape (n,)."""
+        knots = self._knots[name]
+        last = len(knots) - 1
+        if knots[0] == knots[-1]:
+            return np.asarray(np.where(values == knots[0], 0.5, values > knots[0]))
+        low, high = (np.searchsorted(knots, values, side=side) for side in ("left", "right"))
+        above = np.clip(low, 1, last)
+        # of values between two knots; what it says of others is not taken
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            between = above - 1 + (values - knots[above - 1]) / (knots[above] - knots[above - 1])
+        ends = np.where(low == 0, 0, last)
+        inside = (low > 0) & (low <= last)
+        return np.asarray(np.where(low < high, (low + high - 1) / 2, np.where(inside, between, ends)) / last)
+
+    def vector(self, row: Mapping[str, FieldValue]) -> NDArray[np.float32]:
+        """One row's unit vector, shape ``(dimensions,)``."""
+        return np.asarray(self.vectors([row])[0])
+
+    def vectors(self, rows: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.float32]:
+        """Unit vectors of n rows, shape ``(n, dimensions)``; each as if it were alone."""
+        out = np.zeros((len(rows), self.dimensions), dtype=np.float32)
+        at = 0
+        for name in self.numbers:
+            absent = 0.0 if name.startswith("count of ") else None
+            values = [row.get(name, absent) for row in rows]
+            there = {i: float(value) for i, value in enumerate(values) if not isinstance(value, str | None)}
+            angles = self.quantiles(name, np.fromiter(there.values(), np.float64)) * np.pi / 2
+            out[list(there), at], out[list(there), at + 1] = np.cos(angles), np.sin(angles)
+            at += 2
+        for name, known in self.categories.items():
+            places = {value: at + place for place, value in enumerate(known)}
+            at += len(known) + 1
+            for i, row in enumerate(rows):
+                value = row.get(name)
+                if value is not None:
+                    out[i, places.get(str(value), at - 1)] = 1.0
+        norms = np.linalg.norm(out, axis=1, keepdims=True)
+        return np.asarray(out / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"numbers": self.numbers, "categories": self.categories, "fitted_on": self.fitted_on}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FieldSpace:
+        return cls(
+            {name: tuple(knots) for name, knots in data["numbers"].items()},
+            {name: tuple(known) for name, known in data["categories"].items()},
+            data["fitted_on"],
+        )

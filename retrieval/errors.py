@@ -1,0 +1,13 @@
+"""What can go wrong with memory; `agent.core.errors.mapped` turns these into the product's errors."""
+
+
+class EmbedderMissing(RuntimeError):
+    """The embedding model is not on this machine; the message says how to get it."""
+
+
+class EmbedderMismatch(RuntimeError):
+    """The vectors of a source were made by another embedding model."""
+
+
+class StoreFailure(RuntimeError):
+    """The relational store or the vector index cannot be opened."""

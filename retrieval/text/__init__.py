@@ -1,0 +1,1 @@
+"""Text before it is embedded: masking, template identity, prompt injection."""
