@@ -31,10 +31,10 @@ def _chain() -> Runnable[Any, Verdict]:
 def judge(record: Record | str, source: str | None = None) -> Verdict:
     """Judge one record with the process's settings; ``source`` may be left out when there is only one."""
     from agent.core.records import Record
-    from agent.core.requests import Question
+    from agent.core.requests import JudgeRequest
 
     record = record if isinstance(record, Record) else Record(text=record)
-    return _chain().invoke(Question(**record.model_dump(), source=source))
+    return _chain().invoke(JudgeRequest(**record.model_dump(), source=source))
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from agent.core.records import Record
 from agent.core.settings import settings
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from benchmarks import bgl
 from retrieval.types import LABELS
 
@@ -46,7 +46,7 @@ def bare(texts: list[str]) -> dict[str, float]:
     """Texts a second of sentence-transformers' own `encode`."""
     from sentence_transformers import SentenceTransformer
 
-    folder = Parts(settings()).embedder().folder
+    folder = AppContext(settings()).embedder().folder
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     model.encode(texts[:64])
     started = time.perf_counter()
@@ -56,7 +56,7 @@ def bare(texts: list[str]) -> dict[str, float]:
 
 def query(home: Path, texts: list[str]) -> dict[str, float]:
     """Milliseconds of a query, the text's vector being there and not; recall against exact search."""
-    parts = Parts(settings().model_copy(update={"home": home}))
+    parts = AppContext(settings().model_copy(update={"home": home}))
     casebook, row = parts.casebook, parts.source(SOURCE)
     records = [Record(text=text) for text in texts]
     half = len(records) // 2

@@ -13,21 +13,21 @@ from pathlib import Path
 
 from agent.core.records import Record
 from agent.core.settings import settings
-from agent.detectors.language import examples_for, question
-from agent.pipeline.context import Parts
-from agent.scoring.fusion import Judge
-from llm.llamacpp.backend import EmbeddedModel
+from agent.detectors.language import build_messages, examples_for
+from agent.pipeline.context import AppContext
+from agent.scoring.fusion import SourceModel
+from llm.llamacpp.backend import LlamaCppBackend
 from llm.llamacpp.chat_template import Prompt
 from llm.llamacpp.engine import Engine
-from retrieval.encoding.representation import Space
+from retrieval.encoding.representation import Representation
 
 
 class Bare:
     """Asks of one source what its verdicts ask, and nothing else."""
 
-    def __init__(self, parts: Parts, source: str) -> None:
-        chosen = parts.witness().model
-        assert isinstance(chosen, EmbeddedModel)
+    def __init__(self, parts: AppContext, source: str) -> None:
+        chosen = parts.language_detector().model
+        assert isinstance(chosen, LlamaCppBackend)
         model = chosen.chat
         self._model, self._parts, self._row = model, parts, parts.source(source)
         self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
@@ -35,12 +35,12 @@ class Bare:
     def decode(self, record: Record) -> tuple[float, int]:
         """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
         row = self._row
-        way = Judge.of(row.judge, row.counts).way_for(self._parts.witness().model.name)
+        way = SourceModel.of(row.judge, row.counts).prompt_for(self._parts.language_detector().model.name)
         found = self._parts.casebook.find(row.name, record, record.content_hash, self._parts.settings.precedents)
         near = [(one.similarity, one.case) for one in found.nearest]
         examples = examples_for(near) if way.examples else ()
-        masked = (row.space or Space()).masked(record)
-        prompt = self._model.prompt(question(row.brief, masked, examples, way))
+        masked = (row.space or Representation()).masked(record)
+        prompt = self._model.prompt(build_messages(row.brief, masked, examples, way))
         self._engine.read(Prompt(prompt.prefix, prompt.suffix[:1]), lambda: False)
         started = time.perf_counter()
         self._engine.read(prompt, lambda: False)
@@ -49,7 +49,7 @@ class Bare:
 
 def main() -> None:
     home, source, verdicts = sys.argv[1:]
-    parts = Parts(settings().model_copy(update={"home": Path(home)}))
+    parts = AppContext(settings().model_copy(update={"home": Path(home)}))
     said = [json.loads(line) for line in Path(verdicts).read_text(encoding="utf-8").splitlines()]
     heard = [Record.model_validate(one["record"]) for one in said if one["signals"]["language"] is not None]
     bare = Bare(parts, source)

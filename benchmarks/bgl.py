@@ -6,9 +6,9 @@ import random
 import re
 from pathlib import Path
 
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
-from retrieval.encoding.representation import Space
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from retrieval.encoding.representation import Representation
 
 BGL = Path(__file__).resolve().parents[2] / "shared" / "data" / "logs" / "bgl" / "BGL_2k.log_structured.csv"
 _VARIED = re.compile(r"0x[0-9a-fA-F]+|\d+")
@@ -16,7 +16,7 @@ BRIEF = (
     "Messages of the RAS log of a BlueGene/L supercomputer. Normal: informational messages, corrected errors, and "
     "generated core files. Anomalous: alerts about failures of hardware, kernel, network, file system or jobs."
 )
-INTAKE = Intake(format="csv", label="Label", normal=("-",), text=("Content",))
+INTAKE = ReadOptions(format="csv", label="Label", normal=("-",), text=("Content",))
 # what each line of the log says beside time and place
 WHOLE = INTAKE.model_copy(update={"text": ("Component", "Level", "Content")})
 
@@ -33,10 +33,10 @@ def varied(line: str, rng: random.Random) -> str:
     return _VARIED.sub(other, line)
 
 
-def halves(seed: int) -> tuple[list[Reading], list[Reading]]:
+def halves(seed: int) -> tuple[list[ParsedRow], list[ParsedRow]]:
     """Readings whose templates are in the casebook (60 % of each label's), and those whose templates are not."""
-    readings = [one for one in INTAKE.read(BGL, 65_536) if isinstance(one, Reading)]
-    space = Space()
+    readings = [one for one in INTAKE.read(BGL, 65_536) if isinstance(one, ParsedRow)]
+    space = Representation()
     known: set[str] = set()
     for label in ("normal", "anomalous"):
         templates = sorted({space.masked(one.record) for one in readings if one.label == label})

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.core.records import Record
-from agent.core.requests import Question
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings, settings
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import learn
 from benchmarks.tracing import Ground, faults, untraced
@@ -40,7 +40,7 @@ def main() -> None:
     if not data.is_dir():
         sys.exit(f"the public data sets are not at {data}: python -m benchmarks.faithfulness FOLDER")
     with tempfile.TemporaryDirectory() as home:
-        parts = Parts(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
+        parts = AppContext(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
         whole = Counter[str]()
         for name, (learned, unseen, intake) in _tasks(data, Path(home)).items():
             learn(parts, [learned], name, intake, brief=BRIEFS[name], budget=16)
@@ -51,7 +51,7 @@ def main() -> None:
         parts.close()
 
 
-def _tasks(data: Path, folder: Path) -> dict[str, tuple[Path, Path, Intake]]:
+def _tasks(data: Path, folder: Path) -> dict[str, tuple[Path, Path, ReadOptions]]:
     """By name: the file to learn, the file to judge, how to read them."""
     with (data / "logs" / "bgl" / "BGL_2k.log_structured.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file))
@@ -60,37 +60,37 @@ def _tasks(data: Path, folder: Path) -> dict[str, tuple[Path, Path, Intake]]:
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([header, *half])
     genome, hdfs = data / "workflows" / "1000genome", data / "hdfs_100k"
-    numbered = Intake(label="label", normal=("0",))
+    numbered = ReadOptions(label="label", normal=("0",))
     return {
-        "log": (halves[0], halves[1], Intake(label="Label", normal=("-",), text=("Content",))),
+        "log": (halves[0], halves[1], ReadOptions(label="Label", normal=("-",), text=("Content",))),
         "table": (genome / "validation.csv", genome / "test.csv", numbered),
         "sessions": (hdfs / "train.jsonl", hdfs / "test.jsonl", numbered),
     }
 
 
-def _sample(intake: Intake, path: Path) -> list[Record]:
+def _sample(intake: ReadOptions, path: Path) -> list[Record]:
     """Records of different texts, half of them labelled anomalous if there are as many, in a seeded order."""
-    readings = {one.record.text: one for one in intake.read(path, 65_536) if isinstance(one, Reading)}
+    readings = {one.record.text: one for one in intake.read(path, 65_536) if isinstance(one, ParsedRow)}
     shuffled = random.Random(11).sample(list(readings.values()), len(readings))
     anomalous = [one.record for one in shuffled if one.label == "anomalous"][: _RECORDS // 2]
     chosen = anomalous + [one.record for one in shuffled if one.label == "normal"][: _RECORDS - len(anomalous)]
     return random.Random(12).sample(chosen, len(chosen))
 
 
-def _explained(parts: Parts, name: str, records: Sequence[Record]) -> Counter[str]:
+def _explained(parts: AppContext, name: str, records: Sequence[Record]) -> Counter[str]:
     chain, tally = build(parts), Counter[str]()
     row = parts.casebook.source(name)
     assert row is not None
     cases = parts.casebook.cases(name)
     for number, record in enumerate(records):
-        verdict = chain.invoke(Question.about(record, name))
+        verdict = chain.invoke(JudgeRequest.about(record, name))
         ground = Ground(verdict, row, cases, chain)
         found = list(faults(ground))
         changes = "would be normal if" in verdict.explanation
         tally["changes"] += changes
         tally["changes true"] += changes and not any(one.startswith("would be normal if") for one in found)
         if number < _BY_MODEL:
-            said = chain.invoke(Question.about(record, name, explain="llm")).explanation
+            said = chain.invoke(JudgeRequest.about(record, name, explain="llm")).explanation
             assert said.startswith(verdict.explanation)
             sentences = said.removeprefix(verdict.explanation).strip()
             tally["told"] += 1

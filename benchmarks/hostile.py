@@ -10,10 +10,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from agent.core.requests import Question
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings, settings
-from agent.data.read_options import Intake
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import learn
 
@@ -47,8 +47,8 @@ def hostile(line: str) -> list[str]:
 def main() -> None:
     brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as home:
-        parts = Parts(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
-        learn(parts, [_FOLDER / "learn.log"], "known", Intake(format="log", label="0"), brief=brief)
+        parts = AppContext(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
+        learn(parts, [_FOLDER / "learn.log"], "known", ReadOptions(format="log", label="0"), brief=brief)
         parts.casebook.create("empty")
         parts.casebook.set("empty", brief=brief, brief_by="person")
         chain = build(parts)
@@ -56,10 +56,10 @@ def main() -> None:
             asked = flipped = plain_anomalous = 0
             lowest_shift = 0.0
             for line in LINES:
-                plain = chain.invoke(Question(text=line, source=source))
+                plain = chain.invoke(JudgeRequest(text=line, source=source))
                 plain_anomalous += plain.label == "anomalous"
                 for text in hostile(line):
-                    verdict = chain.invoke(Question(text=text, source=source))
+                    verdict = chain.invoke(JudgeRequest(text=text, source=source))
                     asked += 1
                     if plain.label == "anomalous" and verdict.label != "anomalous":
                         flipped += 1

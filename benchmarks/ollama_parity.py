@@ -22,24 +22,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.records import Record
-from agent.core.requests import Question
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings, settings
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
-from agent.detectors.language import first_token_log_odds, question
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.detectors.language import build_messages, first_token_log_odds
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import learn
 from agent.training.ollama_export import compose, of_gguf
 from benchmarks.private_ollama import PrivateOllama
-from llm.base import TOP_LOGPROBS, ChosenModel
-from llm.llamacpp.backend import EmbeddedModel
+from llm.base import TOP_LOGPROBS, ChatBackend
+from llm.llamacpp.backend import LlamaCppBackend
 from llm.llamacpp.chat_model import EmbeddedChatModel
 from llm.llamacpp.chat_template import Prompt
 from llm.llamacpp.engine import Engine, log_probabilities
-from llm.ollama.backend import ServedModel
+from llm.ollama.backend import OllamaBackend
 from llm.weights.resolver import resolve
-from retrieval.encoding.representation import Space
+from retrieval.encoding.representation import Representation
 
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 RECORDS, TIMED, SLOTS, ROUNDS, LEARNED = 200, 40, (1, 2, 4), 3, 48
@@ -48,11 +48,11 @@ CONTEXT = 4096
 
 def texts() -> list[str]:
     """Masked texts, half of them of anomalous lines."""
-    intake, space = Intake(format="log", label="0"), Space()
+    intake, space = ReadOptions(format="log", label="0"), Representation()
     by_label: dict[str, list[str]] = {"normal": [], "anomalous": []}
     for name in ("judge.log", "learn.log"):
         for one in intake.read(POSTGRES / name, 65_536):
-            if isinstance(one, Reading) and one.label:
+            if isinstance(one, ParsedRow) and one.label:
                 by_label[one.label].append(space.masked(one.record))
     chosen = []
     for mine in by_label.values():
@@ -68,11 +68,11 @@ def main() -> None:
     brief = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
     records = texts()
     chat = EmbeddedChatModel(model_path=found.path, model_sha256=found.sha256, context_tokens=CONTEXT)
-    embedded = EmbeddedModel(chat)
+    embedded = LlamaCppBackend(chat)
     with tempfile.TemporaryDirectory() as folder:
         with PrivateOllama(Path(folder), OLLAMA_NUM_PARALLEL="1") as server:
             compose(None, None, str(found.path), of_gguf(found.path)).create(server.host, "parity")
-            served = ServedModel.connect([server.host], "parity:base", context_tokens=CONTEXT, timeout=120)
+            served = OllamaBackend.connect([server.host], "parity:base", context_tokens=CONTEXT, timeout=120)
             _agreement(embedded, served, brief, records)
             _labels(Path(folder) / "home", (f"embedded:{name}", "ollama:parity:base"), server.host, brief)
             _latency(server, served, brief, records[:TIMED])
@@ -81,7 +81,7 @@ def main() -> None:
             # in turn, so that what else the machine does meets all of them
             for slots in SLOTS:
                 with PrivateOllama(Path(folder), OLLAMA_NUM_PARALLEL=str(slots)) as server:
-                    served = ServedModel.connect([server.host], "parity:base", context_tokens=CONTEXT, timeout=120)
+                    served = OllamaBackend.connect([server.host], "parity:base", context_tokens=CONTEXT, timeout=120)
                     rates[slots].append(_throughput(served, brief, records[:TIMED], slots))
         for slots, seen in rates.items():
             ratio = statistics.median(one / first for one, first in zip(seen, rates[SLOTS[0]], strict=True))
@@ -92,7 +92,7 @@ def main() -> None:
     embedded.close()
 
 
-def _agreement(embedded: EmbeddedModel, served: ServedModel, brief: str, records: list[str]) -> None:
+def _agreement(embedded: LlamaCppBackend, served: OllamaBackend, brief: str, records: list[str]) -> None:
     here, there = (_log_odds(model, brief, records) for model in (embedded, served))
     whole = _read_whole(embedded.chat, brief, records)
     same = float(np.mean((here > 0) == (there > 0)))
@@ -111,25 +111,25 @@ def _agreement(embedded: EmbeddedModel, served: ServedModel, brief: str, records
         print(f"  the {len(doubtful)} that lean the other way are at most {doubtful.max():.3f} from even odds")
 
 
-def _log_odds(model: ChosenModel, brief: str, records: list[str]) -> NDArray[np.float64]:
-    asked = [first_token_log_odds(model.first_token(question(brief, text))) for text in ["N/A", *records]]
+def _log_odds(model: ChatBackend, brief: str, records: list[str]) -> NDArray[np.float64]:
+    asked = [first_token_log_odds(model.first_token(build_messages(brief, text))) for text in ["N/A", *records]]
     return np.array(asked[1:]) - asked[0]
 
 
 def _labels(home: Path, models: tuple[str, str], host: str, brief: str) -> None:
     """The labels that a person gets: the casebook of the log's first half, its second half judged by both models."""
-    cache, intake = settings().cache, Intake(format="log", label="0")
+    cache, intake = settings().cache, ReadOptions(format="log", label="0")
     given = []
     for model in models:
-        parts = Parts(Settings(home=home, cache=cache, model=model, ollama_hosts=host))
+        parts = AppContext(Settings(home=home, cache=cache, model=model, ollama_hosts=host))
         learn(parts, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=LEARNED)
         seen: dict[str, Record] = {}
         for one in intake.read(POSTGRES / "judge.log", 65_536):
-            if isinstance(one, Reading):
-                seen.setdefault(Space().masked(one.record), one.record)
+            if isinstance(one, ParsedRow):
+                seen.setdefault(Representation().masked(one.record), one.record)
         asked = random.Random(4).sample(list(seen.values()), min(RECORDS, len(seen)))
         chain = build(parts)
-        given.append([chain.invoke(Question.about(record, "postgres", explain="none")) for record in asked])
+        given.append([chain.invoke(JudgeRequest.about(record, "postgres", explain="none")) for record in asked])
         parts.close()
     here, there = given
     heard = sum(one.signals["language"] is not None for one in here)
@@ -143,7 +143,7 @@ def _read_whole(chat: EmbeddedChatModel, brief: str, records: list[str]) -> NDAr
     engine = Engine(chat.weights, context_tokens=CONTEXT, threads=None)
     asked = []
     for text in ["N/A", *records]:
-        prompt = chat.prompt(question(brief, text))
+        prompt = chat.prompt(build_messages(brief, text))
         engine.read(Prompt((), prompt.prefix + prompt.suffix), lambda: False)
         top = [
             {"token": chat.weights.piece(token).decode("utf-8", "replace"), "logprob": logprob}
@@ -154,15 +154,15 @@ def _read_whole(chat: EmbeddedChatModel, brief: str, records: list[str]) -> NDAr
     return np.array(asked[1:]) - asked[0]
 
 
-def _latency(server: PrivateOllama, served: ServedModel, brief: str, records: list[str]) -> None:
+def _latency(server: PrivateOllama, served: OllamaBackend, brief: str, records: list[str]) -> None:
     """Pairs, one after the other: each side sees each record for the first time in half of the pairs."""
     client = httpx.Client(base_url=f"http://{server.host}", timeout=120)
     ours: list[float] = []
     bare: list[float] = []
     read = []
-    served.first_token(question(brief, "N/A"))
+    served.first_token(build_messages(brief, "N/A"))
     for i, text in enumerate(records):
-        messages = question(brief, text)
+        messages = build_messages(brief, text)
         raw = _rendered(client, messages)
         sides: list[tuple[list[float], Callable[[], Any]]] = [
             (ours, lambda messages=messages: served.first_token(messages)),  # type: ignore[misc]
@@ -170,7 +170,7 @@ def _latency(server: PrivateOllama, served: ServedModel, brief: str, records: li
         ]
         # what was read just now is in the server's cache: another question in between takes it out again
         for seconds, ask in sides[:: 1 if i % 2 else -1]:
-            served.first_token(question(brief, f"something else, number {i}"))
+            served.first_token(build_messages(brief, f"something else, number {i}"))
             started = time.perf_counter()
             answer = ask()
             seconds.append(time.perf_counter() - started)
@@ -179,20 +179,20 @@ def _latency(server: PrivateOllama, served: ServedModel, brief: str, records: li
     print(f"one verdict through Ollama: {1000 * statistics.median(ours):.0f} ms (median of {len(ours)})")
     print(f"  bare /api/generate of the same tokens: {1000 * statistics.median(bare):.0f} ms")
     print(f"  ratio {ratio:.2f} (median of pairs; target <= 1.20)")
-    cold = _generate(client, "Something else entirely. " + _rendered(client, question(brief, "another record")))
+    cold = _generate(client, "Something else entirely. " + _rendered(client, build_messages(brief, "another record")))
     print(
         f"  the prompt's prefix is kept: reading takes {statistics.median(read):.0f} ms, "
         f"{cold['prompt_eval_duration'] / 1e6:.0f} ms where nothing was kept ({cold['prompt_eval_count']} tokens)"
     )
 
 
-def _throughput(served: ServedModel, brief: str, records: list[str], slots: int) -> float:
+def _throughput(served: OllamaBackend, brief: str, records: list[str], slots: int) -> float:
     """Verdicts a second with ``slots`` questions under way at a time."""
     # each slot reads the prefix once
     with concurrent.futures.ThreadPoolExecutor(slots) as pool:
-        list(pool.map(lambda i: served.first_token(question(brief, f"warm {i}")), range(2 * slots)))
+        list(pool.map(lambda i: served.first_token(build_messages(brief, f"warm {i}")), range(2 * slots)))
         started = time.perf_counter()
-        list(pool.map(lambda text: served.first_token(question(brief, text)), records))
+        list(pool.map(lambda text: served.first_token(build_messages(brief, text)), records))
     return len(records) / (time.perf_counter() - started)
 
 

@@ -12,26 +12,26 @@ import tempfile
 from pathlib import Path
 
 from agent.core.settings import Settings, settings
-from agent.data.readers import Reading
-from agent.pipeline.context import Parts
+from agent.data.readers import ParsedRow
+from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from agent.training.ollama_export import compose, of_gguf, parsed
 from benchmarks.bgl import BGL, BRIEF, INTAKE, halves
 from benchmarks.private_ollama import PrivateOllama
 from llm.weights.resolver import resolve
-from retrieval.encoding.representation import Space
+from retrieval.encoding.representation import Representation
 
 SEED = 7
 
 
-def to_judge(unseen: list[Reading]) -> list[Reading]:
+def to_judge(unseen: list[ParsedRow]) -> list[ParsedRow]:
     """40 readings, 20 of each label, spread over the templates."""
-    chosen: list[Reading] = []
+    chosen: list[ParsedRow] = []
     for label in ("anomalous", "normal"):
         mine = [one for one in unseen if one.label == label]
         random.Random(SEED).shuffle(mine)
-        space = Space()
-        by_template: dict[str, list[Reading]] = {}
+        space = Representation()
+        by_template: dict[str, list[ParsedRow]] = {}
         for one in mine:
             by_template.setdefault(space.masked(one.record), []).append(one)
         queue = [stack[i] for i in range(20) for stack in by_template.values() if i < len(stack)]
@@ -46,7 +46,7 @@ def main() -> None:
     cases, unseen = halves(SEED)
     asked = to_judge(unseen)
     with tempfile.TemporaryDirectory() as folder, PrivateOllama(Path(folder)) as server:
-        parts = Parts(Settings(home=Path(folder) / "home", model="none", cache=settings().cache))
+        parts = AppContext(Settings(home=Path(folder) / "home", model="none", cache=settings().cache))
         learned = Path(folder) / "cases.csv"
         learned.write_text(
             "Label,Content\n"

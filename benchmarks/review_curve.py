@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from agent.core.records import Label, Record, Verdict
-from agent.core.requests import Question
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings, settings
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
-from agent.training.active_learning import review
+from agent.training.active_learning import select_for_review
 from agent.training.evaluation import Evaluation, evaluate
 from agent.training.feedback import correct, refit_if_due
 from agent.training.learn import as_case, refit
@@ -56,7 +56,7 @@ def _labelled(text: str, normal: bool, line: int) -> Labelled:
     return Record(text=text, line=line), "normal" if normal else "anomalous"
 
 
-def curve(parts: Parts, source: str, data: Sequence[Labelled], way: str, seed: int) -> list[Evaluation]:
+def curve(parts: AppContext, source: str, data: Sequence[Labelled], way: str, seed: int) -> list[Evaluation]:
     """Figures on the held-out records at each number of labels in `_SHOWN`."""
     rng = np.random.default_rng(seed)
     order = [int(i) for i in rng.permutation(len(data))[: 2 * _SIZE]]
@@ -69,7 +69,7 @@ def curve(parts: Parts, source: str, data: Sequence[Labelled], way: str, seed: i
     figures, waiting = [], [record for record, _ in pool[_FIRST:]]
     for labels in range(_FIRST, _SHOWN[-1] + 1, _STEP):
         if labels in _SHOWN:
-            by_text = {one.text: chain.invoke(Question(text=one.text, source=source)) for one, _ in held_out}
+            by_text = {one.text: chain.invoke(JudgeRequest(text=one.text, source=source)) for one, _ in held_out}
             verdicts = [by_text[record.text] for record, _ in held_out]
             figures.append(evaluate(verdicts, [label == "anomalous" for _, label in held_out], 0.0))
         if labels == _SHOWN[-1]:
@@ -78,7 +78,7 @@ def curve(parts: Parts, source: str, data: Sequence[Labelled], way: str, seed: i
         given = {
             one.id: one.record for one in judge_many(parts, chain, asked, source, "none") if isinstance(one, Verdict)
         }
-        listed = list(given) if way == "record" else [one.id for one in review(parts, source, len(waiting))]
+        listed = list(given) if way == "record" else [one.id for one in select_for_review(parts, source, len(waiting))]
         if way == "template":
             rng.shuffle(listed)
         listed = listed[:_STEP]
@@ -98,7 +98,7 @@ def main() -> None:
 
 def _compare(read: Callable[[], list[Labelled]]) -> None:
     with tempfile.TemporaryDirectory() as home:
-        parts = Parts(Settings(home=Path(home), model="none", cache=settings().cache))
+        parts = AppContext(Settings(home=Path(home), model="none", cache=settings().cache))
         curves: dict[str, list[list[Evaluation]]] = {way: [] for way in _WAYS}
         for seed in range(_SEEDS):
             for way, every in curves.items():

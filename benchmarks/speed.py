@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from agent.core.settings import settings
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from benchmarks import at_size, bgl, load
 from benchmarks.rag import judged_by_rag
 
@@ -135,7 +135,7 @@ def _bulk(folder: Path, log: Path, asked: argparse.Namespace) -> list[Row]:
         sample = folder / "sample.log"
         with source.open(encoding="utf-8") as all_lines:
             sample.write_text("".join(next(all_lines) for _ in range(_CORDON_LINES)), encoding="utf-8")
-        embedder = Parts(settings()).embedder().folder
+        embedder = AppContext(settings()).embedder().folder
         command = [asked.cordon, "--model-name", embedder, "--device", "cpu", "--output", folder / "blocks.xml", sample]
         scored = _measured([str(one) for one in command], HF_HUB_OFFLINE="1")
         rows.append(row(f"cordon, {_CORDON_LINES:,} lines", scored, _CORDON_LINES))
@@ -150,7 +150,7 @@ def _bulk(folder: Path, log: Path, asked: argparse.Namespace) -> list[Row]:
 
 def _cold(folder: Path, log: Path) -> list[Row]:
     """One line in a process of its own, the best of three in turn."""
-    embedder = Parts(settings()).embedder().folder
+    embedder = AppContext(settings()).embedder().folder
     engines = [sys.executable, "-c", _ENGINES, str(embedder), str(folder / "engines")]
     lines = {"a line of a known template": log.read_text(encoding="utf-8").splitlines()[0]}
     lines["a line unlike any"] = at_size.reworded(log, 1, 4)[0]

@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 
 from agent.core.records import Precedent, Record, Verdict
-from agent.core.requests import Question
+from agent.core.requests import JudgeRequest
 from agent.data.readers.values import pairs
 from retrieval.casebook import SourceRow, StoredCase
 from retrieval.text.masking import mask
@@ -134,7 +134,7 @@ def _decided(found: re.Match[str], _: list[str], ground: Ground) -> bool:
 
 def _held(found: re.Match[str], _: list[str], ground: Ground) -> bool:
     record = ground.verdict.record
-    prose = ground.row.space is not None and ground.row.space.axes is None and "template" in found[1]
+    prose = ground.row.space is not None and ground.row.space.field_encoder is None and "template" in found[1]
     counts: Counter[str] = Counter()
     for case in ground.cases:
         same = mask(case.text) == mask(record.text) if prose else case.content_hash == record.content_hash
@@ -260,7 +260,7 @@ def _carried_out(found: re.Match[str], quotations: list[str], ground: Ground) ->
             value = ground.value(name)
             if replaced != 1 or old not in (value, f"{value:.12g}" if isinstance(value, float) else ""):
                 return False
-    question = Question(source=ground.row.name, text=text, fields=pairs(text), events=tuple(events), explain="none")
+    question = JudgeRequest(source=ground.row.name, text=text, fields=pairs(text), events=tuple(events), explain="none")
     return ground.chain.invoke(question).label == "normal"
 
 

@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agent.core.requests import Question
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings, settings
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import learn
 from benchmarks.bare_llm import Bare
-from retrieval.encoding.representation import Space
+from retrieval.encoding.representation import Representation
 
 _FOLDER = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 _RECORDS = 40
@@ -33,17 +33,17 @@ T = TypeVar("T")
 def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         chosen = Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache)
-        parts = Parts(chosen)
-        intake = Intake(format="log", label="0", normal=("-",))
+        parts = AppContext(chosen)
+        intake = ReadOptions(format="log", label="0", normal=("-",))
         brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
         learn(parts, [_FOLDER / "learn.log"], "postgres", intake, brief=brief, budget=0)
-        readings = [one for one in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(one, Reading)]
-        texts = list({Space().masked(one.record): one.record.text for one in readings}.values())
+        readings = [one for one in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(one, ParsedRow)]
+        texts = list({Representation().masked(one.record): one.record.text for one in readings}.values())
         _measure(parts, texts)
         parts.close()
 
 
-def _measure(parts: Parts, texts: list[str]) -> None:
+def _measure(parts: AppContext, texts: list[str]) -> None:
     chain = build(parts)
     bare = Bare(parts, "postgres")
     heard: list[tuple[float, float, int]] = []
@@ -51,7 +51,7 @@ def _measure(parts: Parts, texts: list[str]) -> None:
     for text in texts:
         if len(heard) >= _RECORDS + _WARM:
             break
-        seconds, verdict = _timed(partial(chain.invoke, Question(text=text, source="postgres")))
+        seconds, verdict = _timed(partial(chain.invoke, JudgeRequest(text=text, source="postgres")))
         if verdict.signals["language"] is None:
             unheard.append(seconds)
             continue

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 TOP_LOGPROBS = 20
 
 
-class ChosenModel(Protocol):
+class ChatBackend(Protocol):
     """A language model for verdicts. Safe to share between threads; every call raises ModelFailure or EngineBusy."""
 
     @property

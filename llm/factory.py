@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from llm.base import ChosenModel
+from llm.base import ChatBackend
 from llm.errors import ModelFailure
-from llm.ollama.urls import hosts
+from llm.ollama.urls import parse_hosts
 from llm.weights.catalog import catalog, default_model
 from llm.weights.resolver import resolve
 
@@ -23,7 +23,7 @@ def choose_model(
     threads: int | None,
     queue_size: int,
     timeout: float,
-) -> ChosenModel:
+) -> ChatBackend:
     """The model that ``spec`` asks for: `auto`, `embedded:NAME`, `ollama:NAME`, `none`, or a path to a .gguf.
 
     `auto` is Ollama if a server answers and has ``ollama_model``, else the embedded default. ``timeout`` is the
@@ -32,8 +32,8 @@ def choose_model(
     """
 
     # what is not chosen is not imported: that takes longer than a verdict
-    def embedded(name: str) -> ChosenModel:
-        from llm.llamacpp.backend import EmbeddedModel
+    def embedded(name: str) -> ChatBackend:
+        from llm.llamacpp.backend import LlamaCppBackend
         from llm.llamacpp.chat_model import EmbeddedChatModel
 
         entry = catalog().get(name)
@@ -42,7 +42,7 @@ def choose_model(
         found = resolve(name, cache=cache, offline=offline)
         if found.path.is_dir():
             raise ModelFailure(f"{found.path} is a folder: the embedded engine needs a .gguf file")
-        return EmbeddedModel(
+        return LlamaCppBackend(
             EmbeddedChatModel(
                 model_path=found.path,
                 model_sha256=found.sha256,
@@ -54,11 +54,11 @@ def choose_model(
             )
         )
 
-    def served(name: str) -> ChosenModel:
-        from llm.ollama.backend import ServedModel
+    def served(name: str) -> ChatBackend:
+        from llm.ollama.backend import OllamaBackend
 
-        return ServedModel.connect(
-            hosts(ollama_hosts), name, context_tokens=context_tokens, timeout=timeout, threads=threads
+        return OllamaBackend.connect(
+            parse_hosts(ollama_hosts), name, context_tokens=context_tokens, timeout=timeout, threads=threads
         )
 
     way, _, name = spec.partition(":")
@@ -67,7 +67,7 @@ def choose_model(
     if spec == "auto":
         from llm.ollama.client import find_ollama
 
-        there = any(find_ollama(host, ollama_model) for host in hosts(ollama_hosts))
+        there = any(find_ollama(host, ollama_model) for host in parse_hosts(ollama_hosts))
         return served(ollama_model) if there else embedded(default_model())
     if way == "ollama":
         return served(name)
@@ -96,10 +96,10 @@ def _any_listens(addresses: str) -> bool:
     # whoever named a model need not wait for its import
     import httpx
 
-    from llm.ollama.urls import base_url, hosts
+    from llm.ollama.urls import base_url, parse_hosts
 
     try:
-        urls = [httpx.URL(base_url(host)) for host in hosts(addresses)]
+        urls = [httpx.URL(base_url(host)) for host in parse_hosts(addresses)]
     except ModelFailure:
         return True
     return any(_listens(url.host, url.port or (443 if url.scheme == "https" else 80)) for url in urls)

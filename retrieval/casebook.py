@@ -17,18 +17,18 @@ import numpy as np
 from sqlalchemy import Connection, Text, and_, bindparam, cast, delete, exists, func, insert, select, update
 
 from retrieval.encoding.field_encoder import features
-from retrieval.encoding.representation import RecordLike, Space
+from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import EmbedderMismatch, StoreFailure
 from retrieval.index.chroma import VectorIndex
-from retrieval.index.exact import Matrices, Vector, unpacked
-from retrieval.store.cases import case_row, cases_of_keys, counts_and_vectors, file_cases
+from retrieval.index.exact import ExactIndex, Vector, unpacked
+from retrieval.store.cases import case_row, cases_of_keys, counts_and_vectors, insert_cases
 from retrieval.store.schema import cases, insert_or_ignore, open_store, remembered, sources, vectors, verdicts
 from retrieval.store.sources import SourceRow, Sources
-from retrieval.text.masking import words
-from retrieval.types import LABELS, Found, Neighbour, NewCase, StoredCase, stored
+from retrieval.text.masking import strip_placeholders
+from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, stored_case
 
-__all__ = ["Casebook", "Found", "Neighbour", "NewCase", "SourceRow", "StoredCase"]
+__all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceRow", "StoredCase"]
 
 _CHUNK = 2_000
 _EMBEDDED_AT_ONCE = 512
@@ -48,7 +48,7 @@ class Casebook:
         self._index = VectorIndex(home / "index", chroma_url)
         self._index_folder = home / "index"
         self._embedder = embedder
-        self._matrices = Matrices(self.engine)
+        self._matrices = ExactIndex(self.engine)
         # by source: the version that was synced last, and whether into the index
         self._synced: dict[str, tuple[int, bool]] = {}
         self._lock = threading.RLock()
@@ -88,7 +88,7 @@ class Casebook:
         self.create(name)
         with self.engine.begin() as connection:
             space = self._sources.space(connection, name, [case.record for case in batch])
-            added, oftener = file_cases(connection, name, batch, space, given_by, seen)
+            added, oftener = insert_cases(connection, name, batch, space, given_by, seen)
             if added or oftener:
                 self._bump(connection, name)
         self._sources.forget(name)
@@ -154,13 +154,13 @@ class Casebook:
         )
         one_each = select(func.min(cases.c.id)).where(lacking).group_by(cases.c.key, cases.c.label)
         with self.engine.connect() as connection:
-            if row.space.axes is None:
+            if row.space.field_encoder is None:
                 self._check_embedder(row)
             todo = list(connection.scalars(one_each.order_by(func.min(cases.c.id))))
         for start in range(0, len(todo), _EMBEDDED_AT_ONCE):
             with self.engine.connect() as connection:
                 part = [
-                    stored(case)
+                    stored_case(case)
                     for case in connection.execute(
                         select(cases).where(cases.c.id.in_(todo[start : start + _EMBEDDED_AT_ONCE]))
                     )
@@ -180,12 +180,12 @@ class Casebook:
                 connection.execute(insert_or_ignore(self.engine, vectors), rows)
 
     def _vectors_of(
-        self, space: Space, part: Sequence[StoredCase], progress: Progress | None, done: int, total: int
+        self, space: Representation, part: Sequence[StoredCase], progress: Progress | None, done: int, total: int
     ) -> Vector:
-        if space.axes is not None:
+        if space.field_encoder is not None:
             if progress:
                 progress("embedding", done + len(part), total)
-            return space.axes.vectors([features(case.fields, case.events) for case in part])
+            return space.field_encoder.vectors([features(case.fields, case.events) for case in part])
         seen = done
 
         def step(count: int) -> None:
@@ -194,7 +194,7 @@ class Casebook:
             if progress:
                 progress("embedding", seen, total)
 
-        return self._embedder().encode([words(space.masked(case)) for case in part], step)
+        return self._embedder().encode([strip_placeholders(space.masked(case)) for case in part], step)
 
     def _index_missing(self, row: SourceRow, progress: Progress | None) -> None:
         mine = vectors.c.source == row.name
@@ -234,7 +234,7 @@ class Casebook:
             if not owned:
                 raise StoreFailure("another Precedent process has the casebook open: stop it first")
             everything = self.cases(name)
-            space = Space.fit(everything)
+            space = Representation.fit(everything)
             keys = [{"case": int(one.case_id[1:]), "now": space.key(one, one.content_hash)} for one in everything]
             with self.engine.begin() as connection:
                 connection.execute(delete(vectors).where(vectors.c.source == name))
@@ -250,16 +250,16 @@ class Casebook:
 
     # search
 
-    def find(self, name: str, record: RecordLike, content_hash: str, k: int) -> Found:
+    def find(self, name: str, record: RecordLike, content_hash: str, k: int) -> RetrievalResult:
         """What the casebook holds on ``record``: ``k`` nearest keys of each label, one case for each."""
         return self.find_many(name, [(record, content_hash)], k)[0]
 
-    def find_many(self, name: str, asked: Sequence[tuple[RecordLike, str]], k: int) -> list[Found]:
+    def find_many(self, name: str, asked: Sequence[tuple[RecordLike, str]], k: int) -> list[RetrievalResult]:
         """As `find`, of many records with their content's hashes: each step is one query for all of them."""
         self.sync(name)
         row = self.source(name)
         if row is None or row.space is None:
-            return [Found((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)) for _ in asked]
+            return [RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)) for _ in asked]
         hashes = [content_hash for _, content_hash in asked]
         keys = [row.space.key(record, content_hash) for record, content_hash in asked]
         counted, kept = counts_and_vectors(self.engine, name, keys, hashes)
@@ -282,18 +282,18 @@ class Casebook:
                 for eldest, own, vector in (chosen[found, label] for found in some[i] if (found, label) in chosen)
             ]
             near.sort(key=lambda one: (-one.similarity, one.case.key != keys[i], one.case.label, one.case.key))
-            out.append(Found(tuple(near), templates, contents, own_vectors[i]))
+            out.append(RetrievalResult(tuple(near), templates, contents, own_vectors[i]))
         return out
 
     def vectors(self, row: SourceRow, records: Sequence[RecordLike]) -> list[Vector]:
         """The records' unit vectors in their source's space."""
         assert row.space is not None
-        if row.space.axes is not None:
-            return list(row.space.axes.vectors([features(record.fields, record.events) for record in records]))
+        if row.space.field_encoder is not None:
+            return list(row.space.field_encoder.vectors([features(record.fields, record.events) for record in records]))
         if not records:
             return []
         self._check_embedder(row)
-        return self._embedder().remembered([words(row.space.masked(record)) for record in records])
+        return self._embedder().remembered([strip_placeholders(row.space.masked(record)) for record in records])
 
     def matrix(self, row: SourceRow, label: str) -> tuple[list[str], Vector]:
         """All keys and vectors of a label, ordered by key, shape ``(n, dimensions)``."""
@@ -334,13 +334,13 @@ class Casebook:
         of = each.group_by(cases.c.key, cases.c.label).subquery()
         query = select(cases, of.c.n).join(of, cases.c.id == of.c.newest).order_by(of.c.eldest)
         with self.engine.connect().execution_options(yield_per=_CHUNK) as connection:
-            return {(row.key, row.label): (stored(row), row.n) for row in connection.execute(query)}
+            return {(row.key, row.label): (stored_case(row), row.n) for row in connection.execute(query)}
 
     def cases(self, name: str) -> list[StoredCase]:
         """Every case of a source, oldest first."""
         with self.engine.connect() as connection:
             rows = connection.execute(select(cases).where(cases.c.source == name).order_by(cases.c.id))
-            return [stored(row) for row in rows]
+            return [stored_case(row) for row in rows]
 
     def close(self) -> None:
         self._index.close()

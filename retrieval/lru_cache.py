@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Memo(Generic[T]):
+class LRUCache(Generic[T]):
     """Safe to share between threads."""
 
     def __init__(self, size: int) -> None:

@@ -49,7 +49,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Found:
+class RetrievalResult:
     """What memory holds on one record.
 
     ``nearest`` has up to k cases of each label, nearest first; ``same_template`` and ``same_content`` count
@@ -62,7 +62,7 @@ class Found:
     vector: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
-def stored(row: Any) -> StoredCase:
+def stored_case(row: Any) -> StoredCase:
     events = tuple(row.events)
     return StoredCase(
         f"c{row.id}", row.key, row.hash, row.label, row.text, row.fields, events, row.given_by, row.times, row.kind

@@ -18,7 +18,7 @@ import pytest
 import agent
 from agent.cli.app import command
 from agent.core.settings import Settings, settings
-from agent.pipeline.context import Parts, default_parts
+from agent.pipeline.context import AppContext, default_parts
 from agent.pipeline.pipeline import build
 from benchmarks.private_ollama import binary
 
@@ -38,15 +38,15 @@ def make_settings(home: Path, **values: object) -> Settings:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
+def parts(tmp_path: Path) -> Iterator[AppContext]:
     """Real parts on an empty data directory."""
-    made = Parts(make_settings(tmp_path / "home"))
+    made = AppContext(make_settings(tmp_path / "home"))
     yield made
     made.close()
 
 
 @pytest.fixture
-def chain(parts: Parts):  # type: ignore[no-untyped-def]
+def chain(parts: AppContext):  # type: ignore[no-untyped-def]
     return build(parts)
 
 

@@ -27,25 +27,34 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from agent.api.metrics import DriftGauges
-from agent.api.middleware import NDJSON, Duplex, Guard, JsonRoute, media_type, unless_gone
-from agent.api.ndjson import shown, streamed
+from agent.api.middleware import NDJSON, Duplex, GuardMiddleware, JsonRoute, cancel_on_disconnect, media_type
+from agent.api.ndjson import stream_verdicts, to_json_bytes
 from agent.api.schemas import Added, Brief, Feedback, NewCases, Problem, SourceView, Unanswered
-from agent.api.shutdown import Stopping
+from agent.api.shutdown import Shutdown
 from agent.chat.commands import ChatInput, build_chat
-from agent.core.cancellable_stream import pumped
+from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import Busy, InputError, PrecedentError, mapped
-from agent.core.records import Case, Record, Unjudged, Verdict
-from agent.core.requests import Asked, Batch, Question, asked, asked_all, bounded, storable, where
+from agent.core.records import Case, JudgeError, Record, Verdict
+from agent.core.requests import (
+    AnyRequest,
+    Batch,
+    JudgeRequest,
+    check_record_size,
+    error_location,
+    parse_request,
+    parse_requests,
+    storable,
+)
 from agent.core.settings import Settings, settings
-from agent.explain.explanation import told_in_full
-from agent.pipeline.batcher import Desk
-from agent.pipeline.context import Parts, of_source
-from agent.pipeline.history import recall
-from agent.pipeline.pipeline import in_bulk
-from agent.pipeline.service import keeping
-from agent.training.active_learning import Candidate, review
+from agent.explain.explanation import stream_explanation
+from agent.pipeline.batcher import MicroBatcher
+from agent.pipeline.context import AppContext, resolve_source
+from agent.pipeline.history import load_verdict
+from agent.pipeline.pipeline import build_batching
+from agent.pipeline.service import with_history
+from agent.training.active_learning import Candidate, select_for_review
 from agent.training.feedback import correct, refit_if_due
-from agent.training.learn import as_case, catch_up, check_name, refit
+from agent.training.learn import as_case, check_name, refit, refit_while_due
 
 with warnings.catch_warnings():
     # LangServe says on import that it is deprecated; the project knows
@@ -76,8 +85,8 @@ _VERDICTS: dict[int | str, dict[str, Any]] = {
 def create_app(chosen: Settings | None = None) -> FastAPI:
     """The application; ``chosen`` are its settings, by default the process's."""
     chosen = chosen or settings()
-    parts = Parts(chosen)
-    stopping = Stopping()
+    parts = AppContext(chosen)
+    stopping = Shutdown()
     state: dict[str, str | None] = {"loading": "models are being loaded"}
 
     def load() -> None:
@@ -87,7 +96,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
                 desk.warm()
             state["loading"] = None
             with mapped():
-                parts.witness()
+                parts.language_detector()
         except PrecedentError as error:
             if state["loading"]:
                 state["loading"] = str(error)
@@ -112,7 +121,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         },
     )
     app.router.route_class = JsonRoute
-    app.add_middleware(Guard, chosen=chosen)
+    app.add_middleware(GuardMiddleware, chosen=chosen)
     registry = CollectorRegistry()
     Instrumentator(registry=registry).instrument(app)
     given = Counter("precedent_verdicts_total", "Verdicts given", ("source", "label"), registry=registry)
@@ -122,25 +131,25 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         given.labels(verdict.source, verdict.label).inc()
         return verdict
 
-    chain = in_bulk(parts)
+    chain = build_batching(parts)
     watched = chain | RunnableLambda(counted)
 
     def count(verdicts: Mapping[tuple[str, str], int]) -> None:
         for labels, number in verdicts.items():
             given.labels(*labels).inc(number)
 
-    desk = Desk(parts, chain, count, chosen.waiting_records)
+    desk = MicroBatcher(parts, chain, count, chosen.waiting_records)
 
-    async def judged(questions: Sequence[Asked], *, alone: bool) -> list[bytes]:
+    async def judged(questions: Sequence[AnyRequest], *, alone: bool) -> list[bytes]:
         """A verdict, or what is wrong with the record, as JSON for each; what is wrong with all of them is raised."""
         out = list[bytes]()
         async for answers in await desk.order(questions):
             for answer in answers:
-                if isinstance(answer, Unjudged) and alone:
+                if isinstance(answer, JudgeError) and alone:
                     raise InputError(answer.reason)
                 if isinstance(answer, Exception):
                     raise answer
-                out.append(shown(answer))
+                out.append(to_json_bytes(answer))
         return out
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -163,10 +172,10 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     async def post_verdicts(request: Request) -> Response:
         """Judge one record (an object), many (an array, or `records`), or a stream (NDJSON in, NDJSON out)."""
         if media_type(request.headers) == NDJSON:
-            return Duplex(streamed(request, desk, chosen, stopping), media_type=NDJSON)
-        questions, many = asked_all(await request.json(), chosen.max_record_chars)
-        shown = await unless_gone(request, judged(questions, alone=not many))
-        return Response(b"[%s]" % b",".join(shown) if many else shown[0], media_type="application/json")
+            return Duplex(stream_verdicts(request, desk, chosen, stopping), media_type=NDJSON)
+        questions, many = parse_requests(await request.json(), chosen.max_record_chars)
+        to_json_bytes = await cancel_on_disconnect(request, judged(questions, alone=not many))
+        return Response(b"[%s]" % b",".join(to_json_bytes) if many else to_json_bytes[0], media_type="application/json")
 
     drifting = DriftGauges(parts)
 
@@ -186,13 +195,15 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"])
     def get_verdict(verdict_id: str) -> Verdict:
         """A verdict from the history."""
-        return recall(parts, verdict_id)
+        return load_verdict(parts, verdict_id)
 
     @app.get("/v1/verdicts/{verdict_id}/explanation", tags=["verdicts"], response_class=PlainTextResponse)
     def get_explanation(verdict_id: str) -> StreamingResponse:
         """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked."""
-        verdict = recall(parts, verdict_id)
-        return StreamingResponse(pumped(told_in_full(parts, verdict)), media_type="text/plain; charset=utf-8")
+        verdict = load_verdict(parts, verdict_id)
+        return StreamingResponse(
+            stream_in_thread(stream_explanation(parts, verdict)), media_type="text/plain; charset=utf-8"
+        )
 
     @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"])
     def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks) -> Case:
@@ -204,14 +215,14 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     @app.post("/v1/cases", tags=["cases"], status_code=201)
     def post_cases(new: NewCases, background: BackgroundTasks) -> Added:
         """Add labelled records. The same record again adds nothing; the judge is fitted anew in the background."""
-        cases = [as_case(bounded(case.record, chosen.max_record_chars), case.label) for case in new.cases]
+        cases = [as_case(check_record_size(case.record, chosen.max_record_chars), case.label) for case in new.cases]
         with mapped():
             added = parts.casebook.add(check_name(new.source), cases, given_by="API")
             parts.casebook.sync(new.source)
             row = parts.casebook.source(new.source)
         assert row is not None
         if added:
-            background.add_task(catch_up, parts, new.source)
+            background.add_task(refit_while_due, parts, new.source)
         return Added(source=new.source, received=len(cases), added=added, casebook_version=row.version)
 
     @app.get("/v1/sources", tags=["sources"])
@@ -229,7 +240,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     @app.get("/v1/sources/{name}/review", tags=["sources"])
     def get_review(name: str, n: Annotated[int, Query(ge=1, le=200)] = 20) -> list[Candidate]:
         """The verdicts whose correction would teach the judge most, the best first."""
-        return review(parts, name, n)
+        return select_for_review(parts, name, n)
 
     @app.put("/v1/sources/{name}", tags=["sources"])
     def put_source(name: str, brief: Brief, background: BackgroundTasks) -> SourceView:
@@ -245,8 +256,8 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     async def judgeable(request: Request) -> None:
         """What LangServe is about to judge can be judged: once its stream has begun, it is too late to refuse."""
         for one in await _inputs(request):
-            question = asked(one, chosen.max_record_chars)
-            await run_in_threadpool(of_source, parts, question.source)
+            question = parse_request(one, chosen.max_record_chars)
+            await run_in_threadpool(resolve_source, parts, question.source)
 
     async def conversational(request: Request) -> None:
         """What LangServe is about to answer is a conversation; messages of other shapes it fails on."""
@@ -259,10 +270,10 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         # in a context of its own: who watches the run sees the verdict, not every step's whole state
         return Context().run(kept.invoke, question)
 
-    kept = keeping(parts, watched)
+    kept = with_history(parts, watched)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        typed = RunnableLambda(given_one).with_types(input_type=Question, output_type=Verdict)
+        typed = RunnableLambda(given_one).with_types(input_type=JudgeRequest, output_type=Verdict)
         add_routes(app, typed, path="/verdict", playground_type="default", dependencies=[Depends(judgeable)])
         talk = build_chat(parts, watched).with_types(input_type=ChatInput, output_type=str)
         add_routes(app, talk, path="/chain", playground_type="chat", dependencies=[Depends(conversational)])
@@ -285,7 +296,7 @@ async def _inputs(request: Request) -> list[Any]:
 
 def _verdicts_schema() -> dict[str, Any]:
     """The body of `POST /v1/verdicts`, which is read by hand because it may be a stream."""
-    one, batch = Question.model_json_schema(), Batch.model_json_schema()
+    one, batch = JudgeRequest.model_json_schema(), Batch.model_json_schema()
     batch["properties"]["records"]["items"] = {"anyOf": [Record.model_json_schema(), {"type": "string"}]}
     del batch["$defs"]
     content = {"application/json": {"schema": {"anyOf": [one, {"type": "array", "items": one}, batch]}}}
@@ -309,5 +320,5 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def on_invalid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:
         # without the input, which may hold what JSON cannot
-        said = [{"loc": where(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()]
+        said = [{"loc": error_location(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()]
         return JSONResponse({"detail": said}, 422)

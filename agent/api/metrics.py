@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from agent.pipeline.context import Parts
-from agent.training.drift import Drift, drift
+from agent.pipeline.context import AppContext
+from agent.training.drift import Drift, measure_drift
 
 _KEPT_SECONDS = 60.0
 _GAUGES: dict[str, tuple[str, Callable[[Drift], float | None]]] = {
@@ -31,7 +31,7 @@ _GAUGES: dict[str, tuple[str, Callable[[Drift], float | None]]] = {
 class DriftGauges(Collector):
     """One sample a source for each gauge that there is something to say of."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AppContext) -> None:
         self._parts, self._lock = parts, threading.Lock()
         self._kept: dict[str, Drift] = {}
         self._computed: float | None = None
@@ -40,7 +40,7 @@ class DriftGauges(Collector):
         with self._lock:
             now = time.monotonic()
             if self._computed is None or now - self._computed > _KEPT_SECONDS:
-                self._kept = {name: drift(self._parts, name) for name in self._parts.casebook.names()}
+                self._kept = {name: measure_drift(self._parts, name) for name in self._parts.casebook.names()}
                 self._computed = now
             kept = dict(self._kept)
         for name, (said, value_of) in _GAUGES.items():

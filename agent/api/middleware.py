@@ -29,7 +29,7 @@ T = TypeVar("T")
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
 
 
-class Guard:
+class GuardMiddleware:
     """Refuses requests to another host's name, without the API key, or with a body over the limit.
 
     The name is checked so that no web page can reach the server by a name of its own (DNS rebinding). A stream of
@@ -131,7 +131,7 @@ class Duplex(StreamingResponse):
         await self.stream_response(send)
 
 
-async def unless_gone(request: Request, answer: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request, answer: Coroutine[Any, Any, T]) -> T:
     """The answer to a request whose body was read; given up when who asked has gone.
 
     Raises:

@@ -11,13 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from agent.api.middleware import lines
-from agent.api.shutdown import Stopping
+from agent.api.shutdown import Shutdown
 from agent.core.errors import InputError, PrecedentError, Stopped
-from agent.core.records import Unjudged
-from agent.core.requests import Asked, asked_quickly, told
+from agent.core.records import JudgeError
+from agent.core.requests import AnyRequest, format_validation_error, parse_request_fast
 from agent.core.settings import Settings
 from agent.pipeline.batch_job import Answer
-from agent.pipeline.batcher import Desk
+from agent.pipeline.batcher import MicroBatcher
 
 # its number, from 1, and what it says; None where it is too long
 Line = tuple[int, bytes | None]
@@ -25,7 +25,9 @@ Line = tuple[int, bytes | None]
 _AT_ONCE = 1_024
 
 
-async def streamed(request: Request, desk: Desk, chosen: Settings, stopping: Stopping) -> AsyncIterator[bytes]:
+async def stream_verdicts(
+    request: Request, desk: MicroBatcher, chosen: Settings, stopping: Shutdown
+) -> AsyncIterator[bytes]:
     """Answers as the lines arrive, in memory that does not grow with their number.
 
     When the server stops, the last line says which lines were not judged.
@@ -42,20 +44,20 @@ async def streamed(request: Request, desk: Desk, chosen: Settings, stopping: Sto
         return
 
 
-async def _parts(arriving: AsyncIterator[list[Line]], stopping: Stopping) -> AsyncIterator[list[Line]]:
+async def _parts(arriving: AsyncIterator[list[Line]], stopping: Shutdown) -> AsyncIterator[list[Line]]:
     """The lines, as many at a time as have arrived and are judged together.
 
     Raises:
         Stopped: the process was told to stop before the last of them.
     """
-    while arrived := await stopping.unless_told(anext(arriving, [])):
+    while arrived := await stopping.cancel_on_shutdown(anext(arriving, [])):
         for start in range(0, len(arrived), _AT_ONCE):
             if stopping.told:
                 raise Stopped
             yield arrived[start : start + _AT_ONCE]
 
 
-async def _answers(desk: Desk, arrived: Sequence[Line], chosen: Settings) -> AsyncIterator[list[bytes]]:
+async def _answers(desk: MicroBatcher, arrived: Sequence[Line], chosen: Settings) -> AsyncIterator[list[bytes]]:
     read = await run_in_threadpool(_read_all, desk, arrived, chosen)
     # what is answered already stands before the answer that comes next
     rest, questions = iter(read), [(number, one) for number, one in read if not isinstance(one, bytes)]
@@ -64,20 +66,20 @@ async def _answers(desk: Desk, arrived: Sequence[Line], chosen: Settings) -> Asy
         ready = list[bytes]()
         for answer in answers:
             ready += _answered(rest)
-            ready.append(shown(answer, next(numbers)))
+            ready.append(to_json_bytes(answer, next(numbers)))
         yield ready
     if ready := list(_answered(rest)):
         yield ready
 
 
-def _read_all(desk: Desk, arrived: Sequence[Line], chosen: Settings) -> list[tuple[int, Asked | bytes]]:
+def _read_all(desk: MicroBatcher, arrived: Sequence[Line], chosen: Settings) -> list[tuple[int, AnyRequest | bytes]]:
     """Of each line that is not blank its number and the question, or the answer: it came before, or is wrong."""
     there = [(number, line) for number, line in arrived if line is None or line.strip()]
     known = desk.again([line for _, line in there])
     return [(line[0], one or _read(*line, chosen)) for one, line in zip(known, there, strict=True)]
 
 
-def _answered(read: Iterator[tuple[int, Asked | bytes]]) -> Iterator[bytes]:
+def _answered(read: Iterator[tuple[int, AnyRequest | bytes]]) -> Iterator[bytes]:
     """The answers up to the next question, which is taken as well."""
     for _, one in read:
         if not isinstance(one, bytes):
@@ -85,23 +87,23 @@ def _answered(read: Iterator[tuple[int, Asked | bytes]]) -> Iterator[bytes]:
         yield one
 
 
-def _read(number: int, line: bytes | None, chosen: Settings) -> Asked | bytes:
+def _read(number: int, line: bytes | None, chosen: Settings) -> AnyRequest | bytes:
     if line is None:
         return wrong(f"line {number}: longer than {chosen.max_body_bytes} bytes")
     try:
-        return asked_quickly(json.loads(line), chosen.max_record_chars, line)
+        return parse_request_fast(json.loads(line), chosen.max_record_chars, line)
     except ValidationError as error:
-        return wrong(f"line {number}: {told(error)}")
+        return wrong(f"line {number}: {format_validation_error(error)}")
     except (ValueError, RecursionError, InputError) as error:
         return wrong(f"line {number}: {error}")
 
 
-def shown(answer: Answer, line: int | None = None) -> bytes:
+def to_json_bytes(answer: Answer, line: int | None = None) -> bytes:
     """An answer as JSON; what is wrong with its ``line`` of a stream; raises what nobody expected to go wrong."""
     if isinstance(answer, bytes):
         return answer
     place = "" if line is None else f"line {line}: "
-    if isinstance(answer, Unjudged):
+    if isinstance(answer, JudgeError):
         return wrong(place + answer.reason)
     if isinstance(answer, PrecedentError):
         return wrong(f"{place}{answer}")

@@ -15,7 +15,7 @@ from agent.core.errors import Stopped
 T = TypeVar("T")
 
 
-class Stopping:
+class Shutdown:
     """Set by SIGINT and SIGTERM, which are then handled as they would have been; see `watch`."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Stopping:
 
             signal.signal(number, stop)
 
-    async def unless_told(self, work: Awaitable[T]) -> T:
+    async def cancel_on_shutdown(self, work: Awaitable[T]) -> T:
         """What the work gives.
 
         Raises:

@@ -14,7 +14,7 @@ SIZE = 8 << 20
 
 
 @dataclass(frozen=True)
-class Block:
+class Chunk:
     """``lines`` whole lines with their ends. ``first``: the first one's number; ``end``: where they end, in bytes."""
 
     data: bytes
@@ -23,7 +23,7 @@ class Block:
     end: int
 
 
-def blocks(stream: Stream, *, start: int = 0, line: int = 1, size: int = SIZE) -> Iterator[Block]:
+def read_chunks(stream: Stream, *, start: int = 0, line: int = 1, size: int = SIZE) -> Iterator[Chunk]:
     """Blocks of at least ``size`` bytes, but for the last; from byte ``start`` on, where line number ``line`` begins.
 
     A last line that damage cut off is not given.
@@ -55,7 +55,7 @@ def blocks(stream: Stream, *, start: int = 0, line: int = 1, size: int = SIZE) -
             skipped = max(skipped, start)
             whole = whole if whole.endswith(b"\n") else whole + b"\n"
             count = whole.count(b"\n")
-            yield Block(whole, count, line, start)
+            yield Chunk(whole, count, line, start)
             line += count
         if ended:
             if damage:
@@ -69,7 +69,7 @@ T = TypeVar("T")
 _LEAVING_SECONDS, _SIGNAL_SECONDS = 1.0, 0.2
 
 
-def ahead(items: Iterator[T], count: int) -> Generator[T, None, None]:
+def prefetch(items: Iterator[T], count: int) -> Generator[T, None, None]:
     """The items, in order, made in a thread; at most ``count`` are there at a time, the one in use among them.
 
     Raises:

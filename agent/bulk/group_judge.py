@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from agent.bulk.template_grouping import Slot
+from agent.bulk.template_grouping import TemplateGroup
 from agent.core.errors import mapped
 from agent.core.prompts import prompt_sha256
-from agent.core.records import Unjudged, Verdict, checked, verdict_id
-from agent.core.requests import Explain, Question
-from agent.pipeline.context import Parts
+from agent.core.records import JudgeError, Verdict, as_result, verdict_id
+from agent.core.requests import Explain, JudgeRequest
+from agent.pipeline.context import AppContext
 from agent.training.active_learning import uncertainty
 from llm.factory import identity
-from retrieval.store.caches import Remembered
+from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
-    from agent.pipeline.batch import Together
+    from agent.pipeline.batch import BatchPipeline
 
 _CHUNK = 256
 _UNASKED = "not asked: the limit of "
@@ -36,7 +36,7 @@ class Budget:
     until: float | None = None
 
     @property
-    def unasked(self) -> str | None:
+    def skip_llm_reason(self) -> str | None:
         """Why the language model is not asked: what a verdict says until it is its turn."""
         limits = {"its calls": self.calls, "time": self.until}
         there = [name for name, limit in limits.items() if limit is not None]
@@ -47,23 +47,23 @@ class Budget:
         return (self.calls is None or calls < self.calls) and (self.until is None or time.monotonic() < self.until)
 
 
-class Judging:
+class GroupJudge:
     """Gives slots of one source their verdicts, and keeps these for the next run. ``asked``: answers of the model."""
 
-    def __init__(self, parts: Parts, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
+    def __init__(self, parts: AppContext, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
         self._parts, self._source, self._explain = parts, source, explain
         self._budget, self._progress = budget, progress
         self.asked = self._spent = 0
 
     def verdicts(
-        self, slots: Sequence[Slot], *, remember: bool = True, explain: Explain | None = None
-    ) -> list[Verdict | Unjudged]:
+        self, slots: Sequence[TemplateGroup], *, remember: bool = True, explain: Explain | None = None
+    ) -> list[Verdict | JudgeError]:
         """One for each slot, about its first record; each is in the history, and kept for the next run if so asked."""
-        out: dict[str, Verdict | Unjudged] = dict(self._known(slots)) if remember else {}
+        out: dict[str, Verdict | JudgeError] = dict(self._known(slots)) if remember else {}
         fresh = [slot for slot in slots if slot.key not in out]
         for start in range(0, len(fresh), _CHUNK):
             part = fresh[start : start + _CHUNK]
-            out.update((slot.key, answer) for slot, answer in self._given(part, explain, self._budget.unasked))
+            out.update((slot.key, answer) for slot, answer in self._given(part, explain, self._budget.skip_llm_reason))
             if remember:
                 self._keep(part, out)
             self._progress("judging templates", len(out), len(slots))
@@ -73,7 +73,7 @@ class Judging:
             self._parts.history.put(one.model_dump(mode="json") for one in answers if isinstance(one, Verdict))
         return answers
 
-    def _known(self, slots: Sequence[Slot]) -> Iterator[tuple[str, Verdict]]:
+    def _known(self, slots: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
         with mapped():
             bodies = self._remembered.get([slot.key for slot in slots])
         for slot in slots:
@@ -83,18 +83,20 @@ class Judging:
                 yield slot.key, known.model_copy(update=about)
 
     def _given(
-        self, slots: Sequence[Slot], explain: Explain | None = None, unasked: str | None = None
-    ) -> Iterator[tuple[Slot, Verdict | Unjudged]]:
-        questions = [Question.about(slot.first, self._source, explain or self._explain) for slot in slots]
+        self, slots: Sequence[TemplateGroup], explain: Explain | None = None, skip_llm_reason: str | None = None
+    ) -> Iterator[tuple[TemplateGroup, Verdict | JudgeError]]:
+        questions = [JudgeRequest.about(slot.first, self._source, explain or self._explain) for slot in slots]
         with mapped():
-            for answer, slot in zip(self._together.answers(questions, unasked), slots, strict=True):
+            for answer, slot in zip(self._together.answers(questions, skip_llm_reason), slots, strict=True):
                 self.asked = self._together.asked
-                yield slot, checked(slot.first, answer)
+                yield slot, as_result(slot.first, answer)
 
-    def _hear_the_model(self, slots: Sequence[Slot], out: dict[str, Verdict | Unjudged], remember: bool) -> None:
+    def _hear_the_model(
+        self, slots: Sequence[TemplateGroup], out: dict[str, Verdict | JudgeError], remember: bool
+    ) -> None:
         """Ask the language model about the most uncertain records first, each counting as often as it came."""
 
-        def worth(slot: Slot) -> float:
+        def worth(slot: TemplateGroup) -> float:
             verdict = out[slot.key]
             return max(slot.count, 1) * uncertainty(verdict) if isinstance(verdict, Verdict) else 0.0
 
@@ -110,7 +112,7 @@ class Judging:
                 self._keep([slot], out)
             self._progress("hearing the language model", number + 1, len(ranked))
 
-    def _keep(self, slots: Sequence[Slot], answers: Mapping[str, Verdict | Unjudged]) -> None:
+    def _keep(self, slots: Sequence[TemplateGroup], answers: Mapping[str, Verdict | JudgeError]) -> None:
         """Remember whole verdicts: one that lacks a witness that may be heard next time is to be given anew."""
         given = ((slot.key, answers[slot.key]) for slot in slots)
         final = self._parts.settings.model == "none"
@@ -123,16 +125,16 @@ class Judging:
             self._remembered.put(whole)
 
     @cached_property
-    def _together(self) -> Together:
+    def _together(self) -> BatchPipeline:
         # verdicts that are remembered need no steps
-        from agent.pipeline.batch import Together
+        from agent.pipeline.batch import BatchPipeline
         from agent.pipeline.steps import Steps
 
-        return Together(Steps(self._parts))
+        return BatchPipeline(Steps(self._parts))
 
     @cached_property
-    def _remembered(self) -> Remembered:
-        return Remembered(self._parts.casebook.engine, self._source, self.state)
+    def _remembered(self) -> TemplateVerdicts:
+        return TemplateVerdicts(self._parts.casebook.engine, self._source, self.state)
 
     @cached_property
     def state(self) -> str:
@@ -147,11 +149,11 @@ class Judging:
         from llm.errors import ModelFailure
 
         try:
-            model = self._parts.witness().model
+            model = self._parts.language_detector().model
         except ModelFailure:
             return "none", None
         return model.name, model.sha256
 
 
-def _is_unasked(answer: Verdict | Unjudged) -> bool:
+def _is_unasked(answer: Verdict | JudgeError) -> bool:
     return isinstance(answer, Verdict) and any(_UNASKED in one for one in answer.degraded)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import UsageError
-from agent.core.records import Unjudged, Verdict
-from agent.pipeline.verdict_json import Whole
+from agent.core.records import JudgeError, Verdict
+from agent.pipeline.verdict_json import VerdictTemplate
 
 Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
@@ -26,22 +26,22 @@ COLUMNS = ("file", "line", "label", "probability", "template")
 _TOGETHER = 1_024
 
 
-class Lines:
+class LineFormatter:
     """Makes the lines of records whose slots' verdicts it knows."""
 
     def __init__(self, detail: Detail, to: To) -> None:
         self._detail, self._to = detail, to
         self._ends: list[str] = []
-        self._wholes: list[Whole | None] = []
+        self._wholes: list[VerdictTemplate | None] = []
 
     @property
     def header(self) -> bytes:
         return (",".join(COLUMNS) + "\n").encode() if self._to == "csv" else b""
 
-    def know(self, answer: Verdict | Unjudged, template: str) -> None:
+    def know(self, answer: Verdict | JudgeError, template: str) -> None:
         """The answer to the next slot."""
         if self._detail == "full":
-            self._wholes.append(Whole.of(answer) if isinstance(answer, Verdict) else None)
+            self._wholes.append(VerdictTemplate.of(answer) if isinstance(answer, Verdict) else None)
         else:
             self._ends.append(self._end(answer, template) if isinstance(answer, Verdict) else "")
 

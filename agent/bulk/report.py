@@ -8,9 +8,9 @@ from typing import Any
 
 from agent.bulk.summary import LABELS, Group, Span, Summary
 from agent.core.errors import UsageError
-from agent.core.terminal import STYLES, plain, short, strangers, text
+from agent.core.terminal import STYLES, escape_controls, rich_text, truncate, unfamiliar_records_warning
 from agent.detectors.neighbours import SAME
-from agent.detectors.novelty import are_strangers
+from agent.detectors.novelty import mostly_unfamiliar
 
 _SHOWN, _ON_PAGE, _BARS = 12, 200, 120
 # lines of the screen that a group takes, and the rest; reasons shown
@@ -34,18 +34,21 @@ def screen(summary: Summary, stream: Any = None) -> None:
         for name, ratio in (("records", 2), ("p", 1), ("first seen", 5), ("last seen", 5), (f"{label}, and why", 14)):
             table.add_column(name, ratio=ratio, overflow="fold")
         for group in groups[: shown if label == "anomalous" else max(1, shown // 4)]:
-            said = text(short(group.verdict.record.text, _TEXT), STYLES[label])
-            said.append(f"\n{plain(why(group))}\n{group.verdict.id}", style="dim")
+            said = rich_text(truncate(group.verdict.record.text, _TEXT), STYLES[label])
+            said.append(f"\n{escape_controls(why(group))}\n{group.verdict.id}", style="dim")
             cells = f"{group.count:,}", f"{group.verdict.probability:.2f}", str(group.first), str(group.last)
-            table.add_row(*(text(cell) for cell in cells), said)
+            table.add_row(*(rich_text(cell) for cell in cells), said)
         console.print(table)
         if len(groups) > len(table.rows):
             console.print(f"{len(groups) - len(table.rows):,} more {label} templates")
-    console.print(text(summary.told()), soft_wrap=True)
-    if are_strangers(summary.far, summary.records):
-        console.print(text(strangers(summary.source, summary.far, summary.records), "yellow"), soft_wrap=True)
+    console.print(rich_text(summary.told()), soft_wrap=True)
+    if mostly_unfamiliar(summary.far, summary.records):
+        console.print(
+            rich_text(unfamiliar_records_warning(summary.source, summary.far, summary.records), "yellow"),
+            soft_wrap=True,
+        )
     if summary.degraded:
-        console.print(text(lacking(summary), "yellow"), soft_wrap=True)
+        console.print(rich_text(lacking(summary), "yellow"), soft_wrap=True)
     if summary.blank:
         console.print(f"{summary.blank:,} blank lines are no records")
 
@@ -81,14 +84,14 @@ def lacking(summary: Summary) -> str:
     """How many records lack a witness, and the commonest reasons."""
     reasons = sorted(summary.lacking.items(), key=lambda one: -one[1])
     said = "; ".join(f"{reason} ({count:,})" for reason, count in reasons[:_REASONS])
-    return f"{summary.degraded:,} records have verdicts that lack a witness: {plain(said)}"
+    return f"{summary.degraded:,} records have verdicts that lack a witness: {escape_controls(said)}"
 
 
 def why(group: Group) -> str:
     """The first two facts of a group's verdict."""
     facts = group.verdict.explanation.partition(": ")[2].split("; ")
     said = "; ".join(facts[:2])
-    return short(said.replace(SAME, "exactly the first of these records") if group.count > 1 else said, _WHY)
+    return truncate(said.replace(SAME, "exactly the first of these records") if group.count > 1 else said, _WHY)
 
 
 def together(spans: list[Span], most: int) -> list[Span]:

@@ -15,22 +15,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.bulk.chunks import SIZE, ahead, blocks
-from agent.bulk.group_judge import Budget, Judging
-from agent.bulk.output import Detail, Lines, Output, To
+from agent.bulk.chunks import SIZE, prefetch, read_chunks
+from agent.bulk.group_judge import Budget, GroupJudge
+from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
-from agent.bulk.template_grouping import BLANK, Prepared, Slot, Slots, Sorter
+from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
 from agent.core.errors import mapped
-from agent.core.records import Unjudged, Verdict
+from agent.core.records import JudgeError, Verdict
 from agent.core.requests import Explain
-from agent.data.read_options import Intake
-from agent.data.readers import Reading, Unreadable, rows
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow, RowError, rows
 from agent.data.readers.byte_stream import Damaged, Stream, opened
 from agent.data.readers.format_detection import Kind, detect
-from agent.data.readers.row import Request
+from agent.data.readers.row import ReadRequest
 from agent.detectors.novelty import is_far
-from agent.pipeline.context import Parts
-from retrieval.encoding.representation import Space
+from agent.pipeline.context import AppContext
+from retrieval.encoding.representation import Representation
 
 # rows judged between two checkpoints; notes that are said; what has no label; blocks read before they are judged
 _ROWS, _MOST_NOTES, UNJUDGED, _AHEAD = 2_048, 20, -1, 8
@@ -40,7 +40,7 @@ Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BulkOptions:
     """What a bulk run is asked for. ``only``: the labels whose records are written; ``lines``: whether any are.
 
     ``explain_rows``: how records that are more than a text are explained, which takes far longer than judging them.
@@ -64,19 +64,19 @@ class Wanted:
 
 
 @dataclass
-class Triage:
+class BulkRunner:
     """One run over the files that are ``wanted``.
 
     ``say`` takes notes for a person. After it ``summary`` says what was found, ``failures`` what could not be judged;
     ``kept`` is how many records a run that resumes need not judge again.
     """
 
-    parts: Parts
-    intake: Intake
-    wanted: Wanted
+    parts: AppContext
+    intake: ReadOptions
+    wanted: BulkOptions
     progress: Progress
     say: Callable[[str], None]
-    failures: list[Unreadable | Unjudged] = field(default_factory=list)
+    failures: list[RowError | JudgeError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     noted: int = 0
     kept: int = 0
@@ -85,16 +85,16 @@ class Triage:
         wanted, parts = self.wanted, self.parts
         self._row = parts.source(wanted.source)
         until = None if wanted.seconds is None else time.monotonic() + wanted.seconds
-        self._judging = Judging(parts, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
+        self._judging = GroupJudge(parts, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
         self.summary = Summary(source=wanted.source)
-        self._space = space = self._row.space or Space()
+        self._space = space = self._row.space or Representation()
         by_text = bool((self._row.judge or {}).get("by_text"))
         with mapped():
             templates = parts.casebook.templates(wanted.source) if by_text else {}
-            held = [] if space.axes or space.prose else parts.casebook.texts(wanted.source)
-        self._sorter = Sorter(space, held, lambda key: by_text and key not in templates)
-        self._lines = Lines(wanted.detail, wanted.to)
-        self._answers: list[Verdict | Unjudged] = []
+            held = [] if space.field_encoder or space.prose else parts.casebook.texts(wanted.source)
+        self._sorter = TemplateGrouper(space, held, lambda key: by_text and key not in templates)
+        self._lines = LineFormatter(wanted.detail, wanted.to)
+        self._answers: list[Verdict | JudgeError] = []
         self._labels, self._far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
         self._lacking = np.zeros(0, np.bool_)
 
@@ -167,16 +167,21 @@ class Triage:
         self._judge_new()
 
     @contextmanager
-    def _opened(self, file: str) -> Iterator[tuple[Stream, Kind, Request]]:
+    def _opened(self, file: str) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
         label, stdin = self.intake.label_in(file, self.parts.settings.max_record_chars)
         with opened(file, stdin) as stream:
             kind = detect(stream, file, self.intake.format)
             yield stream, kind, self.intake.request(file, label, self.parts.settings.max_record_chars)
 
-    def _is_simple(self, kind: Kind, request: Request) -> bool:
+    def _is_simple(self, kind: Kind, request: ReadRequest) -> bool:
         """Whether each line is a text and nothing else, but for a label in front of it."""
         space = self._space
-        return kind == "log" and not request.text and request.label in (None, "0") and not (space.axes or space.prose)
+        return (
+            kind == "log"
+            and not request.text
+            and request.label in (None, "0")
+            and not (space.field_encoder or space.prose)
+        )
 
     def _file(self, file: str, start: int, line: int) -> Iterator[tuple[int, int]]:
         """Judge and write a file from byte ``start`` on, with its line; after each part, where the rest begins."""
@@ -190,10 +195,12 @@ class Triage:
                 self._show(file, prepared.block.end)
                 yield prepared.block.end, prepared.block.first + len(slots)
 
-    def _sorted(self, stream: Stream, request: Request, start: int, line: int) -> Iterator[tuple[Prepared, Slots]]:
-        read = blocks(stream, start=start, line=line, size=self.wanted.block)
+    def _sorted(
+        self, stream: Stream, request: ReadRequest, start: int, line: int
+    ) -> Iterator[tuple[PreparedChunk, GroupNumbers]]:
+        read = read_chunks(stream, start=start, line=line, size=self.wanted.block)
         try:
-            for prepared in ahead((self._sorter.prepare(block, request) for block in read), _AHEAD):
+            for prepared in prefetch((self._sorter.prepare(block, request) for block in read), _AHEAD):
                 yield prepared, self._sorter.sort(prepared)
         except Damaged as damage:
             self.failures.append(request.unreadable(damage.line, damage.reason))
@@ -216,7 +223,7 @@ class Triage:
             else:
                 self.failures.append(answer)
 
-    def _write(self, file: str, prepared: Prepared, slots: Slots) -> None:
+    def _write(self, file: str, prepared: PreparedChunk, slots: GroupNumbers) -> None:
         there = np.flatnonzero(slots >= 0)
         there = there[self._labels[slots[there]] >= 0]
         labels, first = self._labels[slots[there]], prepared.block.first
@@ -242,15 +249,17 @@ class Triage:
         assert isinstance(verdict, Verdict)
         return self._sorter.slots[slot].group, verdict
 
-    def _rows(self, items: Iterator[Reading | Unreadable], file: str, done: int) -> Iterator[tuple[int, int]]:
+    def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
         """Records that are more than a text, each judged by itself; where the rest begins is a number of them."""
         waiting = islice(items, done, None)
         while chunk := list(islice(waiting, _ROWS)):
-            readings = [one for one in chunk if isinstance(one, Reading)]
-            self.failures += [one for one in chunk if isinstance(one, Unreadable)]
+            readings = [one for one in chunk if isinstance(one, ParsedRow)]
+            self.failures += [one for one in chunk if isinstance(one, RowError)]
             self.notes += [f"{file}:{one.record.line}: {note}" for one in readings for note in one.notes]
             slots = [
-                Slot(hashlib.sha256(f"{one.record.content_hash}\0{number}".encode()).hexdigest(), key, one.record)
+                TemplateGroup(
+                    hashlib.sha256(f"{one.record.content_hash}\0{number}".encode()).hexdigest(), key, one.record
+                )
                 for number, one in enumerate(readings)
                 for key in [self._space.key(one.record, one.record.content_hash)]
             ]
@@ -260,8 +269,8 @@ class Triage:
             self._show(file, 0)
             yield done, 1
 
-    def _write_rows(self, file: str, slots: Sequence[Slot], answers: Sequence[Verdict | Unjudged]) -> None:
-        self.failures += [one for one in answers if isinstance(one, Unjudged)]
+    def _write_rows(self, file: str, slots: Sequence[TemplateGroup], answers: Sequence[Verdict | JudgeError]) -> None:
+        self.failures += [one for one in answers if isinstance(one, JudgeError)]
         pairs = [(slot, one) for slot, one in zip(slots, answers, strict=True) if isinstance(one, Verdict)]
         if self.wanted.lines:
             for slot, verdict in pairs:
@@ -269,7 +278,7 @@ class Triage:
                     self._output.write(self._lines.one(verdict, slot.group))
                     self._output.template(slot.group, verdict)
         self.summary.templates += len(pairs)
-        self.summary.far += sum(_is_far(one) for _, one in pairs) if self._space.axes is None else 0
+        self.summary.far += sum(_is_far(one) for _, one in pairs) if self._space.field_encoder is None else 0
         for _, one in pairs:
             self.summary.lack(one, 1)
         numbers = np.array([one.record.line or 0 for _, one in pairs], np.int64)
@@ -304,9 +313,9 @@ class Triage:
         self.notes.clear()
 
 
-def _is_far(answer: Verdict | Unjudged) -> bool:
+def _is_far(answer: Verdict | JudgeError) -> bool:
     return isinstance(answer, Verdict) and is_far(answer.signals["novelty"])
 
 
-def _place(answer: Verdict | Unjudged) -> int:
+def _place(answer: Verdict | JudgeError) -> int:
     return LABELS.index(answer.label) if isinstance(answer, Verdict) else UNJUDGED

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from agent.core.records import Verdict
-from retrieval.text.masking import when
+from retrieval.text.masking import find_time
 
 LABELS = ("normal", "anomalous", "unsure")
 _PARTS = 16
@@ -93,7 +93,7 @@ class Summary(BaseModel):
         last = len(odd) - 1 - np.unique(slots[odd][::-1], return_index=True)[1]
         places = np.unique(np.concatenate([[part[0] for part in parts], odd[first], odd[last]]).astype(np.int64))
         seen = {
-            place: Seen(file=file, line=int(lines[place]), time=when(text))
+            place: Seen(file=file, line=int(lines[place]), time=find_time(text))
             for place, text in zip(places.tolist(), texts_of(places), strict=True)
         }
         for part in parts:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.bulk.chunks import Block
+from agent.bulk.chunks import Chunk
 from agent.core.records import Record
-from agent.core.requests import Question, needs_pieces
+from agent.core.requests import JudgeRequest, needs_segments
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.log import read_log
-from agent.data.readers.row import Reading, Request, Unreadable
-from retrieval.encoding.representation import Space
-from retrieval.text.template_hash import skeletons
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from retrieval.encoding.representation import Representation
+from retrieval.text.template_hash import template_skeletons
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,12 +33,12 @@ BLANK, BY_TEXT = -1, -2
 # hashes kept of lines and of skeletons, each
 _MOST_KEPT = 2_000_000
 _FIRST_WORD = r"^\s*\S+\s+"
-Slots = NDArray[np.int32]
+GroupNumbers = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
 
 
 @dataclass
-class Slot:
+class TemplateGroup:
     """Records that share one verdict: those of a template, or of one text of it. Keys: 64 hex digits.
 
     ``first``: the first of them; ``count``: how many were met, where somebody counts.
@@ -64,14 +64,14 @@ class _Table:
     def __init__(self) -> None:
         self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
 
-    def get(self, hashes: Hashes) -> tuple[Slots, NDArray[np.bool_]]:
+    def get(self, hashes: Hashes) -> tuple[GroupNumbers, NDArray[np.bool_]]:
         """The numbers, and whether each hash is there."""
         if not len(self._hashes):
             return np.full(len(hashes), BLANK, np.int32), np.zeros(len(hashes), np.bool_)
         at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
         return self._numbers[at], self._hashes[at] == hashes
 
-    def put(self, hashes: Hashes, numbers: Slots) -> None:
+    def put(self, hashes: Hashes, numbers: GroupNumbers) -> None:
         if len(self._hashes) + len(hashes) > _MOST_KEPT:
             self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
         every = np.concatenate([self._hashes, hashes])
@@ -80,14 +80,14 @@ class _Table:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedChunk:
     """A block whose lines are yet to be sorted. ``lines``: None where they must be read one by one.
 
     ``hashes``: of their skeletons; ``held``: whether a case has their text.
     """
 
-    block: Block
-    request: Request
+    block: Chunk
+    request: ReadRequest
     lines: pl.Series | None
     hashes: Hashes
     held: NDArray[np.bool_]
@@ -99,23 +99,23 @@ class Prepared:
         found = {
             item.record.line: item.record.text
             for item in read_log(Stream(iter([self.block.data])), self.request)
-            if isinstance(item, Reading)
+            if isinstance(item, ParsedRow)
         }
         return [found.get(place + 1, "") for place in places.tolist()]
 
 
 @dataclass
-class Sorter:
+class TemplateGrouper:
     """Sorts the lines of a source's logs into ``slots``, which grow.
 
     ``held``: the texts that a case has (their verdicts are their own); ``texts_apart``: of templates' keys, those where
     a text has a verdict of its own.
     """
 
-    space: Space
+    space: Representation
     held: Sequence[str]
     texts_apart: Callable[[str], bool]
-    slots: list[Slot] = field(default_factory=list)
+    slots: list[TemplateGroup] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -126,18 +126,18 @@ class Sorter:
         self._held = _Table()
         self._held.put(self._hashed(self.held), np.zeros(len(self.held), np.int32))
 
-    def prepare(self, block: Block, request: Request) -> Prepared:
+    def prepare(self, block: Chunk, request: ReadRequest) -> PreparedChunk:
         """What can be done before the blocks in front of it are sorted, by any thread."""
         lines = _lines(block)
         if lines is None:
-            return Prepared(block, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
-        hashes = skeletons(block.data).hash(self._seed).to_numpy()
+            return PreparedChunk(block, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
+        hashes = template_skeletons(block.data).hash(self._seed).to_numpy()
         held = np.zeros(len(lines), np.bool_)
         if self._held_texts:
             _, held = self._held.get(_as_read(lines, request).hash(self._seed).to_numpy())
-        return Prepared(block, request, lines, hashes, held)
+        return PreparedChunk(block, request, lines, hashes, held)
 
-    def sort(self, prepared: Prepared) -> Slots:
+    def sort(self, prepared: PreparedChunk) -> GroupNumbers:
         """The slot of each line, `BLANK` for none."""
         block, request, lines, hashes = prepared.block, prepared.request, prepared.lines, prepared.hashes
         if lines is None:
@@ -157,7 +157,7 @@ class Sorter:
 
         return pl.Series(texts, dtype=pl.String).hash(self._seed).to_numpy()
 
-    def _meet(self, lines: pl.Series, hashes: Hashes, new: NDArray[Any], request: Request, first: int) -> None:
+    def _meet(self, lines: pl.Series, hashes: Hashes, new: NDArray[Any], request: ReadRequest, first: int) -> None:
         """Put skeletons that were not met before into the table; ``new``: the places of their lines."""
         unmet, which = np.unique(hashes[new], return_index=True)
         # in the order of the lines, so that what is first met is the same in every run
@@ -165,7 +165,7 @@ class Sorter:
         numbers = [self._number(lines, place, request, first) for place in new[which[order]].tolist()]
         self._by_skeleton.put(unmet[order], np.array(numbers, np.int32))
 
-    def _number(self, lines: pl.Series, place: int, request: Request, first: int) -> int:
+    def _number(self, lines: pl.Series, place: int, request: ReadRequest, first: int) -> int:
         reading = _read(lines[place], request, first + place)
         if reading is None:
             return BLANK
@@ -174,7 +174,7 @@ class Sorter:
             return BY_TEXT
         return self._slot(key, key, reading.record)
 
-    def _of_texts(self, lines: pl.Series, request: Request, numbers: NDArray[Any]) -> Slots:
+    def _of_texts(self, lines: pl.Series, request: ReadRequest, numbers: NDArray[Any]) -> GroupNumbers:
         hashes = lines.hash(self._seed).to_numpy()
         out, there = self._by_line.get(hashes)
         if not there.all():
@@ -189,18 +189,18 @@ class Sorter:
             out[new], _ = self._by_line.get(hashes[new])
         return out
 
-    def _one_by_one(self, block: Block, request: Request) -> Slots:
+    def _one_by_one(self, block: Chunk, request: ReadRequest) -> GroupNumbers:
         """The slots of a block that is no plain text: what was changed in reading it is noted."""
         out = np.full(block.lines, BLANK, np.int32)
         for item in read_log(Stream(iter([block.data])), request):
-            if isinstance(item, Reading) and item.record.line:
+            if isinstance(item, ParsedRow) and item.record.line:
                 line = block.first + item.record.line - 1
                 reading = _at(item, line)
                 self.notes += [f"{request.file}:{line}: {note}" for note in item.notes]
                 out[item.record.line - 1] = self._of_reading(reading)
         return out
 
-    def _of_reading(self, reading: Reading | None) -> int:
+    def _of_reading(self, reading: ParsedRow | None) -> int:
         if reading is None:
             return BLANK
         apart, key = self._told(reading)
@@ -209,10 +209,10 @@ class Sorter:
         own = _key_of_text(reading.record.text)
         return self._slot(own, key or own, reading.record)
 
-    def _told(self, reading: Reading) -> tuple[bool, str]:
+    def _told(self, reading: ParsedRow) -> tuple[bool, str]:
         """Whether texts of its skeleton have verdicts of their own, and the key of its template."""
         record = reading.record
-        if record.fields or needs_pieces(Question(text=record.text)):
+        if record.fields or needs_segments(JudgeRequest(text=record.text)):
             return True, ""
         key = self.space.key(record, "")
         return self.texts_apart(key), key
@@ -220,7 +220,7 @@ class Sorter:
     def _slot(self, key: str, template: str, record: Record) -> int:
         if key not in self._by_key:
             self._by_key[key] = len(self.slots)
-            self.slots.append(Slot(key, template, record))
+            self.slots.append(TemplateGroup(key, template, record))
         return self._by_key[key]
 
 
@@ -229,12 +229,12 @@ def short_id(key: str) -> str:
     return "t" + key[:15]
 
 
-def _as_read(lines: pl.Series, request: Request) -> pl.Series:
+def _as_read(lines: pl.Series, request: ReadRequest) -> pl.Series:
     texts = lines.str.strip_chars_end("\r")
     return texts.str.replace(_FIRST_WORD, "") if request.label is not None else texts
 
 
-def _lines(block: Block) -> pl.Series | None:
+def _lines(block: Chunk) -> pl.Series | None:
     """The lines of a block; None if it is no plain text, whose lines must be read one by one."""
     import polars as pl
 
@@ -250,16 +250,16 @@ def _lines(block: Block) -> pl.Series | None:
     return lines if len(lines) == block.lines else None
 
 
-def _read(line: str, request: Request, number: int) -> Reading | None:
+def _read(line: str, request: ReadRequest, number: int) -> ParsedRow | None:
     """A line as the one-by-one way reads it; None if it is no record."""
-    readings: Iterator[Reading | Unreadable] = read_log(Stream(iter([line.encode() + b"\n"])), request)
+    readings: Iterator[ParsedRow | RowError] = read_log(Stream(iter([line.encode() + b"\n"])), request)
     found = next(readings, None)
-    return _at(found, number) if isinstance(found, Reading) else None
+    return _at(found, number) if isinstance(found, ParsedRow) else None
 
 
-def _at(reading: Reading, line: int) -> Reading:
+def _at(reading: ParsedRow, line: int) -> ParsedRow:
     record = reading.record.model_copy(update={"line": line})
-    return Reading(record, reading.label, reading.label_value, reading.notes)
+    return ParsedRow(record, reading.label, reading.label_value, reading.notes)
 
 
 def _key_of_text(text: str) -> str:

@@ -17,14 +17,14 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel, Field, ValidationError
 
-from agent.core.cancellable_stream import pumped
+from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import PrecedentError, UnknownSource, UnknownVerdict, UsageError, mapped
 from agent.core.records import Label, Verdict
-from agent.core.requests import Question, asked, told
-from agent.explain.explanation import more_words
-from agent.pipeline.context import Parts
-from agent.pipeline.history import recall
-from agent.pipeline.service import keeping
+from agent.core.requests import JudgeRequest, format_validation_error, parse_request
+from agent.explain.explanation import sentences_for_stored_verdict
+from agent.pipeline.context import AppContext
+from agent.pipeline.history import load_verdict
+from agent.pipeline.service import with_history
 from agent.training.feedback import correct, refit_if_due
 
 _MOST_LINES = 50
@@ -71,12 +71,12 @@ class ChatInput(BaseModel):
     )
 
 
-def build_chat(parts: Parts, chain: Runnable[Any, Verdict]) -> Runnable[ChatInput, str]:
+def build_chat(parts: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[ChatInput, str]:
     """The agent: a conversation to its answer, in pieces as they come. It keeps no state but the conversation."""
-    agent = _Agent(parts, keeping(parts, chain))
+    agent = _Agent(parts, with_history(parts, chain))
 
     async def answer_async(sent: Any) -> AsyncIterator[str]:
-        async for piece in pumped(agent.answer(sent)):
+        async for piece in stream_in_thread(agent.answer(sent)):
             yield piece
 
     runnable = RunnableLambda(agent.answer, afunc=answer_async, name="chat")
@@ -84,7 +84,7 @@ def build_chat(parts: Parts, chain: Runnable[Any, Verdict]) -> Runnable[ChatInpu
 
 
 class _Agent:
-    def __init__(self, parts: Parts, chain: Runnable[Any, Verdict]) -> None:
+    def __init__(self, parts: AppContext, chain: Runnable[Any, Verdict]) -> None:
         self._parts, self._chain = parts, chain
 
     def answer(self, sent: Any) -> Iterator[str]:
@@ -96,7 +96,7 @@ class _Agent:
         except PrecedentError as error:
             yield str(error)
         except ValidationError as error:
-            yield f"That is no record that I can judge: {told(error)}."
+            yield f"That is no record that I can judge: {format_validation_error(error)}."
 
     def _answer(self, said: str, before: Sequence[BaseMessage]) -> Iterator[str]:
         if not said or _HELP.fullmatch(said):
@@ -144,22 +144,22 @@ class _Agent:
             yield "\nSo many corrections came in that the judge was fitted anew."
 
     def _why(self, verdict_id: str) -> Iterator[str]:
-        verdict = recall(self._parts, verdict_id)
+        verdict = load_verdict(self._parts, verdict_id)
         yield " ".join(verdict.explanation.split()) or f"{verdict.label}, probability {verdict.probability:.2f}."
         yield from self._sentences(verdict)
 
     def _sentences(self, verdict: Verdict) -> Iterator[str]:
-        told = "\n\nIn words:"
+        opening = "\n\nIn words:"
         try:
             with mapped():
-                for sentence in more_words(self._parts, verdict):
-                    yield f"{told} {sentence}"
-                    told = ""
+                for sentence in sentences_for_stored_verdict(self._parts, verdict):
+                    yield f"{opening} {sentence}"
+                    opening = ""
         except PrecedentError as error:
             yield f"\n\n(No more words: {error})"
 
     def _precedents(self, verdict_id: str) -> Iterator[str]:
-        verdict = recall(self._parts, verdict_id)
+        verdict = load_verdict(self._parts, verdict_id)
         if not verdict.precedents:
             yield f"Verdict {verdict_id} had no precedents: the casebook of {verdict.source} is empty."
         for one in verdict.precedents:
@@ -194,7 +194,7 @@ class _Agent:
                     return using[1]
                 if verdict := _VERDICT.match(text):
                     try:
-                        return recall(self._parts, verdict[1]).source
+                        return load_verdict(self._parts, verdict[1]).source
                     except UnknownVerdict:
                         continue
         names = self._parts.casebook.names()
@@ -215,7 +215,7 @@ def _asks(said: str, about: frozenset[str]) -> bool:
     return bool(phrases & about) and set(words) <= own | _BESIDE
 
 
-def _questions(said: str, source: str | None, most_chars: int) -> list[Question]:
+def _questions(said: str, source: str | None, most_chars: int) -> list[JudgeRequest]:
     """One question for a JSON object, else one for each line."""
     if (whole := _object(said)) is not None:
         return [_asked(whole, said, source, most_chars)]
@@ -238,9 +238,9 @@ def _object(said: str) -> dict[str, Any] | None:
     return fields or None
 
 
-def _asked(fields: dict[str, Any] | None, said: str, source: str | None, most_chars: int) -> Question:
+def _asked(fields: dict[str, Any] | None, said: str, source: str | None, most_chars: int) -> JudgeRequest:
     if fields is None:
-        return asked({"source": source, "text": said}, most_chars)
-    if set(fields) <= {*Question.model_fields, "record"} - {"explain"}:
-        return asked({"source": source, **fields}, most_chars)
-    return asked({"source": source, "text": said, "fields": fields}, most_chars)
+        return parse_request({"source": source, "text": said}, most_chars)
+    if set(fields) <= {*JudgeRequest.model_fields, "record"} - {"explain"}:
+        return parse_request({"source": source, **fields}, most_chars)
+    return parse_request({"source": source, "text": said, "fields": fields}, most_chars)

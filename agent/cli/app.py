@@ -26,7 +26,7 @@ from agent.cli.options import (
     parts_of,
     say,
 )
-from agent.cli.process import quickly
+from agent.cli.process import fast_exit
 from agent.core.errors import PrecedentError, Stopped, UsageError
 
 app = typer.Typer(
@@ -60,7 +60,7 @@ def precedent(
 
 def main() -> None:
     """The entry point of a process that is one command, and ends with it."""
-    with quickly():
+    with fast_exit():
         command()
 
 
@@ -205,11 +205,11 @@ def explain(
 ) -> None:
     """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they come."""
     from agent.cli import render
-    from agent.explain.explanation import told_in_full
-    from agent.pipeline.history import recall
+    from agent.explain.explanation import stream_explanation
+    from agent.pipeline.history import load_verdict
 
     parts = parts_of(model)
-    told = told_in_full(parts, recall(parts, verdict_id))
+    told = stream_explanation(parts, load_verdict(parts, verdict_id))
     render.as_it_comes([next(told)])
     say("(the language model is asked for more words; Ctrl-C stops it)")
     render.as_it_comes(told)
@@ -259,10 +259,10 @@ def show_source(
 ) -> None:
     """A source: its brief, its cases, what its judge has learned, and whether its recent records still fit it."""
     from agent.cli import render
-    from agent.training.drift import drift
+    from agent.training.drift import measure_drift
 
     parts = parts_of(None)
-    render.source(parts.source(name), drift(parts, name), as_json)
+    render.source(parts.source(name), measure_drift(parts, name), as_json)
 
 
 @sources_app.command("brief")

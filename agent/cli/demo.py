@@ -10,10 +10,10 @@ from agent.cli import render
 from agent.core import terminal
 from agent.core.errors import MissingPart
 from agent.core.records import Verdict
-from agent.core.requests import Question
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
-from agent.pipeline.context import Parts
+from agent.core.requests import JudgeRequest
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.evaluation import evaluate
@@ -31,7 +31,7 @@ _NEXT = """Next:
 """
 
 
-def run(parts: Parts) -> None:
+def run(parts: AppContext) -> None:
     """The demo.
 
     Raises:
@@ -39,7 +39,7 @@ def run(parts: Parts) -> None:
     """
     if not (_FOLDER / "learn.log").is_file():
         raise MissingPart("the demo's log is in the project's repository: run `make demo` in a clone of it")
-    intake = Intake(format="log", label="0", normal=("-",))
+    intake = ReadOptions(format="log", label="0", normal=("-",))
     started = time.perf_counter()
     print(f"Learning the labelled first half of a PostgreSQL server's log ({_FOLDER / 'learn.log'}) …", flush=True)
     with terminal.progress() as progress:
@@ -48,7 +48,7 @@ def run(parts: Parts) -> None:
     render.learned(done)
 
     print(f"\nJudging the second half, with faults that the first never had ({_FOLDER / 'judge.log'}) …", flush=True)
-    readings = [item for item in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(item, Reading)]
+    readings = [item for item in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(item, ParsedRow)]
     chain = build(parts)
     judging = time.perf_counter()
     verdicts: list[Verdict] = []
@@ -63,8 +63,8 @@ def run(parts: Parts) -> None:
     print("\nOne of them in the language model's words (each number and case checked against the facts):")
     unknown = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
     for verdict in sorted(unknown, key=lambda one: -one.probability)[:1]:
-        explained = chain.invoke(Question.about(verdict.record, SOURCE, explain="llm"))
-        print(terminal.plain(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
+        explained = chain.invoke(JudgeRequest.about(verdict.record, SOURCE, explain="llm"))
+        print(terminal.escape_controls(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
 
     print("\nAgainst the labels of the second half:")
     render.figures(figures, as_json=False)

@@ -7,10 +7,10 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from llm.errors import ModelFailure
 from llm.ollama.client import require_ollama
-from llm.ollama.urls import base_url, hosts
+from llm.ollama.urls import base_url, parse_hosts
 from llm.weights.catalog import default_model
 from llm.weights.resolver import available, resolve
 from retrieval.errors import StoreFailure
@@ -28,7 +28,7 @@ class Finding:
     needed: bool = False
 
 
-def examine(parts: Parts, fetch: bool = False) -> list[Finding]:
+def examine(parts: AppContext, fetch: bool = False) -> list[Finding]:
     """Look at everything; with ``fetch`` get the models that are missing."""
     settings = parts.settings
     names = {"embedding model": settings.embedder}
@@ -42,7 +42,7 @@ def examine(parts: Parts, fetch: bool = False) -> list[Finding]:
     return findings
 
 
-def _model(parts: Parts, what: str, name: str, fetch: bool, needed: bool) -> Finding:
+def _model(parts: AppContext, what: str, name: str, fetch: bool, needed: bool) -> Finding:
     settings = parts.settings
     try:
         found = available(name, cache=settings.cache)
@@ -55,12 +55,12 @@ def _model(parts: Parts, what: str, name: str, fetch: bool, needed: bool) -> Fin
     return Finding(what, True, f"{found.name} at {found.path}", needed)
 
 
-def _ollama(parts: Parts) -> list[Finding]:
+def _ollama(parts: AppContext) -> list[Finding]:
     settings = parts.settings
     name = settings.model.removeprefix("ollama:") if settings.model.startswith("ollama:") else settings.ollama_model
     needed = settings.model.startswith("ollama:")
     findings = []
-    for host in hosts(settings.ollama_hosts):
+    for host in parse_hosts(settings.ollama_hosts):
         try:
             found = require_ollama(host, name, 2.0)
             findings.append(Finding("Ollama", True, f"{found.name} at {base_url(host)}", needed))
@@ -72,7 +72,7 @@ def _ollama(parts: Parts) -> list[Finding]:
     return findings
 
 
-def _data(parts: Parts) -> Finding:
+def _data(parts: AppContext) -> Finding:
     home = parts.settings.home
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -84,6 +84,6 @@ def _data(parts: Parts) -> Finding:
     return Finding("data directory", True, f"{home}; sources: {', '.join(names) or 'none yet'}", needed=True)
 
 
-def _space(parts: Parts) -> Finding:
+def _space(parts: AppContext) -> Finding:
     free = shutil.disk_usage(parts.settings.home if parts.settings.home.exists() else "/").free
     return Finding("disk", free > _GIGABYTE, f"{free / _GIGABYTE:.1f} GB free")

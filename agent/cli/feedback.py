@@ -15,7 +15,7 @@ def review(
     """List the verdicts whose correction would teach the judge most, the best first."""
     from agent.cli import render
     from agent.pipeline.context import default_parts
-    from agent.training.active_learning import review as candidates_of
+    from agent.training.active_learning import select_for_review as candidates_of
 
     parts = default_parts()
     render.candidates(candidates_of(parts, source, n), source, as_json)

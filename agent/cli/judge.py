@@ -23,11 +23,11 @@ from agent.cli.options import (
 from agent.core.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
-    from agent.bulk.runner import Triage, Wanted
-    from agent.core.records import Unjudged
-    from agent.data.read_options import Intake
-    from agent.data.readers import Reading, Unreadable
-    from agent.pipeline.context import Parts
+    from agent.bulk.runner import BulkOptions, BulkRunner
+    from agent.core.records import JudgeError
+    from agent.data.read_options import ReadOptions
+    from agent.data.readers import ParsedRow, RowError
+    from agent.pipeline.context import AppContext
 
 Explain = Literal["none", "facts", "llm"]
 To = Literal["table", "jsonl", "csv", "parquet"]
@@ -81,16 +81,16 @@ def judge(
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order."""
-    from agent.data.inputs import are_many, expanded
+    from agent.data.inputs import expand_inputs, is_large_input
 
     wanted_labels = _labels(only)
     to = to or _by_ending(output)
     parts = parts_of(model)
     intake = intake_of(parts.source(source), format, text, label, normal)
-    chosen = expanded(files, intake.format, say)
+    chosen = expand_inputs(files, intake.format, say)
     for written in (output, report):
         _refuse_to_overwrite(written, chosen)
-    many = are_many(chosen)
+    many = is_large_input(chosen)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(one is not None for one in (llm_calls, time_limit, report))
     if not in_bulk and (not many or (detail == "full" and to != "jsonl")):
@@ -101,9 +101,9 @@ def judge(
         parts.close()
         exit_over(failures)
         return
-    from agent.bulk.runner import Wanted
+    from agent.bulk.runner import BulkOptions
 
-    wanted = Wanted(
+    wanted = BulkOptions(
         files=tuple(chosen),
         source=source,
         detail=detail or ("compact" if to in ("csv", "parquet") or many else "full"),
@@ -142,7 +142,7 @@ def _refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
         raise UsageError(f"{path} is one of the files to judge: write to another one")
 
 
-def _check(wanted: Wanted, to: str, output: Path | None, resume: bool) -> None:
+def _check(wanted: BulkOptions, to: str, output: Path | None, resume: bool) -> None:
     if resume and "-" in wanted.files:
         raise UsageError("--resume: what came from standard input cannot be read again from where it was")
     if resume and (output is None or not wanted.lines):
@@ -154,8 +154,8 @@ def _check(wanted: Wanted, to: str, output: Path | None, resume: bool) -> None:
 
 
 def _one_by_one(
-    parts: Parts,
-    read: Callable[[str, int], Iterator[Reading | Unreadable]],
+    parts: AppContext,
+    read: Callable[[str, int], Iterator[ParsedRow | RowError]],
     files: list[str],
     source: str,
     to: Literal["table", "jsonl", "csv"],
@@ -167,25 +167,25 @@ def _one_by_one(
     from agent.core import terminal
     from agent.core.records import Record, Verdict
     from agent.data.inputs import MANY
-    from agent.data.readers import Unreadable
-    from agent.detectors.novelty import are_strangers, is_far
+    from agent.data.readers import RowError
+    from agent.detectors.novelty import is_far, mostly_unfamiliar
     from agent.pipeline.pipeline import build
     from agent.pipeline.service import judge_many
-    from retrieval.encoding.representation import Space
+    from retrieval.encoding.representation import Representation
 
-    failures: list[Unreadable | Unjudged] = []
+    failures: list[RowError | JudgeError] = []
 
     def records() -> Iterator[Record]:
         for file in files:
             for item in read(file, parts.settings.max_record_chars):
-                if isinstance(item, Unreadable):
+                if isinstance(item, RowError):
                     failures.append(item)
                 else:
                     render.notes(item)
                     yield item.record
 
     given = far = 0
-    by_text = (parts.source(source).space or Space()).axes is None
+    by_text = (parts.source(source).space or Representation()).field_encoder is None
     with render.writer(to, output) as write, terminal.progress() as progress:
         for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain), start=1):
             if not isinstance(answer, Verdict):
@@ -197,29 +197,29 @@ def _one_by_one(
             progress("judging", number, 0)
             if number == MANY and "-" in files:
                 say("standard input goes one by one: --detail compact judges many lines in bulk, which is far quicker")
-    if are_strangers(far, given):
-        say(terminal.strangers(source, far, given))
+    if mostly_unfamiliar(far, given):
+        say(terminal.unfamiliar_records_warning(source, far, given))
     return failures
 
 
 def _many(
-    parts: Parts,
-    intake: Intake,
-    wanted: Wanted,
+    parts: AppContext,
+    intake: ReadOptions,
+    wanted: BulkOptions,
     output: Path | None,
     *,
     resume: bool,
     to: str,
     report: Path | None,
-) -> Triage:
+) -> BulkRunner:
     from agent.bulk import report as found
     from agent.bulk.output import as_parquet
-    from agent.bulk.runner import Triage
+    from agent.bulk.runner import BulkRunner
     from agent.core import terminal
 
     then = [] if report is None else [partial(found.page, path=report)]
     with terminal.progress() as progress:
-        triage = Triage(parts, intake, wanted, progress, say)
+        triage = BulkRunner(parts, intake, wanted, progress, say)
         try:
             if to == "parquet" and output is not None:
                 summary = as_parquet(
@@ -233,7 +233,7 @@ def _many(
             done = f"{triage.kept:,} records are written"
             raise Stopped(f"stopped: {done}; the same command with --resume goes on after them") from stop
     if output is not None and not wanted.lines:
-        with terminal.written(output) as stream:
+        with terminal.open_output(output) as stream:
             found.screen(summary, stream)
     found.screen(summary)
     if report is not None:

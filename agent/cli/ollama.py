@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.pipeline.context import Parts
+    from agent.pipeline.context import AppContext
     from llm.ollama.modelfile import Modelfile
 
 ollama_app = typer.Typer(help="Make a model for `ollama run`, here or on another machine.", rich_markup_mode=None)
@@ -28,13 +28,13 @@ def create_model(
     from agent.core import terminal
     from agent.core.errors import mapped
     from agent.pipeline.context import default_parts
-    from llm.ollama.urls import base_url, hosts
+    from llm.ollama.urls import base_url, parse_hosts
 
     parts = default_parts()
     name = name or _name(source)
     with mapped(), terminal.progress() as progress:
         modelfile = _composed(parts, gguf, from_, source)
-        for host in hosts(parts.settings.ollama_hosts):
+        for host in parse_hosts(parts.settings.ollama_hosts):
             modelfile.create(host, name, progress)
             typer.echo(f'{name} is on {base_url(host)}: ollama run {name} "a record"')
     parts.close()
@@ -65,7 +65,7 @@ def _name(source: str | None) -> str:
     return f"precedent-{source}" if source else "precedent"
 
 
-def _composed(parts: Parts, gguf: str | None, from_: str | None, source: str | None) -> Modelfile:
+def _composed(parts: AppContext, gguf: str | None, from_: str | None, source: str | None) -> Modelfile:
     from agent.core.errors import UsageError
     from agent.training.ollama_export import compose, of_gguf
     from llm.weights.catalog import default_model

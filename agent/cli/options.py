@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from agent.data.read_options import Intake
-    from agent.pipeline.context import Parts
+    from agent.data.read_options import ReadOptions
+    from agent.pipeline.context import AppContext
     from retrieval.casebook import SourceRow
 
 FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]
@@ -37,7 +37,7 @@ def choose(model: str | None) -> None:
         os.environ["PRECEDENT_MODEL"] = model
 
 
-def parts_of(model: str | None) -> Parts:
+def parts_of(model: str | None) -> AppContext:
     """The parts of this process, with the model that an option names; one that is named must be there."""
     from agent.core.errors import mapped
     from agent.pipeline.context import default_parts
@@ -47,7 +47,7 @@ def parts_of(model: str | None) -> Parts:
     if model not in (None, "auto", "none"):
         # a model that was asked for by name is needed: judging without it would be another thing than asked for
         with mapped():
-            parts.witness()
+            parts.language_detector()
     return parts
 
 
@@ -57,13 +57,13 @@ def intake_of(
     text: list[str] | None,
     label: str | None,
     normal: list[str] | None,
-) -> Intake:
+) -> ReadOptions:
     """What the options say, and for the rest what the source was learned with."""
-    from agent.data.read_options import Intake
+    from agent.data.read_options import ReadOptions
 
     said = {"format": format, "text": text, "label": label, "normal": normal}
     learned = (row.reading if row else None) or {}
-    return Intake.model_validate({**learned, **{name: value for name, value in said.items() if value}})
+    return ReadOptions.model_validate({**learned, **{name: value for name, value in said.items() if value}})
 
 
 def exit_over(failures: list[Any]) -> None:

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.core.records import Verdict
-from agent.core.terminal import STYLES, console, plain, print_line, short, text, written
+from agent.core.terminal import STYLES, console, escape_controls, open_output, print_line, rich_text, truncate
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from agent.chat.commands import ChatInput
     from agent.cli.doctor import Finding
-    from agent.data.readers import Reading
+    from agent.data.readers import ParsedRow
     from agent.training.active_learning import Candidate
     from agent.training.drift import Drift
     from agent.training.evaluation import Evaluation
-    from agent.training.learn import Learned
+    from agent.training.learn import LearnResult
     from retrieval.casebook import SourceRow
 
 
@@ -38,7 +38,7 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
     """Writes verdicts as they come: JSON lines or CSV at once, a table at the end."""
     stream: Any = sys.stdout
     if output is not None:
-        stream = written(output)
+        stream = open_output(output)
     else:
         stream.reconfigure(encoding="utf-8")
     counts: Counter[str] = Counter()
@@ -68,11 +68,11 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
         if output is not None:
             stream.close()
             told = ", ".join(f"{counts[label]} {label}" for label in STYLES)
-            print(f"{counts.total()} records: {told}; written to {plain(str(output))}", file=sys.stderr)
+            print(f"{counts.total()} records: {told}; written to {escape_controls(str(output))}", file=sys.stderr)
 
 
-def _line(stream: Any, text: str) -> None:
-    stream.write(text + "\n")
+def _line(stream: Any, rich_text: str) -> None:
+    stream.write(rich_text + "\n")
     stream.flush()
 
 
@@ -103,19 +103,21 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
         table.add_column(name, ratio=ratio, overflow="fold")
     for verdict, times in chosen[:_MOST_ROWS]:
         record = verdict.record
-        why = text(short(record.text, 120), "bold")
+        why = rich_text(truncate(record.text, 120), "bold")
         if times > 1:
             why.append(f"  (and {times - 1} more like it)", style="dim")
         if verdict.explanation:
-            why.append("\n" + plain(short(verdict.explanation.partition(": ")[2], _WHY_CHARS)), style="dim")
+            why.append(
+                "\n" + escape_controls(truncate(verdict.explanation.partition(": ")[2], _WHY_CHARS)), style="dim"
+            )
         for heard in verdict.degraded:
-            why.append(f"\nnot heard: {plain(heard)}", style="yellow")
+            why.append(f"\nnot heard: {escape_controls(heard)}", style="yellow")
         table.add_row(
-            text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
-            text(verdict.label, STYLES[verdict.label]),
+            rich_text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
+            rich_text(verdict.label, STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
             why,
-            text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
+            rich_text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
         )
     if chosen:
         console.print(table)
@@ -136,32 +138,38 @@ def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
     return sorted(((group[0], len(group)) for group in groups.values()), key=lambda pair: -pair[0].probability)
 
 
-def notes(reading: Reading) -> None:
+def notes(reading: ParsedRow) -> None:
     """What was changed in reading a record, on standard error."""
     for note in reading.notes:
-        print(f"{reading.record.file}:{reading.record.line}: {plain(note)}", file=sys.stderr)
+        print(f"{reading.record.file}:{reading.record.line}: {escape_controls(note)}", file=sys.stderr)
 
 
-def learned(done: Learned) -> None:
+def learned(done: LearnResult) -> None:
     values = ", ".join(f"{value} ({count})" for value, count in done.label_values.most_common(8))
-    print_line(text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there"))
-    print_line(text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}"))
+    print_line(
+        rich_text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there")
+    )
+    print_line(
+        rich_text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}")
+    )
     for label in ("normal", "anomalous"):
         if done.read and not done.labels[label]:
-            print_line(text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
+            print_line(rich_text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
     for note in done.notes[:10]:
-        print(plain(note), file=sys.stderr)
+        print(escape_controls(note), file=sys.stderr)
     if done.brief:
         how = "drafted by the language model" if done.brief_drafted else "brief"
-        print_line(text(f"{how}: {done.brief}"))
+        print_line(rich_text(f"{how}: {done.brief}"))
         if done.brief_drafted:
-            print_line(text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
+            print_line(rich_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
     if done.language_auc is not None:
         print_line(
-            text(f"the language model alone tells cases apart with AUC {done.language_auc:.2f} (1 always, 0.5 chance)")
+            rich_text(
+                f"the language model alone tells cases apart with AUC {done.language_auc:.2f} (1 always, 0.5 chance)"
+            )
         )
     if done.language_missing:
-        print_line(text(f"learned without the language model: {done.language_missing}", "yellow"))
+        print_line(rich_text(f"learned without the language model: {done.language_missing}", "yellow"))
 
 
 _MEANING = {
@@ -202,7 +210,7 @@ def sources(rows: Sequence[SourceRow]) -> None:
     table = Table("source", "normal", "anomalous", "casebook version", "brief")
     for row in rows:
         counts = (str(row.counts["normal"]), str(row.counts["anomalous"]))
-        table.add_row(row.name, *counts, str(row.version), text(row.brief[:100]))
+        table.add_row(row.name, *counts, str(row.version), rich_text(row.brief[:100]))
     console().print(table)
 
 
@@ -211,20 +219,24 @@ def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
         "name": row.name,
         "cases": row.counts,
         "casebook_version": row.version,
-        "compared_by": "fields" if row.space and row.space.axes else "text",
+        "compared_by": "fields" if row.space and row.space.field_encoder else "text",
         "brief": row.brief,
         "brief_by": row.brief_by,
         "reading": row.reading,
-        "judge": {name: value for name, value in (row.judge or {}).items() if name not in ("lonely", "normal_axes")},
+        "judge": {
+            name: value
+            for name, value in (row.judge or {}).items()
+            if name not in ("nn_distance_quantiles", "normal_axes")
+        },
     }
     if as_json:
         print(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False))
         return
     for name, value in shown.items():
         said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        print_line(text(f"{name}: {said}"))
+        print_line(rich_text(f"{name}: {said}"))
     for finding in drift.findings or [f"nothing to act on, by the last {drift.records} records judged"]:
-        print_line(text(f"drift: {finding}", "yellow"))
+        print_line(rich_text(f"drift: {finding}", "yellow"))
 
 
 def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
@@ -244,13 +256,13 @@ def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
         # an id is there to be copied, whole
         table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None)
     for one in every:
-        said = text(short(one.record.text, 200))
+        said = rich_text(truncate(one.record.text, 200))
         if one.alike > 1:
             said.append(f"  (and {one.alike - 1} more like it)", style="dim")
         table.add_row(
-            text(one.id),
-            text(f"{one.record.file or '-'}:{one.record.line or '-'}"),
-            text(one.label, STYLES[one.label]),
+            rich_text(one.id),
+            rich_text(f"{one.record.file or '-'}:{one.record.line or '-'}"),
+            rich_text(one.label, STYLES[one.label]),
             f"{one.probability:.2f}",
             said,
         )
@@ -263,7 +275,7 @@ def as_it_comes(pieces: Iterable[str]) -> str:
     whole = ""
     for piece in pieces:
         whole += piece
-        print(plain(piece), end="", flush=True)
+        print(escape_controls(piece), end="", flush=True)
     return whole
 
 
@@ -272,8 +284,8 @@ def findings(every: Sequence[Finding]) -> None:
         mark, style = (
             ("ok", "green") if one.fine else ("missing" if one.needed else "absent", "red" if one.needed else "")
         )
-        line = text(f"{mark:8}", style)
-        line.append(f"{one.what}: {plain(one.said)}")
+        line = rich_text(f"{mark:8}", style)
+        line.append(f"{one.what}: {escape_controls(one.said)}")
         print_line(line)
 
 

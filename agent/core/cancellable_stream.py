@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
 
-class ListenerLeft(Exception):
+class ListenerDisconnected(Exception):
     """Nobody hears the answer any more; LangChain logs it, and the generation ends with it."""
 
 
@@ -27,7 +27,7 @@ class _Listener(BaseCallbackHandler):
 
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
         if self.gone.is_set():
-            raise ListenerLeft("the model was stopped")
+            raise ListenerDisconnected("the model was stopped")
 
 
 _LISTENER: ContextVar[_Listener | None] = ContextVar("precedent_listener", default=None)
@@ -35,7 +35,7 @@ register_configure_hook(_LISTENER, inheritable=True)
 _END = object()
 
 
-async def pumped(pieces: Iterator[str]) -> AsyncIterator[str]:
+async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
     """A blocking generator, each step in a thread; leaving early stops the model, then closes it.
 
     The steps run in a context of their own, so that who watches this agent's runs sees what it says, not what

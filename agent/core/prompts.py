@@ -51,7 +51,7 @@ def prompt_sha256() -> str:
 
 
 @dataclass(frozen=True)
-class Way:
+class PromptVariant:
     """How a language model is asked: by which of `agent.detectors.language.WORDINGS`, and whether near precedents help.
 
     ``reference``: its log-odds for an empty record, None where that was not asked.

@@ -22,10 +22,10 @@ from pydantic import (
 
 
 def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
-    return id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
+    return verdict_id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
 
 
-def id_of(source: str, file: str | None, line: int | None, content_hash: str, provenance: str) -> str:
+def verdict_id_of(source: str, file: str | None, line: int | None, content_hash: str, provenance: str) -> str:
     said = (source, file, line, content_hash, provenance)
     return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:12]
 
@@ -187,7 +187,7 @@ class Verdict(_Frozen):
 
 
 @dataclass(frozen=True)
-class Unjudged:
+class JudgeError:
     """A record that got no verdict, and why."""
 
     record: Record
@@ -198,10 +198,10 @@ class Unjudged:
         return f"{place}: {self.reason}" if place else self.reason
 
 
-def checked(record: Record, answer: Verdict | Exception) -> Verdict | Unjudged:
+def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeError:
     """What the chain answered about a record; raises what is wrong with all of them."""
     if isinstance(answer, (ValueError, ArithmeticError)):
-        return Unjudged(record, f"could not be judged: {answer}")
+        return JudgeError(record, f"could not be judged: {answer}")
     if isinstance(answer, Exception):
         raise answer
     return answer

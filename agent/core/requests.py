@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agent.core.errors import InputError
 from agent.core.records import FieldValue, Record
-from retrieval.text.prompt_injection import pieces, steering
+from retrieval.text.prompt_injection import find_injections, split_at_injections
 
 Explain = Literal["none", "facts", "llm"]
 # characters that the embedding model reads of a text, and up to which a longer one is heard in parts
@@ -26,7 +26,7 @@ _EXPLAIN = get_args(Explain)
 _STORABLE = re.compile("[^\x00\ud800-\udfff]*").fullmatch
 
 
-class Question(BaseModel):
+class JudgeRequest(BaseModel):
     """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class Question(BaseModel):
         return sent
 
     @classmethod
-    def about(cls, record: Record, source: str, explain: Explain = "facts") -> Question:
+    def about(cls, record: Record, source: str, explain: Explain = "facts") -> JudgeRequest:
         # a record is valid already
         return cls.model_construct(**{name: getattr(record, name) for name in _PARTS}, source=source, explain=explain)
 
@@ -65,17 +65,17 @@ class Question(BaseModel):
         return Record(**{name: getattr(self, name) for name in _PARTS})
 
 
-def read_question(sent: Any) -> Question:
-    if isinstance(sent, Question):
+def coerce_request(sent: Any) -> JudgeRequest:
+    if isinstance(sent, JudgeRequest):
         return sent
     if isinstance(sent, Record):
-        return Question(**sent.model_dump())
-    return Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
+        return JudgeRequest(**sent.model_dump())
+    return JudgeRequest(text=sent) if isinstance(sent, str) else JudgeRequest.model_validate(sent)
 
 
 @dataclass(frozen=True, slots=True)
-class TextQuestion:
-    """A `Question` about a text and nothing else, in which there is nothing wrong; much quicker to make."""
+class TextRequest:
+    """A `JudgeRequest` about a text and nothing else, in which there is nothing wrong; much quicker to make."""
 
     text: str
     source: str | None = None
@@ -93,10 +93,10 @@ class TextQuestion:
         return Record(text=self.text, file=self.file, line=self.line, time=self.time)
 
 
-Asked = Question | TextQuestion
+AnyRequest = JudgeRequest | TextRequest
 
 
-def plain(sent: Any, most_chars: int, said: bytes | None = None) -> TextQuestion | None:
+def parse_text_request(sent: Any, most_chars: int, said: bytes | None = None) -> TextRequest | None:
     """The question that was sent, if it is about a text alone, and validation would find nothing wrong with it."""
     if type(sent) is not dict or not sent.keys() <= _PLAIN.keys():
         return None
@@ -107,24 +107,24 @@ def plain(sent: Any, most_chars: int, said: bytes | None = None) -> TextQuestion
     fine = text and not text.isspace() and len(text) <= most_chars and (line is None or 0 < line < 2**31)
     if not fine or sent.get("explain", "facts") not in _EXPLAIN:
         return None
-    return TextQuestion(**sent, said=said)
+    return TextRequest(**sent, said=said)
 
 
-def needs_pieces(question: Asked) -> bool:
-    return _is_long(question) or bool(steering(question.text))
+def needs_segments(question: AnyRequest) -> bool:
+    return _is_long(question) or bool(find_injections(question.text))
 
 
-def _is_long(question: Asked) -> bool:
+def _is_long(question: AnyRequest) -> bool:
     return LONG < len(question.text) <= HEARD_IN_PARTS and not question.fields and not question.events
 
 
-def in_pieces(question: Question) -> list[Question]:
+def split_into_segments(question: JudgeRequest) -> list[JudgeRequest]:
     """The whole record, and each of its pieces, so that nothing softens what stands beside it.
 
     Pieces are what is left around text that speaks to the judge; of a record that is longer than the embedding
     model reads, its parts.
     """
-    texts = pieces(question.text)
+    texts = split_at_injections(question.text)
     if _is_long(question):
         texts = [question.text[start : start + LONG] for start in range(0, len(question.text), LONG)]
     return [question, *(question.model_copy(update={"text": text}) for text in texts)]
@@ -140,7 +140,7 @@ class Batch(BaseModel):
     records: list[Record | str] = Field(min_length=1)
 
 
-def asked(sent: Any, most_chars: int) -> Question:
+def parse_request(sent: Any, most_chars: int) -> JudgeRequest:
     """The question that was sent: an object, or the record's text alone.
 
     Raises:
@@ -149,21 +149,21 @@ def asked(sent: Any, most_chars: int) -> Question:
     """
     if isinstance(sent, dict) and not isinstance(sent.get("record", ""), (str, dict)):
         raise InputError("`record` must be a text or an object")
-    question = Question(text=sent) if isinstance(sent, str) else Question.model_validate(sent)
-    bounded(question.record, most_chars)
+    question = JudgeRequest(text=sent) if isinstance(sent, str) else JudgeRequest.model_validate(sent)
+    check_record_size(question.record, most_chars)
     return question
 
 
-def asked_quickly(sent: Any, most_chars: int, said: bytes | None = None) -> Asked:
-    """As `asked`; ``said``: the line of a stream that it came in."""
-    return plain(sent, most_chars, said) or asked(sent, most_chars)
+def parse_request_fast(sent: Any, most_chars: int, said: bytes | None = None) -> AnyRequest:
+    """As `parse_request`; ``said``: the line of a stream that it came in."""
+    return parse_text_request(sent, most_chars, said) or parse_request(sent, most_chars)
 
 
-def asked_all(sent: Any, most_chars: int) -> tuple[list[Asked], bool]:
+def parse_requests(sent: Any, most_chars: int) -> tuple[list[AnyRequest], bool]:
     """The questions of one JSON body, and whether an array is to be answered.
 
     Raises:
-        ValidationError, InputError: as `asked`; the place in an array is said.
+        ValidationError, InputError: as `parse_request`; the place in an array is said.
     """
     if isinstance(sent, list):
         if not sent:
@@ -174,19 +174,19 @@ def asked_all(sent: Any, most_chars: int) -> tuple[list[Asked], bool]:
         shared = {"source": batch.source, "explain": batch.explain}
         records = [{"text": one} if isinstance(one, str) else one.model_dump() for one in batch.records]
         return [_at(number, {**one, **shared}, most_chars) for number, one in enumerate(records)], True
-    return [asked_quickly(sent, most_chars)], False
+    return [parse_request_fast(sent, most_chars)], False
 
 
-def _at(number: int, sent: Any, most_chars: int) -> Asked:
+def _at(number: int, sent: Any, most_chars: int) -> AnyRequest:
     try:
-        return asked_quickly(sent, most_chars)
+        return parse_request_fast(sent, most_chars)
     except ValidationError as error:
-        raise InputError(f"record {number}: {told(error)}") from error
+        raise InputError(f"record {number}: {format_validation_error(error)}") from error
     except InputError as error:
         raise InputError(f"record {number}: {error.reason}") from error
 
 
-def bounded(record: Record, most_chars: int) -> Record:
+def check_record_size(record: Record, most_chars: int) -> Record:
     """The record, when it is not longer than ``most_chars`` in all.
 
     Raises:
@@ -199,14 +199,14 @@ def bounded(record: Record, most_chars: int) -> Record:
     return record
 
 
-def told(error: ValidationError) -> str:
+def format_validation_error(error: ValidationError) -> str:
     """The first thing that is wrong, with its place, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(where(first["loc"]))
+    place = ".".join(error_location(first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
-def where(loc: Iterable[int | str]) -> list[str]:
+def error_location(loc: Iterable[int | str]) -> list[str]:
     """A complaint's place, without pydantic's own names for the alternatives that it tried."""
     return [str(part) for part in loc if not str(part).startswith("function-")]
 

@@ -20,16 +20,16 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
 
 
-def plain(text: str) -> str:
+def escape_controls(rich_text: str) -> str:
     """Text that a terminal only shows: control characters, which could steer it, made visible."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", rich_text)
 
 
-def text(said: str, style: str = "") -> Text:
-    """Text for a terminal, see `plain`."""
+def rich_text(said: str, style: str = "") -> Text:
+    """Text for a terminal, see `escape_controls`."""
     from rich.text import Text
 
-    return Text(plain(said), style=style)
+    return Text(escape_controls(said), style=style)
 
 
 def console() -> Console:
@@ -80,7 +80,7 @@ def progress() -> Iterator[Callable[..., None]]:
         yield show
 
 
-def written(output: Path) -> TextIO:
+def open_output(output: Path) -> TextIO:
     """The file, to be written anew.
 
     Raises:
@@ -92,13 +92,13 @@ def written(output: Path) -> TextIO:
         raise UsageError(f"{output} cannot be written: {error.strerror}") from error
 
 
-def short(said: str, most: int) -> str:
+def truncate(said: str, most: int) -> str:
     """On one line, of at most so many characters."""
     said = " ".join(said.split())
     return said if len(said) <= most else said[: most - 1] + "…"
 
 
-def strangers(source: str, far: int, records: int) -> str:
+def unfamiliar_records_warning(source: str, far: int, records: int) -> str:
     return (
         f"{far:,} of {records:,} records are farther from every case of {source} than nearly all cases are from each "
         "other: are they records of this source? Verdicts on them rest on little"

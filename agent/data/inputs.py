@@ -15,7 +15,7 @@ from agent.data.readers.row import Format
 MANY = 10_000
 
 
-def expanded(named: Sequence[str], format: Format, say: Callable[[str], None]) -> list[str]:
+def expand_inputs(named: Sequence[str], format: Format, say: Callable[[str], None]) -> list[str]:
     """Each file that is meant, in order: those of a folder and its folders by name, those of a pattern by name.
 
     Of folders and patterns, a file that cannot be read is left out, which is said.
@@ -39,7 +39,7 @@ def expanded(named: Sequence[str], format: Format, say: Callable[[str], None]) -
     return out
 
 
-def are_many(files: Sequence[str]) -> bool:
+def is_large_input(files: Sequence[str]) -> bool:
     """Whether the files have at least `MANY` lines together; what comes from standard input is not looked at."""
     lines = 0
     for file in files:

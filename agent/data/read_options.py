@@ -12,14 +12,14 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict
 
-from agent.data.readers import DEFAULT_NORMAL, Format, Reading, Unreadable, read
-from agent.data.readers.row import Request
+from agent.data.readers import DEFAULT_NORMAL, Format, ParsedRow, RowError, read
+from agent.data.readers.row import ReadRequest
 
 _SAMPLE_ROWS = 50
 _SAMPLE_BYTES = 1 << 16
 
 
-class Intake(BaseModel):
+class ReadOptions(BaseModel):
     """Reading options: format, text columns, label column, label values that are normal.
 
     ``label_values``: the commonest label values seen by `learn`; by them a numbered label column is recognised in
@@ -34,14 +34,14 @@ class Intake(BaseModel):
     normal: tuple[str, ...] = DEFAULT_NORMAL
     label_values: tuple[str, ...] = ()
 
-    def with_values(self, values: Sequence[str]) -> Intake:
+    def with_values(self, values: Sequence[str]) -> ReadOptions:
         return self.model_copy(update={"label_values": tuple(values)})
 
-    def read(self, path: str | Path, max_chars: int) -> Iterator[Reading | Unreadable]:
+    def read(self, path: str | Path, max_chars: int) -> Iterator[ParsedRow | RowError]:
         """Readings of a file that must have the label column, if there is one to have."""
         return self._read(path, max_chars, self.label, lenient=False, stdin=_stdin(path))
 
-    def read_unlabelled(self, path: str | Path, max_chars: int) -> Iterator[Reading | Unreadable]:
+    def read_unlabelled(self, path: str | Path, max_chars: int) -> Iterator[ParsedRow | RowError]:
         """Readings of a file that may lack the label column; where it is there, it is kept out of the record."""
         label, stdin = self.label_in(path, max_chars)
         return self._read(path, max_chars, label, lenient=True, stdin=stdin)
@@ -53,18 +53,18 @@ class Intake(BaseModel):
         label = self.label
         if label is not None and label.isdigit():
             first = self._read(path, max_chars, label, lenient=True, stdin=io.BytesIO(sample) if stdin else None)
-            seen = [item.label_value for item in islice(first, _SAMPLE_ROWS) if isinstance(item, Reading)]
+            seen = [item.label_value for item in islice(first, _SAMPLE_ROWS) if isinstance(item, ParsedRow)]
             if sum(value in self.label_values for value in seen) * 2 < len(seen):
                 label = None
         return label, _Replayed(sample, stdin) if stdin else None
 
-    def request(self, path: str | Path, label: str | None, max_chars: int) -> Request:
+    def request(self, path: str | Path, label: str | None, max_chars: int) -> ReadRequest:
         """What is asked of a file that may lack the columns; ``label``: see `label_in`."""
-        return Request.of(path, text=self.text, label=label, normal=self.normal, max_chars=max_chars, lenient=True)
+        return ReadRequest.of(path, text=self.text, label=label, normal=self.normal, max_chars=max_chars, lenient=True)
 
     def _read(
         self, path: str | Path, max_chars: int, label: str | None, *, lenient: bool, stdin: BinaryIO | None
-    ) -> Iterator[Reading | Unreadable]:
+    ) -> Iterator[ParsedRow | RowError]:
         return read(
             path,
             format=self.format,

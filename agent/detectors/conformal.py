@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.detectors.tabular_encoder import Columns, Row, signed_log
+from agent.detectors.tabular_encoder import Row, TabularEncoder, signed_log
 
 # the share of normal cases that may seem as odd as the record when the odds are even
 ALPHA = 0.02
@@ -26,14 +26,14 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Tail:
+class ConformalTail:
     """-log of the share of normal values at least as large; beyond the largest it grows on as an exponential does."""
 
     values: Floats
     """Ascending, shape (n,)."""
 
     @classmethod
-    def of(cls, values: Floats, times: NDArray[np.int64]) -> Tail:
+    def of(cls, values: Floats, times: NDArray[np.int64]) -> ConformalTail:
         return cls(np.sort(np.repeat(values, times)))
 
     def __call__(self, x: Floats) -> Floats:
@@ -49,29 +49,31 @@ class Tail:
 
 
 @dataclass(frozen=True)
-class Nearest:
+class ConformalNeighbours:
     """The distance to the nearest of up to 5,000 normal rows, in standardised signed logarithms; categories one-hot."""
 
-    columns: Columns
+    columns: TabularEncoder
     centre: Floats
     scale: Floats
     points: Floats
-    tail: Tail
+    tail: ConformalTail
 
     @classmethod
-    def fit(cls, columns: Columns, rows: Sequence[Row], times: NDArray[np.int64]) -> tuple[Nearest, Floats]:
+    def fit(
+        cls, columns: TabularEncoder, rows: Sequence[Row], times: NDArray[np.int64]
+    ) -> tuple[ConformalNeighbours, Floats]:
         """The detector, and the log-odds of the rows it is made of, each without itself."""
         logs = signed_log(columns.numbers(rows))
         filled = ~np.isnan(logs).all(axis=0)
         centre, scale = np.zeros(logs.shape[1]), np.ones(logs.shape[1])
         centre[filled], scale[filled] = np.nanmean(logs[:, filled], axis=0), np.nanstd(logs[:, filled], axis=0)
-        bare = cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), Tail(np.zeros(1)))
+        bare = cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), ConformalTail(np.zeros(1)))
         places = bare._places(rows)
         kept = np.random.default_rng(_SEED).permutation(len(places))[:_STORED]
         own = np.full(len(places), -1)
         own[kept] = np.arange(len(kept))
         distances = _distances(places, places[kept], own)
-        fitted = cls(columns, bare.centre, bare.scale, places[kept], Tail.of(distances, times))
+        fitted = cls(columns, bare.centre, bare.scale, places[kept], ConformalTail.of(distances, times))
         return fitted, fitted.tail.log_odds(distances)
 
     def log_odds(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> Floats:
@@ -90,8 +92,8 @@ class Nearest:
         return {"centre": self.centre, "scale": self.scale, "points": self.points, "tail": self.tail.values}
 
     @classmethod
-    def from_state(cls, columns: Columns, state: Mapping[str, Any]) -> Nearest:
-        return cls(columns, state["centre"], state["scale"], state["points"], Tail(state["tail"]))
+    def from_state(cls, columns: TabularEncoder, state: Mapping[str, Any]) -> ConformalNeighbours:
+        return cls(columns, state["centre"], state["scale"], state["points"], ConformalTail(state["tail"]))
 
 
 def _distances(places: Floats, points: Floats, own: NDArray[np.int64]) -> Floats:

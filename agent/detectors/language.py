@@ -18,18 +18,18 @@ from typing import Any, Literal
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.core.prompts import Way, render
+from agent.core.prompts import PromptVariant, render
 from agent.core.records import Signal
-from llm.base import ChosenModel
+from llm.base import ChatBackend
 from llm.errors import EngineBusy, ModelFailure
-from retrieval.store.caches import Heard
-from retrieval.text.prompt_injection import without_steering
+from retrieval.store.caches import LLMCache
+from retrieval.text.prompt_injection import remove_injections
 from retrieval.types import StoredCase
 
 NEAR = 0.90
 # ways to put the question, prompts/ask_NAME.j2: which is best differs by source, the first is best on average
 WORDINGS = ("belongs", "expert", "listed", "watch")
-_USUAL = Way(WORDINGS[0])
+_USUAL = PromptVariant(WORDINGS[0])
 NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
 _EXAMPLES = 2
 _EXAMPLE_CHARS = 300
@@ -42,7 +42,9 @@ _ANSWERS = ("anomalous", "normal")
 _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
 
 
-def question(brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: Way = _USUAL) -> list[BaseMessage]:
+def build_messages(
+    brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _USUAL
+) -> list[BaseMessage]:
     """The messages; the system message is the same for the whole source, so that its KV cache serves every record."""
     return [
         SystemMessage(render(f"ask_{way.wording}", brief=brief or NO_BRIEF)),
@@ -83,7 +85,7 @@ def examples_for(near: Iterable[tuple[float, StoredCase]]) -> list[dict[str, str
         return []
     chosen = [one for label in _ANSWERS for one in [near for near in close if near[1].label == label][:_EXAMPLES]]
     return [
-        {"text": " ".join(without_steering(case.text).split())[:_EXAMPLE_CHARS], "label": case.label}
+        {"text": " ".join(remove_injections(case.text).split())[:_EXAMPLE_CHARS], "label": case.label}
         for _, case in sorted(chosen, key=lambda one: one[0])
     ]
 
@@ -92,7 +94,7 @@ class NoLogProbabilities(ModelFailure):
     """The server is too old for them, or the model does not give them."""
 
 
-class Opinion(BaseModel):
+class StructuredAnswer(BaseModel):
     """The answer of a model that gives no log-probabilities: its own figure instead."""
 
     model_config = ConfigDict(extra="forbid")
@@ -107,24 +109,26 @@ class Opinion(BaseModel):
         return math.copysign(min(odds, _MOST), 1 if self.verdict == "anomalous" else -1)
 
 
-_SCHEMA = Opinion.model_json_schema()
+_SCHEMA = StructuredAnswer.model_json_schema()
 
 
-class LanguageWitness:
+class LanguageDetector:
     """Asks a model, remembers every answer by model, prompt and question."""
 
-    def __init__(self, model: ChosenModel, heard: Heard, record_tokens: int) -> None:
+    def __init__(self, model: ChatBackend, heard: LLMCache, record_tokens: int) -> None:
         self.model, self._heard, self._record_tokens = model, heard, record_tokens
         self._by_schema = False
         self._lock, self._in_flight = threading.Lock(), dict[str, tuple[threading.Lock, int]]()
 
-    def log_odds(self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: Way = _USUAL) -> float:
+    def log_odds(
+        self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _USUAL
+    ) -> float:
         """Raw log-odds of the model for ``text``, from memory when it was asked before, by anybody meanwhile too.
 
         Raises:
             ModelFailure, EngineBusy: the model could not be heard.
         """
-        messages = question(brief, text, examples, way)
+        messages = build_messages(brief, text, examples, way)
         asked = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
         key = hashlib.sha256(asked.encode()).hexdigest()
         with self._alone(key):
@@ -158,21 +162,23 @@ class LanguageWitness:
                 self._by_schema = True
         for attempt in range(_ATTEMPTS):
             with suppress(ValidationError):
-                return Opinion.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
+                return StructuredAnswer.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
         raise ModelFailure(f"{self.model.name} keeps to no schema, asked {_ATTEMPTS} times")
 
-    def without_content(self, brief: str, way: Way = _USUAL) -> float:
+    def content_free_log_odds(self, brief: str, way: PromptVariant = _USUAL) -> float:
         """The log-odds for a record that says nothing: what to subtract."""
         return self.log_odds(brief, _NOTHING, (), way)
 
-    def hear(self, brief: str, text: str, way: Way = _USUAL, examples: Sequence[Mapping[str, str]] = ()) -> Signal:
+    def query(
+        self, brief: str, text: str, way: PromptVariant = _USUAL, examples: Sequence[Mapping[str, str]] = ()
+    ) -> Signal:
         """The signal; a model that cannot be heard gives a ``failure`` instead of an error."""
         try:
-            room = self.model.room(question(brief, "", (), way))
+            room = self.model.room(build_messages(brief, "", (), way))
             clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
-            if examples and self.model.room(question(brief, clipped, examples, way)) < 0:
+            if examples and self.model.room(build_messages(brief, clipped, examples, way)) < 0:
                 examples = ()
-            base = self.without_content(brief, way) if way.reference is None else way.reference
+            base = self.content_free_log_odds(brief, way) if way.reference is None else way.reference
             log_odds = self.log_odds(brief, clipped, examples, way) - base
         except (ModelFailure, EngineBusy, OSError) as error:
             return Signal(degraded=str(error))

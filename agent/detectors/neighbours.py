@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from agent.core.records import Signal
-from retrieval.casebook import Found, Neighbour
+from retrieval.casebook import Neighbour, RetrievalResult
 
 # width of the kernel over cosine similarity, and what one label given to this very content or template is worth
 _WIDTH = 0.08
@@ -21,7 +21,7 @@ _QUOTE = 90
 SAME = "exactly this record"
 
 
-def contrast(anomalous: Sequence[float], normal: Sequence[float]) -> float | None:
+def kernel_log_ratio(anomalous: Sequence[float], normal: Sequence[float]) -> float | None:
     """Log ratio of the kernel densities of both labels at the record, from the similarities of its nearest cases."""
     if not anomalous or not normal:
         return None
@@ -35,25 +35,25 @@ def counted(counts: Mapping[str, int], doubt: float) -> float | None:
     return math.log((counts["anomalous"] + doubt) / (counts["normal"] + doubt))
 
 
-def known(found: Found) -> bool:
+def has_known_template(found: RetrievalResult) -> bool:
     """Whether the casebook holds this record's template or content, so that nothing need be inferred."""
     return any(found.same_template.values())
 
 
-def neighbours(found: Found) -> Signal:
+def neighbours(found: RetrievalResult) -> Signal:
     """The signal, and the facts behind it."""
     log_odds = counted(found.same_content, _DOUBT_CONTENT)
     if log_odds is None:
         log_odds = counted(found.same_template, _DOUBT_TEMPLATE)
     if log_odds is None:
-        log_odds = contrast(
+        log_odds = kernel_log_ratio(
             [near.similarity for near in found.nearest if near.case.label == "anomalous"],
             [near.similarity for near in found.nearest if near.case.label == "normal"],
         )
     return Signal(log_odds=log_odds, facts=tuple(_facts(found)))
 
 
-def _facts(found: Found) -> list[str]:
+def _facts(found: RetrievalResult) -> list[str]:
     facts = []
     counts, what = found.same_content, SAME
     if not sum(counts.values()):

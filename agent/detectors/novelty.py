@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from agent.core.records import Signal
-from retrieval.casebook import Found
+from retrieval.casebook import RetrievalResult
 
 _LIMIT = 4.0
 # fewer than one in twenty cases is as lonely
@@ -19,7 +19,7 @@ _FAR = math.log(0.95 / 0.05)
 _FEWEST, _MUCH = 50, 0.5
 
 
-def lonely(distance: float, reference: Sequence[float], cases: int) -> float | None:
+def nn_distance_quantiles(distance: float, reference: Sequence[float], cases: int) -> float | None:
     """Log-odds that a record at cosine ``distance`` from its nearest case is unlike the cases.
 
     ``reference``: leave-one-out distances of the cases, ascending (or their quantiles); ``cases``: how many.
@@ -31,7 +31,7 @@ def lonely(distance: float, reference: Sequence[float], cases: int) -> float | N
     return max(-_LIMIT, min(_LIMIT, math.log((1 - p) / p)))
 
 
-def are_strangers(far: int, records: int) -> bool:
+def mostly_unfamiliar(far: int, records: int) -> bool:
     """Whether so many of the records are `is_far` that they may be of another source altogether."""
     return records >= _FEWEST and far > _MUCH * records
 
@@ -41,7 +41,7 @@ def is_far(log_odds: float | None) -> bool:
     return log_odds is not None and log_odds >= _FAR
 
 
-def novelty(found: Found, reference: Sequence[float], cases: int, unlike: str | None) -> Signal:
+def novelty(found: RetrievalResult, reference: Sequence[float], cases: int, unlike: str | None) -> Signal:
     """The signal; facts: how lonely the record is, and how ``unlike`` its nearest normal case."""
     if not found.nearest or not reference:
         return Signal()
@@ -52,4 +52,4 @@ def novelty(found: Found, reference: Sequence[float], cases: int, unlike: str | 
         facts.append(f"it is farther from every case than {farther} % of the cases are from each other")
     if unlike is not None:
         facts.append(unlike)
-    return Signal(log_odds=lonely(distance, reference, cases), facts=tuple(facts))
+    return Signal(log_odds=nn_distance_quantiles(distance, reference, cases), facts=tuple(facts))

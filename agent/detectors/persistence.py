@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.detectors.tabular import FieldModel
-from agent.detectors.text_classifier import TextModel
+from agent.detectors.tabular import TabularModel
+from agent.detectors.text_classifier import TextClassifier
 
 # scikit-learn's own storage: our store wrote it, from trees fitted here
 _TRUSTED = [
@@ -27,11 +27,11 @@ _TEXTS, _FIELDS = "texts.", "fields"
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What a source's cases have taught beside its `Judge`; None where they do not lend themselves."""
+class FittedDetectors:
+    """What a source's cases have taught beside its `SourceModel`; None where they do not lend themselves."""
 
-    fields: FieldModel | None = None
-    texts: TextModel | None = None
+    fields: TabularModel | None = None
+    texts: TextClassifier | None = None
 
     def dumps(self) -> bytes:
         packed, out = dict[str, Any](), io.BytesIO()
@@ -45,7 +45,7 @@ class Fitted:
         return out.getvalue()
 
     @classmethod
-    def loads(cls, packed: bytes) -> Fitted:
+    def loads(cls, packed: bytes) -> FittedDetectors:
         fields, texts = None, dict[str, Any]()
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             texts = {name.removeprefix(_TEXTS): arrays[name] for name in arrays.files if name.startswith(_TEXTS)}
@@ -53,5 +53,5 @@ class Fitted:
                 # dear to import: it asks scikit-learn for all that it has
                 import skops.io
 
-                fields = FieldModel.loads(skops.io.loads(arrays[_FIELDS].tobytes(), trusted=_TRUSTED))
-        return cls(fields, TextModel.loads(texts) if texts else None)
+                fields = TabularModel.loads(skops.io.loads(arrays[_FIELDS].tobytes(), trusted=_TRUSTED))
+        return cls(fields, TextClassifier.loads(texts) if texts else None)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.detectors.conformal import Tail
+from agent.detectors.conformal import ConformalTail
 from retrieval.text.masking import kind_of_event
 
 # events of context; events with a code of their own (the rest share one); of these, events whose count is heard
@@ -112,24 +112,24 @@ class _Tables:
 
 
 @dataclass(frozen=True)
-class Sequences:
+class SequenceModel:
     """The detector: codes of the events, tables, and the tails of the three numbers and of their sum."""
 
     codes: dict[str, int]
     tables: _Tables
-    tails: tuple[Tail, ...]
+    tails: tuple[ConformalTail, ...]
 
     @classmethod
     def fit(
         cls, sessions: Sequence[Sequence[str]], times: NDArray[np.int64], anomalous: NDArray[np.bool_]
-    ) -> tuple[Sequences, Floats, Floats]:
+    ) -> tuple[SequenceModel, Floats, Floats]:
         """The detector, made of the normal sessions; for each session its numbers and log-odds as if unseen."""
         codes = _vocabulary(sessions)
         ids = [_encode(codes, session) for session in sessions]
         numbers = _cross_fitted(ids, times, anomalous, len(codes))
         normal = np.flatnonzero(~anomalous)
-        tails = tuple(Tail.of(column, times[normal]) for column in numbers[normal].T)
-        together = Tail.of(_together(tails, numbers[normal]), times[normal])
+        tails = tuple(ConformalTail.of(column, times[normal]) for column in numbers[normal].T)
+        together = ConformalTail.of(_together(tails, numbers[normal]), times[normal])
         tables = _Tables.fit([ids[i] for i in normal], times[normal], len(codes))
         fitted = cls(codes, tables, (*tails, together))
         return fitted, numbers, fitted.oddness(numbers)
@@ -169,10 +169,10 @@ class Sequences:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Sequences:
+    def from_state(cls, state: Mapping[str, Any]) -> SequenceModel:
         steps = NextEvent(len(state["codes"]), tuple(tuple(arrays) for arrays in state["tables"]))
         tables = _Tables(steps, CountProfile(*state["profile"]))
-        return cls(state["codes"], tables, tuple(Tail(values) for values in state["tails"]))
+        return cls(state["codes"], tables, tuple(ConformalTail(values) for values in state["tails"]))
 
 
 def _vocabulary(sessions: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -225,7 +225,7 @@ def _sample(sessions: Sequence[Ids], times: Ids) -> Ids:
     return order[: max(1, int(np.searchsorted(sizes, _FIT_EVENTS)))]
 
 
-def _together(tails: Sequence[Tail], numbers: Floats) -> Floats:
+def _together(tails: Sequence[ConformalTail], numbers: Floats) -> Floats:
     return np.asarray(np.sum([tail(column) for tail, column in zip(tails, numbers.T, strict=True)], axis=0))
 
 

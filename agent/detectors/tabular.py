@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.records import Signal
-from agent.detectors.conformal import Nearest
-from agent.detectors.sequence import Sequences
-from agent.detectors.tabular_encoder import Columns, Row
-from retrieval.encoding.field_encoder import FieldSpace
+from agent.detectors.conformal import ConformalNeighbours
+from agent.detectors.sequence import SequenceModel
+from agent.detectors.tabular_encoder import Row, TabularEncoder
+from retrieval.encoding.field_encoder import FieldEncoder
 
 _LIMIT = 6.0
 _ENOUGH, _BOOSTED, _MANY = 3, 20, 100
@@ -36,7 +36,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Told:
+class OutOfFoldScores:
     """Of some cases (``which``, places in what was fitted on): their signals as if the case were new, shape (n,).
 
     ``fields`` is NaN where that cannot be told. ``apart``: by trees that have not seen the case's kind of anomaly; None
@@ -51,11 +51,11 @@ class Told:
 
 
 @dataclass(frozen=True)
-class FieldModel:
+class TabularModel:
     """The fitted trees, none where there are too few anomalous cases, and the detector of odd records."""
 
-    columns: Columns
-    detector: Nearest | Sequences
+    columns: TabularEncoder
+    detector: ConformalNeighbours | SequenceModel
     trees: tuple[Any, ...]
     low: Floats
     high: Floats
@@ -72,7 +72,7 @@ class FieldModel:
         anomalous: Sequence[bool],
         kinds: Sequence[str | None],
         times: Sequence[int],
-    ) -> tuple[FieldModel | None, Told | None]:
+    ) -> tuple[TabularModel | None, OutOfFoldScores | None]:
         """The model, and what it tells of its cases as if they were new; none without two normal cases or a column.
 
         ``rows``: features of n cases; ``sessions``: their events, empty for a row of a table; ``kinds``: the values
@@ -83,30 +83,32 @@ class FieldModel:
         y, often = np.asarray(anomalous, dtype=bool)[which], np.asarray(times, dtype=np.int64)[which]
         if (~y).sum() < 2:
             return None, None
-        columns = Columns.fit(rows)
+        columns = TabularEncoder.fit(rows)
         matrix = columns.matrix(rows)
         ordered = sum(map(bool, sessions)) * 2 > len(sessions)
         if not ordered and not matrix.shape[1]:
             return None, None
-        detector: Nearest | Sequences
+        detector: ConformalNeighbours | SequenceModel
         if ordered:
-            detector, numbers, oddness = Sequences.fit(sessions, often, y)
+            detector, numbers, oddness = SequenceModel.fit(sessions, often, y)
             matrix = np.hstack([matrix, numbers])
         else:
-            detector, own = Nearest.fit(columns, [row for row, bad in zip(rows, y, strict=True) if not bad], often[~y])
+            detector, own = ConformalNeighbours.fit(
+                columns, [row for row, bad in zip(rows, y, strict=True) if not bad], often[~y]
+            )
             oddness = detector.log_odds(rows, ())
             oddness[~y] = own
         trees, told = _Learner(matrix, y, often).learn(_numbered(y, [kinds[i] for i in which]), oddness)
         seen = columns.numbers(rows)
         gone = np.isnan(seen)
         low, high = np.where(gone, np.inf, seen).min(axis=0), np.where(gone, -np.inf, seen).max(axis=0)
-        told = Told(which[told.which], told.fields, told.oddness, told.apart, told.kinds)
+        told = OutOfFoldScores(which[told.which], told.fields, told.oddness, told.apart, told.kinds)
         return cls(columns, detector, trees, low, high), told
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
         """For each of n records the log-odds of the trees (None without any), and of its oddness."""
         numbers = np.zeros((len(rows), 0))
-        if isinstance(self.detector, Sequences):
+        if isinstance(self.detector, SequenceModel):
             numbers = self.detector.numbers(sessions)
             oddness = self.detector.oddness(numbers)
         else:
@@ -131,19 +133,19 @@ class FieldModel:
         """What `loads` makes it of again; for skops, without pickle."""
         return {
             "columns": self.columns.to_json(),
-            "sequences": isinstance(self.detector, Sequences),
+            "sequences": isinstance(self.detector, SequenceModel),
             "detector": self.detector.state(),
             "trees": list(self.trees),
             "span": [self.low, self.high],
         }
 
     @classmethod
-    def loads(cls, state: dict[str, Any]) -> FieldModel:
-        columns = Columns.from_json(state["columns"])
+    def loads(cls, state: dict[str, Any]) -> TabularModel:
+        columns = TabularEncoder.from_json(state["columns"])
         detector = (
-            Sequences.from_state(state["detector"])
+            SequenceModel.from_state(state["detector"])
             if state["sequences"]
-            else Nearest.from_state(columns, state["detector"])
+            else ConformalNeighbours.from_state(columns, state["detector"])
         )
         return cls(columns, detector, tuple(state["trees"]), *state["span"])
 
@@ -156,8 +158,8 @@ class _Learner:
     y: Bools
     times: Ints
 
-    def learn(self, kinds: Ints, oddness: Floats) -> tuple[tuple[Any, ...], Told]:
-        """All trees, and what is told of a sample of the cases; see `Told`."""
+    def learn(self, kinds: Ints, oddness: Floats) -> tuple[tuple[Any, ...], OutOfFoldScores]:
+        """All trees, and what is told of a sample of the cases; see `OutOfFoldScores`."""
         rng = np.random.default_rng(_SEED)
         sizes = np.bincount(kinds)
         inside = np.zeros(len(self.y), dtype=bool)
@@ -166,7 +168,7 @@ class _Learner:
         inside |= (sizes[kinds] <= _WHOLE_KIND) & self.y
         which = np.flatnonzero(inside)
         if self._rare(self.y) < _ENOUGH:
-            return (), Told(which, oddness[which], oddness[which], None, kinds[which])
+            return (), OutOfFoldScores(which, oddness[which], oddness[which], None, kinds[which])
         forest, boosting = self._forest(self.y, oob=True), self._boosting(self.y)
         everything = np.arange(len(self.y))
         trees = tuple(self._fitted(one, everything) for one in (forest, boosting) if one is not None)
@@ -180,7 +182,7 @@ class _Learner:
             # normal cases are spread over the folds, anomalous ones by their kind
             fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
             apart = self._held_out(which, fold, wooden=True)
-        return trees, Told(which, told, oddness[which], apart, kinds[which])
+        return trees, OutOfFoldScores(which, told, oddness[which], apart, kinds[which])
 
     def _held_out(self, which: Ints, fold: Ints, *, wooden: bool) -> Floats:
         """Log-odds of the cases ``which``, each by trees fitted on the other folds of them."""
@@ -230,18 +232,18 @@ class _Learner:
 
 
 def fields(
-    model: FieldModel | None, told: float | None, row: Row, events: Sequence[str], normal: FieldSpace | None
+    model: TabularModel | None, told: float | None, row: Row, events: Sequence[str], normal: FieldEncoder | None
 ) -> Signal:
     """The signal ``told``; facts: which numbers lie far from the normal cases, which categories and steps they lack."""
     if not row or (model is None and normal is None):
         return Signal()
     facts = _facts(row, normal) if normal else []
-    if events and model and isinstance(model.detector, Sequences):
+    if events and model and isinstance(model.detector, SequenceModel):
         facts = [*model.detector.facts(events), *facts]
     return Signal(log_odds=told, facts=tuple(facts))
 
 
-def _facts(row: Row, normal: FieldSpace) -> list[str]:
+def _facts(row: Row, normal: FieldEncoder) -> list[str]:
     far: list[tuple[float, str]] = []
     for name, knots in normal.numbers.items():
         value = row.get(name, 0.0 if name.startswith("count of ") else None)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoding.field_encoder import FieldSpace, FieldValue
+from retrieval.encoding.field_encoder import FieldEncoder, FieldValue
 
 # trees compute in single precision
 _HUGE = 1e30
@@ -22,15 +22,15 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Columns:
+class TabularEncoder:
     """``space`` names the numbers and the common categories; ``shares``: how common each value is among the cases."""
 
-    space: FieldSpace
+    space: FieldEncoder
     shares: dict[str, dict[str, float]]
 
     @classmethod
-    def fit(cls, rows: Sequence[Row]) -> Columns:
-        space = FieldSpace.fit(rows)
+    def fit(cls, rows: Sequence[Row]) -> TabularEncoder:
+        space = FieldEncoder.fit(rows)
         shares = {}
         for name in space.categories:
             values = Counter(str(row[name]) for row in rows if row.get(name) is not None)
@@ -81,8 +81,8 @@ class Columns:
         return {"space": self.space.to_json(), "shares": self.shares}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Columns:
-        return cls(FieldSpace.from_json(data["space"]), data["shares"])
+    def from_json(cls, data: Mapping[str, Any]) -> TabularEncoder:
+        return cls(FieldEncoder.from_json(data["space"]), data["shares"])
 
 
 def signed_log(x: Floats) -> Floats:

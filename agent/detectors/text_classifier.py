@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from agent.core.numerics import map_estimate
 from agent.core.records import Signal
-from agent.detectors.neighbours import contrast, known
-from retrieval.casebook import Found
+from agent.detectors.neighbours import has_known_template, kernel_log_ratio
+from retrieval.casebook import RetrievalResult
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
 # characters of a text that are spelled out
@@ -54,7 +54,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class TextModel:
+class TextClassifier:
     """Weights and bias of the three models, and of the sum of what they and the contrast say.
 
     ``by_template``: whether the manner is that of the masked text.
@@ -70,7 +70,9 @@ class TextModel:
     by_template: bool = False
 
     @classmethod
-    def fit(cls, texts: Texts, anomalous: Bools, nearest: int, *, by_template: bool) -> tuple[TextModel | None, Floats]:
+    def fit(
+        cls, texts: Texts, anomalous: Bools, nearest: int, *, by_template: bool
+    ) -> tuple[TextClassifier | None, Floats]:
         """The model, and each text's log-odds by one that has not seen it; none below three cases of a label.
 
         ``nearest``: how many cases of each label are contrasted; ``by_template``: what the ``texts`` were made with.
@@ -109,12 +111,15 @@ class TextModel:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
-    def loads(cls, state: Mapping[str, Any]) -> TextModel:
+    def loads(cls, state: Mapping[str, Any]) -> TextClassifier:
         return cls(**{**state, "by_template": bool(state["by_template"])})
 
 
-def beyond_nearest(
-    signals: Sequence[Signal], model: TextModel | None, founds: Sequence[Found], texts: Sequence[tuple[str, str]]
+def refine_with_classifier(
+    signals: Sequence[Signal],
+    model: TextClassifier | None,
+    founds: Sequence[RetrievalResult],
+    texts: Sequence[tuple[str, str]],
 ) -> list[Signal]:
     """The signals of `neighbours`, and where nothing like a record is known, what all cases say of such texts.
 
@@ -125,7 +130,7 @@ def beyond_nearest(
     new = {
         i: (found.vector, *texts[i], signal.log_odds)
         for i, (signal, found) in enumerate(zip(signals, founds, strict=True))
-        if signal.log_odds is not None and found.vector is not None and not known(found)
+        if signal.log_odds is not None and found.vector is not None and not has_known_template(found)
     }
     out = list(signals)
     if new:
@@ -230,4 +235,4 @@ def _contrasts(vectors: NDArray[np.float32], cases: NDArray[np.float32], anomalo
     for label in (True, False):
         mine = similar[:, anomalous == label]
         near[label] = np.sort(mine, axis=1)[:, -nearest:].tolist()
-    return np.array([contrast(bad, fine) or 0.0 for bad, fine in zip(near[True], near[False], strict=True)])
+    return np.array([kernel_log_ratio(bad, fine) or 0.0 for bad, fine in zip(near[True], near[False], strict=True)])

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
-from agent.detectors.tabular import FieldModel
-from agent.explain.diff import quoted
-from agent.scoring.fusion import Judge, LogOdds, fused
-from retrieval.encoding.field_encoder import FieldSpace, features
+from agent.detectors.tabular import TabularModel
+from agent.explain.diff import quote_text
+from agent.scoring.fusion import LogOdds, SourceModel, fuse
+from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.text.masking import kind_of_event
 
 _MOST_FIELDS = 2
@@ -29,7 +29,7 @@ _COMMONEST = 3
 
 
 @dataclass(frozen=True)
-class Move:
+class FeatureChange:
     """One field brought from ``old`` to ``new``; ``steps``: how far, 0 to 1 in quantiles of the normal cases."""
 
     name: str
@@ -40,7 +40,7 @@ class Move:
     def __str__(self) -> str:
         name, which = self.name, ""
         if name.startswith(_COUNT):
-            name = _COUNT + quoted(name.removeprefix(_COUNT))
+            name = _COUNT + quote_text(name.removeprefix(_COUNT))
             more = float(self.new) - float(self.old or 0)
             # the order of a session is judged too
             which = ", more at its end" if more > 0 else ", the first ones kept" if self.new else ""
@@ -48,7 +48,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Retrial:
+class Perturbation:
     """How a record is judged, for the record as it might have been.
 
     ``signals`` are all witnesses' log-odds of the record as it is; ``is_normal`` says whether a changed record is
@@ -56,12 +56,12 @@ class Retrial:
     """
 
     record: Record
-    model: FieldModel
-    judge: Judge
+    model: TabularModel
+    judge: SourceModel
     signals: LogOdds
     is_normal: Callable[[Record], bool]
 
-    def log_odds(self, every: list[tuple[Move, ...]]) -> list[float]:
+    def log_odds(self, every: list[tuple[FeatureChange, ...]]) -> list[float]:
         """What the field model says of the record after each of these changes."""
         if not every:
             return []
@@ -72,14 +72,14 @@ class Retrial:
 
     def promises(self, field_log_odds: float) -> bool:
         """Whether the label were normal if the field model said so much, and the others what they say."""
-        probability, fusion = fused(self.judge, {**self.signals, "fields": field_log_odds}, known=False)
+        probability, fusion = fuse(self.judge, {**self.signals, "fields": field_log_odds}, known=False)
         return fusion.label(probability) == "normal"
 
-    def judged_normal(self, moves: tuple[Move, ...]) -> bool:
+    def judged_normal(self, moves: tuple[FeatureChange, ...]) -> bool:
         return self.is_normal(moved(self.record, moves))
 
 
-def counterfactual(retrial: Retrial, normal: FieldSpace, kept: Collection[str]) -> str | None:
+def counterfactual(retrial: Perturbation, normal: FieldEncoder, kept: Collection[str]) -> str | None:
     """``would be normal if …``; None where no change of at most two fields, all but the ``kept``, was found.
 
     At most six changed records are judged.
@@ -88,9 +88,9 @@ def counterfactual(retrial: Retrial, normal: FieldSpace, kept: Collection[str]) 
     return "would be normal if " + " and ".join(map(str, moves)) if moves else None
 
 
-def smallest_change(retrial: Retrial, options: list[Move]) -> tuple[Move, ...]:
+def smallest_change(retrial: Perturbation, options: list[FeatureChange]) -> tuple[FeatureChange, ...]:
     """One of ``options`` with which the record is judged normal, or two of different fields (greedily), or none."""
-    beginnings: list[tuple[Move, ...]] = [()]
+    beginnings: list[tuple[FeatureChange, ...]] = [()]
     for _ in range(_MOST_FIELDS):
         tried = [
             (*beginning, move)
@@ -108,14 +108,14 @@ def smallest_change(retrial: Retrial, options: list[Move]) -> tuple[Move, ...]:
                 for place in range(len(moves)):
                     moves = _tightened(retrial, moves, place, enough)
                 return moves
-        best: dict[str, tuple[Move, ...]] = {}
+        best: dict[str, tuple[FeatureChange, ...]] = {}
         for moves in sorted(tried, key=said.__getitem__):
             best.setdefault(moves[-1].name, moves)
         beginnings = list(best.values())[:_BEGINNINGS]
     return ()
 
 
-def moved(record: Record, moves: tuple[Move, ...]) -> Record:
+def moved(record: Record, moves: tuple[FeatureChange, ...]) -> Record:
     """The record after the moves; of a session, with as many of its events."""
     fields, events = dict(record.fields), list(record.events)
     for move in moves:
@@ -135,7 +135,7 @@ def _with(events: list[str], masked: str, count: int) -> list[str]:
     return [event for place, event in enumerate(events) if place not in gone] + more
 
 
-def moved_row(row: dict[str, FieldValue], moves: tuple[Move, ...]) -> dict[str, FieldValue]:
+def moved_row(row: dict[str, FieldValue], moves: tuple[FeatureChange, ...]) -> dict[str, FieldValue]:
     """Features of the moved record, without making it."""
     out = {**row, **{move.name: move.new for move in moves}}
     for move in moves:
@@ -146,7 +146,7 @@ def moved_row(row: dict[str, FieldValue], moves: tuple[Move, ...]) -> dict[str, 
     return out
 
 
-def _options(record: Record, normal: FieldSpace) -> Iterator[Move]:
+def _options(record: Record, normal: FieldEncoder) -> Iterator[FeatureChange]:
     """Every field at every fourth of its normal knots, or as one of the three commonest categories."""
     row = features(record.fields, record.events)
     for name, knots in normal.numbers.items():
@@ -156,18 +156,20 @@ def _options(record: Record, normal: FieldSpace) -> Iterator[Move]:
             continue
         for new in sorted({float(round(knot)) if counts else float(_shown(knot)) for knot in knots[::_EVERY_KNOT]}):
             if old is None or isinstance(old, str):
-                yield Move(name, old, new, 1.0)
+                yield FeatureChange(name, old, new, 1.0)
             elif new != old and not (counts and new == 0 and old == len(record.events)):
-                yield Move(name, old, new, abs(normal.quantile(name, float(old)) - normal.quantile(name, new)))
+                yield FeatureChange(name, old, new, abs(normal.quantile(name, float(old)) - normal.quantile(name, new)))
     for name, known in normal.categories.items():
         old = row.get(name)
-        yield from (Move(name, old, new, 1.0) for new in known[:_COMMONEST] if old is None or new != str(old))
+        yield from (FeatureChange(name, old, new, 1.0) for new in known[:_COMMONEST] if old is None or new != str(old))
     for name, old in row.items():
         if record.events and name.startswith(_COUNT) and name not in normal.numbers and old != len(record.events):
-            yield Move(name, old, 0.0, 1.0)
+            yield FeatureChange(name, old, 0.0, 1.0)
 
 
-def _tightened(retrial: Retrial, moves: tuple[Move, ...], place: int, enough: float) -> tuple[Move, ...]:
+def _tightened(
+    retrial: Perturbation, moves: tuple[FeatureChange, ...], place: int, enough: float
+) -> tuple[FeatureChange, ...]:
     """The moves, one of them shorter, to a round number, if field log-odds of ``enough`` or a normal label remain."""
     move = moves[place]
     if isinstance(move.new, str) or isinstance(move.old, str) or move.old is None:
@@ -201,6 +203,6 @@ def _shown(value: FieldValue) -> str:
     if value is None:
         return "missing"
     if isinstance(value, str):
-        return quoted(value)
+        return quote_text(value)
     exact = f"{value:.15g}"
     return exact if len(exact) <= 12 else f"{value:g}"

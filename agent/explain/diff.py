@@ -14,13 +14,13 @@ _WORDS_A_PHRASE = 6
 _LONGEST = 60
 
 
-def quoted(text: str) -> str:
+def quote_text(text: str) -> str:
     """A text on one line, in quotation marks, at most 60 characters of it."""
     text = " ".join(text.split())
     return f"“{text if len(text) <= _LONGEST else text[: _LONGEST - 1] + '…'}”"
 
 
-def unlike_words(masked: str, nearest: str) -> str | None:
+def diff_words(masked: str, nearest: str) -> str | None:
     """The differing words of two masked texts (their first 200): what the first adds and, when few, what it lacks."""
     mine, theirs = (text.split() for text in (masked, nearest))
     known_mine, known_theirs = ({word.lower() for word in words} for words in (mine, theirs))
@@ -45,11 +45,11 @@ def _phrases(words: Sequence[str], known: set[str]) -> Iterator[str]:
             run.append(word)
             continue
         if any(one.lower() not in known for one in run):
-            yield quoted(" ".join(run[:_WORDS_A_PHRASE]) + (" …" if len(run) > _WORDS_A_PHRASE else ""))
+            yield quote_text(" ".join(run[:_WORDS_A_PHRASE]) + (" …" if len(run) > _WORDS_A_PHRASE else ""))
         run = []
 
 
-def unlike_events(events: Sequence[str], nearest: Sequence[str]) -> str | None:
+def diff_events(events: Sequence[str], nearest: Sequence[str]) -> str | None:
     """Which masked events two sessions have in different number, the greatest differences first."""
     mine, theirs = (Counter(map(kind_of_event, session)) for session in (events, nearest))
     differing = [one for one in mine | theirs if mine[one] != theirs[one]]
@@ -59,5 +59,5 @@ def unlike_events(events: Sequence[str], nearest: Sequence[str]) -> str | None:
 
 
 def _compared(event: str, mine: int, theirs: int) -> str:
-    has = f"{mine} of {quoted(event)}" if mine else f"no {quoted(event)}"
+    has = f"{mine} of {quote_text(event)}" if mine else f"no {quote_text(event)}"
     return f"{has} (that has {theirs or 'none'})"

@@ -18,11 +18,11 @@ from agent.core.prompts import render
 from agent.core.records import Signal, Verdict, VerdictLabel
 from agent.scoring.fusion import Fusion, LogOdds
 from llm.errors import EngineBusy, ModelFailure
-from retrieval.encoding.representation import Space
-from retrieval.text.prompt_injection import steering
+from retrieval.encoding.representation import Representation
+from retrieval.text.prompt_injection import find_injections
 
 if TYPE_CHECKING:
-    from agent.pipeline.context import Parts
+    from agent.pipeline.context import AppContext
 
 SENTENCES = 3
 _TOKENS = 120
@@ -48,7 +48,7 @@ def facts_in_words(label: VerdictLabel, probability: float, facts: Sequence[str]
     return f"{head}: {'; '.join(facts)}." if facts else f"{head}: no witness had anything to say."
 
 
-def decider(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None:
+def top_contribution(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None:
     """Which witness moved the log-odds most towards the label, of the way they went in all; None if none did.
 
     Log-odds add up, so that weight times signal is a witness's exact share (weight of evidence, Good 1950).
@@ -76,10 +76,10 @@ def why_unsure(fusion: Fusion, probability: float) -> str:
     return f"from {low:.2f} to {high:.2f} either label would be wrong too often"
 
 
-def gathered(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> list[str]:
+def collect_facts(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> list[str]:
     """The facts, most telling first; before all, that the record's ``text`` speaks to the judge."""
     facts = [fact for fact in telling if fact]
-    if addressed := steering(text):
+    if addressed := find_injections(text):
         cut = "; ".join(f"“{piece[:80]}”" for piece in addressed[:3])
         facts.insert(0, f"the record speaks to the judge, and this was kept from the models: {cut}")
     for name in ("neighbours", "novelty", "fields", "language"):
@@ -87,7 +87,7 @@ def gathered(text: str, telling: Sequence[str | None], signals: Mapping[str, Sig
     return facts
 
 
-def traceable(sentence: str, grounds: str) -> bool:
+def is_grounded(sentence: str, grounds: str) -> bool:
     """Whether every case id and number of ``sentence`` stands in ``grounds``; percentages may be probabilities."""
     cases = {found.lower() for found in _CASE.findall(grounds)}
     if any(found.lower() not in cases for found in _CASE.findall(sentence)):
@@ -105,21 +105,21 @@ def _value(written: str) -> float | str:
 
 
 def sentences(
-    parts: Parts, verdict: Verdict, brief: str, facts: Sequence[str], masked: str, ask: str = _ASK
+    parts: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str, ask: str = _ASK
 ) -> Iterator[str]:
     """Up to three checked sentences by the language model, each as soon as it is complete.
 
     Raises:
         ModelFailure, EngineBusy: the model could not be heard.
     """
-    model = parts.witness().model
+    model = parts.language_detector().model
     text, _ = model.clip(masked, parts.settings.record_tokens // 2)
     asked = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=ask)
     grounds = "\n".join([asked, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
     buffer, told = "", list[str]()
 
     def tells(sentence: str) -> bool:
-        return len(sentence.split()) >= _FEWEST and sentence.strip() not in told and traceable(sentence, grounds)
+        return len(sentence.split()) >= _FEWEST and sentence.strip() not in told and is_grounded(sentence, grounds)
 
     messages = [SystemMessage(render("explain_system")), HumanMessage(asked)]
     for chunk in model.stream(messages, _TOKENS):
@@ -136,26 +136,26 @@ def sentences(
         yield buffer.strip()
 
 
-def more_words(parts: Parts, verdict: Verdict) -> Iterator[str]:
+def sentences_for_stored_verdict(parts: AppContext, verdict: Verdict) -> Iterator[str]:
     """The same for a verdict of the history, whose explanation holds its facts. Raises as `sentences` does."""
     row = parts.casebook.source(verdict.source)
     facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
-    masked = ((row.space if row else None) or Space()).masked(verdict.record)
+    masked = ((row.space if row else None) or Representation()).masked(verdict.record)
     return sentences(parts, verdict, row.brief if row else "", facts, masked)
 
 
-def told_in_full(parts: Parts, verdict: Verdict) -> Iterator[str]:
+def stream_explanation(parts: AppContext, verdict: Verdict) -> Iterator[str]:
     """A verdict's facts, then the model's sentences, a line each as it comes; a line says why if there are none."""
     yield f"{verdict.explanation}\n"
     try:
         with mapped():
-            for sentence in more_words(parts, verdict):
+            for sentence in sentences_for_stored_verdict(parts, verdict):
                 yield f"{sentence}\n"
     except PrecedentError as error:
         yield f"(no more words: {error})\n"
 
 
-def with_sentences(parts: Parts, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:
+def with_sentences(parts: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:
     """The verdict with the model's checked sentences after its facts; without them it says so in ``degraded``."""
     try:
         told = " ".join(sentences(parts, verdict, brief, facts, masked))

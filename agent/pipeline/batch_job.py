@@ -7,25 +7,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agent.core.records import Unjudged
-from agent.core.requests import Asked
+from agent.core.records import JudgeError
+from agent.core.requests import AnyRequest
 
 # a verdict as JSON, or why there is none
-Answer = bytes | Unjudged | Exception
+Answer = bytes | JudgeError | Exception
 
 
-class Order:
+class BatchJob:
     """Made in the event loop of the caller, who iterates; ``patient``: may wait long for the language model."""
 
-    def __init__(self, questions: Sequence[Asked], *, patient: bool) -> None:
+    def __init__(self, questions: Sequence[AnyRequest], *, patient: bool) -> None:
         self.questions, self.patient = questions, patient
         self.dropped = False
         self._answers: list[Answer | None] = [None] * len(questions)
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
 
     @property
-    def tickets(self) -> list[Ticket]:
-        return [Ticket(self, place) for place in range(len(self.questions))]
+    def tickets(self) -> list[BatchItem]:
+        return [BatchItem(self, place) for place in range(len(self.questions))]
 
     def has(self, place: int) -> bool:
         """Whether the question at ``place`` has its answer."""
@@ -62,12 +62,12 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class BatchItem:
     """One question of an order."""
 
-    order: Order
+    order: BatchJob
     place: int
 
     @property
-    def question(self) -> Asked:
+    def question(self) -> AnyRequest:
         return self.order.questions[self.place]

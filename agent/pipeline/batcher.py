@@ -16,17 +16,17 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from agent.core.errors import Busy, PrecedentError, mapped
-from agent.core.records import Unjudged, Verdict, checked, content_hash
-from agent.core.requests import Asked, Question, TextQuestion, needs_pieces
-from agent.pipeline.batch_job import Answer, Order, Ticket
-from agent.pipeline.context import Parts, of_source
-from agent.pipeline.pipeline import InBulk
-from agent.pipeline.verdict_cache import Shelf
-from agent.pipeline.verdict_json import Whole
-from agent.pipeline.worker_pool import Stage
-from retrieval.lru_cache import Memo
+from agent.core.records import JudgeError, Verdict, as_result, content_hash
+from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_segments
+from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
+from agent.pipeline.context import AppContext, resolve_source
+from agent.pipeline.pipeline import BatchingSequence
+from agent.pipeline.verdict_cache import VerdictCache
+from agent.pipeline.verdict_json import VerdictTemplate
+from agent.pipeline.worker_pool import WorkerPool
+from retrieval.lru_cache import LRUCache
 
-Given = Callable[[Mapping[tuple[str, str], int]], None]
+CountVerdicts = Callable[[Mapping[tuple[str, str], int]], None]
 
 # how many are given again, and how many judged together; threads that ask the language model
 _AGAIN, _TOGETHER, _ASKING = 1_024, 16, 4
@@ -37,33 +37,33 @@ _LATER = "to be asked"
 _WARMED = 8
 
 
-class _Said(NamedTuple):
+class _KnownLine(NamedTuple):
     """What was said of a line that named ``source``, or none."""
 
     source: str | None
-    shelf: Shelf
+    shelf: VerdictCache
     verdict: Verdict
     pieces: tuple[bytes, ...]
 
 
-class Desk:
+class MicroBatcher:
     """Answers questions for as many callers as come; up to ``most`` records may wait.
 
     ``given`` is told how many verdicts were given, by source and label.
     """
 
-    def __init__(self, parts: Parts, chain: InBulk, given: Given, most: int) -> None:
+    def __init__(self, parts: AppContext, chain: BatchingSequence, given: CountVerdicts, most: int) -> None:
         self._parts, self._chain, self._given, self._most = parts, chain, given, most
-        self._shelves: dict[str, Shelf] = {}
-        self._lines: Memo[_Said] = Memo(_LINES)
+        self._shelves: dict[str, VerdictCache] = {}
+        self._lines: LRUCache[_KnownLine] = LRUCache(_LINES)
         self._waiting, self._lock = 0, threading.Lock()
         # there is no language model to wait for
         self._silent = parts.settings.model == "none"
-        self._again = Stage("again", self._give_again, at_once=_AGAIN)
-        self._quick = Stage("quick", self._judge, at_once=_TOGETHER)
-        self._asking = Stage("asking", self._ask, at_once=1, threads=_ASKING)
+        self._again = WorkerPool("again", self._give_again, at_once=_AGAIN)
+        self._quick = WorkerPool("quick", self._judge, at_once=_TOGETHER)
+        self._asking = WorkerPool("asking", self._ask, at_once=1, threads=_ASKING)
 
-    async def order(self, questions: Sequence[Asked], *, patient: bool = False) -> Order:
+    async def order(self, questions: Sequence[AnyRequest], *, patient: bool = False) -> BatchJob:
         """The questions, being answered. ``patient``: wait for room.
 
         Raises:
@@ -73,7 +73,7 @@ class Desk:
             if not patient:
                 raise Busy(f"{self._waiting} records wait to be judged already: try again later")
             await asyncio.sleep(0.01)
-        order = Order(questions, patient=patient or len(questions) > 1)
+        order = BatchJob(questions, patient=patient or len(questions) > 1)
         self._again.put(order.tickets)
         return order
 
@@ -85,7 +85,7 @@ class Desk:
         self._given(Counter((one.verdict.source, one.verdict.label) for one in there if one))
         return [b"".join(one.pieces) if one else None for one in there]
 
-    def _holds(self, source: str | None, shelf: Shelf) -> bool:
+    def _holds(self, source: str | None, shelf: VerdictCache) -> bool:
         try:
             return self._shelf(source) is shelf
         except PrecedentError:
@@ -95,7 +95,7 @@ class Desk:
     def warm(self) -> None:
         """Load what the first verdicts of each source would have to wait for."""
         for name in self._parts.casebook.names()[:_WARMED]:
-            self._chain.batch([Question(text="warm", source=name)], unasked=_LATER, return_exceptions=True)
+            self._chain.batch([JudgeRequest(text="warm", source=name)], skip_llm_reason=_LATER, return_exceptions=True)
         # what is there by now stays: looking through it for garbage would hold up every caller
         gc.collect()
         gc.freeze()
@@ -115,7 +115,7 @@ class Desk:
 
     # the stages
 
-    def _give_again(self, tickets: list[Ticket]) -> None:
+    def _give_again(self, tickets: list[BatchItem]) -> None:
         for source, mine in self._by_source(tickets):
             with self._failing(mine):
                 shelf = self._shelf(source)
@@ -124,23 +124,23 @@ class Desk:
                 self._quick.put(one for one in rest if not _is_slow(one.question))
                 self._wait_for_the_model([one for one in rest if _is_slow(one.question)])
 
-    def _judge(self, tickets: list[Ticket]) -> None:
+    def _judge(self, tickets: list[BatchItem]) -> None:
         for source, mine in self._by_source(tickets):
             with self._failing(mine):
-                shelf, later = self._shelf(source), list[Ticket]()
+                shelf, later = self._shelf(source), list[BatchItem]()
                 answers = self._chain.batch_as_completed(
-                    _about(shelf, mine), return_exceptions=True, unasked=None if self._silent else _LATER
+                    _about(shelf, mine), return_exceptions=True, skip_llm_reason=None if self._silent else _LATER
                 )
-                settled = list[tuple[Ticket, Verdict | Unjudged]]()
+                settled = list[tuple[BatchItem, Verdict | JudgeError]]()
                 for ticket, (_, answer) in zip(mine, answers, strict=True):
                     if isinstance(answer, Verdict) and any(one.endswith(_LATER) for one in answer.degraded):
                         later.append(ticket)
                     else:
-                        settled.append((ticket, checked(ticket.question.record, answer)))
+                        settled.append((ticket, as_result(ticket.question.record, answer)))
                 self._settle(shelf, settled)
                 self._wait_for_the_model(later)
 
-    def _ask(self, tickets: list[Ticket]) -> None:
+    def _ask(self, tickets: list[BatchItem]) -> None:
         for source, mine in self._by_source(tickets):
             with self._failing(mine):
                 shelf = self._shelf(source)
@@ -149,9 +149,9 @@ class Desk:
                 self._give(shelf, found)
                 answers = self._chain.batch_as_completed(_about(shelf, rest), return_exceptions=True)
                 for ticket, (_, answer) in zip(rest, answers, strict=True):
-                    self._settle(shelf, [(ticket, checked(ticket.question.record, answer))])
+                    self._settle(shelf, [(ticket, as_result(ticket.question.record, answer))])
 
-    def _wait_for_the_model(self, tickets: Sequence[Ticket]) -> None:
+    def _wait_for_the_model(self, tickets: Sequence[BatchItem]) -> None:
         room = self._parts.settings.queue_size - len(self._asking)
         refused = [one for one in tickets[max(room, 0) :] if not one.order.patient]
         busy = Busy(f"{len(self._asking)} records wait for the language model already: try again later")
@@ -160,13 +160,15 @@ class Desk:
 
     # their work
 
-    def _on_shelf(self, shelf: Shelf, tickets: Iterable[Ticket]) -> tuple[list[tuple[Ticket, Whole]], list[Ticket]]:
+    def _on_shelf(
+        self, shelf: VerdictCache, tickets: Iterable[BatchItem]
+    ) -> tuple[list[tuple[BatchItem, VerdictTemplate]], list[BatchItem]]:
         """The tickets for which there is a verdict, with it, and the others."""
-        found, rest = list[tuple[Ticket, Whole]](), list[Ticket]()
-        likely = list[tuple[Ticket, TextQuestion, Whole]]()
+        found, rest = list[tuple[BatchItem, VerdictTemplate]](), list[BatchItem]()
+        likely = list[tuple[BatchItem, TextRequest, VerdictTemplate]]()
         for ticket in tickets:
             question = ticket.question
-            if not isinstance(question, TextQuestion):
+            if not isinstance(question, TextRequest):
                 rest.append(ticket)
             elif whole := shelf.of_text(question):
                 found.append((ticket, whole))
@@ -183,22 +185,22 @@ class Desk:
                 found.append((ticket, whole))
         return found, rest
 
-    def _held(self, shelf: Shelf, texts: Sequence[str]) -> set[str]:
+    def _held(self, shelf: VerdictCache, texts: Sequence[str]) -> set[str]:
         """Those of the texts that a case has."""
         hashes = {content_hash(text, {}, ()): text for text in texts}
         return {hashes[one] for one in self._parts.casebook.held(shelf.row.name, hashes)}
 
-    def _give(self, shelf: Shelf, found: Sequence[tuple[Ticket, Whole]]) -> None:
+    def _give(self, shelf: VerdictCache, found: Sequence[tuple[BatchItem, VerdictTemplate]]) -> None:
         """Give verdicts of other records of the same text or template."""
-        answers, given = list[tuple[Ticket, Answer]](), Counter[tuple[str, str]]()
-        lines = list[tuple[bytes, _Said]]()
+        answers, given = list[tuple[BatchItem, Answer]](), Counter[tuple[str, str]]()
+        lines = list[tuple[bytes, _KnownLine]]()
         same, alike = dict[str, Verdict](), dict[str, tuple[Verdict, str]]()
         for ticket, whole in found:
             question = ticket.question
             pieces = whole.about(question.text, question.file, question.line, question.time)
             answers.append((ticket, b"".join(pieces)))
-            if isinstance(question, TextQuestion) and question.said and len(question.said) <= _LINE:
-                lines.append((question.said, _Said(question.source, shelf, whole.verdict, pieces)))
+            if isinstance(question, TextRequest) and question.said and len(question.said) <= _LINE:
+                lines.append((question.said, _KnownLine(question.source, shelf, whole.verdict, pieces)))
             given[whole.verdict.source, whole.verdict.label] += 1
             if (name := pieces[1].decode()) == whole.verdict.id:
                 same[name] = whole.verdict
@@ -211,7 +213,7 @@ class Desk:
         for said, one in lines:
             self._lines.put(said, one)
 
-    def _settle(self, shelf: Shelf, settled: Sequence[tuple[Ticket, Verdict | Unjudged]]) -> None:
+    def _settle(self, shelf: VerdictCache, settled: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
         """Give fresh verdicts, and keep them to be given again."""
         verdicts = [(ticket, one) for ticket, one in settled if isinstance(one, Verdict)]
         bodies = [one.model_dump(mode="json") for _, one in verdicts]
@@ -219,7 +221,7 @@ class Desk:
         again = [
             (question, one)
             for question, one in ((ticket.question, one) for ticket, one in verdicts)
-            if isinstance(question, TextQuestion) and question.explain != "llm" and (self._silent or not one.degraded)
+            if isinstance(question, TextRequest) and question.explain != "llm" and (self._silent or not one.degraded)
         ]
         held = self._held(shelf, [question.text for question, _ in again])
         for question, one in again:
@@ -227,19 +229,19 @@ class Desk:
         self._given(Counter((one.source, one.label) for _, one in verdicts))
         said = [json.dumps(body, ensure_ascii=False).encode() for body in bodies]
         self._deliver((ticket, body) for (ticket, _), body in zip(verdicts, said, strict=True))
-        self._deliver((ticket, one) for ticket, one in settled if isinstance(one, Unjudged))
+        self._deliver((ticket, one) for ticket, one in settled if isinstance(one, JudgeError))
 
-    def _shelf(self, source: str | None) -> Shelf:
-        name = source if source in self._shelves else of_source(self._parts, source)
+    def _shelf(self, source: str | None) -> VerdictCache:
+        name = source if source in self._shelves else resolve_source(self._parts, source)
         row = self._parts.source(name)
         shelf = self._shelves.get(name)
         if shelf is None or shelf.row is not row:
             # what was judged with another casebook, brief or judge is judged anew
-            shelf = self._shelves[name] = Shelf(row)
+            shelf = self._shelves[name] = VerdictCache(row)
         return shelf
 
-    def _deliver(self, answers: Iterable[tuple[Ticket, Answer]]) -> None:
-        orders, count = set[Order](), 0
+    def _deliver(self, answers: Iterable[tuple[BatchItem, Answer]]) -> None:
+        orders, count = set[BatchJob](), 0
         for ticket, answer in answers:
             ticket.order.put(ticket.place, answer)
             orders.add(ticket.order)
@@ -250,7 +252,7 @@ class Desk:
             order.tell()
 
     @contextmanager
-    def _failing(self, tickets: Sequence[Ticket]) -> Iterator[None]:
+    def _failing(self, tickets: Sequence[BatchItem]) -> Iterator[None]:
         """What goes wrong is the answer to those that have none."""
         try:
             with mapped():
@@ -258,9 +260,9 @@ class Desk:
         except Exception as error:  # whoever waits must hear of it, whatever it is
             self._deliver((one, error) for one in tickets if not one.order.has(one.place))
 
-    def _by_source(self, tickets: Sequence[Ticket]) -> Iterator[tuple[str | None, list[Ticket]]]:
+    def _by_source(self, tickets: Sequence[BatchItem]) -> Iterator[tuple[str | None, list[BatchItem]]]:
         """Tickets whose callers are still there."""
-        by_source: defaultdict[str | None, list[Ticket]] = defaultdict(list)
+        by_source: defaultdict[str | None, list[BatchItem]] = defaultdict(list)
         for ticket in tickets:
             if not ticket.order.dropped:
                 by_source[ticket.question.source].append(ticket)
@@ -269,10 +271,10 @@ class Desk:
         yield from by_source.items()
 
 
-def _is_slow(question: Asked) -> bool:
+def _is_slow(question: AnyRequest) -> bool:
     """Whether the language model may be asked about it wherever it is judged."""
-    return question.explain == "llm" or needs_pieces(question)
+    return question.explain == "llm" or needs_segments(question)
 
 
-def _about(shelf: Shelf, tickets: Sequence[Ticket]) -> list[Question]:
-    return [Question.about(one.question.record, shelf.row.name, one.question.explain) for one in tickets]
+def _about(shelf: VerdictCache, tickets: Sequence[BatchItem]) -> list[JudgeRequest]:
+    return [JudgeRequest.about(one.question.record, shelf.row.name, one.question.explain) for one in tickets]

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 from agent.core.errors import UnknownSource, mapped
 from agent.core.settings import Settings, settings
 from retrieval.casebook import Casebook, SourceRow
-from retrieval.store.caches import Heard
+from retrieval.store.caches import LLMCache
 from retrieval.store.verdicts import History
 
 if TYPE_CHECKING:
-    from agent.detectors.language import LanguageWitness
+    from agent.detectors.language import LanguageDetector
     from retrieval.encoding.text_embedder import Embedder
 from agent.core.errors import UsageError
 
 _RETRY_SECONDS = 5.0
 
 
-class Parts:
+class AppContext:
     """Opens each part once per process; safe to share between threads."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = threading.RLock()
         self._embedder: Embedder | None = None
-        self._witness: LanguageWitness | None = None
+        self._witness: LanguageDetector | None = None
         self._refused: tuple[float, Exception] | None = None
         self._fitting: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
@@ -73,7 +73,7 @@ class Parts:
                 self._embedder = Embedder(found.path)
             return self._embedder
 
-    def witness(self) -> LanguageWitness:
+    def language_detector(self) -> LanguageDetector:
         """The language model, chosen by the settings; a failure is remembered for some seconds.
 
         Raises:
@@ -86,7 +86,7 @@ class Parts:
             if self._witness is None:
                 if self._refused and time.monotonic() - self._refused[0] < _RETRY_SECONDS:
                     raise self._refused[1]
-                from agent.detectors.language import LanguageWitness
+                from agent.detectors.language import LanguageDetector
 
                 chosen = self.settings
                 try:
@@ -104,7 +104,7 @@ class Parts:
                 except ModelFailure as error:
                     self._refused = (time.monotonic(), error)
                     raise
-                self._witness = LanguageWitness(model, Heard(self.casebook.engine), chosen.record_tokens)
+                self._witness = LanguageDetector(model, LLMCache(self.casebook.engine), chosen.record_tokens)
             return self._witness
 
     def close(self) -> None:
@@ -116,12 +116,12 @@ class Parts:
 
 
 @cache
-def default_parts() -> Parts:
+def default_parts() -> AppContext:
     """The parts of this process, by its settings."""
-    return Parts(settings())
+    return AppContext(settings())
 
 
-def of_source(parts: Parts, name: str | None) -> str:
+def resolve_source(parts: AppContext, name: str | None) -> str:
     """The source that ``name`` means: itself, or the only one there is.
 
     Raises:

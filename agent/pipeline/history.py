@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 from agent.core.errors import UnknownVerdict, mapped
 from agent.core.records import Verdict
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 
 
 @dataclass(frozen=True)
-class Given:
+class RecentVerdict:
     """A verdict, and the label that a person corrected it to, if one did."""
 
     verdict: Verdict
     corrected_to: str | None
 
 
-def recent(parts: Parts, source: str, most: int) -> list[Given]:
+def recent(parts: AppContext, source: str, most: int) -> list[RecentVerdict]:
     """The source's last ``most`` verdicts, newest first."""
-    return [Given(Verdict.model_validate(body), label) for body, label in parts.history.recent(source, most)]
+    return [RecentVerdict(Verdict.model_validate(body), label) for body, label in parts.history.recent(source, most)]
 
 
-def newest(given: Sequence[Given]) -> list[Verdict]:
+def newest(given: Sequence[RecentVerdict]) -> list[Verdict]:
     """Of each record (what it says, and where it stood) the newest verdict, in order."""
     by_record: dict[tuple[str | int | None, ...], Verdict] = {}
     for one in given:
@@ -32,7 +32,7 @@ def newest(given: Sequence[Given]) -> list[Verdict]:
     return list(by_record.values())
 
 
-def recall(parts: Parts, verdict_id: str) -> Verdict:
+def load_verdict(parts: AppContext, verdict_id: str) -> Verdict:
     """The verdict of that id.
 
     Raises:

@@ -24,28 +24,28 @@ from langchain_core.runnables import (
 from pydantic import PrivateAttr
 
 from agent.core.records import Verdict
-from agent.core.requests import Question, in_pieces, needs_pieces, read_question
-from agent.pipeline.batch import Together
-from agent.pipeline.context import Parts
-from agent.pipeline.steps import Hearing, Steps
+from agent.core.requests import JudgeRequest, coerce_request, needs_segments, split_into_segments
+from agent.pipeline.batch import BatchPipeline
+from agent.pipeline.context import AppContext
+from agent.pipeline.steps import JudgingState, Steps
 
 T = TypeVar("T")
 
 
-class InBulk(RunnableSequence[Any, Verdict]):
+class BatchingSequence(RunnableSequence[Any, Verdict]):
     """A pipeline whose `batch` takes the records through its ``steps`` together, in order (`agent.pipeline.batch`).
 
     Callbacks and the other settings of ``config`` are for `invoke` alone; here nobody watches single steps.
-    ``unasked``: as `agent.pipeline.batch.Together.answers`.
+    ``skip_llm_reason``: as `agent.pipeline.batch.Together.answers`.
     """
 
-    _together: Together = PrivateAttr()
+    _together: BatchPipeline = PrivateAttr()
 
     @classmethod
-    def of(cls, pipeline: Runnable[Any, Verdict], steps: Steps) -> InBulk:
+    def of(cls, pipeline: Runnable[Any, Verdict], steps: Steps) -> BatchingSequence:
         assert isinstance(pipeline, RunnableSequence)
         made = cls(first=pipeline.first, middle=pipeline.middle, last=pipeline.last)
-        made._together = Together(steps)
+        made._together = BatchPipeline(steps)
         return made
 
     def batch(
@@ -54,10 +54,10 @@ class InBulk(RunnableSequence[Any, Verdict]):
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
-        unasked: str | None = None,
+        skip_llm_reason: str | None = None,
         **kwargs: Any,
     ) -> list[Verdict]:
-        every = self.batch_as_completed(inputs, return_exceptions=return_exceptions, unasked=unasked)
+        every = self.batch_as_completed(inputs, return_exceptions=return_exceptions, skip_llm_reason=skip_llm_reason)
         return [answer for _, answer in every]
 
     def batch_as_completed(
@@ -66,21 +66,23 @@ class InBulk(RunnableSequence[Any, Verdict]):
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
-        unasked: str | None = None,
+        skip_llm_reason: str | None = None,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        for place, answer in enumerate(self._together.answers([read_question(sent) for sent in inputs], unasked)):
+        for place, answer in enumerate(
+            self._together.answers([coerce_request(sent) for sent in inputs], skip_llm_reason)
+        ):
             if isinstance(answer, Exception) and not return_exceptions:
                 raise answer
             yield place, answer
 
 
-def build(parts: Parts) -> Runnable[Any, Verdict]:
-    """The pipeline: what was sent (`Question`, its dict, a `Record` or a text) to a `Verdict`."""
-    return in_bulk(parts).with_types(input_type=Question, output_type=Verdict)
+def build(parts: AppContext) -> Runnable[Any, Verdict]:
+    """The pipeline: what was sent (`JudgeRequest`, its dict, a `Record` or a text) to a `Verdict`."""
+    return build_batching(parts).with_types(input_type=JudgeRequest, output_type=Verdict)
 
 
-def in_bulk(parts: Parts) -> InBulk:
+def build_batching(parts: AppContext) -> BatchingSequence:
     """The pipeline, with the steps of many records together at hand."""
     steps = Steps(parts)
     witnesses = RunnableParallel(
@@ -89,22 +91,25 @@ def in_bulk(parts: Parts) -> InBulk:
         novelty=_step(steps.novelty),
         fields=_step(steps.fields),
     )
-    hear: Runnable[Hearing, Hearing] = (
+    hear: Runnable[JudgingState, JudgingState] = (
         _one(steps.retrieve)
-        | _one(steps.measure)
+        | _one(steps.score_fields)
         | witnesses
-        | _step(steps.gather)
-        | RunnableBranch((_step(steps.undecided), _step(steps.ask_language_model)), RunnablePassthrough())
+        | _step(steps.collect_signals)
+        | RunnableBranch((_step(steps.llm_may_decide), _step(steps.ask_language_model)), RunnablePassthrough())
         | _step(steps.remember)
     )
     heard = _one(steps.open) | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
     whole: Runnable[Any, Verdict] = (
-        _step(read_question)
-        | RunnableBranch((_step(needs_pieces), _step(in_pieces) | heard.map() | _step(steps.worst)), heard)
+        _step(coerce_request)
+        | RunnableBranch(
+            (_step(needs_segments), _step(split_into_segments) | heard.map() | _step(steps.most_anomalous_segment)),
+            heard,
+        )
         | _step(steps.decide)
         | _step(steps.explain)
     )
-    return InBulk.of(whole, steps)
+    return BatchingSequence.of(whole, steps)
 
 
 def _step(function: Callable[..., T]) -> Runnable[Any, T]:

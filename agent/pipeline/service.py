@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from agent.core.errors import mapped
-from agent.core.records import Record, Unjudged, Verdict, checked
-from agent.core.requests import Explain, Question
-from agent.pipeline.context import Parts
+from agent.core.records import JudgeError, Record, Verdict, as_result
+from agent.core.requests import Explain, JudgeRequest
+from agent.pipeline.context import AppContext
 
 _CHUNK = 256
 # seconds
@@ -20,7 +20,7 @@ _PATIENCE = 0.5
 T = TypeVar("T")
 
 
-def keeping(parts: Parts, chain: Runnable[Any, Verdict]) -> Runnable[Any, Verdict]:
+def with_history(parts: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[Any, Verdict]:
     """The chain, each verdict being in the history when it is given."""
 
     def keep(verdict: Verdict) -> Verdict:
@@ -28,18 +28,18 @@ def keeping(parts: Parts, chain: Runnable[Any, Verdict]) -> Runnable[Any, Verdic
             parts.history.put([verdict.model_dump(mode="json")])
         return verdict
 
-    return (chain | RunnableLambda(keep)).with_types(input_type=Question, output_type=Verdict)
+    return (chain | RunnableLambda(keep)).with_types(input_type=JudgeRequest, output_type=Verdict)
 
 
 def judge_many(
-    parts: Parts,
-    chain: Runnable[Question, Verdict],
+    parts: AppContext,
+    chain: Runnable[JudgeRequest, Verdict],
     records: Iterable[Record],
     source: str,
     explain: Explain = "facts",
     *,
     keep: bool = True,
-) -> Iterator[Verdict | Unjudged]:
+) -> Iterator[Verdict | JudgeError]:
     """One verdict for each record, in order; with ``keep``, each is in the history before it is given out.
 
     ``chain``: what `agent.pipeline.pipeline.build` makes, for its answers come together and in order.
@@ -51,10 +51,10 @@ def judge_many(
     with mapped():
         while chunk := list(islice(waiting, _CHUNK)):
             answers = chain.batch_as_completed(
-                [Question.about(record, source, explain) for record in chunk], return_exceptions=True
+                [JudgeRequest.about(record, source, explain) for record in chunk], return_exceptions=True
             )
             for ready in _while_they_come(answers):
-                out = [checked(chunk[place], answer) for place, answer in ready]
+                out = [as_result(chunk[place], answer) for place, answer in ready]
                 if keep:
                     parts.history.put(one.model_dump(mode="json") for one in out if isinstance(one, Verdict))
                 yield from out

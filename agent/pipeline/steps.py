@@ -15,47 +15,47 @@ from agent.core.errors import UnknownSource, UsageError, mapped
 from agent.core.numerics import sigmoid
 from agent.core.prompts import prompt_sha256
 from agent.core.records import FieldValue, Precedent, Provenance, Record, Signal, Verdict, verdict_id
-from agent.core.requests import HEARD_IN_PARTS, LONG, Question
+from agent.core.requests import HEARD_IN_PARTS, LONG, JudgeRequest
 from agent.detectors.language import examples_for
-from agent.detectors.neighbours import known, neighbours
+from agent.detectors.neighbours import has_known_template, neighbours
 from agent.detectors.novelty import novelty
-from agent.detectors.persistence import Fitted
+from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import fields
-from agent.detectors.text_classifier import beyond_nearest
-from agent.explain.counterfactual import Retrial, counterfactual
-from agent.explain.diff import unlike_events, unlike_words
-from agent.explain.explanation import decider, facts_in_words, gathered, why_unsure, with_sentences
-from agent.pipeline.context import Parts
-from agent.scoring.fusion import Judge, fused
+from agent.detectors.text_classifier import refine_with_classifier
+from agent.explain.counterfactual import Perturbation, counterfactual
+from agent.explain.diff import diff_events, diff_words
+from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_unsure, with_sentences
+from agent.pipeline.context import AppContext
+from agent.scoring.fusion import SourceModel, fuse
 from llm.errors import ModelFailure
-from retrieval.casebook import Found, SourceRow
-from retrieval.encoding.field_encoder import FieldSpace, features
-from retrieval.encoding.representation import Space
-from retrieval.lru_cache import Memo
-from retrieval.text.prompt_injection import steering
+from retrieval.casebook import RetrievalResult, SourceRow
+from retrieval.encoding.field_encoder import FieldEncoder, features
+from retrieval.encoding.representation import Representation
+from retrieval.lru_cache import LRUCache
+from retrieval.text.prompt_injection import find_injections
 
 _USELESS_AUC = 0.55
 
 # log-odds of the trees (None without any) and of the record's oddness
-Measured = tuple[float | None, float]
+FieldScores = tuple[float | None, float]
 
 
-class Hearing(TypedDict, total=False):
+class JudgingState(TypedDict, total=False):
     """What is known of a record so far; each step adds its part."""
 
-    question: Question
+    question: JudgeRequest
     started: float
     record: Record
     row: SourceRow
-    judge: Judge
-    normal: FieldSpace | None
+    judge: SourceModel
+    normal: FieldEncoder | None
     said: str
     masked: str
     content_hash: str
     memo_keys: tuple[tuple[Any, ...], ...]
-    found: Found
+    found: RetrievalResult
     features: dict[str, FieldValue]
-    told: Measured | None
+    told: FieldScores | None
     signals: dict[str, Signal]
 
 
@@ -63,30 +63,30 @@ class _Judge(NamedTuple):
     """A source's judge, read from the row that says it."""
 
     said: dict[str, Any] | None
-    judge: Judge
-    normal: FieldSpace | None
+    judge: SourceModel
+    normal: FieldEncoder | None
 
 
 class Steps:
     """The steps, with what they remember between records. Safe to share between threads."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AppContext) -> None:
         self._parts = parts
-        self._memo: Memo[tuple[Found, dict[str, Signal]]] = Memo(16_384)
-        self._fits: Memo[Fitted] = Memo(8)
-        self._judges: Memo[_Judge] = Memo(64)
+        self._memo: LRUCache[tuple[RetrievalResult, dict[str, Signal]]] = LRUCache(16_384)
+        self._fits: LRUCache[FittedDetectors] = LRUCache(8)
+        self._judges: LRUCache[_Judge] = LRUCache(64)
 
-    def open(self, questions: Sequence[Question]) -> list[Hearing]:
+    def open(self, questions: Sequence[JudgeRequest]) -> list[JudgingState]:
         """Find the records' source, mask them."""
         started = time.perf_counter()
         with mapped():
             row = self._source(questions[0].source)
-        judge, space = self._judge(row), row.space or Space()
+        judge, space = self._judge(row), row.space or Representation()
         hearings = []
         for question in questions:
             record = question.record
             said = space.said(record)
-            hearing = Hearing(
+            hearing = JudgingState(
                 question=question,
                 started=started,
                 record=record,
@@ -94,7 +94,7 @@ class Steps:
                 judge=judge.judge,
                 normal=judge.normal,
                 said=said,
-                masked=space.masking(said),
+                masked=space.mask(said),
                 content_hash=record.content_hash,
             )
             hearings.append(hearing)
@@ -118,14 +118,14 @@ class Steps:
     def _judge(self, row: SourceRow) -> _Judge:
         kept = self._judges.get(row.name)
         if kept is None or kept.said is not row.judge:
-            judge = Judge.of(row.judge, row.counts)
-            kept = _Judge(row.judge, judge, FieldSpace.from_json(judge.normal_axes) if judge.normal_axes else None)
+            judge = SourceModel.of(row.judge, row.counts)
+            kept = _Judge(row.judge, judge, FieldEncoder.from_json(judge.normal_axes) if judge.normal_axes else None)
             self._judges.put(row.name, kept)
         return kept
 
     # seen before?
 
-    def _memo_keys(self, hearing: Hearing, held: set[str]) -> tuple[tuple[Any, ...], ...]:
+    def _memo_keys(self, hearing: JudgingState, held: set[str]) -> tuple[tuple[Any, ...], ...]:
         """Of the record's template and of its text; none where the record must be looked at itself.
 
         That is where it has fields, or where the casebook holds its very content.
@@ -136,30 +136,30 @@ class Steps:
         template = (row.name, row.version, row.brief, judge.fitted_on, judge.model, hearing["masked"])
         return template, (*template, record.text)
 
-    def remembered(self, hearing: Hearing) -> bool:
+    def remembered(self, hearing: JudgingState) -> bool:
         return any(key in self._memo for key in hearing["memo_keys"])
 
-    def recall(self, hearing: Hearing) -> Hearing:
+    def recall(self, hearing: JudgingState) -> JudgingState:
         found, signals = next(kept for key in hearing["memo_keys"] if (kept := self._memo.get(key)))
-        return Hearing(**{**hearing, "found": found, "signals": signals})
+        return JudgingState(**{**hearing, "found": found, "signals": signals})
 
-    def remember(self, hearing: Hearing) -> Hearing:
+    def remember(self, hearing: JudgingState) -> JudgingState:
         signals = hearing["signals"].values()
         if hearing["memo_keys"] and all(one.log_odds is not None or not one.degraded for one in signals):
             template, text = hearing["memo_keys"]
-            whole = not hearing["judge"].by_text or known(hearing["found"])
+            whole = not hearing["judge"].by_text or has_known_template(hearing["found"])
             self._memo.put(template if whole else text, (hearing["found"], hearing["signals"]))
         return hearing
 
     # the witnesses
 
-    def retrieve(self, hearings: Sequence[Hearing]) -> list[Hearing]:
+    def retrieve(self, hearings: Sequence[JudgingState]) -> list[JudgingState]:
         name, k = hearings[0]["row"].name, self._parts.settings.precedents
         with mapped():
             founds = self._parts.casebook.find_many(name, [(one["record"], one["content_hash"]) for one in hearings], k)
-        return [Hearing(**{**one, "found": found}) for one, found in zip(hearings, founds, strict=True)]
+        return [JudgingState(**{**one, "found": found}) for one, found in zip(hearings, founds, strict=True)]
 
-    def measure(self, hearings: Sequence[Hearing]) -> list[Hearing]:
+    def score_fields(self, hearings: Sequence[JudgingState]) -> list[JudgingState]:
         """What the records' fields and events say, where there is a model of them."""
         records = [one["record"] for one in hearings]
         rows = [features(record.fields, record.events) for record in records]
@@ -167,95 +167,99 @@ class Steps:
         model = self._fitted(hearings[0]["row"]).fields if any(rows) else None
         told = model.signals(rows, [record.events for record in records]) if model else [None] * len(rows)
         return [
-            Hearing(**{**one, "features": row, "told": measured})
+            JudgingState(**{**one, "features": row, "told": measured})
             for one, row, measured in zip(hearings, rows, told, strict=True)
         ]
 
-    def neighbours(self, hearings: Sequence[Hearing]) -> list[Signal]:
+    def neighbours(self, hearings: Sequence[JudgingState]) -> list[Signal]:
         row, founds = hearings[0]["row"], [one["found"] for one in hearings]
         texts = [(one["masked"], one["said"]) for one in hearings]
-        model = None if all(map(known, founds)) else self._fitted(row).texts
-        return beyond_nearest([neighbours(found) for found in founds], model, founds, texts)
+        model = None if all(map(has_known_template, founds)) else self._fitted(row).texts
+        return refine_with_classifier([neighbours(found) for found in founds], model, founds, texts)
 
-    def novelty(self, hearing: Hearing) -> Signal:
-        space, record, judge = hearing["row"].space or Space(), hearing["record"], hearing["judge"]
+    def novelty(self, hearing: JudgingState) -> Signal:
+        space, record, judge = hearing["row"].space or Representation(), hearing["record"], hearing["judge"]
         normal = next((near.case for near in hearing["found"].nearest if near.case.label == "normal"), None)
         unlike = None
         if normal and record.events:
-            unlike = unlike_events(record.events, normal.events)
-        elif normal and space.axes is None:
-            unlike = unlike_words(hearing["masked"], space.masked(normal))
-        signal, told = novelty(hearing["found"], judge.lonely, judge.keys, unlike), hearing["told"]
-        if space.axes is None or told is None:
+            unlike = diff_events(record.events, normal.events)
+        elif normal and space.field_encoder is None:
+            unlike = diff_words(hearing["masked"], space.masked(normal))
+        signal, told = novelty(hearing["found"], judge.nn_distance_quantiles, judge.keys, unlike), hearing["told"]
+        if space.field_encoder is None or told is None:
             return signal
         # with no trees, oddness is what `fields` says
         return signal.model_copy(update={"log_odds": told[1] if told[0] is not None else None})
 
-    def fields(self, hearing: Hearing) -> Signal:
+    def fields(self, hearing: JudgingState) -> Signal:
         told, row = hearing["told"], hearing["features"]
         model = self._fitted(hearing["row"]).fields if row else None
         log_odds = None if told is None else told[1] if told[0] is None else told[0]
         return fields(model, log_odds, row, hearing["record"].events, hearing["normal"])
 
-    def _fitted(self, row: SourceRow) -> Fitted:
+    def _fitted(self, row: SourceRow) -> FittedDetectors:
         key = (row.name, row.judge["fitted_on"] if row.judge else None)
         if key not in self._fits:
             packed = self._parts.casebook.models(row.name)
-            self._fits.put(key, Fitted.loads(packed) if packed else Fitted())
-        return self._fits.get(key) or Fitted()
+            self._fits.put(key, FittedDetectors.loads(packed) if packed else FittedDetectors())
+        return self._fits.get(key) or FittedDetectors()
 
-    def gather(self, heard: dict[str, Any]) -> Hearing:
+    def collect_signals(self, heard: dict[str, Any]) -> JudgingState:
         signals = {name: signal for name, signal in heard.items() if name != "hearing"}
-        hearing: Hearing = heard["hearing"]
-        return Hearing(**{**hearing, "signals": signals})
+        hearing: JudgingState = heard["hearing"]
+        return JudgingState(**{**hearing, "signals": signals})
 
-    def undecided(self, hearing: Hearing) -> bool:
+    def llm_may_decide(self, hearing: JudgingState) -> bool:
         """Whether the language model's word may change the answer: not for known templates, nor clear cases."""
-        if known(hearing["found"]):
+        if has_known_template(hearing["found"]):
             return False
         judge, row = hearing["judge"], hearing["row"]
-        if row.space is not None and row.space.axes is not None and hearing["signals"]["fields"].log_odds is not None:
+        if (
+            row.space is not None
+            and row.space.field_encoder is not None
+            and hearing["signals"]["fields"].log_odds is not None
+        ):
             return False
         if judge.language_auc is not None and judge.language_auc < _USELESS_AUC:
             return False
         return judge.language_may_decide(_log_odds(hearing["signals"]))
 
-    def ask_language_model(self, hearing: Hearing) -> Hearing:
+    def ask_language_model(self, hearing: JudgingState) -> JudgingState:
         row, judge = hearing["row"], hearing["judge"]
         try:
-            witness = self._parts.witness()
+            witness = self._parts.language_detector()
         except ModelFailure as error:
             signal = Signal(degraded=str(error))
         else:
             near = [(one.similarity, one.case) for one in hearing["found"].nearest]
-            way = judge.way_for(witness.model.name)
-            signal = witness.hear(row.brief, hearing["masked"], way, examples_for(near) if way.examples else ())
-        return with_language(hearing, signal)
+            way = judge.prompt_for(witness.model.name)
+            signal = witness.query(row.brief, hearing["masked"], way, examples_for(near) if way.examples else ())
+        return with_language_signal(hearing, signal)
 
     # the answer
 
-    def worst(self, heard: list[Hearing]) -> Hearing:
+    def most_anomalous_segment(self, heard: list[JudgingState]) -> JudgingState:
         """The most anomalous piece speaks for the whole record."""
 
-        def probability(hearing: Hearing) -> float:
-            return fused(hearing["judge"], _log_odds(hearing["signals"]), known(hearing["found"]))[0]
+        def probability(hearing: JudgingState) -> float:
+            return fuse(hearing["judge"], _log_odds(hearing["signals"]), has_known_template(hearing["found"]))[0]
 
         whole, worst = heard[0], max(heard, key=probability)
-        if known(whole["found"]) and not steering(whole["record"].text):
+        if has_known_template(whole["found"]) and not find_injections(whole["record"].text):
             return whole
-        return Hearing(**{**whole, "found": worst["found"], "signals": worst["signals"]})
+        return JudgingState(**{**whole, "found": worst["found"], "signals": worst["signals"]})
 
-    def decide(self, hearing: Hearing) -> tuple[Hearing, Verdict]:
+    def decide(self, hearing: JudgingState) -> tuple[JudgingState, Verdict]:
         signals, row, found = hearing["signals"], hearing["row"], hearing["found"]
         log_odds = _log_odds(signals)
-        probability, fusion = fused(hearing["judge"], log_odds, known(found))
+        probability, fusion = fuse(hearing["judge"], log_odds, has_known_template(found))
         degraded = _degraded(hearing)
         if any("not read" in one for one in degraded):
             # what was not read may hold anything
             probability = max(probability, sigmoid(fusion.threshold))
         if _foreign(hearing) and fusion.label(probability) == "normal":
-            fusion = fusion.unsure_of(probability)
-        model = self._parts.witness().model if log_odds["language"] is not None else None
+            fusion = fusion.widened_to(probability)
+        model = self._parts.language_detector().model if log_odds["language"] is not None else None
         provenance = Provenance(
             model=model.name if model else None,
             model_sha256=model.sha256 if model else None,
@@ -286,7 +290,7 @@ class Steps:
         )
         return hearing, verdict
 
-    def explain(self, decided: tuple[Hearing, Verdict]) -> Verdict:
+    def explain(self, decided: tuple[JudgingState, Verdict]) -> Verdict:
         hearing, verdict = decided
         how = hearing["question"].explain
         if how == "none":
@@ -298,61 +302,67 @@ class Steps:
             verdict = with_sentences(self._parts, verdict, hearing["row"].brief, facts, hearing["masked"])
         return verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - hearing["started"])})
 
-    def _facts(self, hearing: Hearing, verdict: Verdict) -> list[str]:
+    def _facts(self, hearing: JudgingState, verdict: Verdict) -> list[str]:
         record, row, judge = hearing["record"], hearing["row"], hearing["judge"]
-        fusion = judge.fusion_for(verdict.signals, known(hearing["found"]))
-        telling = [decider(fusion, verdict.signals, verdict.label)]
+        fusion = judge.fusion_for(verdict.signals, has_known_template(hearing["found"]))
+        telling = [top_contribution(fusion, verdict.signals, verdict.label)]
         if verdict.label == "unsure":
             telling.insert(0, why_unsure(fusion, verdict.probability))
         normal = hearing["normal"]
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
         model = self._fitted(row).fields if weighed else None
-        if model and normal and verdict.label != "normal" and not steering(record.text):
-            retrial = Retrial(record, model, judge, verdict.signals, partial(self._would_be_normal, hearing))
-            telling.append(counterfactual(retrial, normal, (row.space or Space()).prose))
-        return gathered(record.text, telling, hearing["signals"])
+        if model and normal and verdict.label != "normal" and not find_injections(record.text):
+            retrial = Perturbation(record, model, judge, verdict.signals, partial(self._would_be_normal, hearing))
+            telling.append(counterfactual(retrial, normal, (row.space or Representation()).prose))
+        return collect_facts(record.text, telling, hearing["signals"])
 
-    def _would_be_normal(self, hearing: Hearing, record: Record) -> bool:
+    def _would_be_normal(self, hearing: JudgingState, record: Record) -> bool:
         """Whether the same witnesses find ``record`` normal; not where the language model's word would be needed."""
-        moved = Hearing(**{**hearing, "record": record, "content_hash": record.content_hash})
-        space = moved["row"].space or Space()
+        moved = JudgingState(**{**hearing, "record": record, "content_hash": record.content_hash})
+        space = moved["row"].space or Representation()
         moved["said"] = space.said(record)
-        moved["masked"] = space.masking(moved["said"])
-        (moved,) = self.measure(self.retrieve([moved]))
+        moved["masked"] = space.mask(moved["said"])
+        (moved,) = self.score_fields(self.retrieve([moved]))
         moved["signals"] = {
             "neighbours": self.neighbours([moved])[0],
             "novelty": self.novelty(moved),
             "fields": self.fields(moved),
         }
-        if self.undecided(moved):
+        if self.llm_may_decide(moved):
             heard = hearing["signals"].get("language", Signal())
             if heard.log_odds is None or moved["masked"] != hearing["masked"]:
                 return False
             moved["signals"]["language"] = heard
-        probability, fusion = fused(moved["judge"], _log_odds(moved["signals"]), known(moved["found"]))
+        probability, fusion = fuse(moved["judge"], _log_odds(moved["signals"]), has_known_template(moved["found"]))
         return fusion.label(probability) == "normal" and not _foreign(moved)
 
 
-def with_language(hearing: Hearing, signal: Signal) -> Hearing:
+def with_language_signal(hearing: JudgingState, signal: Signal) -> JudgingState:
     """The hearing, and what the language model says of it, or why it says nothing."""
-    return Hearing(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
+    return JudgingState(**{**hearing, "signals": {**hearing["signals"], "language": signal}})
 
 
-def _foreign(hearing: Hearing) -> bool:
+def _foreign(hearing: JudgingState) -> bool:
     """Whether the record is a text farther from every case than any case is from the others.
 
     Whatever the witnesses say of it, nobody has said that such texts are normal.
     """
-    found, lonely, space = hearing["found"], hearing["judge"].lonely, hearing["row"].space or Space()
-    if not found.nearest or not lonely or space.axes is not None or known(found):
+    found, distances, space = (
+        hearing["found"],
+        hearing["judge"].nn_distance_quantiles,
+        hearing["row"].space or Representation(),
+    )
+    if not found.nearest or not distances or space.field_encoder is not None or has_known_template(found):
         return False
-    return 1 - found.nearest[0].similarity > lonely[-1]
+    return 1 - found.nearest[0].similarity > distances[-1]
 
 
-def _degraded(hearing: Hearing) -> tuple[str, ...]:
+def _degraded(hearing: JudgingState) -> tuple[str, ...]:
     row, record = hearing["row"], hearing["record"]
     said = [f"{name}: {one.degraded}" for name, one in sorted(hearing["signals"].items()) if one.degraded]
-    if len(record.text) > HEARD_IN_PARTS and not (record.fields or record.events or known(hearing["found"])):
+    if len(record.text) > HEARD_IN_PARTS and not (
+        record.fields or record.events or has_known_template(hearing["found"])
+    ):
         said.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.judge:
         said.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
-from agent.core.records import Verdict, id_of
+from agent.core.records import Verdict, verdict_id_of
 
 _HOLES = "\x00id", "\x00record"
 # as json.dumps does it without ASCII's limits, less what else that does at each call
@@ -16,7 +16,7 @@ _as_json = lru_cache(maxsize=1_024)(lambda said: json.dumps(said, ensure_ascii=F
 
 
 @dataclass(frozen=True)
-class Whole:
+class VerdictTemplate:
     """A verdict in three pieces of JSON: up to its id, up to its record, and the rest.
 
     ``alike``: what the history keeps of the verdict on another record (`retrieval.store.verdicts`), up to the record.
@@ -28,7 +28,7 @@ class Whole:
     alike: str
 
     @classmethod
-    def of(cls, verdict: Verdict) -> Whole:
+    def of(cls, verdict: Verdict) -> VerdictTemplate:
         # how long a record of many took is not known
         body = {**verdict.model_dump(mode="json"), "id": _HOLES[0], "record": _HOLES[1], "elapsed_ms": 0.0}
         before, rest = json.dumps(body, ensure_ascii=False).split(json.dumps(_HOLES[0]), 1)
@@ -53,6 +53,6 @@ class Whole:
             place = f'"file": {_as_json(file)}, "line": {"null" if line is None else line}, "time": {_as_json(time)}'
             told = f'{{"text": {said}, "fields": {{}}, {place}}}'
             content = hashlib.sha256(f"[{said}, {{}}, []]".encode()).hexdigest()
-        name = id_of(self.verdict.source, file, line, content, self.provenance)
+        name = verdict_id_of(self.verdict.source, file, line, content, self.provenance)
         before, between, after = self.pieces
         return before, name.encode(), between, told.encode(), after

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Stage(Generic[T]):
+class WorkerPool(Generic[T]):
     """``threads`` threads that call ``serve`` with what has waited longest, up to ``at_once`` of it.
 
     What comes alone is served alone and at once; what comes while all are busy is served together. ``serve`` raises

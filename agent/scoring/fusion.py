@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from agent.core.numerics import sigmoid
-from agent.core.prompts import Way
+from agent.core.prompts import PromptVariant
 from agent.core.records import WITNESSES, VerdictLabel
 
 _DEFAULT_HALF_WIDTH = 0.6
@@ -45,7 +45,7 @@ class Fusion:
     def band(self) -> tuple[float, float]:
         return sigmoid(self.threshold - self.half_width), sigmoid(self.threshold + self.half_width)
 
-    def unsure_of(self, probability: float) -> Fusion:
+    def widened_to(self, probability: float) -> Fusion:
         """This fusion with a band that reaches over ``probability`` too, around the same threshold."""
         z = math.log(probability / (1 - probability))
         return replace(self, half_width=max(self.half_width, abs(z - self.threshold) + NARROWEST))
@@ -72,10 +72,10 @@ KNOWN = Fusion({"neighbours": 1.0}, bias=0.0)
 
 
 @dataclass(frozen=True)
-class Judge:
+class SourceModel:
     """What a source's cases have taught: two fusions (with and without the language model) and references.
 
-    ``lonely``: quantiles of the cases' leave-one-out distances; ``keys``: how many distinct templates;
+    ``nn_distance_quantiles``: quantiles of the cases' leave-one-out distances; ``keys``: how many distinct templates;
     ``way``: how the language model named in ``model`` is asked;
     ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried on enough of them;
     ``language_range``: log-odds between which its word nearly always lies;
@@ -84,9 +84,9 @@ class Judge:
 
     full: Fusion = UNTAUGHT_FULL
     cheap: Fusion = UNTAUGHT_CHEAP
-    lonely: tuple[float, ...] = ()
+    nn_distance_quantiles: tuple[float, ...] = ()
     keys: int = 0
-    way: Way = field(default_factory=Way)
+    way: PromptVariant = field(default_factory=PromptVariant)
     model: str | None = None
     language_auc: float | None = None
     language_range: tuple[float, float] = (-8.0, 8.0)
@@ -96,12 +96,12 @@ class Judge:
     by_text: bool = False
 
     @classmethod
-    def unfitted(cls, counts: Mapping[str, int]) -> Judge:
+    def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:
         """Of a source with so many cases of each label that were never fitted."""
         return cls(DEFAULT_FULL, DEFAULT_CHEAP) if all(counts.values()) else cls()
 
     @classmethod
-    def of(cls, said: Mapping[str, Any] | None, counts: Mapping[str, int]) -> Judge:
+    def of(cls, said: Mapping[str, Any] | None, counts: Mapping[str, int]) -> SourceModel:
         """That which a source's row has ``said``, or the one of a source that was never fitted."""
         return cls.from_json(said) if said else cls.unfitted(counts)
 
@@ -111,8 +111,8 @@ class Judge:
             return replace(KNOWN, threshold=max(-_SETTLED, min(_SETTLED, self.cheap.threshold)))
         return self.full if signals.get("language") is not None else self.cheap
 
-    def way_for(self, model: str) -> Way:
-        return self.way if model == self.model else Way()
+    def prompt_for(self, model: str) -> PromptVariant:
+        return self.way if model == self.model else PromptVariant()
 
     def language_may_decide(self, signals: LogOdds) -> bool:
         """Whether hearing the language model could change the label that the other witnesses give, or make it sure.
@@ -121,29 +121,29 @@ class Judge:
         """
         if not self.full.weights.get("language"):
             return False
-        probability, fusion = fused(self, {**signals, "language": None}, known=False)
+        probability, fusion = fuse(self, {**signals, "language": None}, known=False)
         label = fusion.label(probability)
-        words = (fused(self, {**signals, "language": word}, known=False) for word in self.language_range)
+        words = (fuse(self, {**signals, "language": word}, known=False) for word in self.language_range)
         return label == "unsure" or any(fusion.label(probability) != label for probability, fusion in words)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Judge:
+    def from_json(cls, data: Mapping[str, Any]) -> SourceModel:
         return cls(
             **{
                 **data,
                 "full": Fusion(**data["full"]),
                 "cheap": Fusion(**data["cheap"]),
-                "way": Way(**data["way"]),
-                "lonely": tuple(data["lonely"]),
+                "way": PromptVariant(**data["way"]),
+                "nn_distance_quantiles": tuple(data["nn_distance_quantiles"]),
                 "language_range": tuple(data["language_range"]),
             }
         )
 
 
-def fused(judge: Judge, signals: LogOdds, known: bool) -> tuple[float, Fusion]:
+def fuse(judge: SourceModel, signals: LogOdds, known: bool) -> tuple[float, Fusion]:
     """The probability of *anomalous*, and the fusion that gave it. With no signal: the threshold, hence unsure."""
     fusion = judge.fusion_for(signals, known)
     if all(signals.get(name) is None for name in WITNESSES):

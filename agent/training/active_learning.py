@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from agent.core.errors import mapped
 from agent.core.numerics import sigmoid
 from agent.core.records import Record, Verdict, VerdictLabel
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
-from retrieval.encoding.representation import Space
+from retrieval.encoding.representation import Representation
 
 _POOL = 10_000
 _SHORTLIST = 10
@@ -39,7 +39,7 @@ class Candidate(BaseModel):
     record: Record
 
 
-def review(parts: Parts, source: str, n: int) -> list[Candidate]:
+def select_for_review(parts: AppContext, source: str, n: int) -> list[Candidate]:
     """Up to ``n`` of the source's last 10,000 verdicts, that which teaches most first; no template of a case.
 
     Raises:
@@ -49,7 +49,7 @@ def review(parts: Parts, source: str, n: int) -> list[Candidate]:
     with mapped():
         verdicts = newest(recent(parts, source, _POOL))
         cases = parts.casebook.templates(source)
-        space = row.space or Space.fit([verdict.record for verdict in verdicts])
+        space = row.space or Representation.fit([verdict.record for verdict in verdicts])
         groups: dict[str, list[Verdict]] = {}
         for verdict in verdicts:
             groups.setdefault(space.key(verdict.record, verdict.record.content_hash), []).append(verdict)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from agent.core.prompts import render
-from llm.base import ChosenModel
+from llm.base import ChatBackend
 from retrieval.casebook import Casebook, StoredCase
-from retrieval.encoding.representation import Space
+from retrieval.encoding.representation import Representation
 
 _SHOWN = 6
 _CHARS = 160
@@ -18,14 +18,14 @@ _TOKENS = 140
 _LONGEST = 900
 
 
-def draft_brief(model: ChosenModel, casebook: Casebook, name: str) -> str:
+def draft_brief(model: ChatBackend, casebook: Casebook, name: str) -> str:
     """One paragraph about the source ``name``, from up to six different cases of each label.
 
     Raises:
         ModelFailure, EngineBusy: the model could not be heard.
     """
     row = casebook.source(name)
-    space = (row.space if row else None) or Space()
+    space = (row.space if row else None) or Representation()
     templates = [case for case, _ in casebook.by_template(name).values()]
     shown = {label: _different(templates, label, space) for label in ("normal", "anomalous")}
     asked = render("brief_cases", source=name, **shown)
@@ -34,7 +34,7 @@ def draft_brief(model: ChosenModel, casebook: Casebook, name: str) -> str:
     return "".join(sentences).strip()[:_LONGEST] or " ".join(told.split())[:_LONGEST]
 
 
-def _different(cases: Sequence[StoredCase], label: str, space: Space) -> list[str]:
+def _different(cases: Sequence[StoredCase], label: str, space: Representation) -> list[str]:
     """Evenly spread over the templates of a label, so that one loud template does not speak for all."""
     mine = [case for case in cases if case.label == label]
     step = max(1, len(mine) // _SHOWN)

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from agent.core.errors import mapped
 from agent.core.records import Verdict
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
 from retrieval.casebook import SourceRow
 from retrieval.encoding.field_encoder import MOST_CATEGORIES, features
@@ -54,7 +54,7 @@ class Drift(BaseModel):
     findings: list[str] = []
 
 
-def drift(parts: Parts, source: str) -> Drift:
+def measure_drift(parts: AppContext, source: str) -> Drift:
     """The source's drift.
 
     Raises:
@@ -94,7 +94,7 @@ def _share(verdicts: Sequence[Verdict], label: str) -> float:
 
 def _novel(row: SourceRow, verdicts: Sequence[Verdict], templates: dict[str, int]) -> tuple[float | None, float | None]:
     """Share of different contents with an unseen template, and that expected: cases alone with theirs (Good-Turing)."""
-    if row.space is None or row.space.axes is not None:
+    if row.space is None or row.space.field_encoder is not None:
         return None, None
     keys = {one.record.content_hash: row.space.key(one.record, one.record.content_hash) for one in verdicts}
     alone = sum(count == 1 for count in templates.values())
@@ -106,22 +106,22 @@ def _novel(row: SourceRow, verdicts: Sequence[Verdict], templates: dict[str, int
 
 def _field_psi(row: SourceRow, verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Every field's population stability index, the farthest moved first; fields with few values are left out."""
-    axes = row.space.axes if row.space else None
-    if axes is None:
+    field_encoder = row.space.field_encoder if row.space else None
+    if field_encoder is None:
         return {}
     rows = [features(verdict.record.fields, verdict.record.events) for verdict in verdicts]
     moved = {}
-    for name in (*axes.numbers, *axes.categories):
+    for name in (*field_encoder.numbers, *field_encoder.categories):
         there = [one.get(name, 0.0 if name.startswith("count of ") else None) for one in rows]
         values = [value for value in there if value is not None]
         if len(values) < _ENOUGH_VALUES:
             continue
-        if name in axes.numbers:
+        if name in field_encoder.numbers:
             numbers = [float(value) for value in values if not isinstance(value, str)]
-            moved[name] = _number_psi(np.asarray(axes.numbers[name]), np.asarray(numbers))
-        elif len(known := axes.categories[name]) < MOST_CATEGORIES:
+            moved[name] = _number_psi(np.asarray(field_encoder.numbers[name]), np.asarray(numbers))
+        elif len(known := field_encoder.categories[name]) < MOST_CATEGORIES:
             unseen = sum(str(value) not in known for value in values)
-            moved[name] = psi([len(values) - unseen, unseen], [axes.fitted_on, 0])
+            moved[name] = psi([len(values) - unseen, unseen], [field_encoder.fitted_on, 0])
     return dict(sorted(moved.items(), key=lambda item: -item[1]))
 
 

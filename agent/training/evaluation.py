@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from agent.core.errors import InputError
-from agent.core.records import Record, Unjudged, Verdict
-from agent.data.read_options import Intake
-from agent.data.readers import Unreadable
-from agent.pipeline.context import Parts
+from agent.core.records import JudgeError, Record, Verdict
+from agent.data.read_options import ReadOptions
+from agent.data.readers import RowError
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 
@@ -91,21 +91,21 @@ def _ece(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
 
 
 def evaluate_file(
-    parts: Parts, path: str | Path, source: str, intake: Intake, progress: Progress
-) -> tuple[Evaluation, list[Unreadable | Unjudged]]:
+    parts: AppContext, path: str | Path, source: str, intake: ReadOptions, progress: Progress
+) -> tuple[Evaluation, list[RowError | JudgeError]]:
     """Judge a file's labelled records, learning and keeping nothing; the figures, and what could not be judged.
 
     Raises:
         InputError: the file cannot be read, or none of its records could be judged.
     """
-    failures: list[Unreadable | Unjudged] = []
+    failures: list[RowError | JudgeError] = []
     verdicts: list[Verdict] = []
     truths: list[bool] = []
     anomalous: list[bool] = []
 
     def records() -> Iterator[Record]:
         for item in intake.read(path, parts.settings.max_record_chars):
-            if isinstance(item, Unreadable):
+            if isinstance(item, RowError):
                 failures.append(item)
             else:
                 truths.append(item.label == "anomalous")

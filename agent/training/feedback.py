@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from agent.core.errors import mapped
 from agent.core.records import Case, Label, Record
-from agent.pipeline.context import Parts
-from agent.pipeline.history import recall
-from agent.training.learn import Progress, as_case, catch_up
+from agent.pipeline.context import AppContext
+from agent.pipeline.history import load_verdict
+from agent.training.learn import Progress, as_case, refit_while_due
 from retrieval.casebook import SourceRow
 
 _FEWEST, _SHARE = 5, 0.02
 
 
-def correct(parts: Parts, verdict_id: str, label: Label) -> Case:
+def correct(parts: AppContext, verdict_id: str, label: Label) -> Case:
     """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
 
     Raises:
         UnknownVerdict: there is no such verdict.
     """
-    verdict = recall(parts, verdict_id)
+    verdict = load_verdict(parts, verdict_id)
     record: Record = verdict.record
     with mapped():
         case_id = parts.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
@@ -38,7 +38,7 @@ def refit_due(row: SourceRow) -> bool:
     return bool(row.version - row.judge["fitted_on"] >= max(_FEWEST, _SHARE * cases))
 
 
-def refit_if_due(parts: Parts, verdict_id: str, progress: Progress | None = None) -> bool:
+def refit_if_due(parts: AppContext, verdict_id: str, progress: Progress | None = None) -> bool:
     """After a correction: fit the judge of the verdict's source anew when that is due; whether it was."""
     with mapped():
-        return catch_up(parts, recall(parts, verdict_id).source, refit_due, progress)
+        return refit_while_due(parts, load_verdict(parts, verdict_id).source, refit_due, progress)

@@ -1,4 +1,4 @@
-"""From a casebook to a fitted `Judge`: each case is judged by all the others, and fusion learns from that."""
+"""From a casebook to a fitted `SourceModel`: each case is judged by all the others, and fusion learns from that."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.detectors.language import LanguageWitness, examples_for
-from agent.detectors.neighbours import contrast
-from agent.detectors.novelty import lonely
-from agent.detectors.persistence import Fitted
-from agent.detectors.tabular import FieldModel, Told
-from agent.detectors.text_classifier import TextModel, Texts
+from agent.detectors.language import LanguageDetector, examples_for
+from agent.detectors.neighbours import kernel_log_ratio
+from agent.detectors.novelty import nn_distance_quantiles
+from agent.detectors.persistence import FittedDetectors
+from agent.detectors.tabular import OutOfFoldScores, TabularModel
+from agent.detectors.text_classifier import TextClassifier, Texts
 from agent.scoring.calibration import Objective, fit
 from agent.scoring.fusion import (
     DEFAULT_CHEAP,
@@ -24,13 +24,13 @@ from agent.scoring.fusion import (
     UNTAUGHT_CHEAP,
     UNTAUGHT_FULL,
     Fusion,
-    Judge,
+    SourceModel,
 )
-from agent.training.prompt_selection import FEWEST, Tried, ask
+from agent.training.prompt_selection import FEWEST, PromptTrial, select_prompt
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceRow, StoredCase
-from retrieval.encoding.field_encoder import FieldSpace, features
-from retrieval.encoding.representation import Space
+from retrieval.encoding.field_encoder import FieldEncoder, features
+from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
 
 _SAMPLE = 5_000
@@ -60,14 +60,14 @@ class _Key:
 def fit_judge(
     casebook: Casebook,
     name: str,
-    witness: LanguageWitness | None,
+    witness: LanguageDetector | None,
     *,
     precedents: int,
     budget: int,
     risk: float,
     objective: str | None = None,
     progress: Progress | None = None,
-) -> Judge:
+) -> SourceModel:
     """Fit the source's judge and keep it with the source.
 
     ``budget``: the most calls of the language model; ``risk``: see `agent.scoring.calibration.fit`; ``objective``: see
@@ -84,7 +84,7 @@ def fit_judge(
         progress("fitting", 0, 0)
     model, told, normal_axes = _fields(row, list(by_key.values()))
     keys, distances = _leave_one_out(casebook, row, by_key, precedents)
-    texts, by_fields = None, row.space is not None and row.space.axes is not None
+    texts, by_fields = None, row.space is not None and row.space.field_encoder is not None
     if by_fields:
         cheap = _fusion_of_fields(list(by_key.values()), model, told, risk, goal)
     else:
@@ -92,11 +92,13 @@ def fit_judge(
         keys = _with_fields(keys, by_key, told)
         labels = [key.anomalous for key in keys]
         cheap = fit(DEFAULT_CHEAP, [key.signals for key in keys], labels, [1.0] * len(keys), risk, goal)
-    judge = Judge(
+    judge = SourceModel(
         cheap=cheap,
         # what the model's words are worth here is not known yet
         full=replace(DEFAULT_FULL, threshold=cheap.threshold),
-        lonely=tuple(float(d) for d in np.quantile(distances, np.linspace(0, 1, 201))) if distances else (),
+        nn_distance_quantiles=tuple(float(d) for d in np.quantile(distances, np.linspace(0, 1, 201)))
+        if distances
+        else (),
         keys=len(keys),
         normal_axes=normal_axes.to_json() if normal_axes else None,
         fitted_on=row.version,
@@ -108,18 +110,20 @@ def fit_judge(
         judge = _untaught(judge, keys, goal)
     if witness is not None and budget and not (by_fields and model):
         judge = _with_language(judge, row, keys, witness, budget, risk, goal, progress)
-    casebook.set(name, judge=judge.to_json(), models=Fitted(model, texts).dumps())
+    casebook.set(name, judge=judge.to_json(), models=FittedDetectors(model, texts).dumps())
     return judge
 
 
-def _fields(row: SourceRow, cases: Sequence[StoredCase]) -> tuple[FieldModel | None, Told | None, FieldSpace | None]:
+def _fields(
+    row: SourceRow, cases: Sequence[StoredCase]
+) -> tuple[TabularModel | None, OutOfFoldScores | None, FieldEncoder | None]:
     rows = [features(case.fields, case.events) for case in cases]
     if len(rows) < _FEWEST_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or row.space is None:
         return None, None, None
-    axes = row.space.axes or FieldSpace.fit(rows)
-    if not axes.numbers and not axes.categories:
+    field_encoder = row.space.field_encoder or FieldEncoder.fit(rows)
+    if not field_encoder.numbers and not field_encoder.categories:
         return None, None, None
-    model, told = FieldModel.fit(
+    model, told = TabularModel.fit(
         rows,
         [case.events for case in cases],
         [case.label == "anomalous" for case in cases],
@@ -127,11 +131,11 @@ def _fields(row: SourceRow, cases: Sequence[StoredCase]) -> tuple[FieldModel | N
         [case.times for case in cases],
     )
     normal_rows = [features for features, case in zip(rows, cases, strict=True) if case.label == "normal"]
-    return model, told, FieldSpace.fit(normal_rows) if normal_rows else None
+    return model, told, FieldEncoder.fit(normal_rows) if normal_rows else None
 
 
 def _fusion_of_fields(
-    cases: Sequence[StoredCase], model: FieldModel | None, told: Told | None, risk: float, goal: Objective
+    cases: Sequence[StoredCase], model: TabularModel | None, told: OutOfFoldScores | None, risk: float, goal: Objective
 ) -> Fusion:
     """The fusion of trees and oddness; each case counts as one of a known kind and as one of a kind never seen."""
     if model is None or told is None or not model.supervised:
@@ -185,8 +189,8 @@ def _leave_one_out(
     for label, i, near in raw:
         everything = near["normal"] + near["anomalous"]
         signals: dict[str, float | None] = {
-            "neighbours": contrast(near["anomalous"], near["normal"]),
-            "novelty": lonely(1 - max(everything), distances, len(distances)) if everything else None,
+            "neighbours": kernel_log_ratio(near["anomalous"], near["normal"]),
+            "novelty": nn_distance_quantiles(1 - max(everything), distances, len(distances)) if everything else None,
         }
         case = by_key[keys[label][i], label]
         out.append(_Key(case, label == "anomalous", matrices[label][i], signals))
@@ -207,14 +211,14 @@ def _nearest(
     return [[float(s) for s in some if s > -np.inf] for some in top]
 
 
-def _texts(row: SourceRow, keys: list[_Key], k: int, *, by_template: bool) -> tuple[TextModel | None, list[_Key]]:
+def _texts(row: SourceRow, keys: list[_Key], k: int, *, by_template: bool) -> tuple[TextClassifier | None, list[_Key]]:
     """What all cases teach about texts, and the keys with what they say of each as if unseen."""
     if not keys:
         return None, keys
-    space = row.space or Space()
+    space = row.space or Representation()
     masked, said = zip(*((space.masked(key.case), space.said(key.case)) for key in keys), strict=True)
     texts = Texts.of(np.stack([key.vector for key in keys]), masked, masked if by_template else said)
-    model, told = TextModel.fit(texts, np.array([key.anomalous for key in keys]), k, by_template=by_template)
+    model, told = TextClassifier.fit(texts, np.array([key.anomalous for key in keys]), k, by_template=by_template)
     if model is None:
         return None, keys
     heard = [
@@ -223,7 +227,7 @@ def _texts(row: SourceRow, keys: list[_Key], k: int, *, by_template: bool) -> tu
     return model, heard
 
 
-def _with_fields(keys: list[_Key], by_key: Mapping[CaseKey, StoredCase], told: Told | None) -> list[_Key]:
+def _with_fields(keys: list[_Key], by_key: Mapping[CaseKey, StoredCase], told: OutOfFoldScores | None) -> list[_Key]:
     """The keys with what trees that have not seen them say of their fields, where records of text have fields."""
     if told is None:
         return keys
@@ -233,21 +237,21 @@ def _with_fields(keys: list[_Key], by_key: Mapping[CaseKey, StoredCase], told: T
 
 
 def _with_language(
-    judge: Judge,
+    judge: SourceModel,
     row: SourceRow,
     keys: Sequence[_Key],
-    witness: LanguageWitness,
+    witness: LanguageDetector,
     budget: int,
     risk: float,
     goal: Objective,
     progress: Progress | None,
-) -> Judge:
+) -> SourceModel:
     """The judge with the language model tried on a balanced sample of templates, within the budget."""
     order = np.random.default_rng(_SEED).permutation(len(keys))
     by_label = [[keys[i] for i in order if keys[i].anomalous is label] for label in (True, False)]
     chosen = [key for mine in by_label for key in mine[:budget]]
     try:
-        asked = ask(witness, row.brief, _tried(row, keys, chosen), budget, progress)
+        asked = select_prompt(witness, row.brief, _tried(row, keys, chosen), budget, progress)
     except (ModelFailure, EngineBusy):
         # learning stands without it; each verdict names the witness that was not heard
         return judge
@@ -269,7 +273,7 @@ def _with_language(
     )
 
 
-def _untaught(judge: Judge, keys: Sequence[_Key], goal: Objective) -> Judge:
+def _untaught(judge: SourceModel, keys: Sequence[_Key], goal: Objective) -> SourceModel:
     """The judge of texts of one label: far from normal ones is odd, far from anomalous ones says nothing."""
     cheap, full = UNTAUGHT_CHEAP, UNTAUGHT_FULL
     if keys and keys[0].anomalous:
@@ -280,14 +284,14 @@ def _untaught(judge: Judge, keys: Sequence[_Key], goal: Objective) -> Judge:
     return replace(judge, cheap=cheap, full=full)
 
 
-def _tried(row: SourceRow, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list[Tried]:
+def _tried(row: SourceRow, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list[PromptTrial]:
     """The cases to ask about, each with the examples that the others give it."""
-    vectors, space = np.stack([key.vector for key in keys]), row.space or Space()
+    vectors, space = np.stack([key.vector for key in keys]), row.space or Representation()
     out = []
     for key in chosen:
         similar = vectors @ key.vector
         near = [(float(similar[i]), keys[i].case) for i in np.argsort(-similar)[:_NEAR] if keys[i] is not key]
-        out.append(Tried(space.masked(key.case), key.anomalous, examples_for(near)))
+        out.append(PromptTrial(space.masked(key.case), key.anomalous, examples_for(near)))
     return out
 
 

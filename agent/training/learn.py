@@ -10,9 +10,9 @@ from pathlib import Path
 
 from agent.core.errors import UsageError, mapped
 from agent.core.records import Label, Record
-from agent.data.read_options import Intake
-from agent.data.readers import DEFAULT_NORMAL, Unreadable
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.data.readers import DEFAULT_NORMAL, RowError
+from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
 from agent.training.fit import fit_judge
@@ -25,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass
-class Learned:
+class LearnResult:
     """What `learn` did: how many records were read, how many cases are new, and what could not be read."""
 
     source: str
@@ -33,7 +33,7 @@ class Learned:
     added: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     label_values: Counter[str] = field(default_factory=Counter)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unreadable: list[RowError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     brief: str = ""
     brief_drafted: bool = False
@@ -56,16 +56,16 @@ def check_name(source: str) -> str:
 
 
 def learn(
-    parts: Parts,
+    parts: AppContext,
     files: Sequence[str | Path],
     source: str,
-    intake: Intake,
+    intake: ReadOptions,
     *,
     brief: str | None = None,
     budget: int | None = None,
     objective: str | None = None,
     progress: Progress | None = None,
-) -> Learned:
+) -> LearnResult:
     """Learn the labelled records of ``files`` as cases of ``source``; the same record again adds nothing.
 
     Whatever interrupts it, the next `learn` finishes the work: what was committed stays. ``objective``: see
@@ -75,7 +75,7 @@ def learn(
         InputError: a file cannot be read at all. Files before it are learned.
         UsageError: the source's name or the objective is none, no label is named, or none means normal.
     """
-    done = Learned(check_name(source))
+    done = LearnResult(check_name(source))
     if objective is not None:
         try:
             Objective.parse(objective)
@@ -93,7 +93,7 @@ def learn(
     return done
 
 
-def _check_normal(parts: Parts, files: Sequence[str | Path], source: str, intake: Intake) -> None:
+def _check_normal(parts: AppContext, files: Sequence[str | Path], source: str, intake: ReadOptions) -> None:
     """Refuse files without any normal record when nobody said which values mean normal."""
     row = parts.casebook.source(source)
     if intake.normal != DEFAULT_NORMAL or "-" in map(str, files) or (row and row.counts["normal"]):
@@ -101,7 +101,7 @@ def _check_normal(parts: Parts, files: Sequence[str | Path], source: str, intake
     seen: Counter[str] = Counter()
     for path in files:
         for item in intake.read(path, parts.settings.max_record_chars):
-            if not isinstance(item, Unreadable):
+            if not isinstance(item, RowError):
                 if item.label == "normal":
                     return
                 seen[item.label_value or ""] += 1
@@ -111,10 +111,10 @@ def _check_normal(parts: Parts, files: Sequence[str | Path], source: str, intake
 
 
 def _cases(
-    parts: Parts, path: str | Path, intake: Intake, done: Learned, progress: Progress | None
+    parts: AppContext, path: str | Path, intake: ReadOptions, done: LearnResult, progress: Progress | None
 ) -> Iterator[NewCase]:
     for item in intake.read(path, parts.settings.max_record_chars):
-        if isinstance(item, Unreadable):
+        if isinstance(item, RowError):
             done.unreadable.append(item)
             continue
         assert item.label is not None
@@ -132,10 +132,10 @@ def as_case(record: Record, label: Label, kind: str | None = None) -> NewCase:
 
 
 def _finish(
-    parts: Parts,
+    parts: AppContext,
     source: str,
-    intake: Intake,
-    done: Learned,
+    intake: ReadOptions,
+    done: LearnResult,
     brief: str | None,
     budget: int | None,
     objective: str | None,
@@ -149,7 +149,7 @@ def _finish(
     casebook.sync(source, progress)
     witness = None
     try:
-        witness = parts.witness()
+        witness = parts.language_detector()
         row = casebook.source(source)
         assert row is not None
         if not row.brief:
@@ -169,18 +169,18 @@ def _finish(
 
 def _unfitted(row: SourceRow, model: str | None) -> bool:
     """Whether the judge is missing, older than the cases, or was fitted with another language model than ``model``."""
-    if row.judge is None or behind(row):
+    if row.judge is None or is_outdated(row):
         return True
     return model is not None and row.judge["model"] not in (model, None)
 
 
-def behind(row: SourceRow) -> bool:
+def is_outdated(row: SourceRow) -> bool:
     """Whether the judge is missing, or older than the cases."""
     return row.judge is None or row.judge["fitted_on"] != row.version
 
 
-def catch_up(
-    parts: Parts, source: str, due: Callable[[SourceRow], bool] = behind, progress: Progress | None = None
+def refit_while_due(
+    parts: AppContext, source: str, due: Callable[[SourceRow], bool] = is_outdated, progress: Progress | None = None
 ) -> bool:
     """Fit the source's judge anew for as long as that is ``due``; whether it was fitted.
 
@@ -197,20 +197,20 @@ def catch_up(
 
 
 def refit(
-    parts: Parts,
+    parts: AppContext,
     source: str,
     *,
     budget: int | None = None,
     objective: str | None = None,
     progress: Progress | None = None,
-    done: Learned | None = None,
+    done: LearnResult | None = None,
 ) -> None:
     """Fit the source's judge anew from its cases, one fit at a time; without a language model, only the others.
 
     ``objective``: what the threshold is chosen for from now on; None keeps what it is.
     """
     try:
-        witness = parts.witness()
+        witness = parts.language_detector()
     except ModelFailure:
         witness = None
     settings = parts.settings

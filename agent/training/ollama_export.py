@@ -17,7 +17,7 @@ from llm.errors import ModelFailure
 from llm.llamacpp.gguf import Weights
 from llm.ollama.modelfile import Family, Modelfile, family_of
 from retrieval.casebook import Casebook, StoredCase
-from retrieval.text.prompt_injection import without_steering
+from retrieval.text.prompt_injection import remove_injections
 
 _EACH = 4
 _SAMPLE = 2_000
@@ -159,7 +159,7 @@ def _medoids(vectors: NDArray[np.float32], weights: NDArray[np.float64]) -> list
 
 def _text(case: StoredCase) -> str:
     whole = case.text or " ".join(f"{name} is {value}" for name, value in case.fields.items()) or " ".join(case.events)
-    return " ".join(without_steering(whole).split())[:_CHARS]
+    return " ".join(remove_injections(whole).split())[:_CHARS]
 
 
 def _words(case: StoredCase) -> list[str]:

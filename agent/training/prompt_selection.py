@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent.core.prompts import Way
-from agent.detectors.language import WORDINGS, LanguageWitness
+from agent.core.prompts import PromptVariant
+from agent.detectors.language import WORDINGS, LanguageDetector
 from llm.errors import ModelFailure
 
 # cases of each label below which an AUC says nothing, and what it must gain to turn away from the usual way
@@ -21,7 +21,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Tried:
+class PromptTrial:
     """A case to ask about; ``examples`` are what its near precedents would give it."""
 
     text: str
@@ -30,16 +30,16 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptSelection:
     """The way that was chosen, and the log-odds that it gave, by the index of the case."""
 
-    way: Way
+    way: PromptVariant
     words: Mapping[int, float]
 
 
-def ask(
-    witness: LanguageWitness, brief: str, cases: Sequence[Tried], budget: int, progress: Progress | None = None
-) -> Asked:
+def select_prompt(
+    witness: LanguageDetector, brief: str, cases: Sequence[PromptTrial], budget: int, progress: Progress | None = None
+) -> PromptSelection:
     """Try the wordings on as many of the first cases of each label as ``budget`` calls allow.
 
     Raises:
@@ -58,23 +58,23 @@ def ask(
     for_examples = int(budget * _FOR_EXAMPLES)
     more = each + (budget - trial.calls - for_examples) // 2
     chosen = [i for mine in by_label for i in mine[:more]]
-    words = {i: trial.hear(i, wording) for i in chosen}
+    words = {i: trial.query(i, wording) for i in chosen}
     near = [[i for i in mine[:more] if cases[i].examples][: for_examples // 2] for mine in by_label]
     helped = False
     if min(map(len, near)) >= FEWEST:
         both = [i for mine in near for i in mine]
         helped = trial.auc(both, wording, examples=True) >= trial.auc(both, wording) + _GAIN
-    reference = witness.without_content(brief, Way(wording))
-    return Asked(Way(wording, reference, helped), words)
+    reference = witness.content_free_log_odds(brief, PromptVariant(wording))
+    return PromptSelection(PromptVariant(wording, reference, helped), words)
 
 
 @dataclass
 class _Trial:
     """Asks about cases, none twice in the same way; ``calls`` counts."""
 
-    witness: LanguageWitness
+    witness: LanguageDetector
     brief: str
-    cases: Sequence[Tried]
+    cases: Sequence[PromptTrial]
     budget: int
     progress: Progress | None
     _heard: dict[tuple[int, str, bool], float] = field(default_factory=dict)
@@ -83,11 +83,13 @@ class _Trial:
     def calls(self) -> int:
         return len(self._heard)
 
-    def hear(self, i: int, wording: str, examples: bool = False) -> float:
+    def query(self, i: int, wording: str, examples: bool = False) -> float:
         asked = (i, wording, examples)
         if asked not in self._heard:
             case = self.cases[i]
-            signal = self.witness.hear(self.brief, case.text, Way(wording), case.examples if examples else ())
+            signal = self.witness.query(
+                self.brief, case.text, PromptVariant(wording), case.examples if examples else ()
+            )
             if signal.log_odds is None:
                 raise ModelFailure(signal.degraded)
             self._heard[asked] = signal.log_odds
@@ -98,5 +100,5 @@ class _Trial:
     def auc(self, which: Sequence[int], wording: str, examples: bool = False) -> float:
         from sklearn.metrics import roc_auc_score
 
-        words = [self.hear(i, wording, examples) for i in which]
+        words = [self.query(i, wording, examples) for i in which]
         return float(roc_auc_score([self.cases[i].anomalous for i in which], words))

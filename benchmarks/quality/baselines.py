@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.data.readers import Reading
+from agent.data.readers import ParsedRow
 
 Floats = NDArray[np.floating[Any]]
 Encode = Callable[[Sequence[str]], Floats]
 # learned and judged readings, the embedding model -> each judged reading's probability; at 0.5 it is told anomalous
-Baseline = Callable[[Sequence[Reading], Sequence[Reading], Encode], Floats]
+Baseline = Callable[[Sequence[ParsedRow], Sequence[ParsedRow], Encode], Floats]
 
 _TREES = 200
 _NEIGHBOURS = 8
 
 
-def _anomalous(readings: Sequence[Reading]) -> NDArray[np.bool_]:
+def _anomalous(readings: Sequence[ParsedRow]) -> NDArray[np.bool_]:
     return np.asarray([one.label == "anomalous" for one in readings])
 
 
@@ -30,8 +30,8 @@ def _anomalous(readings: Sequence[Reading]) -> NDArray[np.bool_]:
 
 
 def forest(
-    learned: Sequence[Reading],
-    judged: Sequence[Reading],
+    learned: Sequence[ParsedRow],
+    judged: Sequence[ParsedRow],
     _: Encode,
     *,
     trees: int = _TREES,
@@ -51,7 +51,7 @@ def forest(
     return _moved(probability, _best_f1(model.oob_decision_function_[:, 1], labels)) if best_f1 else probability
 
 
-def isolation_forest(learned: Sequence[Reading], judged: Sequence[Reading], _: Encode) -> Floats:
+def isolation_forest(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode) -> Floats:
     """Fitted on normal records; told by its own offset."""
     from sklearn.ensemble import IsolationForest
 
@@ -60,7 +60,7 @@ def isolation_forest(learned: Sequence[Reading], judged: Sequence[Reading], _: E
     return _sigmoid(-np.asarray(model.decision_function(asked)))
 
 
-def ecod(learned: Sequence[Reading], judged: Sequence[Reading], _: Encode) -> Floats:
+def ecod(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode) -> Floats:
     """PyOD's ECOD (Li et al. 2022), fitted on normal records; told by its own threshold."""
     from pyod.models.ecod import ECOD
 
@@ -70,7 +70,7 @@ def ecod(learned: Sequence[Reading], judged: Sequence[Reading], _: Encode) -> Fl
 
 
 def _matrices(
-    learned: Sequence[Reading], judged: Sequence[Reading], ratios: bool = False
+    learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], ratios: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Numbers as they are, categories one-hot, events counted: ``(learned, columns)`` and ``(judged, columns)``."""
     from sklearn.feature_extraction import DictVectorizer
@@ -80,7 +80,7 @@ def _matrices(
     return known, vectorizer.transform([_row(one, ratios) for one in judged])
 
 
-def _row(reading: Reading, ratios: bool) -> dict[str, Any]:
+def _row(reading: ParsedRow, ratios: bool) -> dict[str, Any]:
     record = reading.record
     if record.events:
         return dict(Counter(record.events))
@@ -124,7 +124,7 @@ def _moved(probability: Floats, threshold: float) -> Floats:
 # text
 
 
-def embedded_regression(learned: Sequence[Reading], judged: Sequence[Reading], encode: Encode) -> Floats:
+def embedded_regression(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], encode: Encode) -> Floats:
     """Logistic regression on the embedding model's vectors of the plain text."""
     from sklearn.linear_model import LogisticRegression
 
@@ -133,7 +133,7 @@ def embedded_regression(learned: Sequence[Reading], judged: Sequence[Reading], e
     return probability
 
 
-def embedded_neighbours(learned: Sequence[Reading], judged: Sequence[Reading], encode: Encode) -> Floats:
+def embedded_neighbours(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], encode: Encode) -> Floats:
     """The share of anomalous ones among the 8 nearest by cosine."""
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -142,7 +142,7 @@ def embedded_neighbours(learned: Sequence[Reading], judged: Sequence[Reading], e
     return probability
 
 
-def tfidf_regression(learned: Sequence[Reading], judged: Sequence[Reading], _: Encode) -> Floats:
+def tfidf_regression(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode) -> Floats:
     """Logistic regression on TF-IDF of words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -165,7 +165,7 @@ def encoding_once(encode: Encode) -> Encode:
     return once
 
 
-def _texts(readings: Sequence[Reading]) -> list[str]:
+def _texts(readings: Sequence[ParsedRow]) -> list[str]:
     return [one.record.text for one in readings]
 
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from agent.core.records import WITNESSES, Verdict
 from agent.core.settings import settings
-from agent.data.readers import Reading
-from agent.detectors.language import LanguageWitness
-from agent.pipeline.context import Parts
+from agent.data.readers import ParsedRow
+from agent.detectors.language import LanguageDetector
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
-from agent.scoring.fusion import Judge
+from agent.scoring.fusion import SourceModel
 from agent.training.learn import learn
 from benchmarks.quality.baselines import encoding_once
 from benchmarks.quality.figures import Figures, of_baseline, of_verdicts, of_witness
 from benchmarks.quality.tasks import Draw, Task
 from llm.errors import ModelFailure
-from retrieval.encoding.representation import Space
-from retrieval.store.caches import Heard
+from retrieval.encoding.representation import Representation
+from retrieval.store.caches import LLMCache
 from retrieval.store.schema import open_store
 
 # records that the language model is heard on alone, over all draws of a task
@@ -31,29 +31,29 @@ _ALONE = 100
 Progress = Callable[[str, int, int], None]
 
 
-class RememberingParts(Parts):
+class RememberingParts(AppContext):
     """The product's parts on an empty data directory; what the language model answered outlives them in ``answers``."""
 
     def __init__(self, home: Path, model: str, answers: Path) -> None:
         chosen = {"home": home, "model": model, "store": None, "chroma": None}
         super().__init__(settings().model_copy(update=chosen))
         self.asked = _Asked(open_store(f"sqlite:///{answers}"))
-        self._listening: LanguageWitness | None = None
+        self._listening: LanguageDetector | None = None
 
     def warm(self) -> None:
         """Load the models, so that no task's seconds hold it."""
         self.embedder().encode(["warm"])
         with suppress(ModelFailure):
-            self.witness()
+            self.language_detector()
 
-    def witness(self) -> LanguageWitness:
-        model = super().witness().model
+    def language_detector(self) -> LanguageDetector:
+        model = super().language_detector().model
         if self._listening is None:
-            self._listening = LanguageWitness(model, self.asked, self.settings.record_tokens)
+            self._listening = LanguageDetector(model, self.asked, self.settings.record_tokens)
         return self._listening
 
 
-class _Asked(Heard):
+class _Asked(LLMCache):
     """Answers remembered, and which distinct questions were asked, whether answered now or before."""
 
     questions: set[str]
@@ -117,14 +117,14 @@ def _write(path: Path, draw: Draw, lines: Sequence[str]) -> None:
     path.write_text("\n".join([*([draw.header] if draw.header else []), *lines]) + "\n", encoding="utf-8")
 
 
-def _readings(parts: Parts, task: Task, path: Path | None) -> list[Reading]:
+def _readings(parts: AppContext, task: Task, path: Path | None) -> list[ParsedRow]:
     if path is None:
         return []
-    return [one for one in task.intake.read(path, parts.settings.max_record_chars) if isinstance(one, Reading)]
+    return [one for one in task.intake.read(path, parts.settings.max_record_chars) if isinstance(one, ParsedRow)]
 
 
 def _judged(
-    parts: Parts, source: str, readings: Sequence[Reading], progress: Progress
+    parts: AppContext, source: str, readings: Sequence[ParsedRow], progress: Progress
 ) -> tuple[list[Verdict], list[bool]]:
     verdicts, truth = [], []
     answers = judge_many(parts, build(parts), (one.record for one in readings), source, explain="none")
@@ -137,7 +137,7 @@ def _judged(
 
 
 def _witnesses(
-    parts: Parts,
+    parts: AppContext,
     source: str,
     verdicts: Sequence[Verdict],
     truth: Sequence[bool],
@@ -153,17 +153,17 @@ def _witnesses(
         if name != "language"
     }
     try:
-        witness = parts.witness()
+        witness = parts.language_detector()
     except ModelFailure:
         return {name: one for name, one in out.items() if one["n"]}
     chosen, weights = _balanced(truth, most, seed)
     row = parts.casebook.source(source)
     assert row is not None
-    way = Judge.of(row.judge, row.counts).way_for(witness.model.name)
+    way = SourceModel.of(row.judge, row.counts).prompt_for(witness.model.name)
     heard = []
     for number, i in enumerate(chosen, start=1):
-        masked = (row.space or Space()).masked(verdicts[i].record)
-        heard.append(witness.hear(row.brief, masked, way).log_odds)
+        masked = (row.space or Representation()).masked(verdicts[i].record)
+        heard.append(witness.query(row.brief, masked, way).log_odds)
         progress("hearing the language model alone", number, len(chosen))
     language = of_witness(heard, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)
     return {name: one for name, one in {"language": language, **out}.items() if one["n"]}

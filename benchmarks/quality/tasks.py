@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
 from benchmarks import bgl
 from benchmarks.quality import baselines
 from benchmarks.quality.baselines import Baseline
@@ -43,7 +43,7 @@ class Task:
     name: str
     protocol: str
     files: tuple[str, ...]
-    intake: Intake
+    intake: ReadOptions
     draw: Callable[[int], Draw]
     suffix: str = ".csv"
     brief: str | None = None
@@ -63,7 +63,7 @@ def _bgl_templates(seed: int) -> Draw:
     known, unseen = bgl.halves(seed)
     header, *rows = _lines(_BGL)
 
-    def of(readings: Sequence[Reading]) -> list[str]:
+    def of(readings: Sequence[ParsedRow]) -> list[str]:
         # line 1 is the header
         return [rows[one.record.line - 2] for one in readings if one.record.line]
 
@@ -112,10 +112,10 @@ _GENOME = ("workflows/1000genome/validation.csv", "workflows/1000genome/test.csv
 _NSLKDD = ("nslkdd/KDDTrain+_20Percent.txt", "nslkdd/KDDTest+.txt")
 _HDFS_100K = ("hdfs_100k/train.jsonl", "hdfs_100k/test.jsonl")
 _HDFS = ("hdfs/hdfs_train", "hdfs/hdfs_test_abnormal")
-_ROWS = Intake(format="csv", label="label", text=("text",))
-_CONNECTIONS = Intake(format="csv", label="41", text=("0-40",))
-_SESSIONS = Intake(format="jsonl", label="label")
-_MESSAGES = Intake(format="csv", label="0", text=("1",))
+_ROWS = ReadOptions(format="csv", label="label", text=("text",))
+_CONNECTIONS = ReadOptions(format="csv", label="41", text=("0-40",))
+_SESSIONS = ReadOptions(format="jsonl", label="label")
+_MESSAGES = ReadOptions(format="csv", label="0", text=("1",))
 
 _TEMPLATES = Task(
     "bgl-templates",

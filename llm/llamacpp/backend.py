@@ -12,8 +12,8 @@ from llm.errors import ModelFailure
 from llm.llamacpp.chat_model import EmbeddedChatModel
 
 
-class EmbeddedModel:
-    """A `ChosenModel` on ``chat``."""
+class LlamaCppBackend:
+    """A `ChatBackend` on ``chat``."""
 
     def __init__(self, chat: EmbeddedChatModel) -> None:
         self.chat = chat

@@ -23,7 +23,7 @@ from llm.llamacpp.engine import Engine
 from llm.llamacpp.generation import Options, Step, Summary, answer
 from llm.llamacpp.gguf import Weights
 from llm.llamacpp.truncation import clip_exactly
-from llm.llamacpp.worker import Call, Finished, Owner
+from llm.llamacpp.worker import Call, Finished, InferenceThread
 
 Event = Step | Summary
 EngineCall = Call[Engine, Event]
@@ -58,7 +58,7 @@ class EmbeddedChatModel(BaseChatModel):
     top_logprobs: int = Field(20, ge=1)
     """Likeliest tokens listed at each place when a call asks for ``logprobs``."""
 
-    _owner: Owner[Engine] = PrivateAttr()
+    _owner: InferenceThread[Engine] = PrivateAttr()
     _loading: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _weights: Weights | None = PrivateAttr(None)
     _template: ChatTemplate | None = PrivateAttr(None)
@@ -74,7 +74,7 @@ class EmbeddedChatModel(BaseChatModel):
                 raise ModelFailure("the language model is gone")
             return Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
 
-        self._owner = Owner(make, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
+        self._owner = InferenceThread(make, queue_size=self.queue_size, queue_timeout=self.queue_timeout)
         weakref.finalize(self, self._owner.close)
 
     @property

@@ -59,7 +59,7 @@ class Summary:
     tokens: int
 
 
-class Spool:
+class StopSequenceBuffer:
     """Bytes of tokens in, text out: whole characters only, and nothing that may become a stop sequence."""
 
     def __init__(self, stop: tuple[str, ...]) -> None:
@@ -97,7 +97,7 @@ def answer(
     answer has a Step too (without text), so a log-probability is there even for an answer that is empty.
     """
     prefill = engine.read(prompt, cancelled)
-    spool = Spool(options.stop)
+    spool = StopSequenceBuffer(options.stop)
     reason: Literal["stop", "length"] | None = None
     tokens = 0
     while True:

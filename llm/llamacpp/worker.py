@@ -74,7 +74,7 @@ def _called_off() -> ModelFailure:
     return ModelFailure("the language model was closed before its answer was complete")
 
 
-class Owner(Generic[Tool]):
+class InferenceThread(Generic[Tool]):
     """Makes its tool on its own thread at the first call, and does one call after the other.
 
     ``queue_size`` calls may wait; one more waits ``queue_timeout`` seconds for a place.

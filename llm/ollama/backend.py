@@ -12,7 +12,7 @@ from langchain_ollama import ChatOllama
 from llm.base import TOP_LOGPROBS
 from llm.errors import ModelFailure
 from llm.ollama.client import OllamaModel, chat_ollama, how_to_get, require_ollama, without_examples
-from llm.ollama.pool import Fleet, Host
+from llm.ollama.pool import Host, HostPool
 from llm.truncation import clip_by_estimate, estimated_tokens
 
 # What a chat template adds to each message, at most.
@@ -22,17 +22,17 @@ _SPECIAL = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>|(?:bos|eos|pad|unk)>)
 _NO_LOGPROBS = {"logprobs": None, "top_logprobs": None}
 
 
-class ServedModel:
-    """A `ChosenModel` of a fleet. The first server that answers at the start says which weights are meant."""
+class OllamaBackend:
+    """A `ChatBackend` of a fleet. The first server that answers at the start says which weights are meant."""
 
-    def __init__(self, model: OllamaModel, fleet: Fleet, context_tokens: int) -> None:
+    def __init__(self, model: OllamaModel, fleet: HostPool, context_tokens: int) -> None:
         self.name, self.sha256 = f"ollama:{model.name.removesuffix(':latest')}", model.digest
         self._fleet, self._context_tokens = fleet, context_tokens
 
     @classmethod
     def connect(
         cls, hosts: Sequence[str], name: str, *, context_tokens: int, timeout: float, threads: int | None = None
-    ) -> ServedModel:
+    ) -> OllamaBackend:
         """Find ``name`` on the servers. One that does not answer now may later.
 
         Raises:
@@ -44,7 +44,7 @@ class ServedModel:
             Host(one, chat_ollama(one, model.name, context_tokens=context, timeout=timeout, threads=threads))
             for one in hosts
         ]
-        return cls(model, Fleet(fleet, lambda url: how_to_get(url, model.name)), context)
+        return cls(model, HostPool(fleet, lambda url: how_to_get(url, model.name)), context)
 
     def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
         plain = self._fitting(messages, 1)

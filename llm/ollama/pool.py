@@ -57,7 +57,7 @@ class Host:
                 self._breaker.__exit__(type(failure) if failure else None, failure, None)
 
 
-class Fleet:
+class HostPool:
     """Servers that have the same model. Safe to share between threads."""
 
     def __init__(self, hosts: Sequence[Host], missing: Callable[[str], str]) -> None:

@@ -9,7 +9,7 @@ from llm.errors import ModelFailure
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 11434
 
 
-def hosts(addresses: str) -> list[str]:
+def parse_hosts(addresses: str) -> list[str]:
     """The servers' addresses, separated by commas."""
     return [address.strip() for address in addresses.split(",") if address.strip()] or [DEFAULT_HOST]
 

@@ -18,7 +18,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def remembered_sha256(path: Path, cache: Path) -> str:
+def cached_sha256(path: Path, cache: Path) -> str:
     """SHA-256 of ``path``, from the note of an earlier reading while size and modification time are the same.
 
     Notes live in ``cache/verified``, one small file for each model file, so that nothing is written beside

@@ -25,7 +25,7 @@ class Progress(Protocol):
         """Something worth one line: a part is complete, another way is tried."""
 
 
-class Lines:
+class ProgressLines:
     """Plain lines on stderr, for logs and pipes: notes only."""
 
     def __init__(self, what: str, total: int) -> None:
@@ -83,4 +83,4 @@ class Bar:
 
 def progress_for(what: str, total: int) -> Progress:
     """A bar if stderr is a terminal, lines otherwise; ``total`` in bytes."""
-    return Bar(what, total) if sys.stderr.isatty() else Lines(what, total)
+    return Bar(what, total) if sys.stderr.isatty() else ProgressLines(what, total)

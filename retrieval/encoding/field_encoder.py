@@ -39,7 +39,7 @@ def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> di
 
 
 @dataclass(frozen=True)
-class FieldSpace:
+class FieldEncoder:
     """The axes: quantile knots (33 values, ascending) of each number, the known values of each category.
 
     ``absent`` is what a missing column means: 0 for event counts, missing for anything else.
@@ -50,7 +50,7 @@ class FieldSpace:
     fitted_on: int
 
     @classmethod
-    def fit(cls, rows: Sequence[Mapping[str, FieldValue]]) -> FieldSpace:
+    def fit(cls, rows: Sequence[Mapping[str, FieldValue]]) -> FieldEncoder:
         """Axes from the cases' features, ``len(rows)`` of them; at most 256 columns, the most filled first."""
         filled: Counter[str] = Counter(name for row in rows for name, value in row.items() if value is not None)
         numbers: dict[str, tuple[float, ...]] = {}
@@ -128,7 +128,7 @@ class FieldSpace:
         return {"numbers": self.numbers, "categories": self.categories, "fitted_on": self.fitted_on}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> FieldSpace:
+    def from_json(cls, data: Mapping[str, Any]) -> FieldEncoder:
         return cls(
             {name: tuple(knots) for name, knots in data["numbers"].items()},
             {name: tuple(known) for name, known in data["categories"].items()},

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import EmbedderMissing
-from retrieval.lru_cache import Memo
+from retrieval.lru_cache import LRUCache
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -30,7 +30,7 @@ class Embedder:
         self.folder = folder
         self._lock = threading.Lock()
         self._model: SentenceTransformer | None = None
-        self._kept: Memo[NDArray[np.float32]] = Memo(8_192)
+        self._kept: LRUCache[NDArray[np.float32]] = LRUCache(8_192)
 
     @property
     def fingerprint(self) -> str:

@@ -20,7 +20,7 @@ def unpacked(blob: bytes) -> Vector:
     return np.frombuffer(blob, dtype=np.float32)
 
 
-class Matrices:
+class ExactIndex:
     """All vectors of a source's label, kept for the casebook's version. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:

@@ -12,7 +12,7 @@ from retrieval.store.schema import heard, insert_or_ignore, remembered
 _CHUNK = 500
 
 
-class Heard:
+class LLMCache:
     """The language model's log-odds by the hash of what it was asked (model, prompt and masked text)."""
 
     def __init__(self, engine: Engine) -> None:
@@ -28,7 +28,7 @@ class Heard:
             connection.execute(insert_or_ignore(self._engine, heard), values)
 
 
-class Remembered:
+class TemplateVerdicts:
     """A source's verdicts by the key of a template or text, as JSON bodies, for one ``state`` of all that made them."""
 
     def __init__(self, engine: Engine, source: str, state: str) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, bindparam, func, select, update
 
-from retrieval.encoding.representation import Space
+from retrieval.encoding.representation import Representation
 from retrieval.index.exact import Vector, unpacked
 from retrieval.store.schema import cases, insert_or_ignore, vectors
-from retrieval.types import LABELS, NewCase, StoredCase, stored
+from retrieval.types import LABELS, NewCase, StoredCase, stored_case
 
 Same = tuple[str, str]
 
 
-def case_row(name: str, case: NewCase, space: Space, given_by: str, times: int = 1) -> dict[str, Any]:
+def case_row(name: str, case: NewCase, space: Representation, given_by: str, times: int = 1) -> dict[str, Any]:
     """A case as a row of the table."""
     return {
         "source": name,
@@ -37,8 +37,13 @@ def case_row(name: str, case: NewCase, space: Space, given_by: str, times: int =
     }
 
 
-def file_cases(
-    connection: Connection, name: str, batch: Sequence[NewCase], space: Space, given_by: str, seen: Mapping[Same, int]
+def insert_cases(
+    connection: Connection,
+    name: str,
+    batch: Sequence[NewCase],
+    space: Representation,
+    given_by: str,
+    seen: Mapping[Same, int],
 ) -> tuple[int, bool]:
     """Write the cases that are not there yet; how many they are, and whether others count for more now.
 
@@ -111,11 +116,12 @@ def cases_of_keys(
             )
         ).all()
         first = {
-            (one.key, one.label): stored(one) for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
+            (one.key, one.label): stored_case(one)
+            for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
         }
         if same:
             for one in connection.execute(select(cases).where(mine, cases.c.hash.in_(same))):
-                own[one.key, one.label][one.hash] = stored(one)
+                own[one.key, one.label][one.hash] = stored_case(one)
     # similarities come from the stored vectors, so that they are the same with and without Chroma
     return {
         (key, label): (first[key, label], own[key, label], unpacked(blob))

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Text, cast, func, select, update
 
-from retrieval.encoding.representation import RecordLike, Space
+from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.store.schema import cases, insert_or_ignore, sources
 from retrieval.types import LABELS
 
@@ -21,7 +21,7 @@ class SourceRow:
     brief_by: str
     version: int
     embedder: str | None
-    space: Space | None
+    space: Representation | None
     reading: dict[str, Any] | None
     judge: dict[str, Any] | None
     counts: dict[str, int]
@@ -65,7 +65,7 @@ class Sources:
                 row.brief_by,
                 row.version,
                 row.embedder,
-                Space.from_json(row.space) if row.space else None,
+                Representation.from_json(row.space) if row.space else None,
                 row.reading,
                 row.judge,
                 dict.fromkeys(LABELS, 0) | {found.label: found[1] for found in connection.execute(by_label)},
@@ -90,14 +90,14 @@ class Sources:
         with self._engine.connect() as connection:
             return connection.scalar(select(sources.c.models).where(sources.c.name == name))
 
-    def space(self, connection: Connection, name: str, records: Sequence[RecordLike]) -> Space:
+    def space(self, connection: Connection, name: str, records: Sequence[RecordLike]) -> Representation:
         """The source's space; where it has none yet, ``records`` decide, and whoever writes first has decided."""
         mine = sources.c.name == name
         for _ in range(2):
             there = connection.scalar(select(sources.c.space).where(mine))
             if there:
-                return Space.from_json(there)
-            space = Space.fit(records).to_json()
+                return Representation.from_json(there)
+            space = Representation.fit(records).to_json()
             connection.execute(update(sources).where(mine, sources.c.space.is_(None)).values(space=space))
         raise AssertionError(f"source {name!r} was removed meanwhile")
 

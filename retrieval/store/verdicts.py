@@ -13,7 +13,7 @@ from retrieval.store.schema import insert_or_touch_plain, verdicts
 _CHUNK = 500
 
 
-class Like(Protocol):
+class VerdictLike(Protocol):
     """What is kept of a verdict beside its body."""
 
     @property
@@ -55,7 +55,7 @@ class History:
                     ],
                 )
 
-    def put_alike(self, alike: Mapping[str, tuple[Like, str]]) -> None:
+    def put_alike(self, alike: Mapping[str, tuple[VerdictLike, str]]) -> None:
         """Keep by their ids verdicts that are like others, which are kept.
 
         With each a JSON object: the other's id as ``like``, and what is not as there. What is kept under one of the

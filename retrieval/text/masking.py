@@ -62,7 +62,7 @@ def kind_of_event(event: str) -> str:
     return mask(event) if len(event.split()) > 1 else event.strip()
 
 
-def when(text: str) -> str | None:
+def find_time(text: str) -> str | None:
     """The first time or date that the text names, as it is written there.
 
     >>> when("web01 2026-01-02 03:04:05.678 UTC start")
@@ -72,7 +72,7 @@ def when(text: str) -> str | None:
     return next((one[0].strip() for one in found), None)
 
 
-def words(masked: str) -> str:
+def strip_placeholders(masked: str) -> str:
     """The masked text without its placeholders: what the embedding model is given.
 
     >>> words("<time> [<n>] core.<n> at <hex> from <ip>")

@@ -1,6 +1,6 @@
 """What masking cannot tell apart, found for many lines at once: digits give way to one digit, addresses to one.
 
-`masking` asks of a digit only that it is one, but for the 0 of ``0x``. So lines with the same skeleton have
+`mask` asks of a digit only that it is one, but for the 0 of ``0x``. So lines with the same skeleton have
 the same masked text, and whatever else is read off a line by such patterns, is read off one line of each skeleton.
 """
 
@@ -23,7 +23,7 @@ _ADDRESS = r"(^|[ \t(=\[])0[xX][0-9a-fA-F]+\b"
 _ADDRESS_OF_ONE = re.compile(_ADDRESS)
 
 
-def skeletons(lines: bytes) -> pl.Series:
+def template_skeletons(lines: bytes) -> pl.Series:
     """One for each line (UTF-8, without NUL): every digit the same, the 0 of ``0x`` aside, each address the same.
 
     >>> skeletons(b"core.2275 at 0x7f3a").to_list()
@@ -47,7 +47,7 @@ def _one_digit(lines: bytes) -> NDArray[np.uint8]:
     return out
 
 
-def bones(text: str) -> str:
+def template_skeleton(text: str) -> str:
     """The skeleton of one text, which has no NUL."""
     own = text.encode().replace(b"0x", b"\x00x").replace(b"0X", b"\x00X").translate(_ONE_DIGIT).decode()
     if "0x" in own and "@" not in own and own.isascii():

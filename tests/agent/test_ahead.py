@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.bulk.chunks import ahead
+from agent.bulk.chunks import prefetch
 
 
 def makers() -> int:
@@ -23,7 +23,7 @@ def test_some_are_made_before_they_are_taken_and_no_more() -> None:
             made.append(number)
             yield number
 
-    some = ahead(items(), 3)
+    some = prefetch(items(), 3)
     assert next(some) == 0
     deadline = time.monotonic() + 10
     while len(made) < 3 and time.monotonic() < deadline:
@@ -42,13 +42,13 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
 
     taken: list[int] = []
     with pytest.raises(OSError, match="gone"):
-        taken.extend(ahead(items(), 5))
+        taken.extend(prefetch(items(), 5))
     assert taken == [1]
 
 
 @pytest.mark.parametrize("taken", [0, 1])
 def test_who_leaves_ends_it(taken: int) -> None:
-    some = ahead(iter(range(100)), 2)
+    some = prefetch(iter(range(100)), 2)
     for _ in range(taken):
         next(some)
     del some
@@ -63,7 +63,7 @@ def test_a_pipe_that_says_nothing_keeps_nobody(monkeypatch: pytest.MonkeyPatch) 
         yield 1
         silent.wait()
 
-    some = ahead(items(), 2)
+    some = prefetch(items(), 2)
     assert next(some) == 1
     started = time.monotonic()
     some.close()

@@ -12,30 +12,30 @@ from typing import Any
 import pytest
 
 from agent.core.errors import UnknownSource
-from agent.core.records import Record, Unjudged, Verdict
-from agent.core.requests import Question
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
+from agent.core.records import JudgeError, Record, Verdict
+from agent.core.requests import JudgeRequest
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
 from agent.pipeline import service
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings
 
-LOG = Intake(format="log", label="0", normal=("-",))
-ROWS = Intake(label="verdict", normal=("ok",))
-Learned = tuple[Parts, str, list[Record]]
+LOG = ReadOptions(format="log", label="0", normal=("-",))
+ROWS = ReadOptions(label="verdict", normal=("ok",))
+LearnResult = tuple[AppContext, str, list[Record]]
 
 
-def learned(home: Path, cases: Path, asked: Path, intake: Intake) -> Learned:
-    parts = Parts(make_settings(home / "home", model="none"))
+def learned(home: Path, cases: Path, asked: Path, intake: ReadOptions) -> LearnResult:
+    parts = AppContext(make_settings(home / "home", model="none"))
     learn(parts, [cases], "s", intake, brief="x")
-    return parts, "s", [one.record for one in intake.read(asked, 65_536) if isinstance(one, Reading)]
+    return parts, "s", [one.record for one in intake.read(asked, 65_536) if isinstance(one, ParsedRow)]
 
 
-def postgres(home: Path) -> Learned:
+def postgres(home: Path) -> LearnResult:
     for name, lines in (("learn", 700), ("judge", 300)):
         text = (POSTGRES / f"{name}.log").read_text(encoding="utf-8").splitlines(keepends=True)
         (home / f"{name}.log").write_text("".join(text[:lines]), encoding="utf-8")
@@ -69,8 +69,8 @@ def texts_with_fields(count: int) -> Iterator[dict[str, Any]]:
         yield {"note": f"{what} number {i} of the day, {rng.choice(['fine', 'late', 'early'])}", **row}
 
 
-def of_objects(make: Callable[[int], Iterator[dict[str, Any]]]) -> Callable[[Path], Learned]:
-    def build_in(home: Path) -> Learned:
+def of_objects(make: Callable[[int], Iterator[dict[str, Any]]]) -> Callable[[Path], LearnResult]:
+    def build_in(home: Path) -> LearnResult:
         every = list(make(260))
         for name, some in (("cases", every[:120]), ("asked", every[100:])):
             (home / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in some), encoding="utf-8")
@@ -88,30 +88,30 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=str)
-def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Learned]:
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LearnResult]:
     made = KINDS[request.param](tmp_path_factory.mktemp("bulk"))
     yield made
     made[0].close()
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Learned]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LearnResult]:
     made = postgres(tmp_path_factory.mktemp("log"))
     yield made
     made[0].close()
 
 
-def alone(kind: Learned) -> dict[Any, Verdict]:
+def alone(kind: LearnResult) -> dict[Any, Verdict]:
     parts, source, records = kind
     chain = build(parts)
-    return {key(record): chain.invoke(Question.about(record, source)) for record in records}
+    return {key(record): chain.invoke(JudgeRequest.about(record, source)) for record in records}
 
 
 def key(record: Record) -> Any:
     return record.file, record.line, record.content_hash
 
 
-def same(together: Sequence[Verdict | Unjudged], expected: dict[Any, Verdict]) -> None:
+def same(together: Sequence[Verdict | JudgeError], expected: dict[Any, Verdict]) -> None:
     for one in together:
         assert isinstance(one, Verdict)
         other = expected[key(one.record)]
@@ -133,7 +133,7 @@ def same(together: Sequence[Verdict | Unjudged], expected: dict[Any, Verdict]) -
 
 
 @pytest.mark.parametrize("size", [1, 7, 256])
-def test_together_as_alone_in_any_order(kind: Learned, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_together_as_alone_in_any_order(kind: LearnResult, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     parts, source, records = kind
     expected = alone(kind)
     monkeypatch.setattr(service, "_CHUNK", size)
@@ -143,13 +143,13 @@ def test_together_as_alone_in_any_order(kind: Learned, size: int, monkeypatch: p
     same(verdicts, expected)
 
 
-def test_together_as_alone_without_the_index(kind: Learned) -> None:
+def test_together_as_alone_without_the_index(kind: LearnResult) -> None:
     """Another process has the index: the stored vectors are searched."""
     parts, source, records = kind
-    second = Parts(parts.settings)
+    second = AppContext(parts.settings)
     chain = build(second)
     few = records[::5]
-    expected = {key(record): chain.invoke(Question.about(record, source)) for record in few}
+    expected = {key(record): chain.invoke(JudgeRequest.about(record, source)) for record in few}
     same(list(judge_many(second, build(second), few[::-1], source)), expected)
     second.close()
 
@@ -165,13 +165,13 @@ def test_all_of_bgl_together_as_alone(data: Path, tmp_path: Path) -> None:
     shuffled = random.Random(1).sample(records, len(records))
     together = list(judge_many(parts, build(parts), shuffled, source, "none"))
     chain = build(parts)
-    same(together, {key(one): chain.invoke(Question.about(one, source, "none")) for one in records})
+    same(together, {key(one): chain.invoke(JudgeRequest.about(one, source, "none")) for one in records})
     parts.close()
 
 
 @pytest.mark.parametrize("step", ["novelty", "measure"])
 def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
-    log: Learned, step: str, monkeypatch: pytest.MonkeyPatch
+    log: LearnResult, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None is known that cannot: so a witness is made to stumble over one, alone or with those beside it."""
     parts, source, records = log
@@ -187,17 +187,17 @@ def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
     monkeypatch.setattr(Steps, step, stumble)
     answers = list(judge_many(parts, build(parts), asked, source))
     assert len(answers) == len(asked)
-    assert answers[40] == Unjudged(bad, "could not be judged: the numbers do not add up")
+    assert answers[40] == JudgeError(bad, "could not be judged: the numbers do not add up")
     same([answer for number, answer in enumerate(answers) if number != 40], expected)
 
 
-def test_an_unknown_source_is_said_once(log: Learned) -> None:
+def test_an_unknown_source_is_said_once(log: LearnResult) -> None:
     parts, _, records = log
     with pytest.raises(UnknownSource, match="'nope'"):
         list(judge_many(parts, build(parts), records, "nope"))
 
 
-def test_like_texts_are_looked_up_once(log: Learned, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_like_texts_are_looked_up_once(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
     parts, source, _ = log
     asked: list[int] = []
     real = parts.casebook.find_many
@@ -214,7 +214,7 @@ def test_like_texts_are_looked_up_once(log: Learned, monkeypatch: pytest.MonkeyP
     assert asked == [2]
 
 
-def test_each_verdict_is_in_the_history_when_it_is_given(log: Learned, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_verdict_is_in_the_history_when_it_is_given(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is given before those after it are judged, where that takes its time."""
     monkeypatch.setattr(service, "_PATIENCE", 0.0)
     parts, source, records = log
@@ -226,7 +226,7 @@ def test_each_verdict_is_in_the_history_when_it_is_given(log: Learned, monkeypat
         assert len(parts.history.recent(source, 100)) == number
 
 
-def test_each_verdict_says_its_own_time(log: Learned) -> None:
+def test_each_verdict_says_its_own_time(log: LearnResult) -> None:
     parts, source, records = log
     chain = build(parts)
     list(judge_many(parts, chain, records[:3], source))
@@ -236,7 +236,7 @@ def test_each_verdict_says_its_own_time(log: Learned) -> None:
     assert all(verdict.elapsed_ms > 0 for verdict in verdicts)
 
 
-def test_what_masking_hides_is_judged_of_each_record_by_itself(log: Learned) -> None:
+def test_what_masking_hides_is_judged_of_each_record_by_itself(log: LearnResult) -> None:
     """How a text is written counts, so that of two with one template each has a probability of its own."""
     parts, source, records = log
     judge = parts.source(source).judge
@@ -255,11 +255,11 @@ def test_what_masking_hides_is_judged_of_each_record_by_itself(log: Learned) -> 
 
 
 def test_a_batch_may_ask_about_several_sources_and_say_what_is_wrong_with_one(
-    log: Learned,
+    log: LearnResult,
 ) -> None:
     parts, source, records = log
-    of_nobody = Question.about(records[1], "nope")
-    questions = [Question.about(records[0], source), of_nobody, {"text": "x", "source": source}]
+    of_nobody = JudgeRequest.about(records[1], "nope")
+    questions = [JudgeRequest.about(records[0], source), of_nobody, {"text": "x", "source": source}]
     first, second, third = build(parts).batch(questions, return_exceptions=True)
     assert (first.record, third.record.text) == (records[0], "x")
     assert isinstance(second, UnknownSource)

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from langchain_core.runnables import Runnable
 
 from agent.core.records import Record, Verdict
-from agent.core.requests import Question
-from agent.data.read_options import Intake
-from agent.detectors.tabular import FieldModel
-from agent.explain.counterfactual import Move, Retrial, counterfactual, moved, moved_row, smallest_change
-from agent.pipeline.context import Parts
+from agent.core.requests import JudgeRequest
+from agent.data.read_options import ReadOptions
+from agent.detectors.tabular import TabularModel
+from agent.explain.counterfactual import FeatureChange, Perturbation, counterfactual, moved, moved_row, smallest_change
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.scoring.fusion import Judge
+from agent.scoring.fusion import SourceModel
 from agent.training.learn import learn
 from benchmarks.tracing import Ground, faults, untraced
-from retrieval.encoding.field_encoder import FieldSpace, features
+from retrieval.encoding.field_encoder import FieldEncoder, features
 from tests.conftest import make_settings
 
 SAID = re.compile(r"would be normal if (.*? \(it is [^)]*\))(?: and (.*? \(it is [^)]*\)))?(?:;|\.$)")
@@ -43,23 +43,23 @@ def a_session(rng: random.Random, fraud: bool) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
     """Sources `orders` and `sessions` of 300 cases each, a quarter fraud."""
     home = tmp_path_factory.mktemp("counterfactual")
-    parts = Parts(make_settings(home / "home", model="none"))
+    parts = AppContext(make_settings(home / "home", model="none"))
     rng = random.Random(8)
     orders = [{**an_order(rng, i % 4 == 0), "label": int(i % 4 == 0)} for i in range(300)]
     sessions = [{"events": a_session(rng, i % 4 == 0), "label": int(i % 4 == 0)} for i in range(300)]
     for name, rows in (("orders", orders), ("sessions", sessions)):
         path = home / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        learn(parts, [path], name, Intake(label="label", normal=("0",)), brief=name)
+        learn(parts, [path], name, ReadOptions(label="label", normal=("0",)), brief=name)
     yield parts
     parts.close()
 
 
 @pytest.fixture(scope="module")
-def chain(opened: Parts) -> Runnable[Question, Verdict]:
+def chain(opened: AppContext) -> Runnable[JudgeRequest, Verdict]:
     return build(opened)
 
 
@@ -69,11 +69,11 @@ def told(verdict: Verdict) -> list[tuple[str, str, str]]:
     return [ONE.fullmatch(one).groups() for one in said.groups() if one] if said else []  # type: ignore[union-attr]
 
 
-def test_an_order_changed_as_the_sentence_says_is_judged_normal(chain: Runnable[Question, Verdict]) -> None:
+def test_an_order_changed_as_the_sentence_says_is_judged_normal(chain: Runnable[JudgeRequest, Verdict]) -> None:
     rng, seen = random.Random(9), 0
     for _ in range(20):
         fields = an_order(rng, fraud=True)
-        verdict = chain.invoke(Question(source="orders", fields=fields))
+        verdict = chain.invoke(JudgeRequest(source="orders", fields=fields))
         changes = told(verdict)
         if verdict.label == "normal" or not changes:
             continue
@@ -81,19 +81,19 @@ def test_an_order_changed_as_the_sentence_says_is_judged_normal(chain: Runnable[
         for name, new, old in changes:
             assert old.strip("“”") == str(fields[name])
             fields[name] = new.strip("“”") if name == "country" else float(new)
-        assert chain.invoke(Question(source="orders", fields=fields)).label == "normal"
+        assert chain.invoke(JudgeRequest(source="orders", fields=fields)).label == "normal"
     assert seen >= 15
 
 
-def test_the_change_is_the_telling_field_and_no_further_than_it_must(chain: Runnable[Question, Verdict]) -> None:
-    verdict = chain.invoke(Question(source="orders", fields={"pieces": 190, "price": 50.0, "country": "XX"}))
+def test_the_change_is_the_telling_field_and_no_further_than_it_must(chain: Runnable[JudgeRequest, Verdict]) -> None:
+    verdict = chain.invoke(JudgeRequest(source="orders", fields={"pieces": 190, "price": 50.0, "country": "XX"}))
     assert verdict.label == "anomalous"
     ((name, new, _),) = told(verdict)
     assert name == "country" or (name == "pieces" and 35 <= float(new) < 62)
 
 
-def test_a_session_changed_as_the_sentence_says_is_judged_normal(chain: Runnable[Question, Verdict]) -> None:
-    verdict = chain.invoke(Question(source="sessions", events=(LOGIN, READ, READ, "logout", *[FORMAT] * 9)))
+def test_a_session_changed_as_the_sentence_says_is_judged_normal(chain: Runnable[JudgeRequest, Verdict]) -> None:
+    verdict = chain.invoke(JudgeRequest(source="sessions", events=(LOGIN, READ, READ, "logout", *[FORMAT] * 9)))
     assert verdict.label != "normal"
     changes = told(verdict)
     assert changes, verdict.explanation
@@ -102,24 +102,28 @@ def test_a_session_changed_as_the_sentence_says_is_judged_normal(chain: Runnable
         event = name.removeprefix("count of ").strip("“”")
         assert events.count(event) == int(old)
         events = [one for one in events if one != event] + [event] * int(new)
-    assert chain.invoke(Question(source="sessions", events=tuple(events))).label == "normal"
+    assert chain.invoke(JudgeRequest(source="sessions", events=tuple(events))).label == "normal"
 
 
-def test_of_a_normal_record_or_when_no_explanation_is_asked_nothing_is_said(chain: Runnable[Question, Verdict]) -> None:
-    normal = chain.invoke(Question(source="orders", fields={"pieces": 3, "price": 50.0, "country": "DE"}))
+def test_of_a_normal_record_or_when_no_explanation_is_asked_nothing_is_said(
+    chain: Runnable[JudgeRequest, Verdict],
+) -> None:
+    normal = chain.invoke(JudgeRequest(source="orders", fields={"pieces": 3, "price": 50.0, "country": "DE"}))
     assert normal.label == "normal"
     assert "would be normal" not in normal.explanation
     fraud = {"pieces": 190, "price": 50.0, "country": "XX"}
-    assert chain.invoke(Question(source="orders", fields=fraud, explain="none")).explanation == ""
+    assert chain.invoke(JudgeRequest(source="orders", fields=fraud, explain="none")).explanation == ""
 
 
-def test_a_false_number_or_name_in_an_explanation_is_found(chain: Runnable[Question, Verdict], opened: Parts) -> None:
+def test_a_false_number_or_name_in_an_explanation_is_found(
+    chain: Runnable[JudgeRequest, Verdict], opened: AppContext
+) -> None:
     """The checker of `benchmarks.faithfulness` passes what the chain says, and nothing that was altered."""
     row = opened.casebook.source("orders")
     assert row is not None
     fields = {"pieces": 190.0, "price": 50.0, "country": "XX"}
     text = " ".join(f"{name} is {value}" for name, value in fields.items())
-    verdict = chain.invoke(Question(source="orders", text=text, fields=fields))
+    verdict = chain.invoke(JudgeRequest(source="orders", text=text, fields=fields))
     ground = Ground(verdict, row, opened.casebook.cases("orders"), chain)
     assert "would be normal if" in verdict.explanation
     assert list(faults(ground)) == []
@@ -136,13 +140,13 @@ def test_a_false_number_or_name_in_an_explanation_is_found(chain: Runnable[Quest
     assert not list(untraced(f"It has 190 pieces, as {verdict.precedents[0].case_id} shows.", ground))
 
 
-def a_retrial(is_normal: object) -> tuple[Retrial, FieldSpace]:
+def a_retrial(is_normal: object) -> tuple[Perturbation, FieldEncoder]:
     rng = random.Random(10)
     anomalous = [i % 4 == 0 for i in range(300)]
     rows = [an_order(rng, one) for one in anomalous]
-    model, _ = FieldModel.fit(rows, [()] * 300, anomalous, [None] * 300, [1] * 300)
+    model, _ = TabularModel.fit(rows, [()] * 300, anomalous, [None] * 300, [1] * 300)
     assert model is not None
-    normal = FieldSpace.fit([row for row, one in zip(rows, anomalous, strict=True) if not one])
+    normal = FieldEncoder.fit([row for row, one in zip(rows, anomalous, strict=True) if not one])
     record = Record(text="", fields={"pieces": 190.0, "price": 50.0, "country": "XX"})
     signals = {
         "neighbours": None,
@@ -150,7 +154,7 @@ def a_retrial(is_normal: object) -> tuple[Retrial, FieldSpace]:
         "fields": model.signals([record.fields], [()])[0][0],
         "language": None,
     }
-    return Retrial(record, model, Judge(), signals, is_normal), normal  # type: ignore[arg-type]
+    return Perturbation(record, model, SourceModel(), signals, is_normal), normal  # type: ignore[arg-type]
 
 
 def test_what_the_field_model_promises_is_not_said_unless_judged_so() -> None:
@@ -175,7 +179,7 @@ def test_fields_that_are_kept_are_not_changed() -> None:
 
 def test_the_nearest_of_several_changes_is_chosen() -> None:
     retrial, _ = a_retrial(lambda _: True)
-    near, far = Move("pieces", 190.0, 20.0, 0.3), Move("country", "XX", "DE", 1.0)
+    near, far = FeatureChange("pieces", 190.0, 20.0, 0.3), FeatureChange("country", "XX", "DE", 1.0)
     (chosen,) = smallest_change(retrial, [far, near])
     assert chosen.name == "pieces"
     assert 20 <= float(chosen.new) < 62
@@ -189,7 +193,7 @@ def test_the_features_of_a_moved_session_are_those_that_are_judged(events: list[
     record = Record(text=" ; ".join(events), events=tuple(events))
     before = features({}, events)
     name = f"count of {event}"
-    moves = (Move(name, before.get(name, 0.0), float(count), 1.0),)
+    moves = (FeatureChange(name, before.get(name, 0.0), float(count), 1.0),)
     after = moved(record, moves)
     assert after.text == " ; ".join(after.events)
     expected = features({}, after.events)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from agent.core.records import Record, Verdict
-from agent.core.requests import Question
-from agent.pipeline.context import Parts
+from agent.core.requests import JudgeRequest
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training import learn as learn_module
 from agent.training.feedback import correct, refit_due, refit_if_due
 from agent.training.fit import fit_judge
-from agent.training.learn import as_case, catch_up, refit
+from agent.training.learn import as_case, refit, refit_while_due
 from retrieval.casebook import SourceRow
 from tests.conftest import make_settings
 from tests.retrieval.making import lines
@@ -26,8 +26,8 @@ NEW = ("robot stands still", "apples rolled down", "a ship left port", "the choi
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    made = Parts(make_settings(tmp_path / "home", model="none"))
+def parts(tmp_path: Path) -> Iterator[AppContext]:
+    made = AppContext(make_settings(tmp_path / "home", model="none"))
     made.casebook.add("log", lines(), "file test")
     made.casebook.sync("log")
     refit(made, "log")
@@ -35,18 +35,18 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
     made.close()
 
 
-def verdicts(parts: Parts) -> list[Verdict]:
+def verdicts(parts: AppContext) -> list[Verdict]:
     answers = judge_many(parts, build(parts), [Record(text=text) for text in NEW], "log")
     return [one for one in answers if isinstance(one, Verdict)]
 
 
-def fitted_on(parts: Parts) -> int:
+def fitted_on(parts: AppContext) -> int:
     judge = parts.source("log").judge
     assert judge is not None
     return int(judge["fitted_on"])
 
 
-def test_the_fifth_correction_fits_the_judge_anew(parts: Parts) -> None:
+def test_the_fifth_correction_fits_the_judge_anew(parts: AppContext) -> None:
     before, fitted = fitted_on(parts), []
     for verdict in verdicts(parts):
         correct(parts, verdict.id, "normal")
@@ -60,18 +60,18 @@ def test_the_fifth_correction_fits_the_judge_anew(parts: Parts) -> None:
 @pytest.mark.parametrize(
     ("cases", "corrections", "due"), [(100, 4, False), (100, 5, True), (1000, 19, False), (1000, 20, True)]
 )
-def test_two_percent_of_the_cases_but_at_least_five(parts: Parts, cases: int, corrections: int, due: bool) -> None:
+def test_two_percent_of_the_cases_but_at_least_five(parts: AppContext, cases: int, corrections: int, due: bool) -> None:
     row = replace(parts.source("log"), counts={"normal": cases, "anomalous": 0}, version=7 + corrections)
     assert refit_due(replace(row, judge={"fitted_on": 7})) is due
 
 
-def test_cases_that_were_never_fitted_are_due(parts: Parts) -> None:
+def test_cases_that_were_never_fitted_are_due(parts: AppContext) -> None:
     row = parts.source("log")
     assert refit_due(replace(row, judge=None))
     assert not refit_due(replace(row, judge=None, counts={"normal": 0, "anomalous": 0}))
 
 
-def test_of_fits_at_once_one_does_the_work_of_all(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_fits_at_once_one_does_the_work_of_all(parts: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one fit runs, a new case arrives and another asks: it does not wait, and the first fits once more."""
     running, may_end, fits = threading.Event(), threading.Event(), list[int]()
 
@@ -88,11 +88,11 @@ def test_of_fits_at_once_one_does_the_work_of_all(parts: Parts, monkeypatch: pyt
 
     monkeypatch.setattr(learn_module, "fit_judge", slowly)
     add("a first new case")
-    first = threading.Thread(target=catch_up, args=(parts, "log"))
+    first = threading.Thread(target=refit_while_due, args=(parts, "log"))
     first.start()
     assert running.wait(30)
     add("a second new case")
-    assert catch_up(parts, "log") is False
+    assert refit_while_due(parts, "log") is False
     may_end.set()
     first.join(30)
     version = parts.source("log").version
@@ -100,20 +100,22 @@ def test_of_fits_at_once_one_does_the_work_of_all(parts: Parts, monkeypatch: pyt
     assert fitted_on(parts) == version
 
 
-def test_verdicts_follow_the_new_fit_whatever_was_remembered(parts: Parts) -> None:
+def test_verdicts_follow_the_new_fit_whatever_was_remembered(parts: AppContext) -> None:
     """A verdict given between a correction and the fit leaves nothing behind that the next one is made of."""
     chain, record = build(parts), Record(text="a heron stands in the pond")
     for verdict in verdicts(parts)[:5]:
         correct(parts, verdict.id, "normal")
     # a judge that does without the language model: what was heard in part is not remembered at all
     parts.casebook.set("log", judge={**(parts.source("log").judge or {}), "language_auc": 0.5})
-    assert chain.invoke(Question.about(record, "log")).degraded == ()
-    assert catch_up(parts, "log")
-    again, fresh = (one.invoke(Question.about(record, "log")) for one in (chain, build(parts)))
+    assert chain.invoke(JudgeRequest.about(record, "log")).degraded == ()
+    assert refit_while_due(parts, "log")
+    again, fresh = (one.invoke(JudgeRequest.about(record, "log")) for one in (chain, build(parts)))
     assert (again.probability, again.signals) == (fresh.probability, fresh.signals)
 
 
-def test_a_case_that_comes_in_during_a_fit_does_not_break_it(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_that_comes_in_during_a_fit_does_not_break_it(
+    parts: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     casebook = parts.casebook
     matrix = casebook.matrix
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.numerics import sigmoid
-from agent.core.prompts import Way
+from agent.core.prompts import PromptVariant
 from agent.core.records import WITNESSES
 from agent.scoring.calibration import fit
-from agent.scoring.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, Judge, fused
+from agent.scoring.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, SourceModel, fuse
 
 LOG_ODDS = st.floats(-8, 8)
-TAUGHT = Judge(DEFAULT_FULL, DEFAULT_CHEAP)
+TAUGHT = SourceModel(DEFAULT_FULL, DEFAULT_CHEAP)
 
 
 def _cases(n: int, noise: float, seed: int = 0) -> tuple[list[dict[str, float | None]], list[bool]]:
@@ -99,20 +99,22 @@ def test_the_label_is_unsure_just_inside_the_band() -> None:
 
 def test_a_known_template_is_decided_by_its_counts_alone() -> None:
     signals: dict[str, float | None] = {"language": None, "neighbours": 4.0, "novelty": -4.0, "fields": None}
-    probability, fusion = fused(TAUGHT, signals, known=True)
+    probability, fusion = fuse(TAUGHT, signals, known=True)
     assert fusion == KNOWN
     assert probability == pytest.approx(sigmoid(4.0))
 
 
 def test_with_nothing_heard_it_stands_at_the_threshold_unsure() -> None:
-    for judge in (TAUGHT, Judge()):
-        probability, fusion = fused(judge, dict.fromkeys(WITNESSES), known=False)
+    for judge in (TAUGHT, SourceModel()):
+        probability, fusion = fuse(judge, dict.fromkeys(WITNESSES), known=False)
         assert (probability, fusion.label(probability)) == (sigmoid(fusion.threshold), "unsure")
 
 
 def test_a_judge_survives_json() -> None:
-    judge = Judge(lonely=(0.1, 0.2), keys=7, way=Way("watch", 0.5, True), model="m", language_auc=0.9, fitted_on=3)
-    assert Judge.from_json(judge.to_json()) == judge
+    judge = SourceModel(
+        lonely=(0.1, 0.2), keys=7, way=PromptVariant("watch", 0.5, True), model="m", language_auc=0.9, fitted_on=3
+    )
+    assert SourceModel.from_json(judge.to_json()) == judge
 
 
 def test_the_language_model_is_heard_only_where_its_word_could_change_the_label() -> None:
@@ -126,8 +128,8 @@ def test_the_language_model_is_heard_only_where_its_word_could_change_the_label(
     deaf = replace(wide, full=replace(DEFAULT_FULL, weights={**DEFAULT_FULL.weights, "language": 0.0}))
     assert not deaf.language_may_decide({"neighbours": 1.0, "novelty": 0.0})
     # without labels nothing is known of the model's range, so that it is asked about all but the clearest
-    assert Judge().language_may_decide({"neighbours": 5.0, "novelty": 2.0})
-    assert Judge().language_may_decide({"neighbours": None, "novelty": None})
+    assert SourceModel().language_may_decide({"neighbours": 5.0, "novelty": 2.0})
+    assert SourceModel().language_may_decide({"neighbours": None, "novelty": None})
 
 
 @given(LOG_ODDS, st.floats(-4, 4), st.floats(-4, 4))
@@ -137,7 +139,7 @@ def test_a_model_that_was_not_heard_would_not_have_changed_the_label(near: float
     if not judge.language_may_decide(signals):
         labels = set()
         for heard in (None, word):
-            probability, fusion = fused(judge, {**signals, "language": heard}, known=False)
+            probability, fusion = fuse(judge, {**signals, "language": heard}, known=False)
             labels.add(fusion.label(probability))
         assert len(labels) == 1
 
@@ -146,10 +148,10 @@ def test_costs_do_not_outvote_a_label_that_was_given_to_the_very_content() -> No
     for threshold in (-4.6, 4.6):
         judge = replace(TAUGHT, cheap=replace(DEFAULT_CHEAP, threshold=threshold))
         for told, label in ((-2.6, "normal"), (2.6, "anomalous")):
-            probability, fusion = fused(judge, {"neighbours": told}, known=True)
+            probability, fusion = fuse(judge, {"neighbours": told}, known=True)
             assert fusion.label(probability) == label
 
 
 def test_cases_that_were_never_fitted_still_speak() -> None:
-    assert "neighbours" in Judge.unfitted({"normal": 3, "anomalous": 2}).cheap.weights
-    assert Judge.unfitted({"normal": 3, "anomalous": 0}) == Judge()
+    assert "neighbours" in SourceModel.unfitted({"normal": 3, "anomalous": 2}).cheap.weights
+    assert SourceModel.unfitted({"normal": 3, "anomalous": 0}) == SourceModel()

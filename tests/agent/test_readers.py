@@ -14,17 +14,17 @@ import pytest
 import zstandard
 
 from agent.core.errors import InputError
-from agent.data.readers import Reading, Unreadable, read
+from agent.data.readers import ParsedRow, RowError, read
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
-def readings(path: Path | str, **options: Any) -> list[Reading]:
+def readings(path: Path | str, **options: Any) -> list[ParsedRow]:
     """All that is read, where nothing may be unreadable."""
     items = list(read(path, **options))
-    broken = [str(item) for item in items if isinstance(item, Unreadable)]
+    broken = [str(item) for item in items if isinstance(item, RowError)]
     assert broken == []
-    return [item for item in items if isinstance(item, Reading)]
+    return [item for item in items if isinstance(item, ParsedRow)]
 
 
 def texts(path: Path | str, **options: Any) -> list[str]:
@@ -329,7 +329,7 @@ class TestStreams:
                 return self.lines.pop(0)
 
         first = next(read("-", stdin=Live()))  # type: ignore[arg-type]
-        assert isinstance(first, Reading)
+        assert isinstance(first, ParsedRow)
         assert first.record.text == "first"
 
     def test_what_is_not_utf8_is_replaced_and_counted_once(self, tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ class TestPublicData:
 
     def test_network_rows_have_41_fields(self) -> None:
         first = next(read(self.path("nslkdd/KDDTest+.txt"), label="41", text=["0-40"]))
-        assert isinstance(first, Reading)
+        assert isinstance(first, ParsedRow)
         assert list(first.record.fields) == [str(number) for number in range(41)]
         assert (first.record.fields["1"], first.record.fields["22"]) == ("tcp", 229.0)
 

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from agent.core.errors import InputError, UsageError
-from agent.data.readers import Reading, Unreadable, read
+from agent.data.readers import ParsedRow, RowError, read
 
 ELF = b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 40
 
@@ -22,8 +22,8 @@ ELF = b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 40
 def lines_and_problems(path: Path, **options: Any) -> tuple[list[int | None], list[tuple[int | None, str]]]:
     items = list(read(path, **options))
     return (
-        [item.record.line for item in items if isinstance(item, Reading)],
-        [(item.line, item.reason) for item in items if isinstance(item, Unreadable)],
+        [item.record.line for item in items if isinstance(item, ParsedRow)],
+        [(item.line, item.reason) for item in items if isinstance(item, RowError)],
     )
 
 
@@ -97,8 +97,8 @@ def test_a_range_that_goes_downwards(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_row_says_where() -> None:
-    assert str(Unreadable("app.log", 12, "reason")) == "app.log:12: reason"
-    assert str(Unreadable("app.log", None, "reason")) == "app.log: reason"
+    assert str(RowError("app.log", 12, "reason")) == "app.log:12: reason"
+    assert str(RowError("app.log", None, "reason")) == "app.log: reason"
 
 
 @pytest.mark.parametrize(
@@ -211,10 +211,10 @@ def test_a_read_error_on_the_way_is_reported_after_what_was_read(tmp_path: Path)
             return self.parts.pop()
 
     items = list(read("-", stdin=Failing()))  # type: ignore[arg-type]
-    assert [str(item) for item in items if isinstance(item, Unreadable)] == [
+    assert [str(item) for item in items if isinstance(item, RowError)] == [
         "-:3: cannot be read any further: Input/output error"
     ]
-    assert [item.record.text for item in items if isinstance(item, Reading)] == ["one", "two"]
+    assert [item.record.text for item in items if isinstance(item, ParsedRow)] == ["one", "two"]
 
 
 def test_a_document_of_json_that_is_too_large_names_the_way_out(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import InputError
-from agent.data.readers import Reading, Unreadable, read
+from agent.data.readers import ParsedRow, RowError, read
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 FORMATS = ["auto", "log", "csv", "jsonl", "parquet"]
@@ -32,8 +32,8 @@ def table(rows: list[list[str]], delimiter: str) -> bytes:
 def test_a_table_comes_back_as_it_was_written(rows: list[list[str]], delimiter: str) -> None:
     said = [row for row in rows if row[0].strip()]
     items = list(read("-", stdin=io.BytesIO(table(rows, delimiter)), format="csv", text=["first"]))
-    assert [item.record.text for item in items if isinstance(item, Reading)] == [row[0] for row in said]
-    assert {item.reason for item in items if isinstance(item, Unreadable)} <= {"says nothing: its text is empty"}
+    assert [item.record.text for item in items if isinstance(item, ParsedRow)] == [row[0] for row in said]
+    assert {item.reason for item in items if isinstance(item, RowError)} <= {"says nothing: its text is empty"}
     assert len(items) == len(rows)
 
 
@@ -42,7 +42,7 @@ def test_a_table_comes_back_as_it_was_written(rows: list[list[str]], delimiter: 
 def test_json_lines_come_back_as_they_were_written(texts: list[str], ascii_only: bool) -> None:
     written = "".join(json.dumps({"text": text}, ensure_ascii=ascii_only) + "\n" for text in texts).encode()
     items = list(read("-", stdin=io.BytesIO(written), format="jsonl"))
-    assert [item.record.text for item in items if isinstance(item, Reading)] == texts
+    assert [item.record.text for item in items if isinstance(item, ParsedRow)] == texts
 
 
 @settings(max_examples=80, deadline=None)
@@ -51,10 +51,10 @@ def test_each_line_that_is_not_blank_is_one_record(data: bytes, max_chars: int) 
     content = b"a first line of plain text, long enough for the file not to look like a binary one" * 10 + b"\n" + data
     items = list(read("-", stdin=io.BytesIO(content), format="log", max_chars=max_chars))
     lines = content.decode("utf-8", "replace").split("\n")
-    assert [item.record.line for item in items if isinstance(item, Reading)] == [
+    assert [item.record.line for item in items if isinstance(item, ParsedRow)] == [
         number for number, line in enumerate(lines, start=1) if line.replace("\0", "\ufffd").strip()
     ]
-    assert all(len(item.record.text) <= max_chars for item in items if isinstance(item, Reading))
+    assert all(len(item.record.text) <= max_chars for item in items if isinstance(item, ParsedRow))
 
 
 TEXTLIKE = st.text(st.sampled_from('ab1,;|\t"\n\r {}[]:\\x\ufeffé'), max_size=300).map(str.encode)
@@ -80,7 +80,7 @@ def test_no_bytes_break_the_reader(format: Any, data: bytes, head: bytes, packed
         return
     assert items
     if not content.startswith(b"\x28\xb5\x2f\xfd"):
-        assert all(item.line is None or item.line <= lines for item in items if isinstance(item, Unreadable))
+        assert all(item.line is None or item.line <= lines for item in items if isinstance(item, RowError))
 
 
 @settings(max_examples=60, deadline=None)

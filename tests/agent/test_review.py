@@ -9,10 +9,10 @@ import pytest
 
 from agent.core.errors import UnknownSource
 from agent.core.records import WITNESSES, Provenance, Record, Verdict
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
-from agent.training.active_learning import review
+from agent.training.active_learning import select_for_review
 from agent.training.feedback import correct
 from agent.training.learn import as_case, refit
 from tests.conftest import make_settings
@@ -25,9 +25,9 @@ OTHER = "a barrel of apples rolled down hill {}"
 
 
 @pytest.fixture
-def judged(tmp_path: Path) -> Iterator[Parts]:
+def judged(tmp_path: Path) -> Iterator[AppContext]:
     """A source whose judge has seen a frequent new template, one nearly the same, another one, and a known one."""
-    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    parts = AppContext(make_settings(tmp_path / "home", model="none"))
     parts.casebook.add("log", lines(), "file test")
     parts.casebook.sync("log")
     refit(parts, "log")
@@ -36,30 +36,30 @@ def judged(tmp_path: Path) -> Iterator[Parts]:
     parts.close()
 
 
-def _judge(parts: Parts, source: str, texts: list[str]) -> list[Verdict]:
+def _judge(parts: AppContext, source: str, texts: list[str]) -> list[Verdict]:
     records = [Record(text=text, file="x.log", line=line) for line, text in enumerate(texts, 1)]
     return [one for one in judge_many(parts, build(parts), records, source) if isinstance(one, Verdict)]
 
 
-def test_one_of_each_template_and_how_many_are_alike(judged: Parts) -> None:
-    listed = review(judged, "log", 10)
+def test_one_of_each_template_and_how_many_are_alike(judged: AppContext) -> None:
+    listed = select_for_review(judged, "log", 10)
     assert [one.alike for one in listed if "robot" in one.record.text] == [9, 1]
     assert len(listed) == 3
-    assert len(review(judged, "log", 2)) == 2
+    assert len(select_for_review(judged, "log", 2)) == 2
     assert all(judged.history.get(one.id) for one in listed)
 
 
-def test_what_is_a_case_is_not_listed(judged: Parts) -> None:
-    assert KNOWN not in [one.record.text for one in review(judged, "log", 10)]
-    first = review(judged, "log", 1)[0]
+def test_what_is_a_case_is_not_listed(judged: AppContext) -> None:
+    assert KNOWN not in [one.record.text for one in select_for_review(judged, "log", 10)]
+    first = select_for_review(judged, "log", 1)[0]
     correct(judged, first.id, "anomalous")
-    assert all(one.alike == 1 for one in review(judged, "log", 10)), "its whole template is known now"
+    assert all(one.alike == 1 for one in select_for_review(judged, "log", 10)), "its whole template is known now"
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
     """The texts of the review of verdicts with these probabilities: ``[(text, probability), …]``."""
-    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    parts = AppContext(make_settings(tmp_path / "home", model="none"))
     parts.casebook.create("log")
 
     def reviewed(*given: tuple[str, float]) -> list[str]:
@@ -77,7 +77,7 @@ def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
                 elapsed_ms=1.0,
             )
             parts.history.put([verdict.model_dump(mode="json")])
-        return [one.record.text for one in review(parts, "log", 10)]
+        return [one.record.text for one in select_for_review(parts, "log", 10)]
 
     yield reviewed
     parts.close()
@@ -97,27 +97,27 @@ def test_near_duplicates_come_last(kept: Callable[..., list[str]]) -> None:
     assert listed == [FREQUENT, OTHER, NEAR]
 
 
-def test_a_record_judged_again_counts_once(judged: Parts) -> None:
+def test_a_record_judged_again_counts_once(judged: AppContext) -> None:
     judged.casebook.add("log", [as_case(Record(text="one more case"), "normal")], "file test")
     _judge(judged, "log", [FREQUENT.format(i) for i in range(9)])
-    assert max(one.alike for one in review(judged, "log", 10)) == 9
+    assert max(one.alike for one in select_for_review(judged, "log", 10)) == 9
 
 
 def test_rows_of_a_table(tmp_path: Path) -> None:
-    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    parts = AppContext(make_settings(tmp_path / "home", model="none"))
     parts.casebook.add("pay", table(), "file test")
     parts.casebook.sync("pay")
     refit(parts, "pay")
     records = [payment(float(amount), "de") for amount in (13, 700, 701, 900, 5000)]
     assert len(list(judge_many(parts, build(parts), records, "pay"))) == 5
-    listed = [one.record.fields["amount"] for one in review(parts, "pay", 10)]
+    listed = [one.record.fields["amount"] for one in select_for_review(parts, "pay", 10)]
     assert set(listed) <= {700.0, 701.0, 900.0, 5000.0}, "13 is a case"
     assert len(listed) >= 2
     parts.close()
 
 
-def test_an_unknown_source_and_an_empty_history(judged: Parts) -> None:
+def test_an_unknown_source_and_an_empty_history(judged: AppContext) -> None:
     with pytest.raises(UnknownSource, match="log"):
-        review(judged, "nope", 3)
+        select_for_review(judged, "nope", 3)
     judged.casebook.create("new")
-    assert review(judged, "new", 3) == []
+    assert select_for_review(judged, "new", 3) == []

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from agent.detectors.persistence import Fitted
-from agent.detectors.sequence import Sequences
-from agent.detectors.tabular import FieldModel
-from agent.detectors.text_classifier import TextModel, Texts
+from agent.detectors.persistence import FittedDetectors
+from agent.detectors.sequence import SequenceModel
+from agent.detectors.tabular import TabularModel
+from agent.detectors.text_classifier import TextClassifier, Texts
 
 Row = dict[str, float | str | None]
 
@@ -41,14 +41,14 @@ def _session(rng: random.Random, kind: str = "") -> list[str]:
     return ["login", *body, *(["wipe"] if kind == "unseen" else []), "logout"]
 
 
-def _fit(rows: list[Row], labels: list[bool], kinds: list[str | None] | None = None) -> FieldModel:
+def _fit(rows: list[Row], labels: list[bool], kinds: list[str | None] | None = None) -> TabularModel:
     n = len(rows)
-    model, _ = FieldModel.fit(rows, [()] * n, labels, kinds or [None] * n, [1] * n)
+    model, _ = TabularModel.fit(rows, [()] * n, labels, kinds or [None] * n, [1] * n)
     assert model is not None
     return model
 
 
-def _auc(model: FieldModel, rows: list[Row], labels: list[bool], which: int) -> float:
+def _auc(model: TabularModel, rows: list[Row], labels: list[bool], which: int) -> float:
     return float(roc_auc_score(labels, [one[which] for one in model.signals(rows, [()] * len(rows))]))
 
 
@@ -56,7 +56,7 @@ def test_trees_tell_unseen_rows_and_survive_the_store() -> None:
     model = _fit(*_rows(500, 1))
     fresh, truth = _rows(400, 2)
     assert _auc(model, fresh, truth, 0) > 0.97
-    kept = Fitted.loads(Fitted(fields=model).dumps()).fields
+    kept = FittedDetectors.loads(FittedDetectors(fields=model).dumps()).fields
     assert kept is not None
     assert kept.signals(fresh, [()] * 400) == model.signals(fresh, [()] * 400)
 
@@ -93,7 +93,7 @@ def test_a_number_far_outside_of_all_cases_is_never_confidently_normal() -> None
 
 def test_rows_that_say_nothing_and_numbers_beyond_all_measure_are_no_error() -> None:
     names: list[Row] = [{"name": f"only {i}"} for i in range(40)]
-    assert FieldModel.fit(names, [()] * 40, [i % 4 == 0 for i in range(40)], [None] * 40, [1] * 40) == (None, None)
+    assert TabularModel.fit(names, [()] * 40, [i % 4 == 0 for i in range(40)], [None] * 40, [1] * 40) == (None, None)
     rows, labels = _rows(100, 1)
     rows[3] = {**rows[3], "size": 1e300, "seconds": -1e300}
     trees, odd = _fit(rows, labels).signals([{"size": -1e305, "seconds": 1e305}], [()])[0]
@@ -112,7 +112,7 @@ def test_a_kind_that_no_case_has_is_told_worse_than_a_known_one_and_fusion_is_to
         rows[i][f"n{(i // 3) % 6}"] = 6.0
         kinds[i] = f"kind {(i // 3) % 6}"
     labels = [kind is not None for kind in kinds]
-    _, told = FieldModel.fit(rows, [()] * 900, labels, kinds, [1] * 900)
+    _, told = TabularModel.fit(rows, [()] * 900, labels, kinds, [1] * 900)
     assert told is not None
     assert told.apart is not None
     anomalous = told.kinds > 0
@@ -126,17 +126,17 @@ def test_sessions_that_are_unlike_the_normal_ones_stand_out(kind: str) -> None:
     rng = random.Random(4)
     normal = [_session(rng) for _ in range(300)]
     times, labels = np.ones(300, dtype=np.int64), np.zeros(300, dtype=bool)
-    model, _, _ = Sequences.fit(normal, times, labels)
+    model, _, _ = SequenceModel.fit(normal, times, labels)
     odd = model.log_odds((), [_session(rng, kind) for _ in range(50)])
     fine = model.log_odds((), [_session(rng) for _ in range(200)])
     assert (odd > 0).mean() > 0.95
     assert (fine > 0).mean() < 0.06
-    assert Sequences.from_state(model.state()).log_odds((), [normal[0]]) == model.log_odds((), [normal[0]])
+    assert SequenceModel.from_state(model.state()).log_odds((), [normal[0]]) == model.log_odds((), [normal[0]])
 
 
 def test_the_step_that_surprises_is_named() -> None:
     rng = random.Random(5)
-    model, _, _ = Sequences.fit(
+    model, _, _ = SequenceModel.fit(
         [_session(rng) for _ in range(100)], np.ones(100, dtype=np.int64), np.zeros(100, dtype=bool)
     )
     (said,) = model.facts(["login", "open", "close", "logout"])
@@ -150,7 +150,7 @@ def test_few_cases_give_a_model_or_none_and_never_fail(n: int) -> None:
         sessions = [_session(rng) for _ in range(n + anomalous)]
         labels = [False] * n + [True] * anomalous
         rows: list[Row] = [{} for _ in sessions]
-        model, _ = FieldModel.fit(rows, sessions, labels, [None] * len(rows), [1] * len(rows))
+        model, _ = TabularModel.fit(rows, sessions, labels, [None] * len(rows), [1] * len(rows))
         assert (model is None) == (n < 2)
         if model:
             told = model.signals([{}], [["never", "seen"]])
@@ -169,15 +169,15 @@ def test_texts_are_told_by_spelling_and_manner_where_vectors_say_nothing() -> No
         for bad in anomalous
     ]
     texts = Texts.of(vectors, ["call <n>" if bad else "see you at <n>" for bad in anomalous], said)
-    model, told = TextModel.fit(texts, anomalous, 4, by_template=False)
+    model, told = TextClassifier.fit(texts, anomalous, 4, by_template=False)
     assert model is not None
     assert roc_auc_score(anomalous, told) > 0.99
-    kept = Fitted.loads(Fitted(texts=model).dumps()).texts
+    kept = FittedDetectors.loads(FittedDetectors(texts=model).dumps()).texts
     assert kept is not None
     assert kept.log_odds(texts, np.zeros(240)) == pytest.approx(model.log_odds(texts, np.zeros(240)))
 
 
 def test_texts_need_three_cases_of_each_label() -> None:
     texts = Texts.of(np.eye(6, dtype=np.float32), ["a"] * 6, ["a"] * 6)
-    model, _ = TextModel.fit(texts, np.array([True, True, False, False, False, False]), 4, by_template=False)
+    model, _ = TextClassifier.fit(texts, np.array([True, True, False, False, False, False]), 4, by_template=False)
     assert model is None

@@ -18,23 +18,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.bulk.chunks import Block, blocks
+from agent.bulk.chunks import Chunk, read_chunks
 from agent.bulk.report import page
-from agent.bulk.runner import Triage, Wanted
+from agent.bulk.runner import BulkOptions, BulkRunner
 from agent.bulk.summary import Summary
 from agent.core.errors import UsageError
 from agent.core.records import Verdict
-from agent.core.requests import LONG, Question, needs_pieces
-from agent.data.read_options import Intake
-from agent.data.readers import Reading
+from agent.core.requests import LONG, JudgeRequest, needs_segments
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings
 
-LOG = Intake(format="log", label="0", normal=("-",))
+LOG = ReadOptions(format="log", label="0", normal=("-",))
 ODD = (
     b"- \xff\xfe broken bytes 17\r\n\n   \n"
     b"- LOG:  checkpoint starting: time\r\n"
@@ -51,12 +51,12 @@ def quiet(*_: object, **__: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Parts, Path]]:
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AppContext, Path]]:
     """Source `pg` with 700 lines of the demo's log; and what to judge: 600 lines, some of them cases, and odd ones."""
     home = tmp_path_factory.mktemp("triage")
     lines = (POSTGRES / "learn.log").read_bytes().splitlines(keepends=True)
     (home / "learn.log").write_bytes(b"".join(lines[:700]))
-    parts = Parts(make_settings(home / "home", model="none"))
+    parts = AppContext(make_settings(home / "home", model="none"))
     learn(parts, [home / "learn.log"], "pg", LOG, brief="PostgreSQL")
     asked = home / "judge.log"
     judged = (POSTGRES / "judge.log").read_bytes().splitlines(keepends=True)[:500]
@@ -65,7 +65,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Parts, P
     parts.close()
 
 
-class Stopping:
+class Shutdown:
     """Progress that is broken off at the n-th block."""
 
     def __init__(self, block: int) -> None:
@@ -77,15 +77,15 @@ class Stopping:
             raise KeyboardInterrupt
 
 
-def triage(parts: Parts, *files: Path, **wanted: Any) -> Triage:
-    intake = Intake.model_validate(parts.source("pg").reading)
+def triage(parts: AppContext, *files: Path, **wanted: Any) -> BulkRunner:
+    intake = ReadOptions.model_validate(parts.source("pg").reading)
     how = {"detail": "compact", "to": "jsonl", "block": 4_096, **wanted}
-    return Triage(parts, intake, Wanted(files=tuple(map(str, files)), source="pg", **how), quiet, quiet)
+    return BulkRunner(parts, intake, BulkOptions(files=tuple(map(str, files)), source="pg", **how), quiet, quiet)
 
 
-def alone(parts: Parts, file: Path) -> list[Verdict]:
-    intake = Intake.model_validate(parts.source("pg").reading)
-    records = [one.record for one in intake.read_unlabelled(file, 65_536) if isinstance(one, Reading)]
+def alone(parts: AppContext, file: Path) -> list[Verdict]:
+    intake = ReadOptions.model_validate(parts.source("pg").reading)
+    records = [one.record for one in intake.read_unlabelled(file, 65_536) if isinstance(one, ParsedRow)]
     given = list(judge_many(parts, build(parts), records, "pg", keep=False))
     assert all(isinstance(one, Verdict) for one in given)
     return [one for one in given if isinstance(one, Verdict)]
@@ -110,7 +110,7 @@ def same(bulk: Sequence[dict[str, Any]], single: Sequence[Verdict]) -> None:
 
 
 @pytest.mark.parametrize("block", [4_096, 1 << 25])
-def test_every_verdict_is_that_of_one_by_one(learned: tuple[Parts, Path], tmp_path: Path, block: int) -> None:
+def test_every_verdict_is_that_of_one_by_one(learned: tuple[AppContext, Path], tmp_path: Path, block: int) -> None:
     parts, file = learned
     out = tmp_path / "out.jsonl"
     run = triage(parts, file, detail="full", block=block)
@@ -124,7 +124,7 @@ def test_every_verdict_is_that_of_one_by_one(learned: tuple[Parts, Path], tmp_pa
 
 
 def test_what_was_met_may_be_forgotten(
-    learned: tuple[Parts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learned: tuple[AppContext, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, _ = learned
     # several blocks, each with lines met before and new ones
@@ -136,7 +136,7 @@ def test_what_was_met_may_be_forgotten(
 
 def test_every_line_of_bgl_as_one_by_one(tmp_path: Path, data: Path) -> None:
     file = data / "logs" / "bgl" / "BGL_2k.log"
-    parts = Parts(make_settings(tmp_path / "home", model="none"))
+    parts = AppContext(make_settings(tmp_path / "home", model="none"))
     (tmp_path / "even.log").write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[::2]))
     learn(parts, [tmp_path / "even.log"], "pg", LOG, brief="Blue Gene/L")
     triage(parts, file, detail="full", block=1 << 16).run(tmp_path / "out.jsonl")
@@ -144,7 +144,9 @@ def test_every_line_of_bgl_as_one_by_one(tmp_path: Path, data: Path) -> None:
     parts.close()
 
 
-def test_short_lines_name_templates_whose_verdicts_stand_beside(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+def test_short_lines_name_templates_whose_verdicts_stand_beside(
+    learned: tuple[AppContext, Path], tmp_path: Path
+) -> None:
     parts, file = learned
     out = tmp_path / "out.jsonl"
     summary = triage(parts, file).run(out)
@@ -165,7 +167,7 @@ def test_short_lines_name_templates_whose_verdicts_stand_beside(learned: tuple[P
     assert parts.history.get(templates[0]["id"]) is not None, "an example can be corrected"
 
 
-def test_a_run_stopped_before_its_report_is_not_finished(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+def test_a_run_stopped_before_its_report_is_not_finished(learned: tuple[AppContext, Path], tmp_path: Path) -> None:
     parts, file = learned
     out, reported, said = tmp_path / "out.jsonl", list[Summary](), list[str]()
 
@@ -189,7 +191,7 @@ def test_a_run_stopped_before_its_report_is_not_finished(learned: tuple[Parts, P
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
-    learned: tuple[Parts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learned: tuple[AppContext, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, file = learned
     monkeypatch.setattr("agent.bulk.runner._PAUSE", 0)
@@ -201,7 +203,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     wanted = triage(parts, file).run(whole)
     for number, stop in enumerate((2, 1, 3)):
         stopped = triage(parts, file)
-        stopped.progress = Stopping(stop)
+        stopped.progress = Shutdown(stop)
         with pytest.raises(KeyboardInterrupt):
             stopped.run(out, resume=number > 0)
         (state,) = read(tmp_path / "out.jsonl.resume.json")
@@ -224,7 +226,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     }
     # whole verdicts have no file of templates beside them
     stopped = triage(parts, file, detail="full")
-    stopped.progress = Stopping(2)
+    stopped.progress = Shutdown(2)
     with pytest.raises(KeyboardInterrupt):
         stopped.run(tmp_path / "full.jsonl")
     assert triage(parts, file, detail="full").run(tmp_path / "full.jsonl", resume=True).templates == wanted.templates
@@ -234,7 +236,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
 
 
 def test_a_template_is_judged_once_and_remembered_until_the_casebook_changes(
-    learned: tuple[Parts, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learned: tuple[AppContext, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, file = learned
     triage(parts, file).run(tmp_path / "first.jsonl")
@@ -248,12 +250,12 @@ def test_a_template_is_judged_once_and_remembered_until_the_casebook_changes(
     parts.casebook.set("pg", brief="PostgreSQL")
 
 
-def test_known_templates_need_neither_models_nor_langchain(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+def test_known_templates_need_neither_models_nor_langchain(learned: tuple[AppContext, Path], tmp_path: Path) -> None:
     """A copy of the data directory, judged by another process."""
     parts, asked = learned
     home = shutil.copytree(parts.settings.home, tmp_path / "home", ignore=shutil.ignore_patterns("*.lock"))
     lines = asked.with_name("learn.log").read_text(encoding="utf-8").splitlines(keepends=True)
-    known = [line for line in lines if not needs_pieces(Question(text=line.split(" ", 1)[1]))]
+    known = [line for line in lines if not needs_segments(JudgeRequest(text=line.split(" ", 1)[1]))]
     (tmp_path / "known.log").write_text("".join(known), encoding="utf-8")
     arguments = ["judge", tmp_path / "known.log", "--source", "pg", "--output", tmp_path / "out.jsonl"]
     code = f"""
@@ -272,7 +274,7 @@ assert not heavy, heavy
     assert len(read(tmp_path / "out.jsonl")) == len(known) > 600
 
 
-def test_only_some_labels_and_other_forms(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+def test_only_some_labels_and_other_forms(learned: tuple[AppContext, Path], tmp_path: Path) -> None:
     parts, file = learned
     triage(parts, file).run(tmp_path / "all.jsonl")
     lines = read(tmp_path / "all.jsonl")
@@ -284,7 +286,7 @@ def test_only_some_labels_and_other_forms(learned: tuple[Parts, Path], tmp_path:
     assert frame["line"].to_list() == [line["line"] for line in lines]
 
 
-def test_packed_files_and_damage(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+def test_packed_files_and_damage(learned: tuple[AppContext, Path], tmp_path: Path) -> None:
     parts, file = learned
     packed = tmp_path / "judge.log.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
@@ -304,7 +306,7 @@ def test_packed_files_and_damage(learned: tuple[Parts, Path], tmp_path: Path) ->
 def test_within_a_budget_what_was_not_asked_is_named(tmp_path: Path) -> None:
     lines = (POSTGRES / "learn.log").read_bytes().splitlines(keepends=True)
     (tmp_path / "learn.log").write_bytes(b"".join(lines[:150]))
-    parts = Parts(make_settings(tmp_path / "home"))
+    parts = AppContext(make_settings(tmp_path / "home"))
     learn(parts, [tmp_path / "learn.log"], "pg", LOG, brief="PostgreSQL", budget=4)
     file = tmp_path / "judge.log"
     file.write_bytes(b"".join(dict.fromkeys((POSTGRES / "judge.log").read_bytes().splitlines(keepends=True)[:300])))
@@ -313,9 +315,9 @@ def test_within_a_budget_what_was_not_asked_is_named(tmp_path: Path) -> None:
         summary = triage(parts, file, calls=calls, detail="full").run(out)
         told = read(out)
         assert summary.asked == calls
-        unasked = [one for one in told if any("limit" in reason for reason in one["degraded"])]
-        assert unasked
-        assert all(one["signals"]["language"] is None for one in unasked)
+        skip_llm_reason = [one for one in told if any("limit" in reason for reason in one["degraded"])]
+        assert skip_llm_reason
+        assert all(one["signals"]["language"] is None for one in skip_llm_reason)
         assert len({one["signals"]["language"] for one in told} - {None}) == calls
         assert summary.degraded == sum(bool(one["degraded"]) for one in told)
     # a record that is heard in pieces
@@ -336,8 +338,8 @@ def test_a_table_goes_row_by_row(tmp_path: Path) -> None:
         for i in range(300)
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    parts = Parts(make_settings(tmp_path / "home", model="none"))
-    learn(parts, [tmp_path / "rows.jsonl"], "pg", Intake(label="label"), brief="rows")
+    parts = AppContext(make_settings(tmp_path / "home", model="none"))
+    learn(parts, [tmp_path / "rows.jsonl"], "pg", ReadOptions(label="label"), brief="rows")
     asked = tmp_path / "asked.jsonl"
     asked.write_text('{"amount": 590, "delay": 0.5}\n{broken\n{"amount": 4, "delay": 0.2}\n', encoding="utf-8")
     run = triage(parts, asked, detail="full")
@@ -347,13 +349,13 @@ def test_a_table_goes_row_by_row(tmp_path: Path) -> None:
     parts.close()
 
 
-def alone_of_rows(parts: Parts, file: Path) -> list[Verdict]:
-    intake = Intake.model_validate(parts.source("pg").reading)
-    records = [one.record for one in intake.read_unlabelled(file, 65_536) if isinstance(one, Reading)]
+def alone_of_rows(parts: AppContext, file: Path) -> list[Verdict]:
+    intake = ReadOptions.model_validate(parts.source("pg").reading)
+    records = [one.record for one in intake.read_unlabelled(file, 65_536) if isinstance(one, ParsedRow)]
     return [one for one in judge_many(parts, build(parts), records, "pg", keep=False) if isinstance(one, Verdict)]
 
 
-def test_the_page_shows_records_as_text(learned: tuple[Parts, Path], tmp_path: Path) -> None:
+def test_the_page_shows_records_as_text(learned: tuple[AppContext, Path], tmp_path: Path) -> None:
     parts, _ = learned
     file = tmp_path / "hostile.log"
     file.write_text("PANIC:  <script>alert(1)</script> could not write\n" * 3, encoding="utf-8")
@@ -372,11 +374,11 @@ def test_blocks_are_the_whole_and_any_of_them_can_be_the_first(text: str, size: 
     def stream() -> Stream:
         return Stream(data[start : start + step] for start in range(0, len(data), step))
 
-    every = list(blocks(stream(), size=size))
+    every = list(read_chunks(stream(), size=size))
     assert b"".join(one.data for one in every).removesuffix(b"\n") == data.removesuffix(b"\n")
     for number, one in enumerate(every):
         assert one.lines == one.data.count(b"\n")
-        rest = list(blocks(stream(), start=one.end, line=one.first + one.lines, size=size))
+        rest = list(read_chunks(stream(), start=one.end, line=one.first + one.lines, size=size))
         assert b"".join(later.data for later in rest) == b"".join(later.data for later in every[number + 1 :])
         if rest:
             assert rest[0].first == every[number + 1].first
@@ -387,8 +389,8 @@ def test_of_a_damaged_stream_whole_lines_are_given() -> None:
         yield b"one\ntwo\nthr"
         raise Damaged("gone")
 
-    given = blocks(Stream(broken()))
-    assert next(given) == Block(b"one\ntwo\n", 2, 1, 8)
+    given = read_chunks(Stream(broken()))
+    assert next(given) == Chunk(b"one\ntwo\n", 2, 1, 8)
     with pytest.raises(Damaged) as damage:
         next(given)
     assert damage.value.line == 3

@@ -13,10 +13,10 @@ import pytest
 from langchain_core.messages import BaseMessage
 
 from agent.core.prompts import render
-from agent.detectors.language import WORDINGS, LanguageWitness
-from agent.training.prompt_selection import Tried, ask
+from agent.detectors.language import WORDINGS, LanguageDetector
+from agent.training.prompt_selection import PromptTrial, select_prompt
 from llm.errors import ModelFailure
-from retrieval.store.caches import Heard
+from retrieval.store.caches import LLMCache
 from retrieval.store.schema import open_store
 
 BRIEF = "A log."
@@ -58,12 +58,12 @@ def wording_of(system: str) -> str:
     return next(one for one in WORDINGS if system == render(f"ask_{one}", brief=BRIEF))
 
 
-def cases(n: int, examples: Sequence[Mapping[str, str]] = ()) -> list[Tried]:
-    return [Tried(f"record {i} is {'bad' if i % 2 else 'good'}", bool(i % 2), examples) for i in range(n)]
+def cases(n: int, examples: Sequence[Mapping[str, str]] = ()) -> list[PromptTrial]:
+    return [PromptTrial(f"record {i} is {'bad' if i % 2 else 'good'}", bool(i % 2), examples) for i in range(n)]
 
 
-def witness(model: Played, folder: Path) -> LanguageWitness:
-    return LanguageWitness(model, Heard(open_store(f"sqlite:///{folder / 'store.db'}")), 1024)
+def language_detector(model: Played, folder: Path) -> LanguageDetector:
+    return LanguageDetector(model, LLMCache(open_store(f"sqlite:///{folder / 'store.db'}")), 1024)
 
 
 @pytest.mark.parametrize("best", WORDINGS)
@@ -73,7 +73,7 @@ def test_the_wording_that_tells_cases_apart_is_taken_within_the_budget(tmp_path:
         return told if wording_of(system) == best else len(user) % 3 - 1.0
 
     model = Played(answer)
-    asked = ask(witness(model, tmp_path), BRIEF, cases(300), 200)
+    asked = select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200)
     assert asked.way.wording == best
     # beside the cases, each wording is asked about an empty record
     assert 150 < len(model.asked) <= 200 + len(WORDINGS)
@@ -84,9 +84,9 @@ def test_the_wording_that_tells_cases_apart_is_taken_within_the_budget(tmp_path:
 
 def test_the_usual_wording_stays_without_a_clear_gain_or_calls_enough(tmp_path: Path) -> None:
     model = Played(lambda system, user: 2.0 if "bad" in user else -2.0)
-    assert ask(witness(model, tmp_path), BRIEF, cases(300), 200).way.wording == WORDINGS[0]
+    assert select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200).way.wording == WORDINGS[0]
     few = Played(lambda system, user: 2.0 if "bad" in user and wording_of(system) == WORDINGS[-1] else -2.0)
-    assert ask(witness(few, tmp_path / "few"), BRIEF, cases(300), 48).way.wording == WORDINGS[0]
+    assert select_prompt(language_detector(few, tmp_path / "few"), BRIEF, cases(300), 48).way.wording == WORDINGS[0]
     assert len(few.asked) <= 49
 
 
@@ -98,7 +98,7 @@ def test_examples_are_given_only_where_they_help(tmp_path: Path, help_: bool) ->
         return (2.0 if bad else -2.0) if with_examples is help_ else len(user) % 3 - 1.0
 
     examples = [{"text": "disk full", "label": "anomalous"}, {"text": "disk found", "label": "normal"}]
-    asked = ask(witness(Played(answer), tmp_path), BRIEF, cases(300, examples), 200)
+    asked = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(300, examples), 200)
     assert asked.way.examples is help_
 
 
@@ -107,7 +107,7 @@ def test_a_model_that_cannot_be_heard_is_an_error_and_no_guess(tmp_path: Path) -
         raise ModelFailure("it is gone")
 
     with pytest.raises(ModelFailure, match="it is gone"):
-        ask(witness(Played(answer), tmp_path), BRIEF, cases(20), 200)
+        select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(20), 200)
 
 
 def test_the_same_asked_at_the_same_time_is_asked_once(tmp_path: Path) -> None:
@@ -116,9 +116,9 @@ def test_the_same_asked_at_the_same_time_is_asked_once(tmp_path: Path) -> None:
         return 1.5
 
     model = Played(slowly)
-    witness = LanguageWitness(model, Heard(open_store(f"sqlite:///{tmp_path / 'store.db'}")), 1024)
+    detector = LanguageDetector(model, LLMCache(open_store(f"sqlite:///{tmp_path / 'store.db'}")), 1024)
     with ThreadPoolExecutor(8) as many:
-        told = list(many.map(lambda _: witness.log_odds(BRIEF, "disk 7 lost"), range(8)))
+        told = list(many.map(lambda _: detector.log_odds(BRIEF, "disk 7 lost"), range(8)))
     assert told == pytest.approx([1.5] * 8)
     assert len(model.asked) == 1
-    assert witness._in_flight == {}
+    assert detector._in_flight == {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from agent.data.read_options import Intake
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.pipeline.context import AppContext
 from agent.training.evaluation import Evaluation, evaluate_file
 from agent.training.learn import learn
 from tests.conftest import make_settings
@@ -35,8 +35,8 @@ def _rows(n: int, share: float, seed: int, wrong: float = 0.0) -> list[str]:
 def _figures(folder: Path, learned: list[str], judged: list[str]) -> Evaluation:
     for name, rows in (("learn.csv", learned), ("judge.csv", judged)):
         (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
-    parts = Parts(make_settings(folder / "home", model="none"))
-    intake = Intake(label="label")
+    parts = AppContext(make_settings(folder / "home", model="none"))
+    intake = ReadOptions(label="label")
     try:
         learn(parts, [folder / "learn.csv"], "jobs", intake, brief="Jobs.")
         figures, failures = evaluate_file(parts, folder / "judge.csv", "jobs", intake, lambda *_: None)

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from agent.core.records import Record
-from agent.data.read_options import Intake
-from agent.data.readers import Unreadable
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.data.readers import RowError
+from agent.pipeline.context import AppContext
 from agent.training.learn import as_case
 from tests.conftest import make_settings
 
@@ -122,8 +122,8 @@ def indexing(home: Home) -> bool:
 def read(home: Home) -> list[tuple[Record, str]]:
     """The records of its file with their labels."""
     out: list[tuple[Record, str]] = []
-    for item in Intake(label=home.label).read(home.file, 65_536):
-        assert not isinstance(item, Unreadable)
+    for item in ReadOptions(label=home.label).read(home.file, 65_536):
+        assert not isinstance(item, RowError)
         assert item.label is not None
         out.append((item.record, item.label))
     return out
@@ -132,11 +132,11 @@ def read(home: Home) -> list[tuple[Record, str]]:
 def check(home: Home, tmp_path: Path) -> None:
     """The same as one that nobody interrupted: cases, vectors, index; and everything is found."""
     expected = read(home)
-    undisturbed = Parts(make_settings(tmp_path / "undisturbed"))
+    undisturbed = AppContext(make_settings(tmp_path / "undisturbed"))
     undisturbed.casebook.add("log", (as_case(record, label) for record, label in expected), "file")  # type: ignore[arg-type]
     whole = sorted((case.content_hash, case.label, case.key) for case in undisturbed.casebook.cases("log"))
     undisturbed.close()
-    parts = Parts(make_settings(home.folder))
+    parts = AppContext(make_settings(home.folder))
     try:
         book = parts.casebook
         assert sorted((case.content_hash, case.label, case.key) for case in book.cases("log")) == whole

@@ -19,8 +19,8 @@ import uvicorn
 from playwright.sync_api import Page, expect, sync_playwright
 
 from agent.core.settings import Settings
-from agent.data.read_options import Intake
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from server import create_app
 from tests.conftest import POSTGRES, make_settings, missing
@@ -61,9 +61,9 @@ def chromium() -> str:
 def learned(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The demo's source; the labels are known, so the language model need not be tried on cases."""
     chosen = make_settings(tmp_path_factory.mktemp("playground") / "home")
-    parts = Parts(chosen)
+    parts = AppContext(chosen)
     brief = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
-    intake = Intake(format="log", label="0", normal=("-",))
+    intake = ReadOptions(format="log", label="0", normal=("-",))
     learn(parts, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=0)
     parts.close()
     return chosen

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from llm.llamacpp.generation import Options, Spool
+from llm.llamacpp.generation import Options, StopSequenceBuffer
 
 
 def spooled(stop: tuple[str, ...], *pieces: bytes) -> list[str]:
-    spool = Spool(stop)
+    spool = StopSequenceBuffer(stop)
     shown = []
     for piece in pieces:
         text, stopped = spool.feed(piece)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llm.base import ChosenModel
+from llm.base import ChatBackend
 from llm.errors import ModelFailure
 from llm.factory import choose_model
-from llm.llamacpp.backend import EmbeddedModel
+from llm.llamacpp.backend import LlamaCppBackend
 from llm.ollama.client import OllamaModel, chat_ollama, find_ollama, require_ollama
 from llm.ollama.urls import base_url
 from llm.weights.resolver import ResolvedModel
@@ -138,7 +138,7 @@ class TestServer:
         assert (request["options"]["temperature"], request["options"]["seed"]) == (0, 0)
 
 
-def choose(spec: str, cache: Path, **settings: Any) -> ChosenModel:
+def choose(spec: str, cache: Path, **settings: Any) -> ChatBackend:
     defaults: dict[str, Any] = {
         "offline": True,
         "ollama_hosts": NOBODY,
@@ -164,7 +164,7 @@ def test_an_embedding_model_gives_no_verdict(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", [lambda path: str(path), lambda path: f"embedded:{path}"], ids=["path", "prefix"])
 def test_a_path_is_embedded(tmp_path: Path, smollm: ResolvedModel, by: Callable[[Path], str]) -> None:
     chosen = choose(by(smollm.path), tmp_path)
-    assert isinstance(chosen, EmbeddedModel)
+    assert isinstance(chosen, LlamaCppBackend)
     assert (chosen.name, chosen.sha256) == (f"embedded:{smollm.path.name}", smollm.sha256)
     assert chosen.chat.context_tokens == 512
     assert chosen.clip("word " * 500, 50)[1] > 400

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from llm.errors import EngineBusy, ModelFailure
-from llm.llamacpp.worker import Call, Finished, Owner
+from llm.llamacpp.worker import Call, Finished, InferenceThread
 
 
 class Tool:
@@ -17,7 +17,9 @@ class Tool:
         self.closed = True
 
 
-def collect(owner: Owner[Tool], work: Callable[[Tool, Callable[[], bool]], Iterator[int]]) -> queue.SimpleQueue:
+def collect(
+    owner: InferenceThread[Tool], work: Callable[[Tool, Callable[[], bool]], Iterator[int]]
+) -> queue.SimpleQueue:
     out: queue.SimpleQueue[int | Finished] = queue.SimpleQueue()
     owner.submit(Call(work, out.put))
     return out
@@ -36,7 +38,7 @@ def numbers(tool: Tool, cancelled: Callable[[], bool]) -> Iterator[int]:
 
 
 def test_a_full_queue_is_an_error_after_the_timeout() -> None:
-    owner = Owner(Tool, queue_size=1, queue_timeout=0.05)
+    owner = InferenceThread(Tool, queue_size=1, queue_timeout=0.05)
     release = threading.Event()
     running = collect(owner, until(release))
     assert running.get(timeout=5) == 0
@@ -49,7 +51,7 @@ def test_a_full_queue_is_an_error_after_the_timeout() -> None:
 
 
 def test_a_place_that_comes_free_in_time_is_taken() -> None:
-    owner = Owner(Tool, queue_size=1, queue_timeout=10)
+    owner = InferenceThread(Tool, queue_size=1, queue_timeout=10)
     release = threading.Event()
     assert collect(owner, until(release)).get(timeout=5) == 0
     collect(owner, numbers)
@@ -59,7 +61,7 @@ def test_a_place_that_comes_free_in_time_is_taken() -> None:
 
 
 def test_the_owner_survives_what_a_call_dies_of() -> None:
-    owner = Owner(Tool, queue_size=4, queue_timeout=1)
+    owner = InferenceThread(Tool, queue_size=4, queue_timeout=1)
 
     def dies(tool: Tool, cancelled: Callable[[], bool]) -> Iterator[int]:
         yield 1
@@ -81,7 +83,7 @@ def test_a_tool_that_could_not_be_made_is_tried_again() -> None:
             raise answer
         return answer
 
-    owner = Owner(make, queue_size=4, queue_timeout=1)
+    owner = InferenceThread(make, queue_size=4, queue_timeout=1)
     assert isinstance(collect(owner, numbers).get(timeout=5).error, MemoryError)
     assert collect(owner, numbers).get(timeout=5) == 1
     owner.close()
@@ -89,7 +91,7 @@ def test_a_tool_that_could_not_be_made_is_tried_again() -> None:
 
 def test_closing_fails_what_waits_and_closes_the_tool() -> None:
     tool = Tool()
-    owner = Owner(lambda: tool, queue_size=4, queue_timeout=1)
+    owner = InferenceThread(lambda: tool, queue_size=4, queue_timeout=1)
     release = threading.Event()
     assert collect(owner, until(release)).get(timeout=5) == 0
     waiting = collect(owner, numbers)

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from agent.core.prompts import Way
-from agent.detectors.language import LanguageWitness
+from agent.core.prompts import PromptVariant
+from agent.detectors.language import LanguageDetector
 from llm.errors import ModelFailure
-from llm.ollama.backend import ServedModel
-from retrieval.store.caches import Heard
+from llm.ollama.backend import OllamaBackend
+from retrieval.store.caches import LLMCache
 from retrieval.store.schema import open_store
 
 from .loopback import send, serving
 
-HEARD = Way(reference=0.0)
+HEARD = PromptVariant(reference=0.0)
 pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
 Chat = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 
@@ -33,7 +33,7 @@ def said(handler: BaseHTTPRequestHandler, content: str, **more: Any) -> None:
 
 
 @contextmanager
-def fake(chat: Chat) -> Iterator[ServedModel]:
+def fake(chat: Chat) -> Iterator[OllamaBackend]:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         size = int(handler.headers.get("Content-Length") or 0)
         asked = json.loads(handler.rfile.read(size)) if size else {}
@@ -45,11 +45,11 @@ def fake(chat: Chat) -> Iterator[ServedModel]:
         send(handler, 200, json.dumps(listed if handler.path == "/api/tags" else shown).encode())
 
     with serving(answer) as address:
-        yield ServedModel.connect([address], "m", context_tokens=4096, timeout=5)
+        yield OllamaBackend.connect([address], "m", context_tokens=4096, timeout=5)
 
 
-def witness(model: ServedModel, folder: Path) -> LanguageWitness:
-    return LanguageWitness(model, Heard(open_store(f"sqlite:///{folder / 'store.db'}")), 1024)
+def language_detector(model: OllamaBackend, folder: Path) -> LanguageDetector:
+    return LanguageDetector(model, LLMCache(open_store(f"sqlite:///{folder / 'store.db'}")), 1024)
 
 
 def test_without_log_probabilities_the_answer_is_bound_to_a_schema(tmp_path: Path) -> None:
@@ -60,13 +60,13 @@ def test_without_log_probabilities_the_answer_is_bound_to_a_schema(tmp_path: Pat
         said(handler, json.dumps({"verdict": "anomalous", "certainty": 0.9}) if "format" in request else "anomalous")
 
     with fake(chat) as model:
-        heard = witness(model, tmp_path)
-        signal = heard.hear("A log.", "disk full", HEARD)
+        heard = language_detector(model, tmp_path)
+        signal = heard.query("A log.", "disk full", HEARD)
         assert signal.log_odds == pytest.approx(math.log(9))
         assert signal.degraded is None
         assert asked[-1]["format"]["properties"]["verdict"]["enum"] == ["normal", "anomalous"]
         before = len(asked)
-        heard.hear("A log.", "disk half full", HEARD)
+        heard.query("A log.", "disk half full", HEARD)
         assert len(asked) == before + 1, "what it does not give is not asked for again"
 
 
@@ -78,7 +78,7 @@ def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
         said(handler, '{"verdict": "perhaps"}')
 
     with fake(chat) as model:
-        signal = witness(model, tmp_path).hear("A log.", "disk full", HEARD)
+        signal = language_detector(model, tmp_path).query("A log.", "disk full", HEARD)
     assert signal.log_odds is None
     assert "keeps to no schema" in str(signal.degraded)
     seeds = [one["options"]["seed"] for one in asked if "format" in one]
@@ -90,7 +90,7 @@ def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
 )
 def test_an_answer_that_is_none_is_degraded(tmp_path: Path, body: bytes) -> None:
     with fake(lambda handler, _: send(handler, 200, body)) as model:
-        signal = witness(model, tmp_path).hear("A log.", "disk full", HEARD)
+        signal = language_detector(model, tmp_path).query("A log.", "disk full", HEARD)
     assert signal.log_odds is None
     assert signal.degraded
 

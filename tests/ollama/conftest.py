@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.settings import Settings, settings
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.training.ollama_export import compose, of_gguf
 from benchmarks.private_ollama import PrivateOllama, binary
 from llm.weights.resolver import resolve
@@ -48,15 +48,15 @@ def mortal(ollama_folder: Path) -> Iterator[PrivateOllama]:
 
 
 @pytest.fixture
-def parts_on(tmp_path: Path) -> Iterator[Callable[..., Parts]]:
+def parts_on(tmp_path: Path) -> Iterator[Callable[..., AppContext]]:
     """Parts that ask Ollama, with a source `jobs` that has a brief and no cases, so that the model is always asked."""
-    made: list[Parts] = []
+    made: list[AppContext] = []
 
-    def make(hosts: str, model: str = "ollama:smollm2", **values: object) -> Parts:
+    def make(hosts: str, model: str = "ollama:smollm2", **values: object) -> AppContext:
         chosen: Settings = make_settings(
             tmp_path / f"home{len(made)}", **{"model": model, "ollama_hosts": hosts, "request_timeout": 60, **values}
         )
-        parts = Parts(chosen)
+        parts = AppContext(chosen)
         parts.casebook.create("jobs")
         parts.casebook.set("jobs", brief=BRIEF, brief_by="person")
         made.append(parts)

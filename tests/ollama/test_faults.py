@@ -11,8 +11,8 @@ import pytest
 
 from agent.core.errors import MissingPart
 from agent.core.records import Record, Verdict
-from agent.core.requests import Question
-from agent.pipeline.context import Parts
+from agent.core.requests import JudgeRequest
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from benchmarks.private_ollama import PrivateOllama
@@ -27,8 +27,8 @@ TEXTS = [f"job {animal} {act} in the {place}" for animal in ANIMALS for act in A
 RECORDS = [Record(text=text, line=line) for line, text in enumerate(TEXTS, start=1)]
 
 
-def judge(parts: Parts, text: str) -> Verdict:
-    return build(parts).invoke(Question(text=text, source="jobs"))
+def judge(parts: AppContext, text: str) -> Verdict:
+    return build(parts).invoke(JudgeRequest(text=text, source="jobs"))
 
 
 def whole(verdict: Verdict) -> bool:
@@ -40,7 +40,7 @@ def says_so(verdict: Verdict) -> bool:
 
 
 def test_killed_in_the_middle_of_a_batch_and_started_again(
-    mortal: PrivateOllama, parts_on: Callable[..., Parts]
+    mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
     parts = parts_on(mortal.host)
     chain = build(parts)
@@ -54,7 +54,7 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    chain.invoke(Question(text="job zero warms the model", source="jobs"))
+    chain.invoke(JudgeRequest(text="job zero warms the model", source="jobs"))
     asked.set()
     for answer in judge_many(parts, chain, RECORDS, "jobs"):
         assert isinstance(answer, Verdict)
@@ -71,7 +71,7 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(
     assert all(whole(one) for one in again)
 
 
-def test_dead_before_and_alive_later(mortal: PrivateOllama, parts_on: Callable[..., Parts]) -> None:
+def test_dead_before_and_alive_later(mortal: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
     mortal.kill()
     parts = parts_on(mortal.host)
     first = judge(parts, "job ant crashed")
@@ -83,7 +83,7 @@ def test_dead_before_and_alive_later(mortal: PrivateOllama, parts_on: Callable[.
 
 
 def test_a_stopped_server_costs_its_timeout_only_until_the_breaker_opens(
-    mortal: PrivateOllama, parts_on: Callable[..., Parts]
+    mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
     parts = parts_on(mortal.host, request_timeout=2)
     assert whole(_eventually(parts, "job ant crashed"))
@@ -98,7 +98,7 @@ def test_a_stopped_server_costs_its_timeout_only_until_the_breaker_opens(
     assert whole(_eventually(parts, "job bee crashed"))
 
 
-def _eventually(parts: Parts, text: str) -> Verdict:
+def _eventually(parts: AppContext, text: str) -> Verdict:
     """The verdict once the model is loaded, which may take longer than a short timeout."""
     for _ in range(15):
         verdict = judge(parts, text)
@@ -108,7 +108,7 @@ def _eventually(parts: Parts, text: str) -> Verdict:
     return verdict
 
 
-def test_a_wrong_name_says_the_command_that_helps(server: PrivateOllama, parts_on: Callable[..., Parts]) -> None:
+def test_a_wrong_name_says_the_command_that_helps(server: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
     (said,) = judge(parts_on(server.host, "ollama:nothing-here"), "job ant crashed").degraded
     assert "ollama pull nothing-here" in said
     (said,) = judge(parts_on(server.host, "ollama:precedent-jobs"), "job ant crashed").degraded
@@ -116,7 +116,7 @@ def test_a_wrong_name_says_the_command_that_helps(server: PrivateOllama, parts_o
 
 
 def test_a_model_removed_meanwhile_says_the_command_that_helps(
-    mortal: PrivateOllama, parts_on: Callable[..., Parts]
+    mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
     mortal.client.copy("smollm2:base", "passing")
     parts = parts_on(mortal.host, "ollama:passing")
@@ -126,22 +126,24 @@ def test_a_model_removed_meanwhile_says_the_command_that_helps(
     assert "ollama pull passing" in said
 
 
-def test_a_closed_port_is_degraded_at_once(parts_on: Callable[..., Parts]) -> None:
+def test_a_closed_port_is_degraded_at_once(parts_on: Callable[..., AppContext]) -> None:
     started = time.monotonic()
     assert says_so(judge(parts_on(NOBODY), "job ant crashed"))
     assert time.monotonic() - started < 5
 
 
 def test_the_command_that_asks_for_a_dead_server_by_name_stops(
-    monkeypatch: pytest.MonkeyPatch, parts_on: Callable[..., Parts]
+    monkeypatch: pytest.MonkeyPatch, parts_on: Callable[..., AppContext]
 ) -> None:
     from agent.core.errors import mapped
 
     with pytest.raises(MissingPart, match="ollama serve"), mapped():
-        parts_on(NOBODY).witness()
+        parts_on(NOBODY).language_detector()
 
 
-def test_of_two_servers_one_dies(server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., Parts]) -> None:
+def test_of_two_servers_one_dies(
+    server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., AppContext]
+) -> None:
     parts = parts_on(f"{mortal.host}, {server.host}")
     assert whole(judge(parts, "job ant crashed"))
     mortal.kill()
@@ -150,11 +152,13 @@ def test_of_two_servers_one_dies(server: PrivateOllama, mortal: PrivateOllama, p
 
 
 def test_the_least_busy_server_is_asked(
-    server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., Parts]
+    server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
     """Two long answers at a time go to two servers."""
     parts = parts_on(f"{mortal.host},{server.host}")
     chain = build(parts)
-    chain.batch([Question(text=record.text, source="jobs") for record in RECORDS[:40]], config={"max_concurrency": 4})
+    chain.batch(
+        [JudgeRequest(text=record.text, source="jobs") for record in RECORDS[:40]], config={"max_concurrency": 4}
+    )
     asked = [one.log.read_text(encoding="utf-8", errors="replace").count('"/api/chat"') for one in (server, mortal)]
     assert min(asked) >= 10

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from agent.data.read_options import Intake
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from agent.training.ollama_export import compose, export, of_gguf, parsed
 from benchmarks.private_ollama import PrivateOllama
@@ -71,17 +71,17 @@ def test_a_real_models_template(server: PrivateOllama, model: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def learned(tmp_path_factory: pytest.TempPathFactory) -> AppContext:
     from tests.conftest import make_settings
 
-    parts = Parts(make_settings(tmp_path_factory.mktemp("modelfile") / "home"))
-    log = Intake(format="log", label="0", normal=("-",))
+    parts = AppContext(make_settings(tmp_path_factory.mktemp("modelfile") / "home"))
+    log = ReadOptions(format="log", label="0", normal=("-",))
     learn(parts, [POSTGRES / "learn.log"], "pg", log, brief="A PostgreSQL server's log.", budget=0)
     return parts
 
 
 def test_ollama_run_prints_a_verdict_and_a_reason(
-    server: PrivateOllama, learned: Parts, parts_on: Callable[..., Parts]
+    server: PrivateOllama, learned: AppContext, parts_on: Callable[..., AppContext]
 ) -> None:
     path = gguf("qwen2.5-coder-0.5b")
     modelfile = compose(learned.casebook, "pg", str(path), of_gguf(path))
@@ -95,10 +95,10 @@ def test_ollama_run_prints_a_verdict_and_a_reason(
         assert parsed(done.stdout) is not None, done.stdout
         assert "Reason:" in done.stdout
     # the chain must not ask the model with examples in front of its own prompt
-    assert parts_on(server.host, "ollama:precedent-pg").witness().model.name == "ollama:precedent-pg:base"
+    assert parts_on(server.host, "ollama:precedent-pg").language_detector().model.name == "ollama:precedent-pg:base"
 
 
-def test_what_is_exported_makes_the_same_model(server: PrivateOllama, learned: Parts, tmp_path: Path) -> None:
+def test_what_is_exported_makes_the_same_model(server: PrivateOllama, learned: AppContext, tmp_path: Path) -> None:
     path = gguf("smollm2-135m")
     modelfile = compose(learned.casebook, "pg", str(path), of_gguf(path))
     modelfile.create(server.host, "here")

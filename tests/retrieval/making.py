@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from agent.core.records import Label, Record
 from agent.training.learn import as_case
-from retrieval.casebook import Casebook, Found, NewCase
+from retrieval.casebook import Casebook, NewCase, RetrievalResult
 from retrieval.store.schema import cases, vectors
 
 NORMAL = (
@@ -59,7 +59,7 @@ def taught(book: Casebook, name: str, new: Sequence[NewCase]) -> Casebook:
     return book
 
 
-def find(book: Casebook, name: str, record: Record, k: int = 3) -> Found:
+def find(book: Casebook, name: str, record: Record, k: int = 3) -> RetrievalResult:
     return book.find(name, record, record.content_hash, k)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.encoding.field_encoder import FieldSpace, features
+from retrieval.encoding.field_encoder import FieldEncoder, features
 
 ROWS: list[dict[str, Any]] = [
     {"amount": float(i), "country": ("de", "fr", "it")[i % 3], "new": i % 2 == 0, "note": f"text {i}"}
@@ -27,7 +27,7 @@ rows = st.lists(st.dictionaries(st.sampled_from(["x", "y", "z", "count of link d
 @example([{"x": 1.7e308}, {"x": -1.7e308}])
 @example([{"x": 5e-324}, {"x": 0.0}, {"x": -5e-324}])
 def test_any_rows_have_unit_vectors_and_agree_with_themselves(some: list[dict[str, Any]]) -> None:
-    space = FieldSpace.fit(some)
+    space = FieldEncoder.fit(some)
     for row in some:
         vector = space.vector(row)
         assert vector.shape == (space.dimensions,)
@@ -40,45 +40,45 @@ def test_any_rows_have_unit_vectors_and_agree_with_themselves(some: list[dict[st
 
 @given(st.lists(numbers, min_size=1, max_size=80), st.lists(numbers, min_size=2, max_size=20))
 def test_quantiles_never_fall(seen: list[float], asked: list[float]) -> None:
-    space = FieldSpace.fit([{"x": value} for value in seen])
+    space = FieldEncoder.fit([{"x": value} for value in seen])
     quantiles = [space.quantile("x", value) for value in sorted(asked)]
     assert all(0.0 <= quantile <= 1.0 for quantile in quantiles)
     assert all(low <= high + 1e-12 for low, high in pairwise(quantiles))
 
 
 def test_quantiles_say_where_a_value_lies() -> None:
-    space = FieldSpace.fit([{"x": float(i)} for i in range(101)])
+    space = FieldEncoder.fit([{"x": float(i)} for i in range(101)])
     assert space.quantile("x", 50.0) == pytest.approx(0.5, abs=0.01)
     assert space.quantile("x", 25.0) == pytest.approx(0.25, abs=0.01)
     assert (space.quantile("x", -5.0), space.quantile("x", 1e9)) == (0.0, 1.0)
 
 
 def test_a_tie_stands_in_the_middle_of_its_range() -> None:
-    space = FieldSpace.fit([{"x": 0.0}] * 50 + [{"x": float(i)} for i in range(1, 51)])
+    space = FieldEncoder.fit([{"x": 0.0}] * 50 + [{"x": float(i)} for i in range(1, 51)])
     assert space.quantile("x", 0.0) == pytest.approx(0.25, abs=0.02)
     assert space.quantile("x", 1e-9) > space.quantile("x", 0.0)
 
 
 def test_a_column_with_one_value_still_tells_what_is_above_and_below() -> None:
-    space = FieldSpace.fit([{"x": 7.0}] * 10)
+    space = FieldEncoder.fit([{"x": 7.0}] * 10)
     assert [space.quantile("x", value) for value in (6.0, 7.0, 8.0)] == [0.0, 0.5, 1.0]
 
 
 def test_opposite_ends_have_nothing_in_common_and_neighbours_much() -> None:
-    space = FieldSpace.fit([{"x": float(i)} for i in range(100)])
+    space = FieldEncoder.fit([{"x": float(i)} for i in range(100)])
     low, near_low, high = (space.vector({"x": value}) for value in (0.0, 5.0, 99.0))
     assert float(low @ high) == pytest.approx(0.0, abs=1e-6)
     assert float(low @ near_low) > 0.99
 
 
 def test_similarity_is_the_mean_agreement_over_the_fields() -> None:
-    space = FieldSpace.fit([{"x": float(i), "kind": "ab"[i % 2]} for i in range(40)])
+    space = FieldEncoder.fit([{"x": float(i), "kind": "ab"[i % 2]} for i in range(40)])
     same_number = space.vector({"x": 3.0, "kind": "a"}) @ space.vector({"x": 3.0, "kind": "b"})
     assert float(same_number) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_categories_are_equal_or_not_and_unseen_ones_share_a_place() -> None:
-    space = FieldSpace.fit(ROWS)
+    space = FieldEncoder.fit(ROWS)
     assert set(space.categories) == {"country", "new"}, "free text is no category"
     de, fr, pl, us = (space.vector({"country": country}) for country in ("de", "fr", "pl", "us"))
     assert (float(de @ de), float(de @ fr), float(de @ pl)) == (1.0, 0.0, 0.0)
@@ -86,7 +86,7 @@ def test_categories_are_equal_or_not_and_unseen_ones_share_a_place() -> None:
 
 
 def test_a_missing_value_agrees_with_nothing() -> None:
-    space = FieldSpace.fit(ROWS)
+    space = FieldEncoder.fit(ROWS)
     whole, half = space.vector(ROWS[4]), space.vector({"amount": 4.0})
     assert float(whole @ half) == pytest.approx(1 / math.sqrt(3), abs=1e-5)
     assert float(np.linalg.norm(space.vector({}))) == 0.0
@@ -95,7 +95,7 @@ def test_a_missing_value_agrees_with_nothing() -> None:
 
 def test_an_event_that_did_not_occur_was_counted_zero_times() -> None:
     counts = [{"count of link down": float(i)} for i in range(1, 9)] + [{"events": 1.0}] * 8
-    space = FieldSpace.fit(counts)
+    space = FieldEncoder.fit(counts)
     assert space.quantile("count of link down", 0.0) == pytest.approx(0.25, abs=0.05)
     assert float(space.vector({}) @ space.vector({"count of link down": 0.0})) == pytest.approx(1.0)
 
@@ -115,15 +115,15 @@ def test_sessions_are_compared_by_how_often_each_masked_event_occurs() -> None:
 
 def test_the_most_filled_columns_are_kept() -> None:
     wide = [{f"c{i:03}": float(i + j) for i in range(400) if i < 200 or j % 2} for j in range(10)]
-    space = FieldSpace.fit(wide)
+    space = FieldEncoder.fit(wide)
     assert len(space.numbers) == 256
     assert all(f"c{i:03}" in space.numbers for i in range(200))
 
 
 @given(rows)
 def test_it_comes_back_from_json_the_same(some: list[dict[str, Any]]) -> None:
-    space = FieldSpace.fit(some)
-    again = FieldSpace.from_json(json.loads(json.dumps(space.to_json(), allow_nan=False)))
+    space = FieldEncoder.fit(some)
+    again = FieldEncoder.from_json(json.loads(json.dumps(space.to_json(), allow_nan=False)))
     assert again == space
     for row in some:
         assert np.array_equal(again.vector(row), space.vector(row))

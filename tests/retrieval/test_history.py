@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from retrieval.casebook import Casebook
-from retrieval.store.caches import Heard
+from retrieval.store.caches import LLMCache
 from retrieval.store.schema import verdicts
 from retrieval.store.verdicts import History
 
@@ -37,7 +37,7 @@ def test_a_verdict_of_the_same_id_is_replaced(history: History) -> None:
     assert history.get("v2") == body(2)
 
 
-class Like:
+class VerdictLike:
     """What a verdict shows of itself to the history."""
 
     def __init__(self, number: int) -> None:
@@ -47,7 +47,7 @@ class Like:
 def test_a_verdict_like_another_comes_back_whole(history: History) -> None:
     history.put([body(1)])
     said = '{"like": "v1", "record": {"text": "é \\" 2"}, "explanation": "its own"}'
-    history.put_alike({"v2": (Like(1), said), "v3": (Like(1), said)})
+    history.put_alike({"v2": (VerdictLike(1), said), "v3": (VerdictLike(1), said)})
     whole = {**body(1), "id": "v2", "record": {"text": 'é " 2'}, "explanation": "its own"}
     assert history.get("v2") == whole
     assert sorted(one["id"] for one, _ in history.recent("log", 5)) == ["v1", "v2", "v3"]
@@ -56,14 +56,14 @@ def test_a_verdict_like_another_comes_back_whole(history: History) -> None:
 
 def test_a_verdict_that_is_kept_stays_as_it_is_when_it_is_given_again(history: History) -> None:
     history.put([body(1)])
-    history.put_alike({"v2": (Like(1), '{"like": "v1", "record": {"text": "a"}}')})
+    history.put_alike({"v2": (VerdictLike(1), '{"like": "v1", "record": {"text": "a"}}')})
     history.corrected("v2", "anomalous")
-    history.put_alike({"v2": (Like(1), '{"like": "v1", "record": {"text": "b"}}')})
+    history.put_alike({"v2": (VerdictLike(1), '{"like": "v1", "record": {"text": "b"}}')})
     assert [(one["record"]["text"], label) for one, label in history.recent("log", 9) if one["id"] == "v2"] == [
         ("a", "anomalous")
     ]
     # another process may have met the two in another order
-    history.put_alike({"v1": (Like(2), '{"like": "v2", "record": {"text": "b"}}')})
+    history.put_alike({"v1": (VerdictLike(2), '{"like": "v2", "record": {"text": "b"}}')})
     assert history.get("v1") == body(1)
     history.put_alike({})
 
@@ -84,7 +84,7 @@ def test_a_correction_is_kept_beside_the_verdict(history: History, book: Caseboo
 
 
 def test_what_was_heard_first_stays(book: Casebook) -> None:
-    heard = Heard(book.engine)
+    heard = LLMCache(book.engine)
     assert heard.get("question") is None
     heard.put("question", -1.25)
     heard.put("question", 3.0)

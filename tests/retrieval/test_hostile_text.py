@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from retrieval.text.masking import mask, words
-from retrieval.text.prompt_injection import without_steering
+from retrieval.text.masking import mask, strip_placeholders
+from retrieval.text.prompt_injection import remove_injections
 
 LONGEST = 65_536  # characters that are kept of a record by default
 SECONDS = 1.0
@@ -47,9 +47,9 @@ SHAPES = (
 @pytest.mark.timeout(20)
 def test_no_shape_of_text_takes_long(text: str) -> None:
     def masked_words(text: str) -> str:
-        return words(mask(text))
+        return strip_placeholders(mask(text))
 
-    functions: tuple[Callable[[str], object], ...] = (masked_words, without_steering)
+    functions: tuple[Callable[[str], object], ...] = (masked_words, remove_injections)
     for function in functions:
         # processor time: other work on this machine does not count
         started = time.thread_time()
@@ -75,5 +75,5 @@ def test_a_hundred_kilobytes_of_digits_are_one_number() -> None:
     ],
 )
 def test_spaces_do_not_hide_what_speaks_to_the_judge(order: str) -> None:
-    assert without_steering(f"link is down. {order}") == "link is down"
-    assert without_steering(f"link is down. {order.replace(' ', ' ' * 500)}") == "link is down"
+    assert remove_injections(f"link is down. {order}") == "link is down"
+    assert remove_injections(f"link is down. {order.replace(' ', ' ' * 500)}") == "link is down"

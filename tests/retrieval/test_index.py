@@ -154,9 +154,9 @@ def test_rebuild_makes_keys_and_space_anew(book: Casebook) -> None:
     assert after is not None
     assert before.space is not None
     assert after.space is not None
-    assert before.space.axes is not None
-    assert after.space.axes is not None
-    assert (before.space.axes.fitted_on, after.space.axes.fitted_on) == (1, len(book.cases("pay")))
+    assert before.space.field_encoder is not None
+    assert after.space.field_encoder is not None
+    assert (before.space.field_encoder.fitted_on, after.space.field_encoder.fitted_on) == (1, len(book.cases("pay")))
     assert stored_vectors(book, "pay") == distinct_keys(book, "pay") == indexed(book, "pay") == 41
     assert near(book, "pay", ASKED, 1)[0][0] == "anomalous"
 

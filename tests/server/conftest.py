@@ -11,8 +11,8 @@ from sse_starlette.sse import AppStatus
 from starlette.testclient import TestClient
 
 from agent.core.settings import Settings
-from agent.data.read_options import Intake
-from agent.pipeline.context import Parts
+from agent.data.read_options import ReadOptions
+from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from server import create_app
 from tests.conftest import make_settings
@@ -27,8 +27,8 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("learned") / "home"
     log = home.parent / "shop.log"
     log.write_text(LOG, encoding="utf-8")
-    parts = Parts(make_settings(home))
-    learn(parts, [log], "shop", Intake(format="log", label="0", normal=("-",)), brief=BRIEF, budget=0)
+    parts = AppContext(make_settings(home))
+    learn(parts, [log], "shop", ReadOptions(format="log", label="0", normal=("-",)), brief=BRIEF, budget=0)
     parts.close()
     return home
 

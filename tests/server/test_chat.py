@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from agent.chat.commands import ChatInput, build_chat
 from agent.core.settings import Settings
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from server import create_app
 from tests.server.conftest import HOST
@@ -281,7 +281,7 @@ def test_the_answer_streams_in_pieces(wordless: TestClient) -> None:
 
 
 def test_python_and_http_say_the_same(copy_of: Callable[..., Settings]) -> None:
-    parts = Parts(copy_of())
+    parts = AppContext(copy_of())
     try:
         chat = build_chat(parts, build(parts))
         first = chat.invoke(ChatInput(messages=[HumanMessage(NORMAL)]))

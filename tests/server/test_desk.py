@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from agent.core.settings import Settings
-from agent.detectors.language import LanguageWitness
+from agent.detectors.language import LanguageDetector
 from agent.pipeline.steps import Steps
 from retrieval.store.verdicts import History
 from server import create_app
@@ -67,13 +67,13 @@ def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient)
 
 def test_the_model_is_asked_once_about_what_many_send(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    original = LanguageWitness._asked
+    original = LanguageDetector._asked
 
-    def watched(self: LanguageWitness, messages: Any) -> float:
+    def watched(self: LanguageDetector, messages: Any) -> float:
         asked.append("".join(str(one.content) for one in messages))
         return original(self, messages)
 
-    monkeypatch.setattr(LanguageWitness, "_asked", watched)
+    monkeypatch.setattr(LanguageDetector, "_asked", watched)
     with ThreadPoolExecutor(12) as pool:
         given = list(pool.map(lambda line: judge(client, {"text": f"{NEW} at dawn", "line": line}), range(1, 25)))
     assert sum("at dawn" in one for one in asked) == 1
@@ -228,32 +228,32 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
 ) -> None:
     import asyncio
 
-    from agent.core.requests import TextQuestion
-    from agent.pipeline.batcher import Desk
-    from agent.pipeline.context import Parts
-    from agent.pipeline.pipeline import InBulk, in_bulk
+    from agent.core.requests import TextRequest
+    from agent.pipeline.batcher import MicroBatcher
+    from agent.pipeline.context import AppContext
+    from agent.pipeline.pipeline import BatchingSequence, build_batching
 
-    parts = Parts(copy_of(model="none"))
+    parts = AppContext(copy_of(model="none"))
     judged: list[str] = []
-    original = InBulk.batch_as_completed
+    original = BatchingSequence.batch_as_completed
 
-    def watched(self: InBulk, inputs: Any, *rest: Any, **how: Any) -> Any:
+    def watched(self: BatchingSequence, inputs: Any, *rest: Any, **how: Any) -> Any:
         judged.extend(one.text for one in inputs)
         return original(self, inputs, *rest, **how)
 
-    monkeypatch.setattr(InBulk, "batch_as_completed", watched)
+    monkeypatch.setattr(BatchingSequence, "batch_as_completed", watched)
     going = held_up("retrieve")
-    desk = Desk(parts, in_bulk(parts), lambda given: None, most=2)
+    desk = MicroBatcher(parts, build_batching(parts), lambda given: None, most=2)
 
     async def leave() -> list[Any]:
-        first = await desk.order([TextQuestion("the first new one", "shop")])
+        first = await desk.order([TextRequest("the first new one", "shop")])
         while not judged:
             await asyncio.sleep(0.01)
-        second = await desk.order([TextQuestion("the second new one", "shop")])
+        second = await desk.order([TextRequest("the second new one", "shop")])
         second.drop()
         going.set()
         # there is room again for those that were dropped
-        third = await desk.order([TextQuestion("the third new one", "shop")] * 2, patient=True)
+        third = await desk.order([TextRequest("the third new one", "shop")] * 2, patient=True)
         return [answer for order in (first, third) async for answers in order for answer in answers]
 
     answers = asyncio.run(asyncio.wait_for(leave(), 60))

@@ -25,7 +25,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from agent.chat.commands import ChatInput, build_chat
 from agent.core.settings import Settings
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from llm.llamacpp.chat_model import EmbeddedChatModel
 from server import create_app
@@ -335,7 +335,7 @@ def test_a_listener_that_leaves_stops_the_model(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = Tokens(monkeypatch)
-    parts = Parts(copy_of())
+    parts = AppContext(copy_of())
     chat = build_chat(parts, build(parts))
 
     async def listen_a_little() -> int:

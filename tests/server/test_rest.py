@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from agent.core.requests import Question
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
-from agent.pipeline.context import Parts
+from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.steps import Steps
 from server import create_app
@@ -108,9 +108,9 @@ def test_every_door_gives_the_same_verdict(copy_of: Callable[..., Settings]) -> 
         normal = judge(client, {"text": NORMAL})
         said = client.post("/chain/invoke", json={"input": {"messages": [{"type": "human", "content": NORMAL}]}})
         assert said.json()["output"] == f"verdict {normal['id']} (source shop): {normal['explanation']}"
-    parts = Parts(chosen)
+    parts = AppContext(chosen)
     try:
-        again = build(parts).invoke(Question(text=NEW)).model_dump(mode="json")
+        again = build(parts).invoke(JudgeRequest(text=NEW)).model_dump(mode="json")
     finally:
         parts.close()
     kept = lasting(again)
@@ -344,13 +344,13 @@ def test_readiness_comes_after_the_models(copy_of: Callable[..., Settings], monk
     import threading
 
     may_load = threading.Event()
-    embedder = Parts.embedder
+    embedder = AppContext.embedder
 
-    def slowly(self: Parts) -> Any:
+    def slowly(self: AppContext) -> Any:
         may_load.wait(30)
         return embedder(self)
 
-    monkeypatch.setattr(Parts, "embedder", slowly)
+    monkeypatch.setattr(AppContext, "embedder", slowly)
     with TestClient(create_app(copy_of()), base_url=HOST) as client:
         try:
             early = client.get("/readyz")

@@ -51,12 +51,12 @@ def test_a_review_that_cannot_be(fresh: TestClient, path: str, status: int) -> N
 
 
 def test_enough_feedback_fits_the_judge_anew(copy_of: Callable[..., Settings]) -> None:
-    from agent.pipeline.context import Parts
+    from agent.pipeline.context import AppContext
 
     chosen = copy_of(model="none")
 
     def fitted_on() -> int:
-        parts = Parts(chosen)
+        parts = AppContext(chosen)
         try:
             return int((parts.source("shop").judge or {})["fitted_on"])
         finally:

@@ -4,7 +4,7 @@ The way of the bytes: :mod:`streams` opens, unpacks and makes UTF-8 of them, :mo
 hold, one of :mod:`logs`, :mod:`tables`, :mod:`objects` and :mod:`parquet` finds the rows, and
 :class:`~agent.data.readers.row.Request` makes a reading of each.
 
-What cannot be read is never dropped and never guessed: a bad row is an :class:`Unreadable` and the rest is
+What cannot be read is never dropped and never guessed: a bad row is an :class:`RowError` and the rest is
 still read; a file that is wrong as a whole is an :class:`~agent.core.errors.InputError`.
 """
 
@@ -20,10 +20,10 @@ from agent.data.readers.csv import read_table
 from agent.data.readers.format_detection import Kind, detect
 from agent.data.readers.jsonl import read_objects
 from agent.data.readers.log import read_log
-from agent.data.readers.row import Format, Reading, Request, Unreadable
+from agent.data.readers.row import Format, ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import DEFAULT_NORMAL
 
-__all__ = ["DEFAULT_NORMAL", "Format", "Reading", "Unreadable", "read"]
+__all__ = ["DEFAULT_NORMAL", "Format", "ParsedRow", "RowError", "read"]
 
 _SHORTEST_MAX_CHARS = 64
 
@@ -38,7 +38,7 @@ def read(
     max_chars: int = 65_536,
     lenient: bool = False,
     stdin: BinaryIO | None = None,
-) -> Iterator[Reading | Unreadable]:
+) -> Iterator[ParsedRow | RowError]:
     """Read the records of one file, or of standard input when ``path`` is ``-``.
 
     ``text`` and ``label`` name columns (numbers where the file has no header). A label listed in ``normal``
@@ -51,11 +51,11 @@ def read(
     """
     if max_chars < _SHORTEST_MAX_CHARS:
         raise ValueError(f"max_chars must be at least {_SHORTEST_MAX_CHARS}, not {max_chars}")
-    request = Request.of(path, text=text, label=label, normal=normal, max_chars=max_chars, lenient=lenient)
+    request = ReadRequest.of(path, text=text, label=label, normal=normal, max_chars=max_chars, lenient=lenient)
     return _read(request, format, stdin)
 
 
-def _read(request: Request, format: Format, stdin: BinaryIO | None) -> Iterator[Reading | Unreadable]:
+def _read(request: ReadRequest, format: Format, stdin: BinaryIO | None) -> Iterator[ParsedRow | RowError]:
     something = False
     with opened(request.file, stdin) as stream:
         kind = detect(stream, request.file, format)
@@ -66,7 +66,7 @@ def _read(request: Request, format: Format, stdin: BinaryIO | None) -> Iterator[
         raise InputError("has no records: nothing but blank lines or a header", request.file)
 
 
-def rows(stream: Stream, kind: Kind, request: Request) -> Iterator[Reading | Unreadable]:
+def rows(stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """The records of an open stream of that kind, up to where it may be damaged."""
     try:
         yield from _reader(kind)(stream, request)
@@ -74,7 +74,7 @@ def rows(stream: Stream, kind: Kind, request: Request) -> Iterator[Reading | Unr
         yield request.unreadable(damage.line, damage.reason)
 
 
-def _reader(kind: Kind) -> Callable[[Stream, Request], Iterator[Reading | Unreadable]]:
+def _reader(kind: Kind) -> Callable[[Stream, ReadRequest], Iterator[ParsedRow | RowError]]:
     if kind == "parquet":
         # Importing polars costs as much as all the rest.
         from agent.data.readers.parquet import read_parquet

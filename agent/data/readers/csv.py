@@ -12,7 +12,7 @@ from agent.data.readers.byte_stream import HEAD_BYTES, Damaged, Stream
 from agent.data.readers.columns import default_columns, expand, header_names, time_of
 from agent.data.readers.format_detection import SNIFFED_LINES, extension
 from agent.data.readers.lines import RawLine, decode, split_lines
-from agent.data.readers.row import Reading, Request, Unreadable
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import number, typed
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -46,7 +46,7 @@ class Dialect:
     quoted: bool
 
 
-def read_table(stream: Stream, request: Request) -> Iterator[Reading | Unreadable]:
+def read_table(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row under the header, or each row where there is none and columns have numbers."""
     head = _head_lines(stream, request)
     if not head:
@@ -174,7 +174,7 @@ class _Feed:
         return first.number
 
 
-def _head_lines(stream: Stream, request: Request) -> list[RawLine]:
+def _head_lines(stream: Stream, request: ReadRequest) -> list[RawLine]:
     head = stream.look(lambda seen: sum(1 for line in seen.split(b"\n") if line.strip()) > SNIFFED_LINES)
     whole = head if stream.complete else head[: head.rfind(b"\n") + 1]
     if not whole and not stream.ended:
@@ -182,7 +182,7 @@ def _head_lines(stream: Stream, request: Request) -> list[RawLine]:
     return [line for line in split_lines([whole], _LONGEST_LINE) if line.data.strip()]
 
 
-def _dialect(head: list[RawLine], request: Request) -> tuple[Dialect, list[list[str]]]:
+def _dialect(head: list[RawLine], request: ReadRequest) -> tuple[Dialect, list[list[str]]]:
     """The delimiter that gives the most regular rows, and the first rows read with it."""
     asked = {*request.text, request.label}
     best: tuple[tuple[int, float, bool, int], Dialect, list[list[str]]] | None = None
@@ -221,7 +221,7 @@ def _numbered(beginning: list[list[str]]) -> tuple[str, ...]:
     return tuple(str(position) for position in range(width))
 
 
-def _has_header(beginning: list[list[str]], request: Request) -> bool:
+def _has_header(beginning: list[list[str]], request: ReadRequest) -> bool:
     """Whether the first row holds names: those that were asked for, or what can only be names."""
     first, *below = beginning
     names = header_names(first)

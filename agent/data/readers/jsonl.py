@@ -14,7 +14,7 @@ from agent.data.readers.byte_stream import HEAD_BYTES, Stream
 from agent.data.readers.columns import default_columns, expand, time_of
 from agent.data.readers.json_document import Document, is_document
 from agent.data.readers.lines import counted, decode, split_lines
-from agent.data.readers.row import Reading, Request, Unreadable
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import Cell, shown, storable, typed
 
 EVENTS = "events"
@@ -25,7 +25,7 @@ _LONGEST_LINE = 16 << 20
 _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
 
 
-def read_objects(stream: Stream, request: Request) -> Iterator[Reading | Unreadable]:
+def read_objects(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each object of the stream, whether it is one a line or all are in one JSON document."""
     if is_document(stream, request.file):
         yield from _read_document(stream, request)
@@ -51,13 +51,13 @@ def read_objects(stream: Stream, request: Request) -> Iterator[Reading | Unreada
 
 
 def object_reading(
-    request: Request,
+    request: ReadRequest,
     line: int,
     value: Any,
     notes: tuple[str, ...] = (),
     *,
     not_text: Collection[str] = _IDS,
-) -> Reading | Unreadable:
+) -> ParsedRow | RowError:
     """What a JSON value, or a row of Parquet, says: a session if it has a list of events, else a table's row.
 
     Without ``--text``, the columns ``not_text`` are no part of the text.
@@ -83,8 +83,8 @@ def object_reading(
 
 
 def _session(
-    request: Request, line: int, events: list[Any], cells: Mapping[str, Cell], notes: tuple[str, ...]
-) -> Reading | Unreadable:
+    request: ReadRequest, line: int, events: list[Any], cells: Mapping[str, Cell], notes: tuple[str, ...]
+) -> ParsedRow | RowError:
     said: list[str] = []
     replaced = 0
     for position, event in enumerate(events[:MAX_EVENTS], start=1):
@@ -145,7 +145,7 @@ def _joined(values: list[Any]) -> str:
     return json.dumps(values, ensure_ascii=False, default=str)
 
 
-def _read_document(stream: Stream, request: Request) -> Iterator[Reading | Unreadable]:
+def _read_document(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     document = Document.of(stream, request.file)
     _require_columns(request, [element.value for element in document.elements])
     for element in document.elements:
@@ -154,7 +154,7 @@ def _read_document(stream: Stream, request: Request) -> Iterator[Reading | Unrea
         yield request.unreadable(*document.problem)
 
 
-def _require_columns_of_lines(stream: Stream, request: Request) -> None:
+def _require_columns_of_lines(stream: Stream, request: ReadRequest) -> None:
     """Look at the first object, which usually has all columns; keys may vary, so else at all that are in view."""
     for enough in (lambda head: b"\n" in head.lstrip(), lambda head: False):
         head = stream.look(enough)
@@ -168,7 +168,7 @@ def _require_columns_of_lines(stream: Stream, request: Request) -> None:
             return
 
 
-def _require_columns(request: Request, values: Iterable[Any]) -> None:
+def _require_columns(request: ReadRequest, values: Iterable[Any]) -> None:
     """Refuse a file none of whose objects has a column that was asked for."""
     if not request.text and request.label is None:
         return

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import expand
 from agent.data.readers.lines import shortened, split_lines
-from agent.data.readers.row import Reading, Request, Unreadable
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import pairs
 
 _WORD = re.compile(r"\S+")
 _UTF8_LONGEST = 4
 
 
-def read_log(stream: Stream, request: Request) -> Iterator[Reading | Unreadable]:
+def read_log(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each line that is not blank; columns, where asked for, are its words, numbered from 0."""
     if request.lenient:
         request = request.fitting([name for name in (*request.text, request.label) if name and name.isdecimal()])
@@ -36,7 +36,7 @@ def read_log(stream: Stream, request: Request) -> Iterator[Reading | Unreadable]
         yield request.reading(line.number, text, fields=pairs(text), label_cell=label_word, notes=line.notes)
 
 
-def _numbers(request: Request) -> tuple[int | None, list[int]]:
+def _numbers(request: ReadRequest) -> tuple[int | None, list[int]]:
     """The label's column and the text's, which in a log can only be numbers."""
     columns = expand(request.text, known=())
     for name in (*columns, *([] if request.label is None else [request.label])):

@@ -12,14 +12,14 @@ import polars as pl
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.format_detection import PARQUET_MAGIC
 from agent.data.readers.jsonl import flat, object_reading
-from agent.data.readers.row import Reading, Request, Unreadable
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 
 _BATCH = 10_000
 # Rust panics, which some damaged files cause, are no Exception.
 _FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
-def read_parquet(stream: Stream, request: Request) -> Iterator[Reading | Unreadable]:
+def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row; nested columns are flattened, and a column of lists named ``events`` makes sessions, as in JSON."""
     if not stream.look(lambda head: len(head) >= len(PARQUET_MAGIC)).startswith(PARQUET_MAGIC):
         raise request.wrong("is not Parquet (it does not begin with PAR1)")
@@ -44,7 +44,7 @@ def read_parquet(stream: Stream, request: Request) -> Iterator[Reading | Unreada
 
 
 @contextmanager
-def _on_disk(stream: Stream, request: Request) -> Iterator[Path]:
+def _on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
     """The path of a file with the stream's bytes: Parquet is read from its end, so a pipe must be stored first."""
     if stream.path is not None:
         yield stream.path

@@ -19,7 +19,7 @@ _NAMES_LISTED = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedRow:
     """One record as read; ``notes`` say what was changed on the way (bytes replaced, text shortened)."""
 
     record: Record
@@ -29,7 +29,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class RowError:
     """One row that could not be read, and why; the rows around it are read all the same."""
 
     file: str
@@ -41,7 +41,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReadRequest:
     """What the caller asked for of one file; ``normal`` holds canonical label values.
 
     ``lenient``: the columns were remembered, not asked for. Those that the file lacks are left out, and a record
@@ -65,19 +65,19 @@ class Request:
         normal: Sequence[str],
         max_chars: int,
         lenient: bool,
-    ) -> Request:
+    ) -> ReadRequest:
         """For label values as a person writes them."""
         return cls(str(path), tuple(text), label, frozenset(map(canonical, normal)), max_chars, lenient)
 
-    def fitting(self, known: Collection[str]) -> Request:
+    def fitting(self, known: Collection[str]) -> ReadRequest:
         """The request, less the columns that were only remembered and that a file with columns ``known`` lacks."""
         if not self.lenient:
             return self
         text = self.text if all(name in known for name in expand(self.text, tuple(known))) else ()
         return replace(self, text=text, label=self.label if self.label in known else None)
 
-    def unreadable(self, line: int | None, reason: str) -> Unreadable:
-        return Unreadable(self.file, line, reason)
+    def unreadable(self, line: int | None, reason: str) -> RowError:
+        return RowError(self.file, line, reason)
 
     def wrong(self, reason: str) -> InputError:
         """The error for something wrong with the file as a whole."""
@@ -105,7 +105,7 @@ class Request:
         time: str | None,
         numeric: bool = False,
         notes: tuple[str, ...] = (),
-    ) -> Reading | Unreadable:
+    ) -> ParsedRow | RowError:
         """A table's row as a reading: ``columns`` make the text and the fields, ``time`` names the time's column.
 
         A single column is the text as it is; it is a field as well if it holds numbers (``numeric``).
@@ -143,7 +143,7 @@ class Request:
         events: tuple[str, ...] = (),
         time: str | None = None,
         notes: tuple[str, ...] = (),
-    ) -> Reading | Unreadable:
+    ) -> ParsedRow | RowError:
         """The reading of one record; unreadable if it says nothing, or has no label where one was asked for."""
         label = label_value = None
         if self.label is not None:
@@ -155,7 +155,7 @@ class Request:
             return self.unreadable(line, "says nothing: its text is empty")
         text, shortened = shorten(text, self.max_chars)
         record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=time)
-        return Reading(record, label, label_value, notes + shortened)
+        return ParsedRow(record, label, label_value, notes + shortened)
 
     def _clipped(self, value: FieldValue) -> FieldValue:
         """The whole row's text is shortened with a note; a field of it is only kept from being longer."""
