@@ -30,9 +30,10 @@ test: $(VENV)/.dev ## install and run all tests
 
 check: lint types docs ## the slower checks: lint, types, generated documentation
 
-lint: $(VENV)/.dev ## style and formatting
+lint: $(VENV)/.dev ## style, formatting, and which package imports which
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 
 types: $(VENV)/.dev ## static types
 	@$(BIN)/mypy

@@ -14,14 +14,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("agent", "llm", "retrieval", "server")
-# server, agent.cli.app -> agent -> retrieval, llm -> nothing of ours
-MAY_IMPORT = {
-    "server": {"agent", "retrieval", "llm"},
-    "agent": {"agent", "retrieval", "llm"},
-    "retrieval": {"retrieval"},
-    "llm": {"llm"},
-}
-DOORS = ("server", "agent.cli.app")
 MOST_LINES = 400
 MODULES = sorted(
     [*(path for room in ("agent", "llm", "retrieval") for path in (ROOT / room).rglob("*.py")), ROOT / "server.py"]
@@ -58,19 +50,23 @@ def tracked() -> list[Path]:
 
 def test_there_is_something_to_look_at() -> None:
     assert {module_of(path).split(".")[0] for path in MODULES} == set(ROOMS)
-    assert "agent.chain" in set(imports_of(ROOT / "server.py"))
-    assert "llm.weights.resolver" in set(imports_of(ROOT / "agent" / "parts.py")), "an import in a function is seen"
+    assert "agent.api.app" in set(imports_of(ROOT / "server.py"))
+    assert "llm.weights.resolver" in set(imports_of(ROOT / "agent" / "pipeline" / "context.py")), (
+        "an import in a function is seen"
+    )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_of)
-def test_imports_point_one_way(path: Path) -> None:
-    mine = module_of(path)
-    for name in imports_of(path):
-        room = name.split(".")[0]
-        if room in {*ROOMS, "tests", "benchmarks", "examples"}:
-            assert room in MAY_IMPORT[mine.split(".")[0]], f"{mine} imports {name}"
-        for door in DOORS:
-            assert mine == door or not (name == door or name.startswith(f"{door}.")), f"{mine} imports the door {door}"
+def test_imports_point_one_way() -> None:
+    """The rooms and their order are in pyproject.toml; import-linter sees imports in functions too."""
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-logo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "1 kept, 0 broken" in ran.stdout
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_of)

@@ -46,10 +46,10 @@ from agent.core.requests import (
     storable,
 )
 from agent.core.settings import Settings, settings
-from agent.explain.explanation import stream_explanation
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext, resolve_source
 from agent.pipeline.history import load_verdict
+from agent.pipeline.llm_explanation import stream_explanation
 from agent.pipeline.pipeline import build_batching
 from agent.pipeline.service import with_history
 from agent.training.active_learning import Candidate, select_for_review

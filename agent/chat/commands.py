@@ -21,9 +21,9 @@ from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import PrecedentError, UnknownSource, UnknownVerdict, UsageError, mapped
 from agent.core.records import Label, Verdict
 from agent.core.requests import JudgeRequest, format_validation_error, parse_request
-from agent.explain.explanation import sentences_for_stored_verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
+from agent.pipeline.llm_explanation import sentences_for_stored_verdict
 from agent.pipeline.service import with_history
 from agent.training.feedback import correct, refit_if_due
 

@@ -205,8 +205,8 @@ def explain(
 ) -> None:
     """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they come."""
     from agent.cli import render
-    from agent.explain.explanation import stream_explanation
     from agent.pipeline.history import load_verdict
+    from agent.pipeline.llm_explanation import stream_explanation
 
     parts = parts_of(model)
     told = stream_explanation(parts, load_verdict(parts, verdict_id))

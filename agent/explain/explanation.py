@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from agent.core.errors import PrecedentError, mapped
 from agent.core.prompts import render
 from agent.core.records import Signal, Verdict, VerdictLabel
 from agent.scoring.fusion import Fusion, LogOdds
-from llm.errors import EngineBusy, ModelFailure
-from retrieval.encoding.representation import Representation
 from retrieval.text.prompt_injection import find_injections
 
 if TYPE_CHECKING:
-    from agent.pipeline.context import AppContext
+    from llm.base import ChatBackend
 
 SENTENCES = 3
 _TOKENS = 120
@@ -105,15 +102,22 @@ def _value(written: str) -> float | str:
 
 
 def sentences(
-    parts: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str, ask: str = _ASK
+    model: ChatBackend,
+    max_tokens: int,
+    verdict: Verdict,
+    brief: str,
+    facts: Sequence[str],
+    masked: str,
+    ask: str = _ASK,
 ) -> Iterator[str]:
     """Up to three checked sentences by the language model, each as soon as it is complete.
+
+    ``max_tokens``: how much of the ``masked`` record it reads.
 
     Raises:
         ModelFailure, EngineBusy: the model could not be heard.
     """
-    model = parts.language_detector().model
-    text, _ = model.clip(masked, parts.settings.record_tokens // 2)
+    text, _ = model.clip(masked, max_tokens)
     asked = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=ask)
     grounds = "\n".join([asked, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
     buffer, told = "", list[str]()
@@ -134,31 +138,3 @@ def sentences(
     # what the token limit cut off is no sentence
     if buffer.rstrip().endswith((".", "!", "?")) and tells(buffer):
         yield buffer.strip()
-
-
-def sentences_for_stored_verdict(parts: AppContext, verdict: Verdict) -> Iterator[str]:
-    """The same for a verdict of the history, whose explanation holds its facts. Raises as `sentences` does."""
-    row = parts.casebook.source(verdict.source)
-    facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
-    masked = ((row.space if row else None) or Representation()).masked(verdict.record)
-    return sentences(parts, verdict, row.brief if row else "", facts, masked)
-
-
-def stream_explanation(parts: AppContext, verdict: Verdict) -> Iterator[str]:
-    """A verdict's facts, then the model's sentences, a line each as it comes; a line says why if there are none."""
-    yield f"{verdict.explanation}\n"
-    try:
-        with mapped():
-            for sentence in sentences_for_stored_verdict(parts, verdict):
-                yield f"{sentence}\n"
-    except PrecedentError as error:
-        yield f"(no more words: {error})\n"
-
-
-def with_sentences(parts: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:
-    """The verdict with the model's checked sentences after its facts; without them it says so in ``degraded``."""
-    try:
-        told = " ".join(sentences(parts, verdict, brief, facts, masked))
-    except (ModelFailure, EngineBusy) as error:
-        return verdict.model_copy(update={"degraded": (*verdict.degraded, f"explanation: {error}")})
-    return verdict.model_copy(update={"explanation": f"{verdict.explanation} {told}".strip()})

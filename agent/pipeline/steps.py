@@ -24,8 +24,9 @@ from agent.detectors.tabular import fields
 from agent.detectors.text_classifier import refine_with_classifier
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.diff import diff_events, diff_words
-from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_unsure, with_sentences
+from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_unsure
 from agent.pipeline.context import AppContext
+from agent.pipeline.llm_explanation import with_sentences
 from agent.scoring.fusion import SourceModel, fuse
 from llm.errors import ModelFailure
 from retrieval.casebook import RetrievalResult, SourceRow
