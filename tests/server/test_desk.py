@@ -19,9 +19,9 @@ from agent.detectors.language import LanguageDetector
 from agent.pipeline.steps import Steps
 from retrieval.store.verdicts import History
 from server import create_app
-from tests.server.conftest import HOST
-from tests.server.shop import ANOMALOUS, NEW, NORMAL
-from tests.server.test_rest import NDJSON, judge, same
+from tests.api.test_rest import NDJSON, judge, same
+from tests.served import HOST
+from tests.shop import ANOMALOUS, NEW, NORMAL
 
 
 @pytest.fixture
