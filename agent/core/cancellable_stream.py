@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -17,16 +18,16 @@ class ClientGone(Exception):
 
 
 class _StopCallback(BaseCallbackHandler):
-    """Stops the language model between two tokens once ``gone`` is set."""
+    """Stops the language model between two tokens once nobody waits for it."""
 
     raise_error = True
     run_inline = True
 
-    def __init__(self) -> None:
-        self.gone = threading.Event()
+    def __init__(self, is_cancelled: Callable[[], bool]) -> None:
+        self._is_cancelled = is_cancelled
 
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
-        if self.gone.is_set():
+        if self._is_cancelled():
             raise ClientGone("the model was stopped")
 
 
@@ -35,14 +36,24 @@ register_configure_hook(_CALLBACK, inheritable=True)
 _END = object()
 
 
+@contextmanager
+def stop_model_when(is_cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Within it, the language model stops between two tokens once ``is_cancelled`` is true; `ClientGone` is raised."""
+    token = _CALLBACK.set(_StopCallback(is_cancelled))
+    try:
+        yield
+    finally:
+        _CALLBACK.reset(token)
+
+
 async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
     """Iterate over a blocking generator, each step in a thread; leaving early stops the model and closes it.
 
     The steps run in a context of their own, so that whoever watches the agent's runs sees its answers, not the
     model's output before it is checked.
     """
-    callback, context = _StopCallback(), Context()
-    context.run(_CALLBACK.set, callback)
+    gone, context = threading.Event(), Context()
+    context.run(_CALLBACK.set, _StopCallback(gone.is_set))
     loop = asyncio.get_running_loop()
     while True:
         step = loop.run_in_executor(None, lambda: context.run(next, pieces, _END))
@@ -52,7 +63,7 @@ async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
                 return
             yield str(piece)
         except BaseException:
-            callback.gone.set()
+            gone.set()
             step.add_done_callback(lambda ended: _close(ended, pieces))
             raise
 

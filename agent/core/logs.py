@@ -35,6 +35,8 @@ def configure_logging(level: LogLevel, format: LogFormat) -> None:
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 pad_event_to=0,
+                # quoted, so that nothing that a client sends begins a line or colours it
+                repr_native_str=True,
                 exception_formatter=lambda out, exc_info: print("\n" + traceback_text(exc_info), end="", file=out),
             )
         )
@@ -69,7 +71,7 @@ def log_error(event: str, error: BaseException, **fields: Any) -> None:
 def _format_traceback(error: BaseException, *, with_message: bool) -> str:
     if with_message:
         return "".join(traceback.format_exception(error))
-    earlier = error.__cause__ or error.__context__
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     before = f"{_format_traceback(earlier, with_message=False)}\nafter which:\n\n" if earlier else ""
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"{before}Traceback (most recent call last):\n{frames}{type(error).__module__}.{type(error).__qualname__}\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -114,18 +113,20 @@ def settings() -> Settings:
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
     for variable in os.environ:
         if (name := variable.upper()).startswith(_PREFIX) and name not in known | _NOT_SETTINGS:
-            raise UsageError(f"unknown setting {variable}{_nearest(name, known)}")
+            raise UsageError(f"unknown setting {variable}{_nearest(name.removeprefix(_PREFIX), _PREFIX)}")
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            message = f"unknown setting {name!r} in precedent.toml{_nearest(name, Settings.model_fields)}"
+            message = f"unknown setting {name!r} in precedent.toml{_nearest(name)}"
             raise UsageError(message) from error
         raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in precedent.toml): {first['msg']}") from error
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _nearest(name: str, prefix: str = "") -> str:
+    """The suggestion of a setting by that name, if there is one like it."""
+    close = get_close_matches(name.lower(), Settings.model_fields, n=1)
+    suggested = f"{prefix}{close[0].upper()}" if close and prefix else "".join(close)
+    return f"; did you mean {suggested}?" if close else ""
