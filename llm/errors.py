@@ -1,4 +1,4 @@
-"""What can go wrong with a language model; `agent.core.errors.mapped` turns these into the product's errors."""
+"""Errors of language models; the agent's entry points translate them into its own."""
 
 
 class ModelFailure(RuntimeError):

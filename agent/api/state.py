@@ -18,7 +18,7 @@ from agent.core.logs import log_error, log_event, timed_event
 from agent.core.settings import Settings
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext
-from agent.pipeline.pipeline import build_batching
+from agent.pipeline.pipeline import build
 
 
 class ServerState:
@@ -38,9 +38,9 @@ class ServerState:
         self.metrics = Metrics(self.context)
         self.shutdown = Shutdown()
         self.not_ready: str | None = "models are being loaded"
-        chain = build_batching(self.context)
+        chain = build(self.context)
         self.counted_chain = chain | RunnableLambda(self.metrics.count_one)
-        self.batcher = MicroBatcher(self.context, chain, self.metrics.count, settings.waiting_records)
+        self.batcher = MicroBatcher(self.context, chain.pipeline, self.metrics.count, settings.waiting_records)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -61,8 +61,9 @@ class ServerState:
                 self.batcher.warm()
             self.not_ready = None
             self.metrics.start()
-            with timed_event("language model loaded"):
-                self.context.language_detector()
+            if self.settings.model != "none":
+                with timed_event("language model loaded"):
+                    self.context.language_detector()
         except BaseException as error:  # a thread that ends by anything must be seen
             if translate(error) is None:
                 log_error("loading failed", error)

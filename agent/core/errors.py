@@ -17,11 +17,10 @@ errors; each entry point (command line, HTTP, chat) catches `EXPECTED` and trans
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.errors import EmbedderMismatch, EmbedderMissing, StoreFailure
+
+NEW_SOURCE_HINT = "`precedent learn FILE --source NAME --label COLUMN` creates one"
 
 
 class PrecedentError(Exception):
@@ -58,7 +57,7 @@ class UnknownSource(UsageError):
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(
             f"unknown source {name!r}; known sources: {', '.join(known) or 'none yet'}",
-            None if known else "`precedent learn FILE --source NAME --label COLUMN` creates one",
+            None if known else NEW_SOURCE_HINT,
         )
 
 
@@ -136,12 +135,3 @@ def describe(error: BaseException) -> str:
     """The message for the user; of an unexpected error its class as well."""
     expected = translate(error)
     return str(expected) if expected else f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def mapped() -> Iterator[None]:
-    """To be removed with its last caller."""
-    try:
-        yield
-    except EXPECTED as error:
-        raise translate(error) or error from error

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from agent.core.errors import translate
+
 
 def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
     return verdict_id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
@@ -127,12 +129,14 @@ class Precedent(_Frozen):
 class Signal(_Frozen):
     """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
 
-    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why it was not heard, or not wholly.
+    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why there is no answer, or why it is
+    partial; ``truncated``: a part of the record was not read.
     """
 
     log_odds: float | None = None
     facts: tuple[str, ...] = ()
     degraded: str | None = None
+    truncated: bool = False
 
 
 class Provenance(_Frozen):
@@ -198,12 +202,19 @@ class JudgeError:
         return f"{place}: {self.reason}" if place else self.reason
 
 
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A verdict that the language model could change, but was not queried for yet."""
+
+    verdict: Verdict
+
+
 def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeError:
     """What the chain answered about a record; raises what is wrong with all of them."""
     if isinstance(answer, (ValueError, ArithmeticError)):
         return JudgeError(record, f"could not be judged: {answer}")
     if isinstance(answer, Exception):
-        raise answer
+        raise translate(answer) or answer
     return answer
 
 

@@ -19,7 +19,6 @@ from agent.chat.commands import ChatInput, build_chat
 from agent.core.errors import InputError
 from agent.core.records import Verdict
 from agent.core.requests import JudgeRequest, parse_request
-from agent.pipeline.context import resolve_source
 from agent.pipeline.service import with_history
 
 with warnings.catch_warnings():
@@ -50,7 +49,7 @@ async def _check_requests(request: Request, state: State) -> None:
     """Refuse what cannot be judged: once LangServe's stream has begun, it is too late for an error status."""
     for sent in await _inputs(request):
         parsed = parse_request(sent, state.settings.max_record_chars)
-        await run_in_threadpool(resolve_source, state.context, parsed.source)
+        await run_in_threadpool(state.context.source, parsed.source)
 
 
 async def _check_conversations(request: Request) -> None:
