@@ -120,4 +120,4 @@ class Metrics(Collector):
             counts, self._unlogged = self._unlogged, Counter()
         for source in sorted({source for source, _ in counts}):
             labels = {label: number for (name, label), number in counts.items() if name == source}
-            log_event("verdicts", source=source, **labels)
+            log_event("verdicts", "info", source=source, **labels)
