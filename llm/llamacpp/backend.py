@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from llm.base import TOP_LOGPROBS
+from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure
 from llm.llamacpp.chat_model import EmbeddedChatModel
 
@@ -20,9 +20,9 @@ class LlamaCppBackend:
         self.name, self.sha256 = f"embedded:{chat.model}", chat.model_sha256
         self.clip, self.close = chat.clip, chat.close
 
-    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
-        one = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS)
-        return one.invoke(list(messages)).response_metadata
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        chat = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS, answers=tuple(answers))
+        return read_answers(chat.invoke(list(messages)).response_metadata["logprobs"][0], answers)
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
         raise ModelFailure("the embedded engine gives log-probabilities: it has no need of a schema")

@@ -173,11 +173,13 @@ class EmbeddedChatModel(BaseChatModel):
         max_tokens: int | None = None,
         logprobs: bool = False,
         top_logprobs: int | None = None,
+        answers: Sequence[str] = (),
     ) -> Options:
         return Options(
             max_tokens=self.max_tokens if max_tokens is None else max_tokens,
             stop=(*self.stop, *(stop or ())),
             top_logprobs=(top_logprobs or self.top_logprobs) if logprobs else None,
+            answers=tuple(answers),
         )
 
     def _call(

@@ -8,10 +8,9 @@ prefix was just computed, is still in the context, or was put back from a saved 
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,16 +149,13 @@ class Engine:
 
 
 def greedy(logits: Logits) -> int:
-    """The likeliest token; of equals the first, so that the choice never depends on chance."""
+    """The likeliest token; of equals the first, so that the choice is deterministic."""
     return int(np.argmax(logits))
 
 
-def log_probabilities(logits: Logits, count: int) -> Iterator[tuple[int, float]]:
-    """The ``count`` likeliest tokens, best first, with the natural log of their share of the whole vocabulary."""
-    top = logits.max()
-    total = float(top) + math.log(np.exp(logits - top).sum(dtype=np.float64))
+def likeliest(logits: Logits, count: int) -> list[int]:
+    """The ``count`` likeliest tokens, best first, equals by their ids."""
     count = min(count, len(logits))
-    likeliest = np.argpartition(logits, -count)[-count:]
-    # Ties are broken by token id: argpartition promises no order.
-    for token in likeliest[np.lexsort((likeliest, -logits[likeliest]))]:
-        yield int(token), float(logits[token]) - total
+    # argpartition promises no order.
+    tokens = np.argpartition(logits, -count)[-count:]
+    return [int(token) for token in tokens[np.lexsort((tokens, -logits[tokens]))]]

@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+import numpy as np
+from scipy.special import log_softmax
+
+from llm.base import begins
 from llm.llamacpp.chat_template import Prompt
-from llm.llamacpp.engine import Cancelled, Engine, Logits, Prefill, greedy, log_probabilities
+from llm.llamacpp.engine import Cancelled, Engine, Logits, Prefill, greedy, likeliest
 from llm.llamacpp.gguf import Weights
 
 
@@ -32,6 +36,7 @@ class Options:
     max_tokens: int
     stop: tuple[str, ...]
     top_logprobs: int | None
+    answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -112,7 +117,8 @@ def answer(
                 reason = "stop"
             elif tokens == options.max_tokens:
                 text, reason = text + spool.rest(), "length"
-        yield Step(text, _logprob(weights, logits, options.top_logprobs))
+        count = options.top_logprobs
+        yield Step(text, None if count is None else logprob_of(weights, logits, count, options.answers))
         if reason is not None:
             break
         if cancelled():
@@ -121,11 +127,18 @@ def answer(
     yield Summary(reason, prefill, tokens)
 
 
-def _logprob(weights: Weights, logits: Logits, count: int | None) -> Logprob | None:
-    if count is None:
-        return None
+def logprob_of(weights: Weights, logits: Logits, count: int, answers: tuple[str, ...] = ()) -> Logprob:
+    """The likeliest token with the ``count`` likeliest at its place.
+
+    Listed as well, after these, are all tokens that begin one of ``answers``, if none of the likeliest does.
+    """
+    log_probabilities = log_softmax(logits.astype(np.float64))
+    tokens = likeliest(logits, count)
+    texts = [weights.text(token) for token in tokens]
+    for answer in answers:
+        if not any(begins(text, answer) for text in texts):
+            tokens += weights.tokens_beginning(answer)
     top: list[TokenLogprob] = [
-        {"token": weights.piece(token, special=True).decode("utf-8", "replace"), "logprob": logprob}
-        for token, logprob in log_probabilities(logits, count)
+        {"token": weights.text(token), "logprob": float(log_probabilities[token])} for token in tokens
     ]
     return {**top[0], "top_logprobs": top}

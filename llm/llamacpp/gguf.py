@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llm.base import begins
 from llm.errors import ModelFailure
 
 
@@ -38,6 +39,7 @@ class Weights:
         self.path = path
         self._vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._beginning: dict[str, list[int]] = {}
 
     @cached_property
     def chat_template(self) -> str:
@@ -56,7 +58,7 @@ class Weights:
     def special_text(self, kind: str) -> str:
         """The text of the ``bos`` or ``eos`` token, for templates that write it; empty if there is none."""
         token = getattr(self._lib, f"llama_vocab_{kind}")(self._vocab)
-        return self.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+        return self.text(token) if token >= 0 else ""
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Token ids of ``text``. With ``special=False`` no text, whatever it says, becomes a control token."""
@@ -78,6 +80,17 @@ class Weights:
             if length >= 0:
                 return buffer.raw[:length]
             size = -length
+
+    def text(self, token: int) -> str:
+        """The text of one token, control tokens included; a part of a character is replaced by U+FFFD."""
+        return self.piece(token, special=True).decode("utf-8", "replace")
+
+    def tokens_beginning(self, answer: str) -> list[int]:
+        """Ids of all tokens of the vocabulary that begin ``answer``, see `llm.base.begins`; found once."""
+        if answer not in self._beginning:
+            vocabulary = range(self.vocabulary_size)
+            self._beginning[answer] = [token for token in vocabulary if begins(self.text(token), answer)]
+        return self._beginning[answer]
 
     def ends_generation(self, token: int) -> bool:
         """Whether the model says with this token that its answer is complete."""

@@ -9,8 +9,8 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_ollama import ChatOllama
 
-from llm.base import TOP_LOGPROBS
-from llm.errors import ModelFailure
+from llm.base import TOP_LOGPROBS, read_answers
+from llm.errors import ModelFailure, NoLogProbabilities
 from llm.ollama.client import OllamaModel, chat_ollama, how_to_get, require_ollama, without_examples
 from llm.ollama.pool import Host, HostPool
 from llm.truncation import clip_by_estimate, estimated_tokens
@@ -46,7 +46,14 @@ class OllamaBackend:
         ]
         return cls(model, HostPool(fleet, lambda url: how_to_get(url, model.name)), context)
 
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        logprobs = self.first_token(messages).get("logprobs")
+        if not logprobs:
+            raise NoLogProbabilities(f"{self.name} returns no log-probabilities")
+        return read_answers(logprobs[0], answers)
+
     def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
+        """The metadata of a reply of one token: ``logprobs``, ``prompt_eval_count`` and durations, as Ollama has it."""
         plain = self._fitting(messages, 1)
 
         def ask(chat: ChatOllama) -> Mapping[str, Any]:
