@@ -115,8 +115,8 @@ def _agreement(embedded: LlamaCppBackend, served: OllamaBackend, brief: str, rec
 
 def _log_odds(model: ChatBackend, brief: str, records: list[str]) -> NDArray[np.float64]:
     read = [model.answer_log_probabilities(build_messages(brief, text), ANSWERS) for text in ["N/A", *records]]
-    log_odds = np.array([each["anomalous"] - each["normal"] for each in read])
-    return log_odds[1:] - log_odds[0]
+    asked = [each["anomalous"] - each["normal"] for each in read]
+    return np.array(asked[1:]) - asked[0]
 
 
 def _labels(home: Path, models: tuple[str, str], host: str, brief: str) -> None:
