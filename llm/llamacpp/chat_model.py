@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -33,13 +32,8 @@ class EmbeddedChatModel(BaseChatModel):
     Decoding is greedy; a reply does not depend on earlier or concurrent calls. Every call takes the keywords
     ``max_tokens``, ``logprobs``, ``top_logprobs`` (as with ``bind``; the metadata then has the shape that Ollama
     returns) and ``answers`` (see `llm.llamacpp.generation.Options`).
-
-    Raises
-    ------
-    ModelFailure
-        By every call: the file cannot be loaded, the prompt exceeds the context, the model was closed.
-    EngineBusy
-        By every call: the queue stays full.
+    Calls raise ModelFailure (the file cannot be loaded, the prompt exceeds the context, the model was closed) and
+    EngineBusy (the queue stays full).
     """
 
     model_path: Path
@@ -116,29 +110,17 @@ class EmbeddedChatModel(BaseChatModel):
         return {"model": self.model or self.model_path.stem, **self.model_dump(include=fields)}
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         return generate_from_stream(self._stream(messages, stop, **kwargs))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         return await agenerate_from_stream(self._astream(messages, stop, **kwargs))
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         job = Job[Step | Summary]()
         try:
@@ -149,11 +131,7 @@ class EmbeddedChatModel(BaseChatModel):
             job.cancel()
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         job = Job[Step | Summary]()
         try:

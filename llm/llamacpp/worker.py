@@ -78,21 +78,9 @@ class InferenceThread(Generic[Resource]):
         _threads.add(self)
 
     def submit(self, job: Job[Item], work: Callable[[Resource, Callable[[], bool]], Iterator[Item]]) -> None:
-        """Queue ``work``, which yields the items of ``job``.
+        """Queue ``work``, which yields the items of ``job`` and raises `Cancelled` when its second argument is true.
 
-        Parameters
-        ----------
-        job : Job
-            A new one.
-        work : callable
-            Takes the resource and a function that tells whether to stop; it then raises `Cancelled`.
-
-        Raises
-        ------
-        EngineBusy
-            No place became free in time.
-        ModelFailure
-            The thread is closed.
+        Raises EngineBusy when no place becomes free in time, ModelFailure when the thread is closed.
         """
         if not self._closed.is_set() and not self._places.acquire(timeout=self._timeout):
             raise EngineBusy(

@@ -63,7 +63,7 @@ def test_the_forms_of_an_address(host: str, url: str) -> None:
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:port", "a b:1:2"])
 def test_what_is_no_address_is_an_error(host: str) -> None:
-    with pytest.raises(ModelFailure, match="no address"):
+    with pytest.raises(ModelFailure, match="not an address"):
         base_url(host)
 
 
@@ -91,7 +91,7 @@ class TestServer:
     def test_something_else_there_is_none(self, body: bytes) -> None:
         with serving(lambda handler: send(handler, 200, body)) as address:
             assert find_ollama(address, "llama3.2") is None
-            with pytest.raises(ModelFailure, match="something else"):
+            with pytest.raises(ModelFailure, match="something other"):
                 require_ollama(address, "llama3.2")
 
     def test_a_missing_model_says_how_to_get_it_and_what_is_there(self, server: str) -> None:
