@@ -17,9 +17,9 @@ def parse_hosts(addresses: str) -> list[str]:
 def base_url(host: str) -> str:
     """Return the URL, without a final slash, of what OLLAMA_HOST may hold.
 
-    That is ``host``, ``host:port``, ``:port``, ``[v6]:port`` or a URL. The port defaults to Ollama's without a scheme, to
-    the scheme's with one, as in Ollama's own client; ``0.0.0.0`` becomes the loopback address. Raises ModelFailure for
-    anything else.
+    That is ``host``, ``host:port``, ``:port``, ``[v6]:port`` or a URL. The port defaults to Ollama's without a scheme,
+    to the scheme's with one, as in Ollama's own client; ``0.0.0.0`` becomes the loopback address. Raises ModelFailure
+    for anything else.
     """
     host = host.strip().rstrip("/")
     bare = "://" not in host
