@@ -53,7 +53,7 @@ class EmbeddedChatModel(BaseChatModel):
     max_tokens: int = Field(256, ge=1)
     """Tokens of a reply, at most."""
 
-    _worker: InferenceThread[Engine] = PrivateAttr()
+    _worker: InferenceThread = PrivateAttr()
     _loading: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _weights: Weights | None = PrivateAttr(None)
     _template: ChatTemplate | None = PrivateAttr(None)

