@@ -142,31 +142,17 @@ class LanguageDetector:
         """The log-odds for a record that says nothing: what to subtract."""
         return self.log_odds(brief, _NOTHING, (), way)
 
-    def calibrated_log_odds(
-        self, brief: str, text: str, way: PromptVariant = _USUAL, examples: Sequence[Mapping[str, str]] = ()
-    ) -> tuple[float, int]:
-        """Return the log-odds less those of a record without content, and how many tokens of ``text`` were left out.
-
-        Raises
-        ------
-        NoAnswer
-            The model answers something else about this record; it may answer about others.
-        ModelFailure, EngineBusy
-            The model was not queried.
-        """
-        room = self.model.room(build_messages(brief, "", (), way))
-        clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
-        if examples and self.model.room(build_messages(brief, clipped, examples, way)) < 0:
-            examples = ()
-        base = self.content_free_log_odds(brief, way) if way.reference is None else way.reference
-        return self.log_odds(brief, clipped, examples, way) - base, dropped
-
     def query(
         self, brief: str, text: str, way: PromptVariant = _USUAL, examples: Sequence[Mapping[str, str]] = ()
     ) -> Signal:
-        """Return the signal; when `calibrated_log_odds` fails, it says why in ``degraded``."""
+        """Return the signal; when the model was not queried or gave no answer, ``degraded`` says why."""
         try:
-            log_odds, dropped = self.calibrated_log_odds(brief, text, way, examples)
+            room = self.model.room(build_messages(brief, "", (), way))
+            clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
+            if examples and self.model.room(build_messages(brief, clipped, examples, way)) < 0:
+                examples = ()
+            base = self.content_free_log_odds(brief, way) if way.reference is None else way.reference
+            log_odds = self.log_odds(brief, clipped, examples, way) - base
         except (ModelFailure, EngineBusy, OSError) as error:
             return Signal(degraded=str(error))
         leaning = "anomalous" if log_odds > 0 else "normal"
