@@ -9,7 +9,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test check lint types docs bench bench-ollama bench-quality bench-speed models requirements install clean
+.PHONY: help demo serve chat test golden check lint types docs bench bench-ollama bench-quality bench-speed models requirements install clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/precedent doctor --fetch
 	@$(BIN)/python -m tests.models
 	@$(BIN)/python -m pytest
+
+golden: $(VENV)/.dev models ## are the verdicts of 2,700 fixed records those that were recorded, by every entry point? (make golden ASK=--write)
+	@$(BIN)/python -m tests.golden $(ASK)
 
 check: lint types docs ## the slower checks: lint, types, generated documentation
 

@@ -22,10 +22,10 @@ __all__ = ["Case", "Record", "Verdict", "chain", "judge"]
 
 @cache
 def _chain() -> Runnable[Any, Verdict]:
-    from agent.pipeline.context import default_parts
+    from agent.pipeline.context import default_context
     from agent.pipeline.pipeline import build
 
-    return build(default_parts())
+    return build(default_context())
 
 
 def judge(record: Record | str, source: str | None = None) -> Verdict:

@@ -56,8 +56,8 @@ def bare(texts: list[str]) -> dict[str, float]:
 
 def query(home: Path, texts: list[str]) -> dict[str, float]:
     """Milliseconds of a query, the text's vector being there and not; recall against exact search."""
-    parts = AppContext(settings().model_copy(update={"home": home}))
-    casebook, row = parts.casebook, parts.source(SOURCE)
+    context = AppContext(settings().model_copy(update={"home": home}))
+    casebook, row = context.casebook, context.source(SOURCE)
     records = [Record(text=text) for text in texts]
     half = len(records) // 2
     casebook.find(SOURCE, records[0], records[0].content_hash, _NEAREST)
@@ -66,7 +66,7 @@ def query(home: Path, texts: list[str]) -> dict[str, float]:
         took = []
         for record in some:
             started = time.perf_counter()
-            casebook.find(SOURCE, record, record.content_hash, parts.settings.precedents)
+            casebook.find(SOURCE, record, record.content_hash, context.settings.precedents)
             took.append(1000 * (time.perf_counter() - started))
         return float(np.quantile(took, 0.95))
 
@@ -82,7 +82,7 @@ def query(home: Path, texts: list[str]) -> dict[str, float]:
             hits += len(exact & set(some))
             wanted += len(exact)
     templates = sum(len(casebook.matrix(row, label)[0]) for label in LABELS)
-    parts.close()
+    context.close()
     return {"new": new, "there": there, "recall": hits / wanted, "templates": templates}
 
 

@@ -25,18 +25,18 @@ from retrieval.encoding.representation import Representation
 class Bare:
     """Asks of one source what its verdicts ask, and nothing else."""
 
-    def __init__(self, parts: AppContext, source: str) -> None:
-        chosen = parts.language_detector().model
+    def __init__(self, context: AppContext, source: str) -> None:
+        chosen = context.language_detector().model
         assert isinstance(chosen, LlamaCppBackend)
         model = chosen.chat
-        self._model, self._parts, self._row = model, parts, parts.source(source)
+        self._model, self._context, self._row = model, context, context.source(source)
         self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
 
     def decode(self, record: Record) -> tuple[float, int]:
         """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
         row = self._row
-        way = SourceModel.of(row.judge, row.counts).prompt_for(self._parts.language_detector().model.name)
-        found = self._parts.casebook.find(row.name, record, record.content_hash, self._parts.settings.precedents)
+        way = SourceModel.of(row.judge, row.counts).prompt_for(self._context.language_detector().model.name)
+        found = self._context.casebook.find(row.name, record, record.content_hash, self._context.settings.precedents)
         near = [(one.similarity, one.case) for one in found.nearest]
         examples = examples_for(near) if way.examples else ()
         masked = (row.space or Representation()).masked(record)
@@ -49,12 +49,12 @@ class Bare:
 
 def main() -> None:
     home, source, verdicts = sys.argv[1:]
-    parts = AppContext(settings().model_copy(update={"home": Path(home)}))
+    context = AppContext(settings().model_copy(update={"home": Path(home)}))
     said = [json.loads(line) for line in Path(verdicts).read_text(encoding="utf-8").splitlines()]
     heard = [Record.model_validate(one["record"]) for one in said if one["signals"]["language"] is not None]
-    bare = Bare(parts, source)
+    bare = Bare(context, source)
     seconds, tokens = zip(*(bare.decode(record) for record in heard), strict=True)
-    parts.close()
+    context.close()
     print(json.dumps({"heard": len(heard), "tokens": sum(tokens), "seconds": sum(seconds)}))
 
 

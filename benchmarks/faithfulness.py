@@ -40,15 +40,15 @@ def main() -> None:
     if not data.is_dir():
         sys.exit(f"the public data sets are not at {data}: python -m benchmarks.faithfulness FOLDER")
     with tempfile.TemporaryDirectory() as home:
-        parts = AppContext(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
+        context = AppContext(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
         whole = Counter[str]()
         for name, (learned, unseen, intake) in _tasks(data, Path(home)).items():
-            learn(parts, [learned], name, intake, brief=BRIEFS[name], budget=16)
-            tally = _explained(parts, name, _sample(intake, unseen))
+            learn(context, [learned], name, intake, brief=BRIEFS[name], budget=16)
+            tally = _explained(context, name, _sample(intake, unseen))
             _print(name, tally)
             whole += tally
         _print("all", whole)
-        parts.close()
+        context.close()
 
 
 def _tasks(data: Path, folder: Path) -> dict[str, tuple[Path, Path, ReadOptions]]:
@@ -77,11 +77,11 @@ def _sample(intake: ReadOptions, path: Path) -> list[Record]:
     return random.Random(12).sample(chosen, len(chosen))
 
 
-def _explained(parts: AppContext, name: str, records: Sequence[Record]) -> Counter[str]:
-    chain, tally = build(parts), Counter[str]()
-    row = parts.casebook.source(name)
+def _explained(context: AppContext, name: str, records: Sequence[Record]) -> Counter[str]:
+    chain, tally = build(context), Counter[str]()
+    row = context.casebook.source(name)
     assert row is not None
-    cases = parts.casebook.cases(name)
+    cases = context.casebook.cases(name)
     for number, record in enumerate(records):
         verdict = chain.invoke(JudgeRequest.about(record, name))
         ground = Ground(verdict, row, cases, chain)

@@ -47,11 +47,11 @@ def hostile(line: str) -> list[str]:
 def main() -> None:
     brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as home:
-        parts = AppContext(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
-        learn(parts, [_FOLDER / "learn.log"], "known", ReadOptions(format="log", label="0"), brief=brief)
-        parts.casebook.create("empty")
-        parts.casebook.set("empty", brief=brief, brief_by="person")
-        chain = build(parts)
+        context = AppContext(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
+        learn(context, [_FOLDER / "learn.log"], "known", ReadOptions(format="log", label="0"), brief=brief)
+        context.casebook.create("empty")
+        context.casebook.set("empty", brief=brief, brief_by="person")
+        chain = build(context)
         for source in ("known", "empty"):
             asked = flipped = plain_anomalous = 0
             lowest_shift = 0.0
@@ -70,7 +70,7 @@ def main() -> None:
                 f"{asked} hostile records, {flipped} flipped (target 0); "
                 f"largest fall of the probability {-lowest_shift:.3f}"
             )
-        parts.close()
+        context.close()
 
 
 if __name__ == "__main__":

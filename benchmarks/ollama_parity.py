@@ -121,16 +121,16 @@ def _labels(home: Path, models: tuple[str, str], host: str, brief: str) -> None:
     cache, intake = settings().cache, ReadOptions(format="log", label="0")
     given = []
     for model in models:
-        parts = AppContext(Settings(home=home, cache=cache, model=model, ollama_hosts=host))
-        learn(parts, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=LEARNED)
+        context = AppContext(Settings(home=home, cache=cache, model=model, ollama_hosts=host))
+        learn(context, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=LEARNED)
         seen: dict[str, Record] = {}
         for one in intake.read(POSTGRES / "judge.log", 65_536):
             if isinstance(one, ParsedRow):
                 seen.setdefault(Representation().masked(one.record), one.record)
         asked = random.Random(4).sample(list(seen.values()), min(RECORDS, len(seen)))
-        chain = build(parts)
+        chain = build(context)
         given.append([chain.invoke(JudgeRequest.about(record, "postgres", explain="none")) for record in asked])
-        parts.close()
+        context.close()
     here, there = given
     heard = sum(one.signals["language"] is not None for one in here)
     same = np.mean([one.label == other.label for one, other in zip(here, there, strict=True)])

@@ -46,17 +46,17 @@ def main() -> None:
     cases, unseen = halves(SEED)
     asked = to_judge(unseen)
     with tempfile.TemporaryDirectory() as folder, PrivateOllama(Path(folder)) as server:
-        parts = AppContext(Settings(home=Path(folder) / "home", model="none", cache=settings().cache))
+        context = AppContext(Settings(home=Path(folder) / "home", model="none", cache=settings().cache))
         learned = Path(folder) / "cases.csv"
         learned.write_text(
             "Label,Content\n"
             + "".join(f'{"-" if one.label == "normal" else "X"},"{_csv(one.record.text)}"\n' for one in cases),
             encoding="utf-8",
         )
-        learn(parts, [learned], "bgl", INTAKE, brief=BRIEF, budget=0)
+        learn(context, [learned], "bgl", INTAKE, brief=BRIEF, budget=0)
         for name in names:
             path = resolve(name, cache=settings().cache, offline=True).path
-            compose(parts.casebook, "bgl", str(path), of_gguf(path)).create(server.host, "precedent-bgl")
+            compose(context.casebook, "bgl", str(path), of_gguf(path)).create(server.host, "precedent-bgl")
             formed = right = found = 0
             for one in asked:
                 answer = server.run("run", "precedent-bgl", one.record.text).stdout
@@ -68,7 +68,7 @@ def main() -> None:
                     print(f"  {one.label}: {one.record.text[:80]!r} -> {answer.strip()!r}")
             print(f"{name}: form kept in {formed} of {len(asked)}; right in {right} of {len(asked)}", end="; ")
             print(f"{found} of 20 anomalous found")
-        parts.close()
+        context.close()
 
 
 def _csv(text: str) -> str:

@@ -56,16 +56,16 @@ def _labelled(text: str, normal: bool, line: int) -> Labelled:
     return Record(text=text, line=line), "normal" if normal else "anomalous"
 
 
-def curve(parts: AppContext, source: str, data: Sequence[Labelled], way: str, seed: int) -> list[Evaluation]:
+def curve(context: AppContext, source: str, data: Sequence[Labelled], way: str, seed: int) -> list[Evaluation]:
     """Figures on the held-out records at each number of labels in `_SHOWN`."""
     rng = np.random.default_rng(seed)
     order = [int(i) for i in rng.permutation(len(data))[: 2 * _SIZE]]
     pool, held_out = [data[i] for i in order[:_SIZE]], [data[i] for i in order[_SIZE:]]
     truth = {record.line: label for record, label in pool}
-    parts.casebook.add(source, [as_case(*one) for one in pool[:_FIRST]], "benchmark")
-    parts.casebook.sync(source)
-    refit(parts, source)
-    chain = build(parts)
+    context.casebook.add(source, [as_case(*one) for one in pool[:_FIRST]], "benchmark")
+    context.casebook.sync(source)
+    refit(context, source)
+    chain = build(context)
     figures, waiting = [], [record for record, _ in pool[_FIRST:]]
     for labels in range(_FIRST, _SHOWN[-1] + 1, _STEP):
         if labels in _SHOWN:
@@ -76,15 +76,17 @@ def curve(parts: AppContext, source: str, data: Sequence[Labelled], way: str, se
             break
         asked = waiting[:_STEP] if way == "record" else waiting
         given = {
-            one.id: one.record for one in judge_many(parts, chain, asked, source, "none") if isinstance(one, Verdict)
+            one.id: one.record for one in judge_many(context, chain, asked, source, "none") if isinstance(one, Verdict)
         }
-        listed = list(given) if way == "record" else [one.id for one in select_for_review(parts, source, len(waiting))]
+        listed = (
+            list(given) if way == "record" else [one.id for one in select_for_review(context, source, len(waiting))]
+        )
         if way == "template":
             rng.shuffle(listed)
         listed = listed[:_STEP]
         for verdict_id in listed:
-            correct(parts, verdict_id, truth[given[verdict_id].line])
-            refit_if_due(parts, verdict_id)
+            correct(context, verdict_id, truth[given[verdict_id].line])
+            refit_if_due(context, verdict_id)
         done = {given[verdict_id].line for verdict_id in listed}
         waiting = [record for record in waiting if record.line not in done]
     return figures
@@ -98,13 +100,13 @@ def main() -> None:
 
 def _compare(read: Callable[[], list[Labelled]]) -> None:
     with tempfile.TemporaryDirectory() as home:
-        parts = AppContext(Settings(home=Path(home), model="none", cache=settings().cache))
+        context = AppContext(Settings(home=Path(home), model="none", cache=settings().cache))
         curves: dict[str, list[list[Evaluation]]] = {way: [] for way in _WAYS}
         for seed in range(_SEEDS):
             for way, every in curves.items():
-                every.append(curve(parts, f"{way}-{seed}", read(), way, seed))
+                every.append(curve(context, f"{way}-{seed}", read(), way, seed))
                 print(".", end="", file=sys.stderr, flush=True)
-        parts.close()
+        context.close()
     print("\n" + "".join(f"{figure:>12}: {'  '.join(_WAYS)}" for figure in ("labels  F1", "AUC", "error")))
     for at, labels in enumerate(_SHOWN):
         means = [

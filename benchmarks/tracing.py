@@ -153,7 +153,7 @@ def _nearest(found: re.Match[str], quotations: list[str], ground: Ground) -> boo
 
 
 def _farther(found: re.Match[str], _: list[str], ground: Ground) -> bool:
-    distances = ground.judge["lonely"]
+    distances = ground.judge["nn_distance_quantiles"]
     own = 1 - max(one.similarity for one in ground.verdict.precedents)
     return bool(abs(100 * sum(one < own for one in distances) / len(distances) - float(found[1])) <= 0.51)
 
@@ -167,7 +167,7 @@ def _between(found: re.Match[str], _: list[str], ground: Ground) -> bool:
 
 def _like_none(_: re.Match[str], __: list[str], ground: Ground) -> bool:
     own = 1 - max(one.similarity for one in ground.verdict.precedents)
-    return ground.verdict.label == "unsure" and own > max(ground.judge["lonely"])
+    return ground.verdict.label == "unsure" and own > max(ground.judge["nn_distance_quantiles"])
 
 
 def _compared(found: re.Match[str], quotations: list[str], ground: Ground) -> bool:

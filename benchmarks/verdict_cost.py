@@ -33,19 +33,19 @@ T = TypeVar("T")
 def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         chosen = Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache)
-        parts = AppContext(chosen)
+        context = AppContext(chosen)
         intake = ReadOptions(format="log", label="0", normal=("-",))
         brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
-        learn(parts, [_FOLDER / "learn.log"], "postgres", intake, brief=brief, budget=0)
+        learn(context, [_FOLDER / "learn.log"], "postgres", intake, brief=brief, budget=0)
         readings = [one for one in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(one, ParsedRow)]
         texts = list({Representation().masked(one.record): one.record.text for one in readings}.values())
-        _measure(parts, texts)
-        parts.close()
+        _measure(context, texts)
+        context.close()
 
 
-def _measure(parts: AppContext, texts: list[str]) -> None:
-    chain = build(parts)
-    bare = Bare(parts, "postgres")
+def _measure(context: AppContext, texts: list[str]) -> None:
+    chain = build(context)
+    bare = Bare(context, "postgres")
     heard: list[tuple[float, float, int]] = []
     unheard: list[float] = []
     for text in texts:

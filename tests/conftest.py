@@ -18,7 +18,7 @@ import pytest
 import agent
 from agent.cli.app import command
 from agent.core.settings import Settings, settings
-from agent.pipeline.context import AppContext, default_parts
+from agent.pipeline.context import AppContext, default_context
 from agent.pipeline.pipeline import build
 from benchmarks.private_ollama import binary
 
@@ -38,7 +38,7 @@ def make_settings(home: Path, **values: object) -> Settings:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[AppContext]:
+def context(tmp_path: Path) -> Iterator[AppContext]:
     """Real parts on an empty data directory."""
     made = AppContext(make_settings(tmp_path / "home"))
     yield made
@@ -46,8 +46,8 @@ def parts(tmp_path: Path) -> Iterator[AppContext]:
 
 
 @pytest.fixture
-def chain(parts: AppContext):  # type: ignore[no-untyped-def]
-    return build(parts)
+def chain(context: AppContext):  # type: ignore[no-untyped-def]
+    return build(context)
 
 
 def missing(what: str, said: str) -> NoReturn:
@@ -98,7 +98,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.chdir(tmp_path)
 
     def precedent(*arguments: object, stdin: bytes | None = None) -> Result:
-        for kept in (settings, default_parts, agent._chain):
+        for kept in (settings, default_context, agent._chain):
             kept.cache_clear()
         monkeypatch.setattr(sys, "argv", ["precedent", *map(str, arguments)])
         if stdin is not None:
@@ -106,7 +106,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         capfd.readouterr()
         with pytest.raises(SystemExit) as stopped:
             command()
-        default_parts().close()
+        default_context().close()
         said = capfd.readouterr()
         return Result(int(stopped.value.code or 0), said.out, said.err)
 

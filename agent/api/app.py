@@ -84,18 +84,18 @@ _VERDICTS: dict[int | str, dict[str, Any]] = {
 def create_app(chosen: Settings | None = None) -> FastAPI:
     """The application; ``chosen`` are its settings, by default the process's."""
     chosen = chosen or settings()
-    parts = AppContext(chosen)
+    context = AppContext(chosen)
     stopping = Shutdown()
     state: dict[str, str | None] = {"loading": "models are being loaded"}
 
     def load() -> None:
         try:
             with mapped():
-                parts.embedder().encode_one("warm")
+                context.embedder().encode_one("warm")
                 desk.warm()
             state["loading"] = None
             with mapped():
-                parts.language_detector()
+                context.language_detector()
         except PrecedentError as error:
             if state["loading"]:
                 state["loading"] = str(error)
@@ -107,7 +107,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         yield
         await loading
         await run_in_threadpool(desk.close)
-        await run_in_threadpool(parts.close)
+        await run_in_threadpool(context.close)
 
     app = FastAPIOffline(
         title="Precedent",
@@ -130,14 +130,14 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         given.labels(verdict.source, verdict.label).inc()
         return verdict
 
-    chain = build_batching(parts)
+    chain = build_batching(context)
     watched = chain | RunnableLambda(counted)
 
     def count(verdicts: Mapping[tuple[str, str], int]) -> None:
         for labels, number in verdicts.items():
             given.labels(*labels).inc(number)
 
-    desk = MicroBatcher(parts, chain, count, chosen.waiting_records)
+    desk = MicroBatcher(context, chain, count, chosen.waiting_records)
 
     async def judged(questions: Sequence[AnyRequest], *, alone: bool) -> list[bytes]:
         """A verdict, or what is wrong with the record, as JSON for each; what is wrong with all of them is raised."""
@@ -176,7 +176,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         to_json_bytes = await cancel_on_disconnect(request, judged(questions, alone=not many))
         return Response(b"[%s]" % b",".join(to_json_bytes) if many else to_json_bytes[0], media_type="application/json")
 
-    drifting = DriftGauges(parts)
+    drifting = DriftGauges(context)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
@@ -194,21 +194,21 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     @app.get("/v1/verdicts/{verdict_id}", tags=["verdicts"])
     def get_verdict(verdict_id: str) -> Verdict:
         """A verdict from the history."""
-        return load_verdict(parts, verdict_id)
+        return load_verdict(context, verdict_id)
 
     @app.get("/v1/verdicts/{verdict_id}/explanation", tags=["verdicts"], response_class=PlainTextResponse)
     def get_explanation(verdict_id: str) -> StreamingResponse:
         """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked."""
-        verdict = load_verdict(parts, verdict_id)
+        verdict = load_verdict(context, verdict_id)
         return StreamingResponse(
-            stream_in_thread(stream_explanation(parts, verdict)), media_type="text/plain; charset=utf-8"
+            stream_in_thread(stream_explanation(context, verdict)), media_type="text/plain; charset=utf-8"
         )
 
     @app.post("/v1/verdicts/{verdict_id}/feedback", tags=["verdicts"])
     def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks) -> Case:
         """Correct a verdict: its record becomes a case, and the next one like it follows; enough fit the judge anew."""
-        case = correct(parts, verdict_id, feedback.label)
-        background.add_task(refit_if_due, parts, verdict_id)
+        case = correct(context, verdict_id, feedback.label)
+        background.add_task(refit_if_due, context, verdict_id)
         return case
 
     @app.post("/v1/cases", tags=["cases"], status_code=201)
@@ -216,47 +216,47 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         """Add labelled records. The same record again adds nothing; the judge is fitted anew in the background."""
         cases = [as_case(check_record_size(case.record, chosen.max_record_chars), case.label) for case in new.cases]
         with mapped():
-            added = parts.casebook.add(check_name(new.source), cases, given_by="API")
-            parts.casebook.sync(new.source)
-            row = parts.casebook.source(new.source)
+            added = context.casebook.add(check_name(new.source), cases, given_by="API")
+            context.casebook.sync(new.source)
+            row = context.casebook.source(new.source)
         assert row is not None
         if added:
-            background.add_task(refit_while_due, parts, new.source)
+            background.add_task(refit_while_due, context, new.source)
         return Added(source=new.source, received=len(cases), added=added, casebook_version=row.version)
 
     @app.get("/v1/sources", tags=["sources"])
     def get_sources() -> list[SourceView]:
         """All sources."""
         with mapped():
-            rows = [parts.casebook.source(name) for name in parts.casebook.names()]
+            rows = [context.casebook.source(name) for name in context.casebook.names()]
         return [SourceView.of(row) for row in rows if row is not None]
 
     @app.get("/v1/sources/{name}", tags=["sources"])
     def get_source(name: str) -> SourceView:
         """One source."""
-        return SourceView.of(parts.source(name))
+        return SourceView.of(context.source(name))
 
     @app.get("/v1/sources/{name}/review", tags=["sources"])
     def get_review(name: str, n: Annotated[int, Query(ge=1, le=200)] = 20) -> list[Candidate]:
         """The verdicts whose correction would teach the judge most, the best first."""
-        return select_for_review(parts, name, n)
+        return select_for_review(context, name, n)
 
     @app.put("/v1/sources/{name}", tags=["sources"])
     def put_source(name: str, brief: Brief, background: BackgroundTasks) -> SourceView:
         """Make a source, or write its brief."""
         with mapped():
-            parts.casebook.create(check_name(name))
-            parts.casebook.set(name, brief=brief.brief.strip(), brief_by="person")
+            context.casebook.create(check_name(name))
+            context.casebook.set(name, brief=brief.brief.strip(), brief_by="person")
         view = get_source(name)
         if any(view.cases.values()):
-            background.add_task(refit, parts, name)
+            background.add_task(refit, context, name)
         return view
 
     async def judgeable(request: Request) -> None:
         """What LangServe is about to judge can be judged: once its stream has begun, it is too late to refuse."""
         for one in await _inputs(request):
             question = parse_request(one, chosen.max_record_chars)
-            await run_in_threadpool(resolve_source, parts, question.source)
+            await run_in_threadpool(resolve_source, context, question.source)
 
     async def conversational(request: Request) -> None:
         """What LangServe is about to answer is a conversation; messages of other shapes it fails on."""
@@ -269,12 +269,12 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         # in a context of its own: who watches the run sees the verdict, not every step's whole state
         return Context().run(kept.invoke, question)
 
-    kept = with_history(parts, watched)
+    kept = with_history(context, watched)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         typed = RunnableLambda(given_one).with_types(input_type=JudgeRequest, output_type=Verdict)
         add_routes(app, typed, path="/verdict", playground_type="default", dependencies=[Depends(judgeable)])
-        talk = build_chat(parts, watched).with_types(input_type=ChatInput, output_type=str)
+        talk = build_chat(context, watched).with_types(input_type=ChatInput, output_type=str)
         add_routes(app, talk, path="/chain", playground_type="chat", dependencies=[Depends(conversational)])
     return app
 

@@ -31,8 +31,8 @@ _GAUGES: dict[str, tuple[str, Callable[[Drift], float | None]]] = {
 class DriftGauges(Collector):
     """One sample a source for each gauge that there is something to say of."""
 
-    def __init__(self, parts: AppContext) -> None:
-        self._parts, self._lock = parts, threading.Lock()
+    def __init__(self, context: AppContext) -> None:
+        self._context, self._lock = context, threading.Lock()
         self._kept: dict[str, Drift] = {}
         self._computed: float | None = None
 
@@ -40,7 +40,7 @@ class DriftGauges(Collector):
         with self._lock:
             now = time.monotonic()
             if self._computed is None or now - self._computed > _KEPT_SECONDS:
-                self._kept = {name: measure_drift(self._parts, name) for name in self._parts.casebook.names()}
+                self._kept = {name: measure_drift(self._context, name) for name in self._context.casebook.names()}
                 self._computed = now
             kept = dict(self._kept)
         for name, (said, value_of) in _GAUGES.items():

@@ -50,8 +50,8 @@ class Budget:
 class GroupJudge:
     """Gives slots of one source their verdicts, and keeps these for the next run. ``asked``: answers of the model."""
 
-    def __init__(self, parts: AppContext, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
-        self._parts, self._source, self._explain = parts, source, explain
+    def __init__(self, context: AppContext, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
+        self._context, self._source, self._explain = context, source, explain
         self._budget, self._progress = budget, progress
         self.asked = self._spent = 0
 
@@ -70,7 +70,7 @@ class GroupJudge:
         self._hear_the_model([slot for slot in fresh if _is_unasked(out[slot.key])], out, remember)
         answers = [out[slot.key] for slot in slots]
         with mapped():
-            self._parts.history.put(one.model_dump(mode="json") for one in answers if isinstance(one, Verdict))
+            self._context.history.put(one.model_dump(mode="json") for one in answers if isinstance(one, Verdict))
         return answers
 
     def _known(self, slots: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
@@ -115,7 +115,7 @@ class GroupJudge:
     def _keep(self, slots: Sequence[TemplateGroup], answers: Mapping[str, Verdict | JudgeError]) -> None:
         """Remember whole verdicts: one that lacks a witness that may be heard next time is to be given anew."""
         given = ((slot.key, answers[slot.key]) for slot in slots)
-        final = self._parts.settings.model == "none"
+        final = self._context.settings.model == "none"
         whole = {
             key: one.model_dump(mode="json")
             for key, one in given
@@ -130,16 +130,16 @@ class GroupJudge:
         from agent.pipeline.batch import BatchPipeline
         from agent.pipeline.steps import Steps
 
-        return BatchPipeline(Steps(self._parts))
+        return BatchPipeline(Steps(self._context))
 
     @cached_property
     def _remembered(self) -> TemplateVerdicts:
-        return TemplateVerdicts(self._parts.casebook.engine, self._source, self.state)
+        return TemplateVerdicts(self._context.casebook.engine, self._source, self.state)
 
     @cached_property
     def state(self) -> str:
         """SHA-256 of all that a verdict hangs on beside its record: casebook, brief, judge, model, prompts."""
-        row, settings = self._parts.source(self._source), self._parts.settings
+        row, settings = self._context.source(self._source), self._context.settings
         named = identity(settings.model, settings.ollama_hosts) or self._chosen()
         said = [row.name, row.version, row.brief, row.embedder, row.judge, named, prompt_sha256(), self._explain]
         said += [settings.precedents, settings.record_tokens]
@@ -149,7 +149,7 @@ class GroupJudge:
         from llm.errors import ModelFailure
 
         try:
-            model = self._parts.language_detector().model
+            model = self._context.language_detector().model
         except ModelFailure:
             return "none", None
         return model.name, model.sha256

@@ -71,7 +71,7 @@ class BulkRunner:
     ``kept`` is how many records a run that resumes need not judge again.
     """
 
-    parts: AppContext
+    context: AppContext
     intake: ReadOptions
     wanted: BulkOptions
     progress: Progress
@@ -82,16 +82,16 @@ class BulkRunner:
     kept: int = 0
 
     def __post_init__(self) -> None:
-        wanted, parts = self.wanted, self.parts
-        self._row = parts.source(wanted.source)
+        wanted, context = self.wanted, self.context
+        self._row = context.source(wanted.source)
         until = None if wanted.seconds is None else time.monotonic() + wanted.seconds
-        self._judging = GroupJudge(parts, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
+        self._judging = GroupJudge(context, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
         self.summary = Summary(source=wanted.source)
         self._space = space = self._row.space or Representation()
         by_text = bool((self._row.judge or {}).get("by_text"))
         with mapped():
-            templates = parts.casebook.templates(wanted.source) if by_text else {}
-            held = [] if space.field_encoder or space.prose else parts.casebook.texts(wanted.source)
+            templates = context.casebook.templates(wanted.source) if by_text else {}
+            held = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
         self._sorter = TemplateGrouper(space, held, lambda key: by_text and key not in templates)
         self._lines = LineFormatter(wanted.detail, wanted.to)
         self._answers: list[Verdict | JudgeError] = []
@@ -168,10 +168,10 @@ class BulkRunner:
 
     @contextmanager
     def _opened(self, file: str) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
-        label, stdin = self.intake.label_in(file, self.parts.settings.max_record_chars)
+        label, stdin = self.intake.label_in(file, self.context.settings.max_record_chars)
         with opened(file, stdin) as stream:
             kind = detect(stream, file, self.intake.format)
-            yield stream, kind, self.intake.request(file, label, self.parts.settings.max_record_chars)
+            yield stream, kind, self.intake.request(file, label, self.context.settings.max_record_chars)
 
     def _is_simple(self, kind: Kind, request: ReadRequest) -> bool:
         """Whether each line is a text and nothing else, but for a label in front of it."""

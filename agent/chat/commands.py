@@ -71,9 +71,9 @@ class ChatInput(BaseModel):
     )
 
 
-def build_chat(parts: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[ChatInput, str]:
+def build_chat(context: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[ChatInput, str]:
     """The agent: a conversation to its answer, in pieces as they come. It keeps no state but the conversation."""
-    agent = _Agent(parts, with_history(parts, chain))
+    agent = _Agent(context, with_history(context, chain))
 
     async def answer_async(sent: Any) -> AsyncIterator[str]:
         async for piece in stream_in_thread(agent.answer(sent)):
@@ -84,8 +84,8 @@ def build_chat(parts: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[Cha
 
 
 class _Agent:
-    def __init__(self, parts: AppContext, chain: Runnable[Any, Verdict]) -> None:
-        self._parts, self._chain = parts, chain
+    def __init__(self, context: AppContext, chain: Runnable[Any, Verdict]) -> None:
+        self._context, self._chain = context, chain
 
     def answer(self, sent: Any) -> Iterator[str]:
         """The answer to the last message; what goes wrong is said in the conversation."""
@@ -117,16 +117,16 @@ class _Agent:
             yield from self._judge(said, before)
 
     def _sources(self) -> Iterator[str]:
-        for name in self._parts.casebook.names():
-            row = self._parts.casebook.source(name)
+        for name in self._context.casebook.names():
+            row = self._context.casebook.source(name)
             if row is not None:
                 yield f"- {name}: {row.counts['normal']} normal and {row.counts['anomalous']} anomalous cases\n"
-        if not self._parts.casebook.names():
+        if not self._context.casebook.names():
             yield "There is no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one."
 
     def _use(self, name: str) -> str:
-        if name not in self._parts.casebook.names():
-            raise UnknownSource(name, self._parts.casebook.names())
+        if name not in self._context.casebook.names():
+            raise UnknownSource(name, self._context.casebook.names())
         return f"records are now judged as source {name}"
 
     def _last(self, before: Sequence[BaseMessage], said: str) -> str:
@@ -138,13 +138,13 @@ class _Agent:
         raise UsageError("There is no verdict yet to speak of: paste a record first.")
 
     def _correct(self, verdict_id: str, label: Label) -> Iterator[str]:
-        case = correct(self._parts, verdict_id, label)
+        case = correct(self._context, verdict_id, label)
         yield f"Noted: the record of {verdict_id} is now case {case.case_id}, {label}; the next one like it follows."
-        if refit_if_due(self._parts, verdict_id):
+        if refit_if_due(self._context, verdict_id):
             yield "\nSo many corrections came in that the judge was fitted anew."
 
     def _why(self, verdict_id: str) -> Iterator[str]:
-        verdict = load_verdict(self._parts, verdict_id)
+        verdict = load_verdict(self._context, verdict_id)
         yield " ".join(verdict.explanation.split()) or f"{verdict.label}, probability {verdict.probability:.2f}."
         yield from self._sentences(verdict)
 
@@ -152,14 +152,14 @@ class _Agent:
         opening = "\n\nIn words:"
         try:
             with mapped():
-                for sentence in sentences_for_stored_verdict(self._parts, verdict):
+                for sentence in sentences_for_stored_verdict(self._context, verdict):
                     yield f"{opening} {sentence}"
                     opening = ""
         except PrecedentError as error:
             yield f"\n\n(No more words: {error})"
 
     def _precedents(self, verdict_id: str) -> Iterator[str]:
-        verdict = load_verdict(self._parts, verdict_id)
+        verdict = load_verdict(self._context, verdict_id)
         if not verdict.precedents:
             yield f"Verdict {verdict_id} had no precedents: the casebook of {verdict.source} is empty."
         for one in verdict.precedents:
@@ -167,11 +167,11 @@ class _Agent:
 
     def _judge(self, said: str, before: Sequence[BaseMessage]) -> Iterator[str]:
         prefix = _PREFIX.match(said)
-        if prefix and prefix["name"] in self._parts.casebook.names():
+        if prefix and prefix["name"] in self._context.casebook.names():
             source, said = prefix["name"], prefix["rest"].strip()
         else:
             source = self._source(before)
-        questions = _questions(said, source, self._parts.settings.max_record_chars)
+        questions = _questions(said, source, self._context.settings.max_record_chars)
         if len(questions) == 1:
             verdict = self._chain.invoke(questions[0])
             # on one line: nothing that a record says may begin a line, where verdicts are looked for
@@ -194,10 +194,10 @@ class _Agent:
                     return using[1]
                 if verdict := _VERDICT.match(text):
                     try:
-                        return load_verdict(self._parts, verdict[1]).source
+                        return load_verdict(self._context, verdict[1]).source
                     except UnknownVerdict:
                         continue
-        names = self._parts.casebook.names()
+        names = self._context.casebook.names()
         if len(names) > 1:
             raise UsageError(
                 f"Which source does it come from? Say `use NAME` once, or write NAME> before it: {', '.join(names)}"

@@ -21,9 +21,9 @@ from agent.cli.options import (
     SourceOption,
     TextOption,
     choose,
+    context_of,
     exit_over,
     intake_of,
-    parts_of,
     say,
 )
 from agent.cli.process import fast_exit
@@ -106,14 +106,14 @@ def learn(
     from agent.core import terminal
     from agent.training.learn import learn as learn_cases
 
-    parts = parts_of(model)
+    context = context_of(model)
     intake = intake_of(None, format, text, label, normal)
     with terminal.progress() as progress:
         done = learn_cases(
-            parts, files, source, intake, brief=_brief(brief), budget=budget, objective=optimise, progress=progress
+            context, files, source, intake, brief=_brief(brief), budget=budget, objective=optimise, progress=progress
         )
     render.learned(done)
-    parts.close()
+    context.close()
     exit_over(done.unreadable)
 
 
@@ -136,12 +136,12 @@ def evaluate(
     from agent.core import terminal
     from agent.training.evaluation import evaluate_file
 
-    parts = parts_of(model)
-    intake = intake_of(parts.source(source), format, text, label, normal)
+    context = context_of(model)
+    intake = intake_of(context.source(source), format, text, label, normal)
     with terminal.progress() as progress:
-        figures, failures = evaluate_file(parts, file, source, intake, progress)
+        figures, failures = evaluate_file(context, file, source, intake, progress)
     render.figures(figures, as_json)
-    parts.close()
+    context.close()
     exit_over(failures)
 
 
@@ -188,11 +188,11 @@ def chat(
     from agent.cli import render
     from agent.pipeline.pipeline import build
 
-    parts = parts_of(model)
+    context = context_of(model)
     if source:
-        parts.source(source)
-    render.converse(build_chat(parts, build(parts)), source)
-    parts.close()
+        context.source(source)
+    render.converse(build_chat(context, build(context)), source)
+    context.close()
 
 
 app.command()(review)
@@ -208,12 +208,12 @@ def explain(
     from agent.pipeline.history import load_verdict
     from agent.pipeline.llm_explanation import stream_explanation
 
-    parts = parts_of(model)
-    told = stream_explanation(parts, load_verdict(parts, verdict_id))
+    context = context_of(model)
+    told = stream_explanation(context, load_verdict(context, verdict_id))
     render.as_it_comes([next(told)])
     say("(the language model is asked for more words; Ctrl-C stops it)")
     render.as_it_comes(told)
-    parts.close()
+    context.close()
 
 
 @app.command()
@@ -224,7 +224,7 @@ def doctor(
     from agent.cli import render
     from agent.cli.doctor import examine
 
-    findings = examine(parts_of(None), fetch=fetch)
+    findings = examine(context_of(None), fetch=fetch)
     render.findings(findings)
     raise typer.Exit(0 if all(one.fine or not one.needed for one in findings) else 3)
 
@@ -234,7 +234,7 @@ def demo() -> None:
     """Learn the demo source (a recorded PostgreSQL log), judge its unseen half, and say how good the verdicts were."""
     from agent.cli.demo import run
 
-    run(parts_of(None))
+    run(context_of(None))
 
 
 @sources_app.callback()
@@ -248,8 +248,8 @@ def list_sources() -> None:
     """All sources with their numbers of cases."""
     from agent.cli import render
 
-    parts = parts_of(None)
-    render.sources([row for name in parts.casebook.names() if (row := parts.casebook.source(name))])
+    context = context_of(None)
+    render.sources([row for name in context.casebook.names() if (row := context.casebook.source(name))])
 
 
 @sources_app.command("show")
@@ -261,8 +261,8 @@ def show_source(
     from agent.cli import render
     from agent.training.drift import measure_drift
 
-    parts = parts_of(None)
-    render.source(parts.source(name), measure_drift(parts, name), as_json)
+    context = context_of(None)
+    render.source(context.source(name), measure_drift(context, name), as_json)
 
 
 @sources_app.command("brief")
@@ -274,16 +274,16 @@ def brief_source(
     from agent.core import terminal
     from agent.training.learn import check_name, refit
 
-    parts = parts_of(None)
+    context = context_of(None)
     if text is None:
-        typer.echo(parts.source(name).brief)
+        typer.echo(context.source(name).brief)
         return
-    parts.casebook.create(check_name(name))
-    parts.casebook.set(name, brief=_brief(text), brief_by="person")
-    if any(parts.source(name).counts.values()):
+    context.casebook.create(check_name(name))
+    context.casebook.set(name, brief=_brief(text), brief_by="person")
+    if any(context.source(name).counts.values()):
         with terminal.progress() as progress:
-            refit(parts, name, progress=progress)
-    parts.close()
+            refit(context, name, progress=progress)
+    context.close()
 
 
 @sources_app.command("rebuild")
@@ -293,12 +293,12 @@ def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> 
     from agent.core.errors import mapped
     from agent.training.learn import refit
 
-    parts = parts_of(None)
-    parts.source(name)
+    context = context_of(None)
+    context.source(name)
     with terminal.progress() as progress, mapped():
-        parts.casebook.rebuild(name, progress)
-        refit(parts, name, progress=progress)
-    parts.close()
+        context.casebook.rebuild(name, progress)
+        refit(context, name, progress=progress)
+    context.close()
 
 
 @sources_app.command("remove")
@@ -309,13 +309,13 @@ def remove_source(
     """Forget a source with all its cases and verdicts."""
     from agent.core.errors import mapped
 
-    parts = parts_of(None)
-    row = parts.source(name)
+    context = context_of(None)
+    row = context.source(name)
     if not yes:
         typer.confirm(f"forget {name} with its {sum(row.counts.values())} cases and all its verdicts?", abort=True)
     with mapped():
-        parts.casebook.remove(name)
-    parts.close()
+        context.casebook.remove(name)
+    context.close()
 
 
 def _brief(said: str | None) -> str | None:

@@ -31,7 +31,7 @@ _NEXT = """Next:
 """
 
 
-def run(parts: AppContext) -> None:
+def run(context: AppContext) -> None:
     """The demo.
 
     Raises:
@@ -44,16 +44,16 @@ def run(parts: AppContext) -> None:
     print(f"Learning the labelled first half of a PostgreSQL server's log ({_FOLDER / 'learn.log'}) …", flush=True)
     with terminal.progress() as progress:
         brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
-        done = learn(parts, [_FOLDER / "learn.log"], SOURCE, intake, brief=brief, budget=_BUDGET, progress=progress)
+        done = learn(context, [_FOLDER / "learn.log"], SOURCE, intake, brief=brief, budget=_BUDGET, progress=progress)
     render.learned(done)
 
     print(f"\nJudging the second half, with faults that the first never had ({_FOLDER / 'judge.log'}) …", flush=True)
     readings = [item for item in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(item, ParsedRow)]
-    chain = build(parts)
+    chain = build(context)
     judging = time.perf_counter()
     verdicts: list[Verdict] = []
     with terminal.progress() as progress:
-        for answer in judge_many(parts, chain, (reading.record for reading in readings), SOURCE):
+        for answer in judge_many(context, chain, (reading.record for reading in readings), SOURCE):
             assert isinstance(answer, Verdict), answer
             verdicts.append(answer)
             progress("judging", len(verdicts), len(readings))
@@ -69,4 +69,4 @@ def run(parts: AppContext) -> None:
     print("\nAgainst the labels of the second half:")
     render.figures(figures, as_json=False)
     print(f"\nDone in {time.perf_counter() - started:.0f} s.\n{_NEXT}")
-    parts.close()
+    context.close()

@@ -28,22 +28,22 @@ class Finding:
     needed: bool = False
 
 
-def examine(parts: AppContext, fetch: bool = False) -> list[Finding]:
+def examine(context: AppContext, fetch: bool = False) -> list[Finding]:
     """Look at everything; with ``fetch`` get the models that are missing."""
-    settings = parts.settings
+    settings = context.settings
     names = {"embedding model": settings.embedder}
     if settings.model == "auto":
         names["language model"] = default_model()
     elif not settings.model.startswith("ollama:") and settings.model != "none":
         names["language model"] = settings.model.removeprefix("embedded:")
     findings = [Finding("Python", True, sys.version.split()[0])]
-    findings += [_model(parts, what, name, fetch, needed=what == "embedding model") for what, name in names.items()]
-    findings += [*_ollama(parts), _data(parts), _space(parts)]
+    findings += [_model(context, what, name, fetch, needed=what == "embedding model") for what, name in names.items()]
+    findings += [*_ollama(context), _data(context), _space(context)]
     return findings
 
 
-def _model(parts: AppContext, what: str, name: str, fetch: bool, needed: bool) -> Finding:
-    settings = parts.settings
+def _model(context: AppContext, what: str, name: str, fetch: bool, needed: bool) -> Finding:
+    settings = context.settings
     try:
         found = available(name, cache=settings.cache)
         if found is None and fetch:
@@ -55,8 +55,8 @@ def _model(parts: AppContext, what: str, name: str, fetch: bool, needed: bool) -
     return Finding(what, True, f"{found.name} at {found.path}", needed)
 
 
-def _ollama(parts: AppContext) -> list[Finding]:
-    settings = parts.settings
+def _ollama(context: AppContext) -> list[Finding]:
+    settings = context.settings
     name = settings.model.removeprefix("ollama:") if settings.model.startswith("ollama:") else settings.ollama_model
     needed = settings.model.startswith("ollama:")
     findings = []
@@ -72,11 +72,11 @@ def _ollama(parts: AppContext) -> list[Finding]:
     return findings
 
 
-def _data(parts: AppContext) -> Finding:
-    home = parts.settings.home
+def _data(context: AppContext) -> Finding:
+    home = context.settings.home
     try:
         home.mkdir(parents=True, exist_ok=True)
-        names = parts.casebook.names()
+        names = context.casebook.names()
     except (OSError, StoreFailure) as error:
         return Finding("data directory", False, str(error), needed=True)
     if not os.access(home, os.W_OK):
@@ -84,6 +84,6 @@ def _data(parts: AppContext) -> Finding:
     return Finding("data directory", True, f"{home}; sources: {', '.join(names) or 'none yet'}", needed=True)
 
 
-def _space(parts: AppContext) -> Finding:
-    free = shutil.disk_usage(parts.settings.home if parts.settings.home.exists() else "/").free
+def _space(context: AppContext) -> Finding:
+    free = shutil.disk_usage(context.settings.home if context.settings.home.exists() else "/").free
     return Finding("disk", free > _GIGABYTE, f"{free / _GIGABYTE:.1f} GB free")

@@ -14,12 +14,12 @@ def review(
 ) -> None:
     """List the verdicts whose correction would teach the judge most, the best first."""
     from agent.cli import render
-    from agent.pipeline.context import default_parts
+    from agent.pipeline.context import default_context
     from agent.training.active_learning import select_for_review as candidates_of
 
-    parts = default_parts()
-    render.candidates(candidates_of(parts, source, n), source, as_json)
-    parts.close()
+    context = default_context()
+    render.candidates(candidates_of(context, source, n), source, as_json)
+    context.close()
 
 
 def correct(
@@ -28,15 +28,15 @@ def correct(
 ) -> None:
     """Correct a verdict: its record becomes a case, and the next one like it follows."""
     from agent.core import terminal
-    from agent.pipeline.context import default_parts
+    from agent.pipeline.context import default_context
     from agent.training.feedback import correct as make_case
     from agent.training.feedback import refit_if_due
 
-    parts = default_parts()
-    case = make_case(parts, verdict_id, label)
+    context = default_context()
+    case = make_case(context, verdict_id, label)
     typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
     with terminal.progress() as progress:
-        fitted = refit_if_due(parts, verdict_id, progress)
+        fitted = refit_if_due(context, verdict_id, progress)
     if fitted:
         typer.echo("so many corrections came in that the judge was fitted anew")
-    parts.close()
+    context.close()

@@ -15,9 +15,9 @@ from agent.cli.options import (
     NormalOption,
     SourceOption,
     TextOption,
+    context_of,
     exit_over,
     intake_of,
-    parts_of,
     say,
 )
 from agent.core.errors import Stopped, UsageError
@@ -85,8 +85,8 @@ def judge(
 
     wanted_labels = _labels(only)
     to = to or _by_ending(output)
-    parts = parts_of(model)
-    intake = intake_of(parts.source(source), format, text, label, normal)
+    context = context_of(model)
+    intake = intake_of(context.source(source), format, text, label, normal)
     chosen = expand_inputs(files, intake.format, say)
     for written in (output, report):
         _refuse_to_overwrite(written, chosen)
@@ -97,8 +97,8 @@ def judge(
         if many:
             say(f"whole verdicts as {to} are made one by one: --detail compact, or --to jsonl, takes far less time")
         read = intake.read if label is not None else intake.read_unlabelled
-        failures = _one_by_one(parts, read, chosen, source, cast(Any, to), output, explain or "facts", wanted_labels)
-        parts.close()
+        failures = _one_by_one(context, read, chosen, source, cast(Any, to), output, explain or "facts", wanted_labels)
+        context.close()
         exit_over(failures)
         return
     from agent.bulk.runner import BulkOptions
@@ -116,8 +116,8 @@ def judge(
         lines=to != "table",
     )
     _check(wanted, to, output, resume)
-    triage = _many(parts, intake, wanted, output, resume=resume, to=to, report=report)
-    parts.close()
+    triage = _many(context, intake, wanted, output, resume=resume, to=to, report=report)
+    context.close()
     exit_over(list(triage.failures))
 
 
@@ -154,7 +154,7 @@ def _check(wanted: BulkOptions, to: str, output: Path | None, resume: bool) -> N
 
 
 def _one_by_one(
-    parts: AppContext,
+    context: AppContext,
     read: Callable[[str, int], Iterator[ParsedRow | RowError]],
     files: list[str],
     source: str,
@@ -177,7 +177,7 @@ def _one_by_one(
 
     def records() -> Iterator[Record]:
         for file in files:
-            for item in read(file, parts.settings.max_record_chars):
+            for item in read(file, context.settings.max_record_chars):
                 if isinstance(item, RowError):
                     failures.append(item)
                 else:
@@ -185,9 +185,9 @@ def _one_by_one(
                     yield item.record
 
     given = far = 0
-    by_text = (parts.source(source).space or Representation()).field_encoder is None
+    by_text = (context.source(source).space or Representation()).field_encoder is None
     with render.writer(to, output) as write, terminal.progress() as progress:
-        for number, answer in enumerate(judge_many(parts, build(parts), records(), source, explain), start=1):
+        for number, answer in enumerate(judge_many(context, build(context), records(), source, explain), start=1):
             if not isinstance(answer, Verdict):
                 failures.append(answer)
             else:
@@ -203,7 +203,7 @@ def _one_by_one(
 
 
 def _many(
-    parts: AppContext,
+    context: AppContext,
     intake: ReadOptions,
     wanted: BulkOptions,
     output: Path | None,
@@ -219,7 +219,7 @@ def _many(
 
     then = [] if report is None else [partial(found.page, path=report)]
     with terminal.progress() as progress:
-        triage = BulkRunner(parts, intake, wanted, progress, say)
+        triage = BulkRunner(context, intake, wanted, progress, say)
         try:
             if to == "parquet" and output is not None:
                 summary = as_parquet(

@@ -27,17 +27,17 @@ def create_model(
     """Make the model on the Ollama server."""
     from agent.core import terminal
     from agent.core.errors import mapped
-    from agent.pipeline.context import default_parts
+    from agent.pipeline.context import default_context
     from llm.ollama.urls import base_url, parse_hosts
 
-    parts = default_parts()
+    context = default_context()
     name = name or _name(source)
     with mapped(), terminal.progress() as progress:
-        modelfile = _composed(parts, gguf, from_, source)
-        for host in parse_hosts(parts.settings.ollama_hosts):
+        modelfile = _composed(context, gguf, from_, source)
+        for host in parse_hosts(context.settings.ollama_hosts):
             modelfile.create(host, name, progress)
             typer.echo(f'{name} is on {base_url(host)}: ollama run {name} "a record"')
-    parts.close()
+    context.close()
 
 
 @ollama_app.command("export")
@@ -50,14 +50,14 @@ def export_model(
 ) -> None:
     """Write a folder with the Modelfile, for a machine without Precedent."""
     from agent.core.errors import mapped
-    from agent.pipeline.context import default_parts
+    from agent.pipeline.context import default_context
     from agent.training.ollama_export import export
 
-    parts = default_parts()
+    context = default_context()
     name = name or _name(source)
     with mapped():
-        export(_composed(parts, gguf, from_, source), folder, name, source)
-    parts.close()
+        export(_composed(context, gguf, from_, source), folder, name, source)
+    context.close()
     typer.echo(f"{folder} is written; there: ollama create {name} -f Modelfile")
 
 
@@ -65,7 +65,7 @@ def _name(source: str | None) -> str:
     return f"precedent-{source}" if source else "precedent"
 
 
-def _composed(parts: AppContext, gguf: str | None, from_: str | None, source: str | None) -> Modelfile:
+def _composed(context: AppContext, gguf: str | None, from_: str | None, source: str | None) -> Modelfile:
     from agent.core.errors import UsageError
     from agent.training.ollama_export import compose, of_gguf
     from llm.weights.catalog import default_model
@@ -73,8 +73,8 @@ def _composed(parts: AppContext, gguf: str | None, from_: str | None, source: st
 
     if gguf and from_:
         raise UsageError("--gguf and --from both say which weights: give one")
-    casebook = parts.casebook if source else None
+    casebook = context.casebook if source else None
     if from_:
         return compose(casebook, source, from_, None)
-    path = resolve(gguf or default_model(), cache=parts.settings.cache, offline=parts.settings.offline).path
+    path = resolve(gguf or default_model(), cache=context.settings.cache, offline=context.settings.offline).path
     return compose(casebook, source, str(path.resolve()), of_gguf(path))

@@ -37,18 +37,18 @@ def choose(model: str | None) -> None:
         os.environ["PRECEDENT_MODEL"] = model
 
 
-def parts_of(model: str | None) -> AppContext:
+def context_of(model: str | None) -> AppContext:
     """The parts of this process, with the model that an option names; one that is named must be there."""
     from agent.core.errors import mapped
-    from agent.pipeline.context import default_parts
+    from agent.pipeline.context import default_context
 
     choose(model)
-    parts = default_parts()
+    context = default_context()
     if model not in (None, "auto", "none"):
         # a model that was asked for by name is needed: judging without it would be another thing than asked for
         with mapped():
-            parts.language_detector()
-    return parts
+            context.language_detector()
+    return context
 
 
 def intake_of(

@@ -84,7 +84,7 @@ class TextClassifier:
         for rest, held in folds:
             part = cls(**_learned(texts[rest], anomalous[rest]), shares=np.zeros(0), by_template=by_template)
             near = _contrasts(texts.vectors[held], texts.vectors[rest], anomalous[rest], nearest)
-            unseen[held] = part._parts(texts[held], near)
+            unseen[held] = part._context(texts[held], near)
         told = np.empty(len(anomalous))
         for rest, held in folds:
             told[held] = _summed(unseen[held], _shares(unseen[rest], anomalous[rest]))
@@ -93,9 +93,9 @@ class TextClassifier:
 
     def log_odds(self, texts: Texts, contrasts: Floats) -> Floats:
         """Shape (n,); ``contrasts`` are those of the texts' nearest cases."""
-        return _summed(self._parts(texts, contrasts), self.shares)
+        return _summed(self._context(texts, contrasts), self.shares)
 
-    def _parts(self, texts: Texts, contrasts: Floats) -> Floats:
+    def _context(self, texts: Texts, contrasts: Floats) -> Floats:
         return np.stack(
             [
                 _line(texts.vectors, self.meaning),
@@ -209,15 +209,15 @@ def _line(x: Any, weights: Floats) -> Floats:
     return np.asarray(np.asarray(x @ weights[:-1]).ravel() + weights[-1])
 
 
-def _summed(parts: Floats, shares: Floats) -> Floats:
-    return np.asarray(parts @ shares[:-1] + shares[-1])
+def _summed(context: Floats, shares: Floats) -> Floats:
+    return np.asarray(context @ shares[:-1] + shares[-1])
 
 
-def _shares(parts: Floats, anomalous: Bools) -> Floats:
+def _shares(context: Floats, anomalous: Bools) -> Floats:
     """How much each part counts, none below zero, and a bias; without evidence, a quarter each."""
     start = np.r_[np.full(_PARTS, 1 / _PARTS), 0.0]
-    x = np.c_[parts, np.ones(len(parts))]
-    return map_estimate(x, anomalous.astype(float), np.ones(len(parts)), start)
+    x = np.c_[context, np.ones(len(context))]
+    return map_estimate(x, anomalous.astype(float), np.ones(len(context)), start)
 
 
 def _folds(anomalous: Bools) -> list[tuple[Ints, Ints]]:

@@ -52,13 +52,13 @@ class MicroBatcher:
     ``given`` is told how many verdicts were given, by source and label.
     """
 
-    def __init__(self, parts: AppContext, chain: BatchingSequence, given: CountVerdicts, most: int) -> None:
-        self._parts, self._chain, self._given, self._most = parts, chain, given, most
+    def __init__(self, context: AppContext, chain: BatchingSequence, given: CountVerdicts, most: int) -> None:
+        self._context, self._chain, self._given, self._most = context, chain, given, most
         self._shelves: dict[str, VerdictCache] = {}
         self._lines: LRUCache[_KnownLine] = LRUCache(_LINES)
         self._waiting, self._lock = 0, threading.Lock()
         # there is no language model to wait for
-        self._silent = parts.settings.model == "none"
+        self._silent = context.settings.model == "none"
         self._again = WorkerPool("again", self._give_again, at_once=_AGAIN)
         self._quick = WorkerPool("quick", self._judge, at_once=_TOGETHER)
         self._asking = WorkerPool("asking", self._ask, at_once=1, threads=_ASKING)
@@ -94,7 +94,7 @@ class MicroBatcher:
 
     def warm(self) -> None:
         """Load what the first verdicts of each source would have to wait for."""
-        for name in self._parts.casebook.names()[:_WARMED]:
+        for name in self._context.casebook.names()[:_WARMED]:
             self._chain.batch([JudgeRequest(text="warm", source=name)], skip_llm_reason=_LATER, return_exceptions=True)
         # what is there by now stays: looking through it for garbage would hold up every caller
         gc.collect()
@@ -152,7 +152,7 @@ class MicroBatcher:
                     self._settle(shelf, [(ticket, as_result(ticket.question.record, answer))])
 
     def _wait_for_the_model(self, tickets: Sequence[BatchItem]) -> None:
-        room = self._parts.settings.queue_size - len(self._asking)
+        room = self._context.settings.queue_size - len(self._asking)
         refused = [one for one in tickets[max(room, 0) :] if not one.order.patient]
         busy = Busy(f"{len(self._asking)} records wait for the language model already: try again later")
         self._deliver((one, busy) for one in refused)
@@ -188,7 +188,7 @@ class MicroBatcher:
     def _held(self, shelf: VerdictCache, texts: Sequence[str]) -> set[str]:
         """Those of the texts that a case has."""
         hashes = {content_hash(text, {}, ()): text for text in texts}
-        return {hashes[one] for one in self._parts.casebook.held(shelf.row.name, hashes)}
+        return {hashes[one] for one in self._context.casebook.held(shelf.row.name, hashes)}
 
     def _give(self, shelf: VerdictCache, found: Sequence[tuple[BatchItem, VerdictTemplate]]) -> None:
         """Give verdicts of other records of the same text or template."""
@@ -206,8 +206,8 @@ class MicroBatcher:
                 same[name] = whole.verdict
             else:
                 alike[name] = whole.verdict, f"{whole.alike}{pieces[3].decode()}}}"
-        self._parts.history.put({**one.model_dump(mode="json"), "elapsed_ms": 0.0} for one in same.values())
-        self._parts.history.put_alike(alike)
+        self._context.history.put({**one.model_dump(mode="json"), "elapsed_ms": 0.0} for one in same.values())
+        self._context.history.put_alike(alike)
         self._given(given)
         self._deliver(answers)
         for said, one in lines:
@@ -217,7 +217,7 @@ class MicroBatcher:
         """Give fresh verdicts, and keep them to be given again."""
         verdicts = [(ticket, one) for ticket, one in settled if isinstance(one, Verdict)]
         bodies = [one.model_dump(mode="json") for _, one in verdicts]
-        self._parts.history.put(bodies)
+        self._context.history.put(bodies)
         again = [
             (question, one)
             for question, one in ((ticket.question, one) for ticket, one in verdicts)
@@ -232,8 +232,8 @@ class MicroBatcher:
         self._deliver((ticket, one) for ticket, one in settled if isinstance(one, JudgeError))
 
     def _shelf(self, source: str | None) -> VerdictCache:
-        name = source if source in self._shelves else resolve_source(self._parts, source)
-        row = self._parts.source(name)
+        name = source if source in self._shelves else resolve_source(self._context, source)
+        row = self._context.source(name)
         shelf = self._shelves.get(name)
         if shelf is None or shelf.row is not row:
             # what was judged with another casebook, brief or judge is judged anew

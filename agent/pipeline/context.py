@@ -116,12 +116,12 @@ class AppContext:
 
 
 @cache
-def default_parts() -> AppContext:
+def default_context() -> AppContext:
     """The parts of this process, by its settings."""
     return AppContext(settings())
 
 
-def resolve_source(parts: AppContext, name: str | None) -> str:
+def resolve_source(context: AppContext, name: str | None) -> str:
     """The source that ``name`` means: itself, or the only one there is.
 
     Raises:
@@ -129,7 +129,7 @@ def resolve_source(parts: AppContext, name: str | None) -> str:
         UsageError: none was named, and there is not exactly one.
     """
     with mapped():
-        names = parts.casebook.names()
+        names = context.casebook.names()
     if name is None and len(names) != 1:
         raise UsageError(f"say which source the record comes from: {', '.join(names) or 'there is none yet'}")
     if name is not None and name not in names:

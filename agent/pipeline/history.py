@@ -18,9 +18,9 @@ class RecentVerdict:
     corrected_to: str | None
 
 
-def recent(parts: AppContext, source: str, most: int) -> list[RecentVerdict]:
+def recent(context: AppContext, source: str, most: int) -> list[RecentVerdict]:
     """The source's last ``most`` verdicts, newest first."""
-    return [RecentVerdict(Verdict.model_validate(body), label) for body, label in parts.history.recent(source, most)]
+    return [RecentVerdict(Verdict.model_validate(body), label) for body, label in context.history.recent(source, most)]
 
 
 def newest(given: Sequence[RecentVerdict]) -> list[Verdict]:
@@ -32,14 +32,14 @@ def newest(given: Sequence[RecentVerdict]) -> list[Verdict]:
     return list(by_record.values())
 
 
-def load_verdict(parts: AppContext, verdict_id: str) -> Verdict:
+def load_verdict(context: AppContext, verdict_id: str) -> Verdict:
     """The verdict of that id.
 
     Raises:
         UnknownVerdict: there is none in the history.
     """
     with mapped():
-        body = parts.history.get(verdict_id)
+        body = context.history.get(verdict_id)
     if body is None:
         raise UnknownVerdict(verdict_id)
     return Verdict.model_validate(body)

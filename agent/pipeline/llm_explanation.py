@@ -12,33 +12,35 @@ from llm.errors import EngineBusy, ModelFailure
 from retrieval.encoding.representation import Representation
 
 
-def sentences_for_stored_verdict(parts: AppContext, verdict: Verdict) -> Iterator[str]:
+def sentences_for_stored_verdict(context: AppContext, verdict: Verdict) -> Iterator[str]:
     """The same for a verdict of the history, whose explanation holds its facts. Raises as `sentences` does."""
-    row = parts.casebook.source(verdict.source)
+    row = context.casebook.source(verdict.source)
     facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
     masked = ((row.space if row else None) or Representation()).masked(verdict.record)
-    return _sentences(parts, verdict, row.brief if row else "", facts, masked)
+    return _sentences(context, verdict, row.brief if row else "", facts, masked)
 
 
-def stream_explanation(parts: AppContext, verdict: Verdict) -> Iterator[str]:
+def stream_explanation(context: AppContext, verdict: Verdict) -> Iterator[str]:
     """A verdict's facts, then the model's sentences, a line each as it comes; a line says why if there are none."""
     yield f"{verdict.explanation}\n"
     try:
         with mapped():
-            for sentence in sentences_for_stored_verdict(parts, verdict):
+            for sentence in sentences_for_stored_verdict(context, verdict):
                 yield f"{sentence}\n"
     except PrecedentError as error:
         yield f"(no more words: {error})\n"
 
 
-def with_sentences(parts: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:
+def with_sentences(context: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:
     """The verdict with the model's checked sentences after its facts; without them it says so in ``degraded``."""
     try:
-        told = " ".join(_sentences(parts, verdict, brief, facts, masked))
+        told = " ".join(_sentences(context, verdict, brief, facts, masked))
     except (ModelFailure, EngineBusy) as error:
         return verdict.model_copy(update={"degraded": (*verdict.degraded, f"explanation: {error}")})
     return verdict.model_copy(update={"explanation": f"{verdict.explanation} {told}".strip()})
 
 
-def _sentences(parts: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Iterator[str]:
-    return sentences(parts.language_detector().model, parts.settings.record_tokens // 2, verdict, brief, facts, masked)
+def _sentences(context: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Iterator[str]:
+    return sentences(
+        context.language_detector().model, context.settings.record_tokens // 2, verdict, brief, facts, masked
+    )

@@ -77,14 +77,14 @@ class BatchingSequence(RunnableSequence[Any, Verdict]):
             yield place, answer
 
 
-def build(parts: AppContext) -> Runnable[Any, Verdict]:
+def build(context: AppContext) -> Runnable[Any, Verdict]:
     """The pipeline: what was sent (`JudgeRequest`, its dict, a `Record` or a text) to a `Verdict`."""
-    return build_batching(parts).with_types(input_type=JudgeRequest, output_type=Verdict)
+    return build_batching(context).with_types(input_type=JudgeRequest, output_type=Verdict)
 
 
-def build_batching(parts: AppContext) -> BatchingSequence:
+def build_batching(context: AppContext) -> BatchingSequence:
     """The pipeline, with the steps of many records together at hand."""
-    steps = Steps(parts)
+    steps = Steps(context)
     witnesses = RunnableParallel(
         hearing=RunnablePassthrough(),
         neighbours=_one(steps.neighbours),

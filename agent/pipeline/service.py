@@ -20,19 +20,19 @@ _PATIENCE = 0.5
 T = TypeVar("T")
 
 
-def with_history(parts: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[Any, Verdict]:
+def with_history(context: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[Any, Verdict]:
     """The chain, each verdict being in the history when it is given."""
 
     def keep(verdict: Verdict) -> Verdict:
         with mapped():
-            parts.history.put([verdict.model_dump(mode="json")])
+            context.history.put([verdict.model_dump(mode="json")])
         return verdict
 
     return (chain | RunnableLambda(keep)).with_types(input_type=JudgeRequest, output_type=Verdict)
 
 
 def judge_many(
-    parts: AppContext,
+    context: AppContext,
     chain: Runnable[JudgeRequest, Verdict],
     records: Iterable[Record],
     source: str,
@@ -56,7 +56,7 @@ def judge_many(
             for ready in _while_they_come(answers):
                 out = [as_result(chunk[place], answer) for place, answer in ready]
                 if keep:
-                    parts.history.put(one.model_dump(mode="json") for one in out if isinstance(one, Verdict))
+                    context.history.put(one.model_dump(mode="json") for one in out if isinstance(one, Verdict))
                 yield from out
 
 

@@ -71,8 +71,8 @@ class _Judge(NamedTuple):
 class Steps:
     """The steps, with what they remember between records. Safe to share between threads."""
 
-    def __init__(self, parts: AppContext) -> None:
-        self._parts = parts
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
         self._memo: LRUCache[tuple[RetrievalResult, dict[str, Signal]]] = LRUCache(16_384)
         self._fits: LRUCache[FittedDetectors] = LRUCache(8)
         self._judges: LRUCache[_Judge] = LRUCache(64)
@@ -101,18 +101,18 @@ class Steps:
             hearings.append(hearing)
         texts = [one["content_hash"] for one in hearings if not (one["record"].fields or one["record"].events)]
         with mapped():
-            held = self._parts.casebook.held(row.name, texts)
+            held = self._context.casebook.held(row.name, texts)
         for hearing in hearings:
             hearing["memo_keys"] = self._memo_keys(hearing, held)
         return hearings
 
     def _source(self, name: str | None) -> SourceRow:
-        names = [name] if name else self._parts.casebook.names()
-        row = self._parts.casebook.source(names[0]) if len(names) == 1 else None
+        names = [name] if name else self._context.casebook.names()
+        row = self._context.casebook.source(names[0]) if len(names) == 1 else None
         if row is not None:
             return row
         if name:
-            raise UnknownSource(name, self._parts.casebook.names())
+            raise UnknownSource(name, self._context.casebook.names())
         known_names = ", ".join(names) or "none yet: `precedent learn FILE --source NAME` makes one"
         raise UsageError(f"say which source the record comes from: {known_names}")
 
@@ -155,9 +155,11 @@ class Steps:
     # the witnesses
 
     def retrieve(self, hearings: Sequence[JudgingState]) -> list[JudgingState]:
-        name, k = hearings[0]["row"].name, self._parts.settings.precedents
+        name, k = hearings[0]["row"].name, self._context.settings.precedents
         with mapped():
-            founds = self._parts.casebook.find_many(name, [(one["record"], one["content_hash"]) for one in hearings], k)
+            founds = self._context.casebook.find_many(
+                name, [(one["record"], one["content_hash"]) for one in hearings], k
+            )
         return [JudgingState(**{**one, "found": found}) for one, found in zip(hearings, founds, strict=True)]
 
     def score_fields(self, hearings: Sequence[JudgingState]) -> list[JudgingState]:
@@ -201,7 +203,7 @@ class Steps:
     def _fitted(self, row: SourceRow) -> FittedDetectors:
         key = (row.name, row.judge["fitted_on"] if row.judge else None)
         if key not in self._fits:
-            packed = self._parts.casebook.models(row.name)
+            packed = self._context.casebook.models(row.name)
             self._fits.put(key, FittedDetectors.loads(packed) if packed else FittedDetectors())
         return self._fits.get(key) or FittedDetectors()
 
@@ -228,7 +230,7 @@ class Steps:
     def ask_language_model(self, hearing: JudgingState) -> JudgingState:
         row, judge = hearing["row"], hearing["judge"]
         try:
-            witness = self._parts.language_detector()
+            witness = self._context.language_detector()
         except ModelFailure as error:
             signal = Signal(degraded=str(error))
         else:
@@ -260,7 +262,7 @@ class Steps:
             probability = max(probability, sigmoid(fusion.threshold))
         if _foreign(hearing) and fusion.label(probability) == "normal":
             fusion = fusion.widened_to(probability)
-        model = self._parts.language_detector().model if log_odds["language"] is not None else None
+        model = self._context.language_detector().model if log_odds["language"] is not None else None
         provenance = Provenance(
             model=model.name if model else None,
             model_sha256=model.sha256 if model else None,
@@ -300,7 +302,7 @@ class Steps:
         told = facts_in_words(verdict.label, verdict.probability, facts)
         verdict = verdict.model_copy(update={"explanation": told})
         if how == "llm":
-            verdict = with_sentences(self._parts, verdict, hearing["row"].brief, facts, hearing["masked"])
+            verdict = with_sentences(self._context, verdict, hearing["row"].brief, facts, hearing["masked"])
         return verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - hearing["started"])})
 
     def _facts(self, hearing: JudgingState, verdict: Verdict) -> list[str]:

@@ -39,16 +39,16 @@ class Candidate(BaseModel):
     record: Record
 
 
-def select_for_review(parts: AppContext, source: str, n: int) -> list[Candidate]:
+def select_for_review(context: AppContext, source: str, n: int) -> list[Candidate]:
     """Up to ``n`` of the source's last 10,000 verdicts, that which teaches most first; no template of a case.
 
     Raises:
         UnknownSource: there is no such source.
     """
-    row = parts.source(source)
+    row = context.source(source)
     with mapped():
-        verdicts = newest(recent(parts, source, _POOL))
-        cases = parts.casebook.templates(source)
+        verdicts = newest(recent(context, source, _POOL))
+        cases = context.casebook.templates(source)
         space = row.space or Representation.fit([verdict.record for verdict in verdicts])
         groups: dict[str, list[Verdict]] = {}
         for verdict in verdicts:
@@ -57,7 +57,7 @@ def select_for_review(parts: AppContext, source: str, n: int) -> list[Candidate]
         unseen.sort(key=_worth, reverse=True)
         shortlist = unseen[: _SHORTLIST * n]
         placed = replace(row, space=space)
-        vectors = parts.casebook.vectors(placed, [group[0].record for group in shortlist])
+        vectors = context.casebook.vectors(placed, [group[0].record for group in shortlist])
     chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]
 

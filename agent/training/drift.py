@@ -54,16 +54,16 @@ class Drift(BaseModel):
     findings: list[str] = []
 
 
-def measure_drift(parts: AppContext, source: str) -> Drift:
+def measure_drift(context: AppContext, source: str) -> Drift:
     """The source's drift.
 
     Raises:
         UnknownSource: there is no such source.
     """
-    row = parts.source(source)
+    row = context.source(source)
     with mapped():
-        given = recent(parts, source, _WINDOW)
-        templates = parts.casebook.templates(source)
+        given = recent(context, source, _WINDOW)
+        templates = context.casebook.templates(source)
     verdicts = newest(given)
     if not verdicts:
         return Drift(records=0)
@@ -85,7 +85,7 @@ def measure_drift(parts: AppContext, source: str) -> Drift:
     if len(verdicts) < _ENOUGH:
         return found
     wrong = contradicted / max(1, sum(one.verdict.label != "unsure" for one in given))
-    return found.model_copy(update={"findings": _findings(found, row, wrong, parts.settings.risk)})
+    return found.model_copy(update={"findings": _findings(found, row, wrong, context.settings.risk)})
 
 
 def _share(verdicts: Sequence[Verdict], label: str) -> float:

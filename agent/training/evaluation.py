@@ -91,7 +91,7 @@ def _ece(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
 
 
 def evaluate_file(
-    parts: AppContext, path: str | Path, source: str, intake: ReadOptions, progress: Progress
+    context: AppContext, path: str | Path, source: str, intake: ReadOptions, progress: Progress
 ) -> tuple[Evaluation, list[RowError | JudgeError]]:
     """Judge a file's labelled records, learning and keeping nothing; the figures, and what could not be judged.
 
@@ -104,7 +104,7 @@ def evaluate_file(
     anomalous: list[bool] = []
 
     def records() -> Iterator[Record]:
-        for item in intake.read(path, parts.settings.max_record_chars):
+        for item in intake.read(path, context.settings.max_record_chars):
             if isinstance(item, RowError):
                 failures.append(item)
             else:
@@ -112,7 +112,7 @@ def evaluate_file(
                 yield item.record
 
     started = time.perf_counter()
-    answers = judge_many(parts, build(parts), records(), source, explain="none", keep=False)
+    answers = judge_many(context, build(context), records(), source, explain="none", keep=False)
     for number, answer in enumerate(answers):
         if isinstance(answer, Verdict):
             verdicts.append(answer)
@@ -126,6 +126,6 @@ def evaluate_file(
     hashes, learned = [verdict.record.content_hash for verdict in verdicts], 0
     for start in range(0, len(hashes), _BLOCK):
         some = hashes[start : start + _BLOCK]
-        held = parts.casebook.held(source, some)
+        held = context.casebook.held(source, some)
         learned += sum(one in held for one in some)
     return figures.model_copy(update={"learned": learned}), failures

@@ -12,18 +12,18 @@ from retrieval.casebook import SourceRow
 _FEWEST, _SHARE = 5, 0.02
 
 
-def correct(parts: AppContext, verdict_id: str, label: Label) -> Case:
+def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
 
     Raises:
         UnknownVerdict: there is no such verdict.
     """
-    verdict = load_verdict(parts, verdict_id)
+    verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
     with mapped():
-        case_id = parts.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
-        parts.casebook.sync(verdict.source)
-        parts.history.corrected(verdict_id, label)
+        case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
+        context.casebook.sync(verdict.source)
+        context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
 
@@ -38,7 +38,7 @@ def refit_due(row: SourceRow) -> bool:
     return bool(row.version - row.judge["fitted_on"] >= max(_FEWEST, _SHARE * cases))
 
 
-def refit_if_due(parts: AppContext, verdict_id: str, progress: Progress | None = None) -> bool:
+def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> bool:
     """After a correction: fit the judge of the verdict's source anew when that is due; whether it was."""
     with mapped():
-        return refit_while_due(parts, load_verdict(parts, verdict_id).source, refit_due, progress)
+        return refit_while_due(context, load_verdict(context, verdict_id).source, refit_due, progress)

@@ -56,7 +56,7 @@ def check_name(source: str) -> str:
 
 
 def learn(
-    parts: AppContext,
+    context: AppContext,
     files: Sequence[str | Path],
     source: str,
     intake: ReadOptions,
@@ -84,23 +84,23 @@ def learn(
     if intake.label is None:
         raise UsageError("learn needs --label COLUMN: which column says whether a record is normal")
     with mapped():
-        _check_normal(parts, files, source, intake)
+        _check_normal(context, files, source, intake)
         for path in files:
-            done.added += parts.casebook.add(source, _cases(parts, path, intake, done, progress), f"file {path}")
+            done.added += context.casebook.add(source, _cases(context, path, intake, done, progress), f"file {path}")
         if not done.read:
             return done
-        _finish(parts, source, intake, done, brief, budget, objective, progress)
+        _finish(context, source, intake, done, brief, budget, objective, progress)
     return done
 
 
-def _check_normal(parts: AppContext, files: Sequence[str | Path], source: str, intake: ReadOptions) -> None:
+def _check_normal(context: AppContext, files: Sequence[str | Path], source: str, intake: ReadOptions) -> None:
     """Refuse files without any normal record when nobody said which values mean normal."""
-    row = parts.casebook.source(source)
+    row = context.casebook.source(source)
     if intake.normal != DEFAULT_NORMAL or "-" in map(str, files) or (row and row.counts["normal"]):
         return
     seen: Counter[str] = Counter()
     for path in files:
-        for item in intake.read(path, parts.settings.max_record_chars):
+        for item in intake.read(path, context.settings.max_record_chars):
             if not isinstance(item, RowError):
                 if item.label == "normal":
                     return
@@ -111,9 +111,9 @@ def _check_normal(parts: AppContext, files: Sequence[str | Path], source: str, i
 
 
 def _cases(
-    parts: AppContext, path: str | Path, intake: ReadOptions, done: LearnResult, progress: Progress | None
+    context: AppContext, path: str | Path, intake: ReadOptions, done: LearnResult, progress: Progress | None
 ) -> Iterator[NewCase]:
-    for item in intake.read(path, parts.settings.max_record_chars):
+    for item in intake.read(path, context.settings.max_record_chars):
         if isinstance(item, RowError):
             done.unreadable.append(item)
             continue
@@ -132,7 +132,7 @@ def as_case(record: Record, label: Label, kind: str | None = None) -> NewCase:
 
 
 def _finish(
-    parts: AppContext,
+    context: AppContext,
     source: str,
     intake: ReadOptions,
     done: LearnResult,
@@ -141,7 +141,7 @@ def _finish(
     objective: str | None,
     progress: Progress | None,
 ) -> None:
-    casebook = parts.casebook
+    casebook = context.casebook
     values = [value for value, _ in done.label_values.most_common(_VALUES_SHOWN)]
     casebook.set(source, reading=intake.with_values(values).model_dump(mode="json"))
     if brief is not None:
@@ -149,7 +149,7 @@ def _finish(
     casebook.sync(source, progress)
     witness = None
     try:
-        witness = parts.language_detector()
+        witness = context.language_detector()
         row = casebook.source(source)
         assert row is not None
         if not row.brief:
@@ -163,7 +163,7 @@ def _finish(
     assert row is not None
     model = witness.model.name if witness else None
     if done.added or brief is not None or done.brief_drafted or objective is not None or _unfitted(row, model):
-        refit(parts, source, budget=budget, objective=objective, progress=progress, done=done)
+        refit(context, source, budget=budget, objective=objective, progress=progress, done=done)
     done.brief = row.brief
 
 
@@ -180,16 +180,16 @@ def is_outdated(row: SourceRow) -> bool:
 
 
 def refit_while_due(
-    parts: AppContext, source: str, due: Callable[[SourceRow], bool] = is_outdated, progress: Progress | None = None
+    context: AppContext, source: str, due: Callable[[SourceRow], bool] = is_outdated, progress: Progress | None = None
 ) -> bool:
     """Fit the source's judge anew for as long as that is ``due``; whether it was fitted.
 
     Where a fit is running, that one looks again when it ends, so nobody waits for it.
     """
-    fitted, turn = False, parts.fitting(source)
-    while due(parts.source(source)) and turn.acquire(blocking=False):
+    fitted, turn = False, context.fitting(source)
+    while due(context.source(source)) and turn.acquire(blocking=False):
         try:
-            refit(parts, source, progress=progress)
+            refit(context, source, progress=progress)
         finally:
             turn.release()
         fitted = True
@@ -197,7 +197,7 @@ def refit_while_due(
 
 
 def refit(
-    parts: AppContext,
+    context: AppContext,
     source: str,
     *,
     budget: int | None = None,
@@ -210,13 +210,13 @@ def refit(
     ``objective``: what the threshold is chosen for from now on; None keeps what it is.
     """
     try:
-        witness = parts.language_detector()
+        witness = context.language_detector()
     except ModelFailure:
         witness = None
-    settings = parts.settings
-    with parts.fitting(source):
+    settings = context.settings
+    with context.fitting(source):
         judge = fit_judge(
-            parts.casebook,
+            context.casebook,
             source,
             witness,
             precedents=settings.precedents,

@@ -63,13 +63,13 @@ class _Asked(LLMCache):
         return super().get(question)
 
 
-def run(parts: RememberingParts, task: Task, seed: int, limit: int | None, progress: Progress) -> Figures:
+def run(context: RememberingParts, task: Task, seed: int, limit: int | None, progress: Progress) -> Figures:
     """The figures of one draw; of what is judged, a seeded sample of ``limit``."""
     draw = task.draw(seed)
     judged = draw.judged
     if limit is not None and limit < len(judged):
         judged = [judged[i] for i in sorted(random.Random(seed).sample(range(len(judged)), limit))]
-    source, parts.asked.questions = f"{task.name}-{seed}", set()
+    source, context.asked.questions = f"{task.name}-{seed}", set()
     with tempfile.TemporaryDirectory() as folder:
         cases, asked = Path(folder) / f"learn{task.suffix}", Path(folder) / f"judge{task.suffix}"
         _write(cases, draw, draw.learned)
@@ -77,20 +77,20 @@ def run(parts: RememberingParts, task: Task, seed: int, limit: int | None, progr
         started = time.perf_counter()
         drafted = 0
         if draw.learned:
-            done = learn(parts, [cases], source, task.intake, brief=task.brief, progress=progress)
+            done = learn(context, [cases], source, task.intake, brief=task.brief, progress=progress)
             drafted = done.brief_drafted
             for wrong in done.unreadable:
                 raise ValueError(f"{task.name}: {wrong}")
         else:
-            parts.casebook.create(source)
-            parts.casebook.set(source, brief=task.brief, brief_by="person")
+            context.casebook.create(source)
+            context.casebook.set(source, brief=task.brief, brief_by="person")
         learning = time.perf_counter() - started
-        known, readings = _readings(parts, task, cases if draw.learned else None), _readings(parts, task, asked)
+        known, readings = _readings(context, task, cases if draw.learned else None), _readings(context, task, asked)
 
     started = time.perf_counter()
-    verdicts, truth = _judged(parts, source, readings, progress)
+    verdicts, truth = _judged(context, source, readings, progress)
     judging = time.perf_counter() - started
-    calls = len(parts.asked.questions) + drafted
+    calls = len(context.asked.questions) + drafted
     figures: Figures = {
         "labels": len(known),
         "anomalous_labels": sum(one.label == "anomalous" for one in known),
@@ -99,17 +99,17 @@ def run(parts: RememberingParts, task: Task, seed: int, limit: int | None, progr
         "degraded": sum(bool(verdict.degraded) for verdict in verdicts),
         "llm_calls": calls,
         "fused": of_verdicts(verdicts, truth),
-        "witnesses": _witnesses(parts, source, verdicts, truth, seed, _ALONE // task.draws, progress),
+        "witnesses": _witnesses(context, source, verdicts, truth, seed, _ALONE // task.draws, progress),
         "baselines": {},
         "seconds": {"learning": learning, "judging": judging},
     }
     labels = [one.label == "anomalous" for one in readings]
-    encode = encoding_once(parts.embedder().encode)
+    encode = encoding_once(context.embedder().encode)
     for name, baseline in task.baselines.items():
         progress(name, 0, 1)
         probability = baseline(known, readings, encode)
         figures["baselines"][name] = of_baseline(probability, [one.record for one in readings], labels)
-    parts.casebook.remove(source)
+    context.casebook.remove(source)
     return figures
 
 
@@ -117,17 +117,17 @@ def _write(path: Path, draw: Draw, lines: Sequence[str]) -> None:
     path.write_text("\n".join([*([draw.header] if draw.header else []), *lines]) + "\n", encoding="utf-8")
 
 
-def _readings(parts: AppContext, task: Task, path: Path | None) -> list[ParsedRow]:
+def _readings(context: AppContext, task: Task, path: Path | None) -> list[ParsedRow]:
     if path is None:
         return []
-    return [one for one in task.intake.read(path, parts.settings.max_record_chars) if isinstance(one, ParsedRow)]
+    return [one for one in task.intake.read(path, context.settings.max_record_chars) if isinstance(one, ParsedRow)]
 
 
 def _judged(
-    parts: AppContext, source: str, readings: Sequence[ParsedRow], progress: Progress
+    context: AppContext, source: str, readings: Sequence[ParsedRow], progress: Progress
 ) -> tuple[list[Verdict], list[bool]]:
     verdicts, truth = [], []
-    answers = judge_many(parts, build(parts), (one.record for one in readings), source, explain="none")
+    answers = judge_many(context, build(context), (one.record for one in readings), source, explain="none")
     for number, (answer, reading) in enumerate(zip(answers, readings, strict=True), start=1):
         if isinstance(answer, Verdict):
             verdicts.append(answer)
@@ -137,7 +137,7 @@ def _judged(
 
 
 def _witnesses(
-    parts: AppContext,
+    context: AppContext,
     source: str,
     verdicts: Sequence[Verdict],
     truth: Sequence[bool],
@@ -153,11 +153,11 @@ def _witnesses(
         if name != "language"
     }
     try:
-        witness = parts.language_detector()
+        witness = context.language_detector()
     except ModelFailure:
         return {name: one for name, one in out.items() if one["n"]}
     chosen, weights = _balanced(truth, most, seed)
-    row = parts.casebook.source(source)
+    row = context.casebook.source(source)
     assert row is not None
     way = SourceModel.of(row.judge, row.counts).prompt_for(witness.model.name)
     heard = []

@@ -40,10 +40,10 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
     home = tmp_path_factory.mktemp("chain")
     lines = (POSTGRES / "learn.log").read_text(encoding="utf-8").splitlines(keepends=True)
     (home / "learn.log").write_text("".join(lines[:700]), encoding="utf-8")
-    parts = AppContext(make_settings(home / "home"))
-    learn(parts, [home / "learn.log"], "pg", LOG, brief=BRIEF, budget=12)
-    yield parts
-    parts.close()
+    context = AppContext(make_settings(home / "home"))
+    learn(context, [home / "learn.log"], "pg", LOG, brief=BRIEF, budget=12)
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +78,17 @@ def test_a_verdict_has_the_contracts_keys(chain: Runnable[JudgeRequest, Verdict]
 def test_a_text_like_no_case_is_not_called_normal(tmp_path: Path) -> None:
     lines = (POSTGRES / "learn.log").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "learn.log").write_text("".join(lines[:200]), encoding="utf-8")
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
-    learn(parts, [tmp_path / "learn.log"], "pg", LOG, brief=BRIEF)
-    judge = parts.source("pg").judge
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    learn(context, [tmp_path / "learn.log"], "pg", LOG, brief=BRIEF)
+    judge = context.source("pg").judge
     assert judge is not None
     # witnesses that find everything normal
-    parts.casebook.set("pg", judge={**judge, "cheap": {**judge["cheap"], "bias": -9.0}})
+    context.casebook.set("pg", judge={**judge, "cheap": {**judge["cheap"], "bias": -9.0}})
     far, near = (
-        build(parts).invoke(JudgeRequest(text=text, source="pg"))
+        build(context).invoke(JudgeRequest(text=text, source="pg"))
         for text in ("Dearest aunt, your roses want water on Sunday", "LOG:  checkpoint complete: wrote nine buffers")
     )
-    parts.close()
+    context.close()
     assert (far.label, far.leans, near.label) == ("unsure", "normal", "normal")
     assert far.unsure_band[0] < far.probability < far.unsure_band[1]
     assert "no case is like it" in far.explanation
@@ -156,15 +156,15 @@ def test_without_a_language_model_the_verdict_says_so(
 ) -> None:
     with_it = (chain.invoke(JudgeRequest.about(record, "pg")) for record in records)
     heard = next(verdict.record for verdict in with_it if verdict.signals["language"] is not None)
-    parts = AppContext(learned.settings.model_copy(update={"model": "none"}))
+    context = AppContext(learned.settings.model_copy(update={"model": "none"}))
     try:
-        verdict = build(parts).invoke(JudgeRequest.about(heard, "pg"))
+        verdict = build(context).invoke(JudgeRequest.about(heard, "pg"))
         assert verdict.signals["language"] is None
         assert any(one.startswith("language: ") for one in verdict.degraded)
-        known = build(parts).invoke(JudgeRequest(text=learned.casebook.cases("pg")[0].text, source="pg"))
+        known = build(context).invoke(JudgeRequest(text=learned.casebook.cases("pg")[0].text, source="pg"))
         assert known.degraded == ()
     finally:
-        parts.close()
+        context.close()
 
 
 def test_a_record_longer_than_the_model_reads_is_shortened_visibly(chain: Runnable[JudgeRequest, Verdict]) -> None:
@@ -193,21 +193,21 @@ def test_feedback_changes_the_next_verdict(tmp_path: Path) -> None:
         + "".join(f"bad node {i} burst into flames while {word}\n" for i, word in enumerate(["copying", "idle"] * 4)),
         encoding="utf-8",
     )
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
-    learn(parts, [tmp_path / "cases.log"], "nodes", LOG, brief="nodes")
-    chain = build(parts)
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    learn(context, [tmp_path / "cases.log"], "nodes", LOG, brief="nodes")
+    chain = build(context)
     record = Record(text="node 7 burst into flames while testing the sprinkler")
-    (before,) = judge_many(parts, chain, [record], "nodes")
+    (before,) = judge_many(context, chain, [record], "nodes")
     assert isinstance(before, Verdict)
     assert before.label == "anomalous"
-    case = correct(parts, before.id, "normal")
+    case = correct(context, before.id, "normal")
     after = chain.invoke(JudgeRequest.about(record, "nodes"))
     assert (after.label, after.precedents[0].case_id) == ("normal", case.case_id)
     similar = chain.invoke(JudgeRequest(text="node 12 burst into flames while testing the sprinkler", source="nodes"))
     assert similar.label == "normal"
-    correct(parts, before.id, "anomalous")
+    correct(context, before.id, "anomalous")
     assert chain.invoke(JudgeRequest.about(record, "nodes")).label == "anomalous"
-    parts.close()
+    context.close()
 
 
 def test_what_is_left_of_an_order_does_not_soften_the_verdict(chain: Runnable[JudgeRequest, Verdict]) -> None:
@@ -220,13 +220,13 @@ def test_what_is_left_of_an_order_does_not_soften_the_verdict(chain: Runnable[Ju
 
 
 def test_a_source_with_no_cases_still_gives_a_verdict(tmp_path: Path) -> None:
-    parts = AppContext(make_settings(tmp_path / "home"))
-    parts.casebook.create("new")
-    parts.casebook.set("new", brief="Server log. Anomalous: crashes.", brief_by="person")
-    verdict = build(parts).invoke({"source": "new", "text": "kernel panic - not syncing: fatal exception"})
+    context = AppContext(make_settings(tmp_path / "home"))
+    context.casebook.create("new")
+    context.casebook.set("new", brief="Server log. Anomalous: crashes.", brief_by="person")
+    verdict = build(context).invoke({"source": "new", "text": "kernel panic - not syncing: fatal exception"})
     assert verdict.signals["language"] is not None
     assert (verdict.precedents, verdict.signals["neighbours"]) == ((), None)
-    parts.close()
+    context.close()
 
 
 def test_an_unknown_source_names_the_known_ones(chain: Runnable[JudgeRequest, Verdict]) -> None:
@@ -239,10 +239,10 @@ def test_the_only_source_need_not_be_named(chain: Runnable[JudgeRequest, Verdict
 
 
 def test_with_no_source_at_all_it_says_how_to_make_one(tmp_path: Path) -> None:
-    parts = AppContext(make_settings(tmp_path / "home"))
+    context = AppContext(make_settings(tmp_path / "home"))
     with pytest.raises(UsageError, match="precedent learn"):
-        build(parts).invoke("x")
-    parts.close()
+        build(context).invoke("x")
+    context.close()
 
 
 def test_sentences_of_the_model_come_after_the_facts(
@@ -257,9 +257,9 @@ def test_sentences_of_the_model_come_after_the_facts(
 
 def test_importing_agent_is_lazy_and_chain_is_the_runnable() -> None:
     code = (
-        "import sys; import agent; assert 'agent.chain' not in sys.modules; "
+        "import sys; import agent; assert 'agent.pipeline' not in sys.modules; "
         "from agent import Record, Case, Verdict; assert 'torch' not in sys.modules; "
-        "import agent.chain; from agent import chain; from agent.chain import build; "
+        "import agent.pipeline.pipeline; from agent import chain; from agent.pipeline.pipeline import build; "
         "assert hasattr(chain, 'invoke') and hasattr(chain, 'abatch'), chain; "
         "heavy = {'torch', 'llama_cpp', 'chromadb'} & set(sys.modules); assert not heavy, heavy"
     )
@@ -294,11 +294,11 @@ def test_held_out_half_of_bgl(data: Path, tmp_path: Path) -> None:
     for name, half in (("even", rows[0::2]), ("odd", rows[1::2])):
         with (tmp_path / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([header, *half])
-    parts = AppContext(make_settings(tmp_path / "home"))
+    context = AppContext(make_settings(tmp_path / "home"))
     intake = ReadOptions(label="Label", normal=("-",), text=("Content",))
-    learn(parts, [tmp_path / "even.csv"], "bgl", intake, budget=16)
-    figures, failures = evaluate_file(parts, tmp_path / "odd.csv", "bgl", intake, lambda *_: None)
-    parts.close()
+    learn(context, [tmp_path / "even.csv"], "bgl", intake, budget=16)
+    figures, failures = evaluate_file(context, tmp_path / "odd.csv", "bgl", intake, lambda *_: None)
+    context.close()
     assert not failures
     assert figures.n == 1000
     assert figures.f1 >= 0.95

@@ -46,16 +46,16 @@ def a_session(rng: random.Random, fraud: bool) -> list[str]:
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
     """Sources `orders` and `sessions` of 300 cases each, a quarter fraud."""
     home = tmp_path_factory.mktemp("counterfactual")
-    parts = AppContext(make_settings(home / "home", model="none"))
+    context = AppContext(make_settings(home / "home", model="none"))
     rng = random.Random(8)
     orders = [{**an_order(rng, i % 4 == 0), "label": int(i % 4 == 0)} for i in range(300)]
     sessions = [{"events": a_session(rng, i % 4 == 0), "label": int(i % 4 == 0)} for i in range(300)]
     for name, rows in (("orders", orders), ("sessions", sessions)):
         path = home / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        learn(parts, [path], name, ReadOptions(label="label", normal=("0",)), brief=name)
-    yield parts
-    parts.close()
+        learn(context, [path], name, ReadOptions(label="label", normal=("0",)), brief=name)
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="module")

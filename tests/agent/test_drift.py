@@ -21,20 +21,20 @@ from tests.retrieval.making import lines, payment
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[AppContext]:
+def context(tmp_path: Path) -> Iterator[AppContext]:
     made = AppContext(make_settings(tmp_path / "home", model="none"))
     yield made
     made.close()
 
 
-def learned(parts: AppContext, name: str, cases: Sequence[object]) -> None:
-    parts.casebook.add(name, cases, "file test")  # type: ignore[arg-type]
-    parts.casebook.sync(name)
-    refit(parts, name)
+def learned(context: AppContext, name: str, cases: Sequence[object]) -> None:
+    context.casebook.add(name, cases, "file test")  # type: ignore[arg-type]
+    context.casebook.sync(name)
+    refit(context, name)
 
 
-def judged(parts: AppContext, source: str, records: Sequence[Record]) -> list[Verdict]:
-    answers = judge_many(parts, build(parts), records, source, "none")
+def judged(context: AppContext, source: str, records: Sequence[Record]) -> list[Verdict]:
+    answers = judge_many(context, build(context), records, source, "none")
     return [one for one in answers if isinstance(one, Verdict)]
 
 
@@ -47,52 +47,52 @@ def cases_of_templates() -> list[object]:
     return [as_case(Record(text=f"{i} {one.record.text}"), one.label) for one in lines() for i in range(5)]  # type: ignore[arg-type]
 
 
-def test_templates_never_seen_are_told_with_what_to_do(parts: AppContext) -> None:
-    learned(parts, "log", cases_of_templates())
-    judged(parts, "log", texts("{} health check answered in time", 40))
-    judged(parts, "log", texts("robot {} has lost its gripper", 20))
-    found = measure_drift(parts, "log")
+def test_templates_never_seen_are_told_with_what_to_do(context: AppContext) -> None:
+    learned(context, "log", cases_of_templates())
+    judged(context, "log", texts("{} health check answered in time", 40))
+    judged(context, "log", texts("robot {} has lost its gripper", 20))
+    found = measure_drift(context, "log")
     assert (found.records, found.novel_share, found.novel_expected) == (60, pytest.approx(1 / 3), 0.0)
     (said,) = [one for one in found.findings if "templates" in one]
     assert said.startswith("33 % of what the last 60 records say has templates that the casebook has never seen (0 %")
     assert said.endswith("precedent review --source log")
-    parts.casebook.add("log", [as_case(Record(text="robot 7 has lost its gripper"), "normal")], "file test")
-    assert measure_drift(parts, "log").novel_share == 0.0, "labelling one of them is what it takes"
+    context.casebook.add("log", [as_case(Record(text="robot 7 has lost its gripper"), "normal")], "file test")
+    assert measure_drift(context, "log").novel_share == 0.0, "labelling one of them is what it takes"
 
 
-def test_records_like_the_cases_are_no_finding(parts: AppContext) -> None:
-    learned(parts, "log", cases_of_templates())
-    judged(parts, "log", texts("{} health check answered in time", 60))
-    found = measure_drift(parts, "log")
+def test_records_like_the_cases_are_no_finding(context: AppContext) -> None:
+    learned(context, "log", cases_of_templates())
+    judged(context, "log", texts("{} health check answered in time", 60))
+    found = measure_drift(context, "log")
     assert (found.novel_share, found.unsure_share, found.anomalous_share, found.findings) == (0.0, 0.0, 0.0, [])
 
 
-def test_fewer_than_fifty_records_are_no_alarm(parts: AppContext) -> None:
-    learned(parts, "log", cases_of_templates())
-    assert measure_drift(parts, "log").records == 0
-    judged(parts, "log", texts("robot {} has lost its gripper", 49))
-    found = measure_drift(parts, "log")
+def test_fewer_than_fifty_records_are_no_alarm(context: AppContext) -> None:
+    learned(context, "log", cases_of_templates())
+    assert measure_drift(context, "log").records == 0
+    judged(context, "log", texts("robot {} has lost its gripper", 49))
+    found = measure_drift(context, "log")
     assert (found.records, found.novel_share, found.findings) == (49, 1.0, [])
-    judged(parts, "log", texts("robot {} has lost its gripper", 50))
-    assert measure_drift(parts, "log").records == 50, "judged again, a record counts once"
-    assert measure_drift(parts, "log").findings
+    judged(context, "log", texts("robot {} has lost its gripper", 50))
+    assert measure_drift(context, "log").records == 50, "judged again, a record counts once"
+    assert measure_drift(context, "log").findings
 
 
 def payments(amounts: Sequence[float], country: str = "de") -> list[Record]:
     return [payment(round(float(amount), 2), country) for amount in amounts]
 
 
-def test_a_field_that_moved_is_named_and_one_that_did_not_is_not(parts: AppContext) -> None:
+def test_a_field_that_moved_is_named_and_one_that_did_not_is_not(context: AppContext) -> None:
     rng = np.random.default_rng(0)
-    learned(parts, "pay", [as_case(one, "normal") for one in payments(rng.normal(100, 20, 300))])
-    judged(parts, "pay", payments(rng.normal(100, 20, 200)))
-    still = measure_drift(parts, "pay")
+    learned(context, "pay", [as_case(one, "normal") for one in payments(rng.normal(100, 20, 300))])
+    judged(context, "pay", payments(rng.normal(100, 20, 200)))
+    still = measure_drift(context, "pay")
     assert (still.novel_share, still.novel_expected) == (None, None)
     assert set(still.field_psi) == {"amount", "country"}
     assert max(still.field_psi.values()) < 0.25
     assert not [one for one in still.findings if "fields" in one]
-    judged(parts, "pay", payments(rng.normal(140, 20, 200)))
-    moved = measure_drift(parts, "pay")
+    judged(context, "pay", payments(rng.normal(140, 20, 200)))
+    moved = measure_drift(context, "pay")
     assert next(iter(moved.field_psi)) == "amount"
     (said,) = [one for one in moved.findings if "fields" in one]
     assert "amount (" in said
@@ -100,11 +100,11 @@ def test_a_field_that_moved_is_named_and_one_that_did_not_is_not(parts: AppConte
     assert said.endswith("precedent sources rebuild pay")
 
 
-def test_a_category_that_no_case_has(parts: AppContext) -> None:
+def test_a_category_that_no_case_has(context: AppContext) -> None:
     rng = np.random.default_rng(1)
-    learned(parts, "pay", [as_case(one, "normal") for one in payments(rng.normal(100, 20, 60))])
-    judged(parts, "pay", payments(rng.normal(100, 20, 120)) + payments(rng.normal(100, 20, 30), "xx"))
-    assert measure_drift(parts, "pay").field_psi["country"] > 0.25
+    learned(context, "pay", [as_case(one, "normal") for one in payments(rng.normal(100, 20, 60))])
+    judged(context, "pay", payments(rng.normal(100, 20, 120)) + payments(rng.normal(100, 20, 30), "xx"))
+    assert measure_drift(context, "pay").field_psi["country"] > 0.25
 
 
 def test_ties_are_no_drift() -> None:
@@ -124,16 +124,16 @@ def test_the_index_is_that_of_the_textbook() -> None:
     assert psi([40_000, 30_000, 20_000, 10_000], [25_000] * 4) == pytest.approx(expected, abs=1e-3)
 
 
-def test_contradicted_verdicts_are_counted(parts: AppContext) -> None:
-    learned(parts, "log", cases_of_templates())
-    verdicts = judged(parts, "log", texts("{} health check answered in time", 60))
+def test_contradicted_verdicts_are_counted(context: AppContext) -> None:
+    learned(context, "log", cases_of_templates())
+    verdicts = judged(context, "log", texts("{} health check answered in time", 60))
     assert {one.label for one in verdicts} == {"normal"}
     for verdict in verdicts[:2]:
-        correct(parts, verdict.id, "normal")
-    assert (measure_drift(parts, "log").corrected, measure_drift(parts, "log").contradicted_share) == (2, 0.0)
+        correct(context, verdict.id, "normal")
+    assert (measure_drift(context, "log").corrected, measure_drift(context, "log").contradicted_share) == (2, 0.0)
     for verdict in verdicts[2:8]:
-        correct(parts, verdict.id, "anomalous")
-    found = measure_drift(parts, "log")
+        correct(context, verdict.id, "anomalous")
+    found = measure_drift(context, "log")
     assert (found.corrected, found.contradicted_share) == (8, 0.75)
     (said,) = [one for one in found.findings if "contradicted" in one]
     assert said.startswith(
@@ -141,6 +141,6 @@ def test_contradicted_verdicts_are_counted(parts: AppContext) -> None:
     )
 
 
-def test_an_unknown_source(parts: AppContext) -> None:
+def test_an_unknown_source(context: AppContext) -> None:
     with pytest.raises(UnknownSource):
-        measure_drift(parts, "nope")
+        measure_drift(context, "nope")

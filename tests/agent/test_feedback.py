@@ -26,7 +26,7 @@ NEW = ("robot stands still", "apples rolled down", "a ship left port", "the choi
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[AppContext]:
+def context(tmp_path: Path) -> Iterator[AppContext]:
     made = AppContext(make_settings(tmp_path / "home", model="none"))
     made.casebook.add("log", lines(), "file test")
     made.casebook.sync("log")
@@ -35,88 +35,90 @@ def parts(tmp_path: Path) -> Iterator[AppContext]:
     made.close()
 
 
-def verdicts(parts: AppContext) -> list[Verdict]:
-    answers = judge_many(parts, build(parts), [Record(text=text) for text in NEW], "log")
+def verdicts(context: AppContext) -> list[Verdict]:
+    answers = judge_many(context, build(context), [Record(text=text) for text in NEW], "log")
     return [one for one in answers if isinstance(one, Verdict)]
 
 
-def fitted_on(parts: AppContext) -> int:
-    judge = parts.source("log").judge
+def fitted_on(context: AppContext) -> int:
+    judge = context.source("log").judge
     assert judge is not None
     return int(judge["fitted_on"])
 
 
-def test_the_fifth_correction_fits_the_judge_anew(parts: AppContext) -> None:
-    before, fitted = fitted_on(parts), []
-    for verdict in verdicts(parts):
-        correct(parts, verdict.id, "normal")
-        fitted.append(refit_if_due(parts, verdict.id))
+def test_the_fifth_correction_fits_the_judge_anew(context: AppContext) -> None:
+    before, fitted = fitted_on(context), []
+    for verdict in verdicts(context):
+        correct(context, verdict.id, "normal")
+        fitted.append(refit_if_due(context, verdict.id))
     assert fitted == [False, False, False, False, True, False]
-    assert fitted_on(parts) == before + 5
-    assert parts.source("log").version == before + 6
-    assert parts.source("log").judge["keys"] == 17  # type: ignore[index]
+    assert fitted_on(context) == before + 5
+    assert context.source("log").version == before + 6
+    assert context.source("log").judge["keys"] == 17  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     ("cases", "corrections", "due"), [(100, 4, False), (100, 5, True), (1000, 19, False), (1000, 20, True)]
 )
-def test_two_percent_of_the_cases_but_at_least_five(parts: AppContext, cases: int, corrections: int, due: bool) -> None:
-    row = replace(parts.source("log"), counts={"normal": cases, "anomalous": 0}, version=7 + corrections)
+def test_two_percent_of_the_cases_but_at_least_five(
+    context: AppContext, cases: int, corrections: int, due: bool
+) -> None:
+    row = replace(context.source("log"), counts={"normal": cases, "anomalous": 0}, version=7 + corrections)
     assert refit_due(replace(row, judge={"fitted_on": 7})) is due
 
 
-def test_cases_that_were_never_fitted_are_due(parts: AppContext) -> None:
-    row = parts.source("log")
+def test_cases_that_were_never_fitted_are_due(context: AppContext) -> None:
+    row = context.source("log")
     assert refit_due(replace(row, judge=None))
     assert not refit_due(replace(row, judge=None, counts={"normal": 0, "anomalous": 0}))
 
 
-def test_of_fits_at_once_one_does_the_work_of_all(parts: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_fits_at_once_one_does_the_work_of_all(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one fit runs, a new case arrives and another asks: it does not wait, and the first fits once more."""
     running, may_end, fits = threading.Event(), threading.Event(), list[int]()
 
     def slowly(*arguments: object, **options: object) -> object:
-        fits.append(parts.source("log").version)
+        fits.append(context.source("log").version)
         judge = fit_judge(*arguments, **options)  # type: ignore[arg-type]
         running.set()
         assert may_end.wait(30)
         return judge
 
     def add(text: str) -> None:
-        parts.casebook.add("log", [as_case(Record(text=text), "normal")], "file test")
-        parts.casebook.sync("log")
+        context.casebook.add("log", [as_case(Record(text=text), "normal")], "file test")
+        context.casebook.sync("log")
 
     monkeypatch.setattr(learn_module, "fit_judge", slowly)
     add("a first new case")
-    first = threading.Thread(target=refit_while_due, args=(parts, "log"))
+    first = threading.Thread(target=refit_while_due, args=(context, "log"))
     first.start()
     assert running.wait(30)
     add("a second new case")
-    assert refit_while_due(parts, "log") is False
+    assert refit_while_due(context, "log") is False
     may_end.set()
     first.join(30)
-    version = parts.source("log").version
+    version = context.source("log").version
     assert fits == [version - 1, version]
-    assert fitted_on(parts) == version
+    assert fitted_on(context) == version
 
 
-def test_verdicts_follow_the_new_fit_whatever_was_remembered(parts: AppContext) -> None:
+def test_verdicts_follow_the_new_fit_whatever_was_remembered(context: AppContext) -> None:
     """A verdict given between a correction and the fit leaves nothing behind that the next one is made of."""
-    chain, record = build(parts), Record(text="a heron stands in the pond")
-    for verdict in verdicts(parts)[:5]:
-        correct(parts, verdict.id, "normal")
+    chain, record = build(context), Record(text="a heron stands in the pond")
+    for verdict in verdicts(context)[:5]:
+        correct(context, verdict.id, "normal")
     # a judge that does without the language model: what was heard in part is not remembered at all
-    parts.casebook.set("log", judge={**(parts.source("log").judge or {}), "language_auc": 0.5})
+    context.casebook.set("log", judge={**(context.source("log").judge or {}), "language_auc": 0.5})
     assert chain.invoke(JudgeRequest.about(record, "log")).degraded == ()
-    assert refit_while_due(parts, "log")
-    again, fresh = (one.invoke(JudgeRequest.about(record, "log")) for one in (chain, build(parts)))
+    assert refit_while_due(context, "log")
+    again, fresh = (one.invoke(JudgeRequest.about(record, "log")) for one in (chain, build(context)))
     assert (again.probability, again.signals) == (fresh.probability, fresh.signals)
 
 
 def test_a_case_that_comes_in_during_a_fit_does_not_break_it(
-    parts: AppContext, monkeypatch: pytest.MonkeyPatch
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    casebook = parts.casebook
+    casebook = context.casebook
     matrix = casebook.matrix
 
     def meanwhile(row: SourceRow, label: str) -> object:
@@ -125,5 +127,5 @@ def test_a_case_that_comes_in_during_a_fit_does_not_break_it(
         return matrix(row, label)
 
     monkeypatch.setattr(casebook, "matrix", meanwhile)
-    refit(parts, "log")
-    assert fitted_on(parts) < parts.source("log").version
+    refit(context, "log")
+    assert fitted_on(context) < context.source("log").version

@@ -112,7 +112,12 @@ def test_with_nothing_heard_it_stands_at_the_threshold_unsure() -> None:
 
 def test_a_judge_survives_json() -> None:
     judge = SourceModel(
-        lonely=(0.1, 0.2), keys=7, way=PromptVariant("watch", 0.5, True), model="m", language_auc=0.9, fitted_on=3
+        nn_distance_quantiles=(0.1, 0.2),
+        keys=7,
+        way=PromptVariant("watch", 0.5, True),
+        model="m",
+        language_auc=0.9,
+        fitted_on=3,
     )
     assert SourceModel.from_json(judge.to_json()) == judge
 

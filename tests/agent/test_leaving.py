@@ -10,8 +10,8 @@ import pytest
 
 _RUN = """
 import atexit, sys, threading, time
-from agent.cli.process import quickly
-with quickly():
+from agent.cli.process import fast_exit
+with fast_exit():
     atexit.register(print, "asked to run at the end")
     threading.Thread(target=lambda: (time.sleep(0.2), print("a thread that is waited for"))).start()
     print("said", end=" ")

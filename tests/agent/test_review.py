@@ -27,18 +27,18 @@ OTHER = "a barrel of apples rolled down hill {}"
 @pytest.fixture
 def judged(tmp_path: Path) -> Iterator[AppContext]:
     """A source whose judge has seen a frequent new template, one nearly the same, another one, and a known one."""
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
-    parts.casebook.add("log", lines(), "file test")
-    parts.casebook.sync("log")
-    refit(parts, "log")
-    _judge(parts, "log", [FREQUENT.format(i) for i in range(9)] + [NEAR.format(1), OTHER.format(2), KNOWN])
-    yield parts
-    parts.close()
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    context.casebook.add("log", lines(), "file test")
+    context.casebook.sync("log")
+    refit(context, "log")
+    _judge(context, "log", [FREQUENT.format(i) for i in range(9)] + [NEAR.format(1), OTHER.format(2), KNOWN])
+    yield context
+    context.close()
 
 
-def _judge(parts: AppContext, source: str, texts: list[str]) -> list[Verdict]:
+def _judge(context: AppContext, source: str, texts: list[str]) -> list[Verdict]:
     records = [Record(text=text, file="x.log", line=line) for line, text in enumerate(texts, 1)]
-    return [one for one in judge_many(parts, build(parts), records, source) if isinstance(one, Verdict)]
+    return [one for one in judge_many(context, build(context), records, source) if isinstance(one, Verdict)]
 
 
 def test_one_of_each_template_and_how_many_are_alike(judged: AppContext) -> None:
@@ -59,8 +59,8 @@ def test_what_is_a_case_is_not_listed(judged: AppContext) -> None:
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
     """The texts of the review of verdicts with these probabilities: ``[(text, probability), …]``."""
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
-    parts.casebook.create("log")
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    context.casebook.create("log")
 
     def reviewed(*given: tuple[str, float]) -> list[str]:
         for line, (text, probability) in enumerate(given, 1):
@@ -76,11 +76,11 @@ def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
                 provenance=Provenance(model=None, model_sha256=None, prompt_sha256="", casebook_version=0),
                 elapsed_ms=1.0,
             )
-            parts.history.put([verdict.model_dump(mode="json")])
-        return [one.record.text for one in select_for_review(parts, "log", 10)]
+            context.history.put([verdict.model_dump(mode="json")])
+        return [one.record.text for one in select_for_review(context, "log", 10)]
 
     yield reviewed
-    parts.close()
+    context.close()
 
 
 def test_the_unsure_come_before_the_sure(kept: Callable[..., list[str]]) -> None:
@@ -104,16 +104,16 @@ def test_a_record_judged_again_counts_once(judged: AppContext) -> None:
 
 
 def test_rows_of_a_table(tmp_path: Path) -> None:
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
-    parts.casebook.add("pay", table(), "file test")
-    parts.casebook.sync("pay")
-    refit(parts, "pay")
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    context.casebook.add("pay", table(), "file test")
+    context.casebook.sync("pay")
+    refit(context, "pay")
     records = [payment(float(amount), "de") for amount in (13, 700, 701, 900, 5000)]
-    assert len(list(judge_many(parts, build(parts), records, "pay"))) == 5
-    listed = [one.record.fields["amount"] for one in select_for_review(parts, "pay", 10)]
+    assert len(list(judge_many(context, build(context), records, "pay"))) == 5
+    listed = [one.record.fields["amount"] for one in select_for_review(context, "pay", 10)]
     assert set(listed) <= {700.0, 701.0, 900.0, 5000.0}, "13 is a case"
     assert len(listed) >= 2
-    parts.close()
+    context.close()
 
 
 def test_an_unknown_source_and_an_empty_history(judged: AppContext) -> None:

@@ -35,13 +35,13 @@ def _rows(n: int, share: float, seed: int, wrong: float = 0.0) -> list[str]:
 def _figures(folder: Path, learned: list[str], judged: list[str]) -> Evaluation:
     for name, rows in (("learn.csv", learned), ("judge.csv", judged)):
         (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
-    parts = AppContext(make_settings(folder / "home", model="none"))
+    context = AppContext(make_settings(folder / "home", model="none"))
     intake = ReadOptions(label="label")
     try:
-        learn(parts, [folder / "learn.csv"], "jobs", intake, brief="Jobs.")
-        figures, failures = evaluate_file(parts, folder / "judge.csv", "jobs", intake, lambda *_: None)
+        learn(context, [folder / "learn.csv"], "jobs", intake, brief="Jobs.")
+        figures, failures = evaluate_file(context, folder / "judge.csv", "jobs", intake, lambda *_: None)
     finally:
-        parts.close()
+        context.close()
     assert not failures
     return figures
 

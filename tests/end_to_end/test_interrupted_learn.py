@@ -136,9 +136,9 @@ def check(home: Home, tmp_path: Path) -> None:
     undisturbed.casebook.add("log", (as_case(record, label) for record, label in expected), "file")  # type: ignore[arg-type]
     whole = sorted((case.content_hash, case.label, case.key) for case in undisturbed.casebook.cases("log"))
     undisturbed.close()
-    parts = AppContext(make_settings(home.folder))
+    context = AppContext(make_settings(home.folder))
     try:
-        book = parts.casebook
+        book = context.casebook
         assert sorted((case.content_hash, case.label, case.key) for case in book.cases("log")) == whole
         for record, label in expected[:: len(expected) // 7]:
             found = book.find("log", record, record.content_hash, 3)
@@ -150,7 +150,7 @@ def check(home: Home, tmp_path: Path) -> None:
         for label in LABELS:
             assert book._index.count("log", label) == len([one for one in keys if one[1] == label])
     finally:
-        parts.close()
+        context.close()
 
 
 @pytest.fixture

@@ -66,13 +66,13 @@ def write(folder: Path, kind: str, rows: list[Row], name: str) -> Path:
 def test_learned_and_judged(tmp_path: Path, kind: str, every: int) -> None:
     make = sessions if kind == "sessions" else orders
     learned, unseen = make(100, every), make(150, every)[100:]
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
     intake = ReadOptions(label="verdict", normal=("ok",))
-    done = learn(parts, [write(tmp_path, kind, learned, "cases")], "s", intake, brief="Orders.")
+    done = learn(context, [write(tmp_path, kind, learned, "cases")], "s", intake, brief="Orders.")
     assert (done.read, done.labels["anomalous"]) == (100, 100 // every)
     readings = [one for one in intake.read(write(tmp_path, kind, unseen, "new"), 65_536) if isinstance(one, ParsedRow)]
-    verdicts = list(judge_many(parts, build(parts), (one.record for one in readings), "s"))
-    parts.close()
+    verdicts = list(judge_many(context, build(context), (one.record for one in readings), "s"))
+    context.close()
     assert len(verdicts) == 50
     right = 0
     for reading, verdict in zip(readings, verdicts, strict=True):
@@ -84,27 +84,27 @@ def test_learned_and_judged(tmp_path: Path, kind: str, every: int) -> None:
 
 
 def test_a_source_that_was_never_fitted_says_so(tmp_path: Path) -> None:
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
     intake = ReadOptions(label="verdict", normal=("ok",))
-    learn(parts, [write(tmp_path, "csv", orders(60, 6), "cases")], "s", intake, brief="Orders.")
-    parts.casebook.set("s", judge=None)
-    verdict = build(parts).invoke({"source": "s", "fields": {"qty": 3, "price": 9.5, "country": "DE"}})
-    parts.close()
+    learn(context, [write(tmp_path, "csv", orders(60, 6), "cases")], "s", intake, brief="Orders.")
+    context.casebook.set("s", judge=None)
+    verdict = build(context).invoke({"source": "s", "fields": {"qty": 3, "price": 9.5, "country": "DE"}})
+    context.close()
     assert any("sources rebuild s" in one for one in verdict.degraded)
 
 
 def test_a_number_for_a_column_that_has_a_name_is_refused(tmp_path: Path) -> None:
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
     path = write(tmp_path, "csv", orders(60, 6), "cases")
     with pytest.raises(InputError, match=r"has a header: name a column .* verdict"):
-        learn(parts, [path], "s", ReadOptions(label="3", normal=("ok",)), brief="Orders.")
-    parts.close()
+        learn(context, [path], "s", ReadOptions(label="3", normal=("ok",)), brief="Orders.")
+    context.close()
 
 
 def test_labels_none_of_which_means_normal_are_refused_before_anything_is_learned(tmp_path: Path) -> None:
-    parts = AppContext(make_settings(tmp_path / "home", model="none"))
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
     path = write(tmp_path, "csv", orders(60, 6), "cases")
     with pytest.raises(UsageError, match="--normal VALUE; it holds ok, fraud"):
-        learn(parts, [path], "s", ReadOptions(label="verdict"), brief="Orders.")
-    assert parts.casebook.names() == []
-    parts.close()
+        learn(context, [path], "s", ReadOptions(label="verdict"), brief="Orders.")
+    assert context.casebook.names() == []
+    context.close()

@@ -61,11 +61,11 @@ def chromium() -> str:
 def learned(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The demo's source; the labels are known, so the language model need not be tried on cases."""
     chosen = make_settings(tmp_path_factory.mktemp("playground") / "home")
-    parts = AppContext(chosen)
+    context = AppContext(chosen)
     brief = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
     intake = ReadOptions(format="log", label="0", normal=("-",))
-    learn(parts, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=0)
-    parts.close()
+    learn(context, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=0)
+    context.close()
     return chosen
 
 

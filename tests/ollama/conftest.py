@@ -56,12 +56,12 @@ def parts_on(tmp_path: Path) -> Iterator[Callable[..., AppContext]]:
         chosen: Settings = make_settings(
             tmp_path / f"home{len(made)}", **{"model": model, "ollama_hosts": hosts, "request_timeout": 60, **values}
         )
-        parts = AppContext(chosen)
-        parts.casebook.create("jobs")
-        parts.casebook.set("jobs", brief=BRIEF, brief_by="person")
-        made.append(parts)
-        return parts
+        context = AppContext(chosen)
+        context.casebook.create("jobs")
+        context.casebook.set("jobs", brief=BRIEF, brief_by="person")
+        made.append(context)
+        return context
 
     yield make
-    for parts in made:
-        parts.close()
+    for context in made:
+        context.close()

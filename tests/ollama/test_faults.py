@@ -27,8 +27,8 @@ TEXTS = [f"job {animal} {act} in the {place}" for animal in ANIMALS for act in A
 RECORDS = [Record(text=text, line=line) for line, text in enumerate(TEXTS, start=1)]
 
 
-def judge(parts: AppContext, text: str) -> Verdict:
-    return build(parts).invoke(JudgeRequest(text=text, source="jobs"))
+def judge(context: AppContext, text: str) -> Verdict:
+    return build(context).invoke(JudgeRequest(text=text, source="jobs"))
 
 
 def whole(verdict: Verdict) -> bool:
@@ -42,8 +42,8 @@ def says_so(verdict: Verdict) -> bool:
 def test_killed_in_the_middle_of_a_batch_and_started_again(
     mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
-    parts = parts_on(mortal.host)
-    chain = build(parts)
+    context = parts_on(mortal.host)
+    chain = build(context)
     verdicts: list[Verdict] = []
     asked = threading.Event()
 
@@ -56,7 +56,7 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(
     killer.start()
     chain.invoke(JudgeRequest(text="job zero warms the model", source="jobs"))
     asked.set()
-    for answer in judge_many(parts, chain, RECORDS, "jobs"):
+    for answer in judge_many(context, chain, RECORDS, "jobs"):
         assert isinstance(answer, Verdict)
         verdicts.append(answer)
     killer.join()
@@ -67,41 +67,41 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(
     assert 0 < heard < 200
     mortal.start()
     time.sleep(OPEN_SECONDS)
-    again = [answer for answer in judge_many(parts, chain, RECORDS[-5:], "jobs") if isinstance(answer, Verdict)]
+    again = [answer for answer in judge_many(context, chain, RECORDS[-5:], "jobs") if isinstance(answer, Verdict)]
     assert all(whole(one) for one in again)
 
 
 def test_dead_before_and_alive_later(mortal: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
     mortal.kill()
-    parts = parts_on(mortal.host)
-    first = judge(parts, "job ant crashed")
+    context = parts_on(mortal.host)
+    first = judge(context, "job ant crashed")
     assert says_so(first)
     assert "ollama serve" in " ".join(first.degraded)
     mortal.start()
     time.sleep(OPEN_SECONDS)
-    assert whole(judge(parts, "job ant crashed"))
+    assert whole(judge(context, "job ant crashed"))
 
 
 def test_a_stopped_server_costs_its_timeout_only_until_the_breaker_opens(
     mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
-    parts = parts_on(mortal.host, request_timeout=2)
-    assert whole(_eventually(parts, "job ant crashed"))
+    context = parts_on(mortal.host, request_timeout=2)
+    assert whole(_eventually(context, "job ant crashed"))
     mortal.signal(signal.SIGSTOP)
     started = time.monotonic()
-    verdicts = [judge(parts, record.text) for record in RECORDS[:20]]
+    verdicts = [judge(context, record.text) for record in RECORDS[:20]]
     assert all(says_so(one) for one in verdicts)
     assert "no answer in time" in " ".join(verdicts[0].degraded)
     assert time.monotonic() - started < 20 * 2 / 2
     mortal.signal(signal.SIGCONT)
     time.sleep(OPEN_SECONDS)
-    assert whole(_eventually(parts, "job bee crashed"))
+    assert whole(_eventually(context, "job bee crashed"))
 
 
-def _eventually(parts: AppContext, text: str) -> Verdict:
+def _eventually(context: AppContext, text: str) -> Verdict:
     """The verdict once the model is loaded, which may take longer than a short timeout."""
     for _ in range(15):
-        verdict = judge(parts, text)
+        verdict = judge(context, text)
         if whole(verdict):
             break
         time.sleep(1)
@@ -119,10 +119,10 @@ def test_a_model_removed_meanwhile_says_the_command_that_helps(
     mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
     mortal.client.copy("smollm2:base", "passing")
-    parts = parts_on(mortal.host, "ollama:passing")
-    assert whole(judge(parts, "job ant crashed"))
+    context = parts_on(mortal.host, "ollama:passing")
+    assert whole(judge(context, "job ant crashed"))
     mortal.client.delete("passing")
-    (said,) = judge(parts, "job bee crashed").degraded
+    (said,) = judge(context, "job bee crashed").degraded
     assert "ollama pull passing" in said
 
 
@@ -144,10 +144,10 @@ def test_the_command_that_asks_for_a_dead_server_by_name_stops(
 def test_of_two_servers_one_dies(
     server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
-    parts = parts_on(f"{mortal.host}, {server.host}")
-    assert whole(judge(parts, "job ant crashed"))
+    context = parts_on(f"{mortal.host}, {server.host}")
+    assert whole(judge(context, "job ant crashed"))
     mortal.kill()
-    verdicts = [judge(parts, record.text) for record in RECORDS[:20]]
+    verdicts = [judge(context, record.text) for record in RECORDS[:20]]
     assert all(whole(one) for one in verdicts)
 
 
@@ -155,8 +155,8 @@ def test_the_least_busy_server_is_asked(
     server: PrivateOllama, mortal: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
     """Two long answers at a time go to two servers."""
-    parts = parts_on(f"{mortal.host},{server.host}")
-    chain = build(parts)
+    context = parts_on(f"{mortal.host},{server.host}")
+    chain = build(context)
     chain.batch(
         [JudgeRequest(text=record.text, source="jobs") for record in RECORDS[:40]], config={"max_concurrency": 4}
     )

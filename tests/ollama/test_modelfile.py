@@ -74,10 +74,10 @@ def test_a_real_models_template(server: PrivateOllama, model: str) -> None:
 def learned(tmp_path_factory: pytest.TempPathFactory) -> AppContext:
     from tests.conftest import make_settings
 
-    parts = AppContext(make_settings(tmp_path_factory.mktemp("modelfile") / "home"))
+    context = AppContext(make_settings(tmp_path_factory.mktemp("modelfile") / "home"))
     log = ReadOptions(format="log", label="0", normal=("-",))
-    learn(parts, [POSTGRES / "learn.log"], "pg", log, brief="A PostgreSQL server's log.", budget=0)
-    return parts
+    learn(context, [POSTGRES / "learn.log"], "pg", log, brief="A PostgreSQL server's log.", budget=0)
+    return context
 
 
 def test_ollama_run_prints_a_verdict_and_a_reason(

@@ -54,8 +54,8 @@ def test_the_same_answer_whatever_was_asked_before(served: OllamaBackend) -> Non
 def test_a_record_of_20000_tokens_is_shortened_visibly_and_its_ends_are_read(
     server: PrivateOllama, parts_on: Callable[..., AppContext]
 ) -> None:
-    parts = parts_on(server.host, context_tokens=2048)
-    verdict = build(parts).invoke(JudgeRequest(text="ERROR " + "gigantic payload of words " * 2400, source="jobs"))
+    context = parts_on(server.host, context_tokens=2048)
+    verdict = build(context).invoke(JudgeRequest(text="ERROR " + "gigantic payload of words " * 2400, source="jobs"))
     assert verdict.signals["language"] is not None
     assert any("tokens in its middle were not read" in one for one in verdict.degraded)
 
@@ -121,18 +121,18 @@ def test_a_listener_who_leaves_stops_the_server(server: PrivateOllama) -> None:
 
 
 def test_sentences_come_from_ollama_piece_by_piece(server: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
-    parts = parts_on(server.host, "ollama:qwen2.5")
-    verdict = build(parts).invoke(JudgeRequest(text="job 8 failed: disk full", source="jobs", explain="llm"))
+    context = parts_on(server.host, "ollama:qwen2.5")
+    verdict = build(context).invoke(JudgeRequest(text="job 8 failed: disk full", source="jobs", explain="llm"))
     assert verdict.degraded == ()
     assert verdict.explanation.startswith(verdict.label)
 
 
 def test_ctrl_c_at_an_explanation_stops_the_server(server: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
     """`precedent explain` gives the facts before the model has said a word, and takes its question back."""
-    parts = parts_on(server.host, "ollama:qwen2.5")
-    (verdict,) = judge_many(parts, build(parts), [Record(text="job 8 failed: disk full")], "jobs")
+    context = parts_on(server.host, "ollama:qwen2.5")
+    (verdict,) = judge_many(context, build(context), [Record(text="job 8 failed: disk full")], "jobs")
     assert isinstance(verdict, Verdict)
-    home = str(parts.settings.home)
+    home = str(context.settings.home)
     own = {"PRECEDENT_HOME": home, "PRECEDENT_OLLAMA_HOSTS": server.host, "PRECEDENT_MODEL": "ollama:qwen2.5"}
     with subprocess.Popen(
         [sys.executable, "-c", "from agent.cli.app import main; main()", "explain", verdict.id],

@@ -27,9 +27,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("learned") / "home"
     log = home.parent / "shop.log"
     log.write_text(LOG, encoding="utf-8")
-    parts = AppContext(make_settings(home))
-    learn(parts, [log], "shop", ReadOptions(format="log", label="0", normal=("-",)), brief=BRIEF, budget=0)
-    parts.close()
+    context = AppContext(make_settings(home))
+    learn(context, [log], "shop", ReadOptions(format="log", label="0", normal=("-",)), brief=BRIEF, budget=0)
+    context.close()
     return home
 
 

@@ -281,13 +281,13 @@ def test_the_answer_streams_in_pieces(wordless: TestClient) -> None:
 
 
 def test_python_and_http_say_the_same(copy_of: Callable[..., Settings]) -> None:
-    parts = AppContext(copy_of())
+    context = AppContext(copy_of())
     try:
-        chat = build_chat(parts, build(parts))
+        chat = build_chat(context, build(context))
         first = chat.invoke(ChatInput(messages=[HumanMessage(NORMAL)]))
         assert VERDICT.match(first)
         assert "".join(chat.stream(ChatInput(messages=[HumanMessage(NORMAL)]))) == first
         asked = ChatInput(messages=[HumanMessage(NORMAL), AIMessage(first), HumanMessage("show me the precedents")])
         assert chat.invoke(asked).startswith("- c")
     finally:
-        parts.close()
+        context.close()

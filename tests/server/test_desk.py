@@ -233,7 +233,7 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
     from agent.pipeline.context import AppContext
     from agent.pipeline.pipeline import BatchingSequence, build_batching
 
-    parts = AppContext(copy_of(model="none"))
+    context = AppContext(copy_of(model="none"))
     judged: list[str] = []
     original = BatchingSequence.batch_as_completed
 
@@ -243,7 +243,7 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
 
     monkeypatch.setattr(BatchingSequence, "batch_as_completed", watched)
     going = held_up("retrieve")
-    desk = MicroBatcher(parts, build_batching(parts), lambda given: None, most=2)
+    desk = MicroBatcher(context, build_batching(context), lambda given: None, most=2)
 
     async def leave() -> list[Any]:
         first = await desk.order([TextRequest("the first new one", "shop")])
@@ -258,6 +258,6 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
 
     answers = asyncio.run(asyncio.wait_for(leave(), 60))
     desk.close()
-    parts.close()
+    context.close()
     assert [json.loads(one)["record"]["text"] for one in answers] == ["the first new one", *["the third new one"] * 2]
     assert "the second new one" not in judged

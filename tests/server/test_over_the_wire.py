@@ -335,8 +335,8 @@ def test_a_listener_that_leaves_stops_the_model(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = Tokens(monkeypatch)
-    parts = AppContext(copy_of())
-    chat = build_chat(parts, build(parts))
+    context = AppContext(copy_of())
+    chat = build_chat(context, build(context))
 
     async def listen_a_little() -> int:
         said = chat.astream(ChatInput(messages=[HumanMessage(ANOMALOUS)]))
@@ -354,7 +354,7 @@ def test_a_listener_that_leaves_stops_the_model(
         assert chat.invoke(ChatInput(messages=[HumanMessage(NORMAL)])).startswith("verdict")
         assert tokens.count == again
     finally:
-        parts.close()
+        context.close()
 
 
 def test_several_processes_serve_as_one(copy_of: Callable[..., Settings]) -> None:

@@ -108,11 +108,11 @@ def test_every_door_gives_the_same_verdict(copy_of: Callable[..., Settings]) -> 
         normal = judge(client, {"text": NORMAL})
         said = client.post("/chain/invoke", json={"input": {"messages": [{"type": "human", "content": NORMAL}]}})
         assert said.json()["output"] == f"verdict {normal['id']} (source shop): {normal['explanation']}"
-    parts = AppContext(chosen)
+    context = AppContext(chosen)
     try:
-        again = build(parts).invoke(JudgeRequest(text=NEW)).model_dump(mode="json")
+        again = build(context).invoke(JudgeRequest(text=NEW)).model_dump(mode="json")
     finally:
-        parts.close()
+        context.close()
     kept = lasting(again)
     assert math.isclose(kept.pop("probability"), rest["probability"], abs_tol=1e-6)
     assert kept == {name: value for name, value in lasting(rest).items() if name != "probability"}

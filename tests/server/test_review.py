@@ -56,11 +56,11 @@ def test_enough_feedback_fits_the_judge_anew(copy_of: Callable[..., Settings]) -
     chosen = copy_of(model="none")
 
     def fitted_on() -> int:
-        parts = AppContext(chosen)
+        context = AppContext(chosen)
         try:
-            return int((parts.source("shop").judge or {})["fitted_on"])
+            return int((context.source("shop").judge or {})["fitted_on"])
         finally:
-            parts.close()
+            context.close()
 
     before = fitted_on()
     with TestClient(create_app(chosen), base_url=HOST) as client:
