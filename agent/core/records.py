@@ -43,21 +43,13 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
-    """Replace each character that a store or UTF-8 cannot hold (NUL, lone surrogate) by U+FFFD.
+    """Replace what a store or UTF-8 cannot hold by U+FFFD: NUL and lone surrogates; a pair of them is one character.
 
     Every way into the product cleans with this function, so a record has one content hash wherever it comes from.
-
-    >>> clean_text("a" + chr(0) + "b" + chr(0xD800))
-    'a�b�'
     """
-    if text.isascii() and "\0" not in text:
+    if (text.isascii() and "\0" not in text) or not _UNSTORABLE.search(text):
         return text
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
-def count_unstorable(text: str) -> int:
-    """How many characters `clean_text` replaces."""
-    return 0 if text.isascii() and "\0" not in text else len(_UNSTORABLE.findall(text))
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
 
 def _clean_fields(fields: dict[str, FieldValue]) -> dict[str, FieldValue]:

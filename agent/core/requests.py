@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.core.errors import InputError
-from agent.core.records import CleanFields, CleanText, FieldValue, Record, count_unstorable
+from agent.core.records import CleanFields, CleanText, FieldValue, Record, clean_text
 from retrieval.text.prompt_injection import find_injections, split_at_injections
 
 Explain = Literal["none", "facts", "llm"]
@@ -99,7 +99,7 @@ def parse_text_request(sent: Any, most_chars: int, said: bytes | None = None) ->
         return None
     text, line = sent.get("text"), sent.get("line")
     for name, value in sent.items():
-        if type(value) not in _PLAIN[name] or (type(value) is str and count_unstorable(value)):
+        if type(value) not in _PLAIN[name] or (type(value) is str and clean_text(value) != value):
             return None
     fine = text and not text.isspace() and len(text) <= most_chars and (line is None or 0 < line < 2**31)
     if not fine or sent.get("explain", "facts") not in _EXPLAIN:

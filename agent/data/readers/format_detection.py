@@ -9,9 +9,9 @@ from typing import Literal
 
 from agent.core.errors import InputError
 from agent.data.readers.byte_stream import Stream
-from agent.data.readers.row import Format
 
 Kind = Literal["log", "csv", "jsonl", "parquet"]
+Format = Literal["auto"] | Kind
 
 PARQUET_MAGIC = b"PAR1"
 SNIFFED_LINES = 50

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.errors import InputError
-from agent.data.readers import ParsedRow, RowError, read
+from agent.data.readers import ParsedRow, RowError
+from tests.data.reading import read
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 FORMATS = ["auto", "log", "csv", "jsonl", "parquet"]

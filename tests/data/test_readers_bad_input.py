@@ -14,7 +14,8 @@ import pytest
 import zstandard
 
 from agent.core.errors import InputError, UsageError
-from agent.data.readers import ParsedRow, RowError, read
+from agent.data.readers import ParsedRow, RowError
+from tests.data.reading import read
 
 ELF = b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 40
 
@@ -78,7 +79,7 @@ def test_paths_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
         next(read(tmp_path / "absent.log"))
     with pytest.raises(InputError, match="is a directory: name the files in it"):
         next(read(tmp_path))
-    with pytest.raises(InputError, match="is no file name"):
+    with pytest.raises(InputError, match="is not a valid file name"):
         next(read("a\0b"))
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -248,4 +249,4 @@ def test_memory_is_bounded_however_long_a_line_is(tmp_path: Path, format: Any) -
 
 def test_max_chars_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_chars"):
-        read(tmp_path / "a.log", max_chars=3)
+        next(read(tmp_path / "a.log", max_chars=3))
