@@ -260,7 +260,9 @@ def _carried_out(found: re.Match[str], quotations: list[str], ground: Ground) ->
             value = ground.value(name)
             if replaced != 1 or old not in (value, f"{value:.12g}" if isinstance(value, float) else ""):
                 return False
-    question = JudgeRequest(source=ground.row.name, text=text, fields=parse_pairs(text), events=tuple(events), explain="none")
+    question = JudgeRequest(
+        source=ground.row.name, text=text, fields=parse_pairs(text), events=tuple(events), explain="none"
+    )
     return ground.chain.invoke(question).label == "normal"
 
 

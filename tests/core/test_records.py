@@ -16,7 +16,9 @@ from agent.data.readers import ParsedRow
 from tests.data.reading import read
 
 DIRTY = st.text(
-    st.one_of(st.characters(codec="utf-8"), st.sampled_from("\0\ud800\udbff\udc00\udfff\ufffd")), min_size=1, max_size=12
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from("\0\ud800\udbff\udc00\udfff\ufffd")),
+    min_size=1,
+    max_size=12,
 )
 # a letter in front: no number, no missing value, no space at the ends that a table's cell would lose
 WORD = DIRTY.map(lambda text: f"w{text}w")
