@@ -98,7 +98,7 @@ class ReadOptions(BaseModel):
             yield stream, kind, request
 
     def _has_label(self, stream: Stream, kind: Kind, request: ReadRequest) -> bool:
-        """Whether a numbered label column is there, by its values in the first rows; of a named one the header tells."""
+        """Whether the file has a numbered label column, by its values in the first rows; others are known by name."""
         if request.label is None or not request.label.isdigit() or kind == "parquet":
             return True
         sample = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))

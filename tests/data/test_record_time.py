@@ -82,7 +82,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
     [
         (
             "a.log",
-            "2026-03-04 05:06:07 backup done\nbackup of 2026-01-02 lost\n2026-03-04 05:06:09 backup of 2026-01-02 lost\n",
+            "2026-03-04 05:06:07 done\nbackup of 2026-01-02 lost\n2026-03-04 05:06:09 backup of 2026-01-02 lost\n",
             ["2026-03-04 05:06:07", None, "2026-03-04 05:06:09"],
         ),
         (

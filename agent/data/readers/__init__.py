@@ -1,8 +1,8 @@
 """Streams to records, each with its file and line.
 
 `byte_stream` opens, unpacks and decodes, `format_detection` finds the format, and the reader of that format finds the
-rows, of which `row.ReadRequest` makes records. A row that cannot be read is a `RowError` and the rest is still read; a
-file that is wrong as a whole is an `agent.core.errors.InputError`. Memory stays bounded however long a file or a line is.
+rows, of which `row.ReadRequest` makes records. A row that cannot be read is a `RowError`, and the rest is still read; a
+file that is wrong as a whole is an `InputError`. Memory stays bounded however long a file or a line is.
 """
 
 from __future__ import annotations

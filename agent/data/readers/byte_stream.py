@@ -22,6 +22,11 @@ _PACKED_PIECE = 1 << 10
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
+_OPEN_ERRORS: dict[type[OSError], str] = {
+    FileNotFoundError: "no such file: check the path and the folder you are in",
+    IsADirectoryError: "is a directory: name the files in it",
+    PermissionError: "no permission to read it: run as its owner, or have it made readable (chmod +r)",
+}
 
 
 class Damaged(Exception):
@@ -60,6 +65,9 @@ class Stream:
             self.head += chunk
             self.ended = not chunk
         return self.head
+
+    def starts_with(self, magic: bytes) -> bool:
+        return self.look(lambda head: len(head) >= len(magic)).startswith(magic)
 
     def look_at_lines(self, count: int) -> bytes:
         """The beginning in whole lines: more than ``count`` that are not blank, or as many as the head holds."""
@@ -100,21 +108,12 @@ def opened(file: str, stdin: BinaryIO | None = None) -> Iterator[Stream]:
     try:
         raw = Path(file).open("rb")  # noqa: SIM115 - closed below; here only opening may fail
     except OSError as error:
-        raise InputError(_why_closed(error), file) from error
+        reason = _OPEN_ERRORS.get(type(error), f"cannot be opened: {error.strerror or error}")
+        raise InputError(reason, file) from error
     except ValueError as error:
         raise InputError(f"is not a valid file name: {error}", repr(file)) from error
     with raw:
         yield _prepared(raw, file, Path(file) if Path(file).is_file() else None)
-
-
-def _why_closed(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file: check the path and the folder you are in"
-    if isinstance(error, IsADirectoryError):
-        return "is a directory: name the files in it"
-    if isinstance(error, PermissionError):
-        return "no permission to read it: run as its owner, or have it made readable (chmod +r)"
-    return f"cannot be opened: {error.strerror or error}"
 
 
 def _prepared(raw: BinaryIO, file: str, path: Path | None) -> Stream:

@@ -38,10 +38,9 @@ def read_csv(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowEr
     if not columns:
         raise request.file_error("has no column left to make a text of: only a label or a time")
     time = time_column(names)
-    numeric = len(columns) == 1 and all(
-        isinstance(typed(dict(zip(names, cells, strict=False)).get(columns[0])), float | None)
-        for cells in sample[header:]
-    )
+    single = names.index(columns[0])
+    first_cells = (cell for cells in sample[header:] for cell in cells[single : single + 1])
+    numeric = all(isinstance(typed(cell), float | None) for cell in first_cells)
     for row in split_rows(split_lines(stream, LONGEST_LINE), dialect, len(names)):
         if isinstance(row, BrokenRow):
             yield request.row_error(row.line, row.reason)

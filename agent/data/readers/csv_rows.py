@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from agent.data.readers.byte_stream import Damaged
 from agent.data.readers.lines import RawLine, decode
@@ -18,21 +18,24 @@ _MOST_LINES_A_ROW = 1_000
 csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(NamedTuple):
+    """How cells are separated, and whether quotes enclose them."""
+
     delimiter: str
     quoted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
+    """A row's cells, and the line where it begins."""
+
     line: int
     cells: list[str]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenRow:
+class BrokenRow(NamedTuple):
+    """A line that is not the beginning of a row, and why."""
+
     line: int
     reason: str
 
@@ -44,7 +47,7 @@ def split_rows(lines: Iterator[RawLine], dialect: Dialect, width: int | None) ->
     broken and reading goes on at the next, so that a stray quote never swallows what follows it.
     """
     feed = _LineFeed(lines)
-    quoting = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
     while True:
         try:
             for cells in csv.reader(feed, delimiter=dialect.delimiter, quoting=quoting, strict=True):

@@ -21,7 +21,7 @@ _FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row; nested columns are flattened, and a column of lists named ``events`` makes sessions, as in JSON."""
-    if not stream.look(lambda head: len(head) >= len(PARQUET_MAGIC)).startswith(PARQUET_MAGIC):
+    if not stream.starts_with(PARQUET_MAGIC):
         raise request.file_error("is not Parquet (it does not begin with PAR1)")
     with _on_disk(stream, request) as path:
         try:

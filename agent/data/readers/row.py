@@ -121,7 +121,7 @@ class ReadRequest:
         time
             The column that holds the time.
         numeric
-            Whether a single column holds numbers in the file's first rows.
+            Whether the first of ``columns`` holds numbers in the file's first rows.
         notes
             What was changed in reading the row.
         """
