@@ -64,14 +64,12 @@ def parse_object(
     Columns named in ``ids`` are part of the text only where ``--text`` names them.
     """
     if isinstance(value, str):
-        return request.parse_text(line, value, fields={}, label=None, notes=notes + _note_texts([value]))
+        return request.parse_text(line, value, {}, {}, notes=notes + _note_texts([value]))
     if not isinstance(value, dict):
         return request.row_error(line, f"not a JSON object but {_KINDS.get(type(value), 'null')}")
-    events = value.get(EVENTS)
-    if not isinstance(events, list):
-        events = None
+    events = value.get(EVENTS) if isinstance(value.get(EVENTS), list) else None
     try:
-        cells = flatten({key: item for key, item in value.items() if key != EVENTS or events is None})
+        cells = flatten(value if events is None else {key: item for key, item in value.items() if key != EVENTS})
     except RecursionError:
         return request.row_error(line, "nested too deeply")
     if replaced := _note_texts([*cells, *cells.values(), *(events or ())]):
@@ -96,16 +94,9 @@ def _parse_session(
         if not isinstance(event, str | int | float):
             return request.row_error(line, f"event {position} of the session is neither a string nor a number")
     texts = tuple(map(to_text, events))
-    time_name = time_column(cells)
-    return request.parse_text(
-        line,
-        BETWEEN_EVENTS.join(texts),
-        events=texts,
-        fields={name: typed(cells.get(name)) for name in expand(request.text, cells) if name != EVENTS},
-        time=cells[time_name] if time_name else None,
-        label=cells.get(request.label) if request.label else None,
-        notes=notes,
-    )
+    fields = {name: typed(cells.get(name)) for name in expand(request.text, cells) if name != EVENTS}
+    text = BETWEEN_EVENTS.join(texts)
+    return request.parse_text(line, text, fields, cells, events=texts, time=time_column(cells), notes=notes)
 
 
 def _note_texts(values: Iterable[Any]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import expand
 from agent.data.readers.lines import decode_line, split_lines
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.readers.values import parse_pairs
+from agent.data.readers.values import Cell, parse_pairs
 
 _WORD = re.compile(r"\S+")
 _UTF8_LONGEST = 4
@@ -24,15 +24,15 @@ def read_log(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowEr
         text, notes = decode_line(raw, request.max_chars)
         if not text.strip():
             continue
-        label_word = None
+        cells: dict[str, Cell] = {}
         if label is not None or columns:
             words = list(_WORD.finditer(text))
             if label is not None and label < len(words):
-                label_word = words[label].group()
+                cells[str(request.label)] = words[label].group()
                 text = _without(text, words, label)
             if columns:
                 text = " ".join(words[column].group() for column in columns if column < len(words))
-        yield request.parse_text(raw.number, text, fields=parse_pairs(text), label=label_word, notes=notes)
+        yield request.parse_text(raw.number, text, parse_pairs(text), cells, notes=notes)
 
 
 def _column_numbers(request: ReadRequest) -> tuple[int | None, list[int]]:

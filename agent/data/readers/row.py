@@ -142,33 +142,32 @@ class ReadRequest:
                     name: shorten(value, self.max_chars)[0] if isinstance(value, str) else value
                     for name, value in fields.items()
                 }
-        label = None if self.label is None else cells.get(self.label)
-        return self.parse_text(
-            line, text, fields=fields, label=label, time=cells.get(time) if time else None, notes=notes
-        )
+        return self.parse_text(line, text, fields, cells, time=time, notes=notes)
 
     def parse_text(
         self,
         line: int,
         text: str,
-        *,
         fields: dict[str, FieldValue],
-        label: Cell,
+        cells: Mapping[str, Cell],
+        *,
         events: tuple[str, ...] = (),
-        time: Cell = None,
+        time: str | None = None,
         notes: tuple[str, ...] = (),
     ) -> ParsedRow | RowError:
-        """Make a record of its parts; an error if it is empty, or lacks a label where one is required."""
-        label_value = None if self.label is None else clean_text(to_text(label).strip())
+        """Make a record of its parts; ``cells`` hold the label and, in column ``time``, the time.
+
+        It is an error if the text is empty, or the label is missing where one is required.
+        """
+        label_value = None if self.label is None else clean_text(to_text(cells.get(self.label)).strip())
         known_label = None if label_value is None else to_label(label_value, self.normal)
         if label_value is not None and known_label is None and not self.lenient:
             return self.row_error(line, f"no label in column {self.label!r}")
         if not (text.strip() or events):
             return self.row_error(line, "says nothing: its text is empty")
         text, shortened = shorten(text, self.max_chars)
-        record = Record(
-            text=text, fields=fields, events=events, file=self.file, line=line, time=to_text(time).strip() or None
-        )
+        moment = (to_text(cells.get(time)).strip() or None) if time else None
+        record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=moment)
         return ParsedRow(record, known_label, label_value, notes + shortened)
 
 
