@@ -23,7 +23,7 @@ _SAMPLE_ROWS = 50
 class ReadOptions(BaseModel):
     """How the files of a source are read: what a user chooses for `learn`, stored with the source for later files.
 
-    What of it applies to one file is a `agent.data.readers.row.ReadRequest`.
+    `open` resolves them for one file: a `agent.data.readers.row.ReadRequest` holds its path and the columns it has.
 
     Parameters
     ----------

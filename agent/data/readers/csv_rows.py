@@ -1,4 +1,4 @@
-"""Rows of a delimited table, read on after each that is broken."""
+"""Rows of a delimited table; after a broken row, reading goes on at the next line."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _reason(message: str) -> str:
 
 
 class _LineFeed:
-    """Lines for a ``csv.reader``, which takes more than one a row only while a quote is open."""
+    """Lines for a ``csv.reader``, which takes several for one row only while a quote is open."""
 
     def __init__(self, lines: Iterator[RawLine]) -> None:
         self.row: list[RawLine] = []

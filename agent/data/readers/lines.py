@@ -1,4 +1,4 @@
-"""Lines of a stream, never holding more of one than allowed, and decoded once."""
+"""Lines of a stream, of bounded length in memory, and their decoding."""
 
 from __future__ import annotations
 

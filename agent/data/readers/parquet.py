@@ -15,7 +15,7 @@ from agent.data.readers.jsonl import flatten, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 
 _BATCH = 10_000
-# Rust panics, which some damaged files cause, are no Exception.
+# Rust panics, which some damaged files cause, are not an `Exception`.
 _FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 

@@ -1,4 +1,4 @@
-"""How a row becomes a record: what is asked of a file, and the row or the error that comes out."""
+"""From a row to a record: the request for one file, and the parsed row or the error that results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """What the readers are asked for of one file; `agent.data.read_options.ReadOptions` makes it for each.
+    """What to read of one file, resolved from the `agent.data.read_options.ReadOptions` of its source.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class ReadRequest:
         if label_value is not None and known_label is None and not self.lenient:
             return self.row_error(line, f"no label in column {self.label!r}")
         if not (text.strip() or events):
-            return self.row_error(line, "says nothing: its text is empty")
+            return self.row_error(line, "the text is empty")
         text, shortened = shorten(text, self.max_chars)
         moment = (to_text(cells.get(time)).strip() or None) if time else None
         record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=moment)
