@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable
 
 from agent.core.records import Precedent, Record, Verdict
 from agent.core.requests import JudgeRequest
-from agent.data.readers.values import pairs
+from agent.data.readers.values import parse_pairs
 from retrieval.casebook import SourceRow, StoredCase
 from retrieval.text.masking import mask
 
@@ -260,7 +260,9 @@ def _carried_out(found: re.Match[str], quotations: list[str], ground: Ground) ->
             value = ground.value(name)
             if replaced != 1 or old not in (value, f"{value:.12g}" if isinstance(value, float) else ""):
                 return False
-    question = JudgeRequest(source=ground.row.name, text=text, fields=pairs(text), events=tuple(events), explain="none")
+    question = JudgeRequest(
+        source=ground.row.name, text=text, fields=parse_pairs(text), events=tuple(events), explain="none"
+    )
     return ground.chain.invoke(question).label == "normal"
 
 

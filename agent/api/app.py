@@ -34,7 +34,7 @@ from agent.api.shutdown import Shutdown
 from agent.chat.commands import ChatInput, build_chat
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import Busy, InputError, PrecedentError, mapped
-from agent.core.records import Case, JudgeError, Record, Verdict
+from agent.core.records import Case, JudgeError, Record, Verdict, clean_text
 from agent.core.requests import (
     AnyRequest,
     Batch,
@@ -43,7 +43,6 @@ from agent.core.requests import (
     error_location,
     parse_request,
     parse_requests,
-    storable,
 )
 from agent.core.settings import Settings, settings
 from agent.pipeline.batcher import MicroBatcher
@@ -309,7 +308,7 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(PrecedentError)
     def on_error(_: Request, error: PrecedentError) -> JSONResponse:
         headers = {"Retry-After": "1"} if isinstance(error, Busy) else None
-        return JSONResponse({"detail": storable(str(error))}, error.http_status, headers)
+        return JSONResponse({"detail": clean_text(str(error))}, error.http_status, headers)
 
     @app.exception_handler(ClientDisconnect)
     def on_leaving(_: Request, __: ClientDisconnect) -> Response:
