@@ -133,12 +133,14 @@ class Precedent(_Frozen):
 class Signal(_Frozen):
     """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
 
-    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why it was not heard, or not wholly.
+    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why there is no answer, or why it is
+    partial; ``truncated``: a part of the record was not read.
     """
 
     log_odds: float | None = None
     facts: tuple[str, ...] = ()
     degraded: str | None = None
+    truncated: bool = False
 
 
 class Provenance(_Frozen):
@@ -202,6 +204,13 @@ class JudgeError:
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.record.file, self.record.line) if part is not None)
         return f"{place}: {self.reason}" if place else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A verdict that the language model could change, but was not queried for yet."""
+
+    verdict: Verdict
 
 
 def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeError:

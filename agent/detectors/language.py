@@ -158,4 +158,4 @@ class LanguageDetector:
         leaning = "anomalous" if log_odds > 0 else "normal"
         facts = [f"the language model leans {leaning} (log-odds {log_odds:+.1f})"]
         shortened = f"the record is long, {dropped} tokens in its middle were not read" if dropped else None
-        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened)
+        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened, truncated=bool(dropped))
