@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent.bulk.template_grouping import TemplateGroup
-from agent.core.errors import mapped
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict_id
 from agent.core.requests import Explain, JudgeRequest
@@ -72,13 +71,11 @@ class GroupJudge:
             self._progress("judging templates", len(out), len(slots))
         self._hear_the_model(deferred, out, remember)
         answers = [out[slot.key] for slot in slots]
-        with mapped():
-            self._context.history.put(one.model_dump(mode="json") for one in answers if isinstance(one, Verdict))
+        self._context.history.put(one.model_dump(mode="json") for one in answers if isinstance(one, Verdict))
         return answers
 
     def _known(self, slots: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
-        with mapped():
-            bodies = self._remembered.get([slot.key for slot in slots])
+        bodies = self._remembered.get([slot.key for slot in slots])
         for slot in slots:
             if slot.key in bodies:
                 known = Verdict.model_validate(bodies[slot.key])
@@ -89,10 +86,9 @@ class GroupJudge:
         self, slots: Sequence[TemplateGroup], explain: Explain | None = None, skip_llm_reason: str | None = None
     ) -> Iterator[tuple[TemplateGroup, Verdict | JudgeError | Deferred]]:
         questions = [JudgeRequest.about(slot.first, self._source, explain or self._explain) for slot in slots]
-        with mapped():
-            for outcome, slot in zip(self._pipeline.judge(questions, skip_llm_reason), slots, strict=True):
-                self.asked = self._pipeline.llm_answers
-                yield slot, outcome if isinstance(outcome, Deferred) else as_result(slot.first, outcome)
+        for outcome, slot in zip(self._pipeline.judge(questions, skip_llm_reason), slots, strict=True):
+            self.asked = self._pipeline.llm_answers
+            yield slot, outcome if isinstance(outcome, Deferred) else as_result(slot.first, outcome)
 
     def _hear_the_model(
         self, slots: Sequence[TemplateGroup], out: dict[str, Verdict | JudgeError], remember: bool
@@ -126,8 +122,7 @@ class GroupJudge:
             for key, one in given
             if isinstance(one, Verdict) and (final or not one.degraded)
         }
-        with mapped():
-            self._remembered.put(whole)
+        self._remembered.put(whole)
 
     @cached_property
     def _pipeline(self) -> Pipeline:

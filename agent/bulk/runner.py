@@ -20,7 +20,6 @@ from agent.bulk.group_judge import Budget, GroupJudge
 from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
-from agent.core.errors import mapped
 from agent.core.records import JudgeError, Verdict
 from agent.core.requests import Explain
 from agent.data.read_options import ReadOptions
@@ -88,9 +87,8 @@ class BulkRunner:
         self.summary = Summary(source=wanted.source)
         self._space = space = self._row.space or Representation()
         by_text = bool((self._row.judge or {}).get("by_text"))
-        with mapped():
-            templates = context.casebook.templates(wanted.source) if by_text else {}
-            held = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
+        templates = context.casebook.templates(wanted.source) if by_text else {}
+        held = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
         self._sorter = TemplateGrouper(space, held, lambda key: by_text and key not in templates)
         self._lines = LineFormatter(wanted.detail, wanted.to)
         self._answers: list[Verdict | JudgeError] = []

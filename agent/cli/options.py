@@ -39,15 +39,13 @@ def choose(model: str | None) -> None:
 
 def context_of(model: str | None) -> AppContext:
     """The parts of this process, with the model that an option names; one that is named must be there."""
-    from agent.core.errors import mapped
     from agent.pipeline.context import default_context
 
     choose(model)
     context = default_context()
     if model not in (None, "auto", "none"):
         # a model that was asked for by name is needed: judging without it would be another thing than asked for
-        with mapped():
-            context.language_detector()
+        context.language_detector()
     return context
 
 

@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from agent.core.errors import translate
+
 
 def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
     return verdict_id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
@@ -218,7 +220,7 @@ def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeErr
     if isinstance(answer, (ValueError, ArithmeticError)):
         return JudgeError(record, f"could not be judged: {answer}")
     if isinstance(answer, Exception):
-        raise answer
+        raise translate(answer) or answer
     return answer
 
 

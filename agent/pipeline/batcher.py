@@ -13,9 +13,11 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
-from agent.core.errors import Busy, PrecedentError, mapped
+from agent.core.cancellable_stream import stop_model_when
+from agent.core.errors import EXPECTED, Busy
 from agent.core.records import Deferred, JudgeError, Verdict, as_result, content_hash
 from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_segments
 from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
@@ -88,8 +90,8 @@ class MicroBatcher:
     def _holds(self, source: str | None, shelf: VerdictCache) -> bool:
         try:
             return self._shelf(source) is shelf
-        except PrecedentError:
-            # whoever asks anew hears of it
+        except EXPECTED:
+            # the next request gets the error
             return False
 
     def warm(self) -> None:
@@ -140,7 +142,7 @@ class MicroBatcher:
 
     def _ask(self, tickets: list[BatchItem]) -> None:
         for source, mine in self._by_source(tickets):
-            with self._failing(mine):
+            with self._failing(mine), stop_model_when(partial(_nobody_waits, mine)):
                 shelf = self._shelf(source)
                 # somebody may have asked the same meanwhile
                 found, rest = self._on_shelf(shelf, mine)
@@ -252,8 +254,7 @@ class MicroBatcher:
     def _failing(self, tickets: Sequence[BatchItem]) -> Iterator[None]:
         """What goes wrong is the answer to those that have none."""
         try:
-            with mapped():
-                yield
+            yield
         except Exception as error:  # whoever waits must hear of it, whatever it is
             self._deliver((one, error) for one in tickets if not one.order.has(one.place))
 
@@ -266,6 +267,10 @@ class MicroBatcher:
         with self._lock:
             self._waiting -= len(tickets) - sum(map(len, by_source.values()))
         yield from by_source.items()
+
+
+def _nobody_waits(tickets: Sequence[BatchItem]) -> bool:
+    return all(ticket.order.dropped for ticket in tickets)
 
 
 def _is_slow(question: AnyRequest) -> bool:

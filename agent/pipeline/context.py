@@ -8,7 +8,7 @@ from collections import defaultdict
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from agent.core.errors import UnknownSource, UsageError, mapped
+from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
 from agent.core.settings import Settings, settings
 from retrieval.casebook import Casebook, SourceRow
 from retrieval.store.caches import LLMCache
@@ -50,15 +50,16 @@ class AppContext:
         UsageError
             No source was named, and there is not exactly one.
         """
-        with mapped():
-            names = [name] if name else self.casebook.names()
-            row = self.casebook.source(names[0]) if len(names) == 1 else None
-            if row is not None:
-                return row
-            if name:
-                raise UnknownSource(name, self.casebook.names())
-        known_names = ", ".join(names) or "none yet: `precedent learn FILE --source NAME` makes one"
-        raise UsageError(f"say which source the record comes from: {known_names}")
+        names = [name] if name else self.casebook.names()
+        row = self.casebook.source(names[0]) if len(names) == 1 else None
+        if row is not None:
+            return row
+        if name:
+            raise UnknownSource(name, self.casebook.names())
+        raise UsageError(
+            f"name the source of the record; known sources: {', '.join(names) or 'none yet'}",
+            None if names else NEW_SOURCE_HINT,
+        )
 
     def fitting(self, source: str) -> threading.RLock:
         """The lock of the source's judge: one fit at a time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.core.errors import PrecedentError, mapped
+from agent.core.errors import EXPECTED, describe
 from agent.core.records import Verdict
 from agent.explain.explanation import sentences
 from agent.pipeline.context import AppContext
@@ -24,11 +24,10 @@ def stream_explanation(context: AppContext, verdict: Verdict) -> Iterator[str]:
     """A verdict's facts, then the model's sentences, a line each as it comes; a line says why if there are none."""
     yield f"{verdict.explanation}\n"
     try:
-        with mapped():
-            for sentence in sentences_for_stored_verdict(context, verdict):
-                yield f"{sentence}\n"
-    except PrecedentError as error:
-        yield f"(no more words: {error})\n"
+        for sentence in sentences_for_stored_verdict(context, verdict):
+            yield f"{sentence}\n"
+    except EXPECTED as error:
+        yield f"(no more words: {describe(error)})\n"
 
 
 def with_sentences(context: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:

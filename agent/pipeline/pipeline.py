@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
-from agent.core.errors import PrecedentError
+from agent.core.errors import EXPECTED
 from agent.core.records import Deferred, Signal, Verdict
 from agent.core.requests import JudgeRequest, needs_segments, split_into_segments
 from agent.pipeline.context import AppContext
@@ -25,7 +25,7 @@ from agent.pipeline.steps import Steps
 if TYPE_CHECKING:
     from agent.pipeline.runnable import VerdictRunnable
 
-_RECORD_ERRORS = (ValueError, ArithmeticError, PrecedentError)
+_RECORD_ERRORS = (ValueError, ArithmeticError, *EXPECTED)
 
 
 def build(context: AppContext) -> VerdictRunnable:

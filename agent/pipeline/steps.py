@@ -10,7 +10,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from agent.core.errors import mapped
 from agent.core.records import Signal
 from agent.core.requests import JudgeRequest
 from agent.detectors.language import examples_for
@@ -54,8 +53,7 @@ class Steps:
         source = self._source(self._context.source(requests[0].source))
         states = [JudgingState.of(source, request.record, request.explain) for request in requests]
         plain = [state.content_hash for state in states if not (state.record.fields or state.record.events)]
-        with mapped():
-            held = self._context.casebook.held(source.row.name, plain)
+        held = self._context.casebook.held(source.row.name, plain)
         return [replace(state, cache_keys=_cache_keys(state, held)) for state in states]
 
     def recall(self, state: JudgingState) -> JudgingState | None:
@@ -83,10 +81,9 @@ class Steps:
     def retrieve(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Search the casebook for the nearest cases of each label."""
         records = [(state.record, state.content_hash) for state in states]
-        with mapped():
-            results = self._context.casebook.find_many(
-                states[0].source.row.name, records, self._context.settings.precedents
-            )
+        results = self._context.casebook.find_many(
+            states[0].source.row.name, records, self._context.settings.precedents
+        )
         return [replace(state, found=found) for state, found in zip(states, results, strict=True)]
 
     def score_fields(self, states: Sequence[JudgingState]) -> list[JudgingState]:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from agent.core.errors import mapped
 from agent.core.numerics import sigmoid
 from agent.core.records import Record, Verdict, VerdictLabel
 from agent.pipeline.context import AppContext
@@ -46,18 +45,17 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
         UnknownSource: there is no such source.
     """
     row = context.source(source)
-    with mapped():
-        verdicts = newest(recent(context, source, _POOL))
-        cases = context.casebook.templates(source)
-        space = row.space or Representation.fit([verdict.record for verdict in verdicts])
-        groups: dict[str, list[Verdict]] = {}
-        for verdict in verdicts:
-            groups.setdefault(space.key(verdict.record, verdict.record.content_hash), []).append(verdict)
-        unseen = [group for key, group in groups.items() if key not in cases]
-        unseen.sort(key=_worth, reverse=True)
-        shortlist = unseen[: _SHORTLIST * n]
-        placed = replace(row, space=space)
-        vectors = context.casebook.vectors(placed, [group[0].record for group in shortlist])
+    verdicts = newest(recent(context, source, _POOL))
+    cases = context.casebook.templates(source)
+    space = row.space or Representation.fit([verdict.record for verdict in verdicts])
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault(space.key(verdict.record, verdict.record.content_hash), []).append(verdict)
+    unseen = [group for key, group in groups.items() if key not in cases]
+    unseen.sort(key=_worth, reverse=True)
+    shortlist = unseen[: _SHORTLIST * n]
+    placed = replace(row, space=space)
+    vectors = context.casebook.vectors(placed, [group[0].record for group in shortlist])
     chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel
 
-from agent.core.errors import mapped
 from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
@@ -61,9 +60,8 @@ def measure_drift(context: AppContext, source: str) -> Drift:
         UnknownSource: there is no such source.
     """
     row = context.source(source)
-    with mapped():
-        given = recent(context, source, _WINDOW)
-        templates = context.casebook.templates(source)
+    given = recent(context, source, _WINDOW)
+    templates = context.casebook.templates(source)
     verdicts = newest(given)
     if not verdicts:
         return Drift(records=0)

@@ -19,9 +19,9 @@ from agent.detectors.language import LanguageDetector
 from agent.pipeline.steps import Steps
 from retrieval.store.verdicts import History
 from server import create_app
-from tests.server.conftest import HOST
-from tests.server.shop import ANOMALOUS, NEW, NORMAL
-from tests.server.test_rest import NDJSON, judge, same
+from tests.api.test_rest import NDJSON, judge, same
+from tests.served import HOST
+from tests.shop import ANOMALOUS, NEW, NORMAL
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_lines_that_come_again_are_judged_anew_where_something_changed(quick: Te
     assert other["provenance"]["casebook_version"] > second["provenance"]["casebook_version"]
     # which source a line without one means is no longer clear
     quick.put("/v1/sources/another", json={"brief": "something else"})
-    assert ["say which source" in one.get("error", "") for one in streamed(quick, lines)] == [True, True]
+    assert ["name the source" in one.get("error", "") for one in streamed(quick, lines)] == [True, True]
 
 
 def test_explained_at_length_the_history_of_others_stays_as_it_was(client: TestClient) -> None:

@@ -230,7 +230,7 @@ def test_a_source_with_no_cases_still_gives_a_verdict(tmp_path: Path) -> None:
 
 
 def test_an_unknown_source_names_the_known_ones(chain: Runnable[JudgeRequest, Verdict]) -> None:
-    with pytest.raises(UnknownSource, match=r"'nope'; sources here: pg"):
+    with pytest.raises(UnknownSource, match=r"'nope'; known sources: pg"):
         chain.invoke(JudgeRequest(text="x", source="nope"))
 
 
@@ -240,7 +240,7 @@ def test_the_only_source_need_not_be_named(chain: Runnable[JudgeRequest, Verdict
 
 def test_with_no_source_at_all_it_says_how_to_make_one(tmp_path: Path) -> None:
     context = AppContext(make_settings(tmp_path / "home"))
-    with pytest.raises(UsageError, match="precedent learn"):
+    with pytest.raises(UsageError, match="known sources: none yet"):
         build(context).invoke("x")
     context.close()
 

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from agent.core.settings import Settings
 from server import create_app
-from tests.server.conftest import HOST
-from tests.server.shop import NORMAL
+from tests.served import HOST
+from tests.shop import NORMAL
 
 # what LangServe's playgrounds read
 pytestmark = pytest.mark.filterwarnings("ignore:astream_log is deprecated")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from server import create_app
 from tests.conftest import make_settings
-from tests.server.shop import BRIEF, LOG
+from tests.shop import BRIEF, LOG
 
 HOST = "http://127.0.0.1"
 
@@ -53,6 +54,15 @@ def client(copy_of: Callable[..., Settings]) -> Iterator[TestClient]:
 
 
 @pytest.fixture(autouse=True)
-def _event_of_no_loop() -> None:
+def event_of_no_loop() -> None:
     """sse-starlette keeps one event for the whole process, bound to the first event loop; each app here has its own."""
     AppStatus.should_exit_event = None
+
+
+def eventually(is_so: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

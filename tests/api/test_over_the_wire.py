@@ -29,7 +29,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from llm.llamacpp.chat_model import EmbeddedChatModel
 from server import create_app
-from tests.server.shop import ANOMALOUS, NEW, NORMAL
+from tests.shop import ANOMALOUS, NEW, NORMAL
 
 pytestmark = [
     pytest.mark.network,

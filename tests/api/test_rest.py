@@ -17,8 +17,8 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.steps import Steps
 from server import create_app
-from tests.server.conftest import HOST
-from tests.server.shop import ANOMALOUS, NEW, NORMAL
+from tests.served import HOST, eventually
+from tests.shop import ANOMALOUS, NEW, NORMAL
 
 NDJSON = {"content-type": "application/x-ndjson"}
 KEYS = {
@@ -369,17 +369,6 @@ def test_readiness_says_what_is_missing(copy_of: Callable[..., Settings]) -> Non
         answer = client.post("/v1/verdicts", json={"text": "never seen"})
         assert answer.status_code == 503
         assert "nowhere" in answer.json()["detail"]
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    import time
-
-    deadline = time.monotonic() + 30
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.filterwarnings("ignore:astream_log is deprecated")

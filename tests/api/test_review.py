@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -10,8 +12,8 @@ from starlette.testclient import TestClient
 from agent.api import metrics
 from agent.core.settings import Settings
 from server import create_app
-from tests.server.conftest import HOST
-from tests.server.shop import NORMAL
+from tests.served import HOST, eventually
+from tests.shop import NORMAL
 
 NEW = [f"warehouse robot {i} reports that its gripper does not close" for i in range(60)]
 STRANGE = ("the choir sang", "apples rolled downhill", "a ship left port", "snow fell all night", "a dog barked")
@@ -76,18 +78,36 @@ def test_chat_corrections_fit_the_judge_anew(fresh: TestClient) -> None:
         verdict = fresh.post("/v1/verdicts", json={"text": text}).json()
         messages = [{"type": "human", "content": f"{verdict['id']} was normal"}]
         said.append(fresh.post("/chain/invoke", json={"input": {"messages": messages}}).json()["output"])
-    assert ["fitted anew" in one for one in said] == [False] * 4 + [True]
+    assert ["refitted" in one for one in said] == [False] * 4 + [True]
     assert all(one.startswith("Noted: ") for one in said)
 
 
-def test_drift_is_among_the_metrics_once_a_minute(fresh: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_KEPT_SECONDS", 0.0)
-    assert gauge(fresh, "novel_share") is None
-    fresh.post("/v1/verdicts", json={"source": "shop", "records": [*NEW, *[NORMAL] * 20]})
-    assert gauge(fresh, "novel_share") == pytest.approx(60 / 61)
-    assert gauge(fresh, "field_psi") is None
-    shares = [gauge(fresh, name) for name in ("unsure_share", "anomalous_share")]
-    assert all(share is not None and 0 <= share <= 1 for share in shares)
-    monkeypatch.setattr(metrics, "_KEPT_SECONDS", 60.0)
-    fresh.post("/v1/verdicts", json={"source": "shop", "records": list(STRANGE)})
-    assert gauge(fresh, "novel_share") == pytest.approx(60 / 61), "kept for a minute"
+def test_drift_is_refreshed_in_the_background(
+    copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "REFRESH_SECONDS", 0.05)
+    with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
+        assert gauge(client, "novel_share") is None
+        client.post("/v1/verdicts", json={"source": "shop", "records": [*NEW, *[NORMAL] * 20]})
+        assert eventually(lambda: gauge(client, "novel_share") == pytest.approx(60 / 61))
+        assert gauge(client, "field_psi") is None
+        shares = [gauge(client, name) for name in ("unsure_share", "anomalous_share")]
+        assert all(share is not None and 0 <= share <= 1 for share in shares)
+
+
+def test_a_scrape_computes_no_drift(copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it wait for the thread that does."""
+    threads = list[str]()
+    measure = metrics.measure_drift
+
+    def noted(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return measure(*arguments)
+
+    monkeypatch.setattr(metrics, "measure_drift", noted)
+    with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
+        client.post("/v1/verdicts", json={"source": "shop", "records": [*NEW, NORMAL]})
+        assert eventually(lambda: threads != [])
+        for _ in range(5):
+            client.get("/metrics")
+    assert set(threads) == {"metrics"}

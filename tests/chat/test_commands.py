@@ -16,8 +16,8 @@ from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from server import create_app
-from tests.server.conftest import HOST
-from tests.server.shop import ANOMALOUS, NEW, NORMAL
+from tests.served import HOST
+from tests.shop import ANOMALOUS, NEW, NORMAL
 
 VERDICT = re.compile(r"^verdict (v[0-9a-f]{12}) \(source (\w+)\): (normal|anomalous|unsure) \(probability")
 
@@ -256,7 +256,7 @@ def test_an_empty_memory_says_how_to_begin(tmp_path: Any, copy_of: Callable[...,
 
 
 def test_too_many_lines_are_sent_elsewhere(talk: Talk) -> None:
-    assert "51 lines are many" in talk.say("\n".join(f"GET /basket/{i} 200 in 1 ms" for i in range(51)))
+    assert "51 lines are too many" in talk.say("\n".join(f"GET /basket/{i} 200 in 1 ms" for i in range(51)))
     assert talk.verdicts == 0
 
 
@@ -267,8 +267,8 @@ def test_too_long_a_record_is_refused(talk: Talk) -> None:
 def test_without_a_language_model_facts_remain(talk: Talk) -> None:
     _, _, label = talk.judge(ANOMALOUS)
     assert label == "anomalous"
-    assert "No more words" in talk.messages[-1]["content"]
-    assert "Not heard: language" in talk.say(NEW)
+    assert "No explanation by the language model" in talk.messages[-1]["content"]
+    assert "Degraded: language" in talk.say(NEW)
 
 
 def test_the_answer_streams_in_pieces(wordless: TestClient) -> None:
