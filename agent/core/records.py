@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from agent.core.numerics import expit, logit
+
 
 def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
     return verdict_id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
@@ -178,8 +180,8 @@ class Verdict(_Frozen):
         """The label; of an unsure verdict, that of the band's half in which its probability lies."""
         if self.label != "unsure":
             return self.label
-        low, high = (math.log(p / (1 - p)) for p in self.unsure_band)
-        return "anomalous" if self.probability >= 1 / (1 + math.exp(-(low + high) / 2)) else "normal"
+        low, high = map(logit, self.unsure_band)
+        return "anomalous" if self.probability >= expit((low + high) / 2) else "normal"
 
     def to_json(self) -> str:
         """One line of JSON, keys as in the contract."""

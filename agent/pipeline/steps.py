@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypedDict
 
 from agent.core.errors import UnknownSource, UsageError, mapped
-from agent.core.numerics import sigmoid
+from agent.core.numerics import expit
 from agent.core.prompts import prompt_sha256
 from agent.core.records import FieldValue, Precedent, Provenance, Record, Signal, Verdict, verdict_id
 from agent.core.requests import HEARD_IN_PARTS, LONG, JudgeRequest
@@ -259,7 +259,7 @@ class Steps:
         degraded = _degraded(hearing)
         if any("not read" in one for one in degraded):
             # what was not read may hold anything
-            probability = max(probability, sigmoid(fusion.threshold))
+            probability = max(probability, expit(fusion.threshold))
         if _foreign(hearing) and fusion.label(probability) == "normal":
             fusion = fusion.widened_to(probability)
         model = self._context.language_detector().model if log_odds["language"] is not None else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.core.numerics import logit
 from agent.core.records import WITNESSES, Label, Provenance, Record, Verdict
 from agent.training.evaluation import evaluate
 from benchmarks.quality.baselines import Floats
@@ -31,15 +32,10 @@ def _most_confident_first(verdicts: Sequence[Verdict]) -> list[int]:
 
     def distance(verdict: Verdict) -> float:
         low, high = verdict.unsure_band
-        return abs(_logit(verdict.probability) - (_logit(low) + _logit(high)) / 2)
+        return abs(logit(verdict.probability) - (logit(low) + logit(high)) / 2)
 
     shuffled = np.random.default_rng(0).permutation(len(verdicts))
     return sorted((int(i) for i in shuffled), key=lambda i: -distance(verdicts[i]))
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-12), 1 - 1e-12)
-    return math.log(p / (1 - p))
 
 
 def of_witness(
