@@ -100,6 +100,8 @@ class SourceModel:
         AUC of the language model alone on the sampled cases; None when it was not tried on enough of them.
     language_range : (float, float)
         Log-odds between which nearly all answers of the language model lie.
+    language_note : str or None
+        How the language model was tried, in words.
     normal_axes : dict or None
         The `FieldEncoder` of the normal cases, as JSON.
     fitted_on : int
@@ -118,6 +120,7 @@ class SourceModel:
     model: str | None = None
     language_auc: float | None = None
     language_range: tuple[float, float] = (-8.0, 8.0)
+    language_note: str | None = None
     normal_axes: dict[str, Any] | None = None
     fitted_on: int = 0
     objective: str = "f1"
