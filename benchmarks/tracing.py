@@ -53,7 +53,8 @@ class Ground:
         if record.events:
             kinds = Counter(mask(event) for event in record.events)
             totals = {"events": len(record.events), "kinds of event": len(kinds)}
-            return float(totals.get(name, kinds[name.removeprefix("count of ")]))
+            if name in totals or name.startswith("count of "):
+                return float(totals.get(name, kinds[name.removeprefix("count of ")]))
         found = record.fields.get(name)
         return found if isinstance(found, str) else float(found) if found is not None else ""
 

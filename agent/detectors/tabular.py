@@ -22,7 +22,7 @@ from agent.core.records import Signal
 from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import Row, TabularEncoder
-from retrieval.encoding.field_encoder import FieldEncoder
+from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
 
 _LIMIT = 6.0
 _ENOUGH, _BOOSTED, _MANY = 3, 20, 100
@@ -246,7 +246,7 @@ def fields(
 def _facts(row: Row, normal: FieldEncoder) -> list[str]:
     far: list[tuple[float, str]] = []
     for name, knots in normal.numbers.items():
-        value = row.get(name, 0.0 if name.startswith("count of ") else None)
+        value = row.get(name, value_if_absent(name))
         if value is None or isinstance(value, str):
             continue
         if knots[0] <= float(value) <= knots[-1]:
