@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,7 +36,9 @@ def verdict_id_of(source: str, file: str | None, line: int | None, content_hash:
 Label = Literal["normal", "anomalous"]
 VerdictLabel = Literal["normal", "anomalous", "unsure"]
 FieldValue = float | str | bool | None
-WITNESSES = ("language", "neighbours", "novelty", "fields")
+# built-in signals, in every verdict; installed detectors add others, whose names match
+SIGNALS = ("language", "neighbours", "novelty", "fields")
+SIGNAL_NAME = r"[a-z][a-z0-9_]{0,62}"
 
 
 def _clean(text: str) -> str:
@@ -170,9 +173,11 @@ class Verdict(_Frozen):
 
     @field_validator("signals")
     @classmethod
-    def _known_witnesses(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
-        if set(signals) != set(WITNESSES):
-            raise ValueError(f"signals must be exactly {', '.join(WITNESSES)}")
+    def _has_built_in_signals(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
+        if missing := [name for name in SIGNALS if name not in signals]:
+            raise ValueError(f"signals lack {', '.join(missing)}")
+        if wrong := [name for name in signals if not re.fullmatch(SIGNAL_NAME, name)]:
+            raise ValueError(f"not names of signals: {', '.join(wrong)}")
         return signals
 
     @property

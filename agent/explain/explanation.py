@@ -28,7 +28,7 @@ _FEWEST = 3
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z“\"])|\n+")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*")
 _CASE = re.compile(r"\bc\d+\b", re.IGNORECASE)
-_WITNESSES = {
+_SIGNALS_IN_WORDS = {
     "language": "the language model",
     "neighbours": "the precedents' labels",
     "novelty": "the distance from the cases",
@@ -62,7 +62,7 @@ def top_contribution(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> s
     total = f"in all {fusion.log_odds(signals):+.1f}"
     if abs(fusion.threshold) >= 0.05:
         total += f", threshold {fusion.threshold:+.1f}"
-    return f"{how} {_WITNESSES[name]} (weighed {shares[name]:+.1f}, {total})"
+    return f"{how} {_SIGNALS_IN_WORDS[name]} (weighed {shares[name]:+.1f}, {total})"
 
 
 def why_unsure(fusion: Fusion, probability: float) -> str:

@@ -109,7 +109,7 @@ def fit(
     fitted_weights = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
     fusion = Fusion(fitted_weights, float(theta[-1]), default.half_width, objective.least_cost)
     if len(y) < _MIN_CASES:
-        return _reaching_bias(fusion, objective)
+        return reaching_bias(fusion, objective)
     # log-odds of each fold by a fit on the others: those of the fit on all cases are too optimistic
     unseen = np.empty(len(y))
     fold = np.argsort(np.argsort(y, kind="stable")) % _FOLDS
@@ -120,10 +120,10 @@ def fit(
     if objective.f1:
         threshold = float(np.clip(_best_f1(unseen, y, w), fusion.bias - _WIDEST, fusion.bias + _WIDEST))
     half_width = _half_width(unseen - threshold, y > 0.5, w, risk)
-    return _reaching_bias(replace(fusion, threshold=threshold, half_width=half_width), objective)
+    return reaching_bias(replace(fusion, threshold=threshold, half_width=half_width), objective)
 
 
-def _reaching_bias(fusion: Fusion, objective: Objective) -> Fusion:
+def reaching_bias(fusion: Fusion, objective: Objective) -> Fusion:
     """The fusion with a band that holds the bias, so that without evidence the verdict is unsure."""
     distance = abs(fusion.bias - (fusion.threshold - objective.least_cost))
     return replace(fusion, half_width=max(fusion.half_width, distance + _MARGIN))

@@ -110,6 +110,8 @@ class SourceModel:
         See `agent.scoring.calibration.Objective.parse`.
     by_text : bool
         Whether the verdict on an unknown template depends on what masking hides.
+    detectors : tuple of str
+        Names of the fitted detectors of installed packages.
     """
 
     full: Fusion = UNTAUGHT_FULL
@@ -125,6 +127,7 @@ class SourceModel:
     fitted_on: int = 0
     objective: str = "f1"
     by_text: bool = False
+    detectors: tuple[str, ...] = ()
 
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:
@@ -175,6 +178,7 @@ class SourceModel:
                 "way": PromptVariant(**data["way"]),
                 "nn_distance_quantiles": tuple(data["nn_distance_quantiles"]),
                 "language_range": tuple(data["language_range"]),
+                "detectors": tuple(data.get("detectors", ())),
             }
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agent.core.numerics import logit
-from agent.core.records import WITNESSES, Label, Provenance, Record, Verdict
+from agent.core.records import SIGNALS, Label, Provenance, Record, Verdict
 from agent.training.evaluation import evaluate
 from benchmarks.quality.baselines import Floats
 
@@ -80,7 +80,7 @@ def _plain_verdict(record: Record, probability: float) -> Verdict:
         probability=probability,
         unsure_band=(0.5, 0.5),
         explanation="",
-        signals=dict.fromkeys(WITNESSES),
+        signals=dict.fromkeys(SIGNALS),
         record=record,
         provenance=_PROVENANCE,
         elapsed_ms=0.0,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.core.numerics import expit
 from agent.core.prompts import PromptVariant
-from agent.core.records import WITNESSES
+from agent.core.records import SIGNALS
 from agent.scoring.calibration import fit
 from agent.scoring.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, SourceModel, fuse
 
@@ -106,7 +106,7 @@ def test_a_known_template_is_decided_by_its_counts_alone() -> None:
 
 def test_with_nothing_heard_it_stands_at_the_threshold_unsure() -> None:
     for judge in (TAUGHT, SourceModel()):
-        probability, fusion = fuse(judge, dict.fromkeys(WITNESSES), known=False)
+        probability, fusion = fuse(judge, dict.fromkeys(SIGNALS), known=False)
         assert (probability, fusion.label(probability)) == (expit(fusion.threshold), "unsure")
 
 
