@@ -47,10 +47,10 @@ from agent.core.requests import (
 )
 from agent.core.settings import Settings, settings
 from agent.pipeline.batcher import MicroBatcher
-from agent.pipeline.context import AppContext, resolve_source
+from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.pipeline.llm_explanation import stream_explanation
-from agent.pipeline.pipeline import build_batching
+from agent.pipeline.pipeline import build
 from agent.pipeline.service import with_history
 from agent.training.active_learning import Candidate, select_for_review
 from agent.training.feedback import correct, refit_if_due
@@ -131,14 +131,14 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         given.labels(verdict.source, verdict.label).inc()
         return verdict
 
-    chain = build_batching(context)
+    chain = build(context)
     watched = chain | RunnableLambda(counted)
 
     def count(verdicts: Mapping[tuple[str, str], int]) -> None:
         for labels, number in verdicts.items():
             given.labels(*labels).inc(number)
 
-    desk = MicroBatcher(context, chain, count, chosen.waiting_records)
+    desk = MicroBatcher(context, chain.pipeline, count, chosen.waiting_records)
 
     async def judged(questions: Sequence[AnyRequest], *, alone: bool) -> list[bytes]:
         """A verdict, or what is wrong with the record, as JSON for each; what is wrong with all of them is raised."""
@@ -257,7 +257,7 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
         """What LangServe is about to judge can be judged: once its stream has begun, it is too late to refuse."""
         for one in await _inputs(request):
             question = parse_request(one, chosen.max_record_chars)
-            await run_in_threadpool(resolve_source, context, question.source)
+            await run_in_threadpool(context.source, question.source)
 
     async def conversational(request: Request) -> None:
         """What LangServe is about to answer is a conversation; messages of other shapes it fails on."""

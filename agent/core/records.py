@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from agent.core.numerics import expit, logit
 
@@ -132,12 +133,14 @@ class Precedent(_Frozen):
 class Signal(_Frozen):
     """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
 
-    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why it was not heard, or not wholly.
+    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why there is no answer, or why it is
+    partial; ``truncated``: a part of the record was not read.
     """
 
     log_odds: float | None = None
     facts: tuple[str, ...] = ()
     degraded: str | None = None
+    truncated: bool = False
 
 
 class Provenance(_Frozen):
@@ -170,6 +173,8 @@ class Verdict(_Frozen):
     provenance: Provenance
     degraded: tuple[str, ...] = ()
     elapsed_ms: float
+    # joined in the explanation; kept in the history, and not part of the JSON
+    facts: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True)
 
     @field_validator("signals")
     @classmethod
@@ -188,6 +193,10 @@ class Verdict(_Frozen):
         low, high = map(logit, self.unsure_band)
         return "anomalous" if self.probability >= expit((low + high) / 2) else "normal"
 
+    def to_stored(self) -> dict[str, Any]:
+        """What the history keeps; `model_validate` reads it."""
+        return {**self.model_dump(mode="json"), "facts": self.facts}
+
     def to_json(self) -> str:
         """One line of JSON, keys as in the contract."""
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False)
@@ -203,6 +212,13 @@ class JudgeError:
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.record.file, self.record.line) if part is not None)
         return f"{place}: {self.reason}" if place else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A verdict that the language model could change, but was not queried for yet."""
+
+    verdict: Verdict
 
 
 def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeError:

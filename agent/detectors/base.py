@@ -92,7 +92,7 @@ class Detector(Scorer, Protocol):
         It gets only records that have at least one of these.
     """
 
-    name: ClassVar[str]  # type: ignore[misc]
+    name: ClassVar[str]
     needs: ClassVar[frozenset[Need]]
 
     @classmethod
@@ -121,7 +121,7 @@ class Detector(Scorer, Protocol):
             detector = self.fit([case for case, other in zip(cases, folds, strict=True) if other != fold])
             held_out = np.flatnonzero(folds == fold)
             if detector is not None:
-                signals = detector.score([cases[i].input for i in held_out])
+                signals = detector.score([cases[i].input for i in held_out.tolist()])
                 log_odds[held_out] = [np.nan if one.log_odds is None else one.log_odds for one in signals]
         return log_odds
 

@@ -38,10 +38,18 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class OutOfFoldScores:
-    """Of some cases (``which``, places in what was fitted on): their signals as if the case were new, shape (n,).
+    """Scores of a sample of the cases, each by models that have not seen it.
 
-    ``fields`` is NaN where that cannot be told. ``unseen_kind``: by trees that have not seen the case's kind of anomaly; None
-    where there are few kinds. ``kinds``: the number of each case's kind, 0 for normal ones.
+    Parameters
+    ----------
+    which : shape (n,)
+        Indices of the cases in what was fitted on.
+    fields, oddness : shape (n,)
+        Log-odds of the trees and of the outlier score. `fields` is NaN for a case that every tree has seen.
+    unseen_kind : shape (n,) or None
+        Log-odds of trees that have not seen the case's kind of anomaly; None where there are few kinds.
+    kinds : shape (n,)
+        Number of each case's kind; 0 for normal cases.
     """
 
     which: Ints

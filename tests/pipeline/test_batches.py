@@ -179,7 +179,7 @@ def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
     asked = [*records[:40], bad, *records[40:80]]
 
     def stumble(steps: Steps, heard: Any) -> Any:
-        if any(one["record"] == bad for one in (heard if isinstance(heard, list) else [heard])):
+        if any(one.record == bad for one in (heard if isinstance(heard, list) else [heard])):
             raise ArithmeticError("the numbers do not add up")
         return real(steps, heard)
 

@@ -215,7 +215,7 @@ def test_nobody_waits_behind_the_language_model(
 ) -> None:
     with TestClient(create_app(copy_of(queue_size=1)), base_url=HOST) as client:
         judge(client, {"text": NORMAL})
-        going = held_up("ask_language_model")
+        going = held_up("query_language_model")
         slow = [in_background(client, {"text": f"{NEW}, {word}"}) for word in ("again", "still", "as ever", "too")]
         assert judge(client, {"text": NORMAL})["label"] == "normal"
         assert judge(client, {"text": others(ANOMALOUS, 1)[0]})["label"] == "anomalous"
@@ -231,19 +231,19 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
     from agent.core.requests import TextRequest
     from agent.pipeline.batcher import MicroBatcher
     from agent.pipeline.context import AppContext
-    from agent.pipeline.pipeline import BatchingSequence, build_batching
+    from agent.pipeline.pipeline import Pipeline
 
     context = AppContext(copy_of(model="none"))
     judged: list[str] = []
-    original = BatchingSequence.batch_as_completed
+    original = Pipeline.judge
 
-    def watched(self: BatchingSequence, inputs: Any, *rest: Any, **how: Any) -> Any:
-        judged.extend(one.text for one in inputs)
-        return original(self, inputs, *rest, **how)
+    def watched(self: Pipeline, requests: Any, skip_llm: str | None = None) -> Any:
+        judged.extend(one.text for one in requests)
+        return original(self, requests, skip_llm)
 
-    monkeypatch.setattr(BatchingSequence, "batch_as_completed", watched)
+    monkeypatch.setattr(Pipeline, "judge", watched)
     going = held_up("retrieve")
-    desk = MicroBatcher(context, build_batching(context), lambda given: None, most=2)
+    desk = MicroBatcher(context, Pipeline(context), lambda given: None, most=2)
 
     async def leave() -> list[Any]:
         first = await desk.order([TextRequest("the first new one", "shop")])

@@ -272,9 +272,9 @@ def test_known_templates_are_judged_without_loading_models(learned: AppContext, 
     home = shutil.copytree(learned.settings.home, tmp_path / "home", ignore=shutil.ignore_patterns("*.lock"))
     code = (
         "import sys; from pathlib import Path; from agent.pipeline.pipeline import build; "
-        "from agent.pipeline.context import Parts; "
+        "from agent.pipeline.context import AppContext; "
         "from tests.conftest import make_settings; "
-        "chain = build(Parts(make_settings(Path(sys.argv[1]), model='none'))); "
+        "chain = build(AppContext(make_settings(Path(sys.argv[1]), model='none'))); "
         "assert chain.invoke({'source': 'pg', 'text': sys.argv[2]}).precedents[0].similarity > 0.999; "
         "heavy = {'torch', 'sklearn', 'skops', 'sentence_transformers'} & set(sys.modules); assert not heavy, heavy"
     )
