@@ -21,6 +21,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
+
+from agent.core.numerics import expit, logit
 
 from agent.core.errors import translate
 
@@ -37,7 +40,9 @@ def verdict_id_of(source: str, file: str | None, line: int | None, content_hash:
 Label = Literal["normal", "anomalous"]
 VerdictLabel = Literal["normal", "anomalous", "unsure"]
 FieldValue = float | str | bool | None
-WITNESSES = ("language", "neighbours", "novelty", "fields")
+# built-in signals, in every verdict; installed detectors add others, whose names match
+SIGNALS = ("language", "neighbours", "novelty", "fields")
+SIGNAL_NAME = r"[a-z][a-z0-9_]{0,62}"
 
 
 # NUL cannot be stored in PostgreSQL, a lone surrogate cannot be encoded as UTF-8; JSON can spell both
@@ -175,12 +180,16 @@ class Verdict(_Frozen):
     provenance: Provenance
     degraded: tuple[str, ...] = ()
     elapsed_ms: float
+    # joined in the explanation; kept in the history, and not part of the JSON
+    facts: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True)
 
     @field_validator("signals")
     @classmethod
-    def _known_witnesses(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
-        if set(signals) != set(WITNESSES):
-            raise ValueError(f"signals must be exactly {', '.join(WITNESSES)}")
+    def _has_built_in_signals(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
+        if missing := [name for name in SIGNALS if name not in signals]:
+            raise ValueError(f"signals lack {', '.join(missing)}")
+        if wrong := [name for name in signals if not re.fullmatch(SIGNAL_NAME, name)]:
+            raise ValueError(f"not names of signals: {', '.join(wrong)}")
         return signals
 
     @property
@@ -188,8 +197,12 @@ class Verdict(_Frozen):
         """The label; of an unsure verdict, that of the band's half in which its probability lies."""
         if self.label != "unsure":
             return self.label
-        low, high = (math.log(p / (1 - p)) for p in self.unsure_band)
-        return "anomalous" if self.probability >= 1 / (1 + math.exp(-(low + high) / 2)) else "normal"
+        low, high = map(logit, self.unsure_band)
+        return "anomalous" if self.probability >= expit((low + high) / 2) else "normal"
+
+    def to_stored(self) -> dict[str, Any]:
+        """What the history keeps; `model_validate` reads it."""
+        return {**self.model_dump(mode="json"), "facts": self.facts}
 
     def to_json(self) -> str:
         """One line of JSON, keys as in the contract."""
