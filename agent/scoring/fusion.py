@@ -78,7 +78,7 @@ class SourceModel:
     ``nn_distance_quantiles``: quantiles of the cases' leave-one-out distances; ``keys``: how many distinct templates;
     ``way``: how the language model named in ``model`` is asked;
     ``language_auc``: how well it alone told the sampled cases apart, None when it was not tried on enough of them;
-    ``language_range``: log-odds between which its word nearly always lies;
+    ``language_range``: log-odds between which its word nearly always lies; ``language_note``: how it was tried;
     ``by_text``: whether what it says of an unknown template hangs on what masking hides.
     """
 
@@ -90,6 +90,7 @@ class SourceModel:
     model: str | None = None
     language_auc: float | None = None
     language_range: tuple[float, float] = (-8.0, 8.0)
+    language_note: str | None = None
     normal_axes: dict[str, Any] | None = None
     fitted_on: int = 0
     objective: str = "f1"

@@ -26,7 +26,7 @@ from agent.scoring.fusion import (
     Fusion,
     SourceModel,
 )
-from agent.training.prompt_selection import FEWEST, PromptTrial, select_prompt
+from agent.training.prompt_selection import MIN_CASES, PromptTrial, select_prompt
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceRow, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
@@ -109,7 +109,8 @@ def fit_judge(
     if not by_fields and len({key.anomalous for key in keys}) < 2:
         judge = _untaught(judge, keys, goal)
     if witness is not None and budget and not (by_fields and model):
-        judge = _with_language(judge, row, keys, witness, budget, risk, goal, progress)
+        trained = texts is not None or (model is not None and model.supervised)
+        judge = _with_language(judge, row, keys, witness, budget, risk, goal, progress, trained=trained)
     casebook.set(name, judge=judge.to_json(), models=FittedDetectors(model, texts).dumps())
     return judge
 
@@ -245,32 +246,52 @@ def _with_language(
     risk: float,
     goal: Objective,
     progress: Progress | None,
+    *,
+    trained: bool,
 ) -> SourceModel:
-    """The judge with the language model tried on a balanced sample of templates, within the budget."""
+    """The source model with the language model tried on a balanced sample of templates, within the budget.
+
+    A model that was not tried on enough cases of both labels gets no say beside trained detectors: its default weight
+    is a guess, and on SMS it made verdicts worse.
+    """
     order = np.random.default_rng(_SEED).permutation(len(keys))
     by_label = [[keys[i] for i in order if keys[i].anomalous is label] for label in (True, False)]
-    chosen = [key for mine in by_label for key in mine[:budget]]
+    chosen = [key for keys_of_label in by_label for key in keys_of_label[:budget]]
     try:
-        asked = select_prompt(witness, row.brief, _tried(row, keys, chosen), budget, progress)
-    except (ModelFailure, EngineBusy):
-        # learning stands without it; each verdict names the witness that was not heard
-        return judge
-    heard = [(chosen[i], word) for i, word in asked.words.items()]
-    labels, words = [key.anomalous for key, _ in heard], [word for _, word in heard]
+        selection = select_prompt(witness, row.brief, _tried(row, keys, chosen), budget, progress)
+    except (ModelFailure, EngineBusy) as error:
+        return _without_language(judge, f"the language model could not be tried ({error})", trained=trained)
+    answered = [(chosen[i], log_odds) for i, log_odds in selection.log_odds.items()]
+    labels, answers = [key.anomalous for key, _ in answered], [log_odds for _, log_odds in answered]
+    counts = {"anomalous": labels.count(True), "normal": labels.count(False)}
+    note = f"the language model was tried on {counts['normal']} normal and {counts['anomalous']} anomalous cases"
+    if selection.missing:
+        note += f"; {selection.missing} got no answer"
+    if not answers or (trained and min(counts.values()) < MIN_CASES):
+        return _without_language(judge, f"{note}, fewer than {MIN_CASES} of a label", trained=trained)
     stands_for = {
         label: sum(key.anomalous is label for key in keys) / max(labels.count(label), 1) for label in set(labels)
     }
     weights = [stands_for[label] for label in labels]
-    rows = [{**key.signals, "language": word} for key, word in heard]
-    low, high = np.quantile(words, _RANGE)
+    rows = [{**key.signals, "language": log_odds} for key, log_odds in answered]
+    low, high = np.quantile(answers, _RANGE)
     return replace(
         judge,
         full=fit(DEFAULT_FULL, rows, labels, weights, risk, goal) if len(set(labels)) == 2 else judge.full,
-        way=asked.way,
+        way=selection.variant,
         model=witness.model.name,
-        language_auc=_auc(words, labels),
+        language_auc=_auc(answers, labels),
         language_range=(float(low), float(high)),
+        language_note=note,
     )
+
+
+def _without_language(judge: SourceModel, why: str, *, trained: bool) -> SourceModel:
+    """The source model whose language model is not queried, where trained detectors exist; else as it is."""
+    if not trained:
+        return replace(judge, language_note=why)
+    silent = replace(judge.cheap, weights={**judge.cheap.weights, "language": 0.0})
+    return replace(judge, full=silent, language_note=f"{why}: it gets no say in this source's verdicts")
 
 
 def _untaught(judge: SourceModel, keys: Sequence[_Key], goal: Objective) -> SourceModel:
@@ -297,7 +318,7 @@ def _tried(row: SourceRow, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list
 
 def _auc(scores: Sequence[float], anomalous: Sequence[bool]) -> float | None:
     """None with too few cases of a label to say."""
-    if min(anomalous.count(True), anomalous.count(False)) < FEWEST:
+    if min(anomalous.count(True), anomalous.count(False)) < MIN_CASES:
         return None
     from sklearn.metrics import roc_auc_score
 

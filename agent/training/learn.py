@@ -39,6 +39,8 @@ class LearnResult:
     brief_drafted: bool = False
     language_auc: float | None = None
     language_missing: str | None = None
+    language_note: str | None = None
+    brief_rejected: str | None = None
 
 
 def check_name(source: str) -> str:
@@ -155,8 +157,11 @@ def _finish(
         if not row.brief:
             if progress:
                 progress("drafting a brief", 0, 1)
-            casebook.set(source, brief=draft_brief(witness.model, casebook, source), brief_by="model")
-            done.brief_drafted = True
+            draft = draft_brief(witness.model, casebook, source)
+            if draft.problem is None:
+                casebook.set(source, brief=draft.text, brief_by="model")
+                done.brief_drafted = True
+            done.brief_rejected = draft.problem
     except (ModelFailure, EngineBusy) as error:
         done.language_missing = str(error)
     row = casebook.source(source)
@@ -226,4 +231,4 @@ def refit(
             progress=progress,
         )
     if done is not None:
-        done.language_auc = judge.language_auc
+        done.language_auc, done.language_note = judge.language_auc, judge.language_note

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,19 +75,19 @@ def test_the_wording_that_tells_cases_apart_is_taken_within_the_budget(tmp_path:
 
     model = Played(answer)
     asked = select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200)
-    assert asked.way.wording == best
+    assert asked.variant.wording == best
     # beside the cases, each wording is asked about an empty record
     assert 150 < len(model.asked) <= 200 + len(WORDINGS)
     assert len(set(model.asked)) == len(model.asked)
-    assert len(asked.words) > 100
-    assert all((word > 0) == bool(i % 2) for i, word in asked.words.items())
+    assert len(asked.log_odds) > 100
+    assert all((word > 0) == bool(i % 2) for i, word in asked.log_odds.items())
 
 
 def test_the_usual_wording_stays_without_a_clear_gain_or_calls_enough(tmp_path: Path) -> None:
     model = Played(lambda system, user: 2.0 if "bad" in user else -2.0)
-    assert select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200).way.wording == WORDINGS[0]
+    assert select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200).variant.wording == WORDINGS[0]
     few = Played(lambda system, user: 2.0 if "bad" in user and wording_of(system) == WORDINGS[-1] else -2.0)
-    assert select_prompt(language_detector(few, tmp_path / "few"), BRIEF, cases(300), 48).way.wording == WORDINGS[0]
+    assert select_prompt(language_detector(few, tmp_path / "few"), BRIEF, cases(300), 48).variant.wording == WORDINGS[0]
     assert len(few.asked) <= 49
 
 
@@ -99,7 +100,7 @@ def test_examples_are_given_only_where_they_help(tmp_path: Path, help_: bool) ->
 
     examples = [{"text": "disk full", "label": "anomalous"}, {"text": "disk found", "label": "normal"}]
     asked = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(300, examples), 200)
-    assert asked.way.examples is help_
+    assert asked.variant.examples is help_
 
 
 def test_a_model_that_cannot_be_heard_is_an_error_and_no_guess(tmp_path: Path) -> None:
@@ -108,6 +109,19 @@ def test_a_model_that_cannot_be_heard_is_an_error_and_no_guess(tmp_path: Path) -
 
     with pytest.raises(ModelFailure, match="it is gone"):
         select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(20), 200)
+
+
+def test_a_case_without_an_answer_is_missing_and_the_trial_goes_on(tmp_path: Path) -> None:
+    def answer(system: str, user: str) -> float:
+        if re.search(r"record \d*7 is", user):
+            raise ModelFailure("neither normal nor anomalous")
+        return 2.0 if "bad" in user else -2.0
+
+    selection = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(300), 200)
+    assert selection.missing >= 5
+    assert len(selection.log_odds) + selection.missing > 100
+    assert not any(i % 10 == 7 for i in selection.log_odds)
+    assert all((log_odds > 1) == bool(i % 2) for i, log_odds in selection.log_odds.items())
 
 
 def test_the_same_asked_at_the_same_time_is_asked_once(tmp_path: Path) -> None:
