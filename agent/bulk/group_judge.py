@@ -117,11 +117,7 @@ class GroupJudge:
         """Remember whole verdicts: one that lacks a witness that may be heard next time is to be given anew."""
         given = ((slot.key, answers[slot.key]) for slot in slots)
         final = self._context.settings.model == "none"
-        whole = {
-            key: one.to_stored()
-            for key, one in given
-            if isinstance(one, Verdict) and (final or not one.degraded)
-        }
+        whole = {key: one.to_stored() for key, one in given if isinstance(one, Verdict) and (final or not one.degraded)}
         self._remembered.put(whole)
 
     @cached_property

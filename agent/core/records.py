@@ -23,9 +23,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from agent.core.numerics import expit, logit
-
 from agent.core.errors import translate
+from agent.core.numerics import expit, logit
 
 
 def verdict_id(source: str, record: Record, provenance: Provenance) -> str:

@@ -25,7 +25,7 @@ from agent.pipeline.steps import Steps
 if TYPE_CHECKING:
     from agent.pipeline.runnable import VerdictRunnable
 
-_RECORD_ERRORS = (ValueError, ArithmeticError, *EXPECTED)
+_RECORD_ERRORS: tuple[type[Exception], ...] = (ValueError, ArithmeticError, *EXPECTED)
 
 
 def build(context: AppContext) -> VerdictRunnable:
