@@ -10,7 +10,8 @@ from starlette.requests import ClientDisconnect
 
 from agent.core.errors import EXPECTED, Busy, translate
 from agent.core.logs import log_event
-from agent.core.requests import error_location, storable
+from agent.core.records import clean_text
+from agent.core.requests import error_location
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -28,7 +29,7 @@ def _on_expected(_: Request, error: Exception) -> JSONResponse:
     if ours.http_status >= 500:
         log_event("a needed part is missing", "error", reason=str(ours))
     headers = {"Retry-After": "1"} if isinstance(ours, Busy) else None
-    return JSONResponse({"detail": storable(str(ours))}, ours.http_status, headers)
+    return JSONResponse({"detail": clean_text(str(ours))}, ours.http_status, headers)
 
 
 def _on_disconnect(_: Request, __: Exception) -> Response:

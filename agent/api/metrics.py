@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
@@ -119,5 +120,5 @@ class Metrics(Collector):
         with self._lock:
             counts, self._unlogged = self._unlogged, Counter()
         for source in sorted({source for source, _ in counts}):
-            labels = {label: number for (name, label), number in counts.items() if name == source}
-            log_event("verdicts", "info", source=source, **labels)
+            labels: dict[str, Any] = {label: n for (name, label), n in counts.items() if name == source}
+            log_event("verdicts", source=source, **labels)

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.core.records import Case, Label
-from agent.core.requests import storable
+from agent.core.records import Case, Label, clean_text
 from retrieval.casebook import SourceRow
 
 
@@ -34,7 +33,7 @@ class Brief(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    brief: Annotated[str, Field(max_length=4_000), AfterValidator(storable)]
+    brief: Annotated[str, Field(max_length=4_000), AfterValidator(clean_text)]
 
 
 class Feedback(BaseModel):

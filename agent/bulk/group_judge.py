@@ -71,7 +71,7 @@ class GroupJudge:
             self._progress("judging templates", len(out), len(slots))
         self._hear_the_model(deferred, out, remember)
         answers = [out[slot.key] for slot in slots]
-        self._context.history.put(one.model_dump(mode="json") for one in answers if isinstance(one, Verdict))
+        self._context.history.put(one.to_stored() for one in answers if isinstance(one, Verdict))
         return answers
 
     def _known(self, slots: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
@@ -117,11 +117,7 @@ class GroupJudge:
         """Remember whole verdicts: one that lacks a witness that may be heard next time is to be given anew."""
         given = ((slot.key, answers[slot.key]) for slot in slots)
         final = self._context.settings.model == "none"
-        whole = {
-            key: one.model_dump(mode="json")
-            for key, one in given
-            if isinstance(one, Verdict) and (final or not one.degraded)
-        }
+        whole = {key: one.to_stored() for key, one in given if isinstance(one, Verdict) and (final or not one.degraded)}
         self._remembered.put(whole)
 
     @cached_property

@@ -75,4 +75,6 @@ def exit_over(failures: list[Any]) -> None:
 
 def say(line: str) -> None:
     """One line on standard error, whatever characters it has."""
-    print(line.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr, flush=True)
+    from agent.core.records import clean_text
+
+    print(clean_text(line), file=sys.stderr, flush=True)

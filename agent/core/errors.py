@@ -7,7 +7,8 @@ PrecedentError                exit code / HTTP status
 │   └── InputError            2 / 422   a file or a body that cannot be read, with its file and line
 ├── MissingPart               3 / 503   a model, a program or a package is missing
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
-│   └── IndexMismatch         3 / 503   the vector index was made by another embedding model
+│   ├── IndexMismatch         3 / 503   the vector index was made by another embedding model
+│   └── DetectorError         3 / 503   a detector of an installed package cannot be used
 ├── Busy                      1 / 429   a bounded queue is full: try again later
 └── Stopped                 130         interrupted by Ctrl-C or a signal
 
@@ -94,6 +95,10 @@ class ModelUnavailable(MissingPart):
 
 class IndexMismatch(MissingPart):
     """The vector index was made by another embedding model."""
+
+
+class DetectorError(MissingPart):
+    pass
 
 
 class Busy(PrecedentError):

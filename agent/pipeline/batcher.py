@@ -206,7 +206,7 @@ class MicroBatcher:
                 same[name] = whole.verdict
             else:
                 alike[name] = whole.verdict, f"{whole.alike}{pieces[3].decode()}}}"
-        self._context.history.put({**one.model_dump(mode="json"), "elapsed_ms": 0.0} for one in same.values())
+        self._context.history.put({**one.to_stored(), "elapsed_ms": 0.0} for one in same.values())
         self._context.history.put_alike(alike)
         self._given(given)
         self._deliver(answers)
@@ -217,7 +217,8 @@ class MicroBatcher:
         """Give fresh verdicts, and keep them to be given again."""
         verdicts = [(ticket, one) for ticket, one in settled if isinstance(one, Verdict)]
         bodies = [one.model_dump(mode="json") for _, one in verdicts]
-        self._context.history.put(bodies)
+        stored = ({**body, "facts": one.facts} for body, (_, one) in zip(bodies, verdicts, strict=True))
+        self._context.history.put(stored)
         again = [
             (question, one)
             for question, one in ((ticket.question, one) for ticket, one in verdicts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from agent.core.numerics import sigmoid
+from agent.core.numerics import expit
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_id
 from agent.core.requests import HEARD_IN_PARTS, LONG
@@ -51,7 +51,7 @@ class Decider:
         probability, fusion = state.fused()
         if _is_partly_read(state):
             # the rest of the record may hold anything
-            probability = max(probability, sigmoid(fusion.threshold))
+            probability = max(probability, expit(fusion.threshold))
         if _is_unlike_every_case(state) and fusion.label(probability) == "normal":
             fusion = fusion.widened_to(probability)
         provenance = self._provenance(state)
@@ -81,7 +81,7 @@ class Decider:
             return verdict
         facts = self._facts(state, verdict)
         explanation = facts_in_words(verdict.label, verdict.probability, facts)
-        verdict = verdict.model_copy(update={"explanation": explanation})
+        verdict = verdict.model_copy(update={"explanation": explanation, "facts": facts})
         if state.explain == "llm":
             return with_sentences(self._context, verdict, state.source.row.brief, facts, state.masked)
         return verdict
@@ -95,7 +95,7 @@ class Decider:
             casebook_version=state.source.row.version,
         )
 
-    def _facts(self, state: JudgingState, verdict: Verdict) -> list[str]:
+    def _facts(self, state: JudgingState, verdict: Verdict) -> tuple[str, ...]:
         """The facts behind the verdict, the most telling first."""
         source = state.source
         fusion = source.model.fusion_for(verdict.signals, state.has_known_template)

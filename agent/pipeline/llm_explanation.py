@@ -13,9 +13,10 @@ from retrieval.encoding.representation import Representation
 
 
 def sentences_for_stored_verdict(context: AppContext, verdict: Verdict) -> Iterator[str]:
-    """The same for a verdict of the history, whose explanation holds its facts. Raises as `sentences` does."""
+    """The model's sentences on a verdict of the history. Raises as `agent.explain.explanation.sentences` does."""
     row = context.casebook.source(verdict.source)
-    facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
+    # verdicts stored without their facts: the joined facts cannot be separated, for facts quote texts
+    facts = verdict.facts or (verdict.explanation.partition(": ")[2],)
     masked = ((row.space if row else None) or Representation()).masked(verdict.record)
     return _sentences(context, verdict, row.brief if row else "", facts, masked)
 

@@ -23,7 +23,7 @@ def with_history(context: AppContext, chain: Runnable[Any, Verdict]) -> Runnable
     """The chain, each verdict being in the history when it is given."""
 
     def keep(verdict: Verdict) -> Verdict:
-        context.history.put([verdict.model_dump(mode="json")])
+        context.history.put([verdict.to_stored()])
         return verdict
 
     return (chain | RunnableLambda(keep)).with_types(input_type=JudgeRequest, output_type=Verdict)
@@ -53,7 +53,7 @@ def judge_many(
         for ready in _while_they_come(answers):
             out = [as_result(chunk[place], answer) for place, answer in ready]
             if keep:
-                context.history.put(one.model_dump(mode="json") for one in out if isinstance(one, Verdict))
+                context.history.put(one.to_stored() for one in out if isinstance(one, Verdict))
             yield from out
 
 

@@ -6,8 +6,9 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.core.records import WITNESSES, FieldValue, Record, Signal
+from agent.core.records import SIGNALS, FieldValue, Record, Signal
 from agent.core.requests import Explain
+from agent.detectors.base import DetectorInput
 from agent.detectors.neighbours import has_known_template
 from agent.scoring.fusion import Fusion, SourceModel, fuse
 from retrieval.casebook import RetrievalResult, SourceRow
@@ -79,7 +80,12 @@ class JudgingState:
     @property
     def log_odds(self) -> dict[str, float | None]:
         """Log-odds by detector; None for a detector without an answer."""
-        return {name: self.signals[name].log_odds if name in self.signals else None for name in WITNESSES}
+        return {**dict.fromkeys(SIGNALS), **{name: signal.log_odds for name, signal in self.signals.items()}}
+
+    @property
+    def detector_input(self) -> DetectorInput:
+        """The record as detectors see it."""
+        return DetectorInput(self.record, self.text, self.masked, self.features, self.found, self.field_scores)
 
     def fused(self) -> tuple[float, Fusion]:
         """The probability of *anomalous*, and the fusion that gives it."""

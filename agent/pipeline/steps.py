@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from agent.core.records import Signal
 from agent.core.requests import JudgeRequest
-from agent.detectors.language import examples_for
-from agent.detectors.neighbours import has_known_template, neighbours
-from agent.detectors.novelty import novelty
+from agent.detectors.base import DetectorInput, Scorer
+from agent.detectors.language import SourceLanguageDetector
+from agent.detectors.neighbours import NeighboursDetector
+from agent.detectors.novelty import NoveltyDetector
 from agent.detectors.persistence import FittedDetectors
-from agent.detectors.tabular import TabularModel, fields
-from agent.detectors.text_classifier import refine_with_classifier
+from agent.detectors.tabular import FieldsDetector, TabularModel
 from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.state import JudgingState, Source
@@ -99,36 +100,23 @@ class Steps:
 
     def collect_signals(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Add the signals of all detectors but the language model."""
+        records = [state.detector_input for state in states]
+        columns = {detector.name: detector.score(records) for detector in self._detectors(states[0].source)}
         return [
-            replace(state, signals={"neighbours": signal, "novelty": self.novelty(state), "fields": self.fields(state)})
-            for state, signal in zip(states, self.neighbours(states), strict=True)
+            replace(state, signals={name: signals[i] for name, signals in columns.items()})
+            for i, state in enumerate(states)
         ]
 
-    def neighbours(self, states: Sequence[JudgingState]) -> list[Signal]:
-        results = [state.found for state in states]
-        texts = [(state.masked, state.text) for state in states]
-        model = None if all(map(has_known_template, results)) else self._fitted(states[0].source).texts
-        return refine_with_classifier([neighbours(found) for found in results], model, results, texts)
-
-    def novelty(self, state: JudgingState) -> Signal:
-        representation, model, record = state.source.representation, state.source.model, state.record
-        normal = next((near.case for near in state.found.nearest if near.case.label == "normal"), None)
-        difference = None
-        if normal and record.events:
-            difference = diff_events(record.events, normal.events)
-        elif normal and representation.field_encoder is None:
-            difference = diff_words(state.masked, representation.masked(normal))
-        signal, scores = novelty(state.found, model.nn_distance_quantiles, model.keys, difference), state.field_scores
-        if representation.field_encoder is None or scores is None:
-            return signal
-        # without trees, `fields` is the oddness
-        return signal.model_copy(update={"log_odds": scores[1] if scores[0] is not None else None})
-
-    def fields(self, state: JudgingState) -> Signal:
-        row, scores = dict(state.features), state.field_scores
-        model = self._fitted(state.source).fields if row else None
-        log_odds = None if scores is None else scores[1] if scores[0] is None else scores[0]
-        return fields(model, log_odds, row, state.record.events, state.source.normal_encoder)
+    def _detectors(self, source: Source) -> list[Scorer]:
+        """The source's detectors; the fitted ones are loaded when they are needed."""
+        model, fitted = source.model, partial(self._fitted, source)
+        by_fields = source.representation.field_encoder is not None
+        return [
+            NeighboursDetector(lambda: fitted().texts),
+            NoveltyDetector(model.nn_distance_quantiles, model.keys, by_fields, partial(_difference, source)),
+            FieldsDetector(lambda: fitted().fields, source.normal_encoder),
+            *(fitted().installed if model.detectors else ()),
+        ]
 
     def llm_may_decide(self, state: JudgingState) -> bool:
         """Whether the language model could change the label: not for known templates, nor for clear cases."""
@@ -145,10 +133,9 @@ class Steps:
             detector = self._context.language_detector()
         except ModelFailure as error:
             return state.with_language(Signal(degraded=str(error)))
-        near = [(neighbour.similarity, neighbour.case) for neighbour in state.found.nearest]
         prompt = state.source.model.prompt_for(detector.model.name)
-        examples = examples_for(near) if prompt.examples else ()
-        return state.with_language(detector.query(state.source.row.brief, state.masked, prompt, examples))
+        (signal,) = SourceLanguageDetector(detector, state.source.row.brief, prompt).score([state.detector_input])
+        return state.with_language(signal)
 
     def field_model(self, state: JudgingState) -> TabularModel | None:
         """The source's fitted model of fields."""
@@ -184,3 +171,13 @@ def _cache_keys(state: JudgingState, held: set[str]) -> tuple[Hashable, ...]:
         return ()
     template = (row.name, row.revision, state.masked)
     return template, (*template, record.text)
+
+
+def _difference(source: Source, record: DetectorInput) -> str | None:
+    """How a record differs from its nearest normal case, in words."""
+    normal = next((near.case for near in record.found.nearest if near.case.label == "normal"), None)
+    if normal and record.record.events:
+        return diff_events(record.record.events, normal.events)
+    if normal and source.representation.field_encoder is None:
+        return diff_words(record.masked, source.representation.masked(normal))
+    return None

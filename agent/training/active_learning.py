@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from agent.core.numerics import sigmoid
+from agent.core.numerics import expit, logit
 from agent.core.records import Record, Verdict, VerdictLabel
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
@@ -73,13 +73,8 @@ def _worth(group: Sequence[Verdict]) -> float:
 
 def uncertainty(verdict: Verdict) -> float:
     """1 in the middle of the unsure band; with the middle at even odds, twice the chance that the label is wrong."""
-    low, high = (_log_odds(end) for end in verdict.unsure_band)
-    return 2 * sigmoid(-abs(_log_odds(verdict.probability) - (low + high) / 2))
-
-
-def _log_odds(probability: float) -> float:
-    p = min(max(probability, 1e-9), 1 - 1e-9)
-    return math.log(p / (1 - p))
+    low, high = map(logit, verdict.unsure_band)
+    return 2 * expit(-abs(logit(verdict.probability) - (low + high) / 2))
 
 
 def _diverse(worth: NDArray[np.float64], vectors: Sequence[NDArray[np.float32]], n: int) -> list[int]:

@@ -18,7 +18,7 @@ from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
 from retrieval.casebook import SourceRow
-from retrieval.encoding.field_encoder import MOST_CATEGORIES, features
+from retrieval.encoding.field_encoder import MOST_CATEGORIES, features, value_if_absent
 
 _WINDOW = 1_000
 _ENOUGH = 50
@@ -110,7 +110,7 @@ def _field_psi(row: SourceRow, verdicts: Sequence[Verdict]) -> dict[str, float]:
     rows = [features(verdict.record.fields, verdict.record.events) for verdict in verdicts]
     moved = {}
     for name in (*field_encoder.numbers, *field_encoder.categories):
-        there = [one.get(name, 0.0 if name.startswith("count of ") else None) for one in rows]
+        there = [one.get(name, value_if_absent(name)) for one in rows]
         values = [value for value in there if value is not None]
         if len(values) < _ENOUGH_VALUES:
             continue

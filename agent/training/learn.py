@@ -16,7 +16,7 @@ from agent.data.readers import DEFAULT_NORMAL, RowError
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
-from agent.training.fit import fit_judge
+from agent.training.fit import fit_source
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceRow
 
@@ -220,7 +220,7 @@ def refit(
         witness = None
     settings = context.settings
     with context.fitting(source), timed_event("refit", source=source):
-        judge = fit_judge(
+        judge = fit_source(
             context.casebook,
             source,
             witness,

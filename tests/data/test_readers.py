@@ -14,7 +14,8 @@ import pytest
 import zstandard
 
 from agent.core.errors import InputError
-from agent.data.readers import ParsedRow, RowError, read
+from agent.data.readers import ParsedRow, RowError
+from tests.data.reading import read
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -67,7 +67,7 @@ def test_a_system_message_alone_leaves_something_to_decode(template: ChatTemplat
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (ToolMessage("x", tool_call_id="1"), "no message of type 'tool'"),
+        (ToolMessage("x", tool_call_id="1"), "messages of type 'tool'"),
         (HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}]), "not 'image_url'"),
     ],
 )
@@ -116,10 +116,11 @@ def test_bos_comes_once_whether_or_not_the_template_writes_it(
     [
         ("{{ raise_exception('no system role') }}", "no system role"),
         ("{{ messages[0].content }}", "drops a message"),
-        ("{{ messages.append(1) }}", "refuses"),
+        ("{{ 1 // 0 }}", "rejects"),
+        ("{{ messages.append(1) }}", "rejects"),
         (
             "{{ ''.__class__.__mro__ }}{% for m in messages %}{{ m.content.__init__.__globals__ }}{% endfor %}",
-            "refuses",
+            "rejects",
         ),
     ],
 )

@@ -140,5 +140,5 @@ def test_a_prompt_that_was_cut_is_no_answer() -> None:
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
         said(handler, "normal", prompt_eval_count=4096, logprobs=[{"token": "normal", "logprob": -0.1}])
 
-    with fake(chat) as model, pytest.raises(ModelFailure, match="cut the prompt"):
+    with fake(chat) as model, pytest.raises(ModelFailure, match="truncated the prompt"):
         model.first_token([HumanMessage("x")])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.numerics import sigmoid
+from agent.core.numerics import expit
 from agent.core.prompts import PromptVariant
-from agent.core.records import WITNESSES
+from agent.core.records import SIGNALS
 from agent.scoring.calibration import fit
 from agent.scoring.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, SourceModel, fuse
 
@@ -64,7 +64,7 @@ def test_probabilities_are_calibrated_on_unseen_cases() -> None:
     rows, labels = _cases(800, 1.5)
     learned = fit(DEFAULT_CHEAP, rows, labels, [1.0] * 800, 0.05)
     fresh_rows, fresh = _cases(4000, 1.5, seed=1)
-    p = np.array([sigmoid(learned.log_odds(row)) for row in fresh_rows])
+    p = np.array([expit(learned.log_odds(row)) for row in fresh_rows])
     for low in (0.0, 0.25, 0.5, 0.75):
         inside = (p >= low) & (p < low + 0.25)
         assert abs(p[inside].mean() - np.array(fresh)[inside].mean()) < 0.06
@@ -75,7 +75,7 @@ def test_the_error_among_decided_records_stays_under_the_risk(noise: float) -> N
     rows, labels = _cases(600, noise)
     learned = fit(DEFAULT_CHEAP, rows, labels, [1.0] * 600, 0.05)
     fresh_rows, fresh = _cases(4000, noise, seed=1)
-    told = [learned.label(sigmoid(learned.log_odds(row))) for row in fresh_rows]
+    told = [learned.label(expit(learned.log_odds(row))) for row in fresh_rows]
     decided = [(label == "anomalous") != true for label, true in zip(told, fresh, strict=True) if label != "unsure"]
     assert len(decided) > 100
     # the widest band is a bound of its own: very noisy cases cannot keep the promise
@@ -101,13 +101,13 @@ def test_a_known_template_is_decided_by_its_counts_alone() -> None:
     signals: dict[str, float | None] = {"language": None, "neighbours": 4.0, "novelty": -4.0, "fields": None}
     probability, fusion = fuse(TAUGHT, signals, known=True)
     assert fusion == KNOWN
-    assert probability == pytest.approx(sigmoid(4.0))
+    assert probability == pytest.approx(expit(4.0))
 
 
 def test_with_nothing_heard_it_stands_at_the_threshold_unsure() -> None:
     for judge in (TAUGHT, SourceModel()):
-        probability, fusion = fuse(judge, dict.fromkeys(WITNESSES), known=False)
-        assert (probability, fusion.label(probability)) == (sigmoid(fusion.threshold), "unsure")
+        probability, fusion = fuse(judge, dict.fromkeys(SIGNALS), known=False)
+        assert (probability, fusion.label(probability)) == (expit(fusion.threshold), "unsure")
 
 
 def test_a_judge_survives_json() -> None:

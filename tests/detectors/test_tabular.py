@@ -114,9 +114,9 @@ def test_a_kind_that_no_case_has_is_told_worse_than_a_known_one_and_fusion_is_to
     labels = [kind is not None for kind in kinds]
     _, told = TabularModel.fit(rows, [()] * 900, labels, kinds, [1] * 900)
     assert told is not None
-    assert told.apart is not None
+    assert told.unseen_kind is not None
     anomalous = told.kinds > 0
-    assert told.fields[anomalous].mean() > told.apart[anomalous].mean() + 1
+    assert told.fields[anomalous].mean() > told.unseen_kind[anomalous].mean() + 1
     # oddness does not need to have seen the kind
     assert roc_auc_score(anomalous, told.oddness) > 0.95
 

@@ -14,7 +14,8 @@ import pytest
 import zstandard
 
 from agent.core.errors import InputError, UsageError
-from agent.data.readers import ParsedRow, RowError, read
+from agent.data.readers import ParsedRow, RowError
+from tests.data.reading import read
 
 ELF = b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 40
 
@@ -78,7 +79,7 @@ def test_paths_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
         next(read(tmp_path / "absent.log"))
     with pytest.raises(InputError, match="is a directory: name the files in it"):
         next(read(tmp_path))
-    with pytest.raises(InputError, match="is no file name"):
+    with pytest.raises(InputError, match="is not a valid file name"):
         next(read("a\0b"))
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -115,12 +116,12 @@ def test_an_unreadable_row_says_where() -> None:
             [2, 4],
             [(3, "no label in"), (5, "no label in")],
         ),
-        ("a.csv", "t,x\n,1\nhi,2\n", {"text": ["t"]}, [3], [(2, "says nothing")]),
+        ("a.csv", "t,x\n,1\nhi,2\n", {"text": ["t"]}, [3], [(2, "the text is empty")]),
         ("a.log", "- a b\nx\n", {"label": "1"}, [1], [(2, "no label in column '1'")]),
-        ("a.log", "BAD\nBAD a\n", {"label": "0"}, [2], [(1, "says nothing")]),
+        ("a.log", "BAD\nBAD a\n", {"label": "0"}, [2], [(1, "the text is empty")]),
         ("a.jsonl", '{"a": 1}\n{"a": \n{"a": 2}\n', {}, [1, 3], [(2, "not JSON: Expecting value at column 7")]),
         ("a.jsonl", '{"a": 1}\n[1]\n3\nnull\n', {}, [1], [(2, "a list"), (3, "a number"), (4, "null")]),
-        ("a.jsonl", '{"a": 1}\n{}\n""\n', {}, [1], [(2, "says nothing"), (3, "says nothing")]),
+        ("a.jsonl", '{"a": 1}\n{}\n""\n', {}, [1], [(2, "the text is empty"), (3, "the text is empty")]),
         ("a.jsonl", '{"a": 1, "y": 0}\n{"a": 1}\n"a"\n', {"label": "y"}, [1], [(2, "no label"), (3, "no label")]),
         ("a.jsonl", '{"events": ["a"]}\n{"events": []}\n', {}, [1], [(2, "a session without events")]),
         ("a.jsonl", '{"events": ["a"]}\n{"events": ["a", {}]}\n', {}, [1], [(2, "event 2 of the session")]),
@@ -248,4 +249,4 @@ def test_memory_is_bounded_however_long_a_line_is(tmp_path: Path, format: Any) -
 
 def test_max_chars_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_chars"):
-        read(tmp_path / "a.log", max_chars=3)
+        next(read(tmp_path / "a.log", max_chars=3))

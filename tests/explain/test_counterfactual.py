@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from agent.pipeline.pipeline import build
 from agent.scoring.fusion import SourceModel
 from agent.training.learn import learn
 from benchmarks.tracing import Ground, faults, untraced
-from retrieval.encoding.field_encoder import FieldEncoder, features
+from retrieval.encoding.field_encoder import EventCount, FieldEncoder, features
 from tests.conftest import make_settings
 
 SAID = re.compile(r"would be normal if (.*? \(it is [^)]*\))(?: and (.*? \(it is [^)]*\)))?(?:;|\.$)")
@@ -185,6 +186,25 @@ def test_the_nearest_of_several_changes_is_chosen() -> None:
     assert 20 <= float(chosen.new) < 62
 
 
+def test_a_column_named_like_an_event_count_is_missing_where_it_is_missing(tmp_path: Path) -> None:
+    """A user's column "count of x" is a column to every part: encoder, trees, facts, drift, counterfactuals."""
+    rng = random.Random(12)
+    rows = [{"count of x": rng.randint(80, 99) if i % 4 == 0 else rng.randint(50, 60), "y": i % 7} for i in range(300)]
+    lines = [json.dumps({**row, "label": int(i % 4 == 0)}) for i, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    learn(context, [tmp_path / "rows.jsonl"], "rows", ReadOptions(label="label", normal=("0",)), brief="rows")
+    judge = build(context)
+    verdict = judge.invoke(JudgeRequest(source="rows", fields={"y": 3.0}))
+    assert "count of x is 0" not in verdict.explanation
+    assert "count of x were" not in verdict.explanation or "(it is missing)" in verdict.explanation
+    high = judge.invoke(JudgeRequest(source="rows", fields={"count of x": 95.0, "y": 3.0}))
+    assert high.label == "anomalous"
+    assert "count of x is 95, above all normal cases" in high.explanation
+    assert re.search(r"would be normal if count of x were \d+ \(it is 95\)", high.explanation), high.explanation
+    context.close()
+
+
 EVENTS = st.lists(st.sampled_from([LOGIN, READ, FORMAT, "node 7 up", "node 12 up"]), min_size=1, max_size=8)
 
 
@@ -192,7 +212,7 @@ EVENTS = st.lists(st.sampled_from([LOGIN, READ, FORMAT, "node 7 up", "node 12 up
 def test_the_features_of_a_moved_session_are_those_that_are_judged(events: list[str], event: str, count: int) -> None:
     record = Record(text=" ; ".join(events), events=tuple(events))
     before = features({}, events)
-    name = f"count of {event}"
+    name = EventCount(event)
     moves = (FeatureChange(name, before.get(name, 0.0), float(count), 1.0),)
     after = moved(record, moves)
     assert after.text == " ; ".join(after.events)

@@ -188,7 +188,7 @@ def test_a_full_queue_says_busy(make_chat: MakeChat, steps: list[int]) -> None:
     next(running)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(next, waiting)
-        while not chat._owner._waiting:
+        while chat._worker._places._value:
             time.sleep(0.01)
         with pytest.raises(EngineBusy):
             chat.invoke("one more", max_tokens=1)
@@ -238,7 +238,7 @@ def test_a_closed_model_says_so(make_chat: MakeChat) -> None:
 def test_a_model_that_is_forgotten_ends_its_thread(make_chat: MakeChat) -> None:
     chat = make_chat()
     chat.invoke("x", max_tokens=1)
-    thread = chat._owner._thread
+    thread = chat._worker._thread
     assert thread is not None
     del chat
     gc.collect()
