@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shutil
 import threading
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import EmbedderMismatch, StoreFailure
 from retrieval.index.chroma import VectorIndex
-from retrieval.index.exact import ExactIndex, Vector, unpacked
-from retrieval.store.cases import case_row, cases_of_keys, counts_and_vectors, insert_cases
+from retrieval.index.exact import DECIMALS, TIE, ExactIndex, Vector, unpacked
+from retrieval.store.cases import case_row, cases_of_keys, counts_and_vectors, insert_cases, vectors_of_keys
 from retrieval.store.schema import cases, insert_or_ignore, open_store, remembered, sources, vectors, verdicts
 from retrieval.store.sources import SourceRow, Sources
 from retrieval.text.masking import strip_placeholders
@@ -265,24 +266,43 @@ class Casebook:
         counted, kept = counts_and_vectors(self.engine, name, keys, hashes)
         unknown = iter(self.vectors(row, [asked[i][0] for i, key in enumerate(keys) if key not in kept]))
         own_vectors = np.stack([kept[key] if key in kept else next(unknown) for key in keys])
-        nearest = {label: self.nearest_keys(row, label, own_vectors, k) for label in LABELS}
+        nearest = {label: self._candidates(row, label, own_vectors, k) for label in LABELS}
         for i, (key, (templates, _)) in enumerate(zip(keys, counted, strict=True)):
-            for label, own in templates.items():
-                # the record's own template is the nearest, however many others lie at the same place
-                if own and key not in nearest[label][i]:
-                    nearest[label][i] = [key, *nearest[label][i][: k - 1]]
+            for label, cases_of_template in templates.items():
+                if cases_of_template and key not in nearest[label][i]:
+                    nearest[label][i] = [*nearest[label][i], key]
+        stored = vectors_of_keys(
+            self.engine, name, {key for found in nearest.values() for near in found for key in near}
+        )
+        # by record: key, label and similarity of its precedents
+        ranked = [
+            [
+                (key, label, similarity)
+                for label, candidates in nearest.items()
+                for key, similarity in _rank(
+                    {key: stored[key, label] for key in candidates[i] if (key, label) in stored}, own_key, vector, k
+                )
+            ]
+            for i, (own_key, vector) in enumerate(zip(keys, own_vectors, strict=True))
+        ]
         same = {one for one, (_, contents) in zip(hashes, counted, strict=True) if any(contents.values())}
-        wanted = {key for of_label in nearest.values() for some in of_label for key in some}
-        chosen = cases_of_keys(self.engine, name, wanted, same)
+        chosen = cases_of_keys(self.engine, name, {key for near in ranked for key, _, _ in near}, same)
         out = []
         for i, (templates, contents) in enumerate(counted):
-            near = [
-                Neighbour(own.get(hashes[i], eldest), _clip(float(vector @ own_vectors[i])))
-                for label, some in nearest.items()
-                for eldest, own, vector in (chosen[found, label] for found in some[i] if (found, label) in chosen)
-            ]
-            near.sort(key=lambda one: (-one.similarity, one.case.key != keys[i], one.case.label, one.case.key))
-            out.append(RetrievalResult(tuple(near), templates, contents, own_vectors[i]))
+            neighbours = []
+            for key, label, similarity in ranked[i]:
+                if (key, label) in chosen:
+                    eldest, by_hash = chosen[key, label]
+                    neighbours.append(Neighbour(by_hash.get(hashes[i], eldest), similarity))
+            neighbours.sort(
+                key=lambda near: (
+                    -round(near.similarity, DECIMALS),
+                    near.case.key != keys[i],
+                    near.case.label,
+                    near.case.key,
+                )
+            )
+            out.append(RetrievalResult(tuple(neighbours), templates, contents, own_vectors[i]))
         return out
 
     def vectors(self, row: SourceRow, records: Sequence[RecordLike]) -> list[Vector]:
@@ -300,10 +320,28 @@ class Casebook:
         return self._matrices.get(row.name, label, row.version)
 
     def nearest_keys(self, row: SourceRow, label: str, asked: Vector, k: int) -> list[list[str]]:
+        """The keys of the ``k`` nearest vectors, nearest first, for each of n unit vectors, shape (n, dimensions)."""
+        return [keys[:k] for keys in self._candidates(row, label, asked, k)]
+
+    def _candidates(self, row: SourceRow, label: str, asked: Vector, k: int) -> list[list[str]]:
+        """For each vector the keys of the ``k`` nearest, and of those that may be equally near.
+
+        The order in which an HNSW index finds equals depends on how it was built: where it holds more of them than
+        were asked for, the search is exact.
+        """
         with self._lock:
-            if self._synced.get(row.name, (0, False))[1]:
-                return self._index.nearest(row.name, label, asked, k)
-            return self._matrices.nearest(row.name, label, row.version, asked, k)
+            if not self._synced.get(row.name, (0, False))[1]:
+                return self._matrices.nearest(row.name, label, row.version, asked, 2 * k)
+            found = self._index.nearest_with_distances(row.name, label, asked, 2 * k)
+        out = [
+            keys[: bisect_right(distances, distances[k - 1] + TIE) if len(keys) > k else k] for keys, distances in found
+        ]
+        tied = [i for i, keys in enumerate(out) if len(keys) == 2 * k]
+        if tied:
+            exact = self._matrices.nearest(row.name, label, row.version, asked[tied], 2 * k)
+            for i, keys in zip(tied, exact, strict=True):
+                out[i] = keys
+        return out
 
     def held(self, name: str, hashes: Collection[str]) -> set[str]:
         """Those of the contents' ``hashes`` that a case has."""
@@ -368,5 +406,7 @@ class Casebook:
         self._matrices.forget(name)
 
 
-def _clip(cosine: float) -> float:
-    return max(-1.0, min(1.0, cosine))
+def _rank(candidates: Mapping[str, Vector], own_key: str, vector: Vector, k: int) -> list[tuple[str, float]]:
+    """The ``k`` nearest keys and their cosines: the record's own template first among equals, then by key."""
+    similarities = [(key, max(-1.0, min(1.0, float(other @ vector)))) for key, other in candidates.items()]
+    return sorted(similarities, key=lambda near: (-round(near[1], DECIMALS), near[0] != own_key, near[0]))[:k]

@@ -87,10 +87,25 @@ class VectorIndex:
         self._collection(source, label).delete(ids=list(keys))
 
     def nearest(self, source: str, label: str, vectors: NDArray[np.float32], k: int) -> list[list[str]]:
-        """For each of n vectors, shape ``(n, dimensions)``, the keys of the ``k`` nearest or all, nearest first."""
-        # Chroma gives as many as there are; counting them first would take longer than finding them
-        found = self._collection(source, label).query(query_embeddings=vectors, n_results=k, include=[])
-        return [list(keys) for keys in found["ids"]]
+        """The keys of the ``k`` nearest vectors, all when there are fewer, nearest first.
+
+        Parameters
+        ----------
+        vectors : shape ``(n, dimensions)``, unit vectors.
+
+        Returns
+        -------
+        One list for each of the n vectors.
+        """
+        return [keys for keys, _ in self.nearest_with_distances(source, label, vectors, k)]
+
+    def nearest_with_distances(
+        self, source: str, label: str, vectors: NDArray[np.float32], k: int
+    ) -> list[tuple[list[str], list[float]]]:
+        """As `nearest`, each with the keys' cosine distances as the index computes them."""
+        # Chroma returns as many as there are; counting them first takes longer than the query
+        found = self._collection(source, label).query(query_embeddings=vectors, n_results=k, include=["distances"])
+        return [(list(keys), list(distances)) for keys, distances in zip(found["ids"], found["distances"], strict=True)]
 
     def count(self, source: str, label: str) -> int:
         return int(self._collection(source, label).count())

@@ -12,7 +12,9 @@ from retrieval.store.schema import vectors
 from retrieval.types import LABELS
 
 Vector = NDArray[np.float32]
-_BLOCK, _ROUNDING, _READ = 64, 1e-5, 10_000
+_BLOCK, _READ = 64, 10_000
+# cosines that differ by less may be equal, whichever way they are computed; decimals by which cosines are compared
+TIE, DECIMALS = 1e-5, 6
 
 
 def unpacked(blob: bytes) -> Vector:
@@ -52,19 +54,27 @@ class ExactIndex:
         return keys, stacked[: len(keys)]
 
     def nearest(self, name: str, label: str, version: int, vectors: Vector, k: int) -> list[list[str]]:
-        """For each of n vectors, shape ``(n, dimensions)``, the keys of the ``k`` nearest or all, nearest first."""
+        """The keys of the ``k`` nearest vectors, all when there are fewer, nearest first, of equals the lesser key.
+
+        Parameters
+        ----------
+        vectors : shape ``(n, dimensions)``, unit vectors.
+
+        Returns
+        -------
+        One list for each of the n vectors.
+        """
         keys, matrix = self.get(name, label, version)
         if not keys:
             return [[] for _ in vectors]
-        out = []
+        last, out = min(k, len(keys)) - 1, []
         for start in range(0, len(vectors), _BLOCK):
             block = vectors[start : start + _BLOCK]
             for vector, rough in zip(block, block @ matrix.T, strict=True):
-                # a product of matrices rounds as their sizes have it: what decides is computed for each pair alone
-                least = -np.partition(-rough, min(k, len(keys)) - 1)[min(k, len(keys)) - 1] - _ROUNDING
-                near = np.flatnonzero(rough >= least)
-                order = np.argsort(-np.einsum("ij,j->i", matrix[near], vector), kind="stable")[:k]
-                out.append([keys[i] for i in near[order]])
+                # the rounding of a matrix product depends on its shape: the order comes from one product a pair
+                near = np.flatnonzero(rough >= -np.partition(-rough, last)[last] - TIE)
+                similarities = np.einsum("ij,j->i", matrix[near], vector).round(DECIMALS)
+                out.append([keys[i] for i in near[np.argsort(-similarities, kind="stable")[:k]]])
         return out
 
     def forget(self, name: str) -> None:

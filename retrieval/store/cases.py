@@ -100,31 +100,26 @@ def counts_and_vectors(
     return [(dict(templates), dict(contents)) for templates, contents in counted], kept
 
 
-def cases_of_keys(
-    engine: Engine, name: str, wanted: Collection[str], same: Collection[str]
-) -> dict[tuple[str, str], tuple[StoredCase, dict[str, StoredCase], Vector]]:
-    """By key and label, of the keys ``wanted``: the eldest case, those with a content in ``same``, the vector."""
-    if not wanted:
-        return {}
-    mine = and_(cases.c.source == name, cases.c.key.in_(wanted))
-    eldest = select(func.min(cases.c.id)).where(mine).group_by(cases.c.key, cases.c.label)
-    own: defaultdict[tuple[str, str], dict[str, StoredCase]] = defaultdict(dict)
+def vectors_of_keys(engine: Engine, name: str, keys: Collection[str]) -> dict[tuple[str, str], Vector]:
+    """The stored vectors of ``keys`` by key and label, each of shape ``(dimensions,)``."""
+    query = select(vectors.c.key, vectors.c.label, vectors.c.vector)
     with engine.connect() as connection:
-        there = connection.execute(
-            select(vectors.c.key, vectors.c.label, vectors.c.vector).where(
-                vectors.c.source == name, vectors.c.key.in_(wanted)
-            )
-        ).all()
-        first = {
-            (one.key, one.label): stored_case(one)
-            for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
-        }
-        if same:
-            for one in connection.execute(select(cases).where(mine, cases.c.hash.in_(same))):
-                own[one.key, one.label][one.hash] = stored_case(one)
-    # similarities come from the stored vectors, so that they are the same with and without Chroma
-    return {
-        (key, label): (first[key, label], own[key, label], unpacked(blob))
-        for key, label, blob in there
-        if (key, label) in first
-    }
+        found = connection.execute(query.where(vectors.c.source == name, vectors.c.key.in_(keys))) if keys else ()
+        return {(key, label): unpacked(blob) for key, label, blob in found}
+
+
+def cases_of_keys(
+    engine: Engine, name: str, keys: Collection[str], hashes: Collection[str]
+) -> dict[tuple[str, str], tuple[StoredCase, dict[str, StoredCase]]]:
+    """By key and label: the oldest case of ``keys``, and by hash those whose content is in ``hashes``."""
+    if not keys:
+        return {}
+    of_keys = and_(cases.c.source == name, cases.c.key.in_(keys))
+    oldest = select(func.min(cases.c.id)).where(of_keys).group_by(cases.c.key, cases.c.label)
+    by_hash: defaultdict[tuple[str, str], dict[str, StoredCase]] = defaultdict(dict)
+    with engine.connect() as connection:
+        first = [stored_case(row) for row in connection.execute(select(cases).where(cases.c.id.in_(oldest)))]
+        if hashes:
+            for row in connection.execute(select(cases).where(of_keys, cases.c.hash.in_(hashes))):
+                by_hash[row.key, row.label][row.hash] = stored_case(row)
+    return {(case.key, case.label): (case, by_hash[case.key, case.label]) for case in first}
