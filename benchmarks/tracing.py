@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from agent.core.records import Precedent, Record, Verdict
 from agent.core.requests import JudgeRequest
 from agent.data.readers.values import pairs
-from retrieval.casebook import SourceRow, StoredCase
+from retrieval.casebook import SourceSnapshot, StoredCase
 from retrieval.text.masking import mask
 
 _QUOTED = re.compile(r"“([^“”]*)”")
@@ -34,7 +34,7 @@ class Ground:
     """What an explanation of one verdict may rest on."""
 
     verdict: Verdict
-    row: SourceRow
+    row: SourceSnapshot
     cases: Sequence[StoredCase]
     chain: Runnable[Any, Verdict]
 

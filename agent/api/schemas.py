@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.core.records import Case, Label
 from agent.core.requests import storable
-from retrieval.casebook import SourceRow
+from retrieval.casebook import SourceSnapshot
 
 
 class NewCases(BaseModel):
@@ -65,7 +65,7 @@ class SourceView(BaseModel):
     cases: dict[str, int]
 
     @classmethod
-    def of(cls, row: SourceRow) -> SourceView:
+    def of(cls, row: SourceSnapshot) -> SourceView:
         return cls(
             name=row.name, brief=row.brief, brief_by=row.brief_by, casebook_version=row.version, cases=row.counts
         )

@@ -28,8 +28,8 @@ from agent.pipeline.service import with_history
 from agent.training.feedback import correct, refit_if_due
 
 _MOST_LINES = 50
-_VERDICT = re.compile(r"^verdict (v[0-9a-f]{12})\b", re.MULTILINE)
-_NAMED = re.compile(r"\b(v[0-9a-f]{12})\b")
+_VERDICT = re.compile(r"^verdict (v[0-9a-f]{12,32})\b", re.MULTILINE)
+_NAMED = re.compile(r"\b(v[0-9a-f]{12,32})\b")
 _USING = re.compile(r"records are now judged as source ([\w.-]+)$")
 _ASKED = re.compile(r"[\w',.?! ]{1,120}")
 # a question about a verdict has one of its own words, and beside them only these: a record that holds one has others
@@ -43,7 +43,7 @@ was we were what what's which with would you your
 """
 _BESIDE = frozenset(_PLAIN.split())
 _FEEDBACK = re.compile(
-    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12}))(?:'s| is| was)?,? ?(?:really |actually )?"
+    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12,32}))(?:'s| is| was)?,? ?(?:really |actually )?"
     r"(?P<negated>not |n't )?(?:an? )?"
     r"(?P<label>normal|anomal\w*|abnormal|false alarm|false positive|ok(?:ay)?|fine)[.!]*",
     re.IGNORECASE,

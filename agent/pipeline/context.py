@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import UnknownSource, mapped
 from agent.core.settings import Settings, settings
-from retrieval.casebook import Casebook, SourceRow
+from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.store.caches import LLMCache
 from retrieval.store.verdicts import History
 
@@ -41,7 +41,7 @@ class AppContext:
     def history(self) -> History:
         return History(self.casebook.engine)
 
-    def source(self, name: str) -> SourceRow:
+    def source(self, name: str) -> SourceSnapshot:
         """The source's row.
 
         Raises:
@@ -70,7 +70,7 @@ class AppContext:
                 from retrieval.encoding.text_embedder import Embedder
 
                 found = resolve(self.settings.embedder, cache=self.settings.cache, offline=self.settings.offline)
-                self._embedder = Embedder(found.path)
+                self._embedder = Embedder(found.path, self.settings.device)
             return self._embedder
 
     def language_detector(self) -> LanguageDetector:

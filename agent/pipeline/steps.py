@@ -29,7 +29,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import with_sentences
 from agent.scoring.fusion import SourceModel, fuse
 from llm.errors import ModelFailure
-from retrieval.casebook import RetrievalResult, SourceRow
+from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
 from retrieval.lru_cache import LRUCache
@@ -47,7 +47,7 @@ class JudgingState(TypedDict, total=False):
     question: JudgeRequest
     started: float
     record: Record
-    row: SourceRow
+    row: SourceSnapshot
     judge: SourceModel
     normal: FieldEncoder | None
     said: str
@@ -106,7 +106,7 @@ class Steps:
             hearing["memo_keys"] = self._memo_keys(hearing, held)
         return hearings
 
-    def _source(self, name: str | None) -> SourceRow:
+    def _source(self, name: str | None) -> SourceSnapshot:
         names = [name] if name else self._context.casebook.names()
         row = self._context.casebook.source(names[0]) if len(names) == 1 else None
         if row is not None:
@@ -116,7 +116,7 @@ class Steps:
         known_names = ", ".join(names) or "none yet: `precedent learn FILE --source NAME` makes one"
         raise UsageError(f"say which source the record comes from: {known_names}")
 
-    def _judge(self, row: SourceRow) -> _Judge:
+    def _judge(self, row: SourceSnapshot) -> _Judge:
         kept = self._judges.get(row.name)
         if kept is None or kept.said is not row.judge:
             judge = SourceModel.of(row.judge, row.counts)
@@ -200,7 +200,7 @@ class Steps:
         log_odds = None if told is None else told[1] if told[0] is None else told[0]
         return fields(model, log_odds, row, hearing["record"].events, hearing["normal"])
 
-    def _fitted(self, row: SourceRow) -> FittedDetectors:
+    def _fitted(self, row: SourceSnapshot) -> FittedDetectors:
         key = (row.name, row.judge["fitted_on"] if row.judge else None)
         if key not in self._fits:
             packed = self._context.casebook.models(row.name)

@@ -28,7 +28,7 @@ from agent.scoring.fusion import (
 )
 from agent.training.prompt_selection import FEWEST, PromptTrial, select_prompt
 from llm.errors import EngineBusy, ModelFailure
-from retrieval.casebook import Casebook, SourceRow, StoredCase
+from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
@@ -115,7 +115,7 @@ def fit_judge(
 
 
 def _fields(
-    row: SourceRow, cases: Sequence[StoredCase]
+    row: SourceSnapshot, cases: Sequence[StoredCase]
 ) -> tuple[TabularModel | None, OutOfFoldScores | None, FieldEncoder | None]:
     rows = [features(case.fields, case.events) for case in cases]
     if len(rows) < _FEWEST_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or row.space is None:
@@ -163,7 +163,7 @@ def _fusion_of_fields(
 
 
 def _leave_one_out(
-    casebook: Casebook, row: SourceRow, by_key: Mapping[CaseKey, StoredCase], k: int
+    casebook: Casebook, row: SourceSnapshot, by_key: Mapping[CaseKey, StoredCase], k: int
 ) -> tuple[list[_Key], list[float]]:
     """Every template (a seeded sample of 5,000) as all other templates see it, and the distances to the nearest."""
     keys: dict[str, list[str]] = {}
@@ -211,7 +211,9 @@ def _nearest(
     return [[float(s) for s in some if s > -np.inf] for some in top]
 
 
-def _texts(row: SourceRow, keys: list[_Key], k: int, *, by_template: bool) -> tuple[TextClassifier | None, list[_Key]]:
+def _texts(
+    row: SourceSnapshot, keys: list[_Key], k: int, *, by_template: bool
+) -> tuple[TextClassifier | None, list[_Key]]:
     """What all cases teach about texts, and the keys with what they say of each as if unseen."""
     if not keys:
         return None, keys
@@ -238,7 +240,7 @@ def _with_fields(keys: list[_Key], by_key: Mapping[CaseKey, StoredCase], told: O
 
 def _with_language(
     judge: SourceModel,
-    row: SourceRow,
+    row: SourceSnapshot,
     keys: Sequence[_Key],
     witness: LanguageDetector,
     budget: int,
@@ -284,7 +286,7 @@ def _untaught(judge: SourceModel, keys: Sequence[_Key], goal: Objective) -> Sour
     return replace(judge, cheap=cheap, full=full)
 
 
-def _tried(row: SourceRow, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list[PromptTrial]:
+def _tried(row: SourceSnapshot, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list[PromptTrial]:
     """The cases to ask about, each with the examples that the others give it."""
     vectors, space = np.stack([key.vector for key in keys]), row.space or Representation()
     out = []

@@ -213,7 +213,7 @@ def test_a_large_casebook_is_read_and_indexed_in_parts(
     book: Casebook, open_book: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.index.exact._READ", 3)
-    monkeypatch.setattr("retrieval.casebook._CHUNK", 4)
+    monkeypatch.setattr("retrieval.index.synced._CHUNK", 4)
     taught(book, "log", lines())
     row = book.source("log")
     assert row is not None
@@ -287,6 +287,44 @@ def test_what_was_set_is_read_back(book: Casebook) -> None:
     assert book.models("log") == b"\x00m"
     assert book.held("log", {line(NORMAL[0]).content_hash, "0" * 64}) == {line(NORMAL[0]).content_hash}
     assert book.held("log", []) == set()
+
+
+def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open_book: Opener) -> None:
+    """The revision is all that caches compare."""
+    reader, seen = open_book(), list[int]()
+
+    def changed() -> bool:
+        own, other = book.source("log"), reader.source("log")
+        assert own is not None
+        assert own == other
+        seen.append(own.revision)
+        return seen.count(own.revision) == 1
+
+    book.create("log")
+    assert changed()
+    book.add("log", lines(), "file")
+    assert changed()
+    book.sync("log")
+    assert changed(), "the embedding model is noted down"
+    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"judge": {"keys": 1}}, {"models": b"m"}):
+        book.set("log", **values)
+        assert changed(), values
+    book.relabel("log", line(NORMAL[0], "anomalous"), "feedback")
+    assert changed()
+    book.rebuild("log")
+    assert changed()
+    find(book, "log", Record(text="whatever"))
+    assert not changed(), "reading changes nothing"
+    assert book.source("log") is book.source("log"), "it is read once"
+
+
+def test_a_source_that_is_created_again_has_another_revision(book: Casebook) -> None:
+    book.create("log")
+    first = book.source("log")
+    book.remove("log")
+    book.create("log")
+    assert first is not None
+    assert book.source("log") != first
 
 
 def test_the_store_is_where_the_settings_say(home: Path, book: Casebook) -> None:

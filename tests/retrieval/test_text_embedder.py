@@ -42,7 +42,7 @@ def test_one_text_has_the_same_vector_whatever_was_embedded_before(embedder: Emb
 def test_texts_embedded_together_have_the_vectors_that_each_has_alone(embedder: Embedder) -> None:
     fresh = Embedder(embedder.folder)
     first = fresh.encode_one(TEXTS[3])
-    together = fresh.remembered([*TEXTS, TEXTS[0]])
+    together = fresh.encode_cached([*TEXTS, TEXTS[0]])
     assert together[3] is first, "it is not embedded again"
     assert together[-1] is together[0]
     for text, vector in zip(TEXTS, together, strict=False):
