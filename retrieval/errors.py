@@ -1,8 +1,8 @@
-"""What can go wrong with memory; `agent.core.errors.mapped` turns these into the product's errors."""
+"""The errors of retrieval; `agent.core.errors.mapped` turns them into the product's."""
 
 
 class EmbedderMissing(RuntimeError):
-    """The embedding model is not on this machine; the message says how to get it."""
+    """The embedding model is not on this machine or cannot be loaded."""
 
 
 class EmbedderMismatch(RuntimeError):
@@ -10,4 +10,4 @@ class EmbedderMismatch(RuntimeError):
 
 
 class StoreFailure(RuntimeError):
-    """The relational store or the vector index cannot be opened."""
+    """The relational store or the vector index failed; libraries' errors become this where the library is called."""

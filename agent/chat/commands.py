@@ -43,7 +43,8 @@ was we were what what's which with would you your
 """
 _BESIDE = frozenset(_PLAIN.split())
 _FEEDBACK = re.compile(
-    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12,32}))(?:'s| is| was)?,? ?(?:really |actually )?"
+    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12,32}))"
+    r"(?:'s| is| was)?,? ?(?:really |actually )?"
     r"(?P<negated>not |n't )?(?:an? )?"
     r"(?P<label>normal|anomal\w*|abnormal|false alarm|false positive|ok(?:ay)?|fine)[.!]*",
     re.IGNORECASE,

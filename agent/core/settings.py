@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
     embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "cpu", description="where the embedding model runs; `auto`: the fastest that PyTorch finds"
+        "auto", description="where the embedding model runs; `auto`: the fastest that PyTorch finds"
     )
     offline: bool = Field(False, description="never fetch a model; use only what is on this machine")
     context_tokens: int = Field(4096, ge=512, description="context of the language model, in tokens")

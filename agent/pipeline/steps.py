@@ -86,7 +86,7 @@ class Steps:
         hearings = []
         for question in questions:
             record = question.record
-            said = space.said(record)
+            said = space.comparable_text(record)
             hearing = JudgingState(
                 question=question,
                 started=started,
@@ -323,7 +323,7 @@ class Steps:
         """Whether the same witnesses find ``record`` normal; not where the language model's word would be needed."""
         moved = JudgingState(**{**hearing, "record": record, "content_hash": record.content_hash})
         space = moved["row"].space or Representation()
-        moved["said"] = space.said(record)
+        moved["said"] = space.comparable_text(record)
         moved["masked"] = space.mask(moved["said"])
         (moved,) = self.score_fields(self.retrieve([moved]))
         moved["signals"] = {

@@ -218,7 +218,7 @@ def _texts(
     if not keys:
         return None, keys
     space = row.space or Representation()
-    masked, said = zip(*((space.masked(key.case), space.said(key.case)) for key in keys), strict=True)
+    masked, said = zip(*((space.masked(key.case), space.comparable_text(key.case)) for key in keys), strict=True)
     texts = Texts.of(np.stack([key.vector for key in keys]), masked, masked if by_template else said)
     model, told = TextClassifier.fit(texts, np.array([key.anomalous for key in keys]), k, by_template=by_template)
     if model is None:

@@ -35,7 +35,7 @@ class Embedder:
         ``cpu``, ``cuda``, ``mps``, or ``auto`` for the fastest that PyTorch finds.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: str = "auto") -> None:
         self.folder, self._device = folder, device
         self._lock = threading.Lock()
         self._model: SentenceTransformer | None = None
