@@ -1,4 +1,4 @@
-"""The errors of retrieval; `agent.core.errors.mapped` turns them into the product's."""
+"""Errors of the casebook and its index; the agent's entry points translate them into its own."""
 
 
 class EmbedderMissing(RuntimeError):

@@ -18,9 +18,6 @@ class LRUCache(Generic[T]):
         self._values: cachetools.LRUCache[Hashable, T] = cachetools.LRUCache(size)
         self._lock = threading.Lock()
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._values
-
     def get(self, key: Hashable) -> T | None:
         """The value, None when it is not cached; a caller that needs it later keeps it: it may be evicted meanwhile."""
         with self._lock:

@@ -162,6 +162,11 @@ def learned(done: LearnResult) -> None:
         print_line(rich_text(f"{how}: {done.brief}"))
         if done.brief_drafted:
             print_line(rich_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
+    if done.brief_rejected:
+        print_line(rich_text(f"no brief: the language model's draft {done.brief_rejected}", "yellow"))
+        print_line(rich_text(f"(write one: precedent sources brief {done.source} TEXT)", "dim"))
+    if done.language_note:
+        print_line(rich_text(done.language_note))
     if done.language_auc is not None:
         print_line(
             rich_text(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.core.errors import UnknownVerdict, mapped
+from agent.core.errors import UnknownVerdict
 from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 
@@ -20,8 +20,7 @@ class RecentVerdict:
 
 def recent(context: AppContext, source: str, most: int) -> list[RecentVerdict]:
     """The source's last ``most`` verdicts, newest first."""
-    with mapped():
-        stored = context.history.recent(source, most)
+    stored = context.history.recent(source, most)
     return [RecentVerdict(Verdict.model_validate(body), label) for body, label in stored]
 
 
@@ -42,8 +41,7 @@ def load_verdict(context: AppContext, verdict_id: str) -> Verdict:
     UnknownVerdict
         There is none in the history.
     """
-    with mapped():
-        body = context.history.get(verdict_id)
+    body = context.history.get(verdict_id)
     if body is None:
         raise UnknownVerdict(verdict_id)
     return Verdict.model_validate(body)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from langchain_core.messages import HumanMessage, SystemMessage
 
@@ -12,30 +13,92 @@ from llm.base import ChatBackend
 from retrieval.casebook import Casebook, StoredCase
 from retrieval.encoding.representation import Representation
 
-_SHOWN = 6
-_CHARS = 160
-_TOKENS = 140
-_LONGEST = 900
+_CASES, _CASE_CHARS = 6, 160
+_MAX_TOKENS, _MAX_CHARS = 140, 900
+_MIN_SENTENCES, _MAX_SENTENCES = 2, 4
+# so many words of a shown case in a row are a quotation
+_QUOTED_WORDS = 5
+_WORD = re.compile(r"\w+")
+_LIST_ITEM = re.compile(r"(?:^|[:;.])\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
+# by what words a sentence speaks of the records of a label
+_SPEAKS_OF = {
+    "normal": re.compile(r"(?<!ab)normal|routine|regular|typical|usual|expected|legitimate", re.IGNORECASE),
+    "anomalous": re.compile(
+        r"anomal|abnormal|unusual|unexpected|error|fail|fault|suspicious|attack|problem|spam|fraud|malicious",
+        re.IGNORECASE,
+    ),
+}
 
 
-def draft_brief(model: ChatBackend, casebook: Casebook, name: str) -> str:
-    """One paragraph about the source ``name``, from up to six different cases of each label.
+class Draft(NamedTuple):
+    """A brief, and why it is not one (None if it is)."""
 
-    Raises:
-        ModelFailure, EngineBusy: the model could not be heard.
+    text: str
+    problem: str | None
+
+
+def draft_brief(model: ChatBackend, casebook: Casebook, name: str) -> Draft:
+    """Draft two to four sentences about a source, from up to six different cases of each label.
+
+    A draft that fails `problem_of` is asked for once more.
+
+    Parameters
+    ----------
+    model : ChatBackend
+    casebook : Casebook
+    name : str
+        The source.
+
+    Raises
+    ------
+    ModelFailure, EngineBusy
+        The model was not available.
     """
     row = casebook.source(name)
     space = (row.space if row else None) or Representation()
     templates = [case for case, _ in casebook.by_template(name).values()]
-    shown = {label: _different(templates, label, space) for label in ("normal", "anomalous")}
-    asked = render("brief_cases", source=name, **shown)
-    told = "".join(model.stream([SystemMessage(render("brief_system")), HumanMessage(asked)], _TOKENS))
-    sentences = re.findall(r"[^.!?]+[.!?]", " ".join(told.split()))
-    return "".join(sentences).strip()[:_LONGEST] or " ".join(told.split())[:_LONGEST]
+    shown = {label: _spread(templates, label, space) for label in _SPEAKS_OF}
+    prompt = render("brief_cases", source=name, **shown)
+    text, problem = "", None
+    for retry in (False, True):
+        request = f"{prompt}\n\n{render('brief_retry', problem=problem)}" if retry else prompt
+        answer = "".join(model.stream([SystemMessage(render("brief_system")), HumanMessage(request)], _MAX_TOKENS))
+        sentences = re.findall(r"[^.!?]+[.!?]+(?=\s|$)", answer.strip())
+        text = " ".join("".join(sentences[:_MAX_SENTENCES]).split())[:_MAX_CHARS]
+        problem = "is a list" if _LIST_ITEM.search(answer) else problem_of(text, shown)
+        if problem is None:
+            break
+    return Draft(text, problem)
 
 
-def _different(cases: Sequence[StoredCase], label: str, space: Representation) -> list[str]:
-    """Evenly spread over the templates of a label, so that one loud template does not speak for all."""
-    mine = [case for case in cases if case.label == label]
-    step = max(1, len(mine) // _SHOWN)
-    return [space.masked(case)[:_CHARS] for case in mine[::step][:_SHOWN]]
+def problem_of(text: str, shown: Mapping[str, Sequence[str]]) -> str | None:
+    """Why ``text`` is not a brief; None if it is one.
+
+    Parameters
+    ----------
+    text : str
+    shown : Mapping[str, Sequence[str]]
+        The cases that the model was shown, by label.
+    """
+    sentences = len(re.findall(r"[^.!?]+[.!?]+(?=\s|$)", text))
+    if not _MIN_SENTENCES <= sentences <= _MAX_SENTENCES:
+        return f"has {sentences} complete sentences instead of {_MIN_SENTENCES} to {_MAX_SENTENCES}"
+    phrases = _phrases(text)
+    if any(phrases & _phrases(case) for cases in shown.values() for case in cases):
+        return "quotes a record"
+    for label, pattern in _SPEAKS_OF.items():
+        if shown.get(label) and not pattern.search(text):
+            return f"does not describe the {label} records"
+    return None
+
+
+def _phrases(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())
+    return {tuple(words[i : i + _QUOTED_WORDS]) for i in range(len(words) - _QUOTED_WORDS + 1)}
+
+
+def _spread(cases: Sequence[StoredCase], label: str, space: Representation) -> list[str]:
+    """Evenly spread over the templates of a label, so that no frequent template stands for all."""
+    of_label = [case for case in cases if case.label == label]
+    step = max(1, len(of_label) // _CASES)
+    return [space.masked(case)[:_CASE_CHARS] for case in of_label[::step][:_CASES]]

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.core.errors import UsageError, mapped
+from agent.core.errors import UsageError
+from agent.core.logs import timed_event
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL, RowError
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
-from agent.training.fit import fit_judge
+from agent.training.fit import fit_source
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
 
@@ -39,6 +40,8 @@ class LearnResult:
     brief_drafted: bool = False
     language_auc: float | None = None
     language_missing: str | None = None
+    language_note: str | None = None
+    brief_rejected: str | None = None
 
 
 def check_name(source: str) -> str:
@@ -83,13 +86,12 @@ def learn(
             raise UsageError(f"--optimise: {error}") from error
     if intake.label is None:
         raise UsageError("learn needs --label COLUMN: which column says whether a record is normal")
-    with mapped():
-        _check_normal(context, files, source, intake)
-        for path in files:
-            done.added += context.casebook.add(source, _cases(context, path, intake, done, progress), f"file {path}")
-        if not done.read:
-            return done
-        _finish(context, source, intake, done, brief, budget, objective, progress)
+    _check_normal(context, files, source, intake)
+    for path in files:
+        done.added += context.casebook.add(source, _cases(context, path, intake, done, progress), f"file {path}")
+    if not done.read:
+        return done
+    _finish(context, source, intake, done, brief, budget, objective, progress)
     return done
 
 
@@ -155,8 +157,11 @@ def _finish(
         if not row.brief:
             if progress:
                 progress("drafting a brief", 0, 1)
-            casebook.set(source, brief=draft_brief(witness.model, casebook, source), brief_by="model")
-            done.brief_drafted = True
+            draft = draft_brief(witness.model, casebook, source)
+            if draft.problem is None:
+                casebook.set(source, brief=draft.text, brief_by="model")
+                done.brief_drafted = True
+            done.brief_rejected = draft.problem
     except (ModelFailure, EngineBusy) as error:
         done.language_missing = str(error)
     row = casebook.source(source)
@@ -217,8 +222,8 @@ def refit(
     except ModelFailure:
         witness = None
     settings = context.settings
-    with context.fitting(source):
-        judge = fit_judge(
+    with context.fitting(source), timed_event("refit", source=source):
+        judge = fit_source(
             context.casebook,
             source,
             witness,
@@ -229,4 +234,4 @@ def refit(
             progress=progress,
         )
     if done is not None:
-        done.language_auc = judge.language_auc
+        done.language_auc, done.language_note = judge.language_auc, judge.language_note

@@ -1,7 +1,7 @@
-"""How the language model of a source is asked: the wording, and whether with examples, that tell its cases apart best.
+"""Which prompt the language model of a source is given: the wording, and whether with examples, that suits its cases.
 
-Small models answer one question very differently by how it is put, and not in the same way for every source: each
-wording is tried on a few cases, the best one is heard on more.
+Small models answer one question differently by its wording, and not in the same way for every source. Each wording is
+tried on a few cases, the best one on more.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from agent.core.prompts import PromptVariant
 from agent.detectors.language import WORDINGS, LanguageDetector
 from llm.errors import ModelFailure
 
-# cases of each label below which an AUC says nothing, and what it must gain to turn away from the usual way
-FEWEST, _GAIN = 8, 0.05
-# the share of the calls that learn whether examples help
-_FOR_EXAMPLES = 1 / 8
+# cases of each label below which an AUC says nothing, and what a variant must gain over the default one
+MIN_CASES, _GAIN = 8, 0.05
+# share of the calls that find out whether examples help
+_EXAMPLES_SHARE = 1 / 8
+# answers missing in a row after which the model is taken to be unavailable
+_MAX_MISSING_IN_A_ROW = 8
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class PromptTrial:
-    """A case to ask about; ``examples`` are what its near precedents would give it."""
+    """A case to query the model about; ``examples`` are what its nearest precedents give it."""
 
     text: str
     anomalous: bool
@@ -31,74 +33,96 @@ class PromptTrial:
 
 @dataclass(frozen=True)
 class PromptSelection:
-    """The way that was chosen, and the log-odds that it gave, by the index of the case."""
+    """The variant that was chosen, and what the model answered with it.
 
-    way: PromptVariant
-    words: Mapping[int, float]
+    Attributes
+    ----------
+    variant : PromptVariant
+    log_odds : Mapping[int, float]
+        Of *anomalous*, by the index of the case; a case without an answer is missing.
+    missing : int
+        How many of the cases that were queried got no answer.
+    """
+
+    variant: PromptVariant
+    log_odds: Mapping[int, float]
+    missing: int = 0
 
 
 def select_prompt(
-    witness: LanguageDetector, brief: str, cases: Sequence[PromptTrial], budget: int, progress: Progress | None = None
+    detector: LanguageDetector,
+    brief: str,
+    cases: Sequence[PromptTrial],
+    budget: int,
+    progress: Progress | None = None,
 ) -> PromptSelection:
     """Try the wordings on as many of the first cases of each label as ``budget`` calls allow.
 
-    Raises:
-        ModelFailure, EngineBusy: the model could not be heard.
+    Raises
+    ------
+    ModelFailure
+        The model is unavailable: it left several cases in a row unanswered, or answers no prompt at all.
     """
-    trial = _Trial(witness, brief, cases, budget, progress)
+    trial = _Trial(detector, brief, cases, budget, progress)
     by_label = [[i for i, case in enumerate(cases) if case.anomalous is label] for label in (True, False)]
-    wording, each = WORDINGS[0], budget // (4 * len(WORDINGS))
-    if each >= FEWEST and min(map(len, by_label)) >= FEWEST:
-        tried = [i for mine in by_label for i in mine[:each]]
-        aucs = {one: trial.auc(tried, one) for one in WORDINGS}
-        best = max(WORDINGS, key=lambda one: aucs[one])
+    wording, per_label = WORDINGS[0], budget // (4 * len(WORDINGS))
+    if per_label >= MIN_CASES and min(map(len, by_label)) >= MIN_CASES:
+        first = [i for indices in by_label for i in indices[:per_label]]
+        aucs = {candidate: trial.auc(first, candidate) for candidate in WORDINGS}
+        best = max(WORDINGS, key=lambda candidate: aucs[candidate])
         wording = best if aucs[best] >= aucs[wording] + _GAIN else wording
     else:
-        each = 0
-    for_examples = int(budget * _FOR_EXAMPLES)
-    more = each + (budget - trial.calls - for_examples) // 2
-    chosen = [i for mine in by_label for i in mine[:more]]
-    words = {i: trial.query(i, wording) for i in chosen}
-    near = [[i for i in mine[:more] if cases[i].examples][: for_examples // 2] for mine in by_label]
-    helped = False
-    if min(map(len, near)) >= FEWEST:
-        both = [i for mine in near for i in mine]
-        helped = trial.auc(both, wording, examples=True) >= trial.auc(both, wording) + _GAIN
-    reference = witness.content_free_log_odds(brief, PromptVariant(wording))
-    return PromptSelection(PromptVariant(wording, reference, helped), words)
+        per_label = 0
+    for_examples = int(budget * _EXAMPLES_SHARE)
+    most = per_label + (budget - trial.calls - for_examples) // 2
+    answers = {i: trial.query(i, wording) for indices in by_label for i in indices[:most]}
+    log_odds = {i: answer for i, answer in answers.items() if answer is not None}
+    with_examples = [[i for i in indices[:most] if cases[i].examples][: for_examples // 2] for indices in by_label]
+    examples_help = False
+    if min(map(len, with_examples)) >= MIN_CASES:
+        both = [i for indices in with_examples for i in indices]
+        examples_help = trial.auc(both, wording, examples=True) >= trial.auc(both, wording) + _GAIN
+    reference = detector.content_free_log_odds(brief, PromptVariant(wording))
+    return PromptSelection(PromptVariant(wording, reference, examples_help), log_odds, len(answers) - len(log_odds))
 
 
 @dataclass
 class _Trial:
-    """Asks about cases, none twice in the same way; ``calls`` counts."""
+    """Queries the model about cases, each once with the same prompt; ``calls`` counts the queries."""
 
-    witness: LanguageDetector
+    detector: LanguageDetector
     brief: str
     cases: Sequence[PromptTrial]
     budget: int
     progress: Progress | None
-    _heard: dict[tuple[int, str, bool], float] = field(default_factory=dict)
+    _answers: dict[tuple[int, str, bool], float | None] = field(default_factory=dict)
+    _missing_in_a_row: int = 0
 
     @property
     def calls(self) -> int:
-        return len(self._heard)
+        return len(self._answers)
 
-    def query(self, i: int, wording: str, examples: bool = False) -> float:
-        asked = (i, wording, examples)
-        if asked not in self._heard:
+    def query(self, i: int, wording: str, examples: bool = False) -> float | None:
+        """The log-odds for a case; None where the model gives no answer to it."""
+        key = (i, wording, examples)
+        if key not in self._answers:
             case = self.cases[i]
-            signal = self.witness.query(
-                self.brief, case.text, PromptVariant(wording), case.examples if examples else ()
-            )
-            if signal.log_odds is None:
+            variant = PromptVariant(wording)
+            signal = self.detector.query(self.brief, case.text, variant, case.examples if examples else ())
+            self._missing_in_a_row = self._missing_in_a_row + 1 if signal.log_odds is None else 0
+            if self._missing_in_a_row == _MAX_MISSING_IN_A_ROW:
                 raise ModelFailure(signal.degraded)
-            self._heard[asked] = signal.log_odds
+            self._answers[key] = signal.log_odds
             if self.progress:
-                self.progress("hearing the language model", self.calls, self.budget)
-        return self._heard[asked]
+                self.progress("querying the language model", self.calls, self.budget)
+        return self._answers[key]
 
-    def auc(self, which: Sequence[int], wording: str, examples: bool = False) -> float:
+    def auc(self, indices: Sequence[int], wording: str, examples: bool = False) -> float:
+        """Area under the ROC curve over the answered cases; chance level with too few of a label."""
+        answers = {i: self.query(i, wording, examples) for i in indices}
+        labels = {i: self.cases[i].anomalous for i, answer in answers.items() if answer is not None}
+        if min(sum(labels.values()), len(labels) - sum(labels.values())) < MIN_CASES:
+            return 0.5
         from sklearn.metrics import roc_auc_score
 
-        words = [self.query(i, wording, examples) for i in which]
-        return float(roc_auc_score([self.cases[i].anomalous for i in which], words))
+        return float(roc_auc_score(list(labels.values()), [answers[i] for i in labels]))

@@ -1,0 +1,136 @@
+"""How the language model is asked, chosen on cases; the model is played by one whose answers are known."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import BaseMessage
+
+from agent.core.prompts import render
+from agent.detectors.language import WORDINGS, LanguageDetector
+from agent.training.prompt_selection import PromptTrial, select_prompt
+from llm.errors import ModelFailure
+from retrieval.store.caches import LLMCache
+from retrieval.store.engine import open_store
+
+BRIEF = "A log."
+Answer = Callable[[str, str], float]
+
+
+class Played:
+    """A language model that gives the log-odds of ``answer(system message, user message)``."""
+
+    name, sha256 = "played:1", None
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.asked = answer, list[tuple[str, str]]()
+
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        system, user = (str(message.content) for message in messages)
+        self.asked.append((system, user))
+        odds = math.exp(self.answer(system, user))
+        return {"anomalous": math.log(odds / (1 + odds)), "normal": math.log(1 / (1 + odds))}
+
+    def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
+        raise ModelFailure("it gives log-probabilities")
+
+    def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
+        raise ModelFailure("it tells nothing")
+
+    def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
+        return text, 0
+
+    def room(self, messages: Sequence[BaseMessage]) -> int:
+        return 1_000
+
+    def close(self) -> None: ...
+
+
+def wording_of(system: str) -> str:
+    return next(one for one in WORDINGS if system == render(f"ask_{one}", brief=BRIEF))
+
+
+def cases(n: int, examples: Sequence[Mapping[str, str]] = ()) -> list[PromptTrial]:
+    return [PromptTrial(f"record {i} is {'bad' if i % 2 else 'good'}", bool(i % 2), examples) for i in range(n)]
+
+
+def language_detector(model: Played, folder: Path) -> LanguageDetector:
+    return LanguageDetector(model, LLMCache(open_store(f"sqlite:///{folder / 'store.db'}")), 1024)
+
+
+@pytest.mark.parametrize("best", WORDINGS)
+def test_the_wording_that_tells_cases_apart_is_taken_within_the_budget(tmp_path: Path, best: str) -> None:
+    def answer(system: str, user: str) -> float:
+        told = 2.0 if "bad" in user else -2.0
+        return told if wording_of(system) == best else len(user) % 3 - 1.0
+
+    model = Played(answer)
+    asked = select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200)
+    assert asked.variant.wording == best
+    # beside the cases, each wording is asked about an empty record
+    assert 150 < len(model.asked) <= 200 + len(WORDINGS)
+    assert len(set(model.asked)) == len(model.asked)
+    assert len(asked.log_odds) > 100
+    assert all((word > 0) == bool(i % 2) for i, word in asked.log_odds.items())
+
+
+def test_the_usual_wording_stays_without_a_clear_gain_or_calls_enough(tmp_path: Path) -> None:
+    model = Played(lambda system, user: 2.0 if "bad" in user else -2.0)
+    assert select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200).variant.wording == WORDINGS[0]
+    few = Played(lambda system, user: 2.0 if "bad" in user and wording_of(system) == WORDINGS[-1] else -2.0)
+    assert select_prompt(language_detector(few, tmp_path / "few"), BRIEF, cases(300), 48).variant.wording == WORDINGS[0]
+    assert len(few.asked) <= 49
+
+
+@pytest.mark.parametrize("help_", [True, False])
+def test_examples_are_given_only_where_they_help(tmp_path: Path, help_: bool) -> None:
+    def answer(system: str, user: str) -> float:
+        bad = "is bad" in user.splitlines()[-1]
+        with_examples = "Labelled before" in user
+        return (2.0 if bad else -2.0) if with_examples is help_ else len(user) % 3 - 1.0
+
+    examples = [{"text": "disk full", "label": "anomalous"}, {"text": "disk found", "label": "normal"}]
+    asked = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(300, examples), 200)
+    assert asked.variant.examples is help_
+
+
+def test_a_model_that_cannot_be_heard_is_an_error_and_no_guess(tmp_path: Path) -> None:
+    def answer(system: str, user: str) -> float:
+        raise ModelFailure("it is gone")
+
+    with pytest.raises(ModelFailure, match="it is gone"):
+        select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(20), 200)
+
+
+def test_a_case_without_an_answer_is_missing_and_the_trial_goes_on(tmp_path: Path) -> None:
+    def answer(system: str, user: str) -> float:
+        if re.search(r"record \d*7 is", user):
+            raise ModelFailure("neither normal nor anomalous")
+        return 2.0 if "bad" in user else -2.0
+
+    selection = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(300), 200)
+    assert selection.missing >= 5
+    assert len(selection.log_odds) + selection.missing > 100
+    assert not any(i % 10 == 7 for i in selection.log_odds)
+    assert all((log_odds > 1) == bool(i % 2) for i, log_odds in selection.log_odds.items())
+
+
+def test_the_same_asked_at_the_same_time_is_asked_once(tmp_path: Path) -> None:
+    def slowly(system: str, user: str) -> float:
+        time.sleep(0.2)
+        return 1.5
+
+    model = Played(slowly)
+    detector = LanguageDetector(model, LLMCache(open_store(f"sqlite:///{tmp_path / 'store.db'}")), 1024)
+    with ThreadPoolExecutor(8) as many:
+        told = list(many.map(lambda _: detector.log_odds(BRIEF, "disk 7 lost"), range(8)))
+    assert told == pytest.approx([1.5] * 8)
+    assert len(model.asked) == 1
+    assert detector._in_flight == {}
