@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.training.drift import Drift
     from agent.training.evaluation import Evaluation
     from agent.training.learn import LearnResult
-    from retrieval.casebook import SourceRow
+    from retrieval.casebook import SourceSnapshot
 
 
 _MOST_ROWS = 25
@@ -206,7 +206,7 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
     console().print(table)
 
 
-def sources(rows: Sequence[SourceRow]) -> None:
+def sources(rows: Sequence[SourceSnapshot]) -> None:
     if not rows:
         print("no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one")
         return
@@ -219,7 +219,7 @@ def sources(rows: Sequence[SourceRow]) -> None:
     console().print(table)
 
 
-def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
+def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
     shown = {
         "name": row.name,
         "cases": row.counts,

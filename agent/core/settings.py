@@ -6,6 +6,7 @@ import os
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, ValidationError
@@ -50,6 +51,9 @@ class Settings(BaseSettings):
     )
     ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
     embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where the embedding model runs; `auto`: the fastest that PyTorch finds"
+    )
     offline: bool = Field(False, description="never fetch a model; use only what is on this machine")
     context_tokens: int = Field(4096, ge=512, description="context of the language model, in tokens")
     record_tokens: int = Field(
