@@ -75,7 +75,8 @@ class VectorIndex:
             yield
         except Exception as error:
             raise StoreFailure(
-                f"the vector index {self._url or self.folder} cannot be used ({error}); it can be rebuilt from the store",
+                f"the vector index {self._url or self.folder} cannot be used ({error}); "
+                "it can be rebuilt from the store",
                 "`precedent sources rebuild NAME` does that",
             ) from error
 
