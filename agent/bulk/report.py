@@ -41,7 +41,7 @@ def screen(summary: Summary, stream: Any = None) -> None:
         console.print(table)
         if len(groups) > len(table.rows):
             console.print(f"{len(groups) - len(table.rows):,} more {label} templates")
-    console.print(rich_text(summary.told()), soft_wrap=True)
+    console.print(rich_text(summary.to_line()), soft_wrap=True)
     if mostly_unfamiliar(summary.far, summary.records):
         console.print(
             rich_text(unfamiliar_records_warning(summary.source, summary.far, summary.records), "yellow"),

@@ -241,7 +241,7 @@ class BulkRunner:
         self.summary.far += int(self._far[slots[there]].sum())
         slots_lacking, counts = np.unique(slots[there][self._lacking[slots[there]]], return_counts=True)
         for slot, count in zip(slots_lacking.tolist(), counts.tolist(), strict=True):
-            self.summary.lack(self._group(slot)[1], count)
+            self.summary.add_degraded(self._group(slot)[1], count)
         self.summary.add(file, first + there, labels, slots[there], self._group, texts)
 
     def _group(self, slot: int) -> tuple[str, Verdict]:
@@ -280,7 +280,7 @@ class BulkRunner:
         self.summary.templates += len(pairs)
         self.summary.far += sum(_is_far(one) for _, one in pairs) if self._space.field_encoder is None else 0
         for _, one in pairs:
-            self.summary.lack(one, 1)
+            self.summary.add_degraded(one, 1)
         numbers = np.array([one.record.line or 0 for _, one in pairs], np.int64)
         labels = np.array([_place(one) for _, one in pairs], np.int8)
         self.summary.add(

@@ -103,3 +103,8 @@ def unfamiliar_records_warning(source: str, far: int, records: int) -> str:
         f"{far:,} of {records:,} records are farther from every case of {source} than nearly all cases are from each "
         "other: are they records of this source? Verdicts on them rest on little"
     )
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """The number and its noun: ``1 record``, ``2,000 records``."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

@@ -22,7 +22,6 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     record: Record = verdict.record
     with mapped():
         case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
-        context.casebook.sync(verdict.source)
         context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
