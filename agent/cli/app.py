@@ -203,16 +203,18 @@ app.command()(correct)
 def explain(
     verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")], model: ModelOption = None
 ) -> None:
-    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they come."""
+    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they are written."""
     from agent.cli import render
     from agent.pipeline.history import load_verdict
     from agent.pipeline.llm_explanation import stream_explanation
 
     context = context_of(model)
-    told = stream_explanation(context, load_verdict(context, verdict_id))
-    render.as_it_comes([next(told)])
-    say("(the language model is asked for more words; Ctrl-C stops it)")
-    render.as_it_comes(told)
+    pieces = stream_explanation(context, load_verdict(context, verdict_id))
+    render.stream_text([next(pieces)])
+    if label := context.history.corrected_to(verdict_id):
+        typer.echo(f"A person has corrected this verdict to {label} since; this is why it was given.")
+    say("(waiting for the language model; Ctrl-C stops it)")
+    render.stream_text(pieces)
     context.close()
 
 

@@ -275,7 +275,7 @@ def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
     print("Say what each really is, right or wrong: precedent correct ID normal|anomalous; then judge again.")
 
 
-def as_it_comes(pieces: Iterable[str]) -> str:
+def stream_text(pieces: Iterable[str]) -> str:
     """Print each piece when it is there; all of them together."""
     whole = ""
     for piece in pieces:
@@ -310,6 +310,6 @@ def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:
         except EOFError:
             return
         messages.append(HumanMessage(said))
-        answer = as_it_comes(chat.stream(ChatInput(messages=messages)))
+        answer = stream_text(chat.stream(ChatInput(messages=messages)))
         print()
         messages.append(AIMessage(answer))

@@ -220,6 +220,8 @@ def refit(
         witness = None
     settings = context.settings
     with context.fitting(source):
+        # a correction is stored without its embedding
+        context.casebook.sync(source, progress)
         judge = fit_judge(
             context.casebook,
             source,

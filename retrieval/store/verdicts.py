@@ -76,6 +76,11 @@ class History:
             found = connection.execute(mine.order_by(verdicts.c.judged_at.desc()).limit(most)).all()
             return list(zip(_wholes(connection, found), [one.corrected_to for one in found], strict=True))
 
+    def corrected_to(self, verdict_id: str) -> str | None:
+        """The label that a person gave the verdict's record, if one did."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(verdicts.c.corrected_to).where(verdicts.c.id == verdict_id))
+
     def corrected(self, verdict_id: str, label: str) -> None:
         with self._engine.begin() as connection:
             connection.execute(update(verdicts).where(verdicts.c.id == verdict_id).values(corrected_to=label))

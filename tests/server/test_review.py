@@ -76,7 +76,7 @@ def test_chat_corrections_fit_the_judge_anew(fresh: TestClient) -> None:
         verdict = fresh.post("/v1/verdicts", json={"text": text}).json()
         messages = [{"type": "human", "content": f"{verdict['id']} was normal"}]
         said.append(fresh.post("/chain/invoke", json={"input": {"messages": messages}}).json()["output"])
-    assert ["fitted anew" in one for one in said] == [False] * 4 + [True]
+    assert ["fitted again" in one for one in said] == [False] * 4 + [True]
     assert all(one.startswith("Noted: ") for one in said)
 
 
