@@ -97,7 +97,7 @@ class Summary(BaseModel):
         file: str,
         lines: NDArray[np.int64],
         labels: NDArray[np.int8],
-        slots: NDArray[np.int32],
+        numbers: NDArray[np.int32],
         verdict_of: Callable[[int], tuple[str, Verdict]],
         texts_of: Callable[[NDArray[np.int64]], list[str]],
     ) -> None:
@@ -111,10 +111,10 @@ class Summary(BaseModel):
             Their line numbers, ascending.
         labels : ndarray of shape (n,)
             Indices of their labels in `LABELS`.
-        slots : ndarray of shape (n,)
-            Numbers of their groups; several groups may have one template.
+        numbers : ndarray of shape (n,)
+            Numbers of their template groups, of which several may have one template.
         verdict_of : callable
-            Gives the template and the verdict of a slot.
+            Gives the template and the verdict of a group number.
         texts_of : callable
             Gives the texts of the records at an array of indices.
         """
@@ -123,8 +123,8 @@ class Summary(BaseModel):
         self._count(labels, self.counts)
         parts = np.array_split(np.arange(len(lines)), min(_SPANS_PER_CHUNK, len(lines)))
         indices = np.flatnonzero(labels != 0)
-        found, first, counts = np.unique(slots[indices], return_index=True, return_counts=True)
-        last = len(indices) - 1 - np.unique(slots[indices][::-1], return_index=True)[1]
+        found, first, counts = np.unique(numbers[indices], return_index=True, return_counts=True)
+        last = len(indices) - 1 - np.unique(numbers[indices][::-1], return_index=True)[1]
         first, last = indices[first], indices[last]
         places = np.unique(np.concatenate([[part[0] for part in parts], first, last]).astype(np.int64))
         seen = {
@@ -132,8 +132,10 @@ class Summary(BaseModel):
             for place, text in zip(places.tolist(), texts_of(places), strict=True)
         }
         for part in parts:
-            self.spans.append(Span(start=seen[int(part[0])], counts=self._count(labels[part], dict.fromkeys(LABELS, 0))))
-        # slots are numbered as they are met, not as they lie in this chunk
+            self.spans.append(
+                Span(start=seen[int(part[0])], counts=self._count(labels[part], dict.fromkeys(LABELS, 0)))
+            )
+        # the order of the numbers is not that of the records in this chunk
         for i in np.argsort(first).tolist():
             template, verdict = verdict_of(int(found[i]))
             group = self.groups.setdefault(

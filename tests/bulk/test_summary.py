@@ -45,7 +45,12 @@ def add(summary: Summary, file: str, start: int, slots: list[int], labels: list[
 # slot 0 is met first by its template, slot 1 is a case whose text has a verdict of its own
 @pytest.mark.parametrize(
     ("slots", "first", "last", "text"),
-    [([0, 1, 1, 0], 1, 4, "slot 0"), ([1, 0, 0, 1], 1, 4, "slot 1"), ([1, 0, 1, 0], 1, 4, "slot 1"), ([1], 1, 1, "slot 1")],
+    [
+        ([0, 1, 1, 0], 1, 4, "slot 0"),
+        ([1, 0, 0, 1], 1, 4, "slot 1"),
+        ([1, 0, 1, 0], 1, 4, "slot 1"),
+        ([1], 1, 1, "slot 1"),
+    ],
 )
 def test_first_and_last_are_those_of_the_input(slots: list[int], first: int, last: int, text: str) -> None:
     summary = Summary(source="svc")

@@ -110,7 +110,9 @@ def test_correct_changes_the_next_verdict(learned: Run, tmp_path: Path) -> None:
     assert after["label"] == "normal"
 
 
-def test_a_correction_needs_no_model(learned: Run, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_correction_needs_no_model(
+    learned: Run, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is embedded when the source is next searched; until then nothing of PyTorch or Chroma is loaded."""
     lines = ["apples rolled down the hill", "the choir sang"]
     (tmp_path / "new.log").write_text("\n".join(lines), encoding="utf-8")
@@ -125,7 +127,9 @@ except SystemExit as end:
 heavy = {"torch", "sentence_transformers", "chromadb", "sklearn", "llama_cpp"} & set(sys.modules)
 assert not heavy, heavy
 """
-    done = subprocess.run([sys.executable, "-c", code, "correct", str(ids[0]), "anomalous"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "correct", str(ids[0]), "anomalous"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     with monkeypatch.context() as without:
         without.setenv("PRECEDENT_CACHE", str(tmp_path / "no-models"))
