@@ -11,9 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent.bulk.template_grouping import TemplateGroup
-from agent.core.errors import mapped
 from agent.core.prompts import prompt_sha256
-from agent.core.records import JudgeError, Verdict, as_result, verdict_id
+from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict_id
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
 from agent.training.active_learning import uncertainty
@@ -21,10 +20,9 @@ from llm.factory import identity
 from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
-    from agent.pipeline.batch import BatchPipeline
+    from agent.pipeline.pipeline import Pipeline
 
 _BATCH = 256
-_SKIPPED = "not queried: the limit of "
 Progress = Callable[[str, int, int], None]
 Result = Verdict | JudgeError
 
@@ -49,7 +47,7 @@ class Budget:
         """Why a verdict lacks the language model's signal until it is the record's turn; None without limits."""
         limits = {"its calls": self.calls, "time": self.until}
         names = [name for name, limit in limits.items() if limit is not None]
-        return f"{_SKIPPED}{' or '.join(names)} was reached" if names else None
+        return f"not queried: the limit of {' or '.join(names)} was reached" if names else None
 
     def allows(self, calls: int) -> bool:
         """Whether another call may begin after ``calls`` of them."""
@@ -89,24 +87,24 @@ class GroupJudge:
             One for each group, in order.
         """
         results: dict[str, Result] = dict(self._load(groups)) if store else {}
-        new = [group for group in groups if group.key not in results]
+        new, deferred = [group for group in groups if group.key not in results], list[TemplateGroup]()
         for start in range(0, len(new), _BATCH):
             batch = new[start : start + _BATCH]
-            results.update(self._judge(batch, explain, self._budget.skip_llm_reason))
+            for group, outcome in self._judge(batch, explain, self._budget.skip_llm_reason):
+                if isinstance(outcome, Deferred):
+                    deferred.append(group)
+                    outcome = outcome.verdict
+                results[group.key] = outcome
             if store:
                 self._store(batch, results)
             self._progress("judging templates", len(results), len(groups))
-        self._query_llm([group for group in new if _is_skipped(results[group.key])], results, store)
+        self._query_llm(deferred, results, store)
         ordered = [results[group.key] for group in groups]
-        with mapped():
-            self._context.history.put(
-                result.model_dump(mode="json") for result in ordered if isinstance(result, Verdict)
-            )
+        self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
         return ordered
 
     def _load(self, groups: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
-        with mapped():
-            bodies = self._stored.get([group.key for group in groups])
+        bodies = self._stored.get([group.key for group in groups])
         for group in groups:
             if group.key in bodies:
                 verdict = Verdict.model_validate(bodies[group.key])
@@ -115,12 +113,11 @@ class GroupJudge:
 
     def _judge(
         self, groups: Sequence[TemplateGroup], explain: Explain | None = None, skip_llm_reason: str | None = None
-    ) -> Iterator[tuple[str, Result]]:
+    ) -> Iterator[tuple[TemplateGroup, Result | Deferred]]:
         requests = [JudgeRequest.about(group.first, self._source, explain or self._explain) for group in groups]
-        with mapped():
-            for answer, group in zip(self._pipeline.answers(requests, skip_llm_reason), groups, strict=True):
-                self.asked = self._pipeline.asked
-                yield group.key, as_result(group.first, answer)
+        for outcome, group in zip(self._pipeline.judge(requests, skip_llm_reason), groups, strict=True):
+            self.asked = self._pipeline.llm_answers
+            yield group, outcome if isinstance(outcome, Deferred) else as_result(group.first, outcome)
 
     def _query_llm(self, groups: Sequence[TemplateGroup], results: dict[str, Result], store: bool) -> None:
         """Judge groups with the language model as far as the budget allows, the most uncertain records first."""
@@ -134,7 +131,9 @@ class GroupJudge:
             if not self._budget.allows(self._calls):
                 return
             before = self.asked
-            results.update(self._judge([group]))
+            ((_, outcome),) = self._judge([group])
+            assert not isinstance(outcome, Deferred)
+            results[group.key] = outcome
             # a failed call counts; a record in segments takes several
             self._calls += max(1, self.asked - before)
             if store:
@@ -145,20 +144,18 @@ class GroupJudge:
         """Store verdicts, but for those that lack a signal which the next run may have."""
         is_final = self._context.settings.model == "none"
         bodies = {
-            group.key: result.model_dump(mode="json")
+            group.key: result.to_stored()
             for group in groups
             if isinstance(result := results[group.key], Verdict) and (is_final or not result.degraded)
         }
-        with mapped():
-            self._stored.put(bodies)
+        self._stored.put(bodies)
 
     @cached_property
-    def _pipeline(self) -> BatchPipeline:
+    def _pipeline(self) -> Pipeline:
         # imported late: stored verdicts need no pipeline
-        from agent.pipeline.batch import BatchPipeline
-        from agent.pipeline.steps import Steps
+        from agent.pipeline.pipeline import Pipeline
 
-        return BatchPipeline(Steps(self._context))
+        return Pipeline(self._context)
 
     @cached_property
     def _stored(self) -> TemplateVerdicts:
@@ -181,7 +178,3 @@ class GroupJudge:
         except ModelFailure:
             return "none", None
         return model.name, model.sha256
-
-
-def _is_skipped(result: Result) -> bool:
-    return isinstance(result, Verdict) and any(_SKIPPED in reason for reason in result.degraded)

@@ -95,8 +95,7 @@ def missing_signals(summary: Summary) -> str:
 
 def why(group: Group) -> str:
     """The first two facts of a group's verdict."""
-    facts = group.verdict.explanation.partition(": ")[2].split("; ")
-    reason = "; ".join(facts[:2])
+    reason = "; ".join(group.verdict.facts[:2])
     if group.count > 1:
         reason = reason.replace(SAME, "exactly the first of these records")
     return truncate(reason, _REASON_CHARS)

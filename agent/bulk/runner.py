@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,18 +20,16 @@ from agent.bulk.group_judge import Budget, GroupJudge
 from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
-from agent.core.errors import mapped
 from agent.core.records import JudgeError, Verdict
 from agent.core.requests import Explain
 from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
-from agent.data.readers import ParsedRow, RowError, rows
-from agent.data.readers.byte_stream import Damaged, Stream, opened
-from agent.data.readers.format_detection import Kind, detect
-from agent.data.readers.row import ReadRequest
+from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError, read_rows
+from agent.data.readers.byte_stream import Damaged, Stream
 from agent.detectors.novelty import is_far
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
+from retrieval.text.masking import find_time
 
 # label index of a group that could not be judged; rows between two checkpoints; notes shown; chunks read ahead
 _UNJUDGED, _ROWS, _MAX_NOTES, _PREFETCH = -1, 2_048, 20, 8
@@ -118,9 +116,8 @@ class BulkRunner:
         self.summary = Summary(source=wanted.source)
         self._space = space = row.space or Representation()
         by_text = bool((row.judge or {}).get("by_text"))
-        with mapped():
-            templates = context.casebook.templates(wanted.source) if by_text else {}
-            texts = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
+        templates = context.casebook.templates(wanted.source) if by_text else {}
+        texts = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
         self._grouper = TemplateGrouper(space, texts, lambda key: by_text and key not in templates)
         self._formatter = LineFormatter(wanted.detail, wanted.to)
         # by group number
@@ -201,13 +198,8 @@ class BulkRunner:
         self.failures.clear()
         self._judge_new_groups()
 
-    @contextmanager
-    def _open(self, file: str) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
-        max_chars = self.context.settings.max_record_chars
-        label, stdin = self.read_options.label_in(file, max_chars)
-        with opened(file, stdin) as stream:
-            kind = detect(stream, file, self.read_options.format)
-            yield stream, kind, self.read_options.request(file, label, max_chars)
+    def _open(self, file: str) -> AbstractContextManager[tuple[Stream, Kind, ReadRequest]]:
+        return self.read_options.open(file, self.context.settings.max_record_chars, lenient=True)
 
     def _is_plain(self, kind: Kind, request: ReadRequest) -> bool:
         """Whether each line is a text and nothing else, except for a label before it."""
@@ -218,7 +210,7 @@ class BulkRunner:
         """Judge a file from an offset and its line number on; yields the position after each part."""
         with self._open(file) as (stream, kind, request):
             if not self._is_plain(kind, request):
-                yield from self._rows(rows(stream, kind, request), file, start)
+                yield from self._rows(read_rows(stream, kind, request), file, start)
                 return
             for prepared, numbers in self._grouped(stream, request, start, line):
                 self._judge_new_groups()
@@ -234,7 +226,7 @@ class BulkRunner:
             for prepared in prefetch((self._grouper.prepare(chunk, request) for chunk in chunks), _PREFETCH):
                 yield prepared, self._grouper.assign(prepared)
         except Damaged as damage:
-            self.failures.append(request.unreadable(damage.line, damage.reason))
+            self.failures.append(request.row_error(damage.line, damage.reason))
 
     def _judge_new_groups(self) -> None:
         new = self._grouper.groups[len(self._results) :]
@@ -270,10 +262,16 @@ class BulkRunner:
                 self._output.write(line)
         self.summary.blank += int((numbers == BLANK).sum())
         self.summary.far += int(self._is_far[groups].sum())
-        degraded, counts = np.unique(groups[self._is_degraded[groups]], return_counts=True)
-        for group, count in zip(degraded.tolist(), counts.tolist(), strict=True):
-            self.summary.add_degraded(self._template_and_verdict(group)[1], count)
-        self.summary.add(file, lines, labels, groups, self._template_and_verdict, texts)
+        for group, count in zip(*np.unique(groups[self._is_degraded[groups]], return_counts=True), strict=True):
+            self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))
+        self.summary.add(
+            file,
+            lines,
+            labels,
+            groups,
+            self._template_and_verdict,
+            lambda indices: list(map(find_time, texts(indices))),
+        )
 
     def _template_and_verdict(self, number: int) -> tuple[str, Verdict]:
         verdict = self._results[number]
@@ -319,7 +317,9 @@ class BulkRunner:
             np.array([_label_index(verdict) for verdict in verdicts], np.int8),
             np.arange(len(judged), dtype=np.int32),
             judged.__getitem__,
-            lambda indices: [verdicts[index].record.text for index in indices.tolist()],
+            lambda indices: [
+                record.time or find_time(record.text) for record in (verdicts[index].record for index in indices)
+            ],
         )
 
     def _show_progress(self, file: str, done: int) -> None:

@@ -10,14 +10,13 @@ from pydantic import BaseModel
 
 from agent.core.records import Verdict
 from agent.core.terminal import plural
-from retrieval.text.masking import find_time
 
 LABELS = ("normal", "anomalous", "unsure")
 _SPANS_PER_CHUNK = 16
 
 
 class Seen(BaseModel):
-    """A place in the input, and the time that is written in the record there."""
+    """A place in the input, and the time of the record there."""
 
     file: str
     line: int
@@ -99,7 +98,7 @@ class Summary(BaseModel):
         labels: NDArray[np.int8],
         numbers: NDArray[np.int32],
         verdict_of: Callable[[int], tuple[str, Verdict]],
-        texts_of: Callable[[NDArray[np.int64]], list[str]],
+        times_of: Callable[[NDArray[np.int64]], list[str | None]],
     ) -> None:
         """Add records that follow those added before.
 
@@ -115,8 +114,8 @@ class Summary(BaseModel):
             Numbers of their template groups, of which several may have one template.
         verdict_of : callable
             Gives the template and the verdict of a group number.
-        texts_of : callable
-            Gives the texts of the records at an array of indices.
+        times_of : callable
+            Gives the times of the records at an array of indices.
         """
         if not len(lines):
             return
@@ -128,8 +127,8 @@ class Summary(BaseModel):
         first, last = indices[first], indices[last]
         places = np.unique(np.concatenate([[part[0] for part in parts], first, last]).astype(np.int64))
         seen = {
-            place: Seen(file=file, line=int(lines[place]), time=find_time(text))
-            for place, text in zip(places.tolist(), texts_of(places), strict=True)
+            place: Seen(file=file, line=int(lines[place]), time=time)
+            for place, time in zip(places.tolist(), times_of(places), strict=True)
         }
         for part in parts:
             self.spans.append(

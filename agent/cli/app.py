@@ -27,7 +27,7 @@ from agent.cli.options import (
     set_model,
 )
 from agent.cli.process import fast_exit
-from agent.core.errors import PrecedentError, Stopped, UsageError
+from agent.core.errors import EXPECTED, Stopped, UsageError, translate
 
 app = typer.Typer(
     name="precedent",
@@ -65,12 +65,15 @@ def main() -> None:
 
 
 def command() -> None:
-    """Run one command; a `PrecedentError` becomes one line on standard error and its exit code (`SystemExit`)."""
+    """Run one command: an expected error becomes one line and its exit code (`SystemExit`)."""
     try:
         app()
-    except PrecedentError as error:
-        say(str(error) if isinstance(error, Stopped) else f"error: {error}")
-        sys.exit(error.exit_code)
+    except EXPECTED as error:
+        expected = translate(error)
+        assert expected is not None
+        line = f"{expected}: {expected.hint}" if expected.hint else str(expected)
+        say(line if isinstance(expected, Stopped) else f"error: {line}")
+        sys.exit(expected.exit_code)
     except BrokenPipeError:
         # the reader of the output has closed it
         sys.exit(1)
@@ -181,7 +184,16 @@ def serve(
             # uvicorn ends its processes by a signal, which leaves their semaphores to the resource tracker
             os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
         uvicorn.run(
-            "server:app", host=host, port=port, workers=workers, log_level="warning", timeout_graceful_shutdown=10
+            "server:create_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            # the application configures logging, and logs requests itself
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=10,
         )
 
 
@@ -299,12 +311,11 @@ def brief_source(
 def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
     """Compute the vectors and the fitted model again from the cases."""
     from agent.core import terminal
-    from agent.core.errors import mapped
     from agent.training.learn import refit
 
     context = open_context(None)
     context.source(name)
-    with terminal.progress() as progress, mapped():
+    with terminal.progress() as progress:
         context.casebook.rebuild(name, progress)
         refit(context, name, progress=progress)
     context.close()
@@ -316,15 +327,13 @@ def remove_source(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a source with all its cases and verdicts."""
-    from agent.core.errors import mapped
     from agent.core.terminal import plural
 
     context = open_context(None)
     row = context.source(name)
     if not yes:
         typer.confirm(f"delete {name} with {plural(sum(row.counts.values()), 'case')} and all verdicts?", abort=True)
-    with mapped():
-        context.casebook.remove(name)
+    context.casebook.remove(name)
     context.close()
 
 

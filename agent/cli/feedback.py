@@ -37,7 +37,5 @@ def correct(
     with terminal.progress() as progress:
         changes = feedback.refit_if_due(context, verdict_id, progress)
     if changes:
-        typer.echo(
-            f"the source was fitted again: {terminal.plural(changes, 'change')} of its casebook since the last fit"
-        )
+        typer.echo(f"the source was refitted: {terminal.plural(changes, 'change')} of its casebook since the last fit")
     context.close()

@@ -45,14 +45,12 @@ def open_context(model: str | None) -> AppContext:
     ModelUnavailable
         The option names a model, and it is not available: the command must not judge without it.
     """
-    from agent.core.errors import mapped
     from agent.pipeline.context import default_context
 
     set_model(model)
     context = default_context()
     if model not in (None, "auto", "none"):
-        with mapped():
-            context.language_detector()
+        context.language_detector()
     return context
 
 
@@ -84,4 +82,6 @@ def exit_if_failed(failures: list[Any]) -> None:
 
 def say(line: str) -> None:
     """Print one line on standard error, whatever characters it has."""
-    print(line.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr, flush=True)
+    from agent.core.records import clean_text
+
+    print(clean_text(line), file=sys.stderr, flush=True)

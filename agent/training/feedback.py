@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agent.core.errors import mapped
 from agent.core.records import Case, Label, Record
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
@@ -22,9 +21,8 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     """
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
-    with mapped():
-        case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
-        context.history.corrected(verdict_id, label)
+    case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
+    context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
 
@@ -47,7 +45,6 @@ def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None
     int
         Changes of the casebook since the fit before, 0 if the source was not fitted.
     """
-    with mapped():
-        row = context.source(load_verdict(context, verdict_id).source)
-        changes = row.version - (row.judge["fitted_on"] if row.judge else 0)
-        return changes if refit_while_due(context, row.name, refit_due, progress) else 0
+    row = context.source(load_verdict(context, verdict_id).source)
+    changes = row.version - (row.judge["fitted_on"] if row.judge else 0)
+    return changes if refit_while_due(context, row.name, refit_due, progress) else 0

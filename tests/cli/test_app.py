@@ -353,7 +353,7 @@ def test_review_lists_what_to_correct_and_five_corrections_fit_the_judge(learned
     assert {one["record"]["line"] for one in listed} == {1, 2, 3, 4, 5}
     assert all(one["id"] in shown.out for one in listed)
     said = [learned("correct", one["id"], "anomalous").out for one in listed]
-    assert ["fitted again: 5 changes of its casebook" in one for one in said] == [False] * 4 + [True]
+    assert ["refitted: 5 changes of its casebook" in one for one in said] == [False] * 4 + [True]
     assert learned("review", "--source", "nope").code == 2
 
 
