@@ -2,7 +2,7 @@
 
 
 class EmbedderMissing(RuntimeError):
-    """The embedding model is not on this machine; the message says how to get it."""
+    """The embedding model is not on this machine or cannot be loaded."""
 
 
 class EmbedderMismatch(RuntimeError):
@@ -10,4 +10,4 @@ class EmbedderMismatch(RuntimeError):
 
 
 class StoreFailure(RuntimeError):
-    """The relational store or the vector index cannot be opened."""
+    """The relational store or the vector index failed; libraries' errors become this where the library is called."""

@@ -28,8 +28,8 @@ from agent.pipeline.service import with_history
 from agent.training.feedback import correct, refit_if_due
 
 _MAX_LINES = 50
-_VERDICT = re.compile(r"^verdict (v[0-9a-f]{12})\b", re.MULTILINE)
-_VERDICT_ID = re.compile(r"\b(v[0-9a-f]{12})\b")
+_VERDICT = re.compile(r"^verdict (v[0-9a-f]{12,32})\b", re.MULTILINE)
+_VERDICT_ID = re.compile(r"\b(v[0-9a-f]{12,32})\b")
 _SOURCE_SET = re.compile(r"records are now judged as source ([\w.-]+)$")
 _QUESTION = re.compile(r"[\w',.?! ]{1,120}")
 # a question about a verdict has at least one of these words, and besides them only words of `_OTHER_WORDS`;
@@ -44,7 +44,8 @@ was we were what what's which with would you your
 """
 _OTHER_WORDS = frozenset(_OTHER.split())
 _FEEDBACK = re.compile(
-    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12}))(?:'s| is| was)?,? ?(?:really |actually )?"
+    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12,32}))"
+    r"(?:'s| is| was)?,? ?(?:really |actually )?"
     r"(?P<negated>not |n't )?(?:an? )?"
     r"(?P<label>normal|anomal\w*|abnormal|false alarm|false positive|ok(?:ay)?|fine)[.!]*",
     re.IGNORECASE,

@@ -36,7 +36,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 sources_app = typer.Typer(
-    help="List the sources, or show, brief, rebuild or remove one.", invoke_without_command=True, rich_markup_mode=None
+    help="List the sources; show, brief, rebuild or remove one; prune what is stored.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
 )
 app.add_typer(sources_app, name="sources")
 app.add_typer(ollama_app, name="ollama")
@@ -334,6 +336,20 @@ def remove_source(
     if not yes:
         typer.confirm(f"delete {name} with {plural(sum(row.counts.values()), 'case')} and all verdicts?", abort=True)
     context.casebook.remove(name)
+    context.close()
+
+
+@sources_app.command("prune")
+def prune() -> None:
+    """Remove old verdicts and cached answers of the language model, by the settings history_* and llm_cache_rows."""
+    from agent.core.terminal import plural
+    from retrieval.store.caches import LLMCache
+
+    context = open_context(None)
+    limits = context.settings
+    verdicts = context.history.prune(max_age_days=limits.history_days, max_rows=limits.history_rows)
+    answers = LLMCache(context.casebook.engine).prune(max_rows=limits.llm_cache_rows)
+    typer.echo(f"removed {plural(verdicts, 'verdict')} and {plural(answers, 'cached answer')} of the language model")
     context.close()
 
 

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
     from agent.pipeline.context import AppContext
-    from retrieval.casebook import SourceRow
+    from retrieval.casebook import SourceSnapshot
 
 FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]
 SourceOption = Annotated[str, typer.Option("--source", "-s", help="The source the records come from.")]
@@ -55,7 +55,7 @@ def open_context(model: str | None) -> AppContext:
 
 
 def read_options(
-    row: SourceRow | None,
+    row: SourceSnapshot | None,
     format: FormatName | None,
     text: list[str] | None,
     label: str | None,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.training.drift import Drift
     from agent.training.evaluation import Evaluation
     from agent.training.learn import LearnResult
-    from retrieval.casebook import SourceRow
+    from retrieval.casebook import SourceSnapshot
 
 
 LABELS = ("normal", "anomalous")
@@ -207,7 +207,7 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
     console().print(table)
 
 
-def sources(rows: Sequence[SourceRow]) -> None:
+def sources(rows: Sequence[SourceSnapshot]) -> None:
     """Print a table of the sources."""
     if not rows:
         print("no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one")
@@ -221,7 +221,7 @@ def sources(rows: Sequence[SourceRow]) -> None:
     console().print(table)
 
 
-def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
+def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
     """Print a source and its drift."""
     shown = {
         "name": row.name,

@@ -6,7 +6,7 @@ from agent.core.records import Case, Label, Record
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.training.learn import Progress, as_case, refit_while_due
-from retrieval.casebook import SourceRow
+from retrieval.casebook import SourceSnapshot
 
 _FEWEST, _SHARE = 5, 0.02
 
@@ -26,7 +26,7 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
 
-def refit_due(row: SourceRow) -> bool:
+def refit_due(row: SourceSnapshot) -> bool:
     """Whether as many corrections as 2 % of the cases, but at least 5, came in since the judge was fitted.
 
     Each correction is one version of the casebook. Cases that were never fitted are due at once.

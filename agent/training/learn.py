@@ -18,7 +18,7 @@ from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
 from agent.training.fit import fit_source
 from llm.errors import EngineBusy, ModelFailure
-from retrieval.casebook import NewCase, SourceRow
+from retrieval.casebook import NewCase, SourceSnapshot
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VALUES_SHOWN = 50
@@ -172,20 +172,23 @@ def _finish(
     done.brief = row.brief
 
 
-def _unfitted(row: SourceRow, model: str | None) -> bool:
+def _unfitted(row: SourceSnapshot, model: str | None) -> bool:
     """Whether the judge is missing, older than the cases, or was fitted with another language model than ``model``."""
     if row.judge is None or is_outdated(row):
         return True
     return model is not None and row.judge["model"] not in (model, None)
 
 
-def is_outdated(row: SourceRow) -> bool:
+def is_outdated(row: SourceSnapshot) -> bool:
     """Whether the judge is missing, or older than the cases."""
     return row.judge is None or row.judge["fitted_on"] != row.version
 
 
 def refit_while_due(
-    context: AppContext, source: str, due: Callable[[SourceRow], bool] = is_outdated, progress: Progress | None = None
+    context: AppContext,
+    source: str,
+    due: Callable[[SourceSnapshot], bool] = is_outdated,
+    progress: Progress | None = None,
 ) -> bool:
     """Fit the source's judge anew for as long as that is ``due``; whether it was fitted.
 

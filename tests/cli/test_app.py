@@ -140,6 +140,18 @@ assert not heavy, heavy
     assert all("exactly this record" in str(one["explanation"]) for one in after), after
 
 
+def test_prune_removes_what_the_settings_do_not_keep(
+    learned: Run, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [one["id"] for one in _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))]
+    assert "removed 0 verdicts and 0 cached answers" in learned("sources", "prune").out
+    monkeypatch.setenv("PRECEDENT_HISTORY_ROWS", "35")
+    assert "removed 1 verdict and" in learned("sources", "prune").out
+    monkeypatch.setenv("PRECEDENT_HISTORY_DAYS", "0.0000001")
+    assert "removed 35 verdicts and" in learned("sources", "prune").out
+    assert learned("explain", ids[-1]).code == 2
+
+
 def test_explain_says_to_what_a_verdict_was_corrected(learned: Run, cases: Path) -> None:
     verdict = _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))[0]
     assert "corrected" not in learned("explain", verdict["id"]).out
