@@ -39,7 +39,8 @@ class SourceEncoder:
         elif source.embedder != fingerprint:
             raise EmbedderMismatch(
                 f"the vectors of source {source.name!r} were made by another embedding model "
-                f"({source.embedder[:12]}…, this one is {fingerprint[:12]}…): `precedent sources rebuild {source.name}`"
+                f"({source.embedder[:12]}…, this one is {fingerprint[:12]}…)",
+                f"`precedent sources rebuild {source.name}` makes them anew",
             )
 
     def encode(self, source: SourceSnapshot, records: Sequence[RecordLike]) -> list[Vector]:

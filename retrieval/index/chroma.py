@@ -76,7 +76,8 @@ class VectorIndex:
         except Exception as error:
             raise StoreFailure(
                 f"the vector index {self._url or self.folder} cannot be used ({error}); "
-                "`precedent sources rebuild NAME` makes it anew from the store"
+                "it can be rebuilt from the store",
+                "`precedent sources rebuild NAME` does that",
             ) from error
 
     def _collection(self, source: str, label: str) -> Any:

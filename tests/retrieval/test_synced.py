@@ -79,7 +79,7 @@ def test_an_index_that_cannot_be_opened_names_the_way_out_and_rebuild_is_it(
 ) -> None:
     (home / "index" / "chroma.sqlite3").write_bytes(os.urandom(5_000))
     book = open_book()
-    with pytest.raises(StoreFailure, match="precedent sources rebuild"):
+    with pytest.raises(StoreFailure, match="rebuilt from the store"):
         find(book, "pay", ASKED)
     book.rebuild("pay")
     assert near(book, "pay", ASKED) == expected
@@ -176,7 +176,7 @@ def test_another_embedding_model_is_refused_until_rebuilt(
     config = folder / "sentence_bert_config.json"
     config.write_text(config.read_text() + "\n")
     other = open_book(Embedder(folder))
-    with pytest.raises(EmbedderMismatch, match=r"'log'.*`precedent sources rebuild log`"):
+    with pytest.raises(EmbedderMismatch, match="source 'log' were made by another embedding model"):
         find(other, "log", Record(text="sector unreadable"))
     other.add("log", [line("one more")], "file")
     with pytest.raises(EmbedderMismatch):
