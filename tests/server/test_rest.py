@@ -138,12 +138,12 @@ def test_as_much_is_explained_as_was_asked(client: TestClient, explain: str) -> 
 def test_a_record_that_cannot_be_judged_is_said(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is known that cannot: so a witness is made to stumble."""
+    """No record is known that cannot be judged: a detector that the steps call fails."""
 
-    def stumble(hearing: Any) -> Any:
+    def failing(*_: Any) -> Any:
         raise ValueError("the numbers do not add up")
 
-    monkeypatch.setattr(Steps, "novelty", staticmethod(stumble))
+    monkeypatch.setattr("agent.pipeline.steps.novelty", failing)
     with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
         one = client.post("/v1/verdicts", json={"text": NORMAL})
         assert (one.status_code, one.json()) == (422, {"detail": "could not be judged: the numbers do not add up"})
