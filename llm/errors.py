@@ -1,4 +1,4 @@
-"""Errors of the language model; `agent.core.errors.mapped` turns them into the product's errors.
+"""Errors of the language model; the agent's entry points translate them into the product's errors.
 
 ::
 

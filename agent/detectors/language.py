@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.core.prompts import PromptVariant, render
 from agent.core.records import Signal
+from agent.detectors.base import DetectorInput
 from llm.base import ChatBackend
 from llm.errors import EngineBusy, ModelFailure, NoLogProbabilities
 from retrieval.store.caches import LLMCache
@@ -158,4 +160,23 @@ class LanguageDetector:
         leaning = "anomalous" if log_odds > 0 else "normal"
         facts = [f"the language model leans {leaning} (log-odds {log_odds:+.1f})"]
         shortened = f"the record is long, {dropped} tokens in its middle were not read" if dropped else None
-        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened)
+        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened, truncated=bool(dropped))
+
+
+@dataclass(frozen=True)
+class SourceLanguageDetector:
+    """The signal `language` of one source: a language model with the source's ``brief`` and ``prompt``."""
+
+    detector: LanguageDetector
+    brief: str
+    prompt: PromptVariant
+    name: str = "language"
+
+    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
+        """See `agent.detectors.base.Scorer`; one query for each record."""
+        return [self._signal(record) for record in records]
+
+    def _signal(self, record: DetectorInput) -> Signal:
+        near = ((neighbour.similarity, neighbour.case) for neighbour in record.found.nearest)
+        examples = examples_for(near) if self.prompt.examples else ()
+        return self.detector.query(self.brief, record.masked, self.prompt, examples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agent.core.errors import mapped
 from agent.core.records import Case, Label, Record
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
@@ -20,10 +19,9 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     """
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
-    with mapped():
-        case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
-        context.casebook.sync(verdict.source)
-        context.history.corrected(verdict_id, label)
+    case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
+    context.casebook.sync(verdict.source)
+    context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
 
@@ -40,5 +38,4 @@ def refit_due(row: SourceRow) -> bool:
 
 def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> bool:
     """After a correction: fit the judge of the verdict's source anew when that is due; whether it was."""
-    with mapped():
-        return refit_while_due(context, load_verdict(context, verdict_id).source, refit_due, progress)
+    return refit_while_due(context, load_verdict(context, verdict_id).source, refit_due, progress)
