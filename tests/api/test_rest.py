@@ -15,6 +15,7 @@ from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
+from agent.pipeline.steps import Steps
 from server import create_app
 from tests.served import HOST, eventually
 from tests.shop import ANOMALOUS, NEW, NORMAL
