@@ -20,6 +20,7 @@ from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, UnknownSource, UnknownVerdict, UsageError, describe
 from agent.core.records import Label, Verdict
 from agent.core.requests import JudgeRequest, format_validation_error, parse_request
+from agent.core.terminal import plural
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
@@ -154,8 +155,8 @@ class _Agent:
     def _correct(self, verdict_id: str, label: Label) -> Iterator[str]:
         case = correct(self._context, verdict_id, label)
         yield f"Noted: the record of {verdict_id} is now case {case.case_id}, {label}. Similar records will follow it."
-        if refit_if_due(self._context, verdict_id):
-            yield "\nEnough corrections have come in: the source's model was refitted."
+        if changes := refit_if_due(self._context, verdict_id):
+            yield f"\nThe source was refitted: {plural(changes, 'change')} of its casebook since the last fit."
 
     def _why(self, verdict_id: str) -> Iterator[str]:
         verdict = load_verdict(self._context, verdict_id)

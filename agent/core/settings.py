@@ -73,6 +73,13 @@ class Settings(BaseSettings):
     language_budget: int = Field(
         200, ge=0, description="most cases that the language model is tried on at the end of `learn`"
     )
+    history_days: float | None = Field(
+        None, gt=0, description="`sources prune` removes verdicts older than so many days; default: any age is kept"
+    )
+    history_rows: int = Field(1_000_000, ge=0, description="newest verdicts that `sources prune` keeps, of all sources")
+    llm_cache_rows: int = Field(
+        1_000_000, ge=0, description="answers of the language model that `sources prune` keeps, those used last"
+    )
     risk: float = Field(
         0.05, gt=0, lt=0.5, description="error rate among decided records that the unsure band is chosen for"
     )

@@ -121,6 +121,11 @@ class History:
             found = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(most)).all()
             return list(zip(_bodies(connection, found), [row.corrected_to for row in found], strict=True))
 
+    def corrected_to(self, verdict_id: str) -> str | None:
+        """The label that a person gave the verdict's record, if one did."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(verdicts.c.corrected_to).where(verdicts.c.id == verdict_id))
+
     def corrected(self, verdict_id: str, label: str) -> None:
         """Note that a person corrected the verdict to ``label``."""
         with self._engine.begin() as connection:

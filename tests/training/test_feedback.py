@@ -51,7 +51,7 @@ def test_the_fifth_correction_fits_the_judge_anew(context: AppContext) -> None:
     for verdict in verdicts(context):
         correct(context, verdict.id, "normal")
         fitted.append(refit_if_due(context, verdict.id))
-    assert fitted == [False, False, False, False, True, False]
+    assert fitted == [0, 0, 0, 0, 5, 0]
     assert fitted_on(context) == before + 5
     assert context.source("log").version == before + 6
     assert context.source("log").judge["keys"] == 17  # type: ignore[index]
