@@ -53,7 +53,27 @@ class _Task:
     row: SourceRow
     by_key: Mapping[CaseKey, StoredCase]
     risk: float
-    objective: Objective
+    objective_name: str
+    by_template: bool
+    """Whether the texts are lines of templates, not prose."""
+
+    @classmethod
+    def read(cls, casebook: Casebook, name: str, risk: float, objective: str | None) -> _Task:
+        row = casebook.source(name)
+        assert row is not None
+        stored = casebook.by_template(name)
+        contents = sum(count for _, count in stored.values())
+        return cls(
+            row,
+            {key: case for key, (case, _) in stored.items()},
+            risk,
+            objective or (row.judge or {}).get("objective") or "f1",
+            contents >= _LINES_PER_TEMPLATE * len(stored),
+        )
+
+    @property
+    def objective(self) -> Objective:
+        return Objective.parse(self.objective_name)
 
     @property
     def representation(self) -> Representation:
@@ -102,17 +122,12 @@ def fit_source(
     objective : str, optional
         See `agent.scoring.calibration.Objective.parse`; by default the source keeps its own.
     """
-    row = casebook.source(name)
-    assert row is not None
-    objective = objective or (row.judge or {}).get("objective") or "f1"
-    stored = casebook.by_template(name)
-    task = _Task(row, {key: case for key, (case, _) in stored.items()}, risk, Objective.parse(objective))
+    task = _Task.read(casebook, name, risk, objective)
     if progress:
         progress("fitting", 0, 0)
     tabular, field_scores, normal = _fit_fields(task)
-    templates, distances = leave_one_out(casebook, row, task.by_key, precedents)
-    lines = sum(count for _, count in stored.values()) / max(len(stored), 1)
-    texts, templates = _fit_texts(task, templates, precedents, by_template=lines >= _LINES_PER_TEMPLATE)
+    templates, distances = leave_one_out(casebook, task.row, task.by_key, precedents)
+    texts, templates = _fit_texts(task, templates, precedents)
     templates = _with_field_scores(task, templates, field_scores)
     extra = fit_installed_detectors(templates, task.by_key, task.representation)
     templates = [_with_signals(template, extra.seen_kind.get(template.key, {})) for template in templates]
@@ -127,8 +142,8 @@ def fit_source(
         full=reaching_bias(replace(DEFAULT_FULL, threshold=cheap.threshold), task.objective),
         nn_distance_quantiles=tuple(map(float, np.quantile(distances, np.linspace(0, 1, 201)))) if distances else (),
         keys=len(templates),
-        fitted_on=row.version,
-        objective=objective,
+        fitted_on=task.row.version,
+        objective=task.objective_name,
         normal_axes=normal.to_json() if normal else None,
         by_text=bool(extra.detectors) or (texts is not None and not texts.by_template),
         detectors=tuple(detector.name for detector in extra.detectors),
@@ -210,9 +225,7 @@ def _with_signals(template: Template, signals: Mapping[str, float | None]) -> Te
 # texts, installed detectors
 
 
-def _fit_texts(
-    task: _Task, templates: list[Template], k: int, *, by_template: bool
-) -> tuple[TextClassifier | None, list[Template]]:
+def _fit_texts(task: _Task, templates: list[Template], k: int) -> tuple[TextClassifier | None, list[Template]]:
     """The classifier of texts, and the templates with its out-of-fold log-odds."""
     if task.by_fields or not templates:
         return None, templates
@@ -220,9 +233,11 @@ def _fit_texts(
     masked, written = zip(
         *((space.masked(template.case), space.said(template.case)) for template in templates), strict=True
     )
-    texts = Texts.of(np.stack([template.vector for template in templates]), masked, masked if by_template else written)
+    texts = Texts.of(
+        np.stack([template.vector for template in templates]), masked, masked if task.by_template else written
+    )
     labels = np.array([template.anomalous for template in templates])
-    model, log_odds = TextClassifier.fit(texts, labels, k, by_template=by_template)
+    model, log_odds = TextClassifier.fit(texts, labels, k, by_template=task.by_template)
     if model is None:
         return None, templates
     return model, [
