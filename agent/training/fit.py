@@ -31,7 +31,7 @@ from agent.scoring.fusion import (
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from agent.training.prompt_selection import MIN_CASES, PromptTrial, select_prompt
 from llm.errors import EngineBusy, ModelFailure
-from retrieval.casebook import Casebook, SourceRow, StoredCase
+from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
 
@@ -50,7 +50,7 @@ Progress = Callable[[str, int, int], None]
 class _Task:
     """What is fitted: the source, a case of each of its templates by key and label, and the aims."""
 
-    row: SourceRow
+    row: SourceSnapshot
     by_key: Mapping[CaseKey, StoredCase]
     risk: float
     objective_name: str
@@ -229,10 +229,8 @@ def _fit_texts(task: _Task, templates: list[Template], k: int) -> tuple[TextClas
     """The classifier of texts, and the templates with its out-of-fold log-odds."""
     if task.by_fields or not templates:
         return None, templates
-    space = task.representation
-    masked, written = zip(
-        *((space.masked(template.case), space.said(template.case)) for template in templates), strict=True
-    )
+    cases, space = [template.case for template in templates], task.representation
+    masked, written = zip(*((space.masked(case), space.comparable_text(case)) for case in cases), strict=True)
     texts = Texts.of(
         np.stack([template.vector for template in templates]), masked, masked if task.by_template else written
     )

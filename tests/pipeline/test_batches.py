@@ -16,11 +16,10 @@ from agent.core.records import JudgeError, Record, Verdict
 from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
-from agent.pipeline import service
+from agent.pipeline import service, steps
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
-from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings
 
@@ -169,22 +168,31 @@ def test_all_of_bgl_together_as_alone(data: Path, tmp_path: Path) -> None:
     context.close()
 
 
-@pytest.mark.parametrize("step", ["novelty", "score_fields"])
+@pytest.mark.parametrize("together", [False, True], ids=["scored alone", "retrieved with others"])
 def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
-    log: LearnResult, step: str, monkeypatch: pytest.MonkeyPatch
+    log: LearnResult, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is known that cannot: so a witness is made to stumble over one, alone or with those beside it."""
+    """No record is known that cannot be judged: what the steps call fails for one, alone or with those beside it."""
     context, source, records = log
-    bad, real = Record(text="a tape was eaten by its drive"), getattr(Steps, step)
+    bad = Record(text="a tape was eaten by its drive")
     asked = [*records[:40], bad, *records[40:80]]
+    find_many, diff_words = context.casebook.find_many, steps.diff_words
 
-    def stumble(steps: Steps, heard: Any) -> Any:
-        if any(one.record == bad for one in (heard if isinstance(heard, list) else [heard])):
+    def failing_search(name: str, searched: Sequence[Any], k: int) -> Any:
+        if any(record == bad for record, _ in searched):
             raise ArithmeticError("the numbers do not add up")
-        return real(steps, heard)
+        return find_many(name, searched, k)
+
+    def failing_diff(text: str, other: str) -> Any:
+        if text == bad.text:
+            raise ArithmeticError("the numbers do not add up")
+        return diff_words(text, other)
 
     expected = alone((context, source, asked))
-    monkeypatch.setattr(Steps, step, stumble)
+    if together:
+        monkeypatch.setattr(context.casebook, "find_many", failing_search)
+    else:
+        monkeypatch.setattr(steps, "diff_words", failing_diff)
     answers = list(judge_many(context, build(context), asked, source))
     assert len(answers) == len(asked)
     assert answers[40] == JudgeError(bad, "could not be judged: the numbers do not add up")
