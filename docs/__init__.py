@@ -1,1 +1,1 @@
-"""How-to pages, decisions, and the reference, which `docs.generate` makes from the code."""
+"""Architecture, how-to pages, decisions, and the reference pages that `docs.generate` writes."""

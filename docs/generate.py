@@ -1,10 +1,13 @@
-"""Reference pages from the code: `make docs WRITE=1` writes them, `make docs` fails where they are stale."""
+"""Generated pages: `make docs WRITE=1` writes them, `make docs` fails if one is out of date."""
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import click
@@ -17,6 +20,8 @@ from llm.ollama.modelfile import families
 from server import create_app
 
 _ROOT = Path(__file__).resolve().parents[1]
+# rooms that no import contract names
+_BESIDE = ("prompts/", "benchmarks/", "docs/", "tests/")
 _WIDTH = 100
 _MODELFILE = """Llama 3 as a judge in Ollama (generated: make docs WRITE=1):
   ollama pull llama3.2 && ollama create precedent -f Modelfile && ollama run precedent "kernel panic - not syncing"
@@ -25,7 +30,7 @@ Other weights for FROM: llama3.1:8b (better, 5 GB), llama3.2:1b (smaller), ./mod
 
 
 def cli() -> str:
-    """Every command's help."""
+    """The help of each command."""
     out = [
         "# Commands",
         "",
@@ -36,7 +41,7 @@ def cli() -> str:
     def add(command: click.Command, name: str) -> None:
         context = click.Context(command, info_name=name, terminal_width=_WIDTH, max_content_width=_WIDTH)
         out.extend([f"## {name}", "", "```text", command.get_help(context).rstrip(), "```", ""])
-        if hasattr(command, "commands"):  # typer brings a click of its own, whose Group is no click.Group
+        if hasattr(command, "commands"):  # typer vendors click: its Group is not click.Group
             for part in command.commands.values():
                 add(part, f"{name} {part.name}")
 
@@ -45,11 +50,11 @@ def cli() -> str:
 
 
 def settings() -> str:
-    """Every setting, with its variable and default."""
+    """Each setting with its environment variable and default."""
     rows = [
         "# Settings",
         "",
-        "A variable wins over `precedent.toml` in the working directory, that over the default.",
+        "An environment variable wins over `precedent.toml` in the working directory, and that over the default.",
         "",
     ]
     rows += ["| variable | in precedent.toml | default | what |", "|---|---|---|---|"]
@@ -61,12 +66,12 @@ def settings() -> str:
 
 
 def modelfile() -> str:
-    """The Modelfile at the top: Llama 3 for no source in particular."""
+    """The Modelfile of the repository: Llama 3, for no particular source."""
     return compose(None, None, "llama3.2", families()["llama3"]).render(_MODELFILE)
 
 
 def openapi() -> str:
-    """The REST schema under /v1 and the health routes; LangServe documents its own at `/docs`."""
+    """The OpenAPI schema of /v1 and the health routes; those of LangServe are documented at `/docs`."""
     with tempfile.TemporaryDirectory() as home:
         schema = create_app(Settings(home=Path(home))).openapi()
     schema["paths"] = {
@@ -82,7 +87,31 @@ def openapi() -> str:
     return json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def architecture() -> str:
+    """docs/architecture.md with its two generated blocks: the packages by their docstrings, and the import layers."""
+    page = (_ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    contract = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers: list[str] = contract["contracts"][0]["layers"]
+    packages = [f"{name.replace('.', '/')}/" for layer in layers for name in re.split(r"\W*[:|]\W*", layer)]
+    rooms = ["server.py", "agent/__init__.py", *packages, *_BESIDE]
+    table = ["| room | holds |", "|---|---|", *(f"| `{room}` | {_summary(room)} |" for room in rooms)]
+    blocks = {"rooms": table, "layers": ["```text", *layers, "```"]}
+    for name, lines in blocks.items():
+        start, end = (page.index(mark) for mark in (f"<!-- {name}:", f"<!-- /{name} -->"))
+        page = "\n".join([page[:start] + page[start:].partition("\n")[0], *lines, page[end:]])
+    return page
+
+
+def _summary(room: str) -> str:
+    """The first paragraph of a room's docstring."""
+    path = _ROOT / room
+    source = path if path.is_file() else path / "__init__.py"
+    docstring = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
+    return " ".join((docstring or "").partition("\n\n")[0].split())
+
+
 PAGES = {
+    "docs/architecture.md": architecture,
     "docs/reference/cli.md": cli,
     "docs/reference/settings.md": settings,
     "docs/reference/openapi.json": openapi,
@@ -99,7 +128,7 @@ def main() -> int:
         elif not path.is_file() or path.read_text(encoding="utf-8") != made:
             stale.append(name)
     if stale:
-        print(f"not what the code says: {', '.join(stale)}; `make docs WRITE=1` writes them anew", file=sys.stderr)
+        print(f"out of date: {', '.join(stale)}; `make docs WRITE=1` rewrites them", file=sys.stderr)
     return 1 if stale else 0
 
 

@@ -34,6 +34,45 @@ def test_the_verdict_in_the_readme_has_the_contracts_keys() -> None:
     assert tuple(json.loads(short)) == COLUMNS
 
 
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def _named_on(line: str) -> tuple[list[Path], list[str]]:
+    """The paths of a line of the page, and the other code words that are Python names."""
+    code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", line)
+    paths = [ROOT / word for word in code if "/" in word]
+    return paths, [word for word in code if word.isidentifier() and not (ROOT / word).exists()]
+
+
+def test_every_path_of_the_architecture_exists() -> None:
+    paths, _ = _named_on(ARCHITECTURE)
+    assert len(paths) > 50
+    assert [str(path) for path in paths if not path.exists()] == []
+
+
+def test_each_package_is_a_room_of_the_architecture() -> None:
+    """With what its docstring says; `make docs` compares the words."""
+    rows = re.findall(r"^\| `([\w/.]+)` \| (.+) \|$", ARCHITECTURE, re.MULTILINE)
+    packages = {f"agent/{path.parent.name}/" for path in ROOT.glob("agent/*/__init__.py")}
+    assert len(rows) == len(dict(rows))
+    assert packages | {"llm/", "retrieval/", "server.py", "agent/__init__.py"} <= set(dict(rows))
+    assert all(description.endswith(".") for _, description in rows)
+
+
+def test_where_to_open_the_code_is_right() -> None:
+    """Each task names files and what to look for; the names are in those files."""
+    rows = ARCHITECTURE.partition("## Where do I")[2].splitlines()[4:]
+    assert len(rows) == 10
+    for row in rows:
+        paths, names = _named_on(row)
+        text = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+        assert names, row
+        missing = [
+            name for name in names if not re.search(rf"^\s*(?:def|class) {name}\b|^{name} =", text, re.MULTILINE)
+        ]
+        assert not missing, row
+
+
 def test_every_command_in_the_readme_exists() -> None:
     named = set(re.findall(r"\bprecedent ([a-z]+)\b", README)) - {"is", "and"}
     helped = subprocess.run(

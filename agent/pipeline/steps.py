@@ -23,7 +23,7 @@ from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.state import JudgingState, Source
 from llm.errors import ModelFailure
-from retrieval.casebook import RetrievalResult, SourceRow
+from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import features
 from retrieval.lru_cache import LRUCache
 
@@ -82,9 +82,8 @@ class Steps:
     def retrieve(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Search the casebook for the nearest cases of each label."""
         records = [(state.record, state.content_hash) for state in states]
-        results = self._context.casebook.find_many(
-            states[0].source.row.name, records, self._context.settings.precedents
-        )
+        row, k = states[0].source.row, self._context.settings.precedents
+        results = self._context.casebook.find_many(row, records, k)
         return [replace(state, found=found) for state, found in zip(states, results, strict=True)]
 
     def score_fields(self, states: Sequence[JudgingState]) -> list[JudgingState]:
@@ -141,7 +140,7 @@ class Steps:
         """The source's fitted model of fields."""
         return self._fitted(state.source).fields
 
-    def _source(self, row: SourceRow) -> Source:
+    def _source(self, row: SourceSnapshot) -> Source:
         cached = self._sources.get(row.name)
         if cached is None or cached.row.revision != row.revision:
             cached = Source.of(row)

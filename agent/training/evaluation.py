@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +21,31 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 
-_BINS = 10
-# contents that the store is asked for at once
-_BLOCK = 5_000
+_CALIBRATION_BINS = 10
+# content hashes that are looked up in the casebook at once
+_HASHES_AT_ONCE = 5_000
 Progress = Callable[[str, int, int], None]
 
 
 class Evaluation(BaseModel):
-    """Figures over n labelled records.
+    """Figures over ``n`` labelled records.
 
-    accuracy, precision, recall and f1 (of *anomalous*) take every record, an unsure one at the source's threshold;
-    ``coverage`` is the share of records that were decided, ``selective_error`` the error among those; ``ece``
-    the expected calibration error over ten equal bins. None: not defined, because only one label occurs.
-    ``learned``: how many of the records are cases themselves, so that their verdicts are no test.
+    Attributes
+    ----------
+    accuracy, precision, recall, f1 : float
+        Over all records, of the class *anomalous*; an unsure verdict counts by its side of the threshold.
+    roc_auc, average_precision : float or None
+        Of the probabilities; None if only one label occurs.
+    ece : float
+        Expected calibration error over ten bins of equal width (Naeini et al. 2015).
+    coverage : float
+        Share of records that were decided, i.e. whose label is not *unsure*.
+    selective_error : float or None
+        Error among the decided records; None if there are none.
+    records_per_second : float
+    n : int
+    learned : int
+        Records that are cases of the source: their verdicts are no test.
     """
 
     accuracy: float
@@ -48,84 +62,134 @@ class Evaluation(BaseModel):
     learned: int = Field(default=0, exclude=True)
 
 
-def evaluate(verdicts: Sequence[Verdict], anomalous: Sequence[bool], seconds: float) -> Evaluation:
-    """The figures; ``anomalous`` are the true labels, ``seconds`` the time that judging took.
+class VerdictScores:
+    """What the figures need of each verdict, eleven bytes a record."""
 
-    Raises:
-        ValueError: there is nothing to evaluate.
+    def __init__(self) -> None:
+        self._probability = array("d")
+        self._leans_anomalous, self._decided, self._anomalous = bytearray(), bytearray(), bytearray()
+
+    def __len__(self) -> int:
+        return len(self._probability)
+
+    def add(self, verdict: Verdict, anomalous: bool) -> None:
+        """Add a verdict and its record's true label."""
+        self._probability.append(verdict.probability)
+        self._leans_anomalous.append(verdict.leans == "anomalous")
+        self._decided.append(verdict.label != "unsure")
+        self._anomalous.append(anomalous)
+
+    def evaluation(self, seconds: float) -> Evaluation:
+        """The figures.
+
+        Parameters
+        ----------
+        seconds : float
+            The time that judging took.
+
+        Raises
+        ------
+        ValueError
+            No verdict was added.
+        """
+        if not self._probability:
+            raise ValueError("nothing to evaluate: no record was judged")
+        from sklearn import metrics
+
+        probability = np.frombuffer(self._probability)
+        predicted, decided, truth = (
+            np.frombuffer(flags, dtype=bool) for flags in (self._leans_anomalous, self._decided, self._anomalous)
+        )
+        precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+            truth, predicted, average="binary", zero_division=0.0
+        )
+        wrong = predicted != truth
+        both = bool(truth.any()) and not bool(truth.all())
+        return Evaluation(
+            accuracy=float(1 - wrong.mean()),
+            precision=float(precision),
+            recall=float(recall),
+            f1=float(f1),
+            roc_auc=float(metrics.roc_auc_score(truth, probability)) if both else None,
+            average_precision=float(metrics.average_precision_score(truth, probability)) if both else None,
+            ece=_calibration_error(probability, truth),
+            coverage=float(decided.mean()),
+            selective_error=float(wrong[decided].mean()) if decided.any() else None,
+            records_per_second=len(self) / seconds if seconds > 0 else math.inf,
+            n=len(self),
+        )
+
+
+def evaluate(verdicts: Iterable[Verdict], anomalous: Iterable[bool], seconds: float) -> Evaluation:
+    """The figures of verdicts; see `VerdictScores.evaluation`.
+
+    Parameters
+    ----------
+    verdicts : Iterable[Verdict]
+    anomalous : Iterable[bool]
+        The true labels, as many as verdicts.
+    seconds : float
+        The time that judging took.
     """
-    if not verdicts:
-        raise ValueError("nothing to evaluate: no record was judged")
-    from sklearn import metrics
-
-    truth = np.asarray(anomalous, dtype=bool)
-    probability = np.asarray([verdict.probability for verdict in verdicts])
-    told = np.asarray([verdict.leans == "anomalous" for verdict in verdicts])
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(truth, told, average="binary", zero_division=0.0)
-    decided = np.asarray([verdict.label != "unsure" for verdict in verdicts])
-    wrong = np.asarray([(verdict.label == "anomalous") != true for verdict, true in zip(verdicts, truth, strict=True)])
-    both = bool(truth.any()) and not bool(truth.all())
-    return Evaluation(
-        accuracy=float((told == truth).mean()),
-        precision=float(precision),
-        recall=float(recall),
-        f1=float(f1),
-        roc_auc=float(metrics.roc_auc_score(truth, probability)) if both else None,
-        average_precision=float(metrics.average_precision_score(truth, probability)) if both else None,
-        ece=_ece(probability, truth),
-        coverage=float(decided.mean()),
-        selective_error=float(wrong[decided].mean()) if decided.any() else None,
-        records_per_second=len(verdicts) / seconds if seconds > 0 else math.inf,
-        n=len(verdicts),
-    )
+    scores = VerdictScores()
+    for verdict, label in zip(verdicts, anomalous, strict=True):
+        scores.add(verdict, label)
+    return scores.evaluation(seconds)
 
 
-def _ece(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    total = 0.0
-    for one in range(_BINS):
-        inside = bins == one
-        if inside.any():
-            total += inside.mean() * abs(float(probability[inside].mean()) - float(truth[inside].mean()))
-    return float(total)
+def _calibration_error(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    bins = np.minimum((probability * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
+    return float(np.abs(np.bincount(bins, weights=probability - truth)).sum() / len(probability))
 
 
 def evaluate_file(
     context: AppContext, path: str | Path, source: str, intake: ReadOptions, progress: Progress
 ) -> tuple[Evaluation, list[RowError | JudgeError]]:
-    """Judge a file's labelled records, learning and keeping nothing; the figures, and what could not be judged.
+    """Judge a file's labelled records; nothing is learned, and no verdict is kept in memory or in the history.
 
-    Raises:
-        InputError: the file cannot be read, or none of its records could be judged.
+    Returns
+    -------
+    evaluation : Evaluation
+    failures : list[RowError | JudgeError]
+        What could not be read or judged.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or none of its records could be judged.
     """
     failures: list[RowError | JudgeError] = []
-    verdicts: list[Verdict] = []
-    truths: list[bool] = []
-    anomalous: list[bool] = []
+    # of the records that are read and not judged yet
+    anomalous: deque[bool] = deque()
+    scores, hashes, learned = VerdictScores(), list[str](), 0
 
     def records() -> Iterator[Record]:
         for item in intake.read(path, context.settings.max_record_chars):
             if isinstance(item, RowError):
                 failures.append(item)
             else:
-                truths.append(item.label == "anomalous")
+                anomalous.append(item.label == "anomalous")
                 yield item.record
+
+    def cases_among_hashes() -> int:
+        found = context.casebook.held(source, hashes)
+        count = sum(content_hash in found for content_hash in hashes)
+        hashes.clear()
+        return count
 
     started = time.perf_counter()
     answers = judge_many(context, build(context), records(), source, explain="none", keep=False)
-    for number, answer in enumerate(answers):
+    for number, answer in enumerate(answers, start=1):
+        label = anomalous.popleft()
         if isinstance(answer, Verdict):
-            verdicts.append(answer)
-            anomalous.append(truths[number])
+            scores.add(answer, label)
+            hashes.append(answer.record.content_hash)
         else:
             failures.append(answer)
-        progress("judging", number + 1, 0)
-    if not verdicts:
+        if len(hashes) == _HASHES_AT_ONCE:
+            learned += cases_among_hashes()
+        progress("judging", number, 0)
+    if not scores:
         raise InputError("none of its records could be judged", str(path))
-    figures = evaluate(verdicts, anomalous, time.perf_counter() - started)
-    hashes, learned = [verdict.record.content_hash for verdict in verdicts], 0
-    for start in range(0, len(hashes), _BLOCK):
-        some = hashes[start : start + _BLOCK]
-        held = context.casebook.held(source, some)
-        learned += sum(one in held for one in some)
-    return figures.model_copy(update={"learned": learned}), failures
+    figures = scores.evaluation(time.perf_counter() - started)
+    return figures.model_copy(update={"learned": learned + cases_among_hashes()}), failures

@@ -74,13 +74,17 @@ def test_learned_and_judged(tmp_path: Path, kind: str, every: int) -> None:
     verdicts = list(judge_many(context, build(context), (one.record for one in readings), "s"))
     context.close()
     assert len(verdicts) == 50
-    right = 0
+    probabilities: dict[str, list[float]] = {"normal": [], "anomalous": []}
     for reading, verdict in zip(readings, verdicts, strict=True):
         assert isinstance(verdict, Verdict)
         assert verdict.signals["fields"] is not None
         assert not any(one.startswith("fusion") for one in verdict.degraded)
-        right += (verdict.probability > 0.5) == (reading.label == "anomalous")
-    assert right >= 47
+        assert reading.label is not None
+        probabilities[reading.label].append(verdict.probability)
+    # always saying normal is right 48 times of 50 where anomalies are few: each label is counted by itself
+    assert len(probabilities["anomalous"]) == 50 // every
+    assert min(probabilities["anomalous"]) > 0.5
+    assert sum(probability > 0.5 for probability in probabilities["normal"]) <= 3
 
 
 def test_a_source_that_was_never_fitted_says_so(tmp_path: Path) -> None:

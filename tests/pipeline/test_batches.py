@@ -20,7 +20,6 @@ from agent.pipeline import service, steps
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import Pipeline, build
 from agent.pipeline.service import judge_many
-from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from llm.errors import ModelFailure
 from tests.conftest import POSTGRES, make_settings
@@ -170,22 +169,31 @@ def test_all_of_bgl_together_as_alone(data: Path, tmp_path: Path) -> None:
     context.close()
 
 
-@pytest.mark.parametrize("step", ["novelty", "score_fields"])
+@pytest.mark.parametrize("together", [False, True], ids=["scored alone", "retrieved with others"])
 def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
-    log: LearnResult, step: str, monkeypatch: pytest.MonkeyPatch
+    log: LearnResult, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is known that cannot: so a witness is made to stumble over one, alone or with those beside it."""
+    """No record is known that cannot be judged: what the steps call fails for one, alone or with those beside it."""
     context, source, records = log
-    bad, real = Record(text="a tape was eaten by its drive"), getattr(Steps, step)
+    bad = Record(text="a tape was eaten by its drive")
     asked = [*records[:40], bad, *records[40:80]]
+    find_many, diff_words = context.casebook.find_many, steps.diff_words
 
-    def stumble(steps: Steps, heard: Any) -> Any:
-        if any(one.record == bad for one in (heard if isinstance(heard, list) else [heard])):
+    def failing_search(source: Any, searched: Sequence[Any], k: int) -> Any:
+        if any(record == bad for record, _ in searched):
             raise ArithmeticError("the numbers do not add up")
-        return real(steps, heard)
+        return find_many(source, searched, k)
+
+    def failing_diff(text: str, other: str) -> Any:
+        if text == bad.text:
+            raise ArithmeticError("the numbers do not add up")
+        return diff_words(text, other)
 
     expected = alone((context, source, asked))
-    monkeypatch.setattr(Steps, step, stumble)
+    if together:
+        monkeypatch.setattr(context.casebook, "find_many", failing_search)
+    else:
+        monkeypatch.setattr(steps, "diff_words", failing_diff)
     answers = list(judge_many(context, build(context), asked, source))
     assert len(answers) == len(asked)
     assert answers[40] == JudgeError(bad, "could not be judged: the numbers do not add up")
@@ -203,9 +211,9 @@ def test_like_texts_are_looked_up_once(log: LearnResult, monkeypatch: pytest.Mon
     asked: list[int] = []
     real = context.casebook.find_many
 
-    def counting(name: str, records: Sequence[Any], k: int) -> Any:
+    def counting(snapshot: Any, records: Sequence[Any], k: int) -> Any:
         asked.append(len(records))
-        return real(name, records, k)
+        return real(snapshot, records, k)
 
     monkeypatch.setattr(context.casebook, "find_many", counting)
     known = next(case.text for case in context.casebook.cases(source))
@@ -319,3 +327,18 @@ def test_the_text_of_a_failure_does_not_steer_the_verdict(log: LearnResult, monk
     context.casebook.set(source, judge=judge)
     assert failed.degraded == ("language: the weights were not read",)
     assert (failed.probability, failed.label) == (plain.probability, plain.label)
+
+
+def test_a_source_is_read_once_a_batch(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, source, records = log
+    requests = [JudgeRequest.about(record, source) for record in records[:30]]
+    pipeline, reads, real = Pipeline(context), list[str](), context.casebook.source
+    list(pipeline.judge(requests[:1]))
+
+    def counting(name: str) -> Any:
+        reads.append(name)
+        return real(name)
+
+    monkeypatch.setattr(context.casebook, "source", counting)
+    list(pipeline.judge(requests))
+    assert reads == [source]
