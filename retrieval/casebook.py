@@ -38,6 +38,7 @@ from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredC
 __all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceSnapshot", "StoredCase"]
 
 _CHUNK = 2_000
+_NOTHING = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
 
 
 class Casebook:
@@ -182,10 +183,15 @@ class Casebook:
     # search
 
     def find(self, name: str, record: RecordLike, content_hash: str, k: int) -> RetrievalResult:
-        """As `find_many`, of one record."""
-        return self.find_many(name, [(record, content_hash)], k)[0]
+        """As `find_many`, of one record, in the source as it is now."""
+        source = self.source(name)
+        if source is None:
+            return _NOTHING
+        return self.find_many(source, [(record, content_hash)], k)[0]
 
-    def find_many(self, name: str, records: Sequence[tuple[RecordLike, str]], k: int) -> list[RetrievalResult]:
+    def find_many(
+        self, source: SourceSnapshot, records: Sequence[tuple[RecordLike, str]], k: int
+    ) -> list[RetrievalResult]:
         """What the casebook holds on each record: the ``k`` nearest keys of each label, one case for each key.
 
         Of equally near keys the record's own template comes first, then the others by key.
@@ -195,18 +201,17 @@ class Casebook:
         records
             Records with the hashes of their content; each step is one query for all of them.
         """
-        self.sync(name)
-        source = self.source(name)
-        if source is None or source.space is None:
-            return [RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)) for _ in records]
+        self._synced.sync(source)
+        if source.space is None:
+            return [_NOTHING] * len(records)
         hashes = [content_hash for _, content_hash in records]
         keys = [source.space.key(record, content_hash) for record, content_hash in records]
-        counts, known = counts_and_vectors(self.engine, name, keys, hashes)
+        counts, known = counts_and_vectors(self.engine, source.name, keys, hashes)
         unknown = iter(self.vectors(source, [records[i][0] for i, key in enumerate(keys) if key not in known]))
         queries = np.stack([known[key] if key in known else next(unknown) for key in keys])
         nearest = self._nearest(source, keys, queries, [templates for templates, _ in counts], k)
         same = {content for content, (_, contents) in zip(hashes, counts, strict=True) if any(contents.values())}
-        stored = cases_of_keys(self.engine, name, {key for near in nearest for (key, _), _ in near}, same)
+        stored = cases_of_keys(self.engine, source.name, {key for near in nearest for (key, _), _ in near}, same)
         results = []
         for content, query, near, (templates, contents) in zip(hashes, queries, nearest, counts, strict=True):
             neighbours = []

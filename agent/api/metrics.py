@@ -16,7 +16,6 @@ from prometheus_client.registry import Collector
 
 from agent.core.errors import describe, translate
 from agent.core.logs import log_error, log_event
-from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 from agent.training.drift import Drift, measure_drift
 
@@ -69,11 +68,6 @@ class Metrics(Collector):
             self._verdicts.labels(*labels).inc(number)
         with self._lock:
             self._unlogged.update(verdicts)
-
-    def count_one(self, verdict: Verdict) -> Verdict:
-        """Count a verdict, and return it."""
-        self.count({(verdict.source, verdict.label): 1})
-        return verdict
 
     def scrape(self) -> bytes:
         """All metrics in Prometheus' text format; counts are those of all processes that serve."""

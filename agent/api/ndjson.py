@@ -62,7 +62,7 @@ async def _answer(state: ServerState, batch: Sequence[Line]) -> AsyncIterator[li
     # an answer that is there already goes out before the next verdict
     rest, requests = iter(parsed), [(number, item) for number, item in parsed if not isinstance(item, bytes)]
     numbers = iter(number for number, _ in requests)
-    async for answers in await state.batcher.order([request for _, request in requests], patient=True):
+    async for answers in await state.batcher.submit([request for _, request in requests], patient=True):
         ready = list[bytes]()
         for answer in answers:
             ready += _answered(rest)
@@ -75,7 +75,7 @@ async def _answer(state: ServerState, batch: Sequence[Line]) -> AsyncIterator[li
 def _parse_all(state: ServerState, batch: Sequence[Line]) -> list[tuple[int, AnyRequest | bytes]]:
     """For each line that is not blank its number and its request, or its answer: a known one, or an error."""
     filled = [(number, line) for number, line in batch if line is None or line.strip()]
-    known = state.batcher.again([line for _, line in filled])
+    known = state.batcher.known_lines([line for _, line in filled])
     return [
         (number, answer or _parse(number, line, state.settings))
         for answer, (number, line) in zip(known, filled, strict=True)

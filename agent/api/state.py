@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
-from langchain_core.runnables import RunnableLambda
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.metrics import Metrics
@@ -18,7 +17,7 @@ from agent.core.logs import log_error, log_event, timed_event
 from agent.core.settings import Settings
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext
-from agent.pipeline.pipeline import build
+from agent.pipeline.pipeline import Pipeline
 
 
 class ServerState:
@@ -28,8 +27,8 @@ class ServerState:
     ----------
     not_ready : str or None
         Why records cannot be judged yet, or at all; None when they can.
-    counted_chain : Runnable
-        The pipeline; its verdicts are counted.
+    batcher : MicroBatcher
+        Judges for every route; its verdicts are counted and kept in the history.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,9 +37,7 @@ class ServerState:
         self.metrics = Metrics(self.context)
         self.shutdown = Shutdown()
         self.not_ready: str | None = "models are being loaded"
-        chain = build(self.context)
-        self.counted_chain = chain | RunnableLambda(self.metrics.count_one)
-        self.batcher = MicroBatcher(self.context, chain.pipeline, self.metrics.count, settings.waiting_records)
+        self.batcher = MicroBatcher(self.context, Pipeline(self.context), self.metrics.count, settings.waiting_records)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:

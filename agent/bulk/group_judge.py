@@ -166,7 +166,7 @@ class GroupJudge:
         """SHA-256 of all that a verdict depends on besides its record: casebook, brief, fit, models, prompts."""
         row, settings = self._context.source(self._source), self._context.settings
         model = identity(settings.model, settings.ollama_hosts) or self._model_identity()
-        state = [row.name, row.version, row.brief, row.embedder, row.judge, model, prompt_sha256(), self._explain]
+        state = [row.name, row.revision, model, prompt_sha256(), self._explain]
         state += [settings.precedents, settings.record_tokens]
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -17,14 +17,13 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel, Field, ValidationError
 
 from agent.core.cancellable_stream import stream_in_thread
-from agent.core.errors import EXPECTED, UnknownSource, UnknownVerdict, UsageError, describe
+from agent.core.errors import EXPECTED, Busy, UnknownSource, UnknownVerdict, UsageError, describe
 from agent.core.records import Label, Verdict
 from agent.core.requests import JudgeRequest, format_validation_error, parse_request
 from agent.core.terminal import plural
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
-from agent.pipeline.service import with_history
 from agent.training.feedback import correct, refit_if_due
 
 _MAX_LINES = 50
@@ -73,21 +72,21 @@ class ChatInput(BaseModel):
     )
 
 
-def build_chat(context: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[ChatInput, str]:
+def build_chat(context: AppContext, judge: Callable[[JudgeRequest], Verdict]) -> Runnable[ChatInput, str]:
     """Build the agent, which maps a conversation to its answer, streamed in pieces.
 
     Parameters
     ----------
     context : AppContext
-    chain : Runnable
-        The pipeline that judges records.
+    judge : callable
+        Judges a record, and keeps the verdict in the history.
 
     Returns
     -------
     Runnable
         It keeps no state: everything it needs is in the conversation.
     """
-    agent = _Agent(context, with_history(context, chain))
+    agent = _Agent(context, judge)
 
     async def answer_async(conversation: Any) -> AsyncIterator[str]:
         async for piece in stream_in_thread(agent.answer(conversation)):
@@ -98,16 +97,24 @@ def build_chat(context: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[C
 
 
 class _Agent:
-    def __init__(self, context: AppContext, chain: Runnable[Any, Verdict]) -> None:
-        self._context, self._chain = context, chain
+    def __init__(self, context: AppContext, judge: Callable[[JudgeRequest], Verdict]) -> None:
+        self._context, self._judge_record = context, judge
 
     def answer(self, conversation: Any) -> Iterator[str]:
         """The answer to the last message; expected errors are part of the conversation."""
+        answered = False
         try:
             if not isinstance(conversation, ChatInput):
                 conversation = ChatInput.model_validate(conversation)
             *before, last = conversation.messages or [HumanMessage("help")]
-            yield from self._answer(str(last.text).strip(), before)
+            for piece in self._answer(str(last.text).strip(), before):
+                answered = True
+                yield piece
+        except Busy as error:
+            if not answered:
+                # the status of the response says so
+                raise
+            yield describe(error)
         except EXPECTED as error:
             yield describe(error)
         except ValidationError as error:
@@ -188,7 +195,7 @@ class _Agent:
             source = self._source(before)
         requests = _requests(message, source, self._context.settings.max_record_chars)
         if len(requests) == 1:
-            verdict = self._chain.invoke(requests[0])
+            verdict = self._judge_record(requests[0])
             # on one line: no text of a record may begin a line, which is where `_VERDICT` looks
             yield f"verdict {verdict.id} (source {verdict.source}): {' '.join(verdict.explanation.split())}"
             if verdict.degraded:
@@ -197,7 +204,7 @@ class _Agent:
                 yield from self._sentences(verdict)
             return
         for request in requests:
-            verdict = self._chain.invoke(request)
+            verdict = self._judge_record(request)
             text = " ".join(verdict.record.text.split())[:100]
             yield f"verdict {verdict.id} {verdict.label} {verdict.probability:.2f}: {text}\n"
 

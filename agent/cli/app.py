@@ -205,14 +205,17 @@ def chat(
     model: ModelOption = None,
 ) -> None:
     """Talk with the agent: paste a record, ask why, correct it."""
+    from functools import partial
+
     from agent.chat.commands import build_chat
     from agent.cli import render
     from agent.pipeline.pipeline import build
+    from agent.pipeline.service import judge_one
 
     context = open_context(model)
     if source:
         context.source(source)
-    render.converse(build_chat(context, build(context)), source)
+    render.converse(build_chat(context, partial(judge_one, context, build(context))), source)
     context.close()
 
 

@@ -1,4 +1,4 @@
-"""What is asked: a record with options; a batch; and long records split into segments."""
+"""Requests: a record with options, a batch of records; how they are parsed, and how long records are split."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from agent.core.records import CleanFields, CleanText, FieldValue, Record, clean
 from retrieval.text.prompt_injection import find_injections, split_at_injections
 
 Explain = Literal["none", "facts", "llm"]
-# characters that the embedding model reads of a text, and up to which a longer one is heard in parts
-LONG, HEARD_IN_PARTS = 1_000, 4_000
-
+# characters: what the embedding model reads of a text, and the longest text that is split into segments
+LONG, LONGEST_SPLIT = 1_000, 4_000
 
 _PARTS = tuple(Record.model_fields)
 _TEXT = (str, type(None))
@@ -39,8 +38,8 @@ class JudgeRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _record_in_one_piece(cls, sent: Any) -> Any:
-        """``{"record": "text"}`` and ``{"record": {"text": …}}`` are understood as well."""
+    def _unwrap_record(cls, sent: Any) -> Any:
+        """Accept ``{"record": "text"}`` and ``{"record": {"text": …}}`` as well."""
         if isinstance(sent, dict) and "record" in sent:
             rest = {name: value for name, value in sent.items() if name != "record"}
             record = sent["record"]
@@ -49,20 +48,23 @@ class JudgeRequest(BaseModel):
 
     @classmethod
     def about(cls, record: Record, source: str, explain: Explain = "facts") -> JudgeRequest:
-        # a record is valid already
+        """A request about a record, which is valid already."""
         return cls.model_construct(**{name: getattr(record, name) for name in _PARTS}, source=source, explain=explain)
 
     @property
     def record(self) -> Record:
-        """What is asked about.
+        """The record to judge.
 
-        Raises:
-            ValidationError: it is no record.
+        Raises
+        ------
+        ValidationError
+            The parts do not make a record.
         """
         return Record(**{name: getattr(self, name) for name in _PARTS})
 
 
 def coerce_request(sent: Any) -> JudgeRequest:
+    """A request from a request, its dict, a `Record` or a text."""
     if isinstance(sent, JudgeRequest):
         return sent
     if isinstance(sent, Record):
@@ -72,7 +74,10 @@ def coerce_request(sent: Any) -> JudgeRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A `JudgeRequest` about a text and nothing else, in which there is nothing wrong; much quicker to make."""
+    """A valid `JudgeRequest` about a text without fields or events, which is much quicker to make.
+
+    ``raw``: the line of a stream that it was parsed from.
+    """
 
     text: str
     source: str | None = None
@@ -80,8 +85,7 @@ class TextRequest:
     line: int | None = None
     time: str | None = None
     explain: Explain = "facts"
-    # the line of a stream that said so
-    said: bytes | None = None
+    raw: bytes | None = None
     fields: ClassVar[dict[str, FieldValue]] = {}
     events: ClassVar[tuple[str, ...]] = ()
 
@@ -93,38 +97,48 @@ class TextRequest:
 AnyRequest = JudgeRequest | TextRequest
 
 
-def parse_text_request(sent: Any, most_chars: int, said: bytes | None = None) -> TextRequest | None:
-    """The question that was sent, if it is about a text alone, and validation would find nothing wrong with it."""
+def parse_text_request(sent: Any, most_chars: int, raw: bytes | None = None) -> TextRequest | None:
+    """The request, if it is about a text alone and validation would find nothing wrong with it.
+
+    Measured on a stream of new lines of known templates: 52 µs of CPU a record, 81 µs by way of pydantic.
+    """
     if type(sent) is not dict or not sent.keys() <= _PLAIN.keys():
         return None
     text, line = sent.get("text"), sent.get("line")
     for name, value in sent.items():
         if type(value) not in _PLAIN[name] or (type(value) is str and clean_text(value) != value):
             return None
-    fine = text and not text.isspace() and len(text) <= most_chars and (line is None or 0 < line < 2**31)
-    if not fine or sent.get("explain", "facts") not in _EXPLAIN:
+    valid = text and not text.isspace() and len(text) <= most_chars and (line is None or 0 < line < 2**31)
+    if not valid or sent.get("explain", "facts") not in _EXPLAIN:
         return None
-    return TextRequest(**sent, said=said)
+    return TextRequest(**sent, raw=raw)
 
 
-def needs_segments(question: AnyRequest) -> bool:
-    return _is_long(question) or bool(find_injections(question.text))
+def plain_request(request: JudgeRequest) -> AnyRequest:
+    """The request as a `TextRequest`, where it can be one."""
+    if request.fields or request.events:
+        return request
+    return parse_text_request({name: getattr(request, name) for name in _PLAIN}, len(request.text)) or request
 
 
-def _is_long(question: AnyRequest) -> bool:
-    return LONG < len(question.text) <= HEARD_IN_PARTS and not question.fields and not question.events
+def needs_segments(request: AnyRequest) -> bool:
+    """Whether the record is judged in segments: it is long, or holds text that addresses the model."""
+    return _is_long(request) or bool(find_injections(request.text))
 
 
-def split_into_segments(question: JudgeRequest) -> list[JudgeRequest]:
-    """The whole record, and each of its pieces, so that nothing softens what stands beside it.
+def _is_long(request: AnyRequest) -> bool:
+    return LONG < len(request.text) <= LONGEST_SPLIT and not request.fields and not request.events
 
-    Pieces are what is left around text that speaks to the judge; of a record that is longer than the embedding
-    model reads, its parts.
+
+def split_into_segments(request: JudgeRequest) -> list[JudgeRequest]:
+    """The whole record and its segments, so that no part of it hides another.
+
+    Segments are the text between passages that address the model; of a long text, pieces of `LONG` characters.
     """
-    texts = split_at_injections(question.text)
-    if _is_long(question):
-        texts = [question.text[start : start + LONG] for start in range(0, len(question.text), LONG)]
-    return [question, *(question.model_copy(update={"text": text}) for text in texts)]
+    texts = split_at_injections(request.text)
+    if _is_long(request):
+        texts = [request.text[start : start + LONG] for start in range(0, len(request.text), LONG)]
+    return [request, *(request.model_copy(update={"text": text}) for text in texts)]
 
 
 class Batch(BaseModel):
@@ -138,39 +152,44 @@ class Batch(BaseModel):
 
 
 def parse_request(sent: Any, most_chars: int) -> JudgeRequest:
-    """The question that was sent: an object, or the record's text alone.
+    """The request in what was sent: an object, or the record's text alone.
 
-    Raises:
-        ValidationError: it is no question, or its record is none.
-        InputError: the record is longer than ``most_chars``.
+    Raises
+    ------
+    ValidationError
+        It is not a request, or its record is not valid.
+    InputError
+        The record is longer than ``most_chars``.
     """
     if isinstance(sent, dict) and not isinstance(sent.get("record", ""), (str, dict)):
         raise InputError("`record` must be a text or an object")
-    question = JudgeRequest(text=sent) if isinstance(sent, str) else JudgeRequest.model_validate(sent)
-    check_record_size(question.record, most_chars)
-    return question
+    request = JudgeRequest(text=sent) if isinstance(sent, str) else JudgeRequest.model_validate(sent)
+    check_record_size(request.record, most_chars)
+    return request
 
 
-def parse_request_fast(sent: Any, most_chars: int, said: bytes | None = None) -> AnyRequest:
-    """As `parse_request`; ``said``: the line of a stream that it came in."""
-    return parse_text_request(sent, most_chars, said) or parse_request(sent, most_chars)
+def parse_request_fast(sent: Any, most_chars: int, raw: bytes | None = None) -> AnyRequest:
+    """As `parse_request`; ``raw``: the line of a stream that it came in."""
+    return parse_text_request(sent, most_chars, raw) or parse_request(sent, most_chars)
 
 
 def parse_requests(sent: Any, most_chars: int) -> tuple[list[AnyRequest], bool]:
-    """The questions of one JSON body, and whether an array is to be answered.
+    """The requests in a JSON body, and whether the answer is an array.
 
-    Raises:
-        ValidationError, InputError: as `parse_request`; the place in an array is said.
+    Raises
+    ------
+    ValidationError, InputError
+        As `parse_request`; with its place, if the record is one of an array.
     """
     if isinstance(sent, list):
         if not sent:
             raise InputError("an empty array: there is nothing to judge")
-        return [_at(number, one, most_chars) for number, one in enumerate(sent)], True
+        return [_at(number, item, most_chars) for number, item in enumerate(sent)], True
     if isinstance(sent, dict) and "records" in sent:
         batch = Batch.model_validate(sent)
         shared = {"source": batch.source, "explain": batch.explain}
-        records = [{"text": one} if isinstance(one, str) else one.model_dump() for one in batch.records]
-        return [_at(number, {**one, **shared}, most_chars) for number, one in enumerate(records)], True
+        records = [{"text": record} if isinstance(record, str) else record.model_dump() for record in batch.records]
+        return [_at(number, {**record, **shared}, most_chars) for number, record in enumerate(records)], True
     return [parse_request_fast(sent, most_chars)], False
 
 
@@ -184,10 +203,12 @@ def _at(number: int, sent: Any, most_chars: int) -> AnyRequest:
 
 
 def check_record_size(record: Record, most_chars: int) -> Record:
-    """The record, when it is not longer than ``most_chars`` in all.
+    """The record.
 
-    Raises:
-        InputError: it is.
+    Raises
+    ------
+    InputError
+        It is longer than ``most_chars`` in all.
     """
     fields = sum(len(name) + len(str(value)) for name, value in record.fields.items())
     length = len(record.text) + sum(map(len, record.events)) + fields
@@ -197,12 +218,12 @@ def check_record_size(record: Record, most_chars: int) -> Record:
 
 
 def format_validation_error(error: ValidationError) -> str:
-    """The first thing that is wrong, with its place, in one line."""
+    """The first error, with its place, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(error_location(first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def error_location(loc: Iterable[int | str]) -> list[str]:
-    """A complaint's place, without pydantic's own names for the alternatives that it tried."""
+    """An error's place, without pydantic's names for the alternatives that it tried."""
     return [str(part) for part in loc if not str(part).startswith("function-")]

@@ -1,4 +1,4 @@
-"""The questions of one caller, and their answers as they come from other threads."""
+"""The requests of one caller, and their answers as they come from other threads."""
 
 from __future__ import annotations
 
@@ -10,64 +10,75 @@ from dataclasses import dataclass
 from agent.core.records import JudgeError
 from agent.core.requests import AnyRequest
 
-# a verdict as JSON, or why there is none
+# a verdict as JSON, or the reason why there is none
 Answer = bytes | JudgeError | Exception
 
 
 class BatchJob:
-    """Made in the event loop of the caller, who iterates; ``patient``: may wait long for the language model."""
+    """Created in the event loop of the caller, who iterates over the answers.
 
-    def __init__(self, questions: Sequence[AnyRequest], *, patient: bool) -> None:
-        self.questions, self.patient = questions, patient
-        self.dropped = False
-        self._answers: list[Answer | None] = [None] * len(questions)
+    Parameters
+    ----------
+    requests
+        What to judge.
+    patient
+        Whether the caller waits however many records are queued for the language model.
+    """
+
+    def __init__(self, requests: Sequence[AnyRequest], *, patient: bool) -> None:
+        self.requests, self.patient = requests, patient
+        self.cancelled = False
+        self._answers: list[Answer | None] = [None] * len(requests)
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
 
     @property
-    def tickets(self) -> list[BatchItem]:
-        return [BatchItem(self, place) for place in range(len(self.questions))]
+    def items(self) -> list[BatchItem]:
+        return [BatchItem(self, place) for place in range(len(self.requests))]
 
-    def has(self, place: int) -> bool:
-        """Whether the question at ``place`` has its answer."""
+    def has_answer(self, place: int) -> bool:
         return self._answers[place] is not None
 
     def put(self, place: int, answer: Answer) -> None:
         self._answers[place] = answer
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake the caller, from any thread; a loop that has ended has no caller."""
-        if not self.dropped:
+        if not self.cancelled:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._changed.set)
 
-    def drop(self) -> None:
-        """Nobody waits any more: what has no answer yet needs none."""
-        self.dropped = True
+    def cancel(self) -> None:
+        """Nobody waits any longer: requests without an answer need none."""
+        self.cancelled = True
 
     async def __aiter__(self) -> AsyncIterator[list[Answer]]:
-        """The answers in order, as many at a time as there are; who leaves early drops the rest."""
+        """The answers in order, as many at a time as there are; a caller that leaves early cancels the rest."""
         done = 0
         try:
-            while done < len(self.questions):
+            while done < len(self.requests):
                 await self._changed.wait()
                 self._changed.clear()
                 ready = list[Answer]()
-                while done < len(self.questions) and (answer := self._answers[done]) is not None:
+                while done < len(self.requests) and (answer := self._answers[done]) is not None:
                     ready.append(answer)
                     done += 1
                 if ready:
                     yield ready
         finally:
-            self.drop()
+            self.cancel()
 
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One question of an order."""
+    """One request of a job."""
 
-    order: BatchJob
+    job: BatchJob
     place: int
 
     @property
-    def question(self) -> AnyRequest:
-        return self.order.questions[self.place]
+    def request(self) -> AnyRequest:
+        return self.job.requests[self.place]
+
+    @property
+    def is_answered(self) -> bool:
+        return self.job.has_answer(self.place)

@@ -1,6 +1,6 @@
-"""Where the records of many callers are judged: what waits at the same time is judged together.
+"""Judges the records of many callers: what waits at the same time is judged together.
 
-Three stages, each with threads of its own: what was judged before is given again; the rest goes to the witnesses that
+Three stages, each with its own threads: verdicts given before are given again; other records go to the detectors that
 take milliseconds; what these leave undecided waits for the language model, and nothing else waits behind it.
 """
 
@@ -17,9 +17,9 @@ from functools import partial
 from typing import NamedTuple
 
 from agent.core.cancellable_stream import stop_model_when
-from agent.core.errors import EXPECTED, Busy
+from agent.core.errors import EXPECTED, Busy, InputError, Stopped
 from agent.core.records import Deferred, JudgeError, Verdict, as_result, content_hash
-from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_segments
+from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_segments, plain_request
 from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import Pipeline
@@ -30,254 +30,299 @@ from retrieval.lru_cache import LRUCache
 
 CountVerdicts = Callable[[Mapping[tuple[str, str], int]], None]
 
-# how many are given again, and how many judged together; threads that ask the language model
-_AGAIN, _TOGETHER, _ASKING = 1_024, 16, 4
-# lines of streams that are known when they come again, and how long such a line may be
-_LINES, _LINE = 65_536, 2_000
-_LATER = "to be asked"
-# sources whose fitted models are kept at a time
-_WARMED = 8
+# records that are answered from the cache, and that are judged, at a time; threads that query the language model
+_CACHED_BATCH, _JUDGED_BATCH, _LLM_THREADS = 1_024, 16, 4
+# how many lines of streams are recognised when they come again, and how many bytes such a line may have
+_LINES, _LINE_BYTES = 65_536, 2_000
+_WARM_SOURCES = 8
+_NOT_YET = "not queried yet"
 
 
 class _KnownLine(NamedTuple):
-    """What was said of a line that named ``source``, or none."""
+    """The verdict on a line of a stream that named ``source``, or none."""
 
     source: str | None
-    shelf: VerdictCache
+    cache: VerdictCache
     verdict: Verdict
     pieces: tuple[bytes, ...]
 
 
 class MicroBatcher:
-    """Answers questions for as many callers as come; up to ``most`` records may wait.
+    """Answers the requests of any number of callers.
 
-    ``given`` is told how many verdicts were given, by source and label.
+    Parameters
+    ----------
+    context, pipeline
+        What the records are judged with.
+    count
+        Called with the number of verdicts given, by source and label.
+    most
+        How many records may wait.
     """
 
-    def __init__(self, context: AppContext, pipeline: Pipeline, given: CountVerdicts, most: int) -> None:
-        self._context, self._pipeline, self._given, self._most = context, pipeline, given, most
-        self._shelves: dict[str, VerdictCache] = {}
+    def __init__(self, context: AppContext, pipeline: Pipeline, count: CountVerdicts, most: int) -> None:
+        self._context, self._pipeline, self._count, self._most = context, pipeline, count, most
+        self._caches: dict[str, VerdictCache] = {}
         self._lines: LRUCache[_KnownLine] = LRUCache(_LINES)
         self._waiting, self._lock = 0, threading.Lock()
-        # there is no language model to wait for
-        self._silent = context.settings.model == "none"
-        self._again = WorkerPool("again", self._give_again, at_once=_AGAIN)
-        self._quick = WorkerPool("quick", self._judge, at_once=_TOGETHER)
-        self._asking = WorkerPool("asking", self._ask, at_once=1, threads=_ASKING)
+        self._no_llm = context.settings.model == "none"
+        self._from_cache = WorkerPool("cached", self._answer_from_cache, batch_size=_CACHED_BATCH)
+        self._quick = WorkerPool("quick", self._judge, batch_size=_JUDGED_BATCH)
+        self._slow = WorkerPool("language model", self._judge_with_llm, batch_size=1, threads=_LLM_THREADS)
 
-    async def order(self, questions: Sequence[AnyRequest], *, patient: bool = False) -> BatchJob:
-        """The questions, being answered. ``patient``: wait for room.
+    async def submit(self, requests: Sequence[AnyRequest], *, patient: bool = False) -> BatchJob:
+        """Begin to answer requests.
 
-        Raises:
-            Busy: too many records wait already.
+        Parameters
+        ----------
+        requests
+            The records, of any sources.
+        patient
+            Whether to wait for room.
+
+        Raises
+        ------
+        Busy
+            Too many records wait already.
+        Stopped
+            The batcher is closed.
         """
-        while not self._admitted(len(questions)):
+        while not self._admit(len(requests)):
             if not patient:
-                raise Busy(f"{self._waiting} records wait to be judged already: try again later")
+                raise self._busy()
             await asyncio.sleep(0.01)
-        order = BatchJob(questions, patient=patient or len(questions) > 1)
-        self._again.put(order.tickets)
-        return order
-
-    def again(self, lines: Sequence[bytes | None]) -> list[bytes | None]:
-        """For each line of a stream that came before, the verdict given then, as JSON, where it still holds."""
-        said = [self._lines.get(line) for line in lines]
-        holds = {one: self._holds(*one) for one in {(one.source, one.shelf) for one in said if one}}
-        there = [one if one and holds[one.source, one.shelf] else None for one in said]
-        self._given(Counter((one.verdict.source, one.verdict.label) for one in there if one))
-        return [b"".join(one.pieces) if one else None for one in there]
-
-    def _holds(self, source: str | None, shelf: VerdictCache) -> bool:
+        job = BatchJob(requests, patient=patient or len(requests) > 1)
         try:
-            return self._shelf(source) is shelf
+            self._from_cache.put(job.items)
+        except RuntimeError as error:
+            self._release(len(requests))
+            raise Stopped("the server is stopping: nothing is judged any more") from error
+        return job
+
+    async def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
+        """Verdicts on all records.
+
+        Raises
+        ------
+        PrecedentError
+            The first record that cannot be judged, or `Busy` as `submit` raises it.
+        """
+        verdicts = list[Verdict]()
+        async for answers in await self.submit([plain_request(request) for request in requests]):
+            for answer in answers:
+                if isinstance(answer, JudgeError):
+                    raise InputError(answer.reason)
+                if isinstance(answer, Exception):
+                    raise answer
+                verdicts.append(Verdict.model_validate_json(answer))
+        return verdicts
+
+    def check_room(self, count: int = 1) -> None:
+        """Raise `Busy` if so many records would not be admitted now."""
+        if self._waiting and self._waiting + count > self._most:
+            raise self._busy()
+
+    def known_lines(self, lines: Sequence[bytes | None]) -> list[bytes | None]:
+        """For each line of a stream that came before, the JSON of the verdict given then, if it still holds."""
+        known = [self._lines.get(line) for line in lines]
+        holds = {entry: self._holds(*entry) for entry in {(line.source, line.cache) for line in known if line}}
+        valid = [line if line and holds[line.source, line.cache] else None for line in known]
+        self._count(Counter((line.verdict.source, line.verdict.label) for line in valid if line))
+        return [b"".join(line.pieces) if line else None for line in valid]
+
+    def _holds(self, source: str | None, cache: VerdictCache) -> bool:
+        try:
+            return self._cache(source) is cache
         except EXPECTED:
-            # the next request gets the error
+            # the line is judged again, which gives the error
             return False
 
     def warm(self) -> None:
         """Load what the first verdicts of each source would have to wait for."""
-        for name in self._context.casebook.names()[:_WARMED]:
-            list(self._pipeline.judge([JudgeRequest(text="warm", source=name)], _LATER))
-        # what is there by now stays: looking through it for garbage would hold up every caller
+        for name in self._context.casebook.names()[:_WARM_SOURCES]:
+            list(self._pipeline.judge([JudgeRequest(text="warm", source=name)], _NOT_YET))
+        # what is loaded by now stays: collecting garbage there would hold up every caller
         gc.collect()
         gc.freeze()
 
     def close(self) -> None:
-        for stage in (self._again, self._quick, self._asking):
-            stage.close()
+        """Answer what waits, and end."""
+        for pool in (self._from_cache, self._quick, self._slow):
+            pool.close()
         gc.unfreeze()
 
-    def _admitted(self, count: int) -> bool:
+    def _admit(self, count: int) -> bool:
         with self._lock:
-            # more records than there is ever room for come in when nobody is before them
+            # a job larger than the limit is admitted when nothing waits
             if self._waiting and self._waiting + count > self._most:
                 return False
             self._waiting += count
             return True
 
+    def _release(self, count: int) -> None:
+        with self._lock:
+            self._waiting -= count
+
+    def _busy(self) -> Busy:
+        return Busy(f"{self._waiting} records wait to be judged already: try again later")
+
     # the stages
 
-    def _give_again(self, tickets: list[BatchItem]) -> None:
-        for source, mine in self._by_source(tickets):
-            with self._failing(mine):
-                shelf = self._shelf(source)
-                found, rest = self._on_shelf(shelf, mine)
-                self._give(shelf, found)
-                self._quick.put(one for one in rest if not _is_slow(one.question))
-                self._wait_for_the_model([one for one in rest if _is_slow(one.question)])
+    def _answer_from_cache(self, items: list[BatchItem]) -> None:
+        for source, of_source in self._by_source(items):
+            with self._errors_to(of_source):
+                cache = self._cache(source)
+                rest = self._give_cached(cache, of_source)
+                self._quick.put(item for item in rest if not _may_need_llm(item.request))
+                self._wait_for_llm([item for item in rest if _may_need_llm(item.request)])
 
-    def _judge(self, tickets: list[BatchItem]) -> None:
-        for source, mine in self._by_source(tickets):
-            with self._failing(mine):
-                shelf, later = self._shelf(source), list[BatchItem]()
-                outcomes = self._pipeline.judge(_about(shelf, mine), None if self._silent else _LATER)
-                settled = list[tuple[BatchItem, Verdict | JudgeError]]()
-                for ticket, outcome in zip(mine, outcomes, strict=True):
+    def _judge(self, items: list[BatchItem]) -> None:
+        for source, of_source in self._by_source(items):
+            with self._errors_to(of_source):
+                cache, deferred = self._cache(source), list[BatchItem]()
+                judged = list[tuple[BatchItem, Verdict | JudgeError]]()
+                outcomes = self._pipeline.judge(_judge_requests(cache, of_source), None if self._no_llm else _NOT_YET)
+                for item, outcome in zip(of_source, outcomes, strict=True):
                     if isinstance(outcome, Deferred):
-                        later.append(ticket)
+                        deferred.append(item)
                     else:
-                        settled.append((ticket, as_result(ticket.question.record, outcome)))
-                self._settle(shelf, settled)
-                self._wait_for_the_model(later)
+                        judged.append((item, as_result(item.request.record, outcome)))
+                self._give_new(cache, judged)
+                self._wait_for_llm(deferred)
 
-    def _ask(self, tickets: list[BatchItem]) -> None:
-        for source, mine in self._by_source(tickets):
-            with self._failing(mine), stop_model_when(partial(_nobody_waits, mine)):
-                shelf = self._shelf(source)
-                # somebody may have asked the same meanwhile
-                found, rest = self._on_shelf(shelf, mine)
-                self._give(shelf, found)
-                for ticket, outcome in zip(rest, self._pipeline.judge(_about(shelf, rest)), strict=True):
+    def _judge_with_llm(self, items: list[BatchItem]) -> None:
+        for source, of_source in self._by_source(items):
+            with self._errors_to(of_source), stop_model_when(partial(_nobody_waits, of_source)):
+                cache = self._cache(source)
+                # another caller may have sent the same meanwhile
+                rest = self._give_cached(cache, of_source)
+                for item, outcome in zip(rest, self._pipeline.judge(_judge_requests(cache, rest)), strict=True):
                     assert not isinstance(outcome, Deferred)
-                    self._settle(shelf, [(ticket, as_result(ticket.question.record, outcome))])
+                    self._give_new(cache, [(item, as_result(item.request.record, outcome))])
 
-    def _wait_for_the_model(self, tickets: Sequence[BatchItem]) -> None:
-        room = self._context.settings.queue_size - len(self._asking)
-        refused = [one for one in tickets[max(room, 0) :] if not one.order.patient]
-        busy = Busy(f"{len(self._asking)} records wait for the language model already: try again later")
-        self._deliver((one, busy) for one in refused)
-        self._asking.put(one for one in tickets if one not in refused)
+    def _wait_for_llm(self, items: Sequence[BatchItem]) -> None:
+        room = max(self._context.settings.queue_size - len(self._slow), 0)
+        refused = [item for item in items[room:] if not item.job.patient]
+        busy = Busy(f"{len(self._slow)} records wait for the language model already: try again later")
+        self._deliver((item, busy) for item in refused)
+        self._slow.put(item for item in items if item not in refused)
 
     # their work
 
-    def _on_shelf(
-        self, shelf: VerdictCache, tickets: Iterable[BatchItem]
-    ) -> tuple[list[tuple[BatchItem, VerdictTemplate]], list[BatchItem]]:
-        """The tickets for which there is a verdict, with it, and the others."""
-        found, rest = list[tuple[BatchItem, VerdictTemplate]](), list[BatchItem]()
-        likely = list[tuple[BatchItem, TextRequest, VerdictTemplate]]()
-        for ticket in tickets:
-            question = ticket.question
-            if not isinstance(question, TextRequest):
-                rest.append(ticket)
-            elif whole := shelf.of_text(question):
-                found.append((ticket, whole))
-            elif whole := shelf.of_template(question):
-                likely.append((ticket, question, whole))
+    def _give_cached(self, cache: VerdictCache, items: Iterable[BatchItem]) -> list[BatchItem]:
+        """Answer the items for which there is a verdict; returns the others."""
+        found, rest = list[tuple[BatchItem, TextRequest, VerdictTemplate]](), list[BatchItem]()
+        by_template = list[tuple[BatchItem, TextRequest, VerdictTemplate]]()
+        for item in items:
+            request = item.request
+            if not isinstance(request, TextRequest):
+                rest.append(item)
+            elif template := cache.of_text(request):
+                found.append((item, request, template))
+            elif template := cache.of_template(request):
+                by_template.append((item, request, template))
             else:
-                rest.append(ticket)
-        held = self._held(shelf, [question.text for _, question, _ in likely])
-        for ticket, question, whole in likely:
-            if question.text in held:
-                rest.append(ticket)
+                rest.append(item)
+        case_texts = self._case_texts(cache, [request.text for _, request, _ in by_template])
+        for item, request, template in by_template:
+            if request.text in case_texts:
+                rest.append(item)
             else:
-                shelf.keep_text(question, whole)
-                found.append((ticket, whole))
-        return found, rest
+                cache.put_text(request, template)
+                found.append((item, request, template))
+        self._give_again(cache, found)
+        return rest
 
-    def _held(self, shelf: VerdictCache, texts: Sequence[str]) -> set[str]:
+    def _case_texts(self, cache: VerdictCache, texts: Sequence[str]) -> set[str]:
         """Those of the texts that a case has."""
         hashes = {content_hash(text, {}, ()): text for text in texts}
-        return {hashes[one] for one in self._context.casebook.held(shelf.row.name, hashes)}
+        return {hashes[found] for found in self._context.casebook.held(cache.row.name, hashes)}
 
-    def _give(self, shelf: VerdictCache, found: Sequence[tuple[BatchItem, VerdictTemplate]]) -> None:
-        """Give verdicts of other records of the same text or template."""
-        answers, given = list[tuple[BatchItem, Answer]](), Counter[tuple[str, str]]()
+    def _give_again(self, cache: VerdictCache, found: Sequence[tuple[BatchItem, TextRequest, VerdictTemplate]]) -> None:
+        """Give verdicts on other records of the same text or template."""
+        answers, counts = list[tuple[BatchItem, Answer]](), Counter[tuple[str, str]]()
         lines = list[tuple[bytes, _KnownLine]]()
         same, alike = dict[str, Verdict](), dict[str, tuple[Verdict, str]]()
-        for ticket, whole in found:
-            question = ticket.question
-            pieces = whole.about(question.text, question.file, question.line, question.time)
-            answers.append((ticket, b"".join(pieces)))
-            if isinstance(question, TextRequest) and question.said and len(question.said) <= _LINE:
-                lines.append((question.said, _KnownLine(question.source, shelf, whole.verdict, pieces)))
-            given[whole.verdict.source, whole.verdict.label] += 1
-            if (name := pieces[1].decode()) == whole.verdict.id:
-                same[name] = whole.verdict
+        for item, request, template in found:
+            verdict = template.verdict
+            pieces = template.about(request.text, request.file, request.line, request.time)
+            answers.append((item, b"".join(pieces)))
+            if request.raw and len(request.raw) <= _LINE_BYTES:
+                lines.append((request.raw, _KnownLine(request.source, cache, verdict, pieces)))
+            counts[verdict.source, verdict.label] += 1
+            if (verdict_id := pieces[1].decode()) == verdict.id:
+                same[verdict_id] = verdict
             else:
-                alike[name] = whole.verdict, f"{whole.alike}{pieces[3].decode()}}}"
-        self._context.history.put({**one.to_stored(), "elapsed_ms": 0.0} for one in same.values())
+                alike[verdict_id] = verdict, f"{template.alike}{pieces[3].decode()}}}"
+        self._context.history.put({**verdict.to_stored(), "elapsed_ms": 0.0} for verdict in same.values())
         self._context.history.put_alike(alike)
-        self._given(given)
+        self._count(counts)
         self._deliver(answers)
-        for said, one in lines:
-            self._lines.put(said, one)
+        for raw, known in lines:
+            self._lines.put(raw, known)
 
-    def _settle(self, shelf: VerdictCache, settled: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
-        """Give fresh verdicts, and keep them to be given again."""
-        verdicts = [(ticket, one) for ticket, one in settled if isinstance(one, Verdict)]
-        bodies = [one.model_dump(mode="json") for _, one in verdicts]
-        stored = ({**body, "facts": one.facts} for body, (_, one) in zip(bodies, verdicts, strict=True))
+    def _give_new(self, cache: VerdictCache, judged: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
+        """Give new verdicts, and keep them to be given again."""
+        verdicts = [(item, verdict) for item, verdict in judged if isinstance(verdict, Verdict)]
+        bodies = [verdict.model_dump(mode="json") for _, verdict in verdicts]
+        stored = ({**body, "facts": verdict.facts} for body, (_, verdict) in zip(bodies, verdicts, strict=True))
         self._context.history.put(stored)
-        again = [
-            (question, one)
-            for question, one in ((ticket.question, one) for ticket, one in verdicts)
-            if isinstance(question, TextRequest) and question.explain != "llm" and (self._silent or not one.degraded)
+        kept = [
+            (request, verdict)
+            for request, verdict in ((item.request, verdict) for item, verdict in verdicts)
+            if isinstance(request, TextRequest) and request.explain != "llm" and (self._no_llm or not verdict.degraded)
         ]
-        held = self._held(shelf, [question.text for question, _ in again])
-        for question, one in again:
-            shelf.keep(question, one, held=question.text in held)
-        self._given(Counter((one.source, one.label) for _, one in verdicts))
-        said = [json.dumps(body, ensure_ascii=False).encode() for body in bodies]
-        self._deliver((ticket, body) for (ticket, _), body in zip(verdicts, said, strict=True))
-        self._deliver((ticket, one) for ticket, one in settled if isinstance(one, JudgeError))
+        case_texts = self._case_texts(cache, [request.text for request, _ in kept])
+        for request, verdict in kept:
+            cache.put(request, verdict, is_case=request.text in case_texts)
+        self._count(Counter((verdict.source, verdict.label) for _, verdict in verdicts))
+        as_json = [json.dumps(body, ensure_ascii=False).encode() for body in bodies]
+        self._deliver((item, body) for (item, _), body in zip(verdicts, as_json, strict=True))
+        self._deliver((item, error) for item, error in judged if isinstance(error, JudgeError))
 
-    def _shelf(self, source: str | None) -> VerdictCache:
+    def _cache(self, source: str | None) -> VerdictCache:
         row = self._context.source(source)
-        shelf = self._shelves.get(row.name)
-        if shelf is None or shelf.row.revision != row.revision:
-            # what was judged with another casebook, brief or judge is judged anew
-            shelf = self._shelves[row.name] = VerdictCache(row)
-        return shelf
+        cache = self._caches.get(row.name)
+        if cache is None or cache.row.revision != row.revision:
+            cache = self._caches[row.name] = VerdictCache(row)
+        return cache
 
     def _deliver(self, answers: Iterable[tuple[BatchItem, Answer]]) -> None:
-        orders, count = set[BatchJob](), 0
-        for ticket, answer in answers:
-            ticket.order.put(ticket.place, answer)
-            orders.add(ticket.order)
+        jobs, count = set[BatchJob](), 0
+        for item, answer in answers:
+            item.job.put(item.place, answer)
+            jobs.add(item.job)
             count += 1
-        with self._lock:
-            self._waiting -= count
-        for order in orders:
-            order.tell()
+        self._release(count)
+        for job in jobs:
+            job.notify()
 
     @contextmanager
-    def _failing(self, tickets: Sequence[BatchItem]) -> Iterator[None]:
-        """What goes wrong is the answer to those that have none."""
+    def _errors_to(self, items: Sequence[BatchItem]) -> Iterator[None]:
+        """An error, whatever it is, is the answer to the items that have none."""
         try:
             yield
-        except Exception as error:  # whoever waits must hear of it, whatever it is
-            self._deliver((one, error) for one in tickets if not one.order.has(one.place))
+        except Exception as error:
+            self._deliver((item, error) for item in items if not item.is_answered)
 
-    def _by_source(self, tickets: Sequence[BatchItem]) -> Iterator[tuple[str | None, list[BatchItem]]]:
-        """Tickets whose callers are still there."""
+    def _by_source(self, items: Sequence[BatchItem]) -> Iterator[tuple[str | None, list[BatchItem]]]:
+        """The items whose callers still wait, by source."""
         by_source: defaultdict[str | None, list[BatchItem]] = defaultdict(list)
-        for ticket in tickets:
-            if not ticket.order.dropped:
-                by_source[ticket.question.source].append(ticket)
-        with self._lock:
-            self._waiting -= len(tickets) - sum(map(len, by_source.values()))
+        for item in items:
+            if not item.job.cancelled:
+                by_source[item.request.source].append(item)
+        self._release(len(items) - sum(map(len, by_source.values())))
         yield from by_source.items()
 
 
-def _nobody_waits(tickets: Sequence[BatchItem]) -> bool:
-    return all(ticket.order.dropped for ticket in tickets)
+def _nobody_waits(items: Sequence[BatchItem]) -> bool:
+    return all(item.job.cancelled for item in items)
 
 
-def _is_slow(question: AnyRequest) -> bool:
-    """Whether the language model may be asked about it wherever it is judged."""
-    return question.explain == "llm" or needs_segments(question)
+def _may_need_llm(request: AnyRequest) -> bool:
+    """Whether the language model may be queried wherever the record is judged."""
+    return request.explain == "llm" or needs_segments(request)
 
 
-def _about(shelf: VerdictCache, tickets: Sequence[BatchItem]) -> list[JudgeRequest]:
-    return [JudgeRequest.about(one.question.record, shelf.row.name, one.question.explain) for one in tickets]
+def _judge_requests(cache: VerdictCache, items: Sequence[BatchItem]) -> list[JudgeRequest]:
+    return [JudgeRequest.about(item.request.record, cache.row.name, item.request.explain) for item in items]

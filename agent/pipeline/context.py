@@ -1,4 +1,4 @@
-"""What the pipeline is made of, each part opened at first use: casebook, embedding model, language model."""
+"""What the process judges with: casebook, embedding model, language model, each opened at first use."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class AppContext:
         self.settings = settings
         self._lock = threading.RLock()
         self._embedder: Embedder | None = None
-        self._witness: LanguageDetector | None = None
-        self._refused: tuple[float, Exception] | None = None
+        self._detector: LanguageDetector | None = None
+        self._failure: tuple[float, Exception] | None = None
         self._fitting: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
     @cached_property
@@ -62,15 +62,17 @@ class AppContext:
         )
 
     def fitting(self, source: str) -> threading.RLock:
-        """The lock of the source's judge: one fit at a time."""
+        """The lock that is held while the source is fitted."""
         with self._lock:
             return self._fitting[source]
 
     def embedder(self) -> Embedder:
-        """The embedding model, fetched when it is not on this machine.
+        """The embedding model, downloaded if it is not on this machine.
 
-        Raises:
-            ModelFailure: it is not to be had; the message says what was tried.
+        Raises
+        ------
+        ModelFailure
+            It cannot be found; the message says what was tried.
         """
         with self._lock:
             if self._embedder is None:
@@ -82,18 +84,20 @@ class AppContext:
             return self._embedder
 
     def language_detector(self) -> LanguageDetector:
-        """The language model, chosen by the settings; a failure is remembered for some seconds.
+        """The language model that the settings choose; after a failure it is tried again some seconds later.
 
-        Raises:
-            ModelFailure: no model is to be had.
+        Raises
+        ------
+        ModelFailure
+            No model can be loaded.
         """
         from llm.errors import ModelFailure
         from llm.factory import choose_model
 
         with self._lock:
-            if self._witness is None:
-                if self._refused and time.monotonic() - self._refused[0] < _RETRY_SECONDS:
-                    raise self._refused[1]
+            if self._detector is None:
+                if self._failure and time.monotonic() - self._failure[0] < _RETRY_SECONDS:
+                    raise self._failure[1]
                 from agent.detectors.language import LanguageDetector
 
                 chosen = self.settings
@@ -110,20 +114,20 @@ class AppContext:
                         timeout=chosen.request_timeout,
                     )
                 except ModelFailure as error:
-                    self._refused = (time.monotonic(), error)
+                    self._failure = (time.monotonic(), error)
                     raise
-                self._witness = LanguageDetector(model, LLMCache(self.casebook.engine), chosen.record_tokens)
-            return self._witness
+                self._detector = LanguageDetector(model, LLMCache(self.casebook.engine), chosen.record_tokens)
+            return self._detector
 
     def close(self) -> None:
-        """Let go of the index's lock, the store and the engine's thread."""
-        if self._witness is not None:
-            self._witness.model.close()
+        """Close the index, the store and the language model."""
+        if self._detector is not None:
+            self._detector.model.close()
         if "casebook" in self.__dict__:
             self.casebook.close()
 
 
 @cache
 def default_context() -> AppContext:
-    """The parts of this process, by its settings."""
+    """The context of this process, by its settings."""
     return AppContext(settings())

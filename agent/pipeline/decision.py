@@ -8,7 +8,7 @@ from functools import partial
 from agent.core.numerics import expit
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_id
-from agent.core.requests import HEARD_IN_PARTS, LONG
+from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_unsure
 from agent.pipeline.context import AppContext
@@ -129,7 +129,7 @@ def _is_longer_than_read(state: JudgingState) -> bool:
     """Whether the record is a text of which only the beginning was embedded."""
     record = state.record
     is_text = not (record.fields or record.events)
-    return is_text and len(record.text) > HEARD_IN_PARTS and not state.has_known_template
+    return is_text and len(record.text) > LONGEST_SPLIT and not state.has_known_template
 
 
 def _is_unlike_every_case(state: JudgingState) -> bool:

@@ -1,4 +1,4 @@
-"""Explanations in the language model's sentences, which are checked against the facts."""
+"""Explanations in sentences of the language model, which are checked against the facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retrieval.encoding.representation import Representation
 
 
 def sentences_for_stored_verdict(context: AppContext, verdict: Verdict) -> Iterator[str]:
-    """The model's sentences on a verdict of the history. Raises as `agent.explain.explanation.sentences` does."""
+    """Sentences about a verdict of the history, whose explanation holds its facts. Raises as `sentences` does."""
     row = context.casebook.source(verdict.source)
     # verdicts stored without their facts: the joined facts cannot be separated, for facts quote texts
     facts = verdict.facts or (verdict.explanation.partition(": ")[2],)
@@ -22,22 +22,22 @@ def sentences_for_stored_verdict(context: AppContext, verdict: Verdict) -> Itera
 
 
 def stream_explanation(context: AppContext, verdict: Verdict) -> Iterator[str]:
-    """A verdict's facts, then the model's sentences, a line each as it comes; a line says why if there are none."""
+    """A verdict's facts, then the model's sentences, one a line; without them a line with the reason."""
     yield f"{verdict.explanation}\n"
     try:
         for sentence in sentences_for_stored_verdict(context, verdict):
             yield f"{sentence}\n"
     except EXPECTED as error:
-        yield f"(no more words: {describe(error)})\n"
+        yield f"(no sentences by the language model: {describe(error)})\n"
 
 
 def with_sentences(context: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:
-    """The verdict with the model's checked sentences after its facts; without them it says so in ``degraded``."""
+    """The verdict with the model's checked sentences after its facts; without them ``degraded`` has the reason."""
     try:
-        told = " ".join(_sentences(context, verdict, brief, facts, masked))
+        text = " ".join(_sentences(context, verdict, brief, facts, masked))
     except (ModelFailure, EngineBusy) as error:
         return verdict.model_copy(update={"degraded": (*verdict.degraded, f"explanation: {error}")})
-    return verdict.model_copy(update={"explanation": f"{verdict.explanation} {told}".strip()})
+    return verdict.model_copy(update={"explanation": f"{verdict.explanation} {text}".strip()})
 
 
 def _sentences(context: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Iterator[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from agent.core.records import Verdict
+from agent.core.records import Deferred, Verdict
 from agent.core.requests import JudgeRequest, coerce_request
+from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.pipeline import Pipeline
 
 
@@ -19,7 +21,7 @@ class VerdictRunnable(Runnable[Any, Verdict]):
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.pipeline = pipeline
+        self._pipeline = pipeline
 
     @property
     def InputType(self) -> type[JudgeRequest]:  # noqa: N802
@@ -51,7 +53,37 @@ class VerdictRunnable(Runnable[Any, Verdict]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Verdicts with their places, in the order of ``inputs``, each as soon as it is known."""
-        for place, outcome in enumerate(self.pipeline.judge([coerce_request(sent) for sent in inputs])):
+        for place, outcome in enumerate(self._pipeline.judge([coerce_request(sent) for sent in inputs])):
+            assert not isinstance(outcome, Deferred)
             if isinstance(outcome, Exception) and not return_exceptions:
                 raise outcome
             yield place, outcome
+
+
+class BatchedVerdictRunnable(Runnable[Any, Verdict]):
+    """The same by way of a `MicroBatcher`: with its admission, its cache and the history."""
+
+    InputType, OutputType = VerdictRunnable.InputType, VerdictRunnable.OutputType
+
+    def __init__(self, batcher: MicroBatcher) -> None:
+        self._batcher = batcher
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Verdict:
+        """From a thread without an event loop."""
+        return asyncio.run(self.ainvoke(input, config))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Verdict:
+        async def judge(sent: Any) -> Verdict:
+            return (await self.abatch([sent]))[0]
+
+        return await self._acall_with_config(judge, input, config)
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Verdict]:
+        return await self._batcher.judge([coerce_request(sent) for sent in inputs])

@@ -1,4 +1,4 @@
-"""Many records: judged in chunks, in order, by the chain, each verdict kept in the history."""
+"""Judging with the history: one record, or many in chunks and in order."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable
 
 from agent.core.records import JudgeError, Record, Verdict, as_result
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
 
 _CHUNK = 256
-# seconds
-_PATIENCE = 0.5
+_SECONDS_BETWEEN_YIELDS = 0.5
 T = TypeVar("T")
 
 
-def with_history(context: AppContext, chain: Runnable[Any, Verdict]) -> Runnable[Any, Verdict]:
-    """The chain, each verdict being in the history when it is given."""
-
-    def keep(verdict: Verdict) -> Verdict:
-        context.history.put([verdict.to_stored()])
-        return verdict
-
-    return (chain | RunnableLambda(keep)).with_types(input_type=JudgeRequest, output_type=Verdict)
+def judge_one(context: AppContext, chain: Runnable[Any, Verdict], request: JudgeRequest) -> Verdict:
+    """The verdict on one record; it is in the history when it is returned."""
+    verdict = chain.invoke(request)
+    context.history.put([verdict.to_stored()])
+    return verdict
 
 
 def judge_many(
@@ -38,31 +34,36 @@ def judge_many(
     *,
     keep: bool = True,
 ) -> Iterator[Verdict | JudgeError]:
-    """One verdict for each record, in order; with ``keep``, each is in the history before it is given out.
+    """One verdict for each record, in order.
 
-    ``chain``: what `agent.pipeline.pipeline.build` makes, for its answers come together and in order.
+    Parameters
+    ----------
+    chain
+        As `agent.pipeline.pipeline.build` makes it: its answers come together and in order.
+    keep
+        Whether each verdict is in the history before it is yielded.
 
-    Raises:
-        PrecedentError: for what is wrong with all of them (no such source, a part missing).
+    Raises
+    ------
+    PrecedentError
+        No record can be judged: there is no such source, or a part is missing.
     """
     waiting = iter(records)
     while chunk := list(islice(waiting, _CHUNK)):
-        answers = chain.batch_as_completed(
-            [JudgeRequest.about(record, source, explain) for record in chunk], return_exceptions=True
-        )
-        for ready in _while_they_come(answers):
-            out = [as_result(chunk[place], answer) for place, answer in ready]
+        requests = [JudgeRequest.about(record, source, explain) for record in chunk]
+        for ready in _in_time(chain.batch_as_completed(requests, return_exceptions=True)):
+            results = [as_result(chunk[place], answer) for place, answer in ready]
             if keep:
-                context.history.put(one.to_stored() for one in out if isinstance(one, Verdict))
-            yield from out
+                context.history.put(result.to_stored() for result in results if isinstance(result, Verdict))
+            yield from results
 
 
-def _while_they_come(answers: Iterator[T]) -> Iterator[list[T]]:
-    """What has come by now, whenever somebody who watches would wonder."""
+def _in_time(answers: Iterator[T]) -> Iterator[list[T]]:
+    """The answers in lists; a list is yielded early when its first answer has waited long."""
     ready, since = list[T](), time.monotonic()
     for answer in answers:
         ready.append(answer)
-        if time.monotonic() - since > _PATIENCE:
+        if time.monotonic() - since > _SECONDS_BETWEEN_YIELDS:
             yield ready
             ready, since = [], time.monotonic()
     yield ready

@@ -83,9 +83,8 @@ class Steps:
     def retrieve(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Search the casebook for the nearest cases of each label."""
         records = [(state.record, state.content_hash) for state in states]
-        results = self._context.casebook.find_many(
-            states[0].source.row.name, records, self._context.settings.precedents
-        )
+        row, k = states[0].source.row, self._context.settings.precedents
+        results = self._context.casebook.find_many(row, records, k)
         return [replace(state, found=found) for state, found in zip(states, results, strict=True)]
 
     def score_fields(self, states: Sequence[JudgingState]) -> list[JudgingState]:

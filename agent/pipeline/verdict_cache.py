@@ -1,4 +1,4 @@
-"""Verdicts to be given again: about the same text, or about another text of the same template."""
+"""Verdicts to be given again: on the same text, or on another text of the same template."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ _TEXTS, _TEMPLATES = 65_536, 16_384
 
 
 class VerdictCache:
-    """Verdicts of one source as its ``row`` says it is; whoever finds another row takes another shelf."""
+    """Verdicts of one source at one revision; a changed source gets a new cache."""
 
     def __init__(self, row: SourceSnapshot) -> None:
-        self.row, self._space = row, row.space or Representation()
+        self.row, self._representation = row, row.space or Representation()
         # where fields are compared, or prose, each text is its own template
-        self._by_template = not (self._space.field_encoder or (row.judge or {}).get("by_text"))
+        self._by_template = not (self._representation.field_encoder or (row.judge or {}).get("by_text"))
         self._texts: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)
         self._skeletons: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)
         self._templates: LRUCache[VerdictTemplate] = LRUCache(_TEMPLATES)
 
-    def of_text(self, question: TextRequest) -> VerdictTemplate | None:
+    def of_text(self, request: TextRequest) -> VerdictTemplate | None:
         """The verdict on this very text."""
-        return self._texts.get((question.explain, question.text))
+        return self._texts.get((request.explain, request.text))
 
-    def of_template(self, question: TextRequest) -> VerdictTemplate | None:
-        """The verdict on the text's template, which holds where no case has this very text."""
+    def of_template(self, request: TextRequest) -> VerdictTemplate | None:
+        """The verdict on the text's template; it holds for the text unless a case has this very text."""
         if not self._by_template:
             return None
-        own = question.explain, template_skeleton(question.text)
-        whole = self._skeletons.get(own)
-        if whole is None and not needs_segments(question):
-            whole = self._templates.get((question.explain, self._space.mask(question.text)))
-            if whole is not None:
-                self._skeletons.put(own, whole)
-        return whole
+        skeleton = request.explain, template_skeleton(request.text)
+        verdict = self._skeletons.get(skeleton)
+        if verdict is None and not needs_segments(request):
+            verdict = self._templates.get((request.explain, self._representation.mask(request.text)))
+            if verdict is not None:
+                self._skeletons.put(skeleton, verdict)
+        return verdict
 
-    def keep(self, question: TextRequest, verdict: Verdict, *, held: bool) -> None:
-        """Put the verdict where it is found again; ``held``: whether a case has this very text."""
-        whole = VerdictTemplate.of(verdict)
-        self.keep_text(question, whole)
-        if self._by_template and not held and not needs_segments(question):
-            self._templates.put((question.explain, self._space.mask(question.text)), whole)
+    def put(self, request: TextRequest, verdict: Verdict, *, is_case: bool) -> None:
+        """Keep a verdict for its text and, unless a case has this very text, for its template."""
+        template = VerdictTemplate.of(verdict)
+        self.put_text(request, template)
+        if self._by_template and not is_case and not needs_segments(request):
+            self._templates.put((request.explain, self._representation.mask(request.text)), template)
 
-    def keep_text(self, question: TextRequest, whole: VerdictTemplate) -> None:
-        """Put what the template found where the text finds it."""
-        self._texts.put((question.explain, question.text), whole)
+    def put_text(self, request: TextRequest, template: VerdictTemplate) -> None:
+        """Keep a verdict that was found by template for the text as well."""
+        self._texts.put((request.explain, request.text), template)

@@ -1,4 +1,4 @@
-"""Work that waits in line for threads, each of which takes some of it at a time."""
+"""A queue whose items threads take in batches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ T = TypeVar("T")
 
 
 class WorkerPool(Generic[T]):
-    """``threads`` threads that call ``serve`` with what has waited longest, up to ``at_once`` of it.
+    """Threads that call ``serve`` with the items that have waited longest, as many as are there, up to a limit.
 
-    What comes alone is served alone and at once; what comes while all are busy is served together. ``serve`` raises
-    nothing.
+    An item that arrives alone is served alone and at once; items that arrive while all threads are busy are served
+    together.
+
+    Parameters
+    ----------
+    name
+        Name of the threads.
+    serve
+        Called with the items; must not raise.
+    batch_size
+        The most items of one call.
+    threads
+        How many threads, each started when it is first needed.
     """
 
-    def __init__(self, name: str, serve: Callable[[list[T]], None], *, at_once: int, threads: int = 1) -> None:
-        self._name, self._serve, self._at_once, self._most = name, serve, at_once, threads
+    def __init__(self, name: str, serve: Callable[[list[T]], None], *, batch_size: int, threads: int = 1) -> None:
+        self._name, self._serve, self._batch_size, self._most = name, serve, batch_size, threads
         self._waiting: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -27,28 +38,37 @@ class WorkerPool(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, work: Iterable[T]) -> None:
+    def put(self, items: Iterable[T]) -> None:
+        """Queue items.
+
+        Raises
+        ------
+        RuntimeError
+            The pool is closed: nobody would serve them.
+        """
         with self._changed:
-            self._waiting.extend(work)
+            if self._closed:
+                raise RuntimeError(f"the worker pool {self._name!r} is closed")
+            self._waiting.extend(items)
             while self._waiting and len(self._threads) < self._most:
-                thread = threading.Thread(target=self._live, name=self._name, daemon=True)
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Serve what waits, and end."""
+        """Serve what is queued, and end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _live(self) -> None:
-        while some := self._next():
-            self._serve(some)
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._serve(batch)
 
-    def _next(self) -> list[T]:
+    def _next_batch(self) -> list[T]:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._waiting))
-            return [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+            return [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]

@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from agent.chat.commands import ChatInput, build_chat
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_one
 from llm.llamacpp.chat_model import EmbeddedChatModel
 from server import create_app
 from tests.shop import ANOMALOUS, NEW, NORMAL
@@ -336,7 +338,7 @@ def test_a_listener_that_leaves_stops_the_model(
 ) -> None:
     tokens = Tokens(monkeypatch)
     context = AppContext(copy_of())
-    chat = build_chat(context, build(context))
+    chat = build_chat(context, partial(judge_one, context, build(context)))
 
     async def listen_a_little() -> int:
         said = chat.astream(ChatInput(messages=[HumanMessage(ANOMALOUS)]))

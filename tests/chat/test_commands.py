@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from agent.chat.commands import ChatInput, build_chat
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_one
 from server import create_app
 from tests.served import HOST
 from tests.shop import ANOMALOUS, NEW, NORMAL
@@ -283,7 +285,7 @@ def test_the_answer_streams_in_pieces(wordless: TestClient) -> None:
 def test_python_and_http_say_the_same(copy_of: Callable[..., Settings]) -> None:
     context = AppContext(copy_of())
     try:
-        chat = build_chat(context, build(context))
+        chat = build_chat(context, partial(judge_one, context, build(context)))
         first = chat.invoke(ChatInput(messages=[HumanMessage(NORMAL)]))
         assert VERDICT.match(first)
         assert "".join(chat.stream(ChatInput(messages=[HumanMessage(NORMAL)]))) == first

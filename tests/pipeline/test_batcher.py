@@ -14,8 +14,11 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
 from agent.detectors.language import LanguageDetector
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import build
 from agent.pipeline.steps import Steps
 from retrieval.store.verdicts import History
 from server import create_app
@@ -41,7 +44,9 @@ TEXTS = [text for one in (NORMAL, ANOMALOUS, NEW) for text in [one, *others(one,
 
 
 def test_what_is_given_again_is_what_the_chain_says(quick: TestClient) -> None:
-    chain = [quick.post("/verdict/invoke", json={"input": {"text": text}}).json()["output"] for text in TEXTS]
+    context = AppContext(quick.app.state.server.settings)  # type: ignore[attr-defined]
+    chain = [build(context).invoke(JudgeRequest(text=text)).model_dump(mode="json") for text in TEXTS]
+    context.close()
     # by itself, in an array, in a stream; the second time from the shelf
     for _ in range(2):
         assert [same(judge(quick, {"text": text})) for text in TEXTS] == [same(one) for one in chain]
@@ -246,14 +251,14 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
     desk = MicroBatcher(context, Pipeline(context), lambda given: None, most=2)
 
     async def leave() -> list[Any]:
-        first = await desk.order([TextRequest("the first new one", "shop")])
+        first = await desk.submit([TextRequest("the first new one", "shop")])
         while not judged:
             await asyncio.sleep(0.01)
-        second = await desk.order([TextRequest("the second new one", "shop")])
-        second.drop()
+        second = await desk.submit([TextRequest("the second new one", "shop")])
+        second.cancel()
         going.set()
         # there is room again for those that were dropped
-        third = await desk.order([TextRequest("the third new one", "shop")] * 2, patient=True)
+        third = await desk.submit([TextRequest("the third new one", "shop")] * 2, patient=True)
         return [answer for order in (first, third) async for answers in order for answer in answers]
 
     answers = asyncio.run(asyncio.wait_for(leave(), 60))
@@ -261,3 +266,52 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
     context.close()
     assert [json.loads(one)["record"]["text"] for one in answers] == ["the first new one", *["the third new one"] * 2]
     assert "the second new one" not in judged
+
+
+def test_langserve_and_chat_go_through_the_same_admission_cache_and_count(
+    copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
+) -> None:
+    def human(text: str) -> dict[str, Any]:
+        return {"input": {"messages": [{"type": "human", "content": text}]}}
+
+    with TestClient(create_app(copy_of(model="none", waiting_records=1)), base_url=HOST) as client:
+        first = judge(client, {"text": NORMAL})
+        again = client.post("/verdict/invoke", json={"input": {"text": NORMAL}}).json()["output"]
+        assert (again["id"], again["elapsed_ms"]) == (first["id"], 0.0)
+        assert first["id"] in client.post("/chain/invoke", json=human(NORMAL)).json()["output"]
+        assert given_of(client.get("/metrics").text) == 3
+
+        going = held_up("retrieve")
+        waiting = in_background(client, {"text": "this is new here"})
+        deadline = time.monotonic() + 30
+        while client.post("/v1/verdicts", json={"text": NORMAL}).status_code == 200:
+            assert time.monotonic() < deadline
+        for path, sent in (("/verdict", {"input": {"text": NORMAL}}), ("/chain", human(NORMAL))):
+            for way in ("invoke", "stream"):
+                refused = client.post(f"{path}/{way}", json=sent)
+                assert refused.status_code == 429, (path, way, refused.text)
+                assert int(refused.headers["retry-after"]) >= 1
+        going.set()
+        assert waiting().status_code == 200
+
+
+def test_a_closed_batcher_refuses_instead_of_waiting_for_ever(copy_of: Callable[..., Settings]) -> None:
+    import asyncio
+
+    from agent.core.errors import Stopped
+    from agent.core.requests import TextRequest
+    from agent.pipeline.batcher import MicroBatcher
+    from agent.pipeline.context import AppContext
+    from agent.pipeline.pipeline import Pipeline
+
+    context = AppContext(copy_of(model="none"))
+    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, most=1)
+    batcher.close()
+
+    async def ask() -> list[Any]:
+        return [answers async for answers in await batcher.submit([TextRequest("a record", "shop")])]
+
+    for _ in range(2):
+        with pytest.raises(Stopped, match="stopping"):
+            asyncio.run(asyncio.wait_for(ask(), 20))
+    context.close()

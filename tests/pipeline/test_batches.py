@@ -18,9 +18,10 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.pipeline import service, steps
 from agent.pipeline.context import AppContext
-from agent.pipeline.pipeline import build
+from agent.pipeline.pipeline import Pipeline, build
 from agent.pipeline.service import judge_many
 from agent.training.learn import learn
+from llm.errors import ModelFailure
 from tests.conftest import POSTGRES, make_settings
 
 LOG = ReadOptions(format="log", label="0", normal=("-",))
@@ -178,10 +179,10 @@ def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
     asked = [*records[:40], bad, *records[40:80]]
     find_many, diff_words = context.casebook.find_many, steps.diff_words
 
-    def failing_search(name: str, searched: Sequence[Any], k: int) -> Any:
+    def failing_search(source: Any, searched: Sequence[Any], k: int) -> Any:
         if any(record == bad for record, _ in searched):
             raise ArithmeticError("the numbers do not add up")
-        return find_many(name, searched, k)
+        return find_many(source, searched, k)
 
     def failing_diff(text: str, other: str) -> Any:
         if text == bad.text:
@@ -210,9 +211,9 @@ def test_like_texts_are_looked_up_once(log: LearnResult, monkeypatch: pytest.Mon
     asked: list[int] = []
     real = context.casebook.find_many
 
-    def counting(name: str, records: Sequence[Any], k: int) -> Any:
+    def counting(snapshot: Any, records: Sequence[Any], k: int) -> Any:
         asked.append(len(records))
-        return real(name, records, k)
+        return real(snapshot, records, k)
 
     monkeypatch.setattr(context.casebook, "find_many", counting)
     known = next(case.text for case in context.casebook.cases(source))
@@ -273,3 +274,71 @@ def test_a_batch_may_ask_about_several_sources_and_say_what_is_wrong_with_one(
     assert isinstance(second, UnknownSource)
     with pytest.raises(UnknownSource):
         build(context).batch(questions)
+
+
+def test_what_leaves_the_cache_meanwhile_does_not_fail_the_batch(
+    log: LearnResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a batch is judged, another thread judges records that displace those the batch found in the cache."""
+    context, source, records = log
+    monkeypatch.setattr(steps, "_CACHED_RECORDS", 2)
+    pipeline = Pipeline(context)
+    held = context.casebook.held(source, [record.content_hash for record in records])
+    texts = {record.text: record for record in records if record.content_hash not in held and len(record.text) < 1_000}
+    cached, new, *others = [JudgeRequest.about(record, source) for record in texts.values()]
+    expected = [*pipeline.judge([new]), *pipeline.judge([cached])]
+    real, waiting = context.casebook.find_many, [others[:8]]
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = real(*arguments)
+        if waiting:
+            list(pipeline.judge(waiting.pop()))
+        return found
+
+    pipeline = Pipeline(context)
+    list(pipeline.judge([cached]))
+    monkeypatch.setattr(context.casebook, "find_many", meanwhile)
+    answers = list(pipeline.judge([new, cached]))
+    assert not waiting
+    assert [isinstance(answer, Verdict) for answer in answers] == [True, True], answers
+    assert [answer.model_dump(exclude={"elapsed_ms"}) for answer in answers] == [
+        answer.model_dump(exclude={"elapsed_ms"}) for answer in expected
+    ]
+
+
+def test_the_text_of_a_failure_does_not_steer_the_verdict(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of which a part was not read is raised to the threshold; a model that fails with those words is not."""
+    context, source, _ = log
+    judge = context.source(source).judge
+    assert judge is not None
+    # without the language model everything is normal, yet the model could change it
+    sure = {"bias": -6.0, "half_width": 0.6, "threshold": 0.0}
+    full = {**judge["full"], **sure, "weights": {**judge["full"]["weights"], "language": 2.0}}
+    changed = {**judge, "cheap": {**judge["cheap"], **sure}, "full": full, "language_auc": None}
+    context.casebook.set(source, judge=changed)
+    request = JudgeRequest(text="LOG:  checkpoint complete: wrote nine buffers, slowly", source=source)
+
+    def fails() -> None:
+        raise ModelFailure("the weights were not read")
+
+    plain = build(context).invoke(request)
+    monkeypatch.setattr(context, "language_detector", fails)
+    failed = build(context).invoke(request)
+    context.casebook.set(source, judge=judge)
+    assert failed.degraded == ("language: the weights were not read",)
+    assert (failed.probability, failed.label) == (plain.probability, plain.label)
+
+
+def test_a_source_is_read_once_a_batch(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, source, records = log
+    requests = [JudgeRequest.about(record, source) for record in records[:30]]
+    pipeline, reads, real = Pipeline(context), list[str](), context.casebook.source
+    list(pipeline.judge(requests[:1]))
+
+    def counting(name: str) -> Any:
+        reads.append(name)
+        return real(name)
+
+    monkeypatch.setattr(context.casebook, "source", counting)
+    list(pipeline.judge(requests))
+    assert reads == [source]

@@ -62,7 +62,7 @@ async def _judge(state: ServerState, requests: Sequence[AnyRequest], *, is_array
         No record can be judged.
     """
     bodies = list[bytes]()
-    async for answers in await state.batcher.order(requests):
+    async for answers in await state.batcher.submit(requests):
         for answer in answers:
             if isinstance(answer, JudgeError) and not is_array:
                 raise InputError(answer.reason)
