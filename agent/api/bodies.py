@@ -46,6 +46,7 @@ class JsonRequest(Request):
     """A request that refuses a body that is not JSON with a sentence; FastAPI and LangServe both read through it."""
 
     async def json(self) -> Any:
+        """The body parsed as JSON; raises `HTTPException` 422 if it is not JSON."""
         try:
             return await super().json()
         except (ValueError, RecursionError) as error:
@@ -59,6 +60,7 @@ class JsonRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler, which refuses other content types with 415."""
         handler = super().get_route_handler()
 
         async def read(request: Request) -> Response:
@@ -76,6 +78,7 @@ class DuplexResponse(StreamingResponse):
     """A response that is sent while the request's body is still read: nothing else may take messages off it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response without listening for a disconnect."""
         await self.stream_response(send)
 
 

@@ -38,6 +38,7 @@ class RequestLogMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request with an id and log it once."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -95,6 +96,7 @@ class GuardMiddleware:
         self._hosts = None if settings.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request or pass it on, with a limit on the size of its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -151,6 +153,7 @@ class TimeoutMiddleware:
         self._app, self._seconds = app, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the request within the time limit."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

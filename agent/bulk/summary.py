@@ -84,6 +84,7 @@ class Summary(BaseModel):
 
     @property
     def records(self) -> int:
+        """Number of records."""
         return sum(self.counts.values())
 
     def ranked(self, label: str) -> list[Group]:
@@ -115,7 +116,7 @@ class Summary(BaseModel):
         verdict_of : callable
             Gives the template and the verdict of a group number.
         times_of : callable
-            Gives the times of the records at an array of indices.
+            Gives the times of the records at an array of indices, shape (k,).
         """
         if not len(lines):
             return

@@ -76,13 +76,14 @@ class _Table:
         self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
 
     def get(self, hashes: Hashes) -> tuple[GroupNumbers, NDArray[np.bool_]]:
-        """The numbers, shape (n,), and whether each hash is in the table."""
+        """The numbers of n hashes, and whether each is in the table: shapes (n,)."""
         if not len(self._hashes):
             return np.full(len(hashes), BLANK, np.int32), np.zeros(len(hashes), np.bool_)
         at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
         return self._numbers[at], self._hashes[at] == hashes
 
     def put(self, hashes: Hashes, numbers: GroupNumbers) -> None:
+        """Add n hashes with their group numbers, shapes (n,)."""
         if len(self._hashes) + len(hashes) > _MAX_HASHES:
             self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
         merged = np.concatenate([self._hashes, hashes])
@@ -113,7 +114,7 @@ class PreparedChunk:
     is_case: NDArray[np.bool_]
 
     def texts(self, indices: NDArray[Any]) -> list[str]:
-        """The texts, as records have them, of the lines at these indices."""
+        """The texts, as records have them, of the lines at ``indices``, shape (k,)."""
         if self.lines is not None:
             return _as_read(self.lines.gather(indices), self.request).to_list()
         found = {

@@ -264,7 +264,7 @@ def demo() -> None:
 
 
 @sources_app.callback()
-def sources(context: typer.Context) -> None:
+def sources(context: typer.Context) -> None:  # noqa: D103
     if context.invoked_subcommand is None:
         list_sources()
 

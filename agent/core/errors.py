@@ -98,7 +98,7 @@ class IndexMismatch(MissingPart):
 
 
 class DetectorError(MissingPart):
-    pass
+    """A detector of an installed package cannot be used."""
 
 
 class Busy(PrecedentError):

@@ -28,10 +28,12 @@ from agent.core.numerics import expit, logit
 
 
 def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
+    """The verdict's id, a hash of the source, the record's place and content, and the provenance."""
     return verdict_id_of(source, record.file, record.line, record.content_hash, provenance.model_dump_json())
 
 
 def verdict_id_of(source: str, file: str | None, line: int | None, content_hash: str, provenance: str) -> str:
+    """As `verdict_id`, from the parts of the record and the provenance as JSON."""
     said = (source, file, line, content_hash, provenance)
     return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 

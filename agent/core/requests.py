@@ -91,6 +91,7 @@ class TextRequest:
 
     @property
     def record(self) -> Record:
+        """The record to judge."""
         return Record(text=self.text, file=self.file, line=self.line, time=self.time)
 
 

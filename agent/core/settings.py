@@ -105,10 +105,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources of settings by priority: arguments, the environment, the TOML file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @property
     def store_url(self) -> str:
+        """URL of the store; by default an SQLite file in ``home``."""
         return self.store or f"sqlite:///{self.home / 'precedent.db'}"
 
 

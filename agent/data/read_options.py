@@ -46,6 +46,7 @@ class ReadOptions(BaseModel):
     label_values: tuple[str, ...] = ()
 
     def with_values(self, values: Sequence[str]) -> ReadOptions:
+        """These options with ``values`` as the label values."""
         return self.model_copy(update={"label_values": tuple(values)})
 
     def read(

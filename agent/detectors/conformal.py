@@ -39,7 +39,7 @@ class ConformalTail:
 
     @classmethod
     def of(cls, values: Floats, times: NDArray[np.int64]) -> ConformalTail:
-        """The tail of ``values`` of normal cases, shape (n,), each of which occurred so many ``times``."""
+        """The tail of ``values`` of n normal cases, each of which occurred so many ``times``: shapes (n,)."""
         return cls(np.sort(np.repeat(values, times)))
 
     def __call__(self, x: Floats) -> Floats:
@@ -77,7 +77,21 @@ class ConformalNeighbours:
     def fit(
         cls, columns: TabularEncoder, rows: Sequence[Row], times: NDArray[np.int64]
     ) -> tuple[ConformalNeighbours, Floats]:
-        """Fit to n normal rows; also their log-odds, each without itself, shape (n,)."""
+        """Fit to n normal rows.
+
+        Parameters
+        ----------
+        columns : TabularEncoder
+        rows : sequence of Row
+        times : shape (n,)
+            How often each row occurred.
+
+        Returns
+        -------
+        ConformalNeighbours
+        shape (n,)
+            Log-odds of the rows, each without itself.
+        """
         logs = signed_log(columns.numbers(rows))
         filled = ~np.isnan(logs).all(axis=0)
         centre, scale = np.zeros(logs.shape[1]), np.ones(logs.shape[1])

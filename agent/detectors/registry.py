@@ -82,7 +82,7 @@ class InstalledDetector:
         return signals
 
     def save(self) -> dict[str, NDArray[Any]]:
-        """The detector's state as arrays, which can be stored without pickle."""
+        """The detector's state as arrays of any shapes, which can be stored without pickle."""
         assert self.detector is not None
         with _reported(f"the detector {self.name!r}"):
             state = {key: np.asarray(value) for key, value in self.detector.save().items()}
@@ -92,7 +92,7 @@ class InstalledDetector:
 
     @classmethod
     def load(cls, name: str, state: Mapping[str, NDArray[Any]]) -> InstalledDetector:
-        """The detector that `save` gave ``state`` of."""
+        """The detector that `save` gave ``state`` of; its arrays have any shapes."""
         detector = installed().get(name)
         with _reported(f"the detector {name!r}"):
             return cls(name, detector.load(state) if detector else None)

@@ -67,6 +67,7 @@ class Stream:
         return self.head
 
     def starts_with(self, magic: bytes) -> bool:
+        """Whether the data begins with ``magic``."""
         return self.look(lambda head: len(head) >= len(magic)).startswith(magic)
 
     def look_at_lines(self, count: int) -> bytes:

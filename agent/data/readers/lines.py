@@ -16,7 +16,7 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 
 @dataclass(frozen=True, slots=True)
 class RawLine:
-    """A line without its ``\\n``, its number from 1.
+    r"""A line without its ``\n``, its number from 1.
 
     Of a line that is too long (``cut``), ``data`` is the beginning and ``tail`` the end; ``omitted`` characters between
     them are missing.

@@ -75,6 +75,7 @@ class ReadRequest:
         return replace(self, text=text, label=self.label if self.label in known else None)
 
     def row_error(self, line: int | None, reason: str) -> RowError:
+        """The error for one record of the file."""
         return RowError(self.file, line, reason)
 
     def file_error(self, reason: str) -> InputError:
