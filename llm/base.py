@@ -31,10 +31,12 @@ class ChatBackend(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The model in a verdict's provenance."""
 
     @property
-    def sha256(self) -> str | None: ...
+    def sha256(self) -> str | None:
+        """SHA-256 of the weights, or the digest that Ollama gives."""
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
         """Return how likely the model is to begin its reply with each answer, from one forward pass.

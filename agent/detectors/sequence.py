@@ -50,7 +50,7 @@ class NextEvent:
 
     @classmethod
     def fit(cls, sessions: Sequence[Ids], known: int) -> NextEvent:
-        """Count the steps of encoded sessions."""
+        """Count the steps of encoded sessions, each of shape (events,)."""
         event, contexts, _ = _steps(sessions)
         tables = []
         for context in contexts:
@@ -102,7 +102,7 @@ class CountProfile:
         return cls(shares, counts.min(axis=0), counts.max(axis=0))
 
     def surprise(self, counts: Ids) -> Floats:
-        """-ln of the share of each count, shape (n, events)."""
+        """-ln of the share of each of the ``counts``, shape (n, events) to shape (n, events)."""
         return np.asarray(-np.log(self.shares[np.arange(counts.shape[1])[None], _bucket(counts)]))
 
 
@@ -115,10 +115,12 @@ class _Tables:
 
     @classmethod
     def fit(cls, sessions: Sequence[Ids], times: Ids, known: int) -> _Tables:
+        """Fit to n encoded sessions, each of shape (events,), and how often each occurred, shape (n,)."""
         repeated = [session for i in _sample(sessions, times) for session in [sessions[i]] * min(times[i], _MAX_TIMES)]
         return cls(NextEvent.fit(repeated, known), CountProfile.fit(_counts(repeated, known)))
 
     def numbers(self, sessions: Sequence[Ids]) -> Floats:
+        """The three scores of n encoded sessions, shape (n, 3)."""
         surprise, _, session = self.steps.surprise(sessions)
         first = np.flatnonzero(np.diff(session, prepend=-1))
         greatest, total = np.maximum.reduceat(surprise, first), np.add.reduceat(surprise, first)
@@ -149,6 +151,14 @@ class SequenceModel:
     ) -> tuple[SequenceModel, Floats, Floats]:
         """Fit to the normal ones of n sessions.
 
+        Parameters
+        ----------
+        sessions : n sequences of events
+        times : shape (n,)
+            How often each session occurred.
+        anomalous : shape (n,)
+            Whether each is labelled anomalous.
+
         Returns
         -------
         SequenceModel
@@ -176,7 +186,7 @@ class SequenceModel:
         return self.oddness(self.numbers(sessions))
 
     def oddness(self, numbers: Floats) -> Floats:
-        """Log-odds of n sessions from their `numbers`, shape (n,)."""
+        """Log-odds of n sessions, shape (n,), from their `numbers`, shape (n, 3)."""
         return self.tails[-1].log_odds(_combined(self.tails[:-1], numbers))
 
     def facts(self, session: Sequence[str]) -> list[str]:

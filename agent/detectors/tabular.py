@@ -193,7 +193,15 @@ class _Learner:
     times: Ints
 
     def learn(self, kinds: Ints, oddness: Floats) -> tuple[tuple[Any, ...], OutOfFoldScores]:
-        """The trees, and out-of-fold scores of a sample of the cases, with all cases of rare kinds."""
+        """The trees, and out-of-fold scores of a sample of the cases, with all cases of rare kinds.
+
+        Parameters
+        ----------
+        kinds : shape (n,)
+            Number of each case's kind.
+        oddness : shape (n,)
+            Log-odds of each case by the detector of oddness.
+        """
         rng = np.random.default_rng(_SEED)
         sizes = np.bincount(kinds)
         sampled = np.zeros(len(self.y), dtype=bool)

@@ -61,7 +61,15 @@ class TabularEncoder:
         return np.asarray(np.clip(out, -_HUGE, _HUGE))
 
     def categories(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
-        """One-hot columns of the common values and of missing ones; for each category -ln of its value's share."""
+        """Indicators of n rows' categories, and how rare their values are.
+
+        Returns
+        -------
+        shape (n, indicators)
+            One-hot columns of the common values and of missing ones.
+        shape (n, categories)
+            -ln of the share of each value; 0 for a missing one.
+        """
         one_hot = [np.zeros((len(rows), 0))]
         rarity = np.zeros((len(rows), len(self.shares)))
         for j, (name, share) in enumerate(self.shares.items()):

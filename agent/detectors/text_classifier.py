@@ -58,7 +58,17 @@ class Texts:
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], masked: Sequence[str], written: Sequence[str]) -> Texts:
-        """The features; ``masked``: the masked texts; ``written``: those that give the style."""
+        """The features of n texts.
+
+        Parameters
+        ----------
+        vectors : shape (n, dimensions)
+            Embeddings of the masked texts, unit length.
+        masked : sequence of str
+            The masked texts.
+        written : sequence of str
+            The texts that give the style.
+        """
         counts = _hashing().transform([text[:_CHARS] for text in masked]).tocsr()
         counts.data = 1 + np.log(counts.data)
         return cls(vectors, counts, np.array([_style(text[:_CHARS]) for text in written]).reshape(-1, _STYLES))

@@ -33,12 +33,15 @@ class BatchJob:
 
     @property
     def items(self) -> list[BatchItem]:
+        """One item for each request, in order."""
         return [BatchItem(self, place) for place in range(len(self.requests))]
 
     def has_answer(self, place: int) -> bool:
+        """Whether the request at ``place`` has an answer."""
         return self._answers[place] is not None
 
     def put(self, place: int, answer: Answer) -> None:
+        """Set the answer to the request at ``place``."""
         self._answers[place] = answer
 
     def notify(self) -> None:
@@ -77,8 +80,10 @@ class BatchItem:
 
     @property
     def request(self) -> AnyRequest:
+        """The request of this item."""
         return self.job.requests[self.place]
 
     @property
     def is_answered(self) -> bool:
+        """Whether the request has an answer."""
         return self.job.has_answer(self.place)

@@ -34,10 +34,12 @@ class AppContext:
 
     @cached_property
     def casebook(self) -> Casebook:
+        """The casebook that the settings name, opened at first use."""
         return Casebook(self.settings.home, self.settings.store_url, self.embedder, self.settings.chroma)
 
     @cached_property
     def history(self) -> History:
+        """The history of verdicts, in the casebook's store."""
         return History(self.casebook.engine)
 
     def source(self, name: str | None) -> SourceSnapshot:

@@ -25,13 +25,16 @@ class VerdictRunnable(Runnable[Any, Verdict]):
 
     @property
     def InputType(self) -> type[JudgeRequest]:  # noqa: N802
+        """The declared type of the input."""
         return JudgeRequest
 
     @property
     def OutputType(self) -> type[Verdict]:  # noqa: N802
+        """The type of the output."""
         return Verdict
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Verdict:
+        """Judge one record, as a batch of one."""
         return self._call_with_config(lambda sent: self.batch([sent])[0], input, config)
 
     def batch(
@@ -42,6 +45,7 @@ class VerdictRunnable(Runnable[Any, Verdict]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Verdict]:
+        """Judge all inputs together; the verdicts are in the order of ``inputs``."""
         return [verdict for _, verdict in self.batch_as_completed(inputs, return_exceptions=return_exceptions)]
 
     def batch_as_completed(
@@ -73,6 +77,8 @@ class BatchedVerdictRunnable(Runnable[Any, Verdict]):
         return asyncio.run(self.ainvoke(input, config))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Verdict:
+        """Judge one record."""
+
         async def judge(sent: Any) -> Verdict:
             return (await self.abatch([sent]))[0]
 
@@ -86,4 +92,5 @@ class BatchedVerdictRunnable(Runnable[Any, Verdict]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Verdict]:
+        """Judge all inputs together; the verdicts are in the order of ``inputs``."""
         return await self._batcher.judge([coerce_request(sent) for sent in inputs])

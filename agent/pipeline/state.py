@@ -33,6 +33,7 @@ class Source:
 
     @classmethod
     def of(cls, row: SourceSnapshot) -> Source:
+        """Decode the stored models of a source."""
         model = SourceModel.of(row.judge, row.counts)
         encoder = FieldEncoder.from_json(model.normal_axes) if model.normal_axes else None
         return cls(row, model, encoder, row.space or Representation())
@@ -69,6 +70,7 @@ class JudgingState:
 
     @classmethod
     def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
+        """The state of a record before any step."""
         text = source.representation.comparable_text(record)
         return cls(source, record, explain, text, source.representation.mask(text), record.content_hash)
 
@@ -92,8 +94,9 @@ class JudgingState:
         return fuse(self.source.model, self.log_odds, self.has_known_template)
 
     def with_evidence(self, found: RetrievalResult, signals: Mapping[str, Signal], **changes: Any) -> JudgingState:
-        """This record with the precedents and signals of an equivalent record."""
+        """The record's state with the precedents and signals of an equivalent record."""
         return replace(self, found=found, signals=signals, **changes)
 
     def with_language(self, signal: Signal) -> JudgingState:
+        """The same state with the language model's signal."""
         return replace(self, signals={**self.signals, "language": signal})

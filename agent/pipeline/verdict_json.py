@@ -32,6 +32,7 @@ class VerdictTemplate:
 
     @classmethod
     def of(cls, verdict: Verdict) -> VerdictTemplate:
+        """Split the JSON of ``verdict`` at its id and its record."""
         # the time that one record of many took is unknown
         body = {**verdict.model_dump(mode="json"), "id": _ID, "record": _RECORD, "elapsed_ms": 0.0}
         before, rest = json.dumps(body, ensure_ascii=False).split(json.dumps(_ID), 1)

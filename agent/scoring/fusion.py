@@ -54,7 +54,7 @@ class Fusion:
         return expit(self.threshold - self.half_width), expit(self.threshold + self.half_width)
 
     def widened_to(self, probability: float) -> Fusion:
-        """This fusion with a band that also holds ``probability``, around the same threshold."""
+        """The same fusion with a band that also holds ``probability``, around the same threshold."""
         distance = abs(logit(probability) - self.threshold)
         return replace(self, half_width=max(self.half_width, distance + NARROWEST))
 

@@ -16,8 +16,10 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
 
     The case is embedded when the source is next searched, so that storing it needs no model.
 
-    Raises:
-        UnknownVerdict: there is no such verdict.
+    Raises
+    ------
+    UnknownVerdict
+        There is no such verdict.
     """
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record

@@ -36,10 +36,12 @@ class Template:
 
     @property
     def anomalous(self) -> bool:
+        """Whether the case is labelled anomalous."""
         return self.case.label == "anomalous"
 
     @property
     def key(self) -> CaseKey:
+        """Key and label of the case."""
         return self.case.key, self.case.label
 
 

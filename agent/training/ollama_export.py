@@ -53,9 +53,9 @@ it: for verdicts by precedent, with calibrated probabilities, run Precedent itse
 
 
 def parsed(answer: str) -> tuple[str, str] | None:
-    """Label and certainty from the first line of an exported model's answer; None if it has another form.
+    r"""Label and certainty from the first line of an exported model's answer; None if it has another form.
 
-    >>> parsed("anomalous, probably\\nReason: “kernel panic” tells of …")
+    >>> parsed("anomalous, probably\nReason: “kernel panic” tells of …")
     ('anomalous', 'probably')
     """
     found = _FORM.match(answer.lstrip().partition("\n")[0])

@@ -21,15 +21,19 @@ class LlamaCppBackend:
         self.clip, self.close = chat.clip, chat.close
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        """The natural logarithm of each answer's probability, exact for every answer."""
         chat = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS, answers=answers)
         return read_answers(chat.invoke(list(messages)).response_metadata["logprobs"][0], answers)
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
+        """Raise `ModelFailure`: the engine returns log-probabilities, so that no schema is needed."""
         raise ModelFailure("the embedded engine returns log-probabilities and supports no schema")
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
+        """Yield the reply piece by piece."""
         for chunk in self.chat.stream(list(messages), max_tokens=max_tokens):
             yield str(chunk.content)
 
     def room(self, messages: Sequence[BaseMessage]) -> int:
+        """How many tokens fit into the context beside ``messages`` and a reply of one token; may be negative."""
         return self.chat.context_tokens - len(self.chat.prompt(messages)) - 1
