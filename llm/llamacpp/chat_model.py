@@ -59,6 +59,7 @@ class EmbeddedChatModel(BaseChatModel):
     _template: ChatTemplate | None = PrivateAttr(None)
 
     def model_post_init(self, context: Any, /) -> None:
+        """Set up the inference thread; the engine is made at its first job."""
         super().model_post_init(context)
         # The worker must not keep this object alive, or it would never be collected and closed.
         reference = weakref.ref(self)

@@ -58,6 +58,7 @@ class OllamaBackend:
         return cls(model, pool, context)
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        """The natural logarithm of each answer's probability; raises `NoLogProbabilities` if there is none."""
         logprobs = self.first_token(messages).get("logprobs")
         if not logprobs:
             raise NoLogProbabilities(f"{self.name} returns no log-probabilities")
@@ -78,20 +79,24 @@ class OllamaBackend:
         return metadata
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
+        """A reply in the JSON schema; attempt 0 is greedy, others are sampled with the attempt as seed."""
         prompt = self._prompt(messages, _STRUCTURED_TOKENS)
         # Greedy first; greedy again would give the same reply.
         changes = {**_NO_LOGPROBS, "format": dict(schema), "seed": attempt, "temperature": 0.5 * attempt}
         return self._pool.call(lambda chat: str(_limited(chat, _STRUCTURED_TOKENS, changes).invoke(prompt).content))
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
+        """Yield the reply piece by piece."""
         prompt = self._prompt(messages, max_tokens)
         for chunk in self._pool.stream(lambda chat: _limited(chat, max_tokens, _NO_LOGPROBS).stream(prompt)):
             yield str(chunk.content)
 
     def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
+        """Shorten ``text`` to an estimated ``max_tokens``; return it and how many tokens were removed."""
         return clip_by_estimate(text, max_tokens)
 
     def room(self, messages: Sequence[BaseMessage]) -> int:
+        """How many tokens fit into the context, by an estimate; may be negative."""
         read = sum(estimated_tokens(str(message.content)) + _TEMPLATE_TOKENS for message in messages)
         return self._context_tokens - read - 1
 

@@ -32,6 +32,7 @@ class EventCount(str):
     __slots__ = ()
 
     def __new__(cls, event: str) -> EventCount:
+        """The name of the feature that counts ``event``."""
         return super().__new__(cls, f"{_EVENT_COUNT}{event}")
 
     def __getnewargs__(self) -> tuple[str]:

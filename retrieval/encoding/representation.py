@@ -22,11 +22,16 @@ class RecordLike(Protocol):
     """What retrieval needs of a record."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The record's text."""
+
     @property
-    def fields(self) -> Mapping[str, FieldValue]: ...
+    def fields(self) -> Mapping[str, FieldValue]:
+        """The record's fields, empty if it has none."""
+
     @property
-    def events(self) -> Sequence[str]: ...
+    def events(self) -> Sequence[str]:
+        """The events of a session, empty for other records."""
 
 
 @dataclass(frozen=True)

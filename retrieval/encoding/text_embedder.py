@@ -85,7 +85,7 @@ class Embedder:
         return self.encode_cached([text])[0]
 
     def encode_cached(self, texts: Sequence[str]) -> list[Vector]:
-        """Each text's unit vector, read-only, from the cache when the text was embedded before.
+        """Each text's unit vector, shape ``(dimensions,)`` and read-only; cached if the text was embedded before.
 
         The other texts of a batch change a vector in the seventh digit.
         """

@@ -28,13 +28,20 @@ class VerdictLike(Protocol):
     """What is stored of a verdict beside its body."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The verdict's id."""
+
     @property
-    def source(self) -> str: ...
+    def source(self) -> str:
+        """Name of the source."""
+
     @property
-    def label(self) -> str: ...
+    def label(self) -> str:
+        """The verdict's label."""
+
     @property
-    def probability(self) -> float: ...
+    def probability(self) -> float:
+        """The probability of *anomalous*."""
 
 
 class History:

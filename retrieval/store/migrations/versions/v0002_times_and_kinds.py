@@ -9,6 +9,7 @@ revision, down_revision = "0002", "0001"
 
 
 def upgrade() -> None:
+    """Add the columns for times and kinds and an index by time; remove the fitted models."""
     op.add_column("cases", sa.Column("times", sa.Integer, nullable=False, server_default="1"))
     op.add_column("cases", sa.Column("kind", sa.Text))
     op.execute("ALTER TABLE sources RENAME COLUMN field_model TO models")

@@ -6,4 +6,5 @@ revision, down_revision = "0003", "0002"
 
 
 def upgrade() -> None:
+    """Remove the fitted models, so that each source is fitted again."""
     op.execute("UPDATE sources SET judge = NULL, models = NULL")

@@ -9,6 +9,7 @@ revision, down_revision = "0004", "0003"
 
 
 def upgrade() -> None:
+    """Rename tables and keys, add the new columns, and widen the verdicts' ids."""
     op.rename_table("heard", "llm_cache")
     op.rename_table("remembered", "template_verdicts")
     op.add_column("llm_cache", sa.Column("used_at", sa.DateTime(timezone=True)))
