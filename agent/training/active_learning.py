@@ -1,8 +1,8 @@
-"""Which verdicts to correct first: those whose labels would teach the judge most (active learning).
+"""Active learning: the verdicts whose labels would improve a source most.
 
-A label teaches much where the probability is near the middle of the unsure band, where many records are alike, and
-where nothing like it is on the list already: uncertainty sampling, weighted by density, made diverse
-(Settles & Craven 2008; Settles, *Active Learning*, 2012, chapters 2 and 5).
+Uncertainty sampling, weighted by density and diversified (Settles & Craven 2008; Settles, *Active Learning*, 2012,
+chapters 2 and 5): a label is worth most where the probability is near the middle of the unsure band, where many
+records share the template, and where no similar record is selected yet.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
 from retrieval.encoding.representation import Representation
 
+# newest verdicts that are considered
 _POOL = 10_000
+# how many times ``n`` candidates are embedded
 _SHORTLIST = 10
+# cosine from which on two records count as the same
 _SAME = 0.999
 
 
 class Candidate(BaseModel):
-    """A verdict to correct or to confirm; ``alike``: how many of the records judged lately have its template."""
+    """A verdict to correct or to confirm; ``alike`` counts the recent records of its template."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,10 +43,20 @@ class Candidate(BaseModel):
 
 
 def select_for_review(context: AppContext, source: str, n: int) -> list[Candidate]:
-    """Up to ``n`` of the source's last 10,000 verdicts, that which teaches most first; no template of a case.
+    """Select verdicts for review, the most valuable first.
 
-    Raises:
-        UnknownSource: there is no such source.
+    Templates that a case has already are left out.
+
+    Parameters
+    ----------
+    context : AppContext
+    source : str
+    n : int
+        The most verdicts to return, out of the source's newest 10,000.
+
+    Raises
+    ------
+    UnknownSource
     """
     row = context.source(source)
     with mapped():
@@ -56,8 +69,7 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
         unseen = [group for key, group in groups.items() if key not in cases]
         unseen.sort(key=_worth, reverse=True)
         shortlist = unseen[: _SHORTLIST * n]
-        placed = replace(row, space=space)
-        vectors = context.casebook.vectors(placed, [group[0].record for group in shortlist])
+        vectors = context.casebook.vectors(replace(row, space=space), [group[0].record for group in shortlist])
     chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]
 
@@ -74,7 +86,10 @@ def _worth(group: Sequence[Verdict]) -> float:
 
 
 def uncertainty(verdict: Verdict) -> float:
-    """1 in the middle of the unsure band; with the middle at even odds, twice the chance that the label is wrong."""
+    """How uncertain a verdict is, from 0 to 1, which is the middle of the unsure band.
+
+    If the middle is at even odds, this is twice the probability that the label is wrong.
+    """
     low, high = (_log_odds(end) for end in verdict.unsure_band)
     return 2 * sigmoid(-abs(_log_odds(verdict.probability) - (low + high) / 2))
 
@@ -85,7 +100,7 @@ def _log_odds(probability: float) -> float:
 
 
 def _diverse(worth: NDArray[np.float64], vectors: Sequence[NDArray[np.float32]], n: int) -> list[int]:
-    """Indices, greedily: each one's worth falls with its similarity to the nearest that is chosen already."""
+    """Indices of ``n`` candidates, chosen greedily by worth times the distance to the nearest chosen one."""
     chosen: list[int] = []
     nearest, matrix = np.zeros(len(worth)), np.array(vectors)
     while len(chosen) < n and (nearest < _SAME).any():

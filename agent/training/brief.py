@@ -1,4 +1,4 @@
-"""A source's brief when nobody wrote one: drafted by the language model from cases, to be edited by a person."""
+"""Drafts a source's brief from its cases with the language model; a person may edit it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from retrieval.encoding.representation import Representation
 _CASES, _CASE_CHARS = 6, 160
 _MAX_TOKENS, _MAX_CHARS = 140, 900
 _MIN_SENTENCES, _MAX_SENTENCES = 2, 4
-# so many words of a shown case in a row are a quotation
+# this many consecutive words of a shown case are a quotation
 _QUOTED_WORDS = 5
 _WORD = re.compile(r"\w+")
 _LIST_ITEM = re.compile(r"(?:^|[:;.])\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
-# by what words a sentence speaks of the records of a label
-_SPEAKS_OF = {
-    "normal": re.compile(r"(?<!ab)normal|routine|regular|typical|usual|expected|legitimate", re.IGNORECASE),
+# words by which a brief describes the records of a label
+_DESCRIBES = {
+    "normal": re.compile(r"\b(?:normal|routine|regular|typical|usual|expected|legitimate)", re.IGNORECASE),
     "anomalous": re.compile(
-        r"anomal|abnormal|unusual|unexpected|error|fail|fault|suspicious|attack|problem|spam|fraud|malicious",
+        r"\b(?:anomal|abnormal|unusual|unexpected|error|fail|fault|suspicious|attack|problem|spam|fraud|malicious)",
         re.IGNORECASE,
     ),
 }
 
 
 class Draft(NamedTuple):
-    """A brief, and why it is not one (None if it is)."""
+    """A draft, and why it is rejected (None if it is accepted)."""
 
     text: str
     problem: str | None
@@ -57,7 +57,7 @@ def draft_brief(model: ChatBackend, casebook: Casebook, name: str) -> Draft:
     row = casebook.source(name)
     space = (row.space if row else None) or Representation()
     templates = [case for case, _ in casebook.by_template(name).values()]
-    shown = {label: _spread(templates, label, space) for label in _SPEAKS_OF}
+    shown = {label: _spread(templates, label, space) for label in _DESCRIBES}
     prompt = render("brief_cases", source=name, **shown)
     text, problem = "", None
     for retry in (False, True):
@@ -86,7 +86,7 @@ def problem_of(text: str, shown: Mapping[str, Sequence[str]]) -> str | None:
     phrases = _phrases(text)
     if any(phrases & _phrases(case) for cases in shown.values() for case in cases):
         return "quotes a record"
-    for label, pattern in _SPEAKS_OF.items():
+    for label, pattern in _DESCRIBES.items():
         if shown.get(label) and not pattern.search(text):
             return f"does not describe the {label} records"
     return None
@@ -98,7 +98,7 @@ def _phrases(text: str) -> set[tuple[str, ...]]:
 
 
 def _spread(cases: Sequence[StoredCase], label: str, space: Representation) -> list[str]:
-    """Evenly spread over the templates of a label, so that no frequent template stands for all."""
+    """Masked texts of up to six cases of a label, evenly spread over its templates."""
     of_label = [case for case in cases if case.label == label]
     step = max(1, len(of_label) // _CASES)
     return [space.masked(case)[:_CASE_CHARS] for case in of_label[::step][:_CASES]]

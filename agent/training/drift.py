@@ -1,9 +1,9 @@
-"""Drift: whether a source's recent records are still like its cases, and whether its verdicts keep their promise.
+"""Drift: whether a source's recent records still resemble its cases, and whether its verdicts are still right.
 
-Nobody labels what is judged, so this looks at the records themselves: how many have templates that no case has,
-against how many of the cases would (the unseen mass, Good 1953); how far the fields have moved (population
-stability index over the casebook's quantile knots and known categories); how many verdicts are anomalous or
-unsure. Where people corrected verdicts, it counts how often they contradicted them.
+Judged records have no labels, so drift is measured on the records: the share with templates that no case has, compared
+with the share expected from the cases (unseen mass, Good 1953); the population stability index of each field over the
+casebook's quantiles and categories; the shares of anomalous and unsure verdicts. Corrections tell how often verdicts
+were wrong.
 """
 
 from __future__ import annotations
@@ -33,13 +33,26 @@ _NAME_CHARS = 60
 
 
 class Drift(BaseModel):
-    """What the last 1,000 verdicts say about a source. Shares are 0 to 1; None: nothing to take a share of.
+    """Drift of a source over its newest 1,000 verdicts.
 
-    ``records``: how many different records they are about, a record's newest verdict counting; ``novel_share``: of
-    what these say, how much has templates that no case has, ``novel_expected``: how much would have if they were
-    like the cases (both None in a space of fields); ``field_psi``: how far each field moved, 0 not at all;
-    ``corrected``: decided verdicts that a person corrected or confirmed, ``contradicted_share``: how many of
-    those they contradicted. ``findings``: what to act on, and how; none below 50 records.
+    Shares are between 0 and 1, or None if there is nothing to take a share of.
+
+    Attributes
+    ----------
+    records : int
+        Different records among the verdicts; of each, the newest verdict counts.
+    novel_share, novel_expected : float or None
+        Share of different contents whose template no case has, and the share expected if they resembled the cases.
+        None if the source is represented by fields.
+    field_psi : dict[str, float]
+        Population stability index of each field, the largest first; 0 is no change.
+    unsure_share, anomalous_share, anomalous_expected : float or None
+    corrected : int
+        Decided verdicts that a person corrected or confirmed.
+    contradicted_share : float or None
+        Share of those that the person contradicted.
+    findings : list[str]
+        What to act on, each with the command to run; empty below 50 records.
     """
 
     records: int
@@ -55,23 +68,24 @@ class Drift(BaseModel):
 
 
 def measure_drift(context: AppContext, source: str) -> Drift:
-    """The source's drift.
+    """Measure the drift of a source.
 
-    Raises:
-        UnknownSource: there is no such source.
+    Raises
+    ------
+    UnknownSource
     """
     row = context.source(source)
     with mapped():
-        given = recent(context, source, _WINDOW)
+        stored = recent(context, source, _WINDOW)
         templates = context.casebook.templates(source)
-    verdicts = newest(given)
+    verdicts = newest(stored)
     if not verdicts:
         return Drift(records=0)
-    decided = [one for one in given if one.corrected_to and one.verdict.label != "unsure"]
-    contradicted = sum(one.corrected_to != one.verdict.label for one in decided)
+    decided = [entry for entry in stored if entry.corrected_to and entry.verdict.label != "unsure"]
+    contradicted = sum(entry.corrected_to != entry.verdict.label for entry in decided)
     cases = sum(row.counts.values())
     novel_share, novel_expected = _novel(row, verdicts, templates)
-    found = Drift(
+    drift = Drift(
         records=len(verdicts),
         novel_share=novel_share,
         novel_expected=novel_expected,
@@ -83,9 +97,9 @@ def measure_drift(context: AppContext, source: str) -> Drift:
         contradicted_share=contradicted / len(decided) if decided else None,
     )
     if len(verdicts) < _ENOUGH:
-        return found
-    wrong = contradicted / max(1, sum(one.verdict.label != "unsure" for one in given))
-    return found.model_copy(update={"findings": _findings(found, row, wrong, context.settings.risk)})
+        return drift
+    wrong = contradicted / max(1, sum(entry.verdict.label != "unsure" for entry in stored))
+    return drift.model_copy(update={"findings": _findings(drift, row, wrong, context.settings.risk)})
 
 
 def _share(verdicts: Sequence[Verdict], label: str) -> float:
@@ -93,19 +107,21 @@ def _share(verdicts: Sequence[Verdict], label: str) -> float:
 
 
 def _novel(row: SourceRow, verdicts: Sequence[Verdict], templates: dict[str, int]) -> tuple[float | None, float | None]:
-    """Share of different contents with an unseen template, and that expected: cases alone with theirs (Good-Turing)."""
+    """Observed and expected (Good-Turing: cases whose template occurs once) share of contents with unseen templates."""
     if row.space is None or row.space.field_encoder is not None:
         return None, None
-    keys = {one.record.content_hash: row.space.key(one.record, one.record.content_hash) for one in verdicts}
-    alone = sum(count == 1 for count in templates.values())
+    keys = {
+        verdict.record.content_hash: row.space.key(verdict.record, verdict.record.content_hash) for verdict in verdicts
+    }
+    singletons = sum(count == 1 for count in templates.values())
     return (
         sum(key not in templates for key in keys.values()) / len(keys),
-        alone / sum(templates.values()),
+        singletons / sum(templates.values()),
     )
 
 
 def _field_psi(row: SourceRow, verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Every field's population stability index, the farthest moved first; fields with few values are left out."""
+    """Population stability index of each field with enough values, the largest first."""
     field_encoder = row.space.field_encoder if row.space else None
     if field_encoder is None:
         return {}
@@ -126,58 +142,63 @@ def _field_psi(row: SourceRow, verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def _number_psi(knots: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    """Over bins that every fourth knot ends; between any two knots lie equally many cases.
+    """Population stability index of ``values``, shape (n,), over bins that end at every fourth quantile knot.
 
-    A value that has several knots has a bin of its own, with the cases from its last knot to the next; a bin that is
-    left with none may hold as many as lie between two knots.
+    Equally many cases lie between any two knots. A value with several knots has a bin of its own, with the cases up to
+    the next knot; a bin without cases may hold as many as lie between two knots.
     """
     tied = np.r_[False, knots[1:] == knots[:-1]]
     every = knots[_KNOTS_A_BIN:-1:_KNOTS_A_BIN]
     ends = np.unique(np.r_[every, np.nextafter(every[np.isin(every, knots[tied])], -np.inf)])
     cases = np.where(tied[:-1], knots[:-1], (knots[:-1] + knots[1:]) / 2)
-    there, expected = (
-        np.bincount(np.searchsorted(ends, some, side="left"), minlength=len(ends) + 1) for some in (values, cases)
+    observed, expected = (
+        np.bincount(np.searchsorted(ends, x, side="left"), minlength=len(ends) + 1) for x in (values, cases)
     )
-    shares, one = expected / len(cases), 1 / len(cases)
-    shares = np.where(expected == 0, np.minimum(there / len(values), one), shares)
-    return psi(there, shares * len(values))
+    shares = np.where(expected == 0, np.minimum(observed / len(values), 1 / len(cases)), expected / len(cases))
+    return psi(observed, shares * len(values))
 
 
-def psi(there: ArrayLike, cases: ArrayLike) -> float:
-    """Population stability index of counts by bin; half a record is added to each, so that no bin is empty."""
-    p, q = ((np.asarray(counts) + 0.5) / (np.sum(counts) + 0.5 * np.size(counts)) for counts in (there, cases))
+def psi(observed: ArrayLike, expected: ArrayLike) -> float:
+    """Population stability index of two histograms.
+
+    Parameters
+    ----------
+    observed, expected : array_like of shape (n_bins,)
+        Counts; half a record is added to each, so that no bin is empty.
+    """
+    p, q = ((np.asarray(counts) + 0.5) / (np.sum(counts) + 0.5 * np.size(counts)) for counts in (observed, expected))
     return float(np.sum((p - q) * np.log(p / q)))
 
 
-def _findings(found: Drift, row: SourceRow, wrong: float, risk: float) -> list[str]:
-    """What to act on, each with the command to run. ``wrong``: share of decided verdicts known to be wrong."""
-    lately, label_some = f"the last {found.records:,} records", f"precedent review --source {row.name}"
-    said = []
-    if _far_more(found.novel_share, found.novel_expected, by=0.1):
-        said.append(
-            f"{_percent(found.novel_share)} of what {lately} say has templates that the casebook has never seen "
-            f"({_percent(found.novel_expected)} if they were like the cases): learn them as a source of their own "
+def _findings(drift: Drift, row: SourceRow, wrong: float, risk: float) -> list[str]:
+    """What to act on, each with its command; ``wrong`` is the share of decided verdicts known to be wrong."""
+    lately, label_some = f"the last {drift.records:,} records", f"precedent review --source {row.name}"
+    findings = []
+    if _far_more(drift.novel_share, drift.novel_expected, by=0.1):
+        findings.append(
+            f"{_percent(drift.novel_share)} of what {lately} say has templates that the casebook has never seen "
+            f"({_percent(drift.novel_expected)} if they were like the cases): learn them as a source of their own "
             f"if they come from another system, else label some: {label_some}"
         )
-    if moved := [f"{name[:_NAME_CHARS]} ({psi:.2f})" for name, psi in found.field_psi.items() if psi > _PSI_ALARM]:
+    if moved := [f"{name[:_NAME_CHARS]} ({psi:.2f})" for name, psi in drift.field_psi.items() if psi > _PSI_ALARM]:
         more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
-        said.append(
+        findings.append(
             f"fields of {lately} moved away from the cases' (stability index over {_PSI_ALARM}): "
             f"{', '.join(moved[:_SHOWN])}{more}: learn newer cases, then: precedent sources rebuild {row.name}"
         )
-    if found.unsure_share is not None and found.unsure_share > _UNSURE_ALARM:
-        said.append(f"{_percent(found.unsure_share)} of {lately} are unsure: label some: {label_some}")
-    if _far_more(found.anomalous_share, found.anomalous_expected, by=0.2):
-        said.append(
-            f"{_percent(found.anomalous_share)} of {lately} are anomalous, {_percent(found.anomalous_expected)} of the "
+    if drift.unsure_share is not None and drift.unsure_share > _UNSURE_ALARM:
+        findings.append(f"{_percent(drift.unsure_share)} of {lately} are unsure: label some: {label_some}")
+    if _far_more(drift.anomalous_share, drift.anomalous_expected, by=0.2):
+        findings.append(
+            f"{_percent(drift.anomalous_share)} of {lately} are anomalous, {_percent(drift.anomalous_expected)} of the "
             "cases are: correct those that are not: precedent correct ID normal"
         )
     if wrong > risk:
-        said.append(
+        findings.append(
             f"people contradicted {_percent(wrong)} of the decided verdicts on {lately}, and no more than "
-            f"{_percent(risk)} should be wrong: fit the judge anew: precedent sources rebuild {row.name}"
+            f"{_percent(risk)} should be wrong: fit the source again: precedent sources rebuild {row.name}"
         )
-    return said
+    return findings
 
 
 def _far_more(share: float | None, expected: float | None, by: float) -> bool:

@@ -1,4 +1,4 @@
-"""From labelled files to a source that can judge: read, keep, embed, draft the brief, fit the judge."""
+"""Learning: labelled files are stored as cases and embedded, a brief is drafted, the source is fitted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,29 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class LearnResult:
-    """What `learn` did: how many records were read, how many cases are new, and what could not be read."""
+    """What `learn` did.
+
+    Attributes
+    ----------
+    read, added : int
+        Records that were read, and cases that are new.
+    labels, label_values : Counter[str]
+        Records by label, and by the value of the label column.
+    unreadable : list[RowError]
+    notes : list[str]
+        Remarks on records that were changed while reading.
+    brief : str
+    brief_drafted : bool
+        Whether the language model wrote the brief.
+    brief_rejected : str or None
+        Why its draft was not taken.
+    language_auc : float or None
+        Of the language model alone on the cases, None if not tried on enough of both labels.
+    language_missing : str or None
+        Why the language model was not available.
+    language_note : str or None
+        On how many cases of each label it was tried, how many got no answer, and whether it has a weight.
+    """
 
     source: str
     read: int = 0
@@ -37,21 +59,22 @@ class LearnResult:
     notes: list[str] = field(default_factory=list)
     brief: str = ""
     brief_drafted: bool = False
+    brief_rejected: str | None = None
     language_auc: float | None = None
     language_missing: str | None = None
     language_note: str | None = None
-    brief_rejected: str | None = None
 
 
 def check_name(source: str) -> str:
-    """The name, when it can be one.
+    """Return the source's name if it is valid.
 
-    Raises:
-        UsageError: it holds something else than letters, digits, dots, hyphens and underscores.
+    Raises
+    ------
+    UsageError
     """
     if not _NAME.fullmatch(source) or not source[-1].isalnum():
         raise UsageError(
-            f"{source!r} is no name for a source: 1 to 63 letters, digits, dots, hyphens or underscores, "
+            f"{source!r} is not a valid source name: use 1 to 63 letters, digits, dots, hyphens or underscores, "
             "with a letter or a digit at both ends"
         )
     return source
@@ -68,14 +91,32 @@ def learn(
     objective: str | None = None,
     progress: Progress | None = None,
 ) -> LearnResult:
-    """Learn the labelled records of ``files`` as cases of ``source``; the same record again adds nothing.
+    """Learn the labelled records of ``files`` as cases of ``source``.
 
-    Whatever interrupts it, the next `learn` finishes the work: what was committed stays. ``objective``: see
-    `agent.scoring.calibration.Objective.parse`; None keeps the source's.
+    A record that is a case already adds nothing. An interrupted `learn` keeps what was committed, and the next one
+    completes it.
 
-    Raises:
-        InputError: a file cannot be read at all. Files before it are learned.
-        UsageError: the source's name or the objective is none, no label is named, or none means normal.
+    Parameters
+    ----------
+    context : AppContext
+    files : Sequence of str or Path
+    source : str
+    intake : ReadOptions
+        How the files are read; ``label`` must be set.
+    brief : str, optional
+        None keeps the source's brief, or has one drafted.
+    budget : int, optional
+        The most queries of the language model; None is the setting ``language_budget``.
+    objective : str, optional
+        See `agent.scoring.calibration.Objective.parse`; None keeps the source's.
+    progress : Progress, optional
+
+    Raises
+    ------
+    InputError
+        A file cannot be read at all. The files before it are learned.
+    UsageError
+        The source's name or the objective is invalid, no label column is named, or no value of it means normal.
     """
     done = LearnResult(check_name(source))
     if objective is not None:
@@ -84,7 +125,7 @@ def learn(
         except ValueError as error:
             raise UsageError(f"--optimise: {error}") from error
     if intake.label is None:
-        raise UsageError("learn needs --label COLUMN: which column says whether a record is normal")
+        raise UsageError("learn needs --label COLUMN, the column that holds the labels")
     with mapped():
         _check_normal(context, files, source, intake)
         for path in files:
@@ -96,7 +137,7 @@ def learn(
 
 
 def _check_normal(context: AppContext, files: Sequence[str | Path], source: str, intake: ReadOptions) -> None:
-    """Refuse files without any normal record when nobody said which values mean normal."""
+    """Raise if no record is normal by the default values and the user named none."""
     row = context.casebook.source(source)
     if intake.normal != DEFAULT_NORMAL or "-" in map(str, files) or (row and row.counts["normal"]):
         return
@@ -130,6 +171,7 @@ def _cases(
 
 
 def as_case(record: Record, label: Label, kind: str | None = None) -> NewCase:
+    """A case to add; ``kind`` is the value of the label column."""
     return NewCase(record, record.content_hash, label, record.file, record.line, record.time, kind)
 
 
@@ -149,15 +191,15 @@ def _finish(
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
     casebook.sync(source, progress)
-    witness = None
+    detector = None
     try:
-        witness = context.language_detector()
+        detector = context.language_detector()
         row = casebook.source(source)
         assert row is not None
         if not row.brief:
             if progress:
                 progress("drafting a brief", 0, 1)
-            draft = draft_brief(witness.model, casebook, source)
+            draft = draft_brief(detector.model, casebook, source)
             if draft.problem is None:
                 casebook.set(source, brief=draft.text, brief_by="model")
                 done.brief_drafted = True
@@ -166,30 +208,33 @@ def _finish(
         done.language_missing = str(error)
     row = casebook.source(source)
     assert row is not None
-    model = witness.model.name if witness else None
+    model = detector.model.name if detector else None
     if done.added or brief is not None or done.brief_drafted or objective is not None or _unfitted(row, model):
         refit(context, source, budget=budget, objective=objective, progress=progress, done=done)
     done.brief = row.brief
 
 
 def _unfitted(row: SourceRow, model: str | None) -> bool:
-    """Whether the judge is missing, older than the cases, or was fitted with another language model than ``model``."""
-    if row.judge is None or is_outdated(row):
-        return True
-    return model is not None and row.judge["model"] not in (model, None)
+    """Whether the fit is missing, older than the cases, or from another language model than ``model``."""
+    return is_outdated(row) or (model is not None and (row.judge or {})["model"] not in (model, None))
 
 
 def is_outdated(row: SourceRow) -> bool:
-    """Whether the judge is missing, or older than the cases."""
+    """Whether the source was not fitted since its cases last changed."""
     return row.judge is None or row.judge["fitted_on"] != row.version
 
 
 def refit_while_due(
     context: AppContext, source: str, due: Callable[[SourceRow], bool] = is_outdated, progress: Progress | None = None
 ) -> bool:
-    """Fit the source's judge anew for as long as that is ``due``; whether it was fitted.
+    """Fit the source again while that is ``due``.
 
-    Where a fit is running, that one looks again when it ends, so nobody waits for it.
+    If a fit of the source is running, that one checks again when it ends, and this call returns at once.
+
+    Returns
+    -------
+    bool
+        Whether this call fitted the source.
     """
     fitted, turn = False, context.fitting(source)
     while due(context.source(source)) and turn.acquire(blocking=False):
@@ -210,20 +255,25 @@ def refit(
     progress: Progress | None = None,
     done: LearnResult | None = None,
 ) -> None:
-    """Fit the source's judge anew from its cases, one fit at a time; without a language model, only the others.
+    """Fit the source from its cases, one fit at a time; without a language model, the other detectors only.
 
-    ``objective``: what the threshold is chosen for from now on; None keeps what it is.
+    Parameters
+    ----------
+    budget, objective, progress
+        See `learn`.
+    done : LearnResult, optional
+        Gets ``language_auc`` and ``language_note``.
     """
     try:
-        witness = context.language_detector()
+        detector = context.language_detector()
     except ModelFailure:
-        witness = None
+        detector = None
     settings = context.settings
     with context.fitting(source):
         judge = fit_judge(
             context.casebook,
             source,
-            witness,
+            detector,
             precedents=settings.precedents,
             budget=settings.language_budget if budget is None else budget,
             risk=settings.risk,

@@ -1,10 +1,12 @@
-"""`ollama run` with no Python at all: a source's brief and its most telling cases as an Ollama model."""
+"""Export of a source as an Ollama model: its brief and its most representative cases, used without Precedent."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ _GENERAL = (
     ("worker 7 copied file 31 to the archive", "normal", "copied file"),
     ("worker 7 lost file 31: checksum error", "anomalous", "checksum error"),
 )
-# small models say the word that they are told, or one that means the same
+# small models answer with the word of the prompt or a synonym
 _SURE = {
     "certainly": ("certainly", "definitely", "surely", "clearly", "certain"),
     "probably": ("probably", "likely", "probable"),
@@ -51,7 +53,7 @@ it: for verdicts by precedent, with calibrated probabilities, run Precedent itse
 
 
 def parsed(answer: str) -> tuple[str, str] | None:
-    """Label and how sure, from the first line of such a model's answer; None if it has another form.
+    """Label and certainty from the first line of an exported model's answer; None if it has another form.
 
     >>> parsed("anomalous, probably\\nReason: “kernel panic” tells of …")
     ('anomalous', 'probably')
@@ -61,12 +63,21 @@ def parsed(answer: str) -> tuple[str, str] | None:
 
 
 def compose(casebook: Casebook | None, source: str | None, weights: str, family: Family | None) -> Modelfile:
-    """The Modelfile of ``source``, or of no source in particular.
+    """The Modelfile of a source, or a general one.
 
-    ``weights``: a model on the server, or the path of a .gguf, which then needs its ``family``.
+    Parameters
+    ----------
+    casebook : Casebook or None
+    source : str or None
+        None for a general Modelfile.
+    weights : str
+        A model of the Ollama server, or the path of a .gguf file.
+    family : Family or None
+        The chat template; needed with a .gguf file.
 
-    Raises:
-        UnknownSource: there is no such source.
+    Raises
+    ------
+    UnknownSource
     """
     brief, examples = NO_BRIEF, list(_GENERAL)
     if casebook is not None and source is not None:
@@ -74,7 +85,7 @@ def compose(casebook: Casebook | None, source: str | None, weights: str, family:
         if row is None:
             raise UnknownSource(source, casebook.names())
         brief = row.brief or NO_BRIEF
-        examples = [(text, label, words) for text, label, words in telling(casebook, source)] or examples
+        examples = representative_cases(casebook, source) or examples
     turns = []
     for text, label, words in examples:
         turns += [("user", text), ("assistant", render("ollama_answer", label=label, words=words))]
@@ -83,10 +94,12 @@ def compose(casebook: Casebook | None, source: str | None, weights: str, family:
 
 
 def of_gguf(path: Path) -> Family:
-    """The form of chat template that the file's metadata asks for.
+    """The family of a .gguf file's chat template.
 
-    Raises:
-        UsageError: there is no such file, it is no model, or its template is of an unknown form.
+    Raises
+    ------
+    UsageError
+        There is no such file, it is not a model, or its template is unknown.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
@@ -97,14 +110,13 @@ def of_gguf(path: Path) -> Family:
 
 
 def export(modelfile: Modelfile, folder: Path, name: str, source: str | None) -> None:
-    """Write Modelfile and README for another machine; weights from a file are copied beside them.
+    """Write a Modelfile and a README to ``folder``, with a copy of the weights if they are a file.
 
-    Raises:
-        UsageError: the folder cannot be written.
+    Raises
+    ------
+    UsageError
+        The folder cannot be written.
     """
-    import shutil
-    from dataclasses import replace
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if modelfile.family:
@@ -119,11 +131,15 @@ def export(modelfile: Modelfile, folder: Path, name: str, source: str | None) ->
         raise UsageError(f"{folder} cannot be written: {error}") from error
 
 
-def telling(casebook: Casebook, name: str) -> list[tuple[str, str, str]]:
-    """Up to four cases of each label that stand best for all others: (text, label, the words that decide).
+def representative_cases(casebook: Casebook, name: str) -> list[tuple[str, str, str]]:
+    """Up to four cases of each label that represent the others best, in turn.
 
-    Chosen greedily by facility location (Nemhauser et al. 1978): each case in turn is the one that brings all
-    templates, by how many cases they have, nearest to some chosen one.
+    Chosen by greedy facility location over the templates, weighted by the root of their number of cases
+    (Nemhauser et al. 1978).
+
+    Returns
+    -------
+    list of (text, label, deciding words)
     """
     row = casebook.source(name)
     assert row is not None
@@ -139,10 +155,11 @@ def telling(casebook: Casebook, name: str) -> list[tuple[str, str, str]]:
             for case in (by_key[keys[i], label] for i in _medoids(vectors, np.sqrt(weights)))
         ]
     pairs = [chosen[label][i : i + 1] for i in range(_EACH) for label in ("normal", "anomalous")]
-    return [one for pair in pairs for one in pair]
+    return [case for pair in pairs for case in pair]
 
 
 def _medoids(vectors: NDArray[np.float32], weights: NDArray[np.float64]) -> list[int]:
+    """Indices of up to four of the ``vectors``, shape (n, dimensions), by greedy facility location."""
     places = np.arange(len(vectors))
     if len(places) > _SAMPLE:
         places = np.sort(np.random.default_rng(_SEED).choice(places, _SAMPLE, replace=False))

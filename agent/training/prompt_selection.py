@@ -1,11 +1,11 @@
-"""Which prompt the language model of a source is given: the wording, and whether with examples, that suits its cases.
+"""Selection of a source's prompt: the wording, and whether it has examples, by trial on the source's cases.
 
-Small models answer one question differently by its wording, and not in the same way for every source. Each wording is
-tried on a few cases, the best one on more.
+The best wording differs by source and model. Each wording is tried on a few cases, the best one on more.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ from llm.errors import ModelFailure
 MIN_CASES, _GAIN = 8, 0.05
 # share of the calls that find out whether examples help
 _EXAMPLES_SHARE = 1 / 8
-# answers missing in a row after which the model is taken to be unavailable
+# answers missing in a row after which a wording is not tried any further
 _MAX_MISSING_IN_A_ROW = 8
 Progress = Callable[[str, int, int], None]
 
@@ -56,12 +56,21 @@ def select_prompt(
     budget: int,
     progress: Progress | None = None,
 ) -> PromptSelection:
-    """Try the wordings on as many of the first cases of each label as ``budget`` calls allow.
+    """Try the wordings on as many of the first cases of each label as ``budget`` allows.
+
+    Parameters
+    ----------
+    detector : LanguageDetector
+    brief : str
+    cases : Sequence[PromptTrial]
+    budget : int
+        The most queries of the model.
+    progress : Progress, optional
 
     Raises
     ------
     ModelFailure
-        The model is unavailable: it left several cases in a row unanswered, or answers no prompt at all.
+        The model is unavailable: it answered none of the cases, or not the content-free record.
     """
     trial = _Trial(detector, brief, cases, budget, progress)
     by_label = [[i for i, case in enumerate(cases) if case.anomalous is label] for label in (True, False)]
@@ -77,6 +86,8 @@ def select_prompt(
     most = per_label + (budget - trial.calls - for_examples) // 2
     answers = {i: trial.query(i, wording) for indices in by_label for i in indices[:most]}
     log_odds = {i: answer for i, answer in answers.items() if answer is not None}
+    if answers and not log_odds:
+        raise ModelFailure(trial.failure)
     with_examples = [[i for i in indices[:most] if cases[i].examples][: for_examples // 2] for indices in by_label]
     examples_help = False
     if min(map(len, with_examples)) >= MIN_CASES:
@@ -88,7 +99,7 @@ def select_prompt(
 
 @dataclass
 class _Trial:
-    """Queries the model about cases, each once with the same prompt; ``calls`` counts the queries."""
+    """Queries the model about cases, each once with the same prompt."""
 
     detector: LanguageDetector
     brief: str
@@ -96,26 +107,30 @@ class _Trial:
     budget: int
     progress: Progress | None
     _answers: dict[tuple[int, str, bool], float | None] = field(default_factory=dict)
-    _missing_in_a_row: int = 0
+    _missing_in_a_row: Counter[str] = field(default_factory=Counter)
+    failure: str | None = None
 
     @property
     def calls(self) -> int:
+        """How often the model was queried."""
         return len(self._answers)
 
     def query(self, i: int, wording: str, examples: bool = False) -> float | None:
-        """The log-odds for a case; None where the model gives no answer to it."""
+        """The log-odds for a case; None if the model gives no answer, or gave none to several cases of this wording."""
         key = (i, wording, examples)
-        if key not in self._answers:
+        if key not in self._answers and self._missing_in_a_row[wording] < _MAX_MISSING_IN_A_ROW:
             case = self.cases[i]
             variant = PromptVariant(wording)
             signal = self.detector.query(self.brief, case.text, variant, case.examples if examples else ())
-            self._missing_in_a_row = self._missing_in_a_row + 1 if signal.log_odds is None else 0
-            if self._missing_in_a_row == _MAX_MISSING_IN_A_ROW:
-                raise ModelFailure(signal.degraded)
+            if signal.log_odds is None:
+                self._missing_in_a_row[wording] += 1
+                self.failure = signal.degraded
+            else:
+                self._missing_in_a_row[wording] = 0
             self._answers[key] = signal.log_odds
             if self.progress:
                 self.progress("querying the language model", self.calls, self.budget)
-        return self._answers[key]
+        return self._answers.get(key)
 
     def auc(self, indices: Sequence[int], wording: str, examples: bool = False) -> float:
         """Area under the ROC curve over the answered cases; chance level with too few of a label."""

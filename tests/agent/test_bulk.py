@@ -16,11 +16,10 @@ from agent.core.records import JudgeError, Record, Verdict
 from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
-from agent.pipeline import service
+from agent.pipeline import service, steps
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
-from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -92,9 +93,15 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 
 
 def test_another_model_has_another_fingerprint(embedder: Embedder, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "modules.json").write_text("[]")
+    same, other = tmp_path / "same", tmp_path / "other"
+    for copy in (same, other):
+        shutil.copytree(embedder.folder, copy)
+    (weights,) = other.glob("*.safetensors")
+    with weights.open("r+b") as file:
+        file.seek(100_000)
+        byte = file.read(1)[0]
+        file.seek(100_000)
+        file.write(bytes([byte ^ 1]))
     assert len(embedder.fingerprint) == 64
-    assert Embedder(embedder.folder).fingerprint == embedder.fingerprint
-    assert Embedder(other).fingerprint != embedder.fingerprint
+    assert Embedder(same).fingerprint == embedder.fingerprint
+    assert Embedder(other).fingerprint != embedder.fingerprint, "one bit of the weights is another"

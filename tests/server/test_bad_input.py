@@ -37,9 +37,9 @@ def client(copy_of: Callable[..., Settings]) -> Iterator[TestClient]:
         yield made
 
 
-def refused(answer: Any, *statuses: int) -> str:
+def refused(answer: Any, status: int) -> str:
     """That it is a refusal in words; returns them."""
-    assert answer.status_code in (statuses or range(400, 500)), (answer.status_code, answer.text[:300])
+    assert answer.status_code == status, (answer.status_code, answer.text[:300])
     assert answer.headers["content-type"] == "application/json"
     detail = json.loads(answer.text)["detail"]
     assert detail
@@ -69,7 +69,7 @@ def test_what_is_not_json_is_refused(client: TestClient, door: str, body: bytes)
     "body", ["null", "5", "true", "[1]", "{}", "[[]]", '{"\\ud800": 1}', '{"input": 5, "inputs": 5}']
 )
 def test_wrong_types_are_refused(client: TestClient, door: str, body: str) -> None:
-    refused(client.post(door, content=body, headers=JSON), 404, 422)
+    refused(client.post(door, content=body, headers=JSON), 422)
 
 
 BAD_QUESTIONS = {
@@ -107,12 +107,21 @@ BAD_QUESTIONS = {
     "events of 1 MB": json.dumps({"events": ["x" * 1_000] * 1_000}),
     "fields of 1 MB": json.dumps({"text": "a", "fields": {f"name {i}": 0.5 for i in range(60_000)}}),
 }
+# the source is a text, and there is none of that name
+UNKNOWN_SOURCES = {
+    "unknown source",
+    "empty source",
+    "source is a lone surrogate",
+    "source holds NUL",
+    "source of 100,000 characters",
+}
 
 
 @pytest.mark.parametrize("door", [REST, *VERDICT_DOORS])
-@pytest.mark.parametrize("question", BAD_QUESTIONS.values(), ids=BAD_QUESTIONS)
-def test_what_is_no_question_is_refused(client: TestClient, door: str, question: str) -> None:
-    refused(client.post(door, content=wrapped(door, question), headers=JSON), 404, 422)
+@pytest.mark.parametrize("name", BAD_QUESTIONS)
+def test_what_is_no_question_is_refused(client: TestClient, door: str, name: str) -> None:
+    answer = client.post(door, content=wrapped(door, BAD_QUESTIONS[name]), headers=JSON)
+    refused(answer, 404 if name in UNKNOWN_SOURCES else 422)
 
 
 @pytest.mark.parametrize("door", [REST, *VERDICT_DOORS])
@@ -142,12 +151,13 @@ ODD_QUESTIONS = {
 
 
 @pytest.mark.parametrize("door", [REST, "/verdict/invoke", "/verdict/batch", "/verdict/stream"])
-@pytest.mark.parametrize("question", ODD_QUESTIONS.values(), ids=ODD_QUESTIONS)
-def test_what_is_odd_is_judged_or_refused(client: TestClient, door: str, question: str) -> None:
-    answer = client.post(door, content=wrapped(door, question), headers=JSON)
-    if answer.status_code != 200:
+@pytest.mark.parametrize("name", ODD_QUESTIONS)
+def test_what_is_odd_is_judged_unless_it_is_no_number(client: TestClient, door: str, name: str) -> None:
+    answer = client.post(door, content=wrapped(door, ODD_QUESTIONS[name]), headers=JSON)
+    if name == "400 digits":
         refused(answer, 422)
     else:
+        assert answer.status_code == 200, answer.text[:300]
         assert "event: error" not in answer.text
         assert "NaN" not in answer.text
         assert "Infinity" not in answer.text
@@ -158,13 +168,16 @@ def test_what_is_odd_is_judged_or_refused(client: TestClient, door: str, questio
     "config",
     ["null", "5", '"x"', "[]", "[1]", "[{}, {}]", '{"configurable": 5}', '{"callbacks": 5}', '{"metadata": 5}'],
 )
-def test_an_odd_config_is_refused_or_ignored(client: TestClient, door: str, config: str) -> None:
+def test_a_config_that_is_no_object_is_refused_and_an_odd_object_ignored(
+    client: TestClient, door: str, config: str
+) -> None:
     said = f'{{"messages": [{{"type": "human", "content": {json.dumps(NORMAL)}}}]}}'
     question = wrapped(door, said if "chain" in door else json.dumps({"text": NORMAL}))
     answer = client.post(door, content=f'{question[:-1]}, "config": {config}}}', headers=JSON)
-    if answer.status_code != 200:
-        refused(answer, 400, 422)
+    if not config.startswith("{"):
+        refused(answer, 422)
     else:
+        assert answer.status_code == 200, answer.text[:300]
         assert "event: error" not in answer.text
 
 
@@ -172,7 +185,9 @@ def test_an_odd_config_is_refused_or_ignored(client: TestClient, door: str, conf
 @pytest.mark.parametrize("way", ["invoke", "batch", "stream"])
 def test_a_garbled_config_in_the_path_is_refused(client: TestClient, door: str, way: str) -> None:
     question = wrapped(way if way != "batch" else "/batch", json.dumps({"text": NORMAL}))
-    refused(client.post(f"{door}/c/!!garbled/{way}", content=question, headers=JSON), 400, 422)
+    refused(
+        client.post(f"{door}/c/!!garbled/{way}", content=question, headers=JSON), 400 if door == "/verdict" else 422
+    )
 
 
 BAD_TALK = {
@@ -222,9 +237,8 @@ ODD_TALK = {
 def test_odd_talk_is_answered(client: TestClient, way: str, said: list[Any]) -> None:
     body = json.dumps({"input": {"messages": [{"type": "human", "content": one} for one in said]}})
     answer = client.post(f"/chain/{way}", content=body, headers=JSON)
-    if answer.status_code != 200:
-        refused(answer, 422)
-    elif way == "invoke":
+    assert answer.status_code == 200, answer.text[:300]
+    if way == "invoke":
         assert answer.json()["output"]
     else:
         assert "event: error" not in answer.text
@@ -275,7 +289,8 @@ def test_a_bad_label_is_refused(client: TestClient, body: dict[str, Any]) -> Non
 )
 def test_a_bad_source_name_is_refused(client: TestClient, name: str) -> None:
     answer = client.put(f"/v1/sources/{name}", json={"brief": "x"})
-    refused(answer, 404, 405, 422)
+    # a client resolves the dot, a router splits at the slash: neither is the route of a source
+    refused(answer, {"..%2fx": 404, ".": 405}.get(name, 422))
     before = client.get("/v1/sources").json()
     assert [one["name"] for one in before] == ["shop"]
 

@@ -15,7 +15,6 @@ from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.pipeline.steps import Steps
 from server import create_app
 from tests.server.conftest import HOST
 from tests.server.shop import ANOMALOUS, NEW, NORMAL
@@ -217,11 +216,13 @@ def test_a_brief_is_written(fresh: TestClient) -> None:
     }
 
 
-def test_a_brief_with_a_lone_surrogate_is_kept_or_refused(fresh: TestClient) -> None:
+def test_a_brief_with_a_lone_surrogate_is_refused(fresh: TestClient) -> None:
+    before = fresh.get("/v1/sources/shop").json()["brief"]
     answer = fresh.put(
         "/v1/sources/shop", content=b'{"brief": "a \\ud800 b"}', headers={"content-type": "application/json"}
     )
-    assert answer.status_code in (200, 422)
+    assert answer.status_code == 422
+    assert fresh.get("/v1/sources/shop").json()["brief"] == before
 
 
 def test_an_explanation_comes_in_lines_the_facts_first(client: TestClient) -> None:

@@ -29,6 +29,7 @@ SHOWN = {"normal": ["sector <n> read without any trouble"], "anomalous": ["disk 
         ("Normal ones: Sector 12 READ without any trouble. Anomalous ones report errors.", None),
         ("All of it is routine. It concerns disks.", "does not describe the anomalous records"),
         ("Errors of disks abound. They are abnormal.", "does not describe the normal records"),
+        ("Unusual, atypical errors. They are unexpected and irregular.", "does not describe the normal records"),
         ("One. Two. Three normal. Four errors. Five.", "has 5 complete sentences"),
     ],
 )

@@ -124,6 +124,23 @@ def test_a_case_without_an_answer_is_missing_and_the_trial_goes_on(tmp_path: Pat
     assert all((log_odds > 1) == bool(i % 2) for i, log_odds in selection.log_odds.items())
 
 
+def test_a_wording_without_answers_ends_its_own_trial_only(tmp_path: Path) -> None:
+    """Also the default one: another that is answered is selected."""
+
+    def answer(system: str, user: str) -> float:
+        if wording_of(system) in WORDINGS[:2]:
+            raise ModelFailure("neither normal nor anomalous")
+        return 2.0 if "bad" in user and wording_of(system) == WORDINGS[2] else -2.0
+
+    model = Played(answer)
+    selection = select_prompt(language_detector(model, tmp_path), BRIEF, cases(300), 200)
+    assert selection.variant.wording == WORDINGS[2]
+    assert selection.missing == 0
+    assert len(selection.log_odds) > 100
+    # a case, then the empty record that it is compared with
+    assert sum(wording_of(system) in WORDINGS[:2] for system, _ in model.asked) <= 2 * 8
+
+
 def test_the_same_asked_at_the_same_time_is_asked_once(tmp_path: Path) -> None:
     def slowly(system: str, user: str) -> float:
         time.sleep(0.2)
