@@ -26,17 +26,18 @@ from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings, settings
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
-from agent.detectors.language import build_messages, first_token_log_odds
+from agent.detectors.language import build_messages
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import learn
 from agent.training.ollama_export import compose, of_gguf
 from benchmarks.private_ollama import PrivateOllama
-from llm.base import TOP_LOGPROBS, ChatBackend
+from llm.base import TOP_LOGPROBS, ChatBackend, read_answers
 from llm.llamacpp.backend import LlamaCppBackend
 from llm.llamacpp.chat_model import EmbeddedChatModel
 from llm.llamacpp.chat_template import Prompt
-from llm.llamacpp.engine import Engine, log_probabilities
+from llm.llamacpp.engine import Engine
+from llm.llamacpp.generation import logprob_of
 from llm.ollama.backend import OllamaBackend
 from llm.weights.resolver import resolve
 from retrieval.encoding.representation import Representation
@@ -44,6 +45,7 @@ from retrieval.encoding.representation import Representation
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 RECORDS, TIMED, SLOTS, ROUNDS, LEARNED = 200, 40, (1, 2, 4), 3, 48
 CONTEXT = 4096
+ANSWERS = ("anomalous", "normal")
 
 
 def texts() -> list[str]:
@@ -112,7 +114,8 @@ def _agreement(embedded: LlamaCppBackend, served: OllamaBackend, brief: str, rec
 
 
 def _log_odds(model: ChatBackend, brief: str, records: list[str]) -> NDArray[np.float64]:
-    asked = [first_token_log_odds(model.first_token(build_messages(brief, text))) for text in ["N/A", *records]]
+    read = [model.answer_log_probabilities(build_messages(brief, text), ANSWERS) for text in ["N/A", *records]]
+    asked = [each["anomalous"] - each["normal"] for each in read]
     return np.array(asked[1:]) - asked[0]
 
 
@@ -145,11 +148,8 @@ def _read_whole(chat: EmbeddedChatModel, brief: str, records: list[str]) -> NDAr
     for text in ["N/A", *records]:
         prompt = chat.prompt(build_messages(brief, text))
         engine.read(Prompt((), prompt.prefix + prompt.suffix), lambda: False)
-        top = [
-            {"token": chat.weights.piece(token).decode("utf-8", "replace"), "logprob": logprob}
-            for token, logprob in log_probabilities(engine.logits(), TOP_LOGPROBS)
-        ]
-        asked.append(first_token_log_odds({"logprobs": [{**top[0], "top_logprobs": top}]}))
+        read = read_answers(logprob_of(chat.weights, engine.logits(), TOP_LOGPROBS, ANSWERS), ANSWERS)
+        asked.append(read["anomalous"] - read["normal"])
     engine.close()
     return np.array(asked[1:]) - asked[0]
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from langchain_core.runnables import Runnable
 
+from agent.core.numerics import logit
 from agent.core.records import Precedent, Record, Verdict
 from agent.core.requests import JudgeRequest
-from agent.data.readers.values import pairs
+from agent.data.readers.values import parse_pairs
 from retrieval.casebook import SourceRow, StoredCase
 from retrieval.text.masking import mask
 
@@ -52,7 +53,8 @@ class Ground:
         if record.events:
             kinds = Counter(mask(event) for event in record.events)
             totals = {"events": len(record.events), "kinds of event": len(kinds)}
-            return float(totals.get(name, kinds[name.removeprefix("count of ")]))
+            if name in totals or name.startswith("count of "):
+                return float(totals.get(name, kinds[name.removeprefix("count of ")]))
         found = record.fields.get(name)
         return found if isinstance(found, str) else float(found) if found is not None else ""
 
@@ -108,7 +110,7 @@ def _decided(found: re.Match[str], _: list[str], ground: Ground) -> bool:
     witness = names.get(found[2], "novelty" if "distance" in found[2] else "bias")
     share, total = float(found[3]), float(found[4])
     signals, p = ground.verdict.signals, ground.verdict.probability
-    if abs(total - math.log(p / (1 - p))) > 0.06:
+    if abs(total - logit(p)) > 0.06:
         return False
     heard = ground.judge["cheap" if signals["language"] is None else "full"]
     known: dict[str, Any] = {
@@ -260,7 +262,9 @@ def _carried_out(found: re.Match[str], quotations: list[str], ground: Ground) ->
             value = ground.value(name)
             if replaced != 1 or old not in (value, f"{value:.12g}" if isinstance(value, float) else ""):
                 return False
-    question = JudgeRequest(source=ground.row.name, text=text, fields=pairs(text), events=tuple(events), explain="none")
+    question = JudgeRequest(
+        source=ground.row.name, text=text, fields=parse_pairs(text), events=tuple(events), explain="none"
+    )
     return ground.chain.invoke(question).label == "normal"
 
 

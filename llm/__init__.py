@@ -1,1 +1,1 @@
-"""Language models behind LangChain's chat interface, and where their weights come from."""
+"""Language models behind LangChain's chat interface, and the files of their weights."""

@@ -1,41 +1,128 @@
-"""What the agent asks of a language model, wherever it runs."""
+"""The interface of a language model that gives verdicts, wherever it runs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from langchain_core.messages import BaseMessage
 
-# how many of the likeliest first tokens a model is asked for
+from llm.errors import NoAnswer
+
+# The likeliest first tokens that are read; Ollama returns no more.
 TOP_LOGPROBS = 20
+# The least log-probability of an answer.
+_FLOOR = -25.0
 
 
 class ChatBackend(Protocol):
-    """A language model for verdicts. Safe to share between threads; every call raises ModelFailure or EngineBusy."""
+    """A language model that gives verdicts and writes short texts.
+
+    One instance may be used by many threads at once. Every method that queries the model raises `ModelFailure` when
+    there is no answer, and `EngineBusy` when the queue is full.
+
+    Attributes
+    ----------
+    name : str
+        The model in a verdict's provenance: ``embedded:NAME`` or ``ollama:NAME``.
+    sha256 : str or None
+        SHA-256 of the weights, or the digest that Ollama gives to the model.
+    """
 
     @property
-    def name(self) -> str:
-        """What a verdict's provenance says: `embedded:NAME` or `ollama:NAME`."""
+    def name(self) -> str: ...
 
     @property
-    def sha256(self) -> str | None:
-        """The SHA-256 of the weights, or Ollama's digest."""
+    def sha256(self) -> str | None: ...
 
-    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
-        """The response's metadata after one token; its ``logprobs`` may be absent where a server gives none."""
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        """Return how likely the model is to begin its reply with each answer, from one forward pass.
+
+        Parameters
+        ----------
+        messages : sequence of BaseMessage
+            The conversation; a system message at its start is read once and then cached.
+        answers : sequence of str
+            Words in lower case, none the beginning of another.
+
+        Returns
+        -------
+        dict of str to float
+            The natural logarithm of each answer's probability, see `read_answers`.
+
+        Raises
+        ------
+        NoLogProbabilities
+            The server returns none; use `structured`.
+        NoAnswer
+            No likely token begins an answer.
+        """
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
-        """An answer bound to a JSON schema, as text; nothing guarantees that it keeps to it. Later attempts differ."""
+        """Return a reply that is constrained to a JSON schema, as text; it may violate the schema all the same.
+
+        Parameters
+        ----------
+        messages : sequence of BaseMessage
+            The conversation.
+        schema : mapping
+            The JSON schema.
+        attempt : int
+            0 is greedy; a higher number samples another reply, reproducibly.
+        """
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
-        """Pieces of the answer's text; closing the iterator stops the model."""
+        """Yield the text of the reply piece by piece; closing the iterator stops the model."""
 
     def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
-        """The text shortened to at most ``max_tokens``, and how many tokens were dropped."""
+        """Shorten ``text`` to ``max_tokens`` tokens; return it and the number of tokens that were removed."""
 
     def room(self, messages: Sequence[BaseMessage]) -> int:
-        """Tokens that the context still holds after these and one of the answer; negative if they are too many."""
+        """Return how many tokens fit into the context beside ``messages`` and a reply of one token; may be negative."""
 
     def close(self) -> None:
-        """Give memory and connections back."""
+        """Release memory and connections."""
+
+
+def begins(token: str, answer: str) -> bool:
+    """Whether ``token``, without spaces and quotation marks and in lower case, is a non-empty prefix of ``answer``."""
+    word = token.strip().strip("\"'*`").lower()
+    return bool(word) and answer.startswith(word)
+
+
+def read_answers(token: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
+    """Add up the probabilities of the listed first tokens that begin each answer.
+
+    An answer that none of the listed tokens begins is at most as likely as the least likely of them: this bound is
+    its value. The embedded engine lists all tokens of such an answer, so that its values are exact.
+
+    Parameters
+    ----------
+    token : mapping
+        The first token of a reply: its ``token`` text, ``logprob`` and ``top_logprobs``, a list of the same for the
+        likeliest alternatives.
+    answers : sequence of str
+        Words in lower case.
+
+    Returns
+    -------
+    dict of str to float
+        The natural logarithm of each answer's probability.
+
+    Raises
+    ------
+    NoAnswer
+        No listed token begins any answer.
+    """
+    candidates = token.get("top_logprobs") or [token]
+    shares = {
+        answer: sum(math.exp(each["logprob"]) for each in candidates if begins(each["token"], answer))
+        for answer in answers
+    }
+    if not any(shares.values()):
+        raise NoAnswer(f"the model's reply begins with {token['token']!r}, not with {' or '.join(answers)}")
+    least = min(each["logprob"] for each in candidates)
+    # The second term is for a server that lists a single token: the others share the rest.
+    bound = max(math.exp(_FLOOR), min(math.exp(least), -math.expm1(least)))
+    return {answer: math.log(share or bound) for answer, share in shares.items()}

@@ -1,4 +1,4 @@
-"""Choosing a language model by the settings."""
+"""From the settings to a language model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from llm.base import ChatBackend
 from llm.errors import ModelFailure
-from llm.ollama.urls import parse_hosts
 from llm.weights.catalog import catalog, default_model
 from llm.weights.resolver import resolve
+
+_CONNECT_SECONDS = 0.5
 
 
 def choose_model(
@@ -24,76 +25,90 @@ def choose_model(
     queue_size: int,
     timeout: float,
 ) -> ChatBackend:
-    """The model that ``spec`` asks for: `auto`, `embedded:NAME`, `ollama:NAME`, `none`, or a path to a .gguf.
+    """Return the language model that the settings ask for.
 
-    `auto` is Ollama if a server answers and has ``ollama_model``, else the embedded default. ``timeout`` is the
-    longest wait in seconds for a place in the embedded engine's queue, or for an answer of Ollama. Raises
-    ModelFailure when the model cannot be had, when it is no language model, and for `none`.
+    Parameters
+    ----------
+    spec : str
+        ``auto``, ``embedded:NAME``, ``ollama:NAME``, ``none``, or the path of a .gguf file. ``auto`` is Ollama if a
+        server answers and has ``ollama_model``, else the embedded default.
+    cache : Path
+        The folder for downloaded models.
+    offline : bool
+        Download nothing.
+    ollama_hosts : str
+        Addresses of Ollama servers, separated by commas.
+    ollama_model : str
+        The model that ``auto`` looks for.
+    context_tokens : int
+        Tokens of prompt and reply together.
+    threads : int or None
+        Processor cores to use; None: all that are available (embedded), or the server's choice.
+    queue_size : int
+        Calls that may wait for the embedded engine.
+    timeout : float
+        Seconds that a call waits for a place in that queue, or for a reply of Ollama.
+
+    Raises
+    ------
+    ModelFailure
+        The model is missing or is not a language model, or ``spec`` is ``none``.
     """
-
-    # what is not chosen is not imported: that takes longer than a verdict
-    def embedded(name: str) -> ChatBackend:
-        from llm.llamacpp.backend import LlamaCppBackend
-        from llm.llamacpp.chat_model import EmbeddedChatModel
-
-        entry = catalog().get(name)
-        if entry is not None and entry.kind != "language":
-            raise ModelFailure(f"{name!r} is an {entry.kind} model, it cannot give a verdict")
-        found = resolve(name, cache=cache, offline=offline)
-        if found.path.is_dir():
-            raise ModelFailure(f"{found.path} is a folder: the embedded engine needs a .gguf file")
-        return LlamaCppBackend(
-            EmbeddedChatModel(
-                model_path=found.path,
-                model_sha256=found.sha256,
-                model=found.name,
-                context_tokens=context_tokens,
-                threads=threads,
-                queue_size=queue_size,
-                queue_timeout=timeout,
-            )
-        )
-
-    def served(name: str) -> ChatBackend:
-        from llm.ollama.backend import OllamaBackend
-
-        return OllamaBackend.connect(
-            parse_hosts(ollama_hosts), name, context_tokens=context_tokens, timeout=timeout, threads=threads
-        )
-
-    way, _, name = spec.partition(":")
     if spec == "none":
         raise ModelFailure("the language model is switched off (model = none)")
+    from llm.ollama.urls import parse_hosts
+
+    hosts = parse_hosts(ollama_hosts)
+    kind, _, name = spec.partition(":")
     if spec == "auto":
         from llm.ollama.client import find_ollama
 
-        there = any(find_ollama(host, ollama_model) for host in parse_hosts(ollama_hosts))
-        return served(ollama_model) if there else embedded(default_model())
-    if way == "ollama":
-        return served(name)
-    return embedded(name if way == "embedded" else spec)
+        found = any(find_ollama(host, ollama_model) for host in hosts)
+        kind, name = ("ollama", ollama_model) if found else ("embedded", default_model())
+    # The other engine is not imported: that takes longer than a verdict.
+    if kind == "ollama":
+        from llm.ollama.backend import OllamaBackend
 
+        return OllamaBackend.connect(hosts, name, context_tokens=context_tokens, timeout=timeout, threads=threads)
+    from llm.llamacpp.backend import LlamaCppBackend
+    from llm.llamacpp.chat_model import EmbeddedChatModel
 
-_PATIENCE = 0.5
+    name = name if kind == "embedded" else spec
+    entry = catalog().get(name)
+    if entry is not None and entry.kind != "language":
+        raise ModelFailure(f"{name!r} is an {entry.kind} model, it cannot give a verdict")
+    found_model = resolve(name, cache=cache, offline=offline)
+    if found_model.path.is_dir():
+        raise ModelFailure(f"{found_model.path} is a folder: the embedded engine needs a .gguf file")
+    return LlamaCppBackend(
+        EmbeddedChatModel(
+            model_path=found_model.path,
+            model_sha256=found_model.sha256,
+            model=found_model.name,
+            context_tokens=context_tokens,
+            threads=threads,
+            queue_size=queue_size,
+            queue_timeout=timeout,
+        )
+    )
 
 
 def identity(spec: str, ollama_hosts: str) -> tuple[str, str | None] | None:
-    """Name and SHA-256 of what `llm.factory.choose_model` makes of ``spec``; None where only choosing it tells.
+    """Return name and SHA-256 of the model that `choose_model` returns for ``spec``, without loading it.
 
-    That is so for a path, and wherever an Ollama server listens that may have the model.
+    None where only choosing it tells: for a path, for Ollama, and for ``auto`` while a server listens.
     """
     if spec == "none":
         return "none", None
-    way, _, name = spec.partition(":")
+    kind, _, name = spec.partition(":")
     if spec == "auto" and not _any_listens(ollama_hosts):
-        way, name = "embedded", default_model()
-    entry = catalog().get(name) if way == "embedded" else None
+        kind, name = "embedded", default_model()
+    entry = catalog().get(name) if kind == "embedded" else None
     return (f"embedded:{name}", entry.weights.sha256) if entry else None
 
 
 def _any_listens(addresses: str) -> bool:
-    """Whether a server is at one of them; True where one is no address, which choosing a model says."""
-    # whoever named a model need not wait for its import
+    """Whether a server accepts connections at one of the addresses; True for an invalid one (choosing reports it)."""
     import httpx
 
     from llm.ollama.urls import base_url, parse_hosts
@@ -107,7 +122,7 @@ def _any_listens(addresses: str) -> bool:
 
 def _listens(host: str, port: int) -> bool:
     try:
-        with socket.create_connection((host, port), _PATIENCE):
+        with socket.create_connection((host, port), _CONNECT_SECONDS):
             return True
     except OSError:
         return False

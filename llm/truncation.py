@@ -1,4 +1,4 @@
-"""Shortening a text that a model has no room for: head and tail stay, and a mark says that something is gone."""
+"""Truncating a text that exceeds a model's context: head and tail are kept, with a mark between them."""
 
 from __future__ import annotations
 
@@ -7,51 +7,52 @@ import re
 from functools import lru_cache
 
 MARK = " […] "
-# A record says who it is at its start and what happened at its end; the start says more.
+# The start of a record identifies it and says more than its end.
 HEAD_SHARE = 0.7
-# Beyond this many characters a token on each side, a text is cut before it is tokenised: 10 MB must be cheap.
+# A text is cut to this many characters a token on each side before it is tokenized, so that 10 MB take no time.
 WINDOW = 8
 SMALLEST_WINDOW = 4096
-# For a tokeniser we cannot ask. Tokenisers cut a text into words, digits and signs before they look for tokens.
+# Tokenizers split a text into words, digits and signs before they look for tokens.
 _PIECES = re.compile(r"[A-Za-z]+|[0-9]|[ ]+|[^A-Za-z0-9 ]")
-_WORD, _LETTERS_A_TOKEN, _LETTERS_OF_NO_WORD = 12, 3, 1.5
-_SPACES_A_TOKEN = 4
-# A token that is estimated is worth at most this many characters.
+_WORD_LETTERS = 12
+_LETTERS_PER_TOKEN, _LETTERS_PER_TOKEN_OF_NO_WORD, _SPACES_PER_TOKEN = 3, 1.5, 4
+# An estimated token stands for at most this many characters.
 _MOST_CHARACTERS = 4
 
 
 def estimated_tokens(text: str) -> int:
-    """A number of tokens that ``text`` hardly exceeds in any model: for models whose tokeniser is elsewhere."""
+    """Return an upper estimate of the tokens of ``text``, for a model whose tokenizer is not at hand."""
     return sum(map(_cost, _PIECES.findall(text)))
 
 
 @lru_cache(8192)
 def _cost(piece: str) -> int:
     if piece[0] == " ":
-        # one space goes with the word after it
-        return math.ceil((len(piece) - 1) / _SPACES_A_TOKEN)
+        # One space belongs to the word after it.
+        return math.ceil((len(piece) - 1) / _SPACES_PER_TOKEN)
     if piece.isascii():
-        letters = _LETTERS_A_TOKEN if len(piece) <= _WORD else _LETTERS_OF_NO_WORD
-        return math.ceil(len(piece) / letters)
+        return math.ceil(
+            len(piece) / (_LETTERS_PER_TOKEN if len(piece) <= _WORD_LETTERS else _LETTERS_PER_TOKEN_OF_NO_WORD)
+        )
     return max(1, len(piece.encode("utf-8", "replace")) - 1)
 
 
 def clip_by_estimate(text: str, max_tokens: int) -> tuple[str, int]:
-    """The same as `clip_exactly`, by `estimated_tokens`."""
+    """Do what `llm.llamacpp.truncation.clip_exactly` does, by `estimated_tokens`."""
     total = estimated_tokens(text)
     if total <= max_tokens:
         return text, 0
-    # spaces on both sides of the mark's own may cost one token each
+    # Spaces on both sides of the mark may cost one token each.
     room = max_tokens - estimated_tokens(MARK) - 2
     if room <= 0:
         return "", total
     first = round(room * HEAD_SHARE)
-    head, tail = _fitting(text, first), _fitting(text[::-1], room - first)[::-1]
+    head, tail = _prefix(text, first), _prefix(text[::-1], room - first)[::-1]
     return head + MARK + tail, max(1, total - estimated_tokens(head) - estimated_tokens(tail))
 
 
-def _fitting(text: str, max_tokens: int) -> str:
-    """The longest beginning of ``text`` that is estimated at ``max_tokens`` at most, by halving."""
+def _prefix(text: str, max_tokens: int) -> str:
+    """The longest prefix of ``text`` that is estimated at ``max_tokens`` at most, by bisection."""
     low, high = 0, min(len(text), max_tokens * _MOST_CHARACTERS)
     while low < high:
         middle = (low + high + 1) // 2

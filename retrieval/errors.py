@@ -1,4 +1,4 @@
-"""What can go wrong with memory; `agent.core.errors.mapped` turns these into the product's errors."""
+"""Errors of the casebook and its index; the agent's entry points translate them into its own."""
 
 
 class EmbedderMissing(RuntimeError):

@@ -1,51 +1,124 @@
-"""Every source's drift as gauges for `/metrics`, computed at most once a minute."""
+"""Prometheus metrics: verdicts by source and label, and each source's drift."""
 
 from __future__ import annotations
 
+import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import prometheus_client
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from agent.core.errors import describe, translate
+from agent.core.logs import log_error, log_event
+from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 from agent.training.drift import Drift, measure_drift
 
-_KEPT_SECONDS = 60.0
+REFRESH_SECONDS = 60.0
 _GAUGES: dict[str, tuple[str, Callable[[Drift], float | None]]] = {
-    "novel_share": ("Recent contents whose template no case has, of all", lambda found: found.novel_share),
+    "novel_share": ("Share of recent contents whose template no case has", lambda drift: drift.novel_share),
     "field_psi": (
-        "Stability index of the field that moved farthest",
-        lambda found: max(found.field_psi.values(), default=None),
+        "Population stability index of the field that moved most",
+        lambda drift: max(drift.field_psi.values(), default=None),
     ),
-    "unsure_share": ("Unsure verdicts, of the recent ones", lambda found: found.unsure_share),
-    "anomalous_share": ("Anomalous verdicts, of the recent ones", lambda found: found.anomalous_share),
+    "unsure_share": ("Share of unsure verdicts among the recent ones", lambda drift: drift.unsure_share),
+    "anomalous_share": ("Share of anomalous verdicts among the recent ones", lambda drift: drift.anomalous_share),
     "contradicted_share": (
-        "Contradictions, of the corrections of decided verdicts",
-        lambda found: found.contradicted_share,
+        "Share of contradictions among the corrections of decided verdicts",
+        lambda drift: drift.contradicted_share,
     ),
 }
 
 
-class DriftGauges(Collector):
-    """One sample a source for each gauge that there is something to say of."""
+class Metrics(Collector):
+    """The process's metrics.
+
+    Drift and the log line with the verdicts' counts come from a thread, once a minute: a scrape computes nothing.
+    """
 
     def __init__(self, context: AppContext) -> None:
-        self._context, self._lock = context, threading.Lock()
-        self._kept: dict[str, Drift] = {}
-        self._computed: float | None = None
+        self.registry = CollectorRegistry()
+        self._context = context
+        self._verdicts = prometheus_client.Counter(
+            "precedent_verdicts_total", "Verdicts given", ("source", "label"), registry=self.registry
+        )
+        self._unlogged: Counter[tuple[str, str]] = Counter()
+        self._lock, self._stopping = threading.Lock(), threading.Event()
+        self._drift: dict[str, Drift] = {}
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+
+    def start(self) -> None:
+        """Begin to refresh what takes long to compute."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, after the source that it is at."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def count(self, verdicts: Mapping[tuple[str, str], int]) -> None:
+        """Count verdicts by source and label."""
+        for labels, number in verdicts.items():
+            self._verdicts.labels(*labels).inc(number)
+        with self._lock:
+            self._unlogged.update(verdicts)
+
+    def count_one(self, verdict: Verdict) -> Verdict:
+        """Count a verdict, and return it."""
+        self.count({(verdict.source, verdict.label): 1})
+        return verdict
+
+    def scrape(self) -> bytes:
+        """All metrics in Prometheus' text format; counts are those of all processes that serve."""
+        counts = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(counts := CollectorRegistry())  # type: ignore[no-untyped-call]
+        gauges = CollectorRegistry()
+        gauges.register(self)
+        return generate_latest(counts) + generate_latest(gauges)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        with self._lock:
-            now = time.monotonic()
-            if self._computed is None or now - self._computed > _KEPT_SECONDS:
-                self._kept = {name: measure_drift(self._context, name) for name in self._context.casebook.names()}
-                self._computed = now
-            kept = dict(self._kept)
-        for name, (said, value_of) in _GAUGES.items():
-            gauge = GaugeMetricFamily(f"precedent_{name}", said, labels=("source",))
-            for source, found in kept.items():
-                if (value := value_of(found)) is not None:
+        """The gauges of drift as last computed, a sample for each source that has a value."""
+        drift_by_source = self._drift
+        for name, (description, value_of) in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"precedent_{name}", description, labels=("source",))
+            for source, drift in drift_by_source.items():
+                if (value := value_of(drift)) is not None:
                     gauge.add_metric((source,), value)
             yield gauge
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._refresh()
+            self._stopping.wait(REFRESH_SECONDS)
+        self._log_verdicts()
+
+    def _refresh(self) -> None:
+        self._log_verdicts()
+        drift_by_source = dict[str, Drift]()
+        try:
+            for source in self._context.casebook.names():
+                if self._stopping.is_set():
+                    return
+                drift_by_source[source] = measure_drift(self._context, source)
+        except Exception as error:  # a source may be removed meanwhile; the next minute tries again
+            if translate(error):
+                log_event("drift was not measured", "warning", reason=describe(error))
+            else:
+                log_error("drift was not measured", error)
+            return
+        self._drift = drift_by_source
+
+    def _log_verdicts(self) -> None:
+        with self._lock:
+            counts, self._unlogged = self._unlogged, Counter()
+        for source in sorted({source for source, _ in counts}):
+            labels: dict[str, Any] = {label: n for (name, label), n in counts.items() if name == source}
+            log_event("verdicts", source=source, **labels)

@@ -1,63 +1,116 @@
-"""What every HTTP request passes before it is served: host, key, size; and how bodies are read."""
+"""What every HTTP request passes before it is served: its log line, host, API key, body limit and time limit."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+import time
+import uuid
 
-from fastapi import HTTPException, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+from fastapi import HTTPException
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
+from agent.api.bodies import NDJSON, STREAMED_PATH, media_type
+from agent.core.logs import log_error, log_event
 from agent.core.settings import Settings
 
-NDJSON = "application/x-ndjson"
-_STREAMED = "/v1/verdicts"
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_UNPROTECTED_PATHS = frozenset({"/healthz", "/readyz"})
+_PROBE_PATHS = _UNPROTECTED_PATHS | {"/metrics"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
-# seconds
-_SOON = 1.0
-T = TypeVar("T")
-_JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestLogMiddleware:
+    """Logs each request once, with its id, and answers an unexpected error with a 500.
+
+    The id is the client's ``X-Request-ID`` where that is 1 to 64 letters, digits, dots, hyphens or underscores, else a
+    new one. The answer and every event of the request carry it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        sent_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        started, status, finished = time.perf_counter(), 0, False
+
+        def finish() -> None:
+            nonlocal finished
+            if finished:
+                return
+            finished = True
+            log_event(
+                "request",
+                "debug" if scope["path"] in _PROBE_PATHS else "info",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round(1e3 * (time.perf_counter() - started), 1),
+                **scope.get("state", {}).get("logged", {}),
+            )
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                # background tasks run after this
+                finish()
+
+        with bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception as error:
+                log_error("request failed", error, method=scope["method"], path=scope["path"])
+                if not status:
+                    detail = f"internal error; the server's log has the details of request {request_id}"
+                    await _refusal(500, detail)(scope, receive, send_with_id)
+            finally:
+                finish()
 
 
 class GuardMiddleware:
     """Refuses requests to another host's name, without the API key, or with a body over the limit.
 
     The name is checked so that no web page can reach the server by a name of its own (DNS rebinding). A stream of
-    NDJSON may be of any length: each of its lines has the limit.
+    NDJSON may be of any length: the limit holds for each of its lines.
     """
 
-    def __init__(self, app: ASGIApp, chosen: Settings) -> None:
-        self._app, self._key, self._limit = app, chosen.api_key, chosen.max_body_bytes
-        bound = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-        self._hosts = None if chosen.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._key, self._limit = app, settings.api_key, settings.max_body_bytes
+        bound = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self._hosts = None if settings.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refused = self._refused(scope["path"], headers)
-        if refused is not None:
-            await refused(scope, receive, send)
+        refusal = self._refuse(scope["path"], headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
             return
-        limit = None if scope["path"] == _STREAMED and media_type(headers) == NDJSON else self._limit
-        seen = 0
+        limit = None if scope["path"] == STREAMED_PATH and media_type(headers) == NDJSON else self._limit
+        received = 0
 
         async def limited() -> Message:
-            nonlocal seen
+            nonlocal received
             message = await receive()
-            seen += len(message.get("body", b""))
-            if limit is not None and seen > limit:
+            received += len(message.get("body", b""))
+            if limit is not None and received > limit:
                 raise HTTPException(413, _too_large(limit))
             return message
 
@@ -67,18 +120,79 @@ class GuardMiddleware:
             return
         await self._app(scope, limited, send)
 
-    def _refused(self, path: str, headers: Headers) -> JSONResponse | None:
+    def _refuse(self, path: str, headers: Headers) -> JSONResponse | None:
         if self._hosts is not None:
             host = _HOST.fullmatch(headers.get("host", "").lower())
             if host is None or host[1] not in self._hosts:
-                return _refusal(400, f"the Host header names no host served here: {', '.join(sorted(self._hosts))}")
-        if self._key and path not in _OPEN_PATHS:
-            given = headers.get("authorization", "").encode("utf-8", "replace")
-            if not secrets.compare_digest(given, f"Bearer {self._key}".encode()):
-                refusal = _refusal(401, "an API key is wanted: Authorization: Bearer KEY")
+                return _refusal(400, f"the Host header must name one of: {', '.join(sorted(self._hosts))}")
+        if self._key and path not in _UNPROTECTED_PATHS:
+            authorization = headers.get("authorization", "").encode("utf-8", "replace")
+            if not secrets.compare_digest(authorization, f"Bearer {self._key}".encode()):
+                refusal = _refusal(401, "an API key is required: Authorization: Bearer KEY")
                 refusal.headers["WWW-Authenticate"] = "Bearer"
                 return refusal
         return None
+
+
+class TimeoutMiddleware:
+    """Bounds a request: 504 when it is not answered in time, and its work is cancelled.
+
+    Once the answer has begun, the limit is for each step (a piece sent or received), and ends with the last piece, so
+    that background tasks may take longer. A stream that is cut off says so in its last line, where its format has
+    room for that.
+
+    Parameters
+    ----------
+    seconds : float
+        The limit.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app, self._seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        clock = asyncio.get_running_loop().time
+        answered_as: str | None = None
+
+        async def send_step(message: Message) -> None:
+            nonlocal answered_as
+            if message["type"] == "http.response.start":
+                answered_as = media_type(Headers(raw=message["headers"]))
+            await send(message)
+            last = message["type"] == "http.response.body" and not message.get("more_body")
+            limit.reschedule(None if last else clock() + self._seconds)
+
+        async def receive_step() -> Message:
+            message = await receive()
+            if answered_as is not None and (when := limit.when()) is not None and not limit.expired():
+                limit.reschedule(max(when, clock() + self._seconds))
+            return message
+
+        try:
+            async with asyncio.timeout(self._seconds) as limit:
+                await self._app(scope, receive_step, send_step)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            log_event("request timed out", "warning", seconds=self._seconds)
+            if answered_as is None:
+                detail = f"the request took longer than {self._seconds:g} seconds and was cancelled"
+                await _refusal(504, detail)(scope, receive, send)
+            else:
+                reason = f"no progress for {self._seconds:g} seconds: the rest was cancelled"
+                await send({"type": "http.response.body", "body": _last_piece(answered_as, reason)})
+
+
+def _last_piece(media_type: str, reason: str) -> bytes:
+    """What tells the reader of a stream of this type that it was cut off."""
+    if media_type == NDJSON:
+        return json.dumps({"error": reason}).encode() + b"\n"
+    if media_type == "text/event-stream":
+        return f"event: error\r\ndata: {json.dumps({'status_code': 504, 'message': reason})}\r\n\r\n".encode()
+    return f"({reason})\n".encode() if media_type == "text/plain" else b""
 
 
 def _refusal(status: int, detail: str) -> JSONResponse:
@@ -87,86 +201,3 @@ def _refusal(status: int, detail: str) -> JSONResponse:
 
 def _too_large(limit: int) -> str:
     return f"the body is longer than {limit} bytes"
-
-
-def media_type(headers: Headers) -> str:
-    """The content type, without its parameters."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-class JsonRequest(Request):
-    """A request whose body, when it is no JSON, is refused in words; FastAPI and LangServe both read through it."""
-
-    async def json(self) -> Any:
-        try:
-            return await super().json()
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(422, f"the body is not JSON that can be read: {error}") from error
-
-
-class JsonRoute(APIRoute):
-    """A route that reads `JsonRequest`, and from a POST or PUT takes only JSON that says it is JSON.
-
-    A web page of another origin cannot send that content type unasked, so that it can neither judge nor correct.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def read(request: Request) -> Response:
-            if request.method in ("POST", "PUT"):
-                given = media_type(request.headers)
-                if not (_JSON.fullmatch(given) or (given == NDJSON and request.url.path == _STREAMED)):
-                    wanted = f"application/json{f' or {NDJSON}' if request.url.path == _STREAMED else ''}"
-                    raise HTTPException(415, f"the content type is {given or 'missing'!r}; send {wanted}")
-            return await handler(JsonRequest(request.scope, request.receive))
-
-        return read
-
-
-class Duplex(StreamingResponse):
-    """A response that is sent while the request's body is still read: nothing else may take messages off it."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.stream_response(send)
-
-
-async def cancel_on_disconnect(request: Request, answer: Coroutine[Any, Any, T]) -> T:
-    """The answer to a request whose body was read; given up when who asked has gone.
-
-    Raises:
-        ClientDisconnect: nobody waits for it any more.
-    """
-    answering = asyncio.ensure_future(answer)
-    try:
-        # most answers come before it is worth while to look
-        if not (await asyncio.wait({answering}, timeout=_SOON))[0]:
-            leaving = asyncio.ensure_future(request.receive())
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            leaving.cancel()
-            if not answering.done():
-                raise ClientDisconnect
-        return await answering
-    finally:
-        answering.cancel()
-
-
-async def lines(request: Request, limit: int) -> AsyncIterator[list[tuple[int, bytes | None]]]:
-    """The numbered lines of the body, as many at a time as have arrived; None for one over ``limit`` bytes."""
-    number, rest, over = 1, bytearray(), False
-    async for chunk in request.stream():
-        arrived: list[tuple[int, bytes | None]] = []
-        *ended, begun = chunk.split(b"\n")
-        for piece in ended:
-            rest += piece
-            arrived.append((number, None if over or len(rest) > limit else bytes(rest)))
-            number, over = number + 1, False
-            rest.clear()
-        rest += begun
-        if over or len(rest) > limit:
-            over = True
-            rest.clear()
-        if arrived:
-            yield arrived
-    if rest or over:
-        yield [(number, None if over else bytes(rest))]

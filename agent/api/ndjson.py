@@ -1,4 +1,4 @@
-"""A stream of NDJSON both ways: a line for each line, in order, while more of them arrive."""
+"""A stream of NDJSON both ways: an answer for each line, in order, while more lines arrive."""
 
 from __future__ import annotations
 
@@ -10,59 +10,59 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from agent.api.middleware import lines
+from agent.api.bodies import describe_json_error, lines
 from agent.api.shutdown import Shutdown
-from agent.core.errors import InputError, PrecedentError, Stopped
+from agent.api.state import ServerState
+from agent.core.errors import InputError, Stopped, translate
 from agent.core.records import JudgeError
 from agent.core.requests import AnyRequest, format_validation_error, parse_request_fast
 from agent.core.settings import Settings
 from agent.pipeline.batch_job import Answer
-from agent.pipeline.batcher import MicroBatcher
 
-# its number, from 1, and what it says; None where it is too long
+# its number, from 1, and its content; None where it is too long
 Line = tuple[int, bytes | None]
-# lines judged together
-_AT_ONCE = 1_024
+_LINES_PER_BATCH = 1_024
 
 
-async def stream_verdicts(
-    request: Request, desk: MicroBatcher, chosen: Settings, stopping: Shutdown
-) -> AsyncIterator[bytes]:
-    """Answers as the lines arrive, in memory that does not grow with their number.
+async def stream_verdicts(request: Request, state: ServerState) -> AsyncIterator[bytes]:
+    """Answer lines as they arrive, in memory that does not grow with their number.
 
     When the server stops, the last line says which lines were not judged.
     """
     next_line = 1
     try:
-        async for some in _parts(lines(request, chosen.max_body_bytes), stopping):
-            async for ready in _answers(desk, some, chosen):
+        async for batch in _batches(lines(request, state.settings.max_body_bytes), state.shutdown):
+            async for ready in _answer(state, batch):
                 yield b"\n".join([*ready, b""])
-            next_line = some[-1][0] + 1
+            next_line = batch[-1][0] + 1
+            request.state.logged = {"lines": next_line - 1}
     except Stopped:
-        yield wrong(f"the server stops: lines from {next_line} on were not judged") + b"\n"
+        yield error_bytes(f"the server stops: lines from {next_line} on were not judged") + b"\n"
     except ClientDisconnect:
         return
 
 
-async def _parts(arriving: AsyncIterator[list[Line]], stopping: Shutdown) -> AsyncIterator[list[Line]]:
+async def _batches(arriving: AsyncIterator[list[Line]], shutdown: Shutdown) -> AsyncIterator[list[Line]]:
     """The lines, as many at a time as have arrived and are judged together.
 
-    Raises:
-        Stopped: the process was told to stop before the last of them.
+    Raises
+    ------
+    Stopped
+        The process was told to stop before the last of them.
     """
-    while arrived := await stopping.cancel_on_shutdown(anext(arriving, [])):
-        for start in range(0, len(arrived), _AT_ONCE):
-            if stopping.told:
+    while arrived := await shutdown.cancel_on_shutdown(anext(arriving, [])):
+        for start in range(0, len(arrived), _LINES_PER_BATCH):
+            if shutdown.requested:
                 raise Stopped
-            yield arrived[start : start + _AT_ONCE]
+            yield arrived[start : start + _LINES_PER_BATCH]
 
 
-async def _answers(desk: MicroBatcher, arrived: Sequence[Line], chosen: Settings) -> AsyncIterator[list[bytes]]:
-    read = await run_in_threadpool(_read_all, desk, arrived, chosen)
-    # what is answered already stands before the answer that comes next
-    rest, questions = iter(read), [(number, one) for number, one in read if not isinstance(one, bytes)]
-    numbers = iter(number for number, _ in questions)
-    async for answers in await desk.order([one for _, one in questions], patient=True):
+async def _answer(state: ServerState, batch: Sequence[Line]) -> AsyncIterator[list[bytes]]:
+    parsed = await run_in_threadpool(_parse_all, state, batch)
+    # an answer that is there already goes out before the next verdict
+    rest, requests = iter(parsed), [(number, item) for number, item in parsed if not isinstance(item, bytes)]
+    numbers = iter(number for number, _ in requests)
+    async for answers in await state.batcher.order([request for _, request in requests], patient=True):
         ready = list[bytes]()
         for answer in answers:
             ready += _answered(rest)
@@ -72,43 +72,64 @@ async def _answers(desk: MicroBatcher, arrived: Sequence[Line], chosen: Settings
         yield ready
 
 
-def _read_all(desk: MicroBatcher, arrived: Sequence[Line], chosen: Settings) -> list[tuple[int, AnyRequest | bytes]]:
-    """Of each line that is not blank its number and the question, or the answer: it came before, or is wrong."""
-    there = [(number, line) for number, line in arrived if line is None or line.strip()]
-    known = desk.again([line for _, line in there])
-    return [(line[0], one or _read(*line, chosen)) for one, line in zip(known, there, strict=True)]
+def _parse_all(state: ServerState, batch: Sequence[Line]) -> list[tuple[int, AnyRequest | bytes]]:
+    """For each line that is not blank its number and its request, or its answer: a known one, or an error."""
+    filled = [(number, line) for number, line in batch if line is None or line.strip()]
+    known = state.batcher.again([line for _, line in filled])
+    return [
+        (number, answer or _parse(number, line, state.settings))
+        for answer, (number, line) in zip(known, filled, strict=True)
+    ]
 
 
-def _answered(read: Iterator[tuple[int, AnyRequest | bytes]]) -> Iterator[bytes]:
-    """The answers up to the next question, which is taken as well."""
-    for _, one in read:
-        if not isinstance(one, bytes):
+def _answered(parsed: Iterator[tuple[int, AnyRequest | bytes]]) -> Iterator[bytes]:
+    """The answers up to the next request, which is consumed as well."""
+    for _, item in parsed:
+        if not isinstance(item, bytes):
             return
-        yield one
+        yield item
 
 
-def _read(number: int, line: bytes | None, chosen: Settings) -> AnyRequest | bytes:
+def _parse(number: int, line: bytes | None, settings: Settings) -> AnyRequest | bytes:
     if line is None:
-        return wrong(f"line {number}: longer than {chosen.max_body_bytes} bytes")
+        return error_bytes(f"line {number}: longer than {settings.max_body_bytes} bytes")
     try:
-        return parse_request_fast(json.loads(line), chosen.max_record_chars, line)
+        sent = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return error_bytes(f"line {number}: {describe_json_error(error)}")
+    try:
+        return parse_request_fast(sent, settings.max_record_chars, line)
     except ValidationError as error:
-        return wrong(f"line {number}: {format_validation_error(error)}")
+        return error_bytes(f"line {number}: {format_validation_error(error)}")
     except (ValueError, RecursionError, InputError) as error:
-        return wrong(f"line {number}: {error}")
+        return error_bytes(f"line {number}: {error}")
 
 
 def to_json_bytes(answer: Answer, line: int | None = None) -> bytes:
-    """An answer as JSON; what is wrong with its ``line`` of a stream; raises what nobody expected to go wrong."""
+    """An answer as JSON.
+
+    Parameters
+    ----------
+    answer : bytes or JudgeError or Exception
+        A verdict as JSON, or why there is none.
+    line : int, optional
+        The line of a stream that it answers; an error names it.
+
+    Raises
+    ------
+    Exception
+        The answer itself, where it is an unexpected error.
+    """
     if isinstance(answer, bytes):
         return answer
     place = "" if line is None else f"line {line}: "
     if isinstance(answer, JudgeError):
-        return wrong(place + answer.reason)
-    if isinstance(answer, PrecedentError):
-        return wrong(f"{place}{answer}")
+        return error_bytes(place + answer.reason)
+    if expected := translate(answer):
+        return error_bytes(f"{place}{expected}")
     raise answer
 
 
-def wrong(reason: str) -> bytes:
+def error_bytes(reason: str) -> bytes:
+    """The answer to a record that cannot be judged, as JSON."""
     return json.dumps({"error": reason}, ensure_ascii=False).encode()

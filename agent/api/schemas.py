@@ -1,4 +1,4 @@
-"""Bodies of requests and responses that are not records or verdicts themselves."""
+"""Bodies of requests and responses other than records and verdicts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from agent.core.records import Case, Label
-from agent.core.requests import storable
+from agent.core.records import Case, Label, clean_text
 from retrieval.casebook import SourceRow
 
 
 class NewCases(BaseModel):
-    """Labelled records for one source, which is made when it is not there."""
+    """Labelled records for one source, which is created if it does not exist."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,6 +20,8 @@ class NewCases(BaseModel):
 
 
 class Added(BaseModel):
+    """How many of the cases were new, and the version of the casebook that has them."""
+
     source: str
     received: int
     added: int
@@ -28,36 +29,44 @@ class Added(BaseModel):
 
 
 class Brief(BaseModel):
+    """What a source is, in plain words."""
+
     model_config = ConfigDict(extra="forbid")
 
-    brief: Annotated[str, Field(max_length=4_000), AfterValidator(storable)]
+    brief: Annotated[str, Field(max_length=4_000), AfterValidator(clean_text)]
 
 
 class Feedback(BaseModel):
+    """The right label of a judged record."""
+
     model_config = ConfigDict(extra="forbid")
 
     label: Label
 
 
 class Unanswered(BaseModel):
-    """In the place of a verdict: why there is none."""
+    """Why there is no verdict, in its place."""
 
     error: str
 
 
-class Complaint(BaseModel):
+class ValidationDetail(BaseModel):
+    """One thing that is wrong with a body, and where."""
+
     loc: list[str]
     msg: str
     type: str
 
 
 class Problem(BaseModel):
-    """What every answer but a good one says."""
+    """The body of every error."""
 
-    detail: str | list[Complaint]
+    detail: str | list[ValidationDetail]
 
 
 class SourceView(BaseModel):
+    """A source with its numbers of cases by label."""
+
     name: str
     brief: str
     brief_by: str
@@ -66,6 +75,7 @@ class SourceView(BaseModel):
 
     @classmethod
     def of(cls, row: SourceRow) -> SourceView:
+        """The view of a stored source."""
         return cls(
             name=row.name, brief=row.brief, brief_by=row.brief_by, casebook_version=row.version, cases=row.counts
         )

@@ -1,4 +1,4 @@
-"""Knowing that the process was told to stop, for whoever is in the middle of something long."""
+"""Whether the process was told to stop, for work that takes long."""
 
 from __future__ import annotations
 
@@ -16,44 +16,47 @@ T = TypeVar("T")
 
 
 class Shutdown:
-    """Set by SIGINT and SIGTERM, which are then handled as they would have been; see `watch`."""
+    """Set by SIGINT and SIGTERM, whose previous handlers then run as well."""
 
     def __init__(self) -> None:
-        self._told = asyncio.Event()
+        self._event = asyncio.Event()
 
     @property
-    def told(self) -> bool:
-        return self._told.is_set()
+    def requested(self) -> bool:
+        """Whether the process was told to stop."""
+        return self._event.is_set()
 
     def watch(self) -> None:
-        """Begin, in the event loop; signals come to a process's main thread alone."""
+        """Install the handlers; called in the event loop, in the main thread, the only one that receives signals."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.getsignal(number)
-            if not callable(before):
+            previous = signal.getsignal(number)
+            if not callable(previous):
                 continue
 
-            def stop(number: int, frame: FrameType | None, before: Any = before) -> None:
+            def handle(number: int, frame: FrameType | None, previous: Any = previous) -> None:
                 with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._told.set)
-                before(number, frame)
+                    loop.call_soon_threadsafe(self._event.set)
+                previous(number, frame)
 
-            signal.signal(number, stop)
+            signal.signal(number, handle)
 
     async def cancel_on_shutdown(self, work: Awaitable[T]) -> T:
-        """What the work gives.
+        """The result of the work.
 
-        Raises:
-            Stopped: the process was told to stop first, and the work was given up.
+        Raises
+        ------
+        Stopped
+            The process was told to stop first; the work is cancelled.
         """
-        working, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._told.wait())
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._event.wait())
         try:
-            await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise Stopped
             return working.result()
         finally:
-            stop.cancel()
+            stopping.cancel()
             working.cancel()

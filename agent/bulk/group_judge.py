@@ -11,9 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent.bulk.template_grouping import TemplateGroup
-from agent.core.errors import mapped
 from agent.core.prompts import prompt_sha256
-from agent.core.records import JudgeError, Verdict, as_result, verdict_id
+from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict_id
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
 from agent.training.active_learning import uncertainty
@@ -21,10 +20,9 @@ from llm.factory import identity
 from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
-    from agent.pipeline.batch import BatchPipeline
+    from agent.pipeline.pipeline import Pipeline
 
 _CHUNK = 256
-_UNASKED = "not asked: the limit of "
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,7 +38,7 @@ class Budget:
         """Why the language model is not asked: what a verdict says until it is its turn."""
         limits = {"its calls": self.calls, "time": self.until}
         there = [name for name, limit in limits.items() if limit is not None]
-        return f"{_UNASKED}{' or '.join(there)} was reached" if there else None
+        return f"not asked: the limit of {' or '.join(there)} was reached" if there else None
 
     def allows(self, calls: int) -> bool:
         """Whether one call more may begin after so many."""
@@ -60,22 +58,24 @@ class GroupJudge:
     ) -> list[Verdict | JudgeError]:
         """One for each slot, about its first record; each is in the history, and kept for the next run if so asked."""
         out: dict[str, Verdict | JudgeError] = dict(self._known(slots)) if remember else {}
-        fresh = [slot for slot in slots if slot.key not in out]
+        fresh, deferred = [slot for slot in slots if slot.key not in out], list[TemplateGroup]()
         for start in range(0, len(fresh), _CHUNK):
             part = fresh[start : start + _CHUNK]
-            out.update((slot.key, answer) for slot, answer in self._given(part, explain, self._budget.skip_llm_reason))
+            for slot, outcome in self._given(part, explain, self._budget.skip_llm_reason):
+                if isinstance(outcome, Deferred):
+                    deferred.append(slot)
+                    outcome = outcome.verdict
+                out[slot.key] = outcome
             if remember:
                 self._keep(part, out)
             self._progress("judging templates", len(out), len(slots))
-        self._hear_the_model([slot for slot in fresh if _is_unasked(out[slot.key])], out, remember)
+        self._hear_the_model(deferred, out, remember)
         answers = [out[slot.key] for slot in slots]
-        with mapped():
-            self._context.history.put(one.model_dump(mode="json") for one in answers if isinstance(one, Verdict))
+        self._context.history.put(one.to_stored() for one in answers if isinstance(one, Verdict))
         return answers
 
     def _known(self, slots: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
-        with mapped():
-            bodies = self._remembered.get([slot.key for slot in slots])
+        bodies = self._remembered.get([slot.key for slot in slots])
         for slot in slots:
             if slot.key in bodies:
                 known = Verdict.model_validate(bodies[slot.key])
@@ -84,12 +84,11 @@ class GroupJudge:
 
     def _given(
         self, slots: Sequence[TemplateGroup], explain: Explain | None = None, skip_llm_reason: str | None = None
-    ) -> Iterator[tuple[TemplateGroup, Verdict | JudgeError]]:
+    ) -> Iterator[tuple[TemplateGroup, Verdict | JudgeError | Deferred]]:
         questions = [JudgeRequest.about(slot.first, self._source, explain or self._explain) for slot in slots]
-        with mapped():
-            for answer, slot in zip(self._together.answers(questions, skip_llm_reason), slots, strict=True):
-                self.asked = self._together.asked
-                yield slot, as_result(slot.first, answer)
+        for outcome, slot in zip(self._pipeline.judge(questions, skip_llm_reason), slots, strict=True):
+            self.asked = self._pipeline.llm_answers
+            yield slot, outcome if isinstance(outcome, Deferred) else as_result(slot.first, outcome)
 
     def _hear_the_model(
         self, slots: Sequence[TemplateGroup], out: dict[str, Verdict | JudgeError], remember: bool
@@ -105,7 +104,9 @@ class GroupJudge:
             if not self._budget.allows(self._spent):
                 return
             before = self.asked
-            ((_, out[slot.key]),) = self._given([slot])
+            ((_, outcome),) = self._given([slot])
+            assert not isinstance(outcome, Deferred)
+            out[slot.key] = outcome
             # one that failed is spent as well; a record in pieces may take several
             self._spent += max(1, self.asked - before)
             if remember:
@@ -116,21 +117,15 @@ class GroupJudge:
         """Remember whole verdicts: one that lacks a witness that may be heard next time is to be given anew."""
         given = ((slot.key, answers[slot.key]) for slot in slots)
         final = self._context.settings.model == "none"
-        whole = {
-            key: one.model_dump(mode="json")
-            for key, one in given
-            if isinstance(one, Verdict) and (final or not one.degraded)
-        }
-        with mapped():
-            self._remembered.put(whole)
+        whole = {key: one.to_stored() for key, one in given if isinstance(one, Verdict) and (final or not one.degraded)}
+        self._remembered.put(whole)
 
     @cached_property
-    def _together(self) -> BatchPipeline:
-        # verdicts that are remembered need no steps
-        from agent.pipeline.batch import BatchPipeline
-        from agent.pipeline.steps import Steps
+    def _pipeline(self) -> Pipeline:
+        # verdicts that are remembered need none
+        from agent.pipeline.pipeline import Pipeline
 
-        return BatchPipeline(Steps(self._context))
+        return Pipeline(self._context)
 
     @cached_property
     def _remembered(self) -> TemplateVerdicts:
@@ -153,7 +148,3 @@ class GroupJudge:
         except ModelFailure:
             return "none", None
         return model.name, model.sha256
-
-
-def _is_unasked(answer: Verdict | JudgeError) -> bool:
-    return isinstance(answer, Verdict) and any(_UNASKED in one for one in answer.degraded)

@@ -89,7 +89,7 @@ def lacking(summary: Summary) -> str:
 
 def why(group: Group) -> str:
     """The first two facts of a group's verdict."""
-    facts = group.verdict.explanation.partition(": ")[2].split("; ")
+    facts = group.verdict.facts
     said = "; ".join(facts[:2])
     return truncate(said.replace(SAME, "exactly the first of these records") if group.count > 1 else said, _WHY)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,17 +20,15 @@ from agent.bulk.group_judge import Budget, GroupJudge
 from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
-from agent.core.errors import mapped
 from agent.core.records import JudgeError, Verdict
 from agent.core.requests import Explain
 from agent.data.read_options import ReadOptions
-from agent.data.readers import ParsedRow, RowError, rows
-from agent.data.readers.byte_stream import Damaged, Stream, opened
-from agent.data.readers.format_detection import Kind, detect
-from agent.data.readers.row import ReadRequest
+from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError, read_rows
+from agent.data.readers.byte_stream import Damaged, Stream
 from agent.detectors.novelty import is_far
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
+from retrieval.text.masking import find_time
 
 # rows judged between two checkpoints; notes that are said; what has no label; blocks read before they are judged
 _ROWS, _MOST_NOTES, UNJUDGED, _AHEAD = 2_048, 20, -1, 8
@@ -89,9 +87,8 @@ class BulkRunner:
         self.summary = Summary(source=wanted.source)
         self._space = space = self._row.space or Representation()
         by_text = bool((self._row.judge or {}).get("by_text"))
-        with mapped():
-            templates = context.casebook.templates(wanted.source) if by_text else {}
-            held = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
+        templates = context.casebook.templates(wanted.source) if by_text else {}
+        held = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
         self._sorter = TemplateGrouper(space, held, lambda key: by_text and key not in templates)
         self._lines = LineFormatter(wanted.detail, wanted.to)
         self._answers: list[Verdict | JudgeError] = []
@@ -166,12 +163,8 @@ class BulkRunner:
         self.failures.clear()
         self._judge_new()
 
-    @contextmanager
-    def _opened(self, file: str) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
-        label, stdin = self.intake.label_in(file, self.context.settings.max_record_chars)
-        with opened(file, stdin) as stream:
-            kind = detect(stream, file, self.intake.format)
-            yield stream, kind, self.intake.request(file, label, self.context.settings.max_record_chars)
+    def _opened(self, file: str) -> AbstractContextManager[tuple[Stream, Kind, ReadRequest]]:
+        return self.intake.open(file, self.context.settings.max_record_chars, lenient=True)
 
     def _is_simple(self, kind: Kind, request: ReadRequest) -> bool:
         """Whether each line is a text and nothing else, but for a label in front of it."""
@@ -187,7 +180,7 @@ class BulkRunner:
         """Judge and write a file from byte ``start`` on, with its line; after each part, where the rest begins."""
         with self._opened(file) as (stream, kind, request):
             if not self._is_simple(kind, request):
-                yield from self._rows(rows(stream, kind, request), file, start)
+                yield from self._rows(read_rows(stream, kind, request), file, start)
                 return
             for prepared, slots in self._sorted(stream, request, start, line):
                 self._judge_new()
@@ -203,7 +196,7 @@ class BulkRunner:
             for prepared in prefetch((self._sorter.prepare(block, request) for block in read), _AHEAD):
                 yield prepared, self._sorter.sort(prepared)
         except Damaged as damage:
-            self.failures.append(request.unreadable(damage.line, damage.reason))
+            self.failures.append(request.row_error(damage.line, damage.reason))
 
     def _judge_new(self) -> None:
         """Give the slots that have none their verdicts."""
@@ -242,7 +235,9 @@ class BulkRunner:
         slots_lacking, counts = np.unique(slots[there][self._lacking[slots[there]]], return_counts=True)
         for slot, count in zip(slots_lacking.tolist(), counts.tolist(), strict=True):
             self.summary.lack(self._group(slot)[1], count)
-        self.summary.add(file, first + there, labels, slots[there], self._group, texts)
+        self.summary.add(
+            file, first + there, labels, slots[there], self._group, lambda places: list(map(find_time, texts(places)))
+        )
 
     def _group(self, slot: int) -> tuple[str, Verdict]:
         verdict = self._answers[slot]
@@ -289,7 +284,7 @@ class BulkRunner:
             labels,
             np.arange(len(pairs), dtype=np.int32),
             lambda i: (pairs[i][0].group, pairs[i][1]),
-            lambda places: [pairs[i][1].record.text for i in places.tolist()],
+            lambda places: [record.time or find_time(record.text) for record in (pairs[i][1].record for i in places)],
         )
 
     def _show(self, file: str, done: int) -> None:

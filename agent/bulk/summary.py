@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from agent.core.records import Verdict
-from retrieval.text.masking import find_time
 
 LABELS = ("normal", "anomalous", "unsure")
 _PARTS = 16
 
 
 class Seen(BaseModel):
-    """A place in the input, and the time that the record there names."""
+    """A place in the input, and the time of the record there."""
 
     file: str
     line: int
@@ -77,11 +76,11 @@ class Summary(BaseModel):
         labels: NDArray[np.int8],
         slots: NDArray[np.int32],
         verdict_of: Callable[[int], tuple[str, Verdict]],
-        texts_of: Callable[[NDArray[np.int64]], list[str]],
+        times_of: Callable[[NDArray[np.int64]], list[str | None]],
     ) -> None:
         """Of n records in order: their line numbers, the places of their labels in `LABELS`, their slots.
 
-        ``verdict_of``: a slot's template and verdict; ``texts_of``: the texts of records at some places.
+        ``verdict_of``: a slot's template and verdict; ``times_of``: the times of records at some places.
         """
         if not len(lines):
             return
@@ -93,8 +92,8 @@ class Summary(BaseModel):
         last = len(odd) - 1 - np.unique(slots[odd][::-1], return_index=True)[1]
         places = np.unique(np.concatenate([[part[0] for part in parts], odd[first], odd[last]]).astype(np.int64))
         seen = {
-            place: Seen(file=file, line=int(lines[place]), time=find_time(text))
-            for place, text in zip(places.tolist(), texts_of(places), strict=True)
+            place: Seen(file=file, line=int(lines[place]), time=time)
+            for place, time in zip(places.tolist(), times_of(places), strict=True)
         }
         for part in parts:
             counts = np.bincount(labels[part], minlength=len(LABELS)).tolist()

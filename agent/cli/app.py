@@ -27,7 +27,7 @@ from agent.cli.options import (
     say,
 )
 from agent.cli.process import fast_exit
-from agent.core.errors import PrecedentError, Stopped, UsageError
+from agent.core.errors import EXPECTED, Stopped, UsageError, translate
 
 app = typer.Typer(
     name="precedent",
@@ -65,12 +65,15 @@ def main() -> None:
 
 
 def command() -> None:
-    """One command: errors on purpose become one line and the contract's exit code (`SystemExit`)."""
+    """Run one command: an expected error becomes one line and its exit code (`SystemExit`)."""
     try:
         app()
-    except PrecedentError as error:
-        say(str(error) if isinstance(error, Stopped) else f"error: {error}")
-        sys.exit(error.exit_code)
+    except EXPECTED as error:
+        expected = translate(error)
+        assert expected is not None
+        line = f"{expected}: {expected.hint}" if expected.hint else str(expected)
+        say(line if isinstance(expected, Stopped) else f"error: {line}")
+        sys.exit(expected.exit_code)
     except BrokenPipeError:
         # the reader of our output has gone
         sys.exit(1)
@@ -174,7 +177,16 @@ def serve(
             # uvicorn's processes end by a signal, and their locks with them
             os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
         uvicorn.run(
-            "server:app", host=address, port=at, workers=workers, log_level="warning", timeout_graceful_shutdown=10
+            "server:create_app",
+            factory=True,
+            host=address,
+            port=at,
+            workers=workers,
+            # the application configures logging, and logs requests itself
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=10,
         )
 
 
@@ -290,12 +302,11 @@ def brief_source(
 def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
     """Make the vectors and the judge anew from the cases."""
     from agent.core import terminal
-    from agent.core.errors import mapped
     from agent.training.learn import refit
 
     context = context_of(None)
     context.source(name)
-    with terminal.progress() as progress, mapped():
+    with terminal.progress() as progress:
         context.casebook.rebuild(name, progress)
         refit(context, name, progress=progress)
     context.close()
@@ -307,14 +318,12 @@ def remove_source(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Forget a source with all its cases and verdicts."""
-    from agent.core.errors import mapped
 
     context = context_of(None)
     row = context.source(name)
     if not yes:
         typer.confirm(f"forget {name} with its {sum(row.counts.values())} cases and all its verdicts?", abort=True)
-    with mapped():
-        context.casebook.remove(name)
+    context.casebook.remove(name)
     context.close()
 
 

@@ -26,13 +26,12 @@ def create_model(
 ) -> None:
     """Make the model on the Ollama server."""
     from agent.core import terminal
-    from agent.core.errors import mapped
     from agent.pipeline.context import default_context
     from llm.ollama.urls import base_url, parse_hosts
 
     context = default_context()
     name = name or _name(source)
-    with mapped(), terminal.progress() as progress:
+    with terminal.progress() as progress:
         modelfile = _composed(context, gguf, from_, source)
         for host in parse_hosts(context.settings.ollama_hosts):
             modelfile.create(host, name, progress)
@@ -49,14 +48,12 @@ def export_model(
     name: NameOption = None,
 ) -> None:
     """Write a folder with the Modelfile, for a machine without Precedent."""
-    from agent.core.errors import mapped
     from agent.pipeline.context import default_context
     from agent.training.ollama_export import export
 
     context = default_context()
     name = name or _name(source)
-    with mapped():
-        export(_composed(context, gguf, from_, source), folder, name, source)
+    export(_composed(context, gguf, from_, source), folder, name, source)
     context.close()
     typer.echo(f"{folder} is written; there: ollama create {name} -f Modelfile")
 

@@ -39,15 +39,13 @@ def choose(model: str | None) -> None:
 
 def context_of(model: str | None) -> AppContext:
     """The parts of this process, with the model that an option names; one that is named must be there."""
-    from agent.core.errors import mapped
     from agent.pipeline.context import default_context
 
     choose(model)
     context = default_context()
     if model not in (None, "auto", "none"):
         # a model that was asked for by name is needed: judging without it would be another thing than asked for
-        with mapped():
-            context.language_detector()
+        context.language_detector()
     return context
 
 
@@ -77,4 +75,6 @@ def exit_over(failures: list[Any]) -> None:
 
 def say(line: str) -> None:
     """One line on standard error, whatever characters it has."""
-    print(line.encode("utf-8", "replace").decode("utf-8"), file=sys.stderr, flush=True)
+    from agent.core.records import clean_text
+
+    print(clean_text(line), file=sys.stderr, flush=True)

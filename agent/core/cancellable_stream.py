@@ -1,10 +1,11 @@
-"""A blocking stream for a listener who may leave: then the language model stops between two tokens."""
+"""A blocking stream for a client that may disconnect: the language model then stops between two tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -12,37 +13,47 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
 
-class ListenerDisconnected(Exception):
-    """Nobody hears the answer any more; LangChain logs it, and the generation ends with it."""
+class ClientGone(Exception):
+    """Nobody reads the answer any more; it ends the generation, and LangChain logs it."""
 
 
-class _Listener(BaseCallbackHandler):
-    """Stops the language model between two tokens when the one who asked has gone."""
+class _StopCallback(BaseCallbackHandler):
+    """Stops the language model between two tokens once nobody waits for it."""
 
     raise_error = True
     run_inline = True
 
-    def __init__(self) -> None:
-        self.gone = threading.Event()
+    def __init__(self, is_cancelled: Callable[[], bool]) -> None:
+        self._is_cancelled = is_cancelled
 
     def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
-        if self.gone.is_set():
-            raise ListenerDisconnected("the model was stopped")
+        if self._is_cancelled():
+            raise ClientGone("the model was stopped")
 
 
-_LISTENER: ContextVar[_Listener | None] = ContextVar("precedent_listener", default=None)
-register_configure_hook(_LISTENER, inheritable=True)
+_CALLBACK: ContextVar[_StopCallback | None] = ContextVar("precedent_stop_callback", default=None)
+register_configure_hook(_CALLBACK, inheritable=True)
 _END = object()
 
 
-async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
-    """A blocking generator, each step in a thread; leaving early stops the model, then closes it.
+@contextmanager
+def stop_model_when(is_cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Within it, the language model stops between two tokens once ``is_cancelled`` is true; `ClientGone` is raised."""
+    token = _CALLBACK.set(_StopCallback(is_cancelled))
+    try:
+        yield
+    finally:
+        _CALLBACK.reset(token)
 
-    The steps run in a context of their own, so that who watches this agent's runs sees what it says, not what
-    the model said before it was checked.
+
+async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
+    """Iterate over a blocking generator, each step in a thread; leaving early stops the model and closes it.
+
+    The steps run in a context of their own, so that whoever watches the agent's runs sees its answers, not the
+    model's output before it is checked.
     """
-    listener, context = _Listener(), Context()
-    context.run(_LISTENER.set, listener)
+    gone, context = threading.Event(), Context()
+    context.run(_CALLBACK.set, _StopCallback(gone.is_set))
     loop = asyncio.get_running_loop()
     while True:
         step = loop.run_in_executor(None, lambda: context.run(next, pieces, _END))
@@ -52,7 +63,7 @@ async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
                 return
             yield str(piece)
         except BaseException:
-            listener.gone.set()
+            gone.set()
             step.add_done_callback(lambda ended: _close(ended, pieces))
             raise
 

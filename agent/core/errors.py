@@ -1,96 +1,142 @@
-"""Every error that Precedent raises on purpose, and where each comes from.
+"""Errors that Precedent raises on purpose, and the answer of each entry point to them.
 
 PrecedentError                exit code / HTTP status
-├── UsageError                2 / 422   the request itself cannot be right
+├── UsageError                2 / 422   the request itself is wrong
 │   ├── UnknownSource         2 / 404   no source of that name
 │   ├── UnknownVerdict        2 / 404   no verdict of that id
 │   └── InputError            2 / 422   a file or a body that cannot be read, with its file and line
-├── MissingPart               3 / 503   a model, a program or a package that is needed is not there
+├── MissingPart               3 / 503   a model, a program or a package is missing
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
-│   └── IndexMismatch         3 / 503   the vector index was made by another embedding model
+│   ├── IndexMismatch         3 / 503   the vector index was made by another embedding model
+│   └── DetectorError         3 / 503   a detector of an installed package cannot be used
 ├── Busy                      1 / 429   a bounded queue is full: try again later
-└── Stopped                 130         told to stop, by Ctrl-C or a signal
+└── Stopped                 130         interrupted by Ctrl-C or a signal
 
-A message is one line that a person can act on. Errors of other libraries and of the rooms below
-(`llm`, `retrieval`) are turned into these at the boundary, by :func:`mapped`.
+A message is one line that a person can act on. `llm` and `retrieval`, which do not know this tree, raise their own
+errors; each entry point (command line, HTTP, chat) catches `EXPECTED` and translates what it shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from llm.errors import EngineBusy, ModelFailure
+from retrieval.errors import EmbedderMismatch, EmbedderMissing, StoreFailure
+
+NEW_SOURCE_HINT = "`precedent learn FILE --source NAME --label COLUMN` creates one"
 
 
 class PrecedentError(Exception):
-    """Root of the tree; ``exit_code`` and ``http_status`` are what the doors answer."""
+    """Root of the tree.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, in one line that holds for every entry point.
+    hint : str, optional
+        The command that helps; only the command line shows it.
+    """
 
     exit_code = 1
     http_status = 500
 
+    def __init__(self, message: str = "", hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
 
 class UsageError(PrecedentError):
+    """The request itself is wrong."""
+
     exit_code = 2
     http_status = 422
 
 
 class UnknownSource(UsageError):
+    """There is no source of that name; ``known`` are those there are."""
+
     http_status = 404
 
     def __init__(self, name: str, known: list[str]) -> None:
-        there = ", ".join(known) if known else "none yet: `precedent learn FILE --source NAME` makes one"
-        super().__init__(f"unknown source {name!r}; sources here: {there}")
+        super().__init__(
+            f"unknown source {name!r}; known sources: {', '.join(known) or 'none yet'}",
+            None if known else NEW_SOURCE_HINT,
+        )
 
 
 class UnknownVerdict(UsageError):
+    """There is no verdict of that id."""
+
     http_status = 404
 
     def __init__(self, verdict_id: str) -> None:
-        super().__init__(f"no verdict {verdict_id!r} in the history (the id is in `judge --to jsonl`, key `id`)")
+        super().__init__(
+            f"no verdict {verdict_id!r} in the history", "`precedent judge --to jsonl` writes ids (key `id`)"
+        )
 
 
 class InputError(UsageError):
-    """A file, or a line of it, that cannot be read as what it is said to be."""
+    """A file, or a line of it, that cannot be read in its format."""
 
-    def __init__(self, reason: str, file: str | None = None, line: int | None = None) -> None:
+    def __init__(self, reason: str, file: str | None = None, line: int | None = None, hint: str | None = None) -> None:
         self.reason, self.file, self.line = reason, file, line
         place = ":".join(str(part) for part in (file, line) if part is not None)
-        super().__init__(f"{place}: {reason}" if place else reason)
+        super().__init__(f"{place}: {reason}" if place else reason, hint)
 
 
 class MissingPart(PrecedentError):
+    """A model, a program or a package is missing."""
+
     exit_code = 3
     http_status = 503
 
 
 class ModelUnavailable(MissingPart):
-    pass
+    """A model cannot be loaded, or its server does not answer."""
 
 
 class IndexMismatch(MissingPart):
+    """The vector index was made by another embedding model."""
+
+
+class DetectorError(MissingPart):
     pass
 
 
 class Busy(PrecedentError):
+    """A bounded queue is full."""
+
     http_status = 429
 
 
 class Stopped(PrecedentError):
+    """Interrupted by Ctrl-C or a signal."""
+
     exit_code = 130
 
 
-@contextmanager
-def mapped() -> Iterator[None]:
-    """Turn errors of the rooms below and of their libraries into this tree."""
-    from llm.errors import EngineBusy, ModelFailure
-    from retrieval.errors import EmbedderMismatch, EmbedderMissing, StoreFailure
+_TRANSLATIONS: tuple[tuple[type[Exception], type[PrecedentError]], ...] = (
+    (EngineBusy, Busy),
+    (ModelFailure, ModelUnavailable),
+    (EmbedderMissing, ModelUnavailable),
+    (EmbedderMismatch, IndexMismatch),
+    (StoreFailure, MissingPart),
+)
+EXPECTED: tuple[type[Exception], ...] = (PrecedentError, *(foreign for foreign, _ in _TRANSLATIONS))
+"""What an entry point catches: errors with a message for the user; any other is a defect."""
 
-    try:
-        yield
-    except EngineBusy as error:
-        raise Busy(str(error)) from error
-    except (ModelFailure, EmbedderMissing) as error:
-        raise ModelUnavailable(str(error)) from error
-    except EmbedderMismatch as error:
-        raise IndexMismatch(str(error)) from error
-    except StoreFailure as error:
-        raise MissingPart(str(error)) from error
+
+def translate(error: BaseException) -> PrecedentError | None:
+    """The error as one of this tree, or None where it is none of `EXPECTED`."""
+    if isinstance(error, PrecedentError):
+        return error
+    for foreign, ours in _TRANSLATIONS:
+        if isinstance(error, foreign):
+            translated = ours(str(error), getattr(error, "hint", None))
+            translated.__cause__ = error
+            return translated
+    return None
+
+
+def describe(error: BaseException) -> str:
+    """The message for the user; of an unexpected error its class as well."""
+    expected = translate(error)
+    return str(expected) if expected else f"{type(error).__name__}: {error}"

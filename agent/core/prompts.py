@@ -1,4 +1,4 @@
-"""The prompt texts: data files in `prompts/`, rendered strictly, their hash part of every verdict."""
+"""Prompt texts: templates in `prompts/`, rendered strictly; every verdict names their hash."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ def _texts() -> dict[str, str]:
     folder = files("prompts")
     return {
         entry.name.removesuffix(_SUFFIX): entry.read_text(encoding="utf-8")
-        for entry in sorted(folder.iterdir(), key=lambda one: one.name)
+        for entry in sorted(folder.iterdir(), key=lambda file: file.name)
         if entry.name.endswith(_SUFFIX)
     }
 
 
 @cache
 def _environment() -> Environment:
-    # plain text for a model, not HTML: what a record may do to a prompt is stopped by `steering` and the tokeniser
+    # plain text for a model, not HTML; `prompt_injection` and the tokeniser keep records from changing the prompt
     return Environment(
         loader=FunctionLoader(_texts().get), undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False
     )
 
 
 def render(name: str, **values: Any) -> str:
-    """The prompt ``prompts/NAME.j2`` with ``values`` in it.
+    """Render the prompt ``prompts/NAME.j2``.
 
-    Raises:
-        jinja2.TemplateNotFound: there is no such file.
-        jinja2.UndefinedError: a value is missing.
+    Raises
+    ------
+    jinja2.TemplateNotFound
+        There is no such file.
+    jinja2.UndefinedError
+        A value is missing.
     """
     return _environment().get_template(name).render(**values).strip()
 
@@ -52,9 +55,16 @@ def prompt_sha256() -> str:
 
 @dataclass(frozen=True)
 class PromptVariant:
-    """How a language model is asked: by which of `agent.detectors.language.WORDINGS`, and whether near precedents help.
+    """How a language model is asked about records.
 
-    ``reference``: its log-odds for an empty record, None where that was not asked.
+    Attributes
+    ----------
+    wording : str
+        A key of `agent.detectors.language.WORDINGS`.
+    reference : float or None
+        The model's log-odds for an empty record; None where that was not queried.
+    examples : bool
+        Whether the nearest cases are in the prompt.
     """
 
     wording: str = "belongs"

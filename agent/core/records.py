@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,6 +21,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
+
+from agent.core.errors import translate
+from agent.core.numerics import expit, logit
 
 
 def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
@@ -33,12 +39,39 @@ def verdict_id_of(source: str, file: str | None, line: int | None, content_hash:
 Label = Literal["normal", "anomalous"]
 VerdictLabel = Literal["normal", "anomalous", "unsure"]
 FieldValue = float | str | bool | None
-WITNESSES = ("language", "neighbours", "novelty", "fields")
+# built-in signals, in every verdict; installed detectors add others, whose names match
+SIGNALS = ("language", "neighbours", "novelty", "fields")
+SIGNAL_NAME = r"[a-z][a-z0-9_]{0,62}"
 
 
-def _clean(text: str) -> str:
-    """Without what neither UTF-8 nor a relational store can hold: lone surrogates and NUL."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+# NUL cannot be stored in PostgreSQL, a lone surrogate cannot be encoded as UTF-8; JSON can spell both
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def clean_text(text: str) -> str:
+    """Replace what a store or UTF-8 cannot hold by U+FFFD: NUL and lone surrogates; a pair of them is one character.
+
+    Every way into the product cleans with this function, so a record has one content hash wherever it comes from.
+    """
+    if (text.isascii() and "\0" not in text) or not _UNSTORABLE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+
+
+def _clean_fields(fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
+    """Clean names and texts; NaN and infinities become ``None``, since JSON has no numbers for them."""
+    cleaned: dict[str, FieldValue] = {}
+    for name, value in fields.items():
+        if isinstance(value, str):
+            value = clean_text(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            value = None
+        cleaned[clean_text(name)] = value
+    return cleaned
+
+
+CleanText = Annotated[str, AfterValidator(clean_text)]
+CleanFields = Annotated[dict[str, FieldValue], AfterValidator(_clean_fields)]
 
 
 def content_hash(text: str, fields: Mapping[str, FieldValue], events: Sequence[str]) -> str:
@@ -58,39 +91,18 @@ class Record(_Frozen):
     are the ordered events of a session. ``file`` and ``line`` (from 1) say where it stood.
     """
 
-    text: str
-    fields: dict[str, FieldValue] = Field(default_factory=dict)
-    events: tuple[str, ...] = ()
-    file: str | None = None
+    text: CleanText
+    fields: CleanFields = Field(default_factory=dict)
+    events: tuple[CleanText, ...] = ()
+    file: CleanText | None = None
     line: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    time: str | None = None
+    time: CleanText | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Record:
         if not (self.text.strip() or self.fields or self.events):
             raise ValueError("an empty record: it has no text, no fields and no events")
         return self
-
-    @field_validator("text", "time", "file")
-    @classmethod
-    def _storable(cls, text: str | None) -> str | None:
-        return None if text is None else _clean(text)
-
-    @field_validator("events")
-    @classmethod
-    def _storable_events(cls, events: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_clean(event) for event in events)
-
-    @field_validator("fields")
-    @classmethod
-    def _finite(cls, fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
-        """NaN and infinities mean a missing value: JSON has no other word for them."""
-        out: dict[str, FieldValue] = {}
-        for name, value in fields.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                value = None
-            out[_clean(name)] = _clean(value) if isinstance(value, str) else value
-        return out
 
     @property
     def content_hash(self) -> str:
@@ -127,12 +139,14 @@ class Precedent(_Frozen):
 class Signal(_Frozen):
     """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
 
-    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why it was not heard, or not wholly.
+    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why there is no answer, or why it is
+    partial; ``truncated``: a part of the record was not read.
     """
 
     log_odds: float | None = None
     facts: tuple[str, ...] = ()
     degraded: str | None = None
+    truncated: bool = False
 
 
 class Provenance(_Frozen):
@@ -165,12 +179,16 @@ class Verdict(_Frozen):
     provenance: Provenance
     degraded: tuple[str, ...] = ()
     elapsed_ms: float
+    # joined in the explanation; kept in the history, and not part of the JSON
+    facts: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True)
 
     @field_validator("signals")
     @classmethod
-    def _known_witnesses(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
-        if set(signals) != set(WITNESSES):
-            raise ValueError(f"signals must be exactly {', '.join(WITNESSES)}")
+    def _has_built_in_signals(cls, signals: dict[str, float | None]) -> dict[str, float | None]:
+        if missing := [name for name in SIGNALS if name not in signals]:
+            raise ValueError(f"signals lack {', '.join(missing)}")
+        if wrong := [name for name in signals if not re.fullmatch(SIGNAL_NAME, name)]:
+            raise ValueError(f"not names of signals: {', '.join(wrong)}")
         return signals
 
     @property
@@ -178,8 +196,12 @@ class Verdict(_Frozen):
         """The label; of an unsure verdict, that of the band's half in which its probability lies."""
         if self.label != "unsure":
             return self.label
-        low, high = (math.log(p / (1 - p)) for p in self.unsure_band)
-        return "anomalous" if self.probability >= 1 / (1 + math.exp(-(low + high) / 2)) else "normal"
+        low, high = map(logit, self.unsure_band)
+        return "anomalous" if self.probability >= expit((low + high) / 2) else "normal"
+
+    def to_stored(self) -> dict[str, Any]:
+        """What the history keeps; `model_validate` reads it."""
+        return {**self.model_dump(mode="json"), "facts": self.facts}
 
     def to_json(self) -> str:
         """One line of JSON, keys as in the contract."""
@@ -198,12 +220,19 @@ class JudgeError:
         return f"{place}: {self.reason}" if place else self.reason
 
 
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A verdict that the language model could change, but was not queried for yet."""
+
+    verdict: Verdict
+
+
 def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeError:
     """What the chain answered about a record; raises what is wrong with all of them."""
     if isinstance(answer, (ValueError, ArithmeticError)):
         return JudgeError(record, f"could not be judged: {answer}")
     if isinstance(answer, Exception):
-        raise answer
+        raise translate(answer) or answer
     return answer
 
 

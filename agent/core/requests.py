@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.core.errors import InputError
-from agent.core.records import FieldValue, Record
+from agent.core.records import CleanFields, CleanText, FieldValue, Record, clean_text
 from retrieval.text.prompt_injection import find_injections, split_at_injections
 
 Explain = Literal["none", "facts", "llm"]
@@ -22,8 +21,6 @@ _PARTS = tuple(Record.model_fields)
 _TEXT = (str, type(None))
 _PLAIN = {"source": _TEXT, "text": (str,), "file": _TEXT, "line": (int, type(None)), "time": _TEXT, "explain": (str,)}
 _EXPLAIN = get_args(Explain)
-# neither lone surrogates nor NUL
-_STORABLE = re.compile("[^\x00\ud800-\udfff]*").fullmatch
 
 
 class JudgeRequest(BaseModel):
@@ -32,12 +29,12 @@ class JudgeRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str | None = None
-    text: str = ""
-    fields: dict[str, FieldValue] = Field(default_factory=dict)
-    events: tuple[str, ...] = ()
-    file: str | None = None
+    text: CleanText = ""
+    fields: CleanFields = Field(default_factory=dict)
+    events: tuple[CleanText, ...] = ()
+    file: CleanText | None = None
     line: int | None = None
-    time: str | None = None
+    time: CleanText | None = None
     explain: Explain = "facts"
 
     @model_validator(mode="before")
@@ -102,7 +99,7 @@ def parse_text_request(sent: Any, most_chars: int, said: bytes | None = None) ->
         return None
     text, line = sent.get("text"), sent.get("line")
     for name, value in sent.items():
-        if type(value) not in _PLAIN[name] or (type(value) is str and not _STORABLE(value)):
+        if type(value) not in _PLAIN[name] or (type(value) is str and clean_text(value) != value):
             return None
     fine = text and not text.isspace() and len(text) <= most_chars and (line is None or 0 < line < 2**31)
     if not fine or sent.get("explain", "facts") not in _EXPLAIN:
@@ -209,8 +206,3 @@ def format_validation_error(error: ValidationError) -> str:
 def error_location(loc: Iterable[int | str]) -> list[str]:
     """A complaint's place, without pydantic's own names for the alternatives that it tried."""
     return [str(part) for part in loc if not str(part).startswith("function-")]
-
-
-def storable(text: str) -> str:
-    """Without what neither UTF-8 nor a relational store can hold: lone surrogates and NUL."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -16,12 +17,17 @@ from pydantic_settings import (
 )
 
 from agent.core.errors import UsageError
+from agent.core.logs import LogFormat, LogLevel
+
+_PREFIX = "PRECEDENT_"
+# variables with the prefix that are no settings: the tests', the Makefile's and the documentation's
+_NOT_SETTINGS = frozenset({"PRECEDENT_TESTS_REQUIRE", "PRECEDENT_COMMAND", "PRECEDENT_SCREENSHOT"})
 
 
 class Settings(BaseSettings):
-    """All that can be set. Sizes are in the unit their name says; times are in seconds."""
+    """All settings. Sizes are in the unit of their name; times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="PRECEDENT_", toml_file="precedent.toml", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, toml_file="precedent.toml", extra="forbid", frozen=True)
 
     home: Path = Field(
         default_factory=lambda: user_data_path("precedent"),
@@ -40,7 +46,7 @@ class Settings(BaseSettings):
     )
     ollama_hosts: str = Field(
         default_factory=lambda: os.environ.get("OLLAMA_HOST", "http://127.0.0.1:11434"),
-        description="Ollama servers, separated by commas; OLLAMA_HOST is heard too",
+        description="Ollama servers, separated by commas; OLLAMA_HOST is read too",
     )
     ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
     embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
@@ -53,7 +59,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None,
         ge=1,
-        description="threads of the language model; default: all cores when embedded, what Ollama thinks best there",
+        description="threads of the language model; default: all cores when embedded, Ollama's own choice there",
     )
     queue_size: int = Field(64, ge=1, description="calls that may wait for the embedded engine")
     waiting_records: int = Field(
@@ -61,14 +67,23 @@ class Settings(BaseSettings):
     )
     precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
     language_budget: int = Field(
-        200, ge=0, description="how many cases the language model is tried on at the end of `learn`"
+        200, ge=0, description="most cases that the language model is tried on at the end of `learn`"
     )
-    risk: float = Field(0.05, gt=0, lt=0.5, description="error that the unsure band aims for among decided records")
+    risk: float = Field(
+        0.05, gt=0, lt=0.5, description="error rate among decided records that the unsure band is chosen for"
+    )
     host: str = Field("127.0.0.1", description="address that `serve` binds to")
     port: int = Field(8000, ge=0, le=65_535, description="port that `serve` binds to")
-    api_key: str | None = Field(None, description="when set, the server wants it as `Authorization: Bearer KEY`")
+    api_key: str | None = Field(None, description="when set, the server requires `Authorization: Bearer KEY`")
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1_024, description="largest request body")
-    request_timeout: float = Field(120.0, gt=0, description="seconds a request or a model call may take")
+    request_timeout: float = Field(
+        120.0,
+        gt=0,
+        description="seconds that a request or a model call may take (504 after that); of a streamed answer "
+        "(NDJSON, an explanation, the chat) the longest wait for its next piece",
+    )
+    log_level: LogLevel = Field("info", description="least severe events that `serve` logs: debug to error")
+    log_format: LogFormat = Field("text", description="how `serve` logs: text, or json (one object a line)")
 
     @classmethod
     def settings_customise_sources(
@@ -90,12 +105,28 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The process's settings, read once.
 
-    Raises:
-        UsageError: one of them is no such thing; the message names it.
+    Raises
+    ------
+    UsageError
+        A setting is unknown or its value is not valid; the message names it.
     """
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    for variable in os.environ:
+        if (name := variable.upper()).startswith(_PREFIX) and name not in known | _NOT_SETTINGS:
+            raise UsageError(f"unknown setting {variable}{_nearest(name.removeprefix(_PREFIX), _PREFIX)}")
     try:
         return Settings()
     except ValidationError as error:
-        wrong = error.errors()[0]
-        name = "_".join(str(part) for part in wrong["loc"])
-        raise UsageError(f"PRECEDENT_{name.upper()} (or {name} in precedent.toml): {wrong['msg']}") from error
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            message = f"unknown setting {name!r} in precedent.toml{_nearest(name)}"
+            raise UsageError(message) from error
+        raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in precedent.toml): {first['msg']}") from error
+
+
+def _nearest(name: str, prefix: str = "") -> str:
+    """The suggestion of a setting by that name, if there is one like it."""
+    close = get_close_matches(name.lower(), Settings.model_fields, n=1)
+    suggested = f"{prefix}{close[0].upper()}" if close and prefix else "".join(close)
+    return f"; did you mean {suggested}?" if close else ""

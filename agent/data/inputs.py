@@ -1,81 +1,86 @@
-"""What a person names as input: files, folders, patterns or ``-``; whether each can be read, and whether it is much."""
+"""Which files a person means by names, folders, patterns or ``-``, and whether they are many lines."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agent.core.errors import InputError
 from agent.data.readers.byte_stream import Damaged, opened
-from agent.data.readers.format_detection import detect
-from agent.data.readers.row import Format
+from agent.data.readers.format_detection import Format, detect
 
 # from so many lines on, verdicts are written short
 MANY = 10_000
 
 
-def expand_inputs(named: Sequence[str], format: Format, say: Callable[[str], None]) -> list[str]:
-    """Each file that is meant, in order: those of a folder and its folders by name, those of a pattern by name.
+def expand_inputs(names: Sequence[str], format: Format, say: Callable[[str], None]) -> list[str]:
+    """Expand names to files: those of a folder and its subfolders, or of a pattern, sorted by name.
 
-    Of folders and patterns, a file that cannot be read is left out, which is said.
+    Parameters
+    ----------
+    names
+        Files, folders, glob patterns, or ``-`` for standard input.
+    format
+        The format that the files are read as.
+    say
+        Receives a line for each file of a folder or a pattern that is left out because it cannot be read.
 
-    Raises:
-        InputError: a folder or a pattern has no file that can be read, or a file that was named cannot be.
+    Raises
+    ------
+    InputError
+        A file cannot be read, or a folder or a pattern has none that can be.
     """
-    out: list[str] = []
-    for one in named:
-        path = Path(one)
+    files: list[str] = []
+    for name in names:
+        path = Path(name)
         if path.is_dir():
-            files = [str(file) for file in sorted(path.rglob("*")) if _is_data(file, path)]
-            out += _some(files, format, say, InputError("the folder has no file that can be read", one))
-        elif not path.is_file() and glob.has_magic(one):
-            files = sorted(file for file in glob.glob(one, recursive=True) if Path(file).is_file())  # noqa: PTH207
-            out += _some(files, format, say, InputError("no file that can be read matches this pattern", one))
+            inside = [str(file) for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
+            found, problem = list(_readable(inside, format, say)), "the folder has no file that can be read"
+        elif not path.is_file() and glob.has_magic(name):
+            matches = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207
+            found, problem = list(_readable(matches, format, say)), "no file that can be read matches this pattern"
         else:
-            if one != "-":
-                _open(one, format)
-            out.append(one)
-    return out
+            found, problem = [name], ""
+            if name != "-":
+                _check_readable(name, format)
+        if not found:
+            raise InputError(problem, name)
+        files += found
+    return files
 
 
 def is_large_input(files: Sequence[str]) -> bool:
-    """Whether the files have at least `MANY` lines together; what comes from standard input is not looked at."""
+    """Whether the files have at least `MANY` lines together; standard input is not looked at."""
     lines = 0
     for file in files:
         if file == "-":
             continue
-        with opened(file, None) as stream:
-            try:
-                for chunk in stream:
-                    lines += chunk.count(b"\n")
-                    if lines >= MANY:
-                        return True
-            except Damaged:
-                continue
+        with opened(file) as stream, suppress(Damaged):
+            for chunk in stream:
+                lines += chunk.count(b"\n")
+                if lines >= MANY:
+                    return True
     return False
 
 
-def _is_data(file: Path, folder: Path) -> bool:
-    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _some(files: list[str], format: Format, say: Callable[[str], None], none: InputError) -> list[str]:
-    out = []
+def _readable(files: Iterable[str], format: Format, say: Callable[[str], None]) -> Iterator[str]:
     for file in files:
         try:
-            _open(file, format)
-            out.append(file)
+            _check_readable(file, format)
+            yield file
         except InputError as error:
             say(f"left out: {error}")
-    if not out:
-        raise none
-    return out
 
 
-def _open(file: str, format: Format) -> None:
-    """Raises what reading the file would raise at its beginning, and for what cannot be looked at before it is read."""
+def _check_readable(file: str, format: Format) -> None:
+    """Raise what reading the file would raise at its beginning, and for what can be read only once."""
     if Path(file).exists() and not Path(file).is_file():
         raise InputError("can be read only once: give it as standard input, as in `judge - < FILE`", file)
-    with opened(file, None) as stream:
+    with opened(file) as stream:
         detect(stream, file, format)

@@ -1,29 +1,40 @@
-"""How a source's files are read: what `learn` was told, `judge` and `evaluate` remember."""
+"""How the files of a source are read."""
 
 from __future__ import annotations
 
-import io
-import signal
-import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict
 
-from agent.data.readers import DEFAULT_NORMAL, Format, ParsedRow, RowError, read
-from agent.data.readers.row import ReadRequest
+from agent.core.errors import InputError
+from agent.data.readers import DEFAULT_NORMAL, Format, Kind, ParsedRow, ReadRequest, RowError, read_rows
+from agent.data.readers.byte_stream import Stream, opened
+from agent.data.readers.format_detection import detect
+from agent.data.readers.values import normalise_label
 
 _SAMPLE_ROWS = 50
-_SAMPLE_BYTES = 1 << 16
 
 
 class ReadOptions(BaseModel):
-    """Reading options: format, text columns, label column, label values that are normal.
+    """How the files of a source are read: what a user chooses for `learn`, stored with the source for later files.
 
-    ``label_values``: the commonest label values seen by `learn`; by them a numbered label column is recognised in
-    a file that may or may not have one.
+    `open` resolves them for one file: a `agent.data.readers.row.ReadRequest` holds its path and the columns it has.
+
+    Parameters
+    ----------
+    format
+        The format of the files; ``auto`` detects it for each.
+    text, label
+        The columns of the text and of the label: names, or numbers where a file has no header.
+    normal
+        Label values that are normal, as a person writes them; any other is anomalous.
+    label_values
+        The commonest label values that `learn` found; they show whether another file has a numbered label column.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,74 +48,60 @@ class ReadOptions(BaseModel):
     def with_values(self, values: Sequence[str]) -> ReadOptions:
         return self.model_copy(update={"label_values": tuple(values)})
 
-    def read(self, path: str | Path, max_chars: int) -> Iterator[ParsedRow | RowError]:
-        """Readings of a file that must have the label column, if there is one to have."""
-        return self._read(path, max_chars, self.label, lenient=False, stdin=_stdin(path))
+    def read(
+        self, path: str | Path, max_chars: int, *, lenient: bool = False, stdin: BinaryIO | None = None
+    ) -> Iterator[ParsedRow | RowError]:
+        """Read the records of one file.
+
+        Parameters
+        ----------
+        path
+            The file, or ``-`` for standard input.
+        max_chars
+            Characters of a text beyond which it loses its middle, which a note says.
+        lenient
+            See `open`.
+        stdin
+            What to read in place of standard input.
+
+        Raises
+        ------
+        InputError
+            The file as a whole cannot be read, or has no records.
+        """
+        empty = True
+        with self.open(path, max_chars, lenient=lenient, stdin=stdin) as (stream, kind, request):
+            for item in read_rows(stream, kind, request):
+                empty = False
+                yield item
+        if empty:
+            raise InputError("has no records: nothing but blank lines or a header", request.file)
 
     def read_unlabelled(self, path: str | Path, max_chars: int) -> Iterator[ParsedRow | RowError]:
-        """Readings of a file that may lack the label column; where it is there, it is kept out of the record."""
-        label, stdin = self.label_in(path, max_chars)
-        return self._read(path, max_chars, label, lenient=True, stdin=stdin)
+        """Read a file that may lack the columns; a label column that is there is kept out of the record."""
+        return self.read(path, max_chars, lenient=True)
 
-    def label_in(self, path: str | Path, max_chars: int) -> tuple[str | None, BinaryIO | None]:
-        """The label column, None where the file seems to lack it; and standard input from its beginning, for ``-``."""
-        stdin = _stdin(path)
-        sample = stdin.read(_SAMPLE_BYTES) if stdin else b""
-        label = self.label
-        if label is not None and label.isdigit():
-            first = self._read(path, max_chars, label, lenient=True, stdin=io.BytesIO(sample) if stdin else None)
-            seen = [item.label_value for item in islice(first, _SAMPLE_ROWS) if isinstance(item, ParsedRow)]
-            if sum(value in self.label_values for value in seen) * 2 < len(seen):
-                label = None
-        return label, _Replayed(sample, stdin) if stdin else None
+    @contextmanager
+    def open(
+        self, path: str | Path, max_chars: int, *, lenient: bool, stdin: BinaryIO | None = None
+    ) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
+        """Open a file and find out what it holds.
 
-    def request(self, path: str | Path, label: str | None, max_chars: int) -> ReadRequest:
-        """What is asked of a file that may lack the columns; ``label``: see `label_in`."""
-        return ReadRequest.of(path, text=self.text, label=label, normal=self.normal, max_chars=max_chars, lenient=True)
+        With ``lenient``, columns that the file lacks are not read, and a record without a label is not an error.
+        """
+        normal = frozenset(map(normalise_label, self.normal))
+        request = ReadRequest(str(path), self.text, self.label, normal, max_chars, lenient)
+        with opened(request.file, stdin) as stream:
+            kind = detect(stream, request.file, self.format)
+            if lenient and not self._has_label(stream, kind, request):
+                request = replace(request, label=None)
+            yield stream, kind, request
 
-    def _read(
-        self, path: str | Path, max_chars: int, label: str | None, *, lenient: bool, stdin: BinaryIO | None
-    ) -> Iterator[ParsedRow | RowError]:
-        return read(
-            path,
-            format=self.format,
-            text=self.text,
-            label=label,
-            lenient=lenient,
-            normal=self.normal,
-            max_chars=max_chars,
-            stdin=stdin,
-        )
-
-
-def _stdin(path: str | Path) -> BinaryIO | None:
-    if str(path) != "-":
-        return None
-    if hasattr(signal, "siginterrupt"):
-        # polars, where it is loaded, makes reads that wait go on after Ctrl-C
-        signal.siginterrupt(signal.SIGINT, True)
-    return sys.stdin.buffer
-
-
-class _Replayed(io.RawIOBase, BinaryIO):
-    """Standard input from its beginning, after some of it was looked at."""
-
-    def __init__(self, seen: bytes, rest: BinaryIO) -> None:
-        self._seen, self._rest = seen, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:
-            everything, self._seen = self._seen + self._rest.read(), b""
-            return everything
-        if self._seen:
-            part, self._seen = self._seen[:size], self._seen[size:]
-            return part
-        return self._rest.read(size)
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        part = self.read(len(buffer))
-        buffer[: len(part)] = part
-        return len(part)
+    def _has_label(self, stream: Stream, kind: Kind, request: ReadRequest) -> bool:
+        """Whether the file has a numbered label column, by its values in the first rows; others are known by name."""
+        if request.label is None or not request.label.isdigit() or kind == "parquet":
+            return True
+        sample = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))
+        rows = islice(read_rows(sample, kind, request), _SAMPLE_ROWS)
+        values = [row.label_value for row in rows if isinstance(row, ParsedRow)]
+        return sum(value in self.label_values for value in values) * 2 >= len(values)

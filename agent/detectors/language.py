@@ -13,15 +13,17 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.core.prompts import PromptVariant, render
 from agent.core.records import Signal
+from agent.detectors.base import DetectorInput
 from llm.base import ChatBackend
-from llm.errors import EngineBusy, ModelFailure
+from llm.errors import EngineBusy, ModelFailure, NoLogProbabilities
 from retrieval.store.caches import LLMCache
 from retrieval.text.prompt_injection import remove_injections
 from retrieval.types import StoredCase
@@ -34,7 +36,6 @@ NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse
 _EXAMPLES = 2
 _EXAMPLE_CHARS = 300
 _NOTHING = "N/A"
-_FLOOR = -25.0
 _ATTEMPTS = 2
 _MOST = 4.0
 _ANSWERS = ("anomalous", "normal")
@@ -52,29 +53,6 @@ def build_messages(
     ]
 
 
-def first_token_log_odds(metadata: Mapping[str, Any]) -> float:
-    """ln P(answer begins "anomalous") - ln P(answer begins "normal"), from ``response_metadata["logprobs"]``.
-
-    Raises:
-        NoLogProbabilities: there are none.
-        ModelFailure: neither answer is among the top tokens.
-    """
-    tokens = metadata.get("logprobs")
-    if not tokens:
-        raise NoLogProbabilities("the model gave no log-probabilities")
-    first = tokens[0]
-    mass = dict.fromkeys(_ANSWERS, 0.0)
-    for candidate in first.get("top_logprobs") or [first]:
-        word = candidate["token"].strip().strip("\"'*`").lower()
-        for answer in _ANSWERS:
-            if word and answer.startswith(word):
-                mass[answer] += math.exp(candidate["logprob"])
-    if not any(mass.values()):
-        raise ModelFailure("the model's answer begins neither with normal nor with anomalous")
-    logs = {answer: math.log(share) if share > 0 else _FLOOR for answer, share in mass.items()}
-    return logs["anomalous"] - logs["normal"]
-
-
 def examples_for(near: Iterable[tuple[float, StoredCase]]) -> list[dict[str, str]]:
     """Near precedents as examples, from similarities and cases, the nearest first.
 
@@ -88,10 +66,6 @@ def examples_for(near: Iterable[tuple[float, StoredCase]]) -> list[dict[str, str
         {"text": " ".join(remove_injections(case.text).split())[:_EXAMPLE_CHARS], "label": case.label}
         for _, case in sorted(chosen, key=lambda one: one[0])
     ]
-
-
-class NoLogProbabilities(ModelFailure):
-    """The server is too old for them, or the model does not give them."""
 
 
 class StructuredAnswer(BaseModel):
@@ -156,7 +130,8 @@ class LanguageDetector:
     def _asked(self, messages: Sequence[BaseMessage]) -> float:
         if not self._by_schema:
             try:
-                return first_token_log_odds(self.model.first_token(messages))
+                found = self.model.answer_log_probabilities(messages, _ANSWERS)
+                return found["anomalous"] - found["normal"]
             except NoLogProbabilities:
                 # an older server, or a model that gives none: it will not give them next time either
                 self._by_schema = True
@@ -172,7 +147,7 @@ class LanguageDetector:
     def query(
         self, brief: str, text: str, way: PromptVariant = _USUAL, examples: Sequence[Mapping[str, str]] = ()
     ) -> Signal:
-        """The signal; a model that cannot be heard gives a ``failure`` instead of an error."""
+        """Return the signal; when the model was not queried or gave no answer, ``degraded`` says why."""
         try:
             room = self.model.room(build_messages(brief, "", (), way))
             clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
@@ -185,4 +160,23 @@ class LanguageDetector:
         leaning = "anomalous" if log_odds > 0 else "normal"
         facts = [f"the language model leans {leaning} (log-odds {log_odds:+.1f})"]
         shortened = f"the record is long, {dropped} tokens in its middle were not read" if dropped else None
-        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened)
+        return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened, truncated=bool(dropped))
+
+
+@dataclass(frozen=True)
+class SourceLanguageDetector:
+    """The signal `language` of one source: a language model with the source's ``brief`` and ``prompt``."""
+
+    detector: LanguageDetector
+    brief: str
+    prompt: PromptVariant
+    name: str = "language"
+
+    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
+        """See `agent.detectors.base.Scorer`; one query for each record."""
+        return [self._signal(record) for record in records]
+
+    def _signal(self, record: DetectorInput) -> Signal:
+        near = ((neighbour.similarity, neighbour.case) for neighbour in record.found.nearest)
+        examples = examples_for(near) if self.prompt.examples else ()
+        return self.detector.query(self.brief, record.masked, self.prompt, examples)

@@ -1,38 +1,68 @@
-"""`neighbours`: what the labels of the precedents say.
+"""`neighbours`: the labels of the precedents.
 
-Where the casebook holds the record's very content, or its template, the counts of their labels decide.
-Elsewhere the nearest cases of both labels are contrasted: kernel-weighted similarities, equally many of each
-label, so that the rarer label is not drowned (balanced retrieval; kernel density ratio).
+Where the casebook holds the record's very content, or its template, the counts of their labels decide. Elsewhere the
+nearest cases of both labels are contrasted: kernel-weighted similarities, equally many of each label, so that the rarer
+label is not drowned (balanced retrieval; kernel density ratio). Where the source has many cases, a classifier of texts
+learned from all of them is added (`agent.detectors.text_classifier`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from agent.core.records import Signal
+from agent.detectors.base import DetectorInput
+from agent.detectors.kernel import kernel_log_ratio
+from agent.detectors.text_classifier import TextClassifier, Texts
 from retrieval.casebook import Neighbour, RetrievalResult
 
-# width of the kernel over cosine similarity, and what one label given to this very content or template is worth
-_WIDTH = 0.08
-_DOUBT_CONTENT = 0.04
-_DOUBT_TEMPLATE = 0.08
+# pseudo-counts of each label: how much one label given to the very content or template is worth
+_CONTENT_PSEUDO_COUNT = 0.04
+_TEMPLATE_PSEUDO_COUNT = 0.08
 _QUOTE = 90
 SAME = "exactly this record"
 
 
-def kernel_log_ratio(anomalous: Sequence[float], normal: Sequence[float]) -> float | None:
-    """Log ratio of the kernel densities of both labels at the record, from the similarities of its nearest cases."""
-    if not anomalous or not normal:
-        return None
-    return _log_density(anomalous) - _log_density(normal)
+@dataclass(frozen=True)
+class NeighboursDetector:
+    """The signal `neighbours`; ``classifier`` gives the source's classifier of texts, which takes time to load."""
+
+    classifier: Callable[[], TextClassifier | None]
+    name: str = "neighbours"
+
+    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
+        """See `agent.detectors.base.Scorer`."""
+        signals = [neighbours(record.found) for record in records]
+        unknown = [
+            i
+            for i, record in enumerate(records)
+            if signals[i].log_odds is not None and record.found.vector is not None and not _is_known(record)
+        ]
+        model = None if all(map(_is_known, records)) else self.classifier()
+        if model is None or not unknown:
+            return signals
+        masked = [records[i].masked for i in unknown]
+        written = masked if model.by_template else [records[i].text for i in unknown]
+        texts = Texts.of(np.stack([records[i].found.vector for i in unknown]), masked, written)  # type: ignore[misc]
+        log_odds = model.log_odds(texts, np.array([signals[i].log_odds for i in unknown]))
+        for i, value in zip(unknown, log_odds, strict=True):
+            signals[i] = signals[i].model_copy(update={"log_odds": float(value)})
+        return signals
 
 
-def counted(counts: Mapping[str, int], doubt: float) -> float | None:
-    """Log-odds from label counts, ``doubt`` being the pseudo-count of each label."""
+def _is_known(record: DetectorInput) -> bool:
+    return has_known_template(record.found)
+
+
+def counted(counts: Mapping[str, int], pseudo_count: float) -> float | None:
+    """Log-odds from label counts, with a ``pseudo_count`` added to each label; None without labels."""
     if not sum(counts.values()):
         return None
-    return math.log((counts["anomalous"] + doubt) / (counts["normal"] + doubt))
+    return math.log((counts["anomalous"] + pseudo_count) / (counts["normal"] + pseudo_count))
 
 
 def has_known_template(found: RetrievalResult) -> bool:
@@ -41,10 +71,10 @@ def has_known_template(found: RetrievalResult) -> bool:
 
 
 def neighbours(found: RetrievalResult) -> Signal:
-    """The signal, and the facts behind it."""
-    log_odds = counted(found.same_content, _DOUBT_CONTENT)
+    """The signal of one record, without the classifier."""
+    log_odds = counted(found.same_content, _CONTENT_PSEUDO_COUNT)
     if log_odds is None:
-        log_odds = counted(found.same_template, _DOUBT_TEMPLATE)
+        log_odds = counted(found.same_template, _TEMPLATE_PSEUDO_COUNT)
     if log_odds is None:
         log_odds = kernel_log_ratio(
             [near.similarity for near in found.nearest if near.case.label == "anomalous"],
@@ -72,13 +102,7 @@ def _facts(found: RetrievalResult) -> list[str]:
 
 
 def quote(near: Neighbour) -> str:
-    """A precedent as facts name it: id, similarity to two digits, the beginning of its text."""
+    """A precedent in a fact: id, similarity to two digits, the beginning of its text."""
     text = " ".join(near.case.text.split())
     text = text if len(text) <= _QUOTE else text[: _QUOTE - 1] + "…"
     return f"{near.case.case_id} (similarity {near.similarity:.2f}) “{text}”"
-
-
-def _log_density(similarities: Sequence[float]) -> float:
-    top = max(similarities)
-    total = sum(math.exp((similarity - top) / _WIDTH) for similarity in similarities)
-    return top / _WIDTH + math.log(total / len(similarities))

@@ -1,28 +1,71 @@
-"""`novelty`: how far the record is from everything seen.
+"""`novelty`: how far the record is from every case.
 
-The distance to the nearest case is compared with the distances of the cases to each other (leave-one-out): the
-share of cases at least as lonely is a conformal p-value (Laxhammar & Falkman 2010), its log-odds the signal.
+The distance to the nearest case is compared with the leave-one-out distances of the cases: the share of cases that are
+at least as far from all others is a conformal p-value (Laxhammar & Falkman 2010), whose log-odds are the signal.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agent.core.records import Signal
+from agent.detectors.base import DetectorInput
 from retrieval.casebook import RetrievalResult
 
 _LIMIT = 4.0
-# fewer than one in twenty cases is as lonely
+# fewer than one in twenty cases is as far from the others
 _FAR = math.log(0.95 / 0.05)
-_FEWEST, _MUCH = 50, 0.5
+_MIN_RECORDS, _MOST = 50, 0.5
+
+
+@dataclass(frozen=True)
+class NoveltyDetector:
+    """The signal `novelty`.
+
+    Parameters
+    ----------
+    reference : sequence of float
+        Quantiles of the cases' leave-one-out distances, ascending.
+    cases : int
+        How many cases these are from.
+    by_fields : bool
+        Whether records are compared by fields: the signal is then the outlier score of the model of fields.
+    difference : callable
+        How a record differs from its nearest normal case, in words; None if it does not.
+    """
+
+    reference: Sequence[float]
+    cases: int
+    by_fields: bool
+    difference: Callable[[DetectorInput], str | None]
+    name: str = "novelty"
+
+    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
+        """See `agent.detectors.base.Scorer`."""
+        return [self._signal(record) for record in records]
+
+    def _signal(self, record: DetectorInput) -> Signal:
+        signal = novelty(record.found, self.reference, self.cases, self.difference(record))
+        if not self.by_fields or record.field_scores is None:
+            return signal
+        trees, outlier = record.field_scores
+        # without trees the outlier score is the signal `fields`
+        return signal.model_copy(update={"log_odds": None if trees is None else outlier})
 
 
 def nn_distance_quantiles(distance: float, reference: Sequence[float], cases: int) -> float | None:
     """Log-odds that a record at cosine ``distance`` from its nearest case is unlike the cases.
 
-    ``reference``: leave-one-out distances of the cases, ascending (or their quantiles); ``cases``: how many.
+    Parameters
+    ----------
+    distance : float
+    reference : sequence of float
+        Leave-one-out distances of the cases, or their quantiles, ascending.
+    cases : int
+        How many cases these are from.
     """
     if not reference:
         return None
@@ -32,8 +75,8 @@ def nn_distance_quantiles(distance: float, reference: Sequence[float], cases: in
 
 
 def mostly_unfamiliar(far: int, records: int) -> bool:
-    """Whether so many of the records are `is_far` that they may be of another source altogether."""
-    return records >= _FEWEST and far > _MUCH * records
+    """Whether so many of the records are `is_far` that they may come from another source."""
+    return records >= _MIN_RECORDS and far > _MOST * records
 
 
 def is_far(log_odds: float | None) -> bool:
@@ -41,8 +84,8 @@ def is_far(log_odds: float | None) -> bool:
     return log_odds is not None and log_odds >= _FAR
 
 
-def novelty(found: RetrievalResult, reference: Sequence[float], cases: int, unlike: str | None) -> Signal:
-    """The signal; facts: how lonely the record is, and how ``unlike`` its nearest normal case."""
+def novelty(found: RetrievalResult, reference: Sequence[float], cases: int, difference: str | None) -> Signal:
+    """The signal of one record; its facts: how far the record is, and its ``difference`` from a normal case."""
     if not found.nearest or not reference:
         return Signal()
     distance = 1 - found.nearest[0].similarity
@@ -50,6 +93,6 @@ def novelty(found: RetrievalResult, reference: Sequence[float], cases: int, unli
     facts = []
     if farther >= 50 and not any(found.same_template.values()):
         facts.append(f"it is farther from every case than {farther} % of the cases are from each other")
-    if unlike is not None:
-        facts.append(unlike)
+    if difference is not None:
+        facts.append(difference)
     return Signal(log_odds=nn_distance_quantiles(distance, reference, cases), facts=tuple(facts))

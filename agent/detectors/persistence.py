@@ -1,17 +1,19 @@
-"""What fitting makes beside the judge's figures, packed for the store without pickle: arrays, and trees by skops."""
+"""Fitted detectors, packed for the store without pickle: arrays, and trees by skops."""
 
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from agent.detectors.registry import InstalledDetector
 from agent.detectors.tabular import TabularModel
 from agent.detectors.text_classifier import TextClassifier
 
-# scikit-learn's own storage: our store wrote it, from trees fitted here
+# scikit-learn's storage of trees that were fitted here
 _TRUSTED = [
     "sklearn._loss._loss.CyHalfBinomialLoss",
     "sklearn._loss.link.Interval",
@@ -21,19 +23,19 @@ _TRUSTED = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
-
-
-_TEXTS, _FIELDS = "texts.", "fields"
+_TEXTS, _FIELDS, _INSTALLED = "texts.", "fields", "detector."
 
 
 @dataclass(frozen=True)
 class FittedDetectors:
-    """What a source's cases have taught beside its `SourceModel`; None where they do not lend themselves."""
+    """What was fitted to a source's cases beside its `SourceModel`; None where the cases do not allow it."""
 
     fields: TabularModel | None = None
     texts: TextClassifier | None = None
+    installed: tuple[InstalledDetector, ...] = ()
 
     def dumps(self) -> bytes:
+        """The detectors as one packed array file."""
         packed, out = dict[str, Any](), io.BytesIO()
         if self.texts is not None:
             packed = {f"{_TEXTS}{name}": value for name, value in self.texts.dumps().items()}
@@ -41,17 +43,31 @@ class FittedDetectors:
             import skops.io
 
             packed[_FIELDS] = np.frombuffer(skops.io.dumps(self.fields.dumps()), np.uint8)
+        for detector in self.installed:
+            packed |= {f"{_INSTALLED}{detector.name}.{key}": array for key, array in detector.save().items()}
         np.savez(out, **packed)
         return out.getvalue()
 
     @classmethod
     def loads(cls, packed: bytes) -> FittedDetectors:
-        fields, texts = None, dict[str, Any]()
+        """The detectors that `dumps` packed.
+
+        Raises
+        ------
+        DetectorError
+            A detector of an installed package cannot be loaded.
+        """
+        fields, texts, states = None, dict[str, Any](), defaultdict[str, dict[str, Any]](dict)
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             texts = {name.removeprefix(_TEXTS): arrays[name] for name in arrays.files if name.startswith(_TEXTS)}
+            for name in arrays.files:
+                if name.startswith(_INSTALLED):
+                    detector, _, key = name.removeprefix(_INSTALLED).partition(".")
+                    states[detector][key] = arrays[name]
             if _FIELDS in arrays.files:
-                # dear to import: it asks scikit-learn for all that it has
+                # slow to import, because it imports all of scikit-learn
                 import skops.io
 
                 fields = TabularModel.loads(skops.io.loads(arrays[_FIELDS].tobytes(), trusted=_TRUSTED))
-        return cls(fields, TextClassifier.loads(texts) if texts else None)
+        installed = tuple(InstalledDetector.load(name, state) for name, state in states.items())
+        return cls(fields, TextClassifier.loads(texts) if texts else None, installed)

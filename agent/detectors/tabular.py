@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.records import Signal
+from agent.detectors.base import DetectorInput
 from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import Row, TabularEncoder
-from retrieval.encoding.field_encoder import FieldEncoder
+from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
 
 _LIMIT = 6.0
 _ENOUGH, _BOOSTED, _MANY = 3, 20, 100
@@ -37,16 +38,24 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class OutOfFoldScores:
-    """Of some cases (``which``, places in what was fitted on): their signals as if the case were new, shape (n,).
+    """Scores of a sample of the cases, each by models that have not seen it.
 
-    ``fields`` is NaN where that cannot be told. ``apart``: by trees that have not seen the case's kind of anomaly; None
-    where there are few kinds. ``kinds``: the number of each case's kind, 0 for normal ones.
+    Parameters
+    ----------
+    which : shape (n,)
+        Indices of the cases in what was fitted on.
+    fields, oddness : shape (n,)
+        Log-odds of the trees and of the outlier score. `fields` is NaN for a case that every tree has seen.
+    unseen_kind : shape (n,) or None
+        Log-odds of trees that have not seen the case's kind of anomaly; None where there are few kinds.
+    kinds : shape (n,)
+        Number of each case's kind; 0 for normal cases.
     """
 
     which: Ints
     fields: Floats
     oddness: Floats
-    apart: Floats | None
+    unseen_kind: Floats | None
     kinds: Ints
 
 
@@ -102,7 +111,7 @@ class TabularModel:
         seen = columns.numbers(rows)
         gone = np.isnan(seen)
         low, high = np.where(gone, np.inf, seen).min(axis=0), np.where(gone, -np.inf, seen).max(axis=0)
-        told = OutOfFoldScores(which[told.which], told.fields, told.oddness, told.apart, told.kinds)
+        told = OutOfFoldScores(which[told.which], told.fields, told.oddness, told.unseen_kind, told.kinds)
         return cls(columns, detector, trees, low, high), told
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
@@ -177,12 +186,12 @@ class _Learner:
         if boosting is not None:
             fold = _spread(kinds, rng)
             told = (told + self._held_out(which, fold, wooden=False)) / 2
-        apart = None
+        unseen_kind = None
         if kinds.max() >= _KINDS:
             # normal cases are spread over the folds, anomalous ones by their kind
             fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
-            apart = self._held_out(which, fold, wooden=True)
-        return trees, OutOfFoldScores(which, told, oddness[which], apart, kinds[which])
+            unseen_kind = self._held_out(which, fold, wooden=True)
+        return trees, OutOfFoldScores(which, told, oddness[which], unseen_kind, kinds[which])
 
     def _held_out(self, which: Ints, fold: Ints, *, wooden: bool) -> Floats:
         """Log-odds of the cases ``which``, each by trees fitted on the other folds of them."""
@@ -231,22 +240,42 @@ class _Learner:
         )
 
 
-def fields(
-    model: TabularModel | None, told: float | None, row: Row, events: Sequence[str], normal: FieldEncoder | None
-) -> Signal:
-    """The signal ``told``; facts: which numbers lie far from the normal cases, which categories and steps they lack."""
-    if not row or (model is None and normal is None):
-        return Signal()
-    facts = _facts(row, normal) if normal else []
-    if events and model and isinstance(model.detector, SequenceModel):
-        facts = [*model.detector.facts(events), *facts]
-    return Signal(log_odds=told, facts=tuple(facts))
+@dataclass(frozen=True)
+class FieldsDetector:
+    """The signal `fields`.
+
+    Parameters
+    ----------
+    model : callable
+        Gives the source's model of fields, which takes time to load; None if there is none.
+    normal : FieldEncoder or None
+        Of the normal cases.
+    """
+
+    model: Callable[[], TabularModel | None]
+    normal: FieldEncoder | None
+    name: str = "fields"
+
+    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
+        """See `agent.detectors.base.Scorer`: the trees' log-odds, or the outlier score where there are no trees.
+
+        The facts are numbers far from the normal cases, and categories and steps that these do not have.
+        """
+        return [self._signal(record) if record.features else Signal() for record in records]
+
+    def _signal(self, record: DetectorInput) -> Signal:
+        model, events, scores = self.model(), record.record.events, record.field_scores
+        facts = _facts(record.features, self.normal) if self.normal else []
+        if events and model and isinstance(model.detector, SequenceModel):
+            facts = [*model.detector.facts(events), *facts]
+        log_odds = None if scores is None else scores[1] if scores[0] is None else scores[0]
+        return Signal(log_odds=log_odds, facts=tuple(facts))
 
 
 def _facts(row: Row, normal: FieldEncoder) -> list[str]:
     far: list[tuple[float, str]] = []
     for name, knots in normal.numbers.items():
-        value = row.get(name, 0.0 if name.startswith("count of ") else None)
+        value = row.get(name, value_if_absent(name))
         if value is None or isinstance(value, str):
             continue
         if knots[0] <= float(value) <= knots[-1]:
@@ -312,5 +341,6 @@ def _share(part: Any, x: Floats) -> Floats:
 
 
 def _logit(p: Floats) -> Floats:
-    p = np.clip(p, 1e-4, 1 - 1e-4)
-    return np.clip(np.log(p / (1 - p)), -_LIMIT, _LIMIT)
+    from scipy.special import logit
+
+    return np.clip(logit(np.clip(p, 1e-4, 1 - 1e-4)), -_LIMIT, _LIMIT)

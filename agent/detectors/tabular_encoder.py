@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoding.field_encoder import FieldEncoder, FieldValue
+from retrieval.encoding.field_encoder import FieldEncoder, FieldValue, value_if_absent
 
 # trees compute in single precision
 _HUGE = 1e30
@@ -39,7 +39,7 @@ class TabularEncoder:
 
     def numbers(self, rows: Sequence[Row]) -> Floats:
         """Shape (n, numbers); what is missing is NaN, an event that did not occur was counted 0 times."""
-        absent = {name: 0.0 if name.startswith("count of ") else None for name in self.space.numbers}
+        absent = {name: value_if_absent(name) for name in self.space.numbers}
         out = np.full((len(rows), len(absent)), math.nan)
         for i, row in enumerate(rows):
             for j, (name, default) in enumerate(absent.items()):

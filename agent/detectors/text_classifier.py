@@ -1,9 +1,9 @@
-"""How the labels of all cases bear on a text, beyond its nearest ones: three linear models, learned from the cases.
+"""The labels of all cases, learned from their texts: three linear models, and how much each counts.
 
-*Meaning* is read from the embedding vector, *spelling* from hashed character n-grams of the masked text, *manner* from
-ten numbers of how it is written, which masking destroys. With the contrast of the nearest cases they make one log-odds;
-how much each counts is learned from what they say of cases that they have not seen (stacking, Wolpert 1992). Where the
-cases are many lines of few templates, manner is that of the template, so that all its lines are judged alike.
+*Embedding* is the vector of the masked text, *char n-grams* are hashed from the masked text, *style* is ten numbers of
+how the text is written, which masking removes. With the kernel log ratio of the nearest cases they give one log-odds;
+their weights are learned from out-of-fold values (stacking, Wolpert 1992). Where the cases are many lines of few
+templates, the style is that of the template, so that all its lines get the same verdict.
 """
 
 from __future__ import annotations
@@ -18,128 +18,143 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.numerics import map_estimate
-from agent.core.records import Signal
-from agent.detectors.neighbours import has_known_template, kernel_log_ratio
-from retrieval.casebook import RetrievalResult
+from agent.core.numerics import Floats, map_estimate
+from agent.detectors.kernel import kernel_log_ratio
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
-# characters of a text that are spelled out
+# characters of a text that are read
 _CHARS = 4_000
-_FEWEST, _FOLDS, _FOLDS_OF_FEW, _FEW = 3, 5, 10, 2_000
-_MANNERS = 10
+_MIN_CASES, _FOLDS, _FOLDS_OF_FEW, _FEW = 3, 5, 10, 2_000
+_STYLES, _STYLE_LIMIT = 10, 4
 _PARTS = 4
-Floats = NDArray[np.float64]
+# of classifiers stored before the parts were renamed
+_OLD_NAMES = {
+    "meaning": "embedding",
+    "rarity": "idf",
+    "spelling": "char_ngrams",
+    "manner": "style",
+    "shares": "stack",
+}
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """n texts as the models see them: vectors (n, dimensions), n-gram counts (n, 2**16) sparse, manners (n, 10)."""
+    """Features of n texts.
+
+    Parameters
+    ----------
+    vectors : shape (n, dimensions)
+        Embeddings of the masked texts, unit length.
+    ngrams : sparse, shape (n, 2**16)
+        1 + ln of the counts of hashed character n-grams.
+    styles : shape (n, 10)
+    """
 
     vectors: NDArray[np.float32]
-    spelled: Any
-    manners: Floats
+    ngrams: Any
+    styles: Floats
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], masked: Sequence[str], written: Sequence[str]) -> Texts:
-        """``masked``: the texts with their varying parts masked; ``written``: those whose manner counts."""
+        """The features; ``masked``: the masked texts; ``written``: those that give the style."""
         counts = _hashing().transform([text[:_CHARS] for text in masked]).tocsr()
         counts.data = 1 + np.log(counts.data)
-        return cls(vectors, counts, np.array([_manner(text[:_CHARS]) for text in written]).reshape(-1, _MANNERS))
+        return cls(vectors, counts, np.array([_style(text[:_CHARS]) for text in written]).reshape(-1, _STYLES))
 
-    def __getitem__(self, which: Ints) -> Texts:
-        return Texts(self.vectors[which], self.spelled[which], self.manners[which])
+    def __getitem__(self, indices: Ints) -> Texts:
+        return Texts(self.vectors[indices], self.ngrams[indices], self.styles[indices])
 
 
 @dataclass(frozen=True)
 class TextClassifier:
-    """Weights and bias of the three models, and of the sum of what they and the contrast say.
+    """A fitted classifier of texts.
 
-    ``by_template``: whether the manner is that of the masked text.
+    Parameters
+    ----------
+    embedding, char_ngrams, style : shape (columns + 1,)
+        Weights of the three linear models and, last, their bias.
+    idf : shape (2**16,)
+        Inverse document frequencies of the n-grams.
+    centre, scale : shape (10,)
+        Of the styles.
+    stack : shape (5,)
+        Weights of the three models and of the kernel log ratio, and the bias.
+    by_template : bool
+        Whether the style is that of the masked text.
     """
 
-    meaning: Floats
-    rarity: Floats
-    spelling: Floats
+    embedding: Floats
+    idf: Floats
+    char_ngrams: Floats
     centre: Floats
     scale: Floats
-    manner: Floats
-    shares: Floats
+    style: Floats
+    stack: Floats
     by_template: bool = False
 
     @classmethod
     def fit(
         cls, texts: Texts, anomalous: Bools, nearest: int, *, by_template: bool
     ) -> tuple[TextClassifier | None, Floats]:
-        """The model, and each text's log-odds by one that has not seen it; none below three cases of a label.
+        """Fit to n cases.
 
-        ``nearest``: how many cases of each label are contrasted; ``by_template``: what the ``texts`` were made with.
+        Parameters
+        ----------
+        texts : Texts
+        anomalous : shape (n,)
+        nearest : int
+            How many cases of each label the kernel log ratio takes.
+        by_template : bool
+            Whether the ``texts`` were made with the styles of the masked texts.
+
+        Returns
+        -------
+        TextClassifier or None
+            None with fewer than three cases of a label.
+        shape (n,)
+            Out-of-fold log-odds of the cases; empty without a classifier.
         """
-        if min(anomalous.sum(), (~anomalous).sum()) < _FEWEST:
+        if min(anomalous.sum(), (~anomalous).sum()) < _MIN_CASES:
             return None, np.zeros(0)
-        unseen = np.empty((len(anomalous), _PARTS))
+        # scikit-learn's StackingClassifier has neither non-negative weights with a prior nor the kernel of other cases
+        parts = np.empty((len(anomalous), _PARTS))
         folds = _folds(anomalous)
-        for rest, held in folds:
-            part = cls(**_learned(texts[rest], anomalous[rest]), shares=np.zeros(0), by_template=by_template)
-            near = _contrasts(texts.vectors[held], texts.vectors[rest], anomalous[rest], nearest)
-            unseen[held] = part._context(texts[held], near)
-        told = np.empty(len(anomalous))
-        for rest, held in folds:
-            told[held] = _summed(unseen[held], _shares(unseen[rest], anomalous[rest]))
-        shares = _shares(unseen, anomalous)
-        return cls(**_learned(texts, anomalous), shares=shares, by_template=by_template), told
+        for rest, held_out in folds:
+            fitted = cls(**_fit_parts(texts[rest], anomalous[rest]), stack=np.zeros(0), by_template=by_template)
+            ratios = _kernel_log_ratios(texts.vectors[held_out], texts.vectors[rest], anomalous[rest], nearest)
+            parts[held_out] = fitted._parts(texts[held_out], ratios)
+        out_of_fold = np.empty(len(anomalous))
+        for rest, held_out in folds:
+            out_of_fold[held_out] = _linear(parts[held_out], _fit_stack(parts[rest], anomalous[rest]))
+        stack = _fit_stack(parts, anomalous)
+        return cls(**_fit_parts(texts, anomalous), stack=stack, by_template=by_template), out_of_fold
 
-    def log_odds(self, texts: Texts, contrasts: Floats) -> Floats:
-        """Shape (n,); ``contrasts`` are those of the texts' nearest cases."""
-        return _summed(self._context(texts, contrasts), self.shares)
+    def log_odds(self, texts: Texts, kernel_log_ratios: Floats) -> Floats:
+        """Log-odds of n texts, shape (n,), with the kernel log ratios of their nearest cases, shape (n,)."""
+        return _linear(self._parts(texts, kernel_log_ratios), self.stack)
 
-    def _context(self, texts: Texts, contrasts: Floats) -> Floats:
+    def _parts(self, texts: Texts, kernel_log_ratios: Floats) -> Floats:
         return np.stack(
             [
-                _line(texts.vectors, self.meaning),
-                _line(_weighed(texts.spelled, self.rarity), self.spelling),
-                _line(_standard(texts.manners, self.centre, self.scale), self.manner),
-                contrasts,
+                _linear(texts.vectors, self.embedding),
+                _linear(_tf_idf(texts.ngrams, self.idf), self.char_ngrams),
+                _linear(_standardised(texts.styles, self.centre, self.scale), self.style),
+                kernel_log_ratios,
             ],
             axis=1,
         )
 
     def dumps(self) -> dict[str, Any]:
-        """What `loads` makes it of again; plain arrays."""
+        """The classifier as plain arrays, see `loads`."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def loads(cls, state: Mapping[str, Any]) -> TextClassifier:
-        return cls(**{**state, "by_template": bool(state["by_template"])})
-
-
-def refine_with_classifier(
-    signals: Sequence[Signal],
-    model: TextClassifier | None,
-    founds: Sequence[RetrievalResult],
-    texts: Sequence[tuple[str, str]],
-) -> list[Signal]:
-    """The signals of `neighbours`, and where nothing like a record is known, what all cases say of such texts.
-
-    ``texts``: each record's text, masked and as it is.
-    """
-    if model is None:
-        return list(signals)
-    new = {
-        i: (found.vector, *texts[i], signal.log_odds)
-        for i, (signal, found) in enumerate(zip(signals, founds, strict=True))
-        if signal.log_odds is not None and found.vector is not None and not has_known_template(found)
-    }
-    out = list(signals)
-    if new:
-        vectors, masked, said, contrasts = zip(*new.values(), strict=True)
-        written = masked if model.by_template else said
-        told = model.log_odds(Texts.of(np.stack(vectors), masked, written), np.array(contrasts))
-        for i, log_odds in zip(new, told, strict=True):
-            out[i] = signals[i].model_copy(update={"log_odds": float(log_odds)})
-    return out
+        """The classifier that `dumps` gave ``state`` of."""
+        renamed = {_OLD_NAMES.get(name, name): array for name, array in state.items()}
+        return cls(**{**renamed, "by_template": bool(state["by_template"])})
 
 
 @cache
@@ -151,7 +166,7 @@ def _hashing() -> Any:
     )
 
 
-def _manner(text: str) -> list[float]:
+def _style(text: str) -> list[float]:
     words = text.split()
     text = " ".join(words)
     size = max(len(text), 1)
@@ -161,31 +176,31 @@ def _manner(text: str) -> list[float]:
         math.log1p(len(words)),
         size / max(len(words), 1) / 10,
         math.log1p(max(map(len, words), default=0)),
-        sum(sign.isdigit() for sign in text) / size,
-        sum(sign.isupper() for sign in text) / size,
-        sum(not (sign.isalnum() or sign.isspace()) for sign in text) / size,
+        sum(char.isdigit() for char in text) / size,
+        sum(char.isupper() for char in text) / size,
+        sum(not (char.isalnum() or char.isspace()) for char in text) / size,
         sum(len(word) > 1 and word.isupper() for word in words) / max(len(words), 1),
         math.log1p(len(numbers)),
         math.log1p(max(map(len, numbers), default=0)),
     ]
 
 
-def _learned(texts: Texts, anomalous: Bools) -> dict[str, Floats]:
-    seen = np.bincount(texts.spelled.indices, minlength=texts.spelled.shape[1])
-    rarity = np.log((1 + len(anomalous)) / (1 + seen)) + 1
-    centre, scale = texts.manners.mean(axis=0), texts.manners.std(axis=0) + 1e-6
+def _fit_parts(texts: Texts, anomalous: Bools) -> dict[str, Floats]:
+    document_counts = np.bincount(texts.ngrams.indices, minlength=texts.ngrams.shape[1])
+    idf = np.log((1 + len(anomalous)) / (1 + document_counts)) + 1
+    centre, scale = texts.styles.mean(axis=0), texts.styles.std(axis=0) + 1e-6
     return {
-        "meaning": _logistic(texts.vectors, anomalous),
-        "rarity": rarity,
-        "spelling": _logistic(_weighed(texts.spelled, rarity), anomalous),
+        "embedding": _logistic(texts.vectors, anomalous),
+        "idf": idf,
+        "char_ngrams": _logistic(_tf_idf(texts.ngrams, idf), anomalous),
         "centre": centre,
         "scale": scale,
-        "manner": _logistic(_standard(texts.manners, centre, scale), anomalous),
+        "style": _logistic(_standardised(texts.styles, centre, scale), anomalous),
     }
 
 
 def _logistic(x: Any, y: Bools) -> Floats:
-    """Weights and, last, the bias; labels balanced, as the sum of all parts learns how rare anomalies are."""
+    """Weights and, last, the bias; labels are balanced, because the stack learns how rare anomalies are."""
     from scipy.sparse import issparse
     from sklearn.linear_model import LogisticRegression
 
@@ -194,30 +209,27 @@ def _logistic(x: Any, y: Bools) -> Floats:
     return np.asarray(np.r_[model.coef_[0], model.intercept_])
 
 
-def _weighed(spelled: Any, rarity: Floats) -> Any:
+def _tf_idf(ngrams: Any, idf: Floats) -> Any:
+    # as TfidfTransformer does; its fitted state cannot be restored from one array
     from scipy.sparse import diags
     from sklearn.preprocessing import normalize
 
-    return normalize(spelled @ diags(rarity))
+    return normalize(ngrams @ diags(idf))
 
 
-def _standard(manners: Floats, centre: Floats, scale: Floats) -> Floats:
-    return np.asarray(np.clip((manners - centre) / scale, -4, 4) / math.sqrt(_MANNERS))
+def _standardised(styles: Floats, centre: Floats, scale: Floats) -> Floats:
+    return np.asarray(np.clip((styles - centre) / scale, -_STYLE_LIMIT, _STYLE_LIMIT) / math.sqrt(_STYLES))
 
 
-def _line(x: Any, weights: Floats) -> Floats:
+def _linear(x: Any, weights: Floats) -> Floats:
     return np.asarray(np.asarray(x @ weights[:-1]).ravel() + weights[-1])
 
 
-def _summed(context: Floats, shares: Floats) -> Floats:
-    return np.asarray(context @ shares[:-1] + shares[-1])
-
-
-def _shares(context: Floats, anomalous: Bools) -> Floats:
-    """How much each part counts, none below zero, and a bias; without evidence, a quarter each."""
+def _fit_stack(parts: Floats, anomalous: Bools) -> Floats:
+    """Non-negative weights of the parts, and a bias; the prior is a quarter each."""
     start = np.r_[np.full(_PARTS, 1 / _PARTS), 0.0]
-    x = np.c_[context, np.ones(len(context))]
-    return map_estimate(x, anomalous.astype(float), np.ones(len(context)), start)
+    x = np.c_[parts, np.ones(len(parts))]
+    return map_estimate(x, anomalous.astype(float), np.ones(len(parts)), start)
 
 
 def _folds(anomalous: Bools) -> list[tuple[Ints, Ints]]:
@@ -228,11 +240,10 @@ def _folds(anomalous: Bools) -> list[tuple[Ints, Ints]]:
     return list(folds.split(anomalous, anomalous))
 
 
-def _contrasts(vectors: NDArray[np.float32], cases: NDArray[np.float32], anomalous: Bools, nearest: int) -> Floats:
-    """As `agent.detectors.neighbours.contrast` has it, of each of n vectors among the cases."""
+def _kernel_log_ratios(
+    vectors: NDArray[np.float32], cases: NDArray[np.float32], anomalous: Bools, nearest: int
+) -> Floats:
+    """`kernel_log_ratio` of each of n vectors, shape (n,), from its nearest cases of each label."""
     similar = vectors @ cases.T
-    near = {}
-    for label in (True, False):
-        mine = similar[:, anomalous == label]
-        near[label] = np.sort(mine, axis=1)[:, -nearest:].tolist()
-    return np.array([kernel_log_ratio(bad, fine) or 0.0 for bad, fine in zip(near[True], near[False], strict=True)])
+    near = {label: np.sort(similar[:, anomalous == label], axis=1)[:, -nearest:].tolist() for label in (True, False)}
+    return np.array([kernel_log_ratio(*both) or 0.0 for both in zip(near[True], near[False], strict=True)])

@@ -1,8 +1,9 @@
 """What would make a record normal: the smallest change of one or two of its fields.
 
-A field is moved to values that normal cases have; how far is counted in quantiles of these, another category being one
-step (Wachter, Mittelstadt & Russell 2017, "Counterfactual explanations without opening the black box": sparse, and
-nearest when each feature's distance is scaled by its spread). The field model proposes; what is said was judged again.
+A field is moved to values that normal cases have. The distance is counted in quantiles of these values, and another
+category is one step (Wachter, Mittelstadt & Russell 2017, "Counterfactual explanations without opening the black box":
+sparse, and nearest when each feature's distance is scaled by its spread). The field model proposes changes; a change is
+reported only after the changed record was judged normal.
 """
 
 from __future__ import annotations
@@ -15,22 +16,20 @@ from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
 from agent.detectors.tabular import TabularModel
 from agent.explain.diff import quote_text
 from agent.scoring.fusion import LogOdds, SourceModel, fuse
-from retrieval.encoding.field_encoder import FieldEncoder, features
+from retrieval.encoding.field_encoder import EventCount, FieldEncoder, features, value_if_absent
 from retrieval.text.masking import kind_of_event
 
-_MOST_FIELDS = 2
-_BEGINNINGS = 3
-_JUDGED = 2
-_COUNT = "count of "
-# of a session: they follow from its other counts
+_MAX_FIELDS = 2
+# first changes that a second one is added to; promising changes that are judged
+_BEAM, _MAX_JUDGED = 3, 2
+# features of a session that follow from its event counts
 _TOTALS = ("events", "kinds of event")
-_EVERY_KNOT = 4
-_COMMONEST = 3
+_KNOT_STEP, _COMMONEST = 4, 3
 
 
 @dataclass(frozen=True)
 class FeatureChange:
-    """One field brought from ``old`` to ``new``; ``steps``: how far, 0 to 1 in quantiles of the normal cases."""
+    """One feature changed from ``old`` to ``new``; ``steps``: the distance, 0 to 1 in quantiles of normal cases."""
 
     name: str
     old: FieldValue
@@ -39,20 +38,31 @@ class FeatureChange:
 
     def __str__(self) -> str:
         name, which = self.name, ""
-        if name.startswith(_COUNT):
-            name = _COUNT + quote_text(name.removeprefix(_COUNT))
-            more = float(self.new) - float(self.old or 0)
-            # the order of a session is judged too
-            which = ", more at its end" if more > 0 else ", the first ones kept" if self.new else ""
+        if isinstance(self.name, EventCount):
+            name = f"count of {quote_text(self.name.event)}"
+            added = float(self.new) - float(self.old or 0)
+            # the verdict on a session depends on its order too
+            which = ", more at its end" if added > 0 else ", the first ones kept" if self.new else ""
         return f"{name} were {_shown(self.new)} (it is {_shown(self.old)}{which})"
+
+
+Changes = tuple[FeatureChange, ...]
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """How a record is judged, for the record as it might have been.
+    """How changed versions of a record are judged.
 
-    ``signals`` are all witnesses' log-odds of the record as it is; ``is_normal`` says whether a changed record is
-    judged normal, with all witnesses heard.
+    Parameters
+    ----------
+    record : Record
+    model : TabularModel
+        Proposes changes.
+    judge : SourceModel
+    signals : mapping
+        Log-odds of all detectors for the unchanged record.
+    is_normal : callable
+        Whether a changed record is judged normal by all detectors.
     """
 
     record: Record
@@ -61,100 +71,102 @@ class Perturbation:
     signals: LogOdds
     is_normal: Callable[[Record], bool]
 
-    def log_odds(self, every: list[tuple[FeatureChange, ...]]) -> list[float]:
-        """What the field model says of the record after each of these changes."""
-        if not every:
+    def log_odds(self, candidates: list[Changes]) -> list[float]:
+        """The field model's log-odds of the record after each of the candidates."""
+        if not candidates:
             return []
         row = features(self.record.fields, self.record.events)
-        rows = [moved_row(row, moves) for moves in every]
-        sessions = [moved(self.record, moves).events for moves in every]
-        return [odd if trees is None else trees for trees, odd in self.model.signals(rows, sessions)]
+        rows = [moved_row(row, changes) for changes in candidates]
+        sessions = [moved(self.record, changes).events for changes in candidates]
+        return [oddness if trees is None else trees for trees, oddness in self.model.signals(rows, sessions)]
 
     def promises(self, field_log_odds: float) -> bool:
-        """Whether the label were normal if the field model said so much, and the others what they say."""
+        """Whether the label would be normal with these log-odds of the fields, all other signals unchanged."""
         probability, fusion = fuse(self.judge, {**self.signals, "fields": field_log_odds}, known=False)
         return fusion.label(probability) == "normal"
 
-    def judged_normal(self, moves: tuple[FeatureChange, ...]) -> bool:
-        return self.is_normal(moved(self.record, moves))
+    def judged_normal(self, changes: Changes) -> bool:
+        """Whether the changed record is judged normal by all detectors."""
+        return self.is_normal(moved(self.record, changes))
 
 
-def counterfactual(retrial: Perturbation, normal: FieldEncoder, kept: Collection[str]) -> str | None:
-    """``would be normal if …``; None where no change of at most two fields, all but the ``kept``, was found.
+def counterfactual(perturbation: Perturbation, normal: FieldEncoder, kept: Collection[str]) -> str | None:
+    """``would be normal if …``; None if no change of at most two fields, none of them ``kept``, was found.
 
     At most six changed records are judged.
     """
-    moves = smallest_change(retrial, [move for move in _options(retrial.record, normal) if move.name not in kept])
-    return "would be normal if " + " and ".join(map(str, moves)) if moves else None
+    options = [change for change in _options(perturbation.record, normal) if change.name not in kept]
+    changes = smallest_change(perturbation, options)
+    return "would be normal if " + " and ".join(map(str, changes)) if changes else None
 
 
-def smallest_change(retrial: Perturbation, options: list[FeatureChange]) -> tuple[FeatureChange, ...]:
+def smallest_change(perturbation: Perturbation, options: list[FeatureChange]) -> Changes:
     """One of ``options`` with which the record is judged normal, or two of different fields (greedily), or none."""
-    beginnings: list[tuple[FeatureChange, ...]] = [()]
-    for _ in range(_MOST_FIELDS):
-        tried = [
-            (*beginning, move)
-            for beginning in beginnings
-            for move in options
-            if all(move.name != other.name for other in beginning)
+    beam: list[Changes] = [()]
+    for _ in range(_MAX_FIELDS):
+        candidates = [
+            (*first, change)
+            for first in beam
+            for change in options
+            if all(change.name != other.name for other in first)
         ]
-        said = dict(zip(tried, retrial.log_odds(tried), strict=True))
-        promising = [moves for moves in tried if retrial.promises(said[moves])]
-        promising.sort(key=lambda moves: (sum(move.steps for move in moves), said[moves]))
-        # where other witnesses weigh more than the fields, they may yet follow the most telling change
-        for moves in promising[:_JUDGED] or sorted(tried, key=said.__getitem__)[:1]:
-            if retrial.judged_normal(moves):
-                enough = said[moves]
-                for place in range(len(moves)):
-                    moves = _tightened(retrial, moves, place, enough)
-                return moves
-        best: dict[str, tuple[FeatureChange, ...]] = {}
-        for moves in sorted(tried, key=said.__getitem__):
-            best.setdefault(moves[-1].name, moves)
-        beginnings = list(best.values())[:_BEGINNINGS]
+        log_odds = dict(zip(candidates, perturbation.log_odds(candidates), strict=True))
+        promising = [changes for changes in candidates if perturbation.promises(log_odds[changes])]
+        promising.sort(key=lambda changes: (sum(change.steps for change in changes), log_odds[changes]))
+        # where other signals weigh more than the fields, they may follow the strongest change
+        for changes in promising[:_MAX_JUDGED] or sorted(candidates, key=log_odds.__getitem__)[:1]:
+            if perturbation.judged_normal(changes):
+                enough = log_odds[changes]
+                for index in range(len(changes)):
+                    changes = _tightened(perturbation, changes, index, enough)
+                return changes
+        best: dict[str, Changes] = {}
+        for changes in sorted(candidates, key=log_odds.__getitem__):
+            best.setdefault(changes[-1].name, changes)
+        beam = list(best.values())[:_BEAM]
     return ()
 
 
-def moved(record: Record, moves: tuple[FeatureChange, ...]) -> Record:
-    """The record after the moves; of a session, with as many of its events."""
+def moved(record: Record, changes: Changes) -> Record:
+    """The changed record; of a session, with events added or removed to match its counts."""
     fields, events = dict(record.fields), list(record.events)
-    for move in moves:
-        if record.events and move.name.startswith(_COUNT):
-            events = _with(events, move.name.removeprefix(_COUNT), int(move.new))
+    for change in changes:
+        if isinstance(change.name, EventCount):
+            events = _with_count(events, change.name.event, int(change.new))
         else:
-            fields[move.name] = move.new
+            fields[change.name] = change.new
     spelt_out = bool(record.events) and record.text == BETWEEN_EVENTS.join(record.events)
     text = BETWEEN_EVENTS.join(events) if spelt_out else record.text
     return record.model_copy(update={"text": text, "fields": fields, "events": tuple(events)})
 
 
-def _with(events: list[str], masked: str, count: int) -> list[str]:
-    places = [place for place, event in enumerate(events) if kind_of_event(event) == masked]
-    gone = set(places[count:])
-    more = [events[places[-1]] if places else masked] * (count - len(places))
-    return [event for place, event in enumerate(events) if place not in gone] + more
+def _with_count(events: list[str], masked: str, count: int) -> list[str]:
+    indices = [index for index, event in enumerate(events) if kind_of_event(event) == masked]
+    removed = set(indices[count:])
+    added = [events[indices[-1]] if indices else masked] * (count - len(indices))
+    return [event for index, event in enumerate(events) if index not in removed] + added
 
 
-def moved_row(row: dict[str, FieldValue], moves: tuple[FeatureChange, ...]) -> dict[str, FieldValue]:
-    """Features of the moved record, without making it."""
-    out = {**row, **{move.name: move.new for move in moves}}
-    for move in moves:
-        if move.name.startswith(_COUNT) and "kinds of event" in row:
-            old, new = float(move.old or 0), float(move.new)
-            for total, more in zip(_TOTALS, (new - old, float(new > 0) - float(old > 0)), strict=True):
-                out[total] = float(out[total] or 0) + more
+def moved_row(row: dict[str, FieldValue], changes: Changes) -> dict[str, FieldValue]:
+    """The features of `moved`, without making the record."""
+    out = {**row, **{change.name: change.new for change in changes}}
+    for change in changes:
+        if isinstance(change.name, EventCount):
+            old, new = float(change.old or 0), float(change.new)
+            for total, added in zip(_TOTALS, (new - old, float(new > 0) - float(old > 0)), strict=True):
+                out[total] = float(out[total] or 0) + added
     return out
 
 
 def _options(record: Record, normal: FieldEncoder) -> Iterator[FeatureChange]:
-    """Every field at every fourth of its normal knots, or as one of the three commonest categories."""
+    """Every number at every fourth knot of the normal cases, every category as one of the three commonest values."""
     row = features(record.fields, record.events)
     for name, knots in normal.numbers.items():
-        counts = bool(record.events) and name.startswith(_COUNT)
-        old = row.get(name, 0.0 if counts else None)
-        if record.events and name in _TOTALS:
+        counts = isinstance(name, EventCount)
+        if (record.events and name in _TOTALS) or (counts and not record.events):
             continue
-        for new in sorted({float(round(knot)) if counts else float(_shown(knot)) for knot in knots[::_EVERY_KNOT]}):
+        old = row.get(name, value_if_absent(name))
+        for new in sorted({float(round(knot)) if counts else float(_shown(knot)) for knot in knots[::_KNOT_STEP]}):
             if old is None or isinstance(old, str):
                 yield FeatureChange(name, old, new, 1.0)
             elif new != old and not (counts and new == 0 and old == len(record.events)):
@@ -163,26 +175,24 @@ def _options(record: Record, normal: FieldEncoder) -> Iterator[FeatureChange]:
         old = row.get(name)
         yield from (FeatureChange(name, old, new, 1.0) for new in known[:_COMMONEST] if old is None or new != str(old))
     for name, old in row.items():
-        if record.events and name.startswith(_COUNT) and name not in normal.numbers and old != len(record.events):
+        if isinstance(name, EventCount) and name not in normal.numbers and old != len(record.events):
             yield FeatureChange(name, old, 0.0, 1.0)
 
 
-def _tightened(
-    retrial: Perturbation, moves: tuple[FeatureChange, ...], place: int, enough: float
-) -> tuple[FeatureChange, ...]:
-    """The moves, one of them shorter, to a round number, if field log-odds of ``enough`` or a normal label remain."""
-    move = moves[place]
-    if isinstance(move.new, str) or isinstance(move.old, str) or move.old is None:
-        return moves
-    whole = all(float(end).is_integer() for end in (move.old, move.new))
-    tried = [
-        (*moves[:place], replace(move, new=value), *moves[place + 1 :])
-        for value in _between(float(move.old), move.new, whole)
+def _tightened(perturbation: Perturbation, changes: Changes, index: int, enough: float) -> Changes:
+    """The changes, one of them smaller and to a round number, if field log-odds of ``enough`` or the label remain."""
+    change = changes[index]
+    if isinstance(change.new, str) or isinstance(change.old, str) or change.old is None:
+        return changes
+    whole = all(float(end).is_integer() for end in (change.old, change.new))
+    candidates = [
+        (*changes[:index], replace(change, new=value), *changes[index + 1 :])
+        for value in _between(float(change.old), change.new, whole)
     ]
-    for shorter, log_odds in zip(tried, retrial.log_odds(tried), strict=True):
-        if retrial.promises(log_odds) or log_odds <= enough:
-            return shorter if retrial.judged_normal(shorter) else moves
-    return moves
+    for smaller, log_odds in zip(candidates, perturbation.log_odds(candidates), strict=True):
+        if perturbation.promises(log_odds) or log_odds <= enough:
+            return smaller if perturbation.judged_normal(smaller) else changes
+    return changes
 
 
 def _between(old: float, new: float, whole: bool) -> list[float]:

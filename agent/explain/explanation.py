@@ -1,8 +1,8 @@
-"""Facts to sentences, and the check that sentences say nothing that the facts do not.
+"""Facts to sentences, and the check that sentences state nothing beyond the facts.
 
-A small model asked to explain invents: case ids, numbers, causes. So the facts are the explanation, given at
-once; the model may add up to three sentences, and each is shown only when every case id and every number in
-it stands in the facts or in the record.
+A small model that explains invents case ids, numbers and causes. So the facts are the explanation, given at once; the
+model may add up to three sentences, and each is shown only when every case id and every number in it occurs in the
+facts or in the record.
 """
 
 from __future__ import annotations
@@ -24,45 +24,47 @@ if TYPE_CHECKING:
 SENTENCES = 3
 _TOKENS = 120
 # words of a sentence
-_FEWEST = 3
+_MIN_WORDS = 3
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z“\"])|\n+")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*")
 _CASE = re.compile(r"\bc\d+\b", re.IGNORECASE)
-_WITNESSES = {
+_DETECTOR_NAMES = {
     "language": "the language model",
     "neighbours": "the precedents' labels",
     "novelty": "the distance from the cases",
     "fields": "its fields",
     "bias": "the usual leaning of this source",
 }
-_ASK = "In at most three short sentences: why is the verdict so?"
+# facts of installed detectors come after these
+_FACT_ORDER = ("neighbours", "novelty", "fields", "language")
+_QUESTION = "In at most three short sentences: why is the verdict so?"
 
 
 def facts_in_words(label: VerdictLabel, probability: float, facts: Sequence[str]) -> str:
-    """The explanation that needs no model."""
+    """The explanation that needs no model: the verdict, and its facts joined."""
     shown = "under 0.01" if probability < 0.005 else "over 0.99" if probability > 0.995 else f"{probability:.2f}"
     head = f"{label} (probability of an anomaly {shown})"
     return f"{head}: {'; '.join(facts)}." if facts else f"{head}: no witness had anything to say."
 
 
 def top_contribution(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None:
-    """Which witness moved the log-odds most towards the label, of the way they went in all; None if none did.
+    """Which detector moved the log-odds most towards the label; None if none did.
 
-    Log-odds add up, so that weight times signal is a witness's exact share (weight of evidence, Good 1950).
+    Log-odds add up, so weight times signal is a detector's exact share (weight of evidence, Good 1950).
     """
     sign = {"anomalous": 1, "normal": -1, "unsure": 0}[label]
     shares = {name: weight * (signals.get(name) or 0.0) for name, weight in fusion.weights.items()}
     shares["bias"] = fusion.bias
     towards = {name: sign * share if sign else abs(share) for name, share in shares.items()}
-    # that a source leans to a label decides only where no witness speaks for it
-    name = max(towards, key=lambda one: (towards[one] > 0 and not (sign and one == "bias"), towards[one]))
+    # the bias decides only where no detector supports the label
+    name = max(towards, key=lambda name: (towards[name] > 0 and not (sign and name == "bias"), towards[name]))
     if towards[name] <= 0:
         return None
     how = "decided by" if sign else "weighing most:"
     total = f"in all {fusion.log_odds(signals):+.1f}"
     if abs(fusion.threshold) >= 0.05:
         total += f", threshold {fusion.threshold:+.1f}"
-    return f"{how} {_WITNESSES[name]} (weighed {shares[name]:+.1f}, {total})"
+    return f"{how} {_DETECTOR_NAMES.get(name, f'the detector {name}')} (weighed {shares[name]:+.1f}, {total})"
 
 
 def why_unsure(fusion: Fusion, probability: float) -> str:
@@ -73,19 +75,29 @@ def why_unsure(fusion: Fusion, probability: float) -> str:
     return f"from {low:.2f} to {high:.2f} either label would be wrong too often"
 
 
-def collect_facts(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> list[str]:
-    """The facts, most telling first; before all, that the record's ``text`` speaks to the judge."""
+def collect_facts(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> tuple[str, ...]:
+    """The facts of a verdict, the most telling first.
+
+    Parameters
+    ----------
+    text : str
+        The record's text; that it holds a prompt injection is the first fact.
+    telling : sequence of str or None
+        Facts about the verdict as a whole; None for those that do not apply.
+    signals : mapping
+        By detector name.
+    """
     facts = [fact for fact in telling if fact]
-    if addressed := find_injections(text):
-        cut = "; ".join(f"“{piece[:80]}”" for piece in addressed[:3])
-        facts.insert(0, f"the record speaks to the judge, and this was kept from the models: {cut}")
-    for name in ("neighbours", "novelty", "fields", "language"):
+    if injections := find_injections(text):
+        quoted = "; ".join(f"“{injection[:80]}”" for injection in injections[:3])
+        facts.insert(0, f"the record speaks to the judge, and this was kept from the models: {quoted}")
+    for name in (*_FACT_ORDER, *(name for name in signals if name not in _FACT_ORDER)):
         facts += signals.get(name, Signal()).facts
-    return facts
+    return tuple(facts)
 
 
 def is_grounded(sentence: str, grounds: str) -> bool:
-    """Whether every case id and number of ``sentence`` stands in ``grounds``; percentages may be probabilities."""
+    """Whether every case id and number of ``sentence`` occurs in ``grounds``."""
     cases = {found.lower() for found in _CASE.findall(grounds)}
     if any(found.lower() not in cases for found in _CASE.findall(sentence)):
         return False
@@ -108,33 +120,49 @@ def sentences(
     brief: str,
     facts: Sequence[str],
     masked: str,
-    ask: str = _ASK,
+    question: str = _QUESTION,
 ) -> Iterator[str]:
     """Up to three checked sentences by the language model, each as soon as it is complete.
 
-    ``max_tokens``: how much of the ``masked`` record it reads.
+    Parameters
+    ----------
+    model : ChatBackend
+    max_tokens : int
+        How much of the ``masked`` record the model reads.
+    verdict : Verdict
+    brief : str
+        Of the source.
+    facts : sequence of str
+        Of the verdict.
+    masked : str
+        The record's masked text.
+    question : str
+        What the model is asked.
 
-    Raises:
-        ModelFailure, EngineBusy: the model could not be heard.
+    Raises
+    ------
+    ModelFailure, EngineBusy
+        The model is unavailable.
     """
     text, _ = model.clip(masked, max_tokens)
-    asked = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=ask)
-    grounds = "\n".join([asked, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
-    buffer, told = "", list[str]()
+    prompt = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=question)
+    grounds = "\n".join([prompt, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
+    buffer, shown = "", list[str]()
 
-    def tells(sentence: str) -> bool:
-        return len(sentence.split()) >= _FEWEST and sentence.strip() not in told and is_grounded(sentence, grounds)
+    def may_be_shown(sentence: str) -> bool:
+        enough = len(sentence.split()) >= _MIN_WORDS and sentence.strip() not in shown
+        return enough and is_grounded(sentence, grounds)
 
-    messages = [SystemMessage(render("explain_system")), HumanMessage(asked)]
+    messages = [SystemMessage(render("explain_system")), HumanMessage(prompt)]
     for chunk in model.stream(messages, _TOKENS):
         buffer += chunk
         *complete, buffer = _SENTENCE.split(buffer)
         for sentence in complete:
-            if len(told) < SENTENCES and tells(sentence):
-                told.append(sentence.strip())
-                yield told[-1]
-        if len(told) >= SENTENCES:
+            if len(shown) < SENTENCES and may_be_shown(sentence):
+                shown.append(sentence.strip())
+                yield shown[-1]
+        if len(shown) >= SENTENCES:
             return
-    # what the token limit cut off is no sentence
-    if buffer.rstrip().endswith((".", "!", "?")) and tells(buffer):
+    # what the token limit cut off is not a sentence
+    if buffer.rstrip().endswith((".", "!", "?")) and may_be_shown(buffer):
         yield buffer.strip()

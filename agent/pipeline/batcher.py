@@ -13,14 +13,16 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
-from agent.core.errors import Busy, PrecedentError, mapped
-from agent.core.records import JudgeError, Verdict, as_result, content_hash
+from agent.core.cancellable_stream import stop_model_when
+from agent.core.errors import EXPECTED, Busy
+from agent.core.records import Deferred, JudgeError, Verdict, as_result, content_hash
 from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_segments
 from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
-from agent.pipeline.context import AppContext, resolve_source
-from agent.pipeline.pipeline import BatchingSequence
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import Pipeline
 from agent.pipeline.verdict_cache import VerdictCache
 from agent.pipeline.verdict_json import VerdictTemplate
 from agent.pipeline.worker_pool import WorkerPool
@@ -52,8 +54,8 @@ class MicroBatcher:
     ``given`` is told how many verdicts were given, by source and label.
     """
 
-    def __init__(self, context: AppContext, chain: BatchingSequence, given: CountVerdicts, most: int) -> None:
-        self._context, self._chain, self._given, self._most = context, chain, given, most
+    def __init__(self, context: AppContext, pipeline: Pipeline, given: CountVerdicts, most: int) -> None:
+        self._context, self._pipeline, self._given, self._most = context, pipeline, given, most
         self._shelves: dict[str, VerdictCache] = {}
         self._lines: LRUCache[_KnownLine] = LRUCache(_LINES)
         self._waiting, self._lock = 0, threading.Lock()
@@ -88,14 +90,14 @@ class MicroBatcher:
     def _holds(self, source: str | None, shelf: VerdictCache) -> bool:
         try:
             return self._shelf(source) is shelf
-        except PrecedentError:
-            # whoever asks anew hears of it
+        except EXPECTED:
+            # the next request gets the error
             return False
 
     def warm(self) -> None:
         """Load what the first verdicts of each source would have to wait for."""
         for name in self._context.casebook.names()[:_WARMED]:
-            self._chain.batch([JudgeRequest(text="warm", source=name)], skip_llm_reason=_LATER, return_exceptions=True)
+            list(self._pipeline.judge([JudgeRequest(text="warm", source=name)], _LATER))
         # what is there by now stays: looking through it for garbage would hold up every caller
         gc.collect()
         gc.freeze()
@@ -128,28 +130,26 @@ class MicroBatcher:
         for source, mine in self._by_source(tickets):
             with self._failing(mine):
                 shelf, later = self._shelf(source), list[BatchItem]()
-                answers = self._chain.batch_as_completed(
-                    _about(shelf, mine), return_exceptions=True, skip_llm_reason=None if self._silent else _LATER
-                )
+                outcomes = self._pipeline.judge(_about(shelf, mine), None if self._silent else _LATER)
                 settled = list[tuple[BatchItem, Verdict | JudgeError]]()
-                for ticket, (_, answer) in zip(mine, answers, strict=True):
-                    if isinstance(answer, Verdict) and any(one.endswith(_LATER) for one in answer.degraded):
+                for ticket, outcome in zip(mine, outcomes, strict=True):
+                    if isinstance(outcome, Deferred):
                         later.append(ticket)
                     else:
-                        settled.append((ticket, as_result(ticket.question.record, answer)))
+                        settled.append((ticket, as_result(ticket.question.record, outcome)))
                 self._settle(shelf, settled)
                 self._wait_for_the_model(later)
 
     def _ask(self, tickets: list[BatchItem]) -> None:
         for source, mine in self._by_source(tickets):
-            with self._failing(mine):
+            with self._failing(mine), stop_model_when(partial(_nobody_waits, mine)):
                 shelf = self._shelf(source)
                 # somebody may have asked the same meanwhile
                 found, rest = self._on_shelf(shelf, mine)
                 self._give(shelf, found)
-                answers = self._chain.batch_as_completed(_about(shelf, rest), return_exceptions=True)
-                for ticket, (_, answer) in zip(rest, answers, strict=True):
-                    self._settle(shelf, [(ticket, as_result(ticket.question.record, answer))])
+                for ticket, outcome in zip(rest, self._pipeline.judge(_about(shelf, rest)), strict=True):
+                    assert not isinstance(outcome, Deferred)
+                    self._settle(shelf, [(ticket, as_result(ticket.question.record, outcome))])
 
     def _wait_for_the_model(self, tickets: Sequence[BatchItem]) -> None:
         room = self._context.settings.queue_size - len(self._asking)
@@ -206,7 +206,7 @@ class MicroBatcher:
                 same[name] = whole.verdict
             else:
                 alike[name] = whole.verdict, f"{whole.alike}{pieces[3].decode()}}}"
-        self._context.history.put({**one.model_dump(mode="json"), "elapsed_ms": 0.0} for one in same.values())
+        self._context.history.put({**one.to_stored(), "elapsed_ms": 0.0} for one in same.values())
         self._context.history.put_alike(alike)
         self._given(given)
         self._deliver(answers)
@@ -217,7 +217,8 @@ class MicroBatcher:
         """Give fresh verdicts, and keep them to be given again."""
         verdicts = [(ticket, one) for ticket, one in settled if isinstance(one, Verdict)]
         bodies = [one.model_dump(mode="json") for _, one in verdicts]
-        self._context.history.put(bodies)
+        stored = ({**body, "facts": one.facts} for body, (_, one) in zip(bodies, verdicts, strict=True))
+        self._context.history.put(stored)
         again = [
             (question, one)
             for question, one in ((ticket.question, one) for ticket, one in verdicts)
@@ -232,12 +233,11 @@ class MicroBatcher:
         self._deliver((ticket, one) for ticket, one in settled if isinstance(one, JudgeError))
 
     def _shelf(self, source: str | None) -> VerdictCache:
-        name = source if source in self._shelves else resolve_source(self._context, source)
-        row = self._context.source(name)
-        shelf = self._shelves.get(name)
-        if shelf is None or shelf.row is not row:
+        row = self._context.source(source)
+        shelf = self._shelves.get(row.name)
+        if shelf is None or shelf.row.revision != row.revision:
             # what was judged with another casebook, brief or judge is judged anew
-            shelf = self._shelves[name] = VerdictCache(row)
+            shelf = self._shelves[row.name] = VerdictCache(row)
         return shelf
 
     def _deliver(self, answers: Iterable[tuple[BatchItem, Answer]]) -> None:
@@ -255,8 +255,7 @@ class MicroBatcher:
     def _failing(self, tickets: Sequence[BatchItem]) -> Iterator[None]:
         """What goes wrong is the answer to those that have none."""
         try:
-            with mapped():
-                yield
+            yield
         except Exception as error:  # whoever waits must hear of it, whatever it is
             self._deliver((one, error) for one in tickets if not one.order.has(one.place))
 
@@ -269,6 +268,10 @@ class MicroBatcher:
         with self._lock:
             self._waiting -= len(tickets) - sum(map(len, by_source.values()))
         yield from by_source.items()
+
+
+def _nobody_waits(tickets: Sequence[BatchItem]) -> bool:
+    return all(ticket.order.dropped for ticket in tickets)
 
 
 def _is_slow(question: AnyRequest) -> bool:

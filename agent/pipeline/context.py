@@ -8,7 +8,7 @@ from collections import defaultdict
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from agent.core.errors import UnknownSource, mapped
+from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
 from agent.core.settings import Settings, settings
 from retrieval.casebook import Casebook, SourceRow
 from retrieval.store.caches import LLMCache
@@ -17,7 +17,6 @@ from retrieval.store.verdicts import History
 if TYPE_CHECKING:
     from agent.detectors.language import LanguageDetector
     from retrieval.encoding.text_embedder import Embedder
-from agent.core.errors import UsageError
 
 _RETRY_SECONDS = 5.0
 
@@ -41,17 +40,26 @@ class AppContext:
     def history(self) -> History:
         return History(self.casebook.engine)
 
-    def source(self, name: str) -> SourceRow:
-        """The source's row.
+    def source(self, name: str | None) -> SourceRow:
+        """The source called ``name``; None stands for the only source there is.
 
-        Raises:
-            UnknownSource: there is none of that name.
+        Raises
+        ------
+        UnknownSource
+            There is no source of that name.
+        UsageError
+            No source was named, and there is not exactly one.
         """
-        with mapped():
-            row = self.casebook.source(name)
-            if row is None:
-                raise UnknownSource(name, self.casebook.names())
-        return row
+        names = [name] if name else self.casebook.names()
+        row = self.casebook.source(names[0]) if len(names) == 1 else None
+        if row is not None:
+            return row
+        if name:
+            raise UnknownSource(name, self.casebook.names())
+        raise UsageError(
+            f"name the source of the record; known sources: {', '.join(names) or 'none yet'}",
+            None if names else NEW_SOURCE_HINT,
+        )
 
     def fitting(self, source: str) -> threading.RLock:
         """The lock of the source's judge: one fit at a time."""
@@ -119,19 +127,3 @@ class AppContext:
 def default_context() -> AppContext:
     """The parts of this process, by its settings."""
     return AppContext(settings())
-
-
-def resolve_source(context: AppContext, name: str | None) -> str:
-    """The source that ``name`` means: itself, or the only one there is.
-
-    Raises:
-        UnknownSource: there is none of that name.
-        UsageError: none was named, and there is not exactly one.
-    """
-    with mapped():
-        names = context.casebook.names()
-    if name is None and len(names) != 1:
-        raise UsageError(f"say which source the record comes from: {', '.join(names) or 'there is none yet'}")
-    if name is not None and name not in names:
-        raise UnknownSource(name, names)
-    return name or names[0]

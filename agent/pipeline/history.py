@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.core.errors import UnknownVerdict, mapped
+from agent.core.errors import UnknownVerdict
 from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 
@@ -38,8 +38,7 @@ def load_verdict(context: AppContext, verdict_id: str) -> Verdict:
     Raises:
         UnknownVerdict: there is none in the history.
     """
-    with mapped():
-        body = context.history.get(verdict_id)
+    body = context.history.get(verdict_id)
     if body is None:
         raise UnknownVerdict(verdict_id)
     return Verdict.model_validate(body)

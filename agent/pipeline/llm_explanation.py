@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agent.core.errors import PrecedentError, mapped
+from agent.core.errors import EXPECTED, describe
 from agent.core.records import Verdict
 from agent.explain.explanation import sentences
 from agent.pipeline.context import AppContext
@@ -13,9 +13,10 @@ from retrieval.encoding.representation import Representation
 
 
 def sentences_for_stored_verdict(context: AppContext, verdict: Verdict) -> Iterator[str]:
-    """The same for a verdict of the history, whose explanation holds its facts. Raises as `sentences` does."""
+    """The model's sentences on a verdict of the history. Raises as `agent.explain.explanation.sentences` does."""
     row = context.casebook.source(verdict.source)
-    facts = [fact for fact in verdict.explanation.rstrip(".").partition(": ")[2].split("; ") if fact]
+    # verdicts stored without their facts: the joined facts cannot be separated, for facts quote texts
+    facts = verdict.facts or (verdict.explanation.partition(": ")[2],)
     masked = ((row.space if row else None) or Representation()).masked(verdict.record)
     return _sentences(context, verdict, row.brief if row else "", facts, masked)
 
@@ -24,11 +25,10 @@ def stream_explanation(context: AppContext, verdict: Verdict) -> Iterator[str]:
     """A verdict's facts, then the model's sentences, a line each as it comes; a line says why if there are none."""
     yield f"{verdict.explanation}\n"
     try:
-        with mapped():
-            for sentence in sentences_for_stored_verdict(context, verdict):
-                yield f"{sentence}\n"
-    except PrecedentError as error:
-        yield f"(no more words: {error})\n"
+        for sentence in sentences_for_stored_verdict(context, verdict):
+            yield f"{sentence}\n"
+    except EXPECTED as error:
+        yield f"(no more words: {describe(error)})\n"
 
 
 def with_sentences(context: AppContext, verdict: Verdict, brief: str, facts: Sequence[str], masked: str) -> Verdict:

@@ -1,122 +1,121 @@
-"""The way of a record, from what was sent to a verdict. Read `build` first: it is the architecture.
+"""The pipeline, from requests to verdicts. Start reading the code here.
 
-    what was sent -> Hearing -> precedents -> signals -> (language, when undecided) -> verdict -> explanation
+    all records of a source together:  prepare -> (cached?) -> retrieve -> score_fields -> collect_signals
+    then each record:                  (undecided?) query_language_model -> remember -> most_anomalous_segment
+                                       -> decide -> explain
 
-The steps are in `steps`; `batch` takes many records through the same steps together. Each is a pure function of the
-state so far and of the source, so that invoke, batch, stream and their async twins give the same verdict, in any order
-and from any thread.
+One record is a batch of one. The steps are in `steps` (to the signals) and `decision` (to the verdict).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby, islice
+from typing import TYPE_CHECKING
 
-from langchain_core.runnables import (
-    Runnable,
-    RunnableBranch,
-    RunnableConfig,
-    RunnableLambda,
-    RunnableParallel,
-    RunnablePassthrough,
-    RunnableSequence,
-)
-from pydantic import PrivateAttr
-
-from agent.core.records import Verdict
-from agent.core.requests import JudgeRequest, coerce_request, needs_segments, split_into_segments
-from agent.pipeline.batch import BatchPipeline
+from agent.core.errors import EXPECTED
+from agent.core.records import Deferred, Signal, Verdict
+from agent.core.requests import JudgeRequest, needs_segments, split_into_segments
 from agent.pipeline.context import AppContext
-from agent.pipeline.steps import JudgingState, Steps
+from agent.pipeline.decision import Decider, most_anomalous_segment
+from agent.pipeline.state import JudgingState
+from agent.pipeline.steps import Steps
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from agent.pipeline.runnable import VerdictRunnable
 
-
-class BatchingSequence(RunnableSequence[Any, Verdict]):
-    """A pipeline whose `batch` takes the records through its ``steps`` together, in order (`agent.pipeline.batch`).
-
-    Callbacks and the other settings of ``config`` are for `invoke` alone; here nobody watches single steps.
-    ``skip_llm_reason``: as `agent.pipeline.batch.Together.answers`.
-    """
-
-    _together: BatchPipeline = PrivateAttr()
-
-    @classmethod
-    def of(cls, pipeline: Runnable[Any, Verdict], steps: Steps) -> BatchingSequence:
-        assert isinstance(pipeline, RunnableSequence)
-        made = cls(first=pipeline.first, middle=pipeline.middle, last=pipeline.last)
-        made._together = BatchPipeline(steps)
-        return made
-
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        skip_llm_reason: str | None = None,
-        **kwargs: Any,
-    ) -> list[Verdict]:
-        every = self.batch_as_completed(inputs, return_exceptions=return_exceptions, skip_llm_reason=skip_llm_reason)
-        return [answer for _, answer in every]
-
-    def batch_as_completed(
-        self,
-        inputs: Sequence[Any],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        skip_llm_reason: str | None = None,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, Any]]:
-        for place, answer in enumerate(
-            self._together.answers([coerce_request(sent) for sent in inputs], skip_llm_reason)
-        ):
-            if isinstance(answer, Exception) and not return_exceptions:
-                raise answer
-            yield place, answer
+_RECORD_ERRORS: tuple[type[Exception], ...] = (ValueError, ArithmeticError, *EXPECTED)
 
 
-def build(context: AppContext) -> Runnable[Any, Verdict]:
-    """The pipeline: what was sent (`JudgeRequest`, its dict, a `Record` or a text) to a `Verdict`."""
-    return build_batching(context).with_types(input_type=JudgeRequest, output_type=Verdict)
+def build(context: AppContext) -> VerdictRunnable:
+    """The pipeline as a LangChain Runnable: a `JudgeRequest`, its dict, a `Record` or a text to a `Verdict`."""
+    # LangChain takes longer to import than a record of a known template takes to judge
+    from agent.pipeline.runnable import VerdictRunnable
+
+    return VerdictRunnable(Pipeline(context))
 
 
-def build_batching(context: AppContext) -> BatchingSequence:
-    """The pipeline, with the steps of many records together at hand."""
-    steps = Steps(context)
-    witnesses = RunnableParallel(
-        hearing=RunnablePassthrough(),
-        neighbours=_one(steps.neighbours),
-        novelty=_step(steps.novelty),
-        fields=_step(steps.fields),
-    )
-    hear: Runnable[JudgingState, JudgingState] = (
-        _one(steps.retrieve)
-        | _one(steps.score_fields)
-        | witnesses
-        | _step(steps.collect_signals)
-        | RunnableBranch((_step(steps.llm_may_decide), _step(steps.ask_language_model)), RunnablePassthrough())
-        | _step(steps.remember)
-    )
-    heard = _one(steps.open) | RunnableBranch((_step(steps.remembered), _step(steps.recall)), hear)
-    whole: Runnable[Any, Verdict] = (
-        _step(coerce_request)
-        | RunnableBranch(
-            (_step(needs_segments), _step(split_into_segments) | heard.map() | _step(steps.most_anomalous_segment)),
-            heard,
-        )
-        | _step(steps.decide)
-        | _step(steps.explain)
-    )
-    return BatchingSequence.of(whole, steps)
+Outcome = Verdict | Deferred | Exception
 
 
-def _step(function: Callable[..., T]) -> Runnable[Any, T]:
-    """A step of the pipeline; what it takes is typed where it is written."""
-    return RunnableLambda(cast(Callable[[Any], T], function), name=function.__name__)
+class Pipeline:
+    """Judges records. Safe to share between threads. ``llm_answers`` counts the answers of the language model."""
 
+    def __init__(self, context: AppContext) -> None:
+        self._steps = Steps(context)
+        self._decider = Decider(context, self._steps)
+        self.llm_answers = 0
 
-def _one(many: Callable[[Sequence[Any]], list[T]]) -> Runnable[Any, T]:
-    """A step that takes a list, for one."""
-    return RunnableLambda(lambda one: many([one])[0], name=many.__name__)
+    def judge(self, requests: Sequence[JudgeRequest], skip_llm: str | None = None) -> Iterator[Outcome]:
+        """Judge records, each as if it were alone.
+
+        Parameters
+        ----------
+        requests
+            The records, of any sources.
+        skip_llm
+            Why the language model is not queried; None if it may be.
+
+        Yields
+        ------
+        Verdict or Deferred or Exception
+            One for each record, in order. `Deferred` only with ``skip_llm``; an exception if it cannot be judged.
+        """
+        for _, group in groupby(requests, lambda request: request.source):
+            yield from self._judge_source(list(group), skip_llm)
+
+    def _judge_source(self, requests: Sequence[JudgeRequest], skip_llm: str | None) -> Iterator[Outcome]:
+        started = time.perf_counter()
+        segments = [split_into_segments(request) if needs_segments(request) else [request] for request in requests]
+        try:
+            states = iter(self._signals(list(chain.from_iterable(segments))))
+        except _RECORD_ERRORS as error:
+            if len(requests) == 1:
+                yield error
+            else:
+                # one by one, to find the record that failed
+                yield from chain.from_iterable(self._judge_source([request], skip_llm) for request in requests)
+            return
+        share = (time.perf_counter() - started) / len(requests)
+        for of_record in segments:
+            started = time.perf_counter() - share
+            try:
+                yield self._verdict(list(islice(states, len(of_record))), skip_llm, started)
+            except _RECORD_ERRORS as error:
+                yield error
+
+    def _signals(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
+        """All signals but the language model's; those of equal texts are computed once."""
+        states = self._steps.prepare(requests)
+        recalled = [self._steps.recall(state) for state in states]
+        keys = [state.cache_keys or (number,) for number, state in enumerate(states)]
+        new = {key: state for key, state, cached in zip(keys, states, recalled, strict=True) if cached is None}
+        scored = dict(zip(new, self._steps.score(list(new.values())), strict=True))
+        return [
+            cached or state.with_evidence(scored[key].found, scored[key].signals)
+            for key, state, cached in zip(keys, states, recalled, strict=True)
+        ]
+
+    def _verdict(self, segments: Sequence[JudgingState], skip_llm: str | None, started: float) -> Verdict | Deferred:
+        skipped = None if skip_llm is None else Signal(degraded=skip_llm)
+        states = [self._with_language(state, skipped) for state in segments]
+        state = most_anomalous_segment(states) if len(states) > 1 else states[0]
+        deferred = skipped is not None and any(each.signals.get("language") is skipped for each in states)
+        if skipped is not None and deferred:
+            # a segment that the language model has not seen may count for the whole record
+            state = state.with_language(skipped)
+        verdict = self._decider.explain(state, self._decider.decide(state))
+        verdict = verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - started)})
+        return Deferred(verdict) if deferred else verdict
+
+    def _with_language(self, state: JudgingState, skipped: Signal | None) -> JudgingState:
+        """The state with the language model's signal where that may decide, or ``skipped`` in its place."""
+        if cached := self._steps.recall(state):
+            return cached
+        if self._steps.llm_may_decide(state):
+            if skipped is not None:
+                return state.with_language(skipped)
+            state = self._steps.query_language_model(state)
+            self.llm_answers += state.signals["language"].log_odds is not None
+        return self._steps.remember(state)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from agent.core.errors import mapped
 from agent.core.records import JudgeError, Record, Verdict, as_result
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
@@ -24,8 +23,7 @@ def with_history(context: AppContext, chain: Runnable[Any, Verdict]) -> Runnable
     """The chain, each verdict being in the history when it is given."""
 
     def keep(verdict: Verdict) -> Verdict:
-        with mapped():
-            context.history.put([verdict.model_dump(mode="json")])
+        context.history.put([verdict.to_stored()])
         return verdict
 
     return (chain | RunnableLambda(keep)).with_types(input_type=JudgeRequest, output_type=Verdict)
@@ -48,16 +46,15 @@ def judge_many(
         PrecedentError: for what is wrong with all of them (no such source, a part missing).
     """
     waiting = iter(records)
-    with mapped():
-        while chunk := list(islice(waiting, _CHUNK)):
-            answers = chain.batch_as_completed(
-                [JudgeRequest.about(record, source, explain) for record in chunk], return_exceptions=True
-            )
-            for ready in _while_they_come(answers):
-                out = [as_result(chunk[place], answer) for place, answer in ready]
-                if keep:
-                    context.history.put(one.model_dump(mode="json") for one in out if isinstance(one, Verdict))
-                yield from out
+    while chunk := list(islice(waiting, _CHUNK)):
+        answers = chain.batch_as_completed(
+            [JudgeRequest.about(record, source, explain) for record in chunk], return_exceptions=True
+        )
+        for ready in _while_they_come(answers):
+            out = [as_result(chunk[place], answer) for place, answer in ready]
+            if keep:
+                context.history.put(one.to_stored() for one in out if isinstance(one, Verdict))
+            yield from out
 
 
 def _while_they_come(answers: Iterator[T]) -> Iterator[list[T]]:

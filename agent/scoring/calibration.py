@@ -10,25 +10,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.numerics import map_estimate
+from agent.core.numerics import Floats, logit, map_estimate
 from agent.scoring.fusion import NARROWEST, Fusion, LogOdds
 
+# The bias stands for the share of anomalies among the cases. More than this beyond it corrects detectors that are wrong
+# about some kind of record (trees about kinds of anomaly that they have not seen), and so falsifies all other verdicts.
+_MAX_CORRECTION = 1.0
 _WIDEST = 2.2
+_MARGIN = 1e-6
 _FOLDS = 5
-_ENOUGH = 20
-# where a threshold for F1 may lie, and how many anomalous cases count as much as what probabilities expect
+# cases below which threshold and band are not fitted
+_MIN_CASES = 20
+# range of the F1 threshold, and how many anomalous cases count as much as the plug-in estimate
 _THRESHOLDS = (-2.2, 2.2)
-_RAGGED = 25.0
-# with so many anomalous cases, F1 that differs by no more than this share is as good
-_MANY, _AS_GOOD = 100, 0.01
+_PLUG_IN_CASES = 25.0
+# with at least this many anomalous cases, values of F1 that differ by at most this share count as equal
+_MANY_ANOMALOUS, _F1_TOLERANCE = 100, 0.01
 
 
 @dataclass(frozen=True)
 class Objective:
     """What the threshold between normal and anomalous is chosen for.
 
-    ``f1``: the best F1 of *anomalous*; else the least cost, a false alarm costing ``false_positive`` and a missed
-    anomaly ``false_negative`` (equal costs: the best accuracy).
+    Parameters
+    ----------
+    f1 : bool
+        The best F1 of *anomalous*; if False, the least expected cost.
+    false_positive, false_negative : float
+        Costs of a false alarm and of a missed anomaly; equal costs give the best accuracy.
     """
 
     f1: bool = True
@@ -36,23 +45,25 @@ class Objective:
     false_negative: float = 1.0
 
     @classmethod
-    def parse(cls, said: str) -> Objective:
+    def parse(cls, text: str) -> Objective:
         """``f1``, ``accuracy``, or ``cost:FP,FN`` with two positive numbers.
 
-        Raises:
-            ValueError: it is none of them.
+        Raises
+        ------
+        ValueError
+            The text is none of them.
         """
-        if said in ("f1", "accuracy"):
-            return cls(f1=said == "f1")
-        found = re.fullmatch(r"cost:([\d.]+),([\d.]+)", said)
-        costs = [float(cost) for cost in found.groups()] if found else []
+        if text in ("f1", "accuracy"):
+            return cls(f1=text == "f1")
+        match = re.fullmatch(r"cost:([\d.]+),([\d.]+)", text)
+        costs = [float(cost) for cost in match.groups()] if match else []
         if not costs or min(costs) <= 0:
-            raise ValueError(f"{said!r} is none of f1, accuracy, cost:FP,FN (two positive numbers)")
+            raise ValueError(f"{text!r} is none of f1, accuracy, cost:FP,FN (two positive numbers)")
         return cls(False, *costs)
 
     @property
     def least_cost(self) -> float:
-        """The threshold on calibrated log-odds at which both mistakes are expected to cost the same."""
+        """The threshold on calibrated log-odds at which both errors have the same expected cost."""
         return math.log(self.false_positive / self.false_negative)
 
 
@@ -64,11 +75,25 @@ def fit(
     risk: float,
     objective: Objective = Objective(),
 ) -> Fusion:
-    """The default pulled towards what the cases say.
+    """Fit a fusion to the out-of-fold signals of a source's cases.
 
-    ``rows``: signals of n cases, each made without that case; ``weights``: how many cases each stands for.
-    ``risk``: the error to stay under among decided records, from which the unsure band follows.
-    ``objective``: what the threshold is chosen for.
+    Signals that agree are never overruled by the bias: with no evidence (all signals 0) the verdict is unsure, because
+    the band always reaches the bias (for an ``objective`` with costs, the bias less the threshold that costs imply).
+
+    Parameters
+    ----------
+    default : Fusion
+        Mean of the prior; returned as it is when the cases have only one label.
+    rows : n mappings
+        Log-odds of n cases by detector, each computed without that case.
+    anomalous : n booleans
+        Labels of the cases.
+    weights : n floats
+        How many cases each counts as.
+    risk : float
+        Largest error among decided records; the unsure band follows from it.
+    objective : Objective
+        What the threshold is chosen for.
     """
     names = list(default.weights)
     if len(set(anomalous)) < 2:
@@ -78,48 +103,61 @@ def fit(
     w = np.asarray(weights, dtype=float)
     w = w * (len(w) / w.sum())
     start = np.array([default.weights[name] for name in names] + [default.bias])
-    theta = map_estimate(x, y, w, start)
-    learned = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
-    fused = Fusion(learned, float(theta[-1]), default.half_width, objective.least_cost)
-    if len(y) < _ENOUGH:
-        return fused
-    # each fold's log-odds by a fit without it: the fit's own would promise too much
+    base = logit(float(w @ y / w.sum()))
+    bounds = min(base, 0.0) - _MAX_CORRECTION, max(base, 0.0) + _MAX_CORRECTION
+    theta = map_estimate(x, y, w, start, bounds)
+    fitted_weights = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
+    fusion = Fusion(fitted_weights, float(theta[-1]), default.half_width, objective.least_cost)
+    if len(y) < _MIN_CASES:
+        return reaching_bias(fusion, objective)
+    # log-odds of each fold by a fit on the others: those of the fit on all cases are too optimistic
     unseen = np.empty(len(y))
     fold = np.argsort(np.argsort(y, kind="stable")) % _FOLDS
-    for one in range(_FOLDS):
-        rest = fold != one
-        unseen[~rest] = x[~rest] @ map_estimate(x[rest], y[rest], w[rest], start)
-    threshold = _best_f1(unseen, y, w) if objective.f1 else objective.least_cost
-    return replace(fused, threshold=threshold, half_width=_half_width(unseen - threshold, y > 0.5, w, risk))
+    for number in range(_FOLDS):
+        rest = fold != number
+        unseen[~rest] = x[~rest] @ map_estimate(x[rest], y[rest], w[rest], start, bounds)
+    threshold = objective.least_cost
+    if objective.f1:
+        threshold = float(np.clip(_best_f1(unseen, y, w), fusion.bias - _WIDEST, fusion.bias + _WIDEST))
+    half_width = _half_width(unseen - threshold, y > 0.5, w, risk)
+    return reaching_bias(replace(fusion, threshold=threshold, half_width=half_width), objective)
 
 
-def _best_f1(z: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64]) -> float:
+def reaching_bias(fusion: Fusion, objective: Objective) -> Fusion:
+    """The fusion with a band that holds the bias, so that without evidence the verdict is unsure."""
+    distance = abs(fusion.bias - (fusion.threshold - objective.least_cost))
+    return replace(fusion, half_width=max(fusion.half_width, distance + _MARGIN))
+
+
+def _best_f1(z: Floats, y: Floats, w: Floats) -> float:
     """The threshold on log-odds ``z`` with the best F1 of *anomalous*.
 
-    With few anomalous cases their own labels make a ragged choice, so that each case counts in part as what its
-    probability expects of it (plug-in F1; Ye et al. 2012), the less the more anomalous cases there are. With many,
-    the top of F1 is flat, and the most accurate of the thresholds there is taken.
+    With few anomalous cases, F1 by their labels alone is noisy, so each case counts in part as its probability (plug-in
+    F1; Ye et al. 2012), the less the more anomalous cases there are. With many, the maximum of F1 is flat, and the most
+    accurate of the thresholds there is taken.
     """
+    from scipy.special import expit
+
     order = np.argsort(-z, kind="stable")
     z, y, w = z[order], y[order], w[order]
     anomalous = float((w * y).sum() / w.mean())
-    share = _RAGGED / (_RAGGED + anomalous)
-    truth = (1 - share) * y + share / (1 + np.exp(-z))
+    share = _PLUG_IN_CASES / (_PLUG_IN_CASES + anomalous)
+    truth = (1 - share) * y + share * expit(z)
     found = np.cumsum(w * truth)
     f1 = 2 * found / (np.cumsum(w) + found[-1])
-    # a threshold stands between two different values
+    # a threshold lies between two different values
     f1[np.flatnonzero(z[:-1] == z[1:])] = -1.0
-    mistakes = np.cumsum(w * (1 - truth)) - found
-    as_good = np.flatnonzero(f1 >= f1.max() * (1 - (_AS_GOOD if anomalous >= _MANY else 0.0)))
-    best = int(as_good[np.argmin(mistakes[as_good])])
+    errors = np.cumsum(w * (1 - truth)) - found
+    candidates = np.flatnonzero(f1 >= f1.max() * (1 - (_F1_TOLERANCE if anomalous >= _MANY_ANOMALOUS else 0.0)))
+    best = int(candidates[np.argmin(errors[candidates])])
     edge = z[best] if best + 1 == len(z) else (z[best] + z[best + 1]) / 2
     return float(np.clip(edge, *_THRESHOLDS))
 
 
-def _half_width(z: NDArray[np.float64], y: NDArray[np.bool_], w: NDArray[np.float64], risk: float) -> float:
-    """Narrowest band that keeps the decided cases' error, one more mistake added, under ``risk``.
+def _half_width(z: Floats, y: NDArray[np.bool_], w: Floats, risk: float) -> float:
+    """The narrowest band that keeps the error of the decided cases, plus one more error, under ``risk``.
 
-    Selective classification with a guaranteed risk (Geifman & El-Yaniv 2017), in its plainest finite-sample form.
+    Selective classification with a guaranteed risk (Geifman & El-Yaniv 2017), in its simplest finite-sample form.
     """
     order = np.argsort(-np.abs(z))
     wrong = np.cumsum(((z > 0) != y)[order] * w[order])

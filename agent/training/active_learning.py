@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from agent.core.errors import mapped
-from agent.core.numerics import sigmoid
+from agent.core.numerics import expit, logit
 from agent.core.records import Record, Verdict, VerdictLabel
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
@@ -59,17 +58,16 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
     UnknownSource
     """
     row = context.source(source)
-    with mapped():
-        verdicts = newest(recent(context, source, _POOL))
-        cases = context.casebook.templates(source)
-        space = row.space or Representation.fit([verdict.record for verdict in verdicts])
-        groups: dict[str, list[Verdict]] = {}
-        for verdict in verdicts:
-            groups.setdefault(space.key(verdict.record, verdict.record.content_hash), []).append(verdict)
-        unseen = [group for key, group in groups.items() if key not in cases]
-        unseen.sort(key=_worth, reverse=True)
-        shortlist = unseen[: _SHORTLIST * n]
-        vectors = context.casebook.vectors(replace(row, space=space), [group[0].record for group in shortlist])
+    verdicts = newest(recent(context, source, _POOL))
+    cases = context.casebook.templates(source)
+    space = row.space or Representation.fit([verdict.record for verdict in verdicts])
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        groups.setdefault(space.key(verdict.record, verdict.record.content_hash), []).append(verdict)
+    unseen = [group for key, group in groups.items() if key not in cases]
+    unseen.sort(key=_worth, reverse=True)
+    shortlist = unseen[: _SHORTLIST * n]
+    vectors = context.casebook.vectors(replace(row, space=space), [group[0].record for group in shortlist])
     chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]
 
@@ -90,13 +88,8 @@ def uncertainty(verdict: Verdict) -> float:
 
     If the middle is at even odds, this is twice the probability that the label is wrong.
     """
-    low, high = (_log_odds(end) for end in verdict.unsure_band)
-    return 2 * sigmoid(-abs(_log_odds(verdict.probability) - (low + high) / 2))
-
-
-def _log_odds(probability: float) -> float:
-    p = min(max(probability, 1e-9), 1 - 1e-9)
-    return math.log(p / (1 - p))
+    low, high = map(logit, verdict.unsure_band)
+    return 2 * expit(-abs(logit(verdict.probability) - (low + high) / 2))
 
 
 def _diverse(worth: NDArray[np.float64], vectors: Sequence[NDArray[np.float32]], n: int) -> list[int]:

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel
 
-from agent.core.errors import mapped
 from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
 from retrieval.casebook import SourceRow
-from retrieval.encoding.field_encoder import MOST_CATEGORIES, features
+from retrieval.encoding.field_encoder import MOST_CATEGORIES, features, value_if_absent
 
 _WINDOW = 1_000
 _ENOUGH = 50
@@ -75,9 +74,8 @@ def measure_drift(context: AppContext, source: str) -> Drift:
     UnknownSource
     """
     row = context.source(source)
-    with mapped():
-        stored = recent(context, source, _WINDOW)
-        templates = context.casebook.templates(source)
+    stored = recent(context, source, _WINDOW)
+    templates = context.casebook.templates(source)
     verdicts = newest(stored)
     if not verdicts:
         return Drift(records=0)
@@ -128,7 +126,7 @@ def _field_psi(row: SourceRow, verdicts: Sequence[Verdict]) -> dict[str, float]:
     rows = [features(verdict.record.fields, verdict.record.events) for verdict in verdicts]
     moved = {}
     for name in (*field_encoder.numbers, *field_encoder.categories):
-        there = [one.get(name, 0.0 if name.startswith("count of ") else None) for one in rows]
+        there = [one.get(name, value_if_absent(name)) for one in rows]
         values = [value for value in there if value is not None]
         if len(values) < _ENOUGH_VALUES:
             continue

@@ -1,8 +1,7 @@
-"""A person's correction of a verdict: it becomes a case at once, and enough of them fit the judge anew."""
+"""Corrections of verdicts: each becomes a case at once, and enough of them cause a new fit of the source."""
 
 from __future__ import annotations
 
-from agent.core.errors import mapped
 from agent.core.records import Case, Label, Record
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
@@ -20,17 +19,16 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     """
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
-    with mapped():
-        case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
-        context.casebook.sync(verdict.source)
-        context.history.corrected(verdict_id, label)
+    case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
+    context.casebook.sync(verdict.source)
+    context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
 
 def refit_due(row: SourceRow) -> bool:
-    """Whether as many corrections as 2 % of the cases, but at least 5, came in since the judge was fitted.
+    """Whether a source has cases that were never fitted, or enough changes since its last fit.
 
-    Each correction is one version of the casebook. Cases that were never fitted are due at once.
+    Enough are 2 % of its cases, and at least 5. Each correction is one version of the casebook.
     """
     cases = sum(row.counts.values())
     if row.judge is None:
@@ -40,5 +38,4 @@ def refit_due(row: SourceRow) -> bool:
 
 def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> bool:
     """After a correction: fit the judge of the verdict's source anew when that is due; whether it was."""
-    with mapped():
-        return refit_while_due(context, load_verdict(context, verdict_id).source, refit_due, progress)
+    return refit_while_due(context, load_verdict(context, verdict_id).source, refit_due, progress)

@@ -1,21 +1,23 @@
-"""From a casebook to a fitted `SourceModel`: each case is judged by all the others, and fusion learns from that."""
+"""From a casebook to a fitted source: detectors, out-of-fold signals of each case, and the fusion learned from these.
+
+Read `fit_source` first; it is the order of the steps.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.detectors.language import LanguageDetector, examples_for
-from agent.detectors.neighbours import kernel_log_ratio
-from agent.detectors.novelty import nn_distance_quantiles
 from agent.detectors.persistence import FittedDetectors
+from agent.detectors.registry import InstalledDetector, fit_installed, installed
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
 from agent.detectors.text_classifier import TextClassifier, Texts
-from agent.scoring.calibration import Objective, fit
+from agent.scoring.calibration import Objective, fit, reaching_bias
 from agent.scoring.fusion import (
     DEFAULT_CHEAP,
     DEFAULT_FULL,
@@ -26,41 +28,70 @@ from agent.scoring.fusion import (
     Fusion,
     SourceModel,
 )
+from agent.training.leave_one_out import CaseKey, Template, leave_one_out, training_cases
 from agent.training.prompt_selection import MIN_CASES, PromptTrial, select_prompt
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceRow, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
-from retrieval.types import LABELS
 
-_SAMPLE = 5_000
-_SEED = 20_26
-_BLOCK = 512
-_RANGE = (0.05, 0.95)
-# neighbours of a case among which its examples are looked for
-_NEAR = 16
-# fewer records with fields than these teach nothing about them; a kind of anomaly counts by its cases up to so many
-_FEWEST_ROWS, _OF_A_KIND = 8, 20
-# different contents a template from which on a source's texts are lines of templates, and not prose
-_MANY_LINES = 1.5
+_SEED, _FOLDS = 20_26, 5
+_LANGUAGE_RANGE = (0.05, 0.95)
+# nearest cases among which a prompt's examples are looked for
+_EXAMPLE_CANDIDATES = 16
+# records below which fields are not learned; cases up to which a kind of anomaly counts by their number
+_MIN_ROWS, _FULL_KIND = 8, 20
+# different contents for each template from which on texts are lines of templates, not prose
+_LINES_PER_TEMPLATE = 1.5
 Progress = Callable[[str, int, int], None]
-CaseKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class _Key:
-    """One template of the casebook, seen by the others: its vector, and its signals made without it."""
+class _Task:
+    """What is fitted: the source, a case of each of its templates by key and label, and the aims."""
 
-    case: StoredCase
-    anomalous: bool
-    vector: NDArray[np.float32]
-    signals: dict[str, float | None]
+    row: SourceRow
+    by_key: Mapping[CaseKey, StoredCase]
+    risk: float
+    objective: Objective
+
+    @property
+    def representation(self) -> Representation:
+        return self.row.space or Representation()
+
+    @property
+    def by_fields(self) -> bool:
+        return self.representation.field_encoder is not None
+
+    def fusion(
+        self,
+        default: Fusion,
+        rows: Sequence[Mapping[str, float | None]],
+        anomalous: Sequence[bool],
+        weights: Sequence[float] | None = None,
+    ) -> Fusion:
+        """`agent.scoring.calibration.fit`, with installed detectors at weight 0 in the prior."""
+        names = {name for row in rows for name in row} & installed().keys()
+        default = replace(default, weights={**default.weights, **dict.fromkeys(sorted(names), 0.0)})
+        return fit(default, rows, anomalous, weights or [1.0] * len(rows), self.risk, self.objective)
 
 
-def fit_judge(
+@dataclass(frozen=True)
+class _Installed:
+    """Fitted detectors of packages, and their out-of-fold log-odds by case.
+
+    ``seen_kind`` is by detectors that have seen the case's kind of anomaly, ``unseen_kind`` by others.
+    """
+
+    detectors: tuple[InstalledDetector, ...] = ()
+    seen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
+    unseen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
+
+
+def fit_source(
     casebook: Casebook,
     name: str,
-    witness: LanguageDetector | None,
+    language: LanguageDetector | None,
     *,
     precedents: int,
     budget: int,
@@ -68,256 +99,263 @@ def fit_judge(
     objective: str | None = None,
     progress: Progress | None = None,
 ) -> SourceModel:
-    """Fit the source's judge and keep it with the source.
+    """Fit a source to its cases, and store the model and the detectors with it.
 
-    ``budget``: the most calls of the language model; ``risk``: see `agent.scoring.calibration.fit`; ``objective``: see
-    `agent.scoring.calibration.Objective.parse`, None keeps the source's.
+    Parameters
+    ----------
+    casebook : Casebook
+    name : str
+        The source.
+    language : LanguageDetector or None
+        The language model to try; None leaves it untried.
+    precedents : int
+        Nearest cases of each label that are retrieved.
+    budget : int
+        The most calls of the language model.
+    risk : float
+        See `agent.scoring.calibration.fit`.
+    objective : str, optional
+        See `agent.scoring.calibration.Objective.parse`; by default the source keeps its own.
+    progress : callable, optional
     """
     row = casebook.source(name)
     assert row is not None
     objective = objective or (row.judge or {}).get("objective") or "f1"
-    goal = Objective.parse(objective)
-    templates = casebook.by_template(name)
-    by_key = {key: case for key, (case, _) in templates.items()}
-    count = sum(times for _, times in templates.values())
+    stored = casebook.by_template(name)
+    task = _Task(row, {key: case for key, (case, _) in stored.items()}, risk, Objective.parse(objective))
     if progress:
         progress("fitting", 0, 0)
-    model, told, normal_axes = _fields(row, list(by_key.values()))
-    keys, distances = _leave_one_out(casebook, row, by_key, precedents)
-    texts, by_fields = None, row.space is not None and row.space.field_encoder is not None
-    if by_fields:
-        cheap = _fusion_of_fields(list(by_key.values()), model, told, risk, goal)
+    tabular, field_scores, normal = _fit_fields(task)
+    templates, distances = leave_one_out(casebook, row, task.by_key, precedents)
+    texts = None
+    if not task.by_fields:
+        contents = sum(count for _, count in stored.values())
+        by_template = contents >= _LINES_PER_TEMPLATE * len(stored)
+        texts, templates = _fit_texts(task, templates, precedents, by_template=by_template)
+        templates = _with_field_scores(task, templates, field_scores)
+    extra = _fit_installed(task, templates)
+    templates = [_with_signals(template, extra.seen_kind.get(template.key, {})) for template in templates]
+    labels = [template.anomalous for template in templates]
+    if task.by_fields:
+        cheap = _fuse_fields(task, tabular, field_scores, extra)
     else:
-        texts, keys = _texts(row, keys, precedents, by_template=count >= _MANY_LINES * len(by_key))
-        keys = _with_fields(keys, by_key, told)
-        labels = [key.anomalous for key in keys]
-        cheap = fit(DEFAULT_CHEAP, [key.signals for key in keys], labels, [1.0] * len(keys), risk, goal)
-    judge = SourceModel(
+        cheap = task.fusion(DEFAULT_CHEAP, [template.signals for template in templates], labels)
+    model = SourceModel(
         cheap=cheap,
-        # what the model's words are worth here is not known yet
-        full=replace(DEFAULT_FULL, threshold=cheap.threshold),
-        nn_distance_quantiles=tuple(float(d) for d in np.quantile(distances, np.linspace(0, 1, 201)))
-        if distances
-        else (),
-        keys=len(keys),
-        normal_axes=normal_axes.to_json() if normal_axes else None,
+        # the weight of a language model that was not tried is the default
+        full=reaching_bias(replace(DEFAULT_FULL, threshold=cheap.threshold), task.objective),
+        nn_distance_quantiles=tuple(map(float, np.quantile(distances, np.linspace(0, 1, 201)))) if distances else (),
+        keys=len(templates),
+        normal_axes=normal.to_json() if normal else None,
         fitted_on=row.version,
         objective=objective,
-        by_text=texts is not None and not texts.by_template,
+        by_text=bool(extra.detectors) or (texts is not None and not texts.by_template),
+        detectors=tuple(detector.name for detector in extra.detectors),
     )
-    # where there is a model of fields and nothing else, the chain never asks the language model
-    if not by_fields and len({key.anomalous for key in keys}) < 2:
-        judge = _untaught(judge, keys, goal)
-    if witness is not None and budget and not (by_fields and model):
-        trained = texts is not None or (model is not None and model.supervised)
-        judge = _with_language(judge, row, keys, witness, budget, risk, goal, progress, trained=trained)
-    casebook.set(name, judge=judge.to_json(), models=FittedDetectors(model, texts).dumps())
-    return judge
+    if not task.by_fields and len(set(labels)) < 2:
+        model = _with_one_label(model, templates, task.objective)
+    # where a model of fields is all there is, the pipeline never queries the language model
+    if language is not None and budget and not (task.by_fields and tabular):
+        trained = texts is not None or (tabular is not None and tabular.supervised)
+        model = _with_language(model, task, templates, language, budget, progress, trained=trained)
+    fitted = FittedDetectors(tabular, texts, extra.detectors)
+    casebook.set(name, judge=model.to_json(), models=fitted.dumps())
+    return model
 
 
-def _fields(
-    row: SourceRow, cases: Sequence[StoredCase]
-) -> tuple[TabularModel | None, OutOfFoldScores | None, FieldEncoder | None]:
+# fields
+
+
+def _fit_fields(task: _Task) -> tuple[TabularModel | None, OutOfFoldScores | None, FieldEncoder | None]:
+    """The model of fields, its out-of-fold scores, and the encoder of the normal cases."""
+    cases = list(task.by_key.values())
     rows = [features(case.fields, case.events) for case in cases]
-    if len(rows) < _FEWEST_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or row.space is None:
+    if len(rows) < _MIN_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or task.row.space is None:
         return None, None, None
-    field_encoder = row.space.field_encoder or FieldEncoder.fit(rows)
-    if not field_encoder.numbers and not field_encoder.categories:
-        return None, None, None
-    model, told = TabularModel.fit(
+    model, scores = TabularModel.fit(
         rows,
         [case.events for case in cases],
         [case.label == "anomalous" for case in cases],
         [case.kind for case in cases],
         [case.times for case in cases],
     )
-    normal_rows = [features for features, case in zip(rows, cases, strict=True) if case.label == "normal"]
-    return model, told, FieldEncoder.fit(normal_rows) if normal_rows else None
+    normal_rows = [row for row, case in zip(rows, cases, strict=True) if case.label == "normal"]
+    return model, scores, FieldEncoder.fit(normal_rows) if normal_rows else None
 
 
-def _fusion_of_fields(
-    cases: Sequence[StoredCase], model: TabularModel | None, told: OutOfFoldScores | None, risk: float, goal: Objective
-) -> Fusion:
-    """The fusion of trees and oddness; each case counts as one of a known kind and as one of a kind never seen."""
-    if model is None or told is None or not model.supervised:
-        return replace(ODDNESS, threshold=goal.least_cost)
-    # content with both labels is decided by its counts and teaches nothing about what is unseen
-    often = Counter(case.key for case in cases)
-    fine = np.array([often[cases[i].key] == 1 for i in told.which]) & ~np.isnan(told.fields)
-    kinds, oddness = told.kinds[fine], told.oddness[fine]
+def _fuse_fields(task: _Task, model: TabularModel | None, scores: OutOfFoldScores | None, extra: _Installed) -> Fusion:
+    """The fusion of trees and outlier score; each case counts as one of a known kind and as one of a new kind."""
+    if model is None or scores is None or not model.supervised:
+        return replace(ODDNESS, threshold=task.objective.least_cost)
+    places = list(task.by_key)
+    # a content with both labels is decided by its counts, and teaches nothing about unseen records
+    count = Counter(key for key, _ in places)
+    usable = np.array([count[places[i][0]] == 1 for i in scores.which]) & ~np.isnan(scores.fields)
+    kinds, outlier = scores.kinds[usable], scores.oddness[usable]
+    keys = [places[i] for i in scores.which[usable]]
     anomalous = kinds > 0
-    default = replace(FIELDS, weights={"fields": 1.0, "novelty": 3 / (10 + min(anomalous.sum(), (~anomalous).sum()))})
-    tellings, weights = [told.fields[fine]], np.ones(len(kinds))
-    if told.apart is not None:
-        # what comes next may be of any kind, whichever was commonest so far
-        size = np.maximum(np.bincount(kinds), _OF_A_KIND)
+    rare = min(anomalous.sum(), (~anomalous).sum())
+    default = replace(FIELDS, weights={"fields": 1.0, "novelty": 3 / (10 + rare)})
+    rounds, weights = [(scores.fields[usable], extra.seen_kind)], np.ones(len(kinds))
+    if scores.unseen_kind is not None:
+        # the next anomaly may be of any kind, whichever was most frequent so far
+        size = np.maximum(np.bincount(kinds), _FULL_KIND)
         weights = np.where(anomalous, 1 / size[kinds], 1.0)
         weights[anomalous] *= anomalous.sum() / weights[anomalous].sum()
-        tellings.append(told.apart[fine])
+        rounds.append((scores.unseen_kind[usable], extra.unseen_kind))
     rows = [
-        {"fields": float(tree), "novelty": float(odd)}
-        for telling in tellings
-        for tree, odd in zip(telling, oddness, strict=True)
+        {"fields": float(trees), "novelty": float(odd), **installed_scores.get(key, {})}
+        for fields, installed_scores in rounds
+        for key, trees, odd in zip(keys, fields, outlier, strict=True)
     ]
-    labels = [bool(label) for label in anomalous] * len(tellings)
-    return fit(default, rows, labels, [float(w) for w in weights] * len(tellings), risk, goal)
+    labels = [bool(label) for label in anomalous] * len(rounds)
+    return task.fusion(default, rows, labels, [float(w) for w in weights] * len(rounds))
 
 
-def _leave_one_out(
-    casebook: Casebook, row: SourceRow, by_key: Mapping[CaseKey, StoredCase], k: int
-) -> tuple[list[_Key], list[float]]:
-    """Every template (a seeded sample of 5,000) as all other templates see it, and the distances to the nearest."""
-    keys: dict[str, list[str]] = {}
-    matrices: dict[str, NDArray[np.float32]] = {}
-    for label in LABELS:
-        keys[label], matrices[label] = casebook.matrix(row, label)
-    # a template with both labels is decided by its counts and teaches nothing about unseen ones
-    both = set(keys["normal"]) & set(keys["anomalous"])
-    # and one that came in since the cases were read is for the next fit
-    fine = {(key, label) for key, label in by_key if key not in both}
-    own = [(label, i) for label in LABELS for i, key in enumerate(keys[label]) if (key, label) in fine]
-    if len(own) > _SAMPLE:
-        chosen = np.random.default_rng(_SEED).choice(len(own), _SAMPLE, replace=False)
-        own = [own[i] for i in sorted(chosen)]
-    raw: list[tuple[str, int, dict[str, list[float]]]] = []
-    for start in range(0, len(own), _BLOCK):
-        block = own[start : start + _BLOCK]
-        vectors = np.stack([matrices[label][i] for label, i in block])
-        found = {label: _nearest(vectors, label, block, matrices[label], k) for label in LABELS}
-        raw += [(label, i, {other: found[other][place] for other in LABELS}) for place, (label, i) in enumerate(block)]
-    distances = sorted(1 - max(near["normal"] + near["anomalous"]) for *_, near in raw if any(near.values()))
-    out = []
-    for label, i, near in raw:
-        everything = near["normal"] + near["anomalous"]
-        signals: dict[str, float | None] = {
-            "neighbours": kernel_log_ratio(near["anomalous"], near["normal"]),
-            "novelty": nn_distance_quantiles(1 - max(everything), distances, len(distances)) if everything else None,
-        }
-        case = by_key[keys[label][i], label]
-        out.append(_Key(case, label == "anomalous", matrices[label][i], signals))
-    return out, distances
+def _with_field_scores(task: _Task, templates: Sequence[Template], scores: OutOfFoldScores | None) -> list[Template]:
+    """The templates of texts with the out-of-fold log-odds of their fields, where they have fields."""
+    if scores is None:
+        return list(templates)
+    places = list(task.by_key)
+    fields = {places[i]: float(value) for i, value in zip(scores.which, scores.fields, strict=True)}
+    return [_with_signals(template, {"fields": fields.get(template.key)}) for template in templates]
 
 
-def _nearest(
-    vectors: NDArray[np.float32], label: str, block: Sequence[tuple[str, int]], matrix: NDArray[np.float32], k: int
-) -> list[list[float]]:
-    """The similarities of each vector's nearest in the matrix, itself left out, nearest first."""
-    if not len(matrix):
-        return [[] for _ in block]
-    similar = vectors @ matrix.T
-    for place, (own, i) in enumerate(block):
-        if own == label:
-            similar[place, i] = -np.inf
-    top = -np.sort(-similar, axis=1)[:, :k]
-    return [[float(s) for s in some if s > -np.inf] for some in top]
+def _with_signals(template: Template, signals: Mapping[str, float | None]) -> Template:
+    return replace(template, signals={**template.signals, **signals})
 
 
-def _texts(row: SourceRow, keys: list[_Key], k: int, *, by_template: bool) -> tuple[TextClassifier | None, list[_Key]]:
-    """What all cases teach about texts, and the keys with what they say of each as if unseen."""
-    if not keys:
-        return None, keys
-    space = row.space or Representation()
-    masked, said = zip(*((space.masked(key.case), space.said(key.case)) for key in keys), strict=True)
-    texts = Texts.of(np.stack([key.vector for key in keys]), masked, masked if by_template else said)
-    model, told = TextClassifier.fit(texts, np.array([key.anomalous for key in keys]), k, by_template=by_template)
+# texts, installed detectors
+
+
+def _fit_texts(
+    task: _Task, templates: list[Template], k: int, *, by_template: bool
+) -> tuple[TextClassifier | None, list[Template]]:
+    """The classifier of texts, and the templates with its out-of-fold log-odds."""
+    if not templates:
+        return None, templates
+    space = task.representation
+    masked, written = zip(*((space.masked(one.case), space.said(one.case)) for one in templates), strict=True)
+    texts = Texts.of(np.stack([one.vector for one in templates]), masked, masked if by_template else written)
+    labels = np.array([template.anomalous for template in templates])
+    model, log_odds = TextClassifier.fit(texts, labels, k, by_template=by_template)
     if model is None:
-        return None, keys
-    heard = [
-        replace(key, signals={**key.signals, "neighbours": float(one)}) for key, one in zip(keys, told, strict=True)
+        return None, templates
+    return model, [
+        _with_signals(template, {"neighbours": float(value)})
+        for template, value in zip(templates, log_odds, strict=True)
     ]
-    return model, heard
 
 
-def _with_fields(keys: list[_Key], by_key: Mapping[CaseKey, StoredCase], told: OutOfFoldScores | None) -> list[_Key]:
-    """The keys with what trees that have not seen them say of their fields, where records of text have fields."""
-    if told is None:
-        return keys
-    places = list(by_key)
-    fields = {places[i]: float(one) for i, one in zip(told.which, told.fields, strict=True)}
-    return [replace(key, signals={**key.signals, "fields": fields.get((key.case.key, key.case.label))}) for key in keys]
+def _fit_installed(task: _Task, templates: Sequence[Template]) -> _Installed:
+    """Every installed detector, fitted, with out-of-fold log-odds by folds of cases and by folds of kinds."""
+    if not installed() or not templates:
+        return _Installed()
+    cases = training_cases(templates, task.by_key, task.representation)
+    anomalous = np.array([case.anomalous for case in cases])
+    order, folds = np.random.default_rng(_SEED).permutation(len(cases)), np.zeros(len(cases), dtype=np.int64)
+    for label in (False, True):
+        of_label = order[anomalous[order] == label]
+        folds[of_label] = np.arange(len(of_label)) % _FOLDS
+    kinds = {kind: number for number, kind in enumerate(sorted({case.kind or "" for case in cases}))}
+    kind_folds = np.where(anomalous, [kinds[case.kind or ""] % _FOLDS for case in cases], folds)
+    fitted = fit_installed(cases, [folds, kind_folds])
+
+    def by_case(number: int) -> dict[CaseKey, dict[str, float]]:
+        columns = {name: log_odds[number] for name, (_, log_odds) in fitted.items()}
+        return {
+            template.key: {name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
+            for i, template in enumerate(templates)
+        }
+
+    return _Installed(tuple(detector for detector, _ in fitted.values()), by_case(0), by_case(1))
+
+
+def _with_one_label(model: SourceModel, templates: Sequence[Template], objective: Objective) -> SourceModel:
+    """The model of texts of one label: far from normal cases is anomalous, far from anomalous ones says nothing."""
+    cheap, full = UNTAUGHT_CHEAP, UNTAUGHT_FULL
+    if templates and templates[0].anomalous:
+        cheap, full = (replace(fusion, weights={**fusion.weights, "novelty": 0.0}) for fusion in (cheap, full))
+        cheap = replace(cheap, threshold=cheap.bias)
+    if not objective.f1:
+        cheap, full = (replace(fusion, threshold=objective.least_cost) for fusion in (cheap, full))
+    return replace(model, cheap=cheap, full=full)
+
+
+# the language model
 
 
 def _with_language(
-    judge: SourceModel,
-    row: SourceRow,
-    keys: Sequence[_Key],
-    witness: LanguageDetector,
+    model: SourceModel,
+    task: _Task,
+    templates: Sequence[Template],
+    language: LanguageDetector,
     budget: int,
-    risk: float,
-    goal: Objective,
     progress: Progress | None,
     *,
     trained: bool,
 ) -> SourceModel:
     """The source model with the language model tried on a balanced sample of templates, within the budget.
 
-    A model that was not tried on enough cases of both labels gets no say beside trained detectors: its default weight
-    is a guess, and on SMS it made verdicts worse.
+    A model that was not tried on enough cases of both labels gets no weight beside ``trained`` detectors: its default
+    weight is a guess, and on SMS it made verdicts worse.
     """
-    order = np.random.default_rng(_SEED).permutation(len(keys))
-    by_label = [[keys[i] for i in order if keys[i].anomalous is label] for label in (True, False)]
-    chosen = [key for keys_of_label in by_label for key in keys_of_label[:budget]]
+    order = np.random.default_rng(_SEED).permutation(len(templates))
+    by_label = [[templates[i] for i in order if templates[i].anomalous is label] for label in (True, False)]
+    chosen = [template for of_label in by_label for template in of_label[:budget]]
     try:
-        selection = select_prompt(witness, row.brief, _tried(row, keys, chosen), budget, progress)
+        selection = select_prompt(language, task.row.brief, _trials(task, templates, chosen), budget, progress)
     except (ModelFailure, EngineBusy) as error:
-        return _without_language(judge, f"the language model could not be tried ({error})", trained=trained)
+        return _without_language(model, f"the language model could not be tried ({error})", trained=trained)
     answered = [(chosen[i], log_odds) for i, log_odds in selection.log_odds.items()]
-    labels, answers = [key.anomalous for key, _ in answered], [log_odds for _, log_odds in answered]
+    labels, answers = [template.anomalous for template, _ in answered], [log_odds for _, log_odds in answered]
     counts = {"anomalous": labels.count(True), "normal": labels.count(False)}
     note = f"the language model was tried on {counts['normal']} normal and {counts['anomalous']} anomalous cases"
     if selection.missing:
         note += f"; {selection.missing} got no answer"
     if not answers or (trained and min(counts.values()) < MIN_CASES):
-        return _without_language(judge, f"{note}, fewer than {MIN_CASES} of a label", trained=trained)
+        return _without_language(model, f"{note}, fewer than {MIN_CASES} of a label", trained=trained)
     stands_for = {
-        label: sum(key.anomalous is label for key in keys) / max(labels.count(label), 1) for label in set(labels)
+        label: sum(template.anomalous is label for template in templates) / labels.count(label) for label in set(labels)
     }
-    weights = [stands_for[label] for label in labels]
-    rows = [{**key.signals, "language": log_odds} for key, log_odds in answered]
-    low, high = np.quantile(answers, _RANGE)
+    rows = [{**template.signals, "language": log_odds} for template, log_odds in answered]
+    full = model.full
+    if len(set(labels)) == 2:
+        full = task.fusion(DEFAULT_FULL, rows, labels, [stands_for[label] for label in labels])
+    low, high = np.quantile(answers, _LANGUAGE_RANGE)
     return replace(
-        judge,
-        full=fit(DEFAULT_FULL, rows, labels, weights, risk, goal) if len(set(labels)) == 2 else judge.full,
+        model,
+        full=full,
         way=selection.variant,
-        model=witness.model.name,
+        model=language.model.name,
         language_auc=_auc(answers, labels),
         language_range=(float(low), float(high)),
         language_note=note,
     )
 
 
-def _without_language(judge: SourceModel, why: str, *, trained: bool) -> SourceModel:
+def _without_language(model: SourceModel, why: str, *, trained: bool) -> SourceModel:
     """The source model whose language model is not queried, where trained detectors exist; else as it is."""
     if not trained:
-        return replace(judge, language_note=why)
-    silent = replace(judge.cheap, weights={**judge.cheap.weights, "language": 0.0})
-    return replace(judge, full=silent, language_note=f"{why}: it gets no say in this source's verdicts")
+        return replace(model, language_note=why)
+    silent = replace(model.cheap, weights={**model.cheap.weights, "language": 0.0})
+    return replace(model, full=silent, language_note=f"{why}: it gets no say in this source's verdicts")
 
 
-def _untaught(judge: SourceModel, keys: Sequence[_Key], goal: Objective) -> SourceModel:
-    """The judge of texts of one label: far from normal ones is odd, far from anomalous ones says nothing."""
-    cheap, full = UNTAUGHT_CHEAP, UNTAUGHT_FULL
-    if keys and keys[0].anomalous:
-        cheap, full = (replace(one, weights={**one.weights, "novelty": 0.0}) for one in (cheap, full))
-        cheap = replace(cheap, threshold=cheap.bias)
-    if not goal.f1:
-        cheap, full = (replace(one, threshold=goal.least_cost) for one in (cheap, full))
-    return replace(judge, cheap=cheap, full=full)
-
-
-def _tried(row: SourceRow, keys: Sequence[_Key], chosen: Sequence[_Key]) -> list[PromptTrial]:
-    """The cases to ask about, each with the examples that the others give it."""
-    vectors, space = np.stack([key.vector for key in keys]), row.space or Representation()
-    out = []
-    for key in chosen:
-        similar = vectors @ key.vector
-        near = [(float(similar[i]), keys[i].case) for i in np.argsort(-similar)[:_NEAR] if keys[i] is not key]
-        out.append(PromptTrial(space.masked(key.case), key.anomalous, examples_for(near)))
-    return out
+def _trials(task: _Task, templates: Sequence[Template], chosen: Sequence[Template]) -> list[PromptTrial]:
+    """The cases to query about, each with the examples that the others give it."""
+    vectors: NDArray[np.float32] = np.stack([template.vector for template in templates])
+    trials = []
+    for template in chosen:
+        similar = vectors @ template.vector
+        nearest = [i for i in np.argsort(-similar)[:_EXAMPLE_CANDIDATES] if templates[i] is not template]
+        examples = examples_for((float(similar[i]), templates[i].case) for i in nearest)
+        trials.append(PromptTrial(task.representation.masked(template.case), template.anomalous, examples))
+    return trials
 
 
 def _auc(scores: Sequence[float], anomalous: Sequence[bool]) -> float | None:
-    """None with too few cases of a label to say."""
+    """None with too few cases of a label."""
     if min(anomalous.count(True), anomalous.count(False)) < MIN_CASES:
         return None
     from sklearn.metrics import roc_auc_score

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.core.errors import UsageError, mapped
+from agent.core.errors import UsageError
+from agent.core.logs import timed_event
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL, RowError
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
-from agent.training.fit import fit_judge
+from agent.training.fit import fit_source
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceRow
 
@@ -126,13 +127,12 @@ def learn(
             raise UsageError(f"--optimise: {error}") from error
     if intake.label is None:
         raise UsageError("learn needs --label COLUMN, the column that holds the labels")
-    with mapped():
-        _check_normal(context, files, source, intake)
-        for path in files:
-            done.added += context.casebook.add(source, _cases(context, path, intake, done, progress), f"file {path}")
-        if not done.read:
-            return done
-        _finish(context, source, intake, done, brief, budget, objective, progress)
+    _check_normal(context, files, source, intake)
+    for path in files:
+        done.added += context.casebook.add(source, _cases(context, path, intake, done, progress), f"file {path}")
+    if not done.read:
+        return done
+    _finish(context, source, intake, done, brief, budget, objective, progress)
     return done
 
 
@@ -269,8 +269,8 @@ def refit(
     except ModelFailure:
         detector = None
     settings = context.settings
-    with context.fitting(source):
-        judge = fit_judge(
+    with context.fitting(source), timed_event("refit", source=source):
+        judge = fit_source(
             context.casebook,
             source,
             detector,

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.core.records import WITNESSES, Label, Provenance, Record, Verdict
+from agent.core.numerics import logit
+from agent.core.records import SIGNALS, Label, Provenance, Record, Verdict
 from agent.training.evaluation import evaluate
 from benchmarks.quality.baselines import Floats
 
@@ -31,15 +32,10 @@ def _most_confident_first(verdicts: Sequence[Verdict]) -> list[int]:
 
     def distance(verdict: Verdict) -> float:
         low, high = verdict.unsure_band
-        return abs(_logit(verdict.probability) - (_logit(low) + _logit(high)) / 2)
+        return abs(logit(verdict.probability) - (logit(low) + logit(high)) / 2)
 
     shuffled = np.random.default_rng(0).permutation(len(verdicts))
     return sorted((int(i) for i in shuffled), key=lambda i: -distance(verdicts[i]))
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-12), 1 - 1e-12)
-    return math.log(p / (1 - p))
 
 
 def of_witness(
@@ -84,7 +80,7 @@ def _plain_verdict(record: Record, probability: float) -> Verdict:
         probability=probability,
         unsure_band=(0.5, 0.5),
         explanation="",
-        signals=dict.fromkeys(WITNESSES),
+        signals=dict.fromkeys(SIGNALS),
         record=record,
         provenance=_PROVENANCE,
         elapsed_ms=0.0,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agent.core.records import WITNESSES, Verdict
+from agent.core.records import SIGNALS, Verdict
 from agent.core.settings import settings
 from agent.data.readers import ParsedRow
 from agent.detectors.language import LanguageDetector
@@ -149,7 +149,7 @@ def _witnesses(
     probabilities = [verdict.probability for verdict in verdicts]
     out = {
         name: of_witness([verdict.signals[name] for verdict in verdicts], probabilities, truth)
-        for name in WITNESSES
+        for name in SIGNALS
         if name != "language"
     }
     try:

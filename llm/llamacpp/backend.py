@@ -1,4 +1,4 @@
-"""The engine in this process as verdicts ask it."""
+"""The embedded engine as a `ChatBackend`."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from llm.base import TOP_LOGPROBS
+from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure
 from llm.llamacpp.chat_model import EmbeddedChatModel
 
 
 class LlamaCppBackend:
-    """A `ChatBackend` on ``chat``."""
+    """A `ChatBackend` on an embedded chat model; its methods are documented there."""
 
     def __init__(self, chat: EmbeddedChatModel) -> None:
         self.chat = chat
         self.name, self.sha256 = f"embedded:{chat.model}", chat.model_sha256
         self.clip, self.close = chat.clip, chat.close
 
-    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
-        one = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS)
-        return one.invoke(list(messages)).response_metadata
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        chat = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS, answers=answers)
+        return read_answers(chat.invoke(list(messages)).response_metadata["logprobs"][0], answers)
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
-        raise ModelFailure("the embedded engine gives log-probabilities: it has no need of a schema")
+        raise ModelFailure("the embedded engine returns log-probabilities and supports no schema")
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
-        for chunk in self.chat.bind(max_tokens=max_tokens).stream(list(messages)):
+        for chunk in self.chat.stream(list(messages), max_tokens=max_tokens):
             yield str(chunk.content)
 
     def room(self, messages: Sequence[BaseMessage]) -> int:

@@ -1,7 +1,7 @@
-"""Chat messages -> token ids, in the form that the model's own template gives them.
+"""Chat messages to token ids, by the model's own template.
 
-The template is rendered with sentinels in place of the contents and cut at them. Its own pieces are tokenised with
-special tokens, the contents without: a record that contains `<|im_end|>` is the plain text `<|im_end|>`.
+The template is rendered with placeholders for the contents and split at them. Its own text is tokenized with special
+tokens, the contents without: a record that contains `<|im_end|>` is the plain text `<|im_end|>`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -20,8 +20,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from llm.errors import ModelFailure
 from llm.llamacpp.gguf import Weights
 
-# System texts and forms of conversation are few and come again with each record.
-REMEMBERED = 32
+# There are few system messages and sequences of roles, and they recur with each record.
+_CACHED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +36,46 @@ class Prompt:
 
 
 class ChatTemplate:
-    """The chat template of one model. Raises ModelFailure for a template that is not jinja."""
+    """The chat template of one model. Raises ModelFailure for a template that jinja cannot parse."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
-        # The template comes with the file: sandboxed. It gets no clock (`strftime_now`), as the same record must
-        # give the same verdict tomorrow; templates that know it have a fixed date for that case.
+        # The template is a program that comes with the file, hence the sandbox. It gets no clock (`strftime_now`), as
+        # verdicts must not change with the date; templates that use one have a fixed date for that case.
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
-        environment.globals["raise_exception"] = _refuse
+        environment.globals["raise_exception"] = _raise
         try:
             self._template = environment.from_string(weights.chat_template)
         except TemplateError as error:
             raise ModelFailure(f"the chat template of {weights.path.name} is broken: {error}") from error
-        self._system_tokens = lru_cache(REMEMBERED)(self._content)
-        self._form = lru_cache(REMEMBERED)(self._render)
+        self._system_tokens = lru_cache(_CACHED)(self._content)
+        self._pieces = lru_cache(_CACHED)(self._render)
 
     def prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
-        """The tokens of ``messages`` with the opening of the model's answer.
+        """Return the tokens of a conversation up to the beginning of the model's reply.
 
-        System messages at the start are merged into one. Raises ModelFailure for contents other than text, for
-        other roles than system, user and assistant, and when the template refuses the conversation.
+        Parameters
+        ----------
+        messages : sequence of BaseMessage
+            System messages at the start are merged into one.
+
+        Returns
+        -------
+        Prompt
+            Its suffix has one token at least, as the reply's logits come from the last token that is decoded.
+
+        Raises
+        ------
+        ModelFailure
+            A content is not text, a role is not system, user or assistant, or the template rejects the conversation.
         """
         turns = _turns(messages)
-        pieces = self._form(tuple(role for role, _ in turns))
         prefix: list[int] = []
-        tokens: list[int] = prefix
         suffix: list[int] = []
-        for piece in pieces:
+        tokens = prefix
+        for piece in self._pieces(tuple(role for role, _ in turns)):
             if isinstance(piece, tuple):
                 tokens.extend(piece)
                 continue
@@ -75,7 +86,6 @@ class ChatTemplate:
                 tokens = suffix
                 tokens.extend(self._content(content))
         if not suffix:
-            # A system message alone: the last token must be decoded anew, as the answer's logits come from it.
             suffix = [prefix.pop()]
         return Prompt(tuple(prefix), tuple(suffix))
 
@@ -83,19 +93,18 @@ class ChatTemplate:
         return tuple(self._weights.tokenize(text, special=False))
 
     def _render(self, roles: tuple[str, ...]) -> tuple[tuple[int, ...] | int, ...]:
-        """The template for a conversation of these roles: its own tokens, and the numbers of the turns between."""
+        """The template for a sequence of roles: its own tokens, and the index of a turn in place of its content."""
+        name = self._weights.path.name
         marks = [f"\ue000{secrets.token_hex(8)}\ue001" for _ in roles]
-        turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
         try:
             text = self._template.render(
-                messages=turns,
+                messages=[{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)],
                 add_generation_prompt=True,
                 bos_token=self._weights.special_text("bos"),
                 eos_token=self._weights.special_text("eos"),
             )
-        except TemplateError as error:
-            name = self._weights.path.name
-            raise ModelFailure(f"the chat template of {name} refuses {' '.join(roles)}: {error}") from error
+        except Exception as error:  # a template can raise anything
+            raise ModelFailure(f"the chat template of {name} rejects {' '.join(roles)}: {error}") from error
         pieces: list[tuple[int, ...] | int] = []
         for part in re.split(f"({'|'.join(marks)})", text):
             if part in marks:
@@ -103,14 +112,14 @@ class ChatTemplate:
             elif part:
                 pieces.append(tuple(self._weights.tokenize(part, special=True)))
         if set(range(len(roles))) - set(pieces):
-            raise ModelFailure(f"the chat template of {self._weights.path.name} drops a message")
+            raise ModelFailure(f"the chat template of {name} drops a message")
         bos, first = self._weights.bos, pieces[0]
         if bos is not None and (isinstance(first, int) or first[0] != bos):
             pieces.insert(0, (bos,))
         return tuple(pieces)
 
 
-def _refuse(message: str) -> NoReturn:
+def _raise(message: str) -> NoReturn:
     raise TemplateError(message)
 
 
@@ -132,13 +141,12 @@ def _role(message: BaseMessage) -> str:
     for kind, role in ((SystemMessage, "system"), (HumanMessage, "user"), (AIMessage, "assistant")):
         if isinstance(message, kind):
             return role
-    raise ModelFailure(f"the embedded engine takes no message of type {message.type!r}")
+    raise ModelFailure(f"the embedded engine does not support messages of type {message.type!r}")
 
 
 def _text(message: BaseMessage) -> str:
-    content: str | list[Any] = message.content
-    if isinstance(content, list):
-        for block in content:
-            if isinstance(block, dict) and block.get("type") != "text":
-                raise ModelFailure(f"the embedded engine reads text only, not {block.get('type')!r}")
+    blocks = message.content if isinstance(message.content, list) else []
+    for block in blocks:
+        if isinstance(block, dict) and block.get("type") != "text":
+            raise ModelFailure(f"the embedded engine supports text only, not {block.get('type')!r}")
     return str(message.text)

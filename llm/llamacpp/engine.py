@@ -1,165 +1,147 @@
-"""One llama.cpp context: decodes prompts and answers greedily. One thread at a time, see `worker`.
+"""One llama.cpp context that reads prompts and decodes tokens; not thread-safe, see `llm.llamacpp.worker`.
 
-The same prompt gives the same bits whatever was decoded before. The prefix and the suffix of a prompt always go
-through llama.cpp in calls of their own, cut into blocks at fixed places, so it makes no difference whether the
-prefix was just computed, is still in the context, or was put back from a saved state.
+The same prompt gives the same bits whatever was decoded before. The prefix and the suffix of a prompt are decoded in
+calls of their own, cut into blocks at fixed places, so that it makes no difference whether the prefix was just
+computed, is still in the context, or was restored from a saved state.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from llm.errors import ModelFailure
 from llm.llamacpp.chat_template import Prompt
 from llm.llamacpp.gguf import Weights
 
-# Tokens that go through the model in one call. Also the granularity of cancelling while a prompt is read.
+# Tokens that are decoded in one call; a prompt can be cancelled between two blocks.
 BLOCK_TOKENS = 512
-# Saved prefixes: verdict and explanation prompts of a few sources. 500 tokens of a 0.5B model are 6 MB.
+# Saved prefixes: verdict and explanation prompts of a few sources. 500 tokens of a 0.5B model take 6 MB.
 SAVED_PREFIXES = 8
 
 Logits = npt.NDArray[np.float32]
 
 
 class Cancelled(Exception):
-    """The generation was called off."""
+    """The generation was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """A prompt that was read: tokens decoded now, tokens that the cache saved us."""
+    """The cost of a prompt: tokens that were decoded, and tokens that were in the cache."""
 
     decoded: int
     cached: int
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Engine:
-    """A context of ``context_tokens`` on ``threads`` cores. Raises ModelFailure when there is no memory for it."""
+    """A context of ``context_tokens`` on ``threads`` cores. Raises ModelFailure when there is not enough memory."""
 
     def __init__(self, weights: Weights, *, context_tokens: int, threads: int | None) -> None:
-        import llama_cpp
-
-        self._lib: Any = llama_cpp
+        self._lib = lib = weights.lib
         self._weights = weights
-        params = llama_cpp.llama_context_default_params()
+        params = lib.llama_context_default_params()
         params.n_ctx = context_tokens
         params.n_batch = params.n_ubatch = BLOCK_TOKENS
         params.n_seq_max = 1
-        # Logits are asked for one token a call; room for a block of them would be 300 MB with a large vocabulary.
+        # Only the last token's logits are read; those of a block would take 300 MB with a large vocabulary.
         params.n_outputs_max = 1
-        params.n_threads = params.n_threads_batch = threads or available_cores()
+        params.n_threads = params.n_threads_batch = threads or _available_cores()
         params.no_perf = True
-        self._context = llama_cpp.llama_init_from_model(weights.model, params)
+        self._context = lib.llama_init_from_model(weights.model, params)
         if not self._context:
-            raise ModelFailure(f"no memory for a context of {context_tokens} tokens")
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(BLOCK_TOKENS, 0, 1)
-        self._saved: OrderedDict[tuple[int, ...], ctypes.Array[ctypes.c_uint8]] = OrderedDict()
+            raise ModelFailure(f"not enough memory for a context of {context_tokens} tokens")
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch = lib.llama_batch_init(BLOCK_TOKENS, 0, 1)
+        self._saved: LRUCache[tuple[int, ...], ctypes.Array[ctypes.c_uint8]] = LRUCache(SAVED_PREFIXES)
         self._prefix: tuple[int, ...] = ()
         self._position = 0
 
     def close(self) -> None:
-        """Give the context's memory back; the engine is of no use afterwards."""
+        """Free the context; the engine cannot be used afterwards."""
         self._lib.llama_batch_free(self._batch)
         self._lib.llama_free(self._context)
 
-    def reset(self) -> None:
-        """Forget what is in the context; saved prefixes stay."""
-        self._lib.llama_memory_clear(self._memory, True)
-        self._prefix, self._position = (), 0
-
     def read(self, prompt: Prompt, cancelled: Callable[[], bool]) -> Prefill:
-        """Bring ``prompt`` into the context. Raises Cancelled, and ModelFailure when llama.cpp fails."""
+        """Decode ``prompt`` into the context. Raises Cancelled, and ModelFailure when llama.cpp fails."""
         cached = self._enter_prefix(prompt.prefix, cancelled)
         self._decode(prompt.suffix, cancelled)
         return Prefill(decoded=len(prompt) - cached, cached=cached)
 
     def append(self, token: int) -> None:
-        """Decode one more token after what is in the context."""
+        """Decode one more token."""
         self._decode((token,), lambda: False)
 
     def logits(self) -> Logits:
-        """Scores of every token of the vocabulary for the next place: a view, valid until the next decode."""
+        """Return the next token's scores, of shape (vocabulary_size,): a view, valid until the next decoding."""
         pointer = self._lib.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self._weights.vocabulary_size,))
 
+    def _reset(self) -> None:
+        self._lib.llama_memory_clear(self._memory, True)
+        self._prefix, self._position = (), 0
+
     def _enter_prefix(self, prefix: tuple[int, ...], cancelled: Callable[[], bool]) -> int:
-        """Make the context hold exactly ``prefix``; how many of its tokens did not have to be decoded."""
+        """Make the context hold ``prefix`` only; return how many of its tokens did not have to be decoded."""
         if prefix == self._prefix and self._lib.llama_memory_seq_rm(self._memory, 0, len(prefix), -1):
             self._position = len(prefix)
             return len(prefix)
-        self.reset()
+        self._reset()
         if not prefix:
             return 0
         state = self._saved.get(prefix)
         if state is not None and self._lib.llama_state_seq_set_data(self._context, state, len(state), 0):
-            self._saved.move_to_end(prefix)
             self._prefix, self._position = prefix, len(prefix)
             return len(prefix)
-        self.reset()
+        self._reset()
         self._decode(prefix, cancelled)
-        self._save(prefix)
-        self._prefix = prefix
-        return 0
-
-    def _save(self, prefix: tuple[int, ...]) -> None:
         size = self._lib.llama_state_seq_get_size(self._context, 0)
         state = (ctypes.c_uint8 * size)()
         self._lib.llama_state_seq_get_data(self._context, state, size, 0)
-        self._saved[prefix] = state
-        if len(self._saved) > SAVED_PREFIXES:
-            self._saved.popitem(last=False)
+        self._saved[prefix], self._prefix = state, prefix
+        return 0
 
     def _decode(self, tokens: tuple[int, ...], cancelled: Callable[[], bool]) -> None:
         for start in range(0, len(tokens), BLOCK_TOKENS):
             if cancelled():
-                self.reset()
+                self._reset()
                 raise Cancelled
             self._decode_block(tokens[start : start + BLOCK_TOKENS])
 
     def _decode_block(self, tokens: tuple[int, ...]) -> None:
         batch = self._batch
         batch.n_tokens = len(tokens)
-        for place, token in enumerate(tokens):
-            batch.token[place] = token
-            batch.pos[place] = self._position + place
-            batch.n_seq_id[place] = 1
-            batch.seq_id[place][0] = 0
-            batch.logits[place] = place == len(tokens) - 1
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = self._position + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = i == len(tokens) - 1
         status = self._lib.llama_decode(self._context, batch)
         if status != 0:
-            self.reset()
+            self._reset()
             raise ModelFailure(f"llama.cpp could not decode {len(tokens)} tokens (status {status})")
         self._position += len(tokens)
 
 
+def _available_cores() -> int:
+    # macOS has no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def greedy(logits: Logits) -> int:
-    """The likeliest token; of equals the first, so that the choice never depends on chance."""
+    """Return the likeliest token, of equals the first, from scores of shape (vocabulary_size,)."""
     return int(np.argmax(logits))
 
 
-def log_probabilities(logits: Logits, count: int) -> Iterator[tuple[int, float]]:
-    """The ``count`` likeliest tokens, best first, with the natural log of their share of the whole vocabulary."""
-    top = logits.max()
-    total = float(top) + math.log(np.exp(logits - top).sum(dtype=np.float64))
+def likeliest(logits: Logits, count: int) -> list[int]:
+    """Return the ``count`` likeliest tokens, best first, equals by id, from scores of shape (vocabulary_size,)."""
     count = min(count, len(logits))
-    likeliest = np.argpartition(logits, -count)[-count:]
-    # Ties are broken by token id: argpartition promises no order.
-    for token in likeliest[np.lexsort((likeliest, -logits[likeliest]))]:
-        yield int(token), float(logits[token]) - total
+    tokens = np.argpartition(logits, -count)[-count:]
+    return [int(token) for token in tokens[np.lexsort((tokens, -logits[tokens]))]]

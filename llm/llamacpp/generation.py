@@ -1,4 +1,4 @@
-"""From a prompt to an answer, token by token, greedily."""
+"""From a prompt to a reply, token by token."""
 
 from __future__ import annotations
 
@@ -7,31 +7,40 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
+import numpy as np
+from scipy.special import log_softmax
+
+from llm.base import begins
 from llm.llamacpp.chat_template import Prompt
-from llm.llamacpp.engine import Cancelled, Engine, Logits, Prefill, greedy, log_probabilities
+from llm.llamacpp.engine import Cancelled, Engine, Logits, Prefill, greedy, likeliest
 from llm.llamacpp.gguf import Weights
 
 
 class TokenLogprob(TypedDict):
-    """A token's text and the natural log of its probability."""
+    """A token's text and the natural logarithm of its probability."""
 
     token: str
     logprob: float
 
 
 class Logprob(TokenLogprob):
-    """The same for a chosen token, with the likeliest at its place; the shape that Ollama gives."""
+    """The same for a chosen token, with the likeliest tokens at its place; the shape that Ollama returns."""
 
     top_logprobs: list[TokenLogprob]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one answer is to be made. ``top_logprobs`` is None when no log-probabilities are wanted."""
+    """How a reply is generated: at most ``max_tokens``, ended by a text of ``stop``, which is cut off.
+
+    ``top_logprobs`` of the likeliest tokens are listed at each place (None: no log-probabilities), and for each word
+    of ``answers`` that none of these begins, all tokens of the vocabulary that do.
+    """
 
     max_tokens: int
-    stop: tuple[str, ...]
-    top_logprobs: int | None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -44,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One token: the text that is certain by now (maybe none), and its log-probability if asked for."""
+    """One token: the text that is final by now (maybe none), and its log-probability if requested."""
 
     text: str
     logprob: Logprob | None
@@ -52,7 +61,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The end of an answer: why it ended, what it cost in tokens."""
+    """The end of a reply: why it ended, and its cost in tokens."""
 
     reason: Literal["stop", "length"]
     prefill: Prefill
@@ -60,7 +69,7 @@ class Summary:
 
 
 class StopSequenceBuffer:
-    """Bytes of tokens in, text out: whole characters only, and nothing that may become a stop sequence."""
+    """Turns bytes of tokens into text; holds back incomplete characters and what may become a stop sequence."""
 
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stop = stop
@@ -68,22 +77,22 @@ class StopSequenceBuffer:
         self._held = ""
 
     def feed(self, raw: bytes) -> tuple[str, bool]:
-        """The text that can be shown now, and whether a stop sequence was reached (it is cut off)."""
+        """Return the text that is final now, and whether a stop sequence, which is cut off, ended it."""
         self._held += self._decoder.decode(raw)
-        ends = [at for at in (self._held.find(stop) for stop in self._stop) if at >= 0]
+        ends = [end for end in map(self._held.find, self._stop) if end >= 0]
         if ends:
             return self._held[: min(ends)], True
-        keep = max((self._overlap(stop) for stop in self._stop), default=0)
+        keep = max(map(self._overlap, self._stop), default=0)
         text = self._held[: len(self._held) - keep]
         self._held = self._held[len(text) :]
         return text, False
 
-    def rest(self) -> str:
-        """What was held back, when no more comes."""
+    def flush(self) -> str:
+        """Return what was held back, at the end of the reply."""
         return self._held + self._decoder.decode(b"", True)
 
     def _overlap(self, stop: str) -> int:
-        """Length of the longest end of the held text that is a beginning of ``stop``."""
+        """Length of the longest suffix of the held text that is a prefix of ``stop``."""
         longest = min(len(stop) - 1, len(self._held))
         return next((n for n in range(longest, 0, -1) if stop.startswith(self._held[-n:])), 0)
 
@@ -91,13 +100,13 @@ class StopSequenceBuffer:
 def answer(
     engine: Engine, weights: Weights, prompt: Prompt, options: Options, cancelled: Callable[[], bool]
 ) -> Iterator[Step | Summary]:
-    """The answer to ``prompt``: a Step for each token, at last a Summary. Raises Cancelled.
+    """Yield a Step for each token of the greedy reply to ``prompt``, and a Summary at the end. Raises Cancelled.
 
-    The last token is not decoded: an answer of one token costs the prompt and nothing else. The token that ends the
-    answer has a Step too (without text), so a log-probability is there even for an answer that is empty.
+    The last token is not decoded: a reply of one token costs the prompt alone. The token that ends the reply has a
+    Step too, without text, so that even an empty reply has a log-probability.
     """
     prefill = engine.read(prompt, cancelled)
-    spool = StopSequenceBuffer(options.stop)
+    buffer = StopSequenceBuffer(options.stop)
     reason: Literal["stop", "length"] | None = None
     tokens = 0
     while True:
@@ -105,14 +114,15 @@ def answer(
         token = greedy(logits)
         tokens += 1
         if weights.ends_generation(token):
-            text, reason = spool.rest(), "stop"
+            text, reason = buffer.flush(), "stop"
         else:
-            text, stopped = spool.feed(weights.piece(token))
+            text, stopped = buffer.feed(weights.piece(token))
             if stopped:
                 reason = "stop"
             elif tokens == options.max_tokens:
-                text, reason = text + spool.rest(), "length"
-        yield Step(text, _logprob(weights, logits, options.top_logprobs))
+                text, reason = text + buffer.flush(), "length"
+        count = options.top_logprobs
+        yield Step(text, None if count is None else logprob_of(weights, logits, count, options.answers))
         if reason is not None:
             break
         if cancelled():
@@ -121,11 +131,18 @@ def answer(
     yield Summary(reason, prefill, tokens)
 
 
-def _logprob(weights: Weights, logits: Logits, count: int | None) -> Logprob | None:
-    if count is None:
-        return None
+def logprob_of(weights: Weights, logits: Logits, count: int, answers: tuple[str, ...] = ()) -> Logprob:
+    """Return the likeliest token and the ``count`` likeliest ones; see `Options` for ``answers``.
+
+    ``logits`` have the shape (vocabulary_size,); log-probabilities are those among the whole vocabulary.
+    """
+    log_probabilities = log_softmax(logits.astype(np.float64))
+    tokens = likeliest(logits, count)
+    texts = [weights.text(token) for token in tokens]
+    for word in answers:
+        if not any(begins(text, word) for text in texts):
+            tokens += weights.tokens_beginning(word)
     top: list[TokenLogprob] = [
-        {"token": weights.piece(token, special=True).decode("utf-8", "replace"), "logprob": logprob}
-        for token, logprob in log_probabilities(logits, count)
+        {"token": weights.text(token), "logprob": float(log_probabilities[token])} for token in tokens
     ]
     return {**top[0], "top_logprobs": top}

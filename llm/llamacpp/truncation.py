@@ -1,4 +1,4 @@
-"""Shortening a text to a number of tokens, counted exactly by the tokenizer."""
+"""Truncating a text to a number of tokens of a loaded model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from llm.truncation import HEAD_SHARE, MARK, SMALLEST_WINDOW, WINDOW
 
 
 def clip_exactly(weights: Weights, text: str, max_tokens: int) -> tuple[str, int]:
-    """``text`` in at most ``max_tokens`` tokens of this model, and how many tokens were dropped (0: unchanged).
+    """Shorten ``text`` to at most ``max_tokens`` tokens, its head and tail kept; return it and the tokens removed.
 
-    For a text that is hopelessly long the number dropped is extrapolated from its ends.
+    A very long text is cut before it is tokenized, and its number of tokens is extrapolated.
     """
     window = max(WINDOW * max_tokens, SMALLEST_WINDOW)
     whole = len(text) <= 2 * window
@@ -19,7 +19,7 @@ def clip_exactly(weights: Weights, text: str, max_tokens: int) -> tuple[str, int
     tail = head if whole else weights.tokenize(text[-window:], special=False)
     total = len(head) if whole else round((len(head) + len(tail)) * len(text) / (2 * window))
     room = max_tokens - len(weights.tokenize(MARK, special=False))
-    # A cut can fall apart into more tokens than were taken, so the room shrinks until it fits.
+    # The tokens at a cut may be tokenized anew into more, so the room shrinks until the text fits.
     while room > 0:
         first = round(room * HEAD_SHARE)
         kept = _text(weights, head[:first]) + MARK + _text(weights, tail[len(tail) - (room - first) :])
@@ -31,5 +31,5 @@ def clip_exactly(weights: Weights, text: str, max_tokens: int) -> tuple[str, int
 
 
 def _text(weights: Weights, tokens: list[int]) -> str:
-    # A cut inside a character leaves a part of it: that is dropped.
+    # A part of a character at the cut is dropped.
     return b"".join(weights.piece(token, special=True) for token in tokens).decode("utf-8", "ignore")

@@ -1,145 +1,133 @@
-"""The one thread that may touch a llama.cpp context, with a bounded queue of calls before it."""
+"""The only thread that may use a llama.cpp context, with a bounded queue in front of it."""
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections import deque
+import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from llm.errors import EngineBusy, ModelFailure
-from llm.llamacpp.engine import Cancelled
+from llm.llamacpp.engine import Cancelled, Engine
 
-# How long closing waits for the block of tokens that is being decoded.
-JOIN_SECONDS = 10.0
-
-
-class Closable(Protocol):
-    """What the owner owns."""
-
-    def close(self) -> None: ...
-
-
-Tool = TypeVar("Tool", bound=Closable)
 Item = TypeVar("Item")
+# Yields the items of a job; raises Cancelled once the function that it is given returns True.
+Work = Callable[[Engine, Callable[[], bool]], Iterator[Item]]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The last thing delivered for a call; ``error`` is what it died of, if it did."""
+class Job(Generic[Item]):
+    """The items that a piece of work yields, as another thread receives them."""
 
-    error: Exception | None = None
-
-
-class Call(Generic[Tool, Item]):
-    """Work for the owner thread: what it yields, and then one Finished, is handed to ``deliver``."""
-
-    def __init__(
-        self,
-        work: Callable[[Tool, Callable[[], bool]], Iterator[Item]],
-        deliver: Callable[[Item | Finished], None],
-    ) -> None:
-        self._work, self._deliver = work, deliver
+    def __init__(self) -> None:
+        self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
+        self._future: Future[None] | None = None
+        self._error: BaseException | None = None
+
+    def get(self) -> Item | None:
+        """Wait for the next item; return None after the last one. Raises what the work raised."""
+        item = self._items.get()
+        if item is None and self._error is not None:
+            raise self._error
+        return item
 
     def cancel(self) -> None:
-        """Nobody wants the rest: the work ends at its next step; safe from any thread, at any time."""
+        """Stop the work at its next step, or before it begins; safe from any thread, at any time."""
         self._cancelled.set()
+        if self._future is not None:
+            self._future.cancel()
 
-    def finish(self, error: Exception | None) -> None:
-        """Tell the one who waits that nothing more comes."""
-        self._deliver(Finished(error))
-
-    def perform(self, tool: Tool) -> None:
-        """Do the work, on the owner thread; what goes wrong goes to the one who waits."""
-        try:
-            for item in self._work(tool, self._cancelled.is_set):
-                self._deliver(item)
-        except Cancelled:
-            self.finish(_called_off())
-        except Exception as error:  # the owner lives on, whatever one call dies of; the caller raises it
-            self.finish(error)
-        else:
-            self.finish(None)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the call was called off."""
-        return self._cancelled.is_set()
+    def _finish(self, error: BaseException | None) -> None:
+        self._error = error
+        self._items.put(None)
 
 
-def _called_off() -> ModelFailure:
-    """Whoever cancelled no longer listens; one who does was cut off by `Owner.close`."""
-    return ModelFailure("the language model was closed before its answer was complete")
+class InferenceThread:
+    """Makes an engine on a thread of its own at the first job, and runs one job after the other on it.
 
-
-class InferenceThread(Generic[Tool]):
-    """Makes its tool on its own thread at the first call, and does one call after the other.
-
-    ``queue_size`` calls may wait; one more waits ``queue_timeout`` seconds for a place.
+    Parameters
+    ----------
+    make : callable
+        Makes the engine; when it raises, the job fails and the next job tries again.
+    queue_size : int
+        Jobs that may wait beside the one that runs.
+    queue_timeout : float
+        Seconds that `submit` waits for a place in the queue.
     """
 
-    def __init__(self, make: Callable[[], Tool], *, queue_size: int, queue_timeout: float) -> None:
+    def __init__(self, make: Callable[[], Engine], *, queue_size: int, queue_timeout: float) -> None:
         self._make, self._size, self._timeout = make, queue_size, queue_timeout
-        self._changed = threading.Condition()
-        self._waiting: deque[Call[Tool, object]] = deque()
-        self._current: Call[Tool, object] | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="llama")
+        self._places = threading.Semaphore(queue_size + 1)
+        self._closed, self._lock = threading.Event(), threading.Lock()
+        self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
-        self._closed = False
+        _threads.add(self)
 
-    def submit(self, call: Call[Tool, Item]) -> None:
-        """Queue ``call``. Raises EngineBusy when no place comes free in time, ModelFailure after close."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._size, self._timeout):
-                raise EngineBusy(
-                    f"{self._size} calls wait for the language model already, none got through in "
-                    f"{self._timeout:g} s; try again later"
-                )
-            if self._closed:
-                raise ModelFailure("the language model was closed")
-            self._waiting.append(call)  # type: ignore[arg-type]  # it only ever delivers its own items
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._live, name="llama-owner", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+    def submit(self, job: Job[Item], work: Work[Item]) -> None:
+        """Queue ``work``, which yields the items of ``job``.
+
+        Raises EngineBusy when no place becomes free in time, ModelFailure when the thread is closed.
+        """
+        if not self._closed.is_set() and not self._places.acquire(timeout=self._timeout):
+            raise EngineBusy(
+                f"{self._size} calls are waiting for the language model and none was answered in {self._timeout:g} s; "
+                "try again later"
+            )
+        try:
+            future = self._executor.submit(self._run, job, work)
+        except RuntimeError as error:
+            self._places.release()
+            raise ModelFailure("the language model was closed") from error
+        job._future = future
+        future.add_done_callback(partial(self._done, job))
 
     def close(self) -> None:
-        """Stop after the running step; calls that wait fail. May be called twice, and at process exit."""
-        with self._changed:
-            self._closed = True
-            if self._current is not None:
-                self._current.cancel()
-            self._changed.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(JOIN_SECONDS)
+        """Stop the running job at its next step, fail those that wait, close the engine. May be called twice."""
+        self._closed.set()
+        # The garbage collector may close a model on this very thread; `_run` then closes the engine.
+        here = threading.current_thread() is self._thread
+        self._executor.shutdown(wait=not here, cancel_futures=True)
+        if not here:
+            self._close_engine()
 
-    def _live(self) -> None:
-        tool: Tool | None = None
-        while (call := self._next()) is not None:
-            if call.cancelled:
-                call.finish(_called_off())
-                continue
-            if tool is None:
-                try:
-                    tool = self._make()
-                except Exception as error:  # the next call tries again: the memory may be there by then
-                    call.finish(error)
-                    continue
-            call.perform(tool)
-        if tool is not None:
-            tool.close()
+    def _run(self, job: Job[Item], work: Work[Item]) -> None:
+        self._thread = threading.current_thread()
+        try:
+            if self._engine is None:
+                self._engine = self._make()
+            for item in work(self._engine, lambda: job._cancelled.is_set() or self._closed.is_set()):
+                job._items.put(item)
+        finally:
+            if self._closed.is_set():
+                self._close_engine()
 
-    def _next(self) -> Call[Tool, object] | None:
-        """The next call, or None when closed, after failing all that waited."""
-        with self._changed:
-            self._current = None
-            self._changed.wait_for(lambda: self._closed or bool(self._waiting))
-            if self._closed:
-                for call in self._waiting:
-                    call.finish(ModelFailure("the language model was closed"))
-                self._waiting.clear()
-                return None
-            self._current = self._waiting.popleft()
-            self._changed.notify_all()
-            return self._current
+    def _done(self, job: Job[Any], future: Future[None]) -> None:
+        self._places.release()
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or isinstance(error, Cancelled):
+            # A consumer that cancelled its job does not read this.
+            error = ModelFailure("the language model was closed before its answer was complete")
+        job._finish(error)
+
+    def _close_engine(self) -> None:
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+
+_threads: weakref.WeakSet[InferenceThread] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for thread in tuple(_threads):
+        thread.close()
+
+
+# At exit the interpreter joins an executor's thread before it calls the functions of `atexit`, and would wait for the
+# whole answer. concurrent.futures itself registers here; what is registered later runs earlier.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A model on one or more Ollama servers, asked through LangChain's ChatOllama."""
+"""A model on one or more Ollama servers as a `ChatBackend`, through LangChain's ChatOllama."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_ollama import ChatOllama
 
-from llm.base import TOP_LOGPROBS
-from llm.errors import ModelFailure
+from llm.base import TOP_LOGPROBS, read_answers
+from llm.errors import ModelFailure, NoLogProbabilities
 from llm.ollama.client import OllamaModel, chat_ollama, how_to_get, require_ollama, without_examples
 from llm.ollama.pool import Host, HostPool
 from llm.truncation import clip_by_estimate, estimated_tokens
@@ -23,61 +23,69 @@ _NO_LOGPROBS = {"logprobs": None, "top_logprobs": None}
 
 
 class OllamaBackend:
-    """A `ChatBackend` of a fleet. The first server that answers at the start says which weights are meant."""
+    """A `ChatBackend` on a pool of servers; its methods are documented there.
 
-    def __init__(self, model: OllamaModel, fleet: HostPool, context_tokens: int) -> None:
+    Tokens are counted by an estimate that errs on the safe side, as Ollama has no tokenizer in its interface.
+    """
+
+    def __init__(self, model: OllamaModel, pool: HostPool, context_tokens: int) -> None:
         self.name, self.sha256 = f"ollama:{model.name.removesuffix(':latest')}", model.digest
-        self._fleet, self._context_tokens = fleet, context_tokens
+        self._pool, self._context_tokens = pool, context_tokens
 
     @classmethod
     def connect(
         cls, hosts: Sequence[str], name: str, *, context_tokens: int, timeout: float, threads: int | None = None
     ) -> OllamaBackend:
-        """Find ``name`` on the servers. One that does not answer now may later.
+        """Find a model on servers; the first one that has it now determines the digest, others may answer later.
 
-        Raises:
-            ModelFailure: no server has the model now; the message says what to do about each.
+        The options are those of `chat_ollama`; the context is limited to the one that the model was trained for. Raises
+        ModelFailure when no server has the model now; the message says for each what to do.
         """
-        model = _first(hosts, name)
+        failures = []
+        for host in hosts:
+            try:
+                model = without_examples(host, require_ollama(host, name))
+                break
+            except ModelFailure as error:
+                failures.append(str(error))
+        else:
+            raise ModelFailure("; ".join(failures))
         context = min(context_tokens, model.context_tokens or context_tokens)
-        fleet = [
-            Host(one, chat_ollama(one, model.name, context_tokens=context, timeout=timeout, threads=threads))
-            for one in hosts
+        chats = [
+            chat_ollama(host, model.name, context_tokens=context, timeout=timeout, threads=threads) for host in hosts
         ]
-        return cls(model, HostPool(fleet, lambda url: how_to_get(url, model.name)), context)
+        pool = HostPool([Host(str(chat.base_url), chat) for chat in chats], lambda url: how_to_get(url, model.name))
+        return cls(model, pool, context)
+
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        logprobs = self.first_token(messages).get("logprobs")
+        if not logprobs:
+            raise NoLogProbabilities(f"{self.name} returns no log-probabilities")
+        return read_answers(logprobs[0], answers)
 
     def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
-        plain = self._fitting(messages, 1)
+        """Return a reply's metadata after one token: ``logprobs``, token counts and durations, as Ollama names them."""
+        prompt = self._prompt(messages, 1)
 
-        def ask(chat: ChatOllama) -> Mapping[str, Any]:
-            answer = _limited(chat, 1).invoke(plain, logprobs=True, top_logprobs=TOP_LOGPROBS)
-            return answer.response_metadata
+        def call(chat: ChatOllama) -> Mapping[str, Any]:
+            reply = _limited(chat, 1).invoke(prompt, logprobs=True, top_logprobs=TOP_LOGPROBS)
+            return reply.response_metadata
 
-        metadata = self._fleet.ask(ask)
+        metadata = self._pool.call(call)
         read = metadata.get("prompt_eval_count") or 0
         if read >= self._context_tokens - 1:
-            raise ModelFailure(f"Ollama cut the prompt at its context of {self._context_tokens} tokens")
+            raise ModelFailure(f"Ollama truncated the prompt at its context of {self._context_tokens} tokens")
         return metadata
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
-        plain = self._fitting(messages, _STRUCTURED_TOKENS)
-
-        # greedy first; the same question put the same way would only give the same answer
-        changed = {**_NO_LOGPROBS, "format": dict(schema), "seed": attempt, "temperature": 0.5 * attempt}
-
-        def ask(chat: ChatOllama) -> str:
-            bound = _limited(chat, _STRUCTURED_TOKENS).model_copy(update=changed)
-            return str(bound.invoke(plain).content)
-
-        return self._fleet.ask(ask)
+        prompt = self._prompt(messages, _STRUCTURED_TOKENS)
+        # Greedy first; greedy again would give the same reply.
+        changes = {**_NO_LOGPROBS, "format": dict(schema), "seed": attempt, "temperature": 0.5 * attempt}
+        return self._pool.call(lambda chat: str(_limited(chat, _STRUCTURED_TOKENS, changes).invoke(prompt).content))
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
-        plain = self._fitting(messages, max_tokens)
-
-        def begin(chat: ChatOllama) -> Iterator[BaseMessage]:
-            return _limited(chat, max_tokens).model_copy(update=_NO_LOGPROBS).stream(plain)
-
-        for chunk in self._fleet.stream(begin):
+        prompt = self._prompt(messages, max_tokens)
+        for chunk in self._pool.stream(lambda chat: _limited(chat, max_tokens, _NO_LOGPROBS).stream(prompt)):
             yield str(chunk.content)
 
     def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
@@ -88,36 +96,26 @@ class OllamaBackend:
         return self._context_tokens - read - 1
 
     def close(self) -> None:
-        """Nothing is ours: the server keeps its model by its own clock."""
+        """Do nothing: the server unloads its models itself."""
 
-    def _fitting(self, messages: Sequence[BaseMessage], answer_tokens: int) -> list[BaseMessage]:
-        """The messages without a model's own tokens in them, which Ollama would obey; refused when they are too many.
+    def _prompt(self, messages: Sequence[BaseMessage], answer_tokens: int) -> list[BaseMessage]:
+        """The messages with special tokens disabled, which Ollama would obey, if they fit into the context.
 
-        Ollama would cut an overlong prompt without a word, the record itself included.
+        Ollama would truncate a prompt that is too long without an error, even the record.
         """
-        over = answer_tokens - 1 - self.room(messages)
-        if over > 0:
+        excess = answer_tokens - 1 - self.room(messages)
+        if excess > 0:
             raise ModelFailure(
-                f"the prompt is about {over} tokens too long for the context of {self._context_tokens} tokens"
+                f"the prompt is about {excess} tokens too long for the context of {self._context_tokens} tokens"
             )
-        return [message.model_copy(update={"content": _powerless(str(message.content))}) for message in messages]
+        return [message.model_copy(update={"content": _disable_special(str(message.content))}) for message in messages]
 
 
-def _powerless(text: str) -> str:
-    """The text with special tokens broken: `<|im_end|>` ends nothing as `< |im_end|>`."""
+def _disable_special(text: str) -> str:
+    """Break special tokens: `< |im_end|>` is plain text."""
     return _SPECIAL.sub(r"\g<0> ", text)
 
 
-def _limited(chat: ChatOllama, tokens: int) -> ChatOllama:
-    # an option of the call would replace all others, the context's size among them
-    return chat.model_copy(update={"num_predict": tokens})
-
-
-def _first(hosts: Sequence[str], name: str) -> OllamaModel:
-    failures = []
-    for host in hosts:
-        try:
-            return without_examples(host, require_ollama(host, name))
-        except ModelFailure as error:
-            failures.append(str(error))
-    raise ModelFailure("; ".join(failures))
+def _limited(chat: ChatOllama, tokens: int, changes: Mapping[str, Any] | None = None) -> ChatOllama:
+    # An option passed with the call would replace all others, the size of the context among them.
+    return chat.model_copy(update={"num_predict": tokens, **(changes or {})})

@@ -1,4 +1,4 @@
-"""A real Ollama server: is it there, does it have the model, and how it is asked for verdicts."""
+"""Requests to an Ollama server: which models it has, and a chat model that is set for verdicts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from langchain_ollama import ChatOllama
 
 from llm.base import TOP_LOGPROBS
 from llm.errors import ModelFailure
+from llm.ollama.errors import mapped
 from llm.ollama.urls import base_url
 
 KEEP_ALIVE = "10m"
@@ -26,45 +27,45 @@ class OllamaModel:
 
 
 def find_ollama(host: str, model: str, timeout: float = 0.5) -> OllamaModel | None:
-    """``model`` on the server at ``host``; None if no Ollama answers in ``timeout`` seconds or has no such model."""
-    there = _installed(base_url(host), timeout)
-    return None if isinstance(there, str) else _named(model, there)
+    """Return ``model`` as the server has it; None if it has not, or no Ollama answers in ``timeout`` seconds."""
+    url = base_url(host)
+    try:
+        return _named(model, _installed(url, timeout))
+    except ModelFailure:
+        return None
 
 
 def require_ollama(host: str, model: str, timeout: float = 5.0) -> OllamaModel:
-    """``model`` on the server at ``host``; raises ModelFailure that says what is missing and what to do."""
+    """Return ``model`` as the server has it. Raises ModelFailure, which says what is missing and what to do."""
     url = base_url(host)
-    there = _installed(url, timeout)
-    if isinstance(there, str):
-        raise ModelFailure(f"no Ollama server at {url}: {there}. Start it with `ollama serve`")
-    found = _named(model, there)
+    installed = _installed(url, timeout)
+    found = _named(model, installed)
     if found is None:
-        names = ", ".join(other.name for other in there) or "none"
-        raise ModelFailure(f"{how_to_get(url, model)}; models there: {names}")
+        names = ", ".join(other.name for other in installed) or "none"
+        raise ModelFailure(f"{how_to_get(url, model)}; installed models: {names}")
     return found
 
 
 def how_to_get(url: str, model: str) -> str:
-    """That a server has no such model, and the command that brings it there."""
+    """Return a message that the server has no such model, with the command that installs it."""
     name = model.removesuffix(":latest")
     if name.startswith("precedent"):
-        way = f"`precedent ollama create --name {name}` makes one (--from llama3.2: of a model that Ollama has)"
+        command = f"`precedent ollama create --name {name}` creates it (--from llama3.2: from a model that Ollama has)"
     else:
-        way = f"`ollama pull {name}` fetches it"
-    return f"Ollama at {url} has no model {name!r}: {way}"
+        command = f"`ollama pull {name}` fetches it"
+    return f"Ollama at {url} has no model {name!r}: {command}"
 
 
 def without_examples(host: str, model: OllamaModel, timeout: float = 5.0) -> OllamaModel:
-    """The model to ask for verdicts, its context known: ``model``, or the one it was made from.
+    """Return ``model``, or the model that it was made from, with its context.
 
-    A model made for `ollama run` carries MESSAGE examples, which Ollama puts before every conversation: they would
-    come before the chain's own system prompt. The model that it was made from has the same weights and none of them.
+    A model made for `ollama run` has MESSAGE examples, which Ollama puts before every conversation, even before a
+    system message. The model that it was made from has the same weights and no examples.
     """
     url = base_url(host)
     shown = _shown(url, model.name, timeout)
     if shown.get("messages"):
-        there = _installed(url, timeout)
-        parent = _named(shown.get("details", {}).get("parent_model", ""), [] if isinstance(there, str) else there)
+        parent = _named(shown.get("details", {}).get("parent_model", ""), _installed(url, timeout))
         if parent is not None:
             model, shown = parent, _shown(url, parent.name, timeout)
     info = shown.get("model_info") or {}
@@ -72,20 +73,11 @@ def without_examples(host: str, model: OllamaModel, timeout: float = 5.0) -> Oll
     return replace(model, context_tokens=context)
 
 
-def _shown(url: str, name: str, timeout: float) -> dict[str, Any]:
-    try:
-        answer = httpx.post(f"{url}/api/show", json={"model": name}, timeout=timeout)
-        answer.raise_for_status()
-        shown = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise ModelFailure(f"Ollama at {url} does not say what {name} is: {error}") from error
-    return shown if isinstance(shown, dict) else {}
-
-
 def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float, threads: int | None = None) -> ChatOllama:
-    """A chat model on the server, set for verdicts: greedy, seeded, with log-probabilities.
+    """Return a chat model for verdicts: greedy, seeded, with log-probabilities.
 
-    ``timeout`` in seconds; ``threads`` None leaves it to the server, which takes its physical cores.
+    ``context_tokens`` are those of prompt and reply together, ``timeout`` is in seconds, ``threads`` are cores of the
+    server (None: its own choice).
     """
     return ChatOllama(
         base_url=base_url(host),
@@ -101,19 +93,23 @@ def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float, th
     )
 
 
-def _installed(url: str, timeout: float) -> list[OllamaModel] | str:
-    """The server's models, or why it did not say."""
-    try:
-        answer = httpx.get(f"{url}/api/tags", timeout=timeout)
-        answer.raise_for_status()
-        return [OllamaModel(entry["name"], entry["digest"]) for entry in answer.json()["models"]]
-    except httpx.HTTPError as error:
-        return str(error) or type(error).__name__
-    except (ValueError, KeyError, TypeError):
-        return "something else than Ollama answered"
+def _shown(url: str, name: str, timeout: float) -> dict[str, Any]:
+    with mapped(f"Ollama at {url} does not describe {name}"):
+        reply = httpx.post(f"{url}/api/show", json={"model": name}, timeout=timeout)
+        shown = reply.raise_for_status().json()
+    return shown if isinstance(shown, dict) else {}
 
 
-def _named(model: str, there: list[OllamaModel]) -> OllamaModel | None:
-    # A registry's port has a colon too, so only the last part of the name can have a tag.
+def _installed(url: str, timeout: float) -> list[OllamaModel]:
+    with mapped(f"no Ollama server at {url} (start it with `ollama serve`)"):
+        reply = httpx.get(f"{url}/api/tags", timeout=timeout).raise_for_status()
+        try:
+            return [OllamaModel(entry["name"], entry["digest"]) for entry in reply.json()["models"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError("something other than Ollama answered") from error
+
+
+def _named(model: str, installed: list[OllamaModel]) -> OllamaModel | None:
+    # A registry's port has a colon too: only the last part of the name can have a tag.
     full = model if ":" in model.rpartition("/")[2] else f"{model}:latest"
-    return next((other for other in there if other.name == full), None)
+    return next((other for other in installed if other.name == full), None)

@@ -1,28 +1,29 @@
-"""Ollama's Modelfile: what it holds, as text and as a model on a server."""
+"""Ollama's Modelfile, as text and as a model on a server."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import httpx
 import ollama
 
 from llm.errors import ModelFailure
+from llm.ollama.errors import mapped
 from llm.ollama.urls import base_url
 from llm.weights.checksum import BLOCK, sha256_of
 
+# Takes what is being done, how much is done, and how much there is to do.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A form of chat template: in Ollama's language, with the texts that end an answer, and what it is known by."""
+    """A kind of chat template: what identifies it in a model's own, its form for Ollama, the texts that end a reply."""
 
     name: str
     marker: str
@@ -32,7 +33,11 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Modelfile:
-    """``source``: a model on the server, or the path of a .gguf; ``family`` None leaves the source's own template."""
+    """The contents of a Modelfile.
+
+    ``source`` is a model on the server, or the path of a .gguf file, which needs a ``family``; ``messages`` are the
+    role and text of examples.
+    """
 
     source: str
     system: str
@@ -41,7 +46,7 @@ class Modelfile:
     messages: tuple[tuple[str, str], ...] = ()
 
     def render(self, comment: str = "") -> str:
-        """The text that `ollama create -f` takes."""
+        """Return the text for `ollama create -f`, with ``comment`` at its top."""
         lines = [f"# {line}".rstrip() for line in comment.splitlines()] + [f"FROM {self.source}", ""]
         if self.family:
             lines += [f"TEMPLATE {_quoted(self.family.template)}", ""]
@@ -52,22 +57,21 @@ class Modelfile:
         return "\n".join(lines).rstrip() + "\n"
 
     def create(self, host: str, name: str, progress: Progress | None = None) -> None:
-        """Make it on the server as ``name``.
+        """Create the model ``name`` on a server.
 
-        From a .gguf two models are made, which share the weights: `NAME:base` with the template alone, which the
-        chain asks, and ``name`` with SYSTEM and MESSAGE on top of it, for `ollama run`.
-
-        Raises:
-            ModelFailure: the server refused, broke off or is not there.
+        From a .gguf file two models are created, which share the weights: `NAME:base` with the template alone, for
+        verdicts, and ``name`` with SYSTEM and MESSAGE on top of it, for `ollama run`. Raises ModelFailure when the
+        server is not running, refuses or breaks off.
         """
-        client = ollama.Client(base_url(host))
-        try:
+        url = base_url(host)
+        client = ollama.Client(url)
+        with mapped(f"Ollama at {url} did not create {name} (is `ollama serve` running?)"):
             source = self.source
             if self.family:
                 source = f"{name.partition(':')[0]}:base"
-                files = {Path(self.source).name: _upload(base_url(host), Path(self.source), progress)}
+                uploaded = {Path(self.source).name: _upload(url, Path(self.source), progress)}
                 stop = {"stop": list(self._stop)}
-                client.create(source, files=files, template=self.family.template, parameters=stop)
+                client.create(source, files=uploaded, template=self.family.template, parameters=stop)
             client.create(
                 name,
                 from_=source,
@@ -75,10 +79,6 @@ class Modelfile:
                 parameters={**self.parameters, **({"stop": list(self._stop)} if self._stop else {})},
                 messages=[ollama.Message(role=role, content=_plain(text)) for role, text in self.messages],
             )
-        except (httpx.ConnectError, ConnectionError) as error:
-            raise ModelFailure(f"no Ollama server at {base_url(host)}: start it with `ollama serve`") from error
-        except (httpx.HTTPError, ollama.ResponseError) as error:
-            raise ModelFailure(f"Ollama at {base_url(host)} did not make {name}: {error}") from error
 
     @property
     def _stop(self) -> tuple[str, ...]:
@@ -87,17 +87,13 @@ class Modelfile:
 
 @cache
 def families() -> dict[str, Family]:
-    """All known forms, by name."""
-    read: dict[str, Any] = tomllib.loads(files("llm.ollama").joinpath("families.toml").read_text(encoding="utf-8"))
-    return {name: Family(name, one["marker"], one["template"], tuple(one["stop"])) for name, one in read.items()}
+    """Return all known kinds of chat template, by name."""
+    read = tomllib.loads(files("llm.ollama").joinpath("families.toml").read_text(encoding="utf-8"))
+    return {name: Family(name, **{**entry, "stop": tuple(entry["stop"])}) for name, entry in read.items()}
 
 
 def family_of(chat_template: str, name: str) -> Family:
-    """The form that a model's own chat template (jinja) has; ``name`` is for the error.
-
-    Raises:
-        ModelFailure: it is none that is known here.
-    """
+    """Return the kind of a model's own (jinja) template. Raises ModelFailure, which mentions ``name``, if unknown."""
     for family in families().values():
         if family.marker in chat_template:
             return family
@@ -106,26 +102,25 @@ def family_of(chat_template: str, name: str) -> Family:
 
 
 def _upload(url: str, path: Path, progress: Progress | None) -> str:
-    """Bring a file to the server, unless it has it; its digest."""
-    size, read, name = path.stat().st_size, 0, f"sha256:{sha256_of(path)}"
-    if httpx.head(f"{url}/api/blobs/{name}").is_success:
-        return name
+    """Bring a file to the server unless it is there; return its digest."""
+    digest = f"sha256:{sha256_of(path)}"
+    if not httpx.head(f"{url}/api/blobs/{digest}").is_success:
+        httpx.post(f"{url}/api/blobs/{digest}", content=_blocks(path, progress), timeout=600).raise_for_status()
+    return digest
 
-    def blocks() -> Any:
-        nonlocal read
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                read += len(block)
-                if progress:
-                    progress("bringing the weights to Ollama", read >> 20, size >> 20)
-                yield block
 
-    httpx.post(f"{url}/api/blobs/{name}", content=blocks(), timeout=600).raise_for_status()
-    return name
+def _blocks(path: Path, progress: Progress | None) -> Iterator[bytes]:
+    size, read = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            read += len(block)
+            if progress:
+                progress("uploading the weights to Ollama", read >> 20, size >> 20)
+            yield block
 
 
 def _plain(text: str) -> str:
-    """A Modelfile has no way to quote three quotation marks, so none is written anywhere."""
+    """A Modelfile cannot quote three quotation marks."""
     return text.replace('"""', "'''")
 
 

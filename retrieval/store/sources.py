@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Text, cast, func, select, update
@@ -25,6 +28,12 @@ class SourceRow:
     reading: dict[str, Any] | None
     judge: dict[str, Any] | None
     counts: dict[str, int]
+
+    @cached_property
+    def revision(self) -> int:
+        """Changes whenever the source does."""
+        content = json.dumps([self.version, self.brief, self.embedder, self.judge], sort_keys=True)
+        return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8])
 
 
 class Sources:

@@ -62,14 +62,31 @@ def kind_of_event(event: str) -> str:
     return mask(event) if len(event.split()) > 1 else event.strip()
 
 
-def find_time(text: str) -> str | None:
-    """The first time or date that the text names, as it is written there.
+# what may stand before a line's time: anything with a digit or without letters, a weekday, a level, `user [`, `time=`
+_HEADER_WORD = re.compile(
+    r"[\W\d_]*|\[[^\s\]]*\]|(?=.*\d).*|\W*(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\W*"
+    r"|\W*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|ERR|SEVERE|CRITICAL|CRIT|FATAL|ALERT|EMERG)\W*"
+    r"|\W*(?:@?timestamp|time|ts)\W*|level=\S*"
+)
+_ACCESS_LOG = re.compile(r"\S+ \S+ \S+ \[")
 
-    >>> when("web01 2026-01-02 03:04:05.678 UTC start")
+
+def find_time(line: str) -> str | None:
+    """The time or date that a log line begins with, as it is written there; ``None`` if it begins with none.
+
+    Before it may stand what headers of logs have there (a priority, a host with a number, a level), but no word of a
+    message, so that a date inside a message is never taken for the time of the line.
+
+    >>> find_time("web01 2026-01-02 03:04:05.678 UTC start")
     '2026-01-02 03:04:05.678 UTC'
+    >>> find_time("backup of 2026-01-02 failed")
     """
-    found = (one for one in _PATTERN.finditer(text) if _PLACEHOLDERS[one.lastgroup or ""] in ("<time>", "<date>"))
-    return next((one[0].strip() for one in found), None)
+    for found in _PATTERN.finditer(line):
+        if _PLACEHOLDERS[found.lastgroup or ""] in ("<time>", "<date>"):
+            before = line[: found.start()]
+            in_header = _ACCESS_LOG.fullmatch(before) or all(map(_HEADER_WORD.fullmatch, before.split()))
+            return found[0].strip() if in_header and "\n" not in before else None
+    return None
 
 
 def strip_placeholders(masked: str) -> str:

@@ -16,7 +16,7 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training import learn as learn_module
 from agent.training.feedback import correct, refit_due, refit_if_due
-from agent.training.fit import fit_judge
+from agent.training.fit import fit_source
 from agent.training.learn import as_case, refit, refit_while_due
 from retrieval.casebook import SourceRow
 from tests.conftest import make_settings
@@ -79,7 +79,7 @@ def test_of_fits_at_once_one_does_the_work_of_all(context: AppContext, monkeypat
 
     def slowly(*arguments: object, **options: object) -> object:
         fits.append(context.source("log").version)
-        judge = fit_judge(*arguments, **options)  # type: ignore[arg-type]
+        judge = fit_source(*arguments, **options)  # type: ignore[arg-type]
         running.set()
         assert may_end.wait(30)
         return judge
@@ -88,7 +88,7 @@ def test_of_fits_at_once_one_does_the_work_of_all(context: AppContext, monkeypat
         context.casebook.add("log", [as_case(Record(text=text), "normal")], "file test")
         context.casebook.sync("log")
 
-    monkeypatch.setattr(learn_module, "fit_judge", slowly)
+    monkeypatch.setattr(learn_module, "fit_source", slowly)
     add("a first new case")
     first = threading.Thread(target=refit_while_due, args=(context, "log"))
     first.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import UnknownSource
-from agent.core.records import WITNESSES, Provenance, Record, Verdict
+from agent.core.records import SIGNALS, Provenance, Record, Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
@@ -71,7 +71,7 @@ def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
                 probability=probability,
                 unsure_band=(0.3, 0.7),
                 explanation="",
-                signals=dict.fromkeys(WITNESSES),
+                signals=dict.fromkeys(SIGNALS),
                 record=Record(text=text, line=line),
                 provenance=Provenance(model=None, model_sha256=None, prompt_sha256="", casebook_version=0),
                 elapsed_ms=1.0,

@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import conftest
 
 import llm.weights.resolver
-from llm.weights.progress import ProgressLines
+from llm.weights.progress import DownloadProgress
 
 
-class Deadly(ProgressLines):
+class Deadly(DownloadProgress):
     def note(self, line: str) -> None:
         super().note(line)
         if line.startswith(f"part tiny-part{sys.argv[2]}="):

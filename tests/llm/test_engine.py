@@ -8,7 +8,8 @@ from langchain_core.messages import HumanMessage, SystemMessage
 
 from llm.llamacpp import engine as engine_module
 from llm.llamacpp.chat_template import ChatTemplate, Prompt
-from llm.llamacpp.engine import SAVED_PREFIXES, Cancelled, Engine, Logits, greedy, log_probabilities
+from llm.llamacpp.engine import SAVED_PREFIXES, Cancelled, Engine, Logits, greedy, likeliest
+from llm.llamacpp.generation import logprob_of
 from llm.llamacpp.gguf import Weights
 
 BRIEF = "Kernel log of a cluster. Normal: corrected memory errors. Anomalous: a job dies. "
@@ -105,20 +106,19 @@ def test_a_prompt_called_off_leaves_the_engine_sound(
 
 def test_log_probabilities_are_a_distribution_over_the_whole_vocabulary(weights: Weights, engine: Engine) -> None:
     logits = ask(engine, prompts(weights, BRIEF)[0])
-    everything = list(log_probabilities(logits, weights.vocabulary_size))
-    assert len({token for token, _ in everything}) == weights.vocabulary_size
-    assert sum(np.exp([value for _, value in everything])) == pytest.approx(1, abs=1e-5)
-    values = [value for _, value in everything]
-    assert values == sorted(values, reverse=True)
-    assert everything[0][0] == greedy(logits)
-    assert [token for token, _ in log_probabilities(logits, 5)] == [token for token, _ in everything[:5]]
+    order = likeliest(logits, weights.vocabulary_size)
+    assert sorted(order) == list(range(weights.vocabulary_size))
+    everything = [entry["logprob"] for entry in logprob_of(weights, logits, weights.vocabulary_size)["top_logprobs"]]
+    assert sum(np.exp(everything)) == pytest.approx(1, abs=1e-5)
+    assert everything == sorted(everything, reverse=True)
+    assert order[0] == greedy(logits)
+    assert likeliest(logits, 5) == order[:5]
     exact = logits.astype(np.longdouble)
     exact -= np.log(np.exp(exact - exact.max()).sum()) + exact.max()
-    for token, value in everything[:20]:
-        assert value == pytest.approx(float(exact[token]), abs=1e-5)
+    assert everything[:20] == pytest.approx([float(exact[token]) for token in order[:20]], abs=1e-5)
 
 
 def test_equals_are_taken_in_the_order_of_their_ids() -> None:
     logits = np.array([0.0, 2.0, 1.0, 2.0], dtype=np.float32)
     assert greedy(logits) == 1
-    assert [token for token, _ in log_probabilities(logits, 3)] == [1, 3, 2]
+    assert likeliest(logits, 3) == [1, 3, 2]

@@ -13,7 +13,7 @@ def spooled(stop: tuple[str, ...], *pieces: bytes) -> list[str]:
         shown.append(text)
         if stopped:
             return shown
-    return [*shown, spool.rest()]
+    return [*shown, spool.flush()]
 
 
 def test_a_character_is_shown_when_it_is_whole() -> None:

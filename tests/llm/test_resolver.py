@@ -188,7 +188,7 @@ def test_a_file_of_the_user_with_a_known_name_must_be_that_model(tmp_path: Path)
 def test_a_folder_of_the_user_needs_weights(tmp_path: Path) -> None:
     folder = tmp_path / "embedder"
     folder.mkdir()
-    with pytest.raises(ModelFailure, match="holds no model"):
+    with pytest.raises(ModelFailure, match="has no model in it"):
         resolve(str(folder), cache=tmp_path / "cache")
     (folder / "model.safetensors").write_bytes(b"weights")
     found = resolve(str(folder), cache=tmp_path / "cache")

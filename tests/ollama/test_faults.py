@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.errors import MissingPart
 from agent.core.records import Record, Verdict
 from agent.core.requests import JudgeRequest
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from benchmarks.private_ollama import PrivateOllama
+from llm.errors import ModelFailure
 from llm.ollama.pool import OPEN_SECONDS
 
 pytestmark = [pytest.mark.ollama, pytest.mark.enable_socket]
@@ -135,9 +135,7 @@ def test_a_closed_port_is_degraded_at_once(parts_on: Callable[..., AppContext]) 
 def test_the_command_that_asks_for_a_dead_server_by_name_stops(
     monkeypatch: pytest.MonkeyPatch, parts_on: Callable[..., AppContext]
 ) -> None:
-    from agent.core.errors import mapped
-
-    with pytest.raises(MissingPart, match="ollama serve"), mapped():
+    with pytest.raises(ModelFailure, match="ollama serve"):
         parts_on(NOBODY).language_detector()
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.encoding.field_encoder import FieldEncoder, features
+from retrieval.encoding.field_encoder import EventCount, FieldEncoder, features
 
 ROWS: list[dict[str, Any]] = [
     {"amount": float(i), "country": ("de", "fr", "it")[i % 3], "new": i % 2 == 0, "note": f"text {i}"}
@@ -20,7 +20,8 @@ ROWS: list[dict[str, Any]] = [
 ]
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 values = numbers | st.sampled_from(["a", "b", "", "other"]) | st.booleans() | st.none()
-rows = st.lists(st.dictionaries(st.sampled_from(["x", "y", "z", "count of link down"]), values), max_size=30)
+columns = dict.fromkeys(["x", "y", "count of link down"], values)
+rows = st.lists(st.fixed_dictionaries({}, optional={**columns, EventCount("link down"): numbers}), max_size=30)
 
 
 @given(rows)
@@ -94,10 +95,10 @@ def test_a_missing_value_agrees_with_nothing() -> None:
 
 
 def test_an_event_that_did_not_occur_was_counted_zero_times() -> None:
-    counts = [{"count of link down": float(i)} for i in range(1, 9)] + [{"events": 1.0}] * 8
+    counts = [{EventCount("link down"): float(i)} for i in range(1, 9)] + [{"events": 1.0}] * 8
     space = FieldEncoder.fit(counts)
-    assert space.quantile("count of link down", 0.0) == pytest.approx(0.25, abs=0.05)
-    assert float(space.vector({}) @ space.vector({"count of link down": 0.0})) == pytest.approx(1.0)
+    assert space.quantile(EventCount("link down"), 0.0) == pytest.approx(0.25, abs=0.05)
+    assert float(space.vector({}) @ space.vector({EventCount("link down"): 0.0})) == pytest.approx(1.0)
 
 
 def test_sessions_are_compared_by_how_often_each_masked_event_occurs() -> None:
@@ -107,10 +108,30 @@ def test_sessions_are_compared_by_how_often_each_masked_event_occurs() -> None:
     assert first == {
         "events": 3.0,
         "kinds of event": 2.0,
-        "count of received block blk_<n> from <ip>": 2.0,
-        "count of done": 1.0,
+        EventCount("received block blk_<n> from <ip>"): 2.0,
+        EventCount("done"): 1.0,
     }
     assert features({"x": 1.0}) == {"x": 1.0}
+
+
+def test_a_column_named_like_an_event_count_is_a_column() -> None:
+    table = [{"count of x": float(i) if i % 2 else None} for i in range(40)]
+    space = FieldEncoder.fit(table)
+    # a missing value agrees with nothing; it is not 0
+    assert float(np.linalg.norm(space.vector({}))) == 0.0
+    session = features({"count of x": 7.0}, ("x", "x"))
+    assert (session["count of x"], session[EventCount("x")]) == (7.0, 2.0)
+    both = FieldEncoder.fit([session] * 8)
+    assert list(both.numbers) == ["count of x", EventCount("x"), "events", "kinds of event"]
+    assert FieldEncoder.from_json(json.loads(json.dumps(both.to_json()))) == both
+
+
+def test_encoders_stored_before_event_counts_had_a_type_are_read() -> None:
+    session = FieldEncoder.fit([features({}, ("up", "down"))] * 8)
+    table = FieldEncoder.fit([{"count of x": float(i)} for i in range(8)])
+    for space in (session, table):
+        old = {**space.to_json(), "numbers": {str(name): list(knots) for name, knots in space.numbers.items()}}
+        assert FieldEncoder.from_json(json.loads(json.dumps(old))) == space
 
 
 def test_the_most_filled_columns_are_kept() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agent.core.records import Record
-from retrieval.encoding.field_encoder import features
+from retrieval.encoding.field_encoder import EventCount, features
 from retrieval.encoding.representation import Representation
 
 from .making import payment
@@ -38,7 +38,7 @@ def test_numbers_and_categories_are_compared_by_fields() -> None:
 def test_sessions_are_compared_by_fields() -> None:
     space = Representation.fit(SESSIONS)
     assert space.field_encoder is not None
-    assert "count of read <n>" in space.field_encoder.numbers
+    assert EventCount("read <n>") in space.field_encoder.numbers
 
 
 def test_rows_with_prose_in_them_are_compared_by_that_prose() -> None:

@@ -32,13 +32,11 @@ class Played:
     def __init__(self, answer: Answer) -> None:
         self.answer, self.asked = answer, list[tuple[str, str]]()
 
-    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
         system, user = (str(message.content) for message in messages)
         self.asked.append((system, user))
         odds = math.exp(self.answer(system, user))
-        shares = {"anomalous": odds / (1 + odds), "normal": 1 / (1 + odds)}
-        top = [{"token": word, "logprob": math.log(share)} for word, share in shares.items()]
-        return {"logprobs": [{**top[0], "top_logprobs": top}]}
+        return {"anomalous": math.log(odds / (1 + odds)), "normal": math.log(1 / (1 + odds))}
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
         raise ModelFailure("it gives log-probabilities")

@@ -1,14 +1,15 @@
-"""Opening: a path or standard input as UTF-8 bytes, unpacked, with the beginning in view."""
+"""A path or standard input as a stream of unpacked UTF-8 bytes whose beginning can be looked at."""
 
 from __future__ import annotations
 
 import codecs
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -21,10 +22,15 @@ _PACKED_PIECE = 1 << 10
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
+_OPEN_ERRORS: dict[type[OSError], str] = {
+    FileNotFoundError: "no such file: check the path and the folder you are in",
+    IsADirectoryError: "is a directory: name the files in it",
+    PermissionError: "no permission to read it: run as its owner, or have it made readable (chmod +r)",
+}
 
 
 class Damaged(Exception):
-    """The data cannot be read any further; what came before is good."""
+    """The data cannot be read any further; what came before is good. ``line``: the first that is missing."""
 
     def __init__(self, reason: str, line: int | None = None) -> None:
         super().__init__(reason)
@@ -32,18 +38,25 @@ class Damaged(Exception):
 
 
 class Stream:
-    """Chunks of bytes whose beginning, ``head``, can be looked at before they are read."""
+    """Chunks of bytes whose beginning, ``head``, can be looked at before they are read.
+
+    Parameters
+    ----------
+    chunks
+        The data; an empty chunk ends it.
+    path
+        The regular file that holds exactly these bytes, if there is one.
+    """
 
     def __init__(self, chunks: Iterator[bytes], path: Path | None = None) -> None:
         self.head = b""
         self.ended = False
         self.path = path
-        """The regular file that holds exactly these bytes, if there is one."""
         self._chunks = chunks
         self._damage: Damaged | None = None
 
     def look(self, enough: Callable[[bytes], bool]) -> bytes:
-        """The beginning: as much as is ``enough``, at most about ``HEAD_BYTES``, or all there is."""
+        """The beginning: as much as is ``enough``, at most about `HEAD_BYTES`, or all there is."""
         while not (self.ended or len(self.head) >= HEAD_BYTES or enough(self.head)):
             try:
                 chunk = next(self._chunks, b"")
@@ -53,8 +66,16 @@ class Stream:
             self.ended = not chunk
         return self.head
 
+    def starts_with(self, magic: bytes) -> bool:
+        return self.look(lambda head: len(head) >= len(magic)).startswith(magic)
+
+    def look_at_lines(self, count: int) -> bytes:
+        """The beginning in whole lines: more than ``count`` that are not blank, or as many as the head holds."""
+        head = self.look(lambda seen: sum(1 for line in seen.split(b"\n") if line.strip()) > count)
+        return head if self.complete else head[: head.rfind(b"\n") + 1]
+
     def __iter__(self) -> Iterator[bytes]:
-        """All bytes, once, from the first; raises :class:`Damaged` where they break off."""
+        """All bytes, once, from the first; raises `Damaged` where they break off."""
         head, self.head = self.head, b""
         for start in range(0, len(head), _CHUNK):
             yield head[start : start + _CHUNK]
@@ -70,51 +91,51 @@ class Stream:
 
 
 @contextmanager
-def opened(file: str, stdin: BinaryIO | None) -> Iterator[Stream]:
-    """Open a path, or standard input for ``-``, and see to its packing and encoding."""
+def opened(file: str, stdin: BinaryIO | None = None) -> Iterator[Stream]:
+    """Open a path, or standard input for ``-``; unpack gzip and zstd, decode UTF-16, drop a byte order mark.
+
+    Raises
+    ------
+    InputError
+        The file cannot be opened, or is empty.
+    """
     if file == "-":
+        if stdin is None and hasattr(signal, "siginterrupt"):
+            # polars, once loaded, makes reads that wait go on after Ctrl-C
+            signal.siginterrupt(signal.SIGINT, True)
         yield _prepared(stdin or sys.stdin.buffer, file, None)
         return
     try:
         raw = Path(file).open("rb")  # noqa: SIM115 - closed below; here only opening may fail
     except OSError as error:
-        raise InputError(_why_closed(error), file) from error
+        reason = _OPEN_ERRORS.get(type(error), f"cannot be opened: {error.strerror or error}")
+        raise InputError(reason, file) from error
     except ValueError as error:
-        raise InputError(f"is no file name: {error}", repr(file)) from error
+        raise InputError(f"is not a valid file name: {error}", repr(file)) from error
     with raw:
         yield _prepared(raw, file, Path(file) if Path(file).is_file() else None)
 
 
-def _why_closed(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file: check the path and the folder you are in"
-    if isinstance(error, IsADirectoryError):
-        return "is a directory: name the files in it"
-    if isinstance(error, PermissionError):
-        return "no permission to read it: run as its owner, or have it made readable (chmod +r)"
-    return f"cannot be opened: {error.strerror or error}"
-
-
 def _prepared(raw: BinaryIO, file: str, path: Path | None) -> Stream:
-    packed = Stream(_pulled(raw), path)
-    magic = packed.look(lambda head: len(head) >= 4)
-    if packed.complete and not packed.head:
+    stream = Stream(_chunks_of(raw), path)
+    magic = stream.look(lambda head: len(head) >= 4)
+    if stream.complete and not stream.head:
         raise InputError("is empty", file)
     if magic.startswith(_GZIP):
-        packed = Stream(_unpacked(packed, "gzip", lambda: zlib.decompressobj(wbits=31)))
+        stream = Stream(_unpacked(stream, "gzip", lambda: zlib.decompressobj(wbits=31)))
     elif magic.startswith(_ZSTD) or (magic[1:4] == _ZSTD_SKIPPABLE and magic[0] >> 4 == 5):
-        packed = Stream(_unpacked(packed, "zstd", lambda: zstandard.ZstdDecompressor().decompressobj()))
-    mark = packed.look(lambda head: len(head) >= 3)
-    if packed.complete and not packed.head:
+        stream = Stream(_unpacked(stream, "zstd", lambda: zstandard.ZstdDecompressor().decompressobj()))
+    mark = stream.look(lambda head: len(head) >= 3)
+    if stream.complete and not stream.head:
         raise InputError("is empty (once unpacked)", file)
     if mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return Stream(_from_utf16(packed))
+        return Stream(_from_utf16(stream))
     if mark.startswith(codecs.BOM_UTF8):
-        return Stream(_without_mark(packed))
-    return packed
+        stream.head, stream.path = stream.head.removeprefix(codecs.BOM_UTF8), None
+    return stream
 
 
-def _pulled(raw: BinaryIO) -> Iterator[bytes]:
+def _chunks_of(raw: BinaryIO) -> Iterator[bytes]:
     """What a file or pipe has at hand, chunk by chunk; a read error is damage, not the end."""
     pull = getattr(raw, "read1", raw.read)
     try:
@@ -124,19 +145,9 @@ def _pulled(raw: BinaryIO) -> Iterator[bytes]:
         raise Damaged(f"cannot be read any further: {error.strerror or error}") from error
 
 
-class _Unpacker(Protocol):
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-def _unpacked(stream: Stream, name: str, unpacker: Callable[[], _Unpacker]) -> Iterator[bytes]:
+def _unpacked(stream: Stream, name: str, decompressor: Callable[[], Any]) -> Iterator[bytes]:
     """Unpack, one member or frame after the other, whatever part of the data is whole."""
-    current: _Unpacker | None = None
+    current = None
     for chunk in stream:
         for start in range(0, len(chunk), _PACKED_PIECE):
             piece = chunk[start : start + _PACKED_PIECE]
@@ -145,7 +156,7 @@ def _unpacked(stream: Stream, name: str, unpacker: Callable[[], _Unpacker]) -> I
                     piece = piece.lstrip(b"\0")  # tape blocks and some writers pad a member with zeros
                     if not piece:
                         break
-                    current = unpacker()
+                    current = decompressor()
                 try:
                     data = current.decompress(piece)
                 except (zlib.error, zstandard.ZstdError) as error:
@@ -160,18 +171,10 @@ def _unpacked(stream: Stream, name: str, unpacker: Callable[[], _Unpacker]) -> I
 
 
 def _from_utf16(stream: Stream) -> Iterator[bytes]:
-    """UTF-16 as UTF-8; what is broken comes out as bytes that are no UTF-8, so it is counted with the rest."""
+    """UTF-16 as UTF-8; what is broken becomes bytes that are not UTF-8, so that it is counted with the rest."""
     decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
     for chunk in stream:
         if data := decoder.decode(chunk).encode("utf-8", "surrogatepass"):
             yield data
     if left := decoder.getstate()[0]:
         yield b"\xff" * len(left)
-
-
-def _without_mark(stream: Stream) -> Iterator[bytes]:
-    chunks = iter(stream)
-    first = next(chunks).removeprefix(codecs.BOM_UTF8)
-    if first:
-        yield first
-    yield from chunks

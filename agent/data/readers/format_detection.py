@@ -1,4 +1,4 @@
-"""What a stream holds, from its beginning: a log, a table, JSON lines or Parquet; and what is no text at all."""
+"""The format of a stream, from its beginning: a log, a table, JSON lines or Parquet; binary files are refused."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from typing import Literal
 
 from agent.core.errors import InputError
 from agent.data.readers.byte_stream import Stream
-from agent.data.readers.row import Format
 
 Kind = Literal["log", "csv", "jsonl", "parquet"]
+Format = Literal["auto"] | Kind
 
 PARQUET_MAGIC = b"PAR1"
 SNIFFED_LINES = 50
 
-_BY_EXTENSION: dict[str, Kind] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
+_BY_EXTENSION: dict[str, Kind] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 _PACKED = frozenset({".gz", ".gzip", ".zst", ".zstd"})
 _FEWEST_LINES = 2
 _FEWEST_COMMAS = 3
@@ -57,35 +51,35 @@ def extension(file: str) -> str:
 
 
 def detect(stream: Stream, file: str, format: Format) -> Kind:
-    """The kind of reader for a stream: as the user says, else by its magic, its name, its first lines.
+    """The format of a stream: as the user says, else by its magic bytes, its file name, its first lines.
 
-    Raises:
-        InputError: it is no text, and no Parquet either.
+    Raises
+    ------
+    InputError
+        It is neither text nor Parquet.
     """
-    kind = _detected(stream, file, format)
+    kind = _detect_by_name(stream, file) if format == "auto" else format
+    if kind is None:
+        ending = extension(file)
+        stream.look(lambda head: _detect_by_lines(head, ending, complete=False) is not None)
+        kind = _detect_by_lines(stream.head, ending, complete=True) or "log"
     if kind != "parquet":
         _refuse_binary(stream, file)
     return kind
 
 
-def _detected(stream: Stream, file: str, format: Format) -> Kind:
-    if format != "auto":
-        return format
-    if stream.look(lambda head: len(head) >= len(PARQUET_MAGIC)).startswith(PARQUET_MAGIC):
+def _detect_by_name(stream: Stream, file: str) -> Kind | None:
+    if stream.starts_with(PARQUET_MAGIC):
         return "parquet"
-    ending = extension(file)
-    if ending == ".parquet":
+    if extension(file) == ".parquet":
         raise InputError("is named .parquet but holds none (it does not begin with PAR1)", file)
-    if ending in _BY_EXTENSION:
-        return _BY_EXTENSION[ending]
-    stream.look(lambda head: _kind(head, ending, complete=False) is not None)
-    return _kind(stream.head, ending, complete=True) or "log"
+    return _BY_EXTENSION.get(extension(file))
 
 
-def _kind(head: bytes, ending: str, *, complete: bool) -> Kind | None:
-    """The kind that these first bytes show; ``None``: it takes more of them to tell."""
-    *lines, rest = [line.strip(b"\r") for line in head.split(b"\n")]
-    lines = [line for line in (*lines, rest) if line.strip()] if complete else [line for line in lines if line.strip()]
+def _detect_by_lines(head: bytes, ending: str, *, complete: bool) -> Kind | None:
+    """The format that these first bytes show; ``None`` if it takes more of them."""
+    whole = head.split(b"\n") if complete else head.split(b"\n")[:-1]
+    lines = [line.strip(b"\r") for line in whole if line.strip()]
     if not lines:
         return None
     if _is_json_object(lines[0]):
@@ -103,7 +97,7 @@ def _is_json_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        # A session's first line may be longer than what is in view.
+        # A session's first line may be longer than the head.
         return re.match(rb'\s*\{\s*"[^"]*"\s*:', line) is not None
 
 
@@ -115,8 +109,8 @@ def _looks_tabular(lines: list[bytes]) -> bool:
 
 
 def _refuse_binary(stream: Stream, file: str) -> None:
-    """Refuse what is no text by its magic, or because much of its beginning is none."""
-    # Only what is in view: a live pipe must not be waited for.
+    """Refuse what is not text by its magic bytes, or because much of its beginning is not."""
+    # Of a live pipe only what is there already: it must not be waited for.
     head = stream.look(lambda head: file == "-" or len(head) >= _BINARY_BYTES)[:_BINARY_BYTES]
     for magic, what in _BINARY_MAGIC.items():
         if head.startswith(magic):

@@ -1,127 +1,146 @@
-"""Lines of a stream, never holding more of one than asked, decoded once."""
+"""Lines of a stream, of bounded length in memory, and their decoding."""
 
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from agent.core.records import clean_text
 from agent.data.readers.byte_stream import Damaged
-from agent.data.readers.row import shorten
 
-_CONTINUATION = bytes(range(0x80, 0xC0))
-_ESCAPED = re.compile("[\udc80-\udcff]")
+GAP = " […] "
 REPLACEMENT = "\ufffd"
+_CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 @dataclass(frozen=True, slots=True)
 class RawLine:
-    """A line without its ``\\n``; of an over-long one only ``data``, its beginning, and ``tail``, its end."""
+    """A line without its ``\\n``, its number from 1.
+
+    Of a line that is too long (``cut``), ``data`` is the beginning and ``tail`` the end; ``omitted`` characters between
+    them are missing.
+    """
 
     number: int
     data: bytes
     cut: bool = False
     tail: bytes = b""
-    between: int = 0
-    """How many characters are missing between ``data`` and ``tail``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A decoded line, and notes on what was replaced or left out of it."""
-
-    number: int
-    text: str
-    notes: tuple[str, ...]
+    omitted: int = 0
 
 
 def split_lines(stream: Iterable[bytes], head: int, tail: int = 0) -> Iterator[RawLine]:
-    """The lines of a stream; one of more than ``head + tail`` bytes loses its middle.
+    """Lines of a stream; one of more than ``head + tail`` bytes loses its middle.
 
-    A last line that damage cut off is not given: nobody knows what it said.
+    Raises
+    ------
+    Damaged
+        As the stream does. The line that the damage cut off is not returned.
     """
     number = 1
-    held = _Held(head, tail)
+    buffer = _LineBuffer(head, tail)
     try:
         for chunk in stream:
             *whole, rest = chunk.split(b"\n")
             for piece in whole:
-                held.add(piece)
-                yield held.take(number)
+                buffer.add(piece)
+                yield buffer.take(number)
                 number += 1
-            held.add(rest)
+            buffer.add(rest)
     except Damaged as damage:
         raise Damaged(damage.reason, number) from damage
-    if held.data:
-        yield held.take(number)
+    if buffer.data:
+        yield buffer.take(number)
 
 
-class _Held:
+class _LineBuffer:
     """The line that is being put together."""
 
     def __init__(self, head: int, tail: int) -> None:
-        self._head, self._tail = head, tail
-        self._between = 0
-        self._cut = False
         self.data = bytearray()
+        self._head, self._tail = head, tail
+        self._omitted, self._cut = 0, False
 
     def add(self, piece: bytes) -> None:
         self.data += piece
         excess = len(self.data) - self._head - self._tail
         if excess > 0:
-            gone = self.data[self._head : self._head + excess]
-            del self.data[self._head : self._head + excess]
-            self._between += _characters(gone)
+            middle = slice(self._head, self._head + excess)
+            self._omitted += _count_characters(self.data[middle])
             self._cut = True
+            del self.data[middle]
 
     def take(self, number: int) -> RawLine:
         end = self._head if self._cut else len(self.data)
-        line = RawLine(number, bytes(self.data[:end]), self._cut, bytes(self.data[end:]), self._between)
+        line = RawLine(number, bytes(self.data[:end]), self._cut, bytes(self.data[end:]), self._omitted)
         self.data.clear()
-        self._between, self._cut = 0, False
+        self._omitted, self._cut = 0, False
         return line
 
 
-def shortened(raw: RawLine, max_chars: int) -> Line:
-    """A line as text of at most ``max_chars`` characters, without its line end."""
-    head, tail, between = raw.data.rstrip(b"\r"), b"", 0
-    if raw.cut:
-        # The cuts may have gone through characters: their pieces are left out, they are not bytes that are no UTF-8.
-        head = _up_to_whole_character(raw.data)
-        tail = raw.tail[:3].lstrip(_CONTINUATION) + raw.tail[3:].rstrip(b"\r")
-        between = _characters(raw.data[len(head) :]) + raw.between
+def decode_line(line: RawLine, max_chars: int) -> tuple[str, tuple[str, ...]]:
+    """A line as text of at most ``max_chars`` characters without its line end, and notes on what was changed."""
+    head, tail, omitted = line.data.rstrip(b"\r"), b"", 0
+    if line.cut:
+        # The cuts may have gone through characters: drop the pieces, which are no bytes that are not UTF-8.
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        decoder.decode(line.data)
+        head = line.data[: len(line.data) - len(decoder.getstate()[0])]
+        tail = line.tail[:3].lstrip(_CONTINUATION) + line.tail[3:].rstrip(b"\r")
+        omitted = _count_characters(line.data[len(head) :]) + line.omitted
     head_text, notes = decode(head)
     tail_text, tail_notes = decode(tail)
-    text, gap = shorten(head_text, max_chars, tail_text, between)
-    return Line(raw.number, text, (*notes, *tail_notes, *gap))
+    text, shortened = shorten(head_text, max_chars, tail_text, omitted)
+    return text, (*notes, *tail_notes, *shortened)
 
 
 def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """UTF-8 as text, in one go: what is no UTF-8, and NUL, become U+FFFD, and a note says how many."""
-    notes: tuple[str, ...] = ()
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text, replaced = _ESCAPED.subn(REPLACEMENT, data.decode("utf-8", "surrogateescape"))
-        notes = (counted(replaced, "byte", "not UTF-8"),)
-    if nul := text.count("\0"):
-        text = text.replace("\0", REPLACEMENT)
-        notes = (*notes, counted(nul, "character", "NUL"))
-    return text, notes
+    """UTF-8 as text: bytes that are not UTF-8, and NUL, become U+FFFD, and notes say how many."""
+    text = data.decode("utf-8", "surrogateescape")
+    if not (replaced := count_replaced(text)):
+        return text, ()
+    nul = text.count("\0")
+    return clean_text(text), note_replaced(replaced - nul, "byte", "not UTF-8") + note_replaced(nul)
 
 
-def counted(number: int, unit: str, what: str) -> str:
-    """The note on ``number`` units that were ``what`` and are replaced."""
-    plural, were = ("", "was") if number == 1 else ("s", "were")
-    return f"{number} {unit}{plural} {were} {what} and {were} replaced"
+def count_replaced(text: str) -> int:
+    """How many characters `clean_text` replaces."""
+    cleaned = clean_text(text)
+    return 0 if cleaned == text else cleaned.count(REPLACEMENT) - text.count(REPLACEMENT)
 
 
-def _up_to_whole_character(data: bytes) -> bytes:
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    decoder.decode(data)
-    return data[: len(data) - len(decoder.getstate()[0])]
+def note_replaced(count: int, unit: str = "character", what: str = "NUL") -> tuple[str, ...]:
+    """The note that ``count`` units were ``what`` and are replaced; none if there are none."""
+    plural, were = ("", "was") if count == 1 else ("s", "were")
+    return (f"{count} {unit}{plural} {were} {what} and {were} replaced",) if count else ()
 
 
-def _characters(data: bytes | bytearray) -> int:
+def shorten(text: str, max_chars: int, tail: str = "", omitted: int = 0) -> tuple[str, tuple[str, ...]]:
+    """Keep the beginning and the end of a long text, and note it.
+
+    Parameters
+    ----------
+    text, tail
+        The text; of one too long to be held its beginning and its end.
+    max_chars
+        The most characters that are kept.
+    omitted
+        Characters that are missing between ``text`` and ``tail``.
+
+    Returns
+    -------
+    text : str
+    notes : tuple of str
+        One note if the text was shortened, else none.
+    """
+    total = len(text) + omitted + len(tail)
+    if total <= max_chars:
+        return text + tail, ()
+    ends = max_chars - len(GAP)
+    tail_length = ends // 4
+    kept = text[: ends - tail_length] + GAP + (text[-tail_length:] + tail)[-tail_length:]
+    return kept, (f"shortened from {total} to {max_chars} characters",)
+
+
+def _count_characters(data: bytes | bytearray) -> int:
     return len(data.translate(None, _CONTINUATION))

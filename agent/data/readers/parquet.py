@@ -11,34 +11,34 @@ import polars as pl
 
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.format_detection import PARQUET_MAGIC
-from agent.data.readers.jsonl import flat, object_reading
+from agent.data.readers.jsonl import flatten, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 
 _BATCH = 10_000
-# Rust panics, which some damaged files cause, are no Exception.
+# Rust panics, which some damaged files cause, are not an `Exception`.
 _FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row; nested columns are flattened, and a column of lists named ``events`` makes sessions, as in JSON."""
-    if not stream.look(lambda head: len(head) >= len(PARQUET_MAGIC)).startswith(PARQUET_MAGIC):
-        raise request.wrong("is not Parquet (it does not begin with PAR1)")
+    if not stream.starts_with(PARQUET_MAGIC):
+        raise request.file_error("is not Parquet (it does not begin with PAR1)")
     with _on_disk(stream, request) as path:
         try:
             frame = pl.scan_parquet(path, glob=False)
             schema = frame.collect_schema()
             first = frame.head(1).collect().to_dicts()
         except _FAILURES as error:
-            raise request.wrong(f"is not Parquet that can be read: {_first_line(error)}") from error
-        known = list(dict.fromkeys([*schema.names(), *(flat(first[0])[0] if first else ())]))
-        request = request.fitting(known)
-        request.columns(known)
+            raise request.file_error(f"is not Parquet that can be read: {_first_line(error)}") from error
+        known = list(dict.fromkeys([*schema.names(), *(flatten(first[0]) if first else ())]))
+        request = request.restricted_to(known)
+        request.text_columns(known)
         line = 0
         try:
             for batch in frame.collect_batches(chunk_size=_BATCH):
                 for row in batch.iter_rows(named=True):
                     line += 1
-                    yield object_reading(request, line, row, not_text=())
+                    yield parse_object(request, line, row, ids=())
         except _FAILURES as error:
             raise Damaged(f"cannot be read any further: {_first_line(error)}", line + 1) from error
 
@@ -54,7 +54,7 @@ def _on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
             for chunk in stream:
                 spool.write(chunk)
         except Damaged as damage:
-            raise request.wrong(damage.reason) from damage
+            raise request.file_error(damage.reason) from damage
         spool.flush()
         yield Path(spool.name)
 

@@ -1,21 +1,18 @@
-"""What a reader gives, what it was asked for, and how a row becomes a record."""
+"""From a row to a record: the request for one file, and the parsed row or the error that results."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 from agent.core.errors import InputError
-from agent.core.records import FieldValue, Label, Record
+from agent.core.records import FieldValue, Label, Record, clean_text
 from agent.data.readers.columns import expand
-from agent.data.readers.values import Cell, canonical, label_of, pairs, shown, typed
+from agent.data.readers.lines import shorten
+from agent.data.readers.values import Cell, parse_pairs, to_label, to_text, typed
 
-Format = Literal["auto", "log", "csv", "jsonl", "parquet"]
-
-GAP = " […] "
 _NAMES_LISTED = 40
+_SHORTEST_MAX_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +39,21 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """What the caller asked for of one file; ``normal`` holds canonical label values.
+    """What to read of one file, resolved from the `agent.data.read_options.ReadOptions` of its source.
 
-    ``lenient``: the columns were remembered, not asked for. Those that the file lacks are left out, and a record
-    without a label is a record all the same.
+    Parameters
+    ----------
+    file
+        The path, or ``-``, as records name it.
+    text, label
+        The columns of the text (names, lists, ranges) and of the label.
+    normal
+        Label values that are normal, as `normalise_label` writes them.
+    max_chars
+        Characters of a text beyond which it loses its middle.
+    lenient
+        The columns were learned from another file. Those that this one lacks are left out, and a record without a
+        label is not an error.
     """
 
     file: str
@@ -55,48 +63,41 @@ class ReadRequest:
     max_chars: int
     lenient: bool = False
 
-    @classmethod
-    def of(
-        cls,
-        path: str | Path,
-        *,
-        text: Sequence[str],
-        label: str | None,
-        normal: Sequence[str],
-        max_chars: int,
-        lenient: bool,
-    ) -> ReadRequest:
-        """For label values as a person writes them."""
-        return cls(str(path), tuple(text), label, frozenset(map(canonical, normal)), max_chars, lenient)
+    def __post_init__(self) -> None:
+        if self.max_chars < _SHORTEST_MAX_CHARS:
+            raise ValueError(f"max_chars must be at least {_SHORTEST_MAX_CHARS}, not {self.max_chars}")
 
-    def fitting(self, known: Collection[str]) -> ReadRequest:
-        """The request, less the columns that were only remembered and that a file with columns ``known`` lacks."""
+    def restricted_to(self, known: Collection[str]) -> ReadRequest:
+        """The same request; if it is lenient, without the columns that a file with columns ``known`` lacks."""
         if not self.lenient:
             return self
         text = self.text if all(name in known for name in expand(self.text, tuple(known))) else ()
         return replace(self, text=text, label=self.label if self.label in known else None)
 
-    def unreadable(self, line: int | None, reason: str) -> RowError:
+    def row_error(self, line: int | None, reason: str) -> RowError:
         return RowError(self.file, line, reason)
 
-    def wrong(self, reason: str) -> InputError:
+    def file_error(self, reason: str) -> InputError:
         """The error for something wrong with the file as a whole."""
         return InputError(reason, self.file)
 
-    def columns(self, known: Sequence[str]) -> list[str]:
-        """The columns that ``text`` asks for, none if it asks for none.
+    def text_columns(self, known: Sequence[str]) -> list[str]:
+        """The columns named by ``text``, none if it names none.
 
-        A file that lacks one of them, or the label's, is refused, and so is a label that is part of the text.
+        Raises
+        ------
+        InputError
+            The file lacks one of them or the label's, or the label is one of them.
         """
         columns = expand(self.text, known)
         for name in (*columns, *([] if self.label is None else [self.label])):
             if name not in known:
-                raise self.wrong(f"no column {name!r}; {_listed(known)}")
+                raise self.file_error(f"no column {name!r}; {_listed(known)}")
         if self.label in columns:
-            raise self.wrong(f"column {self.label!r} is the label: it cannot be part of the text as well")
+            raise self.file_error(f"column {self.label!r} is the label: it cannot be part of the text as well")
         return columns
 
-    def row(
+    def parse_cells(
         self,
         line: int,
         cells: Mapping[str, Cell],
@@ -106,60 +107,68 @@ class ReadRequest:
         numeric: bool = False,
         notes: tuple[str, ...] = (),
     ) -> ParsedRow | RowError:
-        """A table's row as a reading: ``columns`` make the text and the fields, ``time`` names the time's column.
+        """Make a record of a table's row.
 
-        A single column is the text as it is; it is a field as well if it holds numbers (``numeric``).
+        Parameters
+        ----------
+        line
+            Its number, from 1.
+        cells
+            The row's cells by column.
+        columns
+            Those that make the text and the fields. A single one is the text as it is, and a field only if it is a
+            number.
+        time
+            The column that holds the time.
+        numeric
+            Whether the first of ``columns`` holds numbers in the file's first rows.
+        notes
+            What was changed in reading the row.
         """
         fields: dict[str, FieldValue]
         if len(columns) == 1:
             cell = cells.get(columns[0])
-            text = shown(cell)
-            fields = pairs(text)
+            text = to_text(cell)
+            fields = parse_pairs(text)
             if not fields and (numeric or isinstance(cell, int | float)):
                 fields = {columns[0]: typed(cell)}
         else:
             fields = {name: typed(cells.get(name)) for name in columns}
-            text = " ".join(
-                f"{name} is {shown(cells[name]).strip()}" for name, value in fields.items() if value is not None
-            )
+            filled = (name for name, value in fields.items() if value is not None)
+            text = " ".join(f"{name} is {to_text(cells[name]).strip()}" for name in filled)
             if len(text) > self.max_chars:
-                fields = {name: self._clipped(value) for name, value in fields.items()}
-        return self.reading(
-            line,
-            text,
-            fields=fields,
-            time=None if time is None else shown(cells.get(time)).strip() or None,
-            label_cell=None if self.label is None else cells.get(self.label),
-            notes=notes,
-        )
+                # The text's note is enough; each field is only kept from being longer.
+                fields = {
+                    name: shorten(value, self.max_chars)[0] if isinstance(value, str) else value
+                    for name, value in fields.items()
+                }
+        return self.parse_text(line, text, fields, cells, time=time, notes=notes)
 
-    def reading(
+    def parse_text(
         self,
         line: int,
         text: str,
-        *,
         fields: dict[str, FieldValue],
-        label_cell: Cell,
+        cells: Mapping[str, Cell],
+        *,
         events: tuple[str, ...] = (),
         time: str | None = None,
         notes: tuple[str, ...] = (),
     ) -> ParsedRow | RowError:
-        """The reading of one record; unreadable if it says nothing, or has no label where one was asked for."""
-        label = label_value = None
-        if self.label is not None:
-            label_value = shown(label_cell).strip()
-            label = label_of(label_value, self.normal)
-            if label is None and not self.lenient:
-                return self.unreadable(line, f"no label in column {self.label!r}")
-        if not (text.strip() or events):
-            return self.unreadable(line, "says nothing: its text is empty")
-        text, shortened = shorten(text, self.max_chars)
-        record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=time)
-        return ParsedRow(record, label, label_value, notes + shortened)
+        """Make a record of its parts; ``cells`` hold the label and, in column ``time``, the time.
 
-    def _clipped(self, value: FieldValue) -> FieldValue:
-        """The whole row's text is shortened with a note; a field of it is only kept from being longer."""
-        return shorten(value, self.max_chars)[0] if isinstance(value, str) else value
+        It is an error if the text is empty, or the label is missing where one is required.
+        """
+        label_value = None if self.label is None else clean_text(to_text(cells.get(self.label)).strip())
+        known_label = None if label_value is None else to_label(label_value, self.normal)
+        if label_value is not None and known_label is None and not self.lenient:
+            return self.row_error(line, f"no label in column {self.label!r}")
+        if not (text.strip() or events):
+            return self.row_error(line, "the text is empty")
+        text, shortened = shorten(text, self.max_chars)
+        moment = (to_text(cells.get(time)).strip() or None) if time else None
+        record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=moment)
+        return ParsedRow(record, known_label, label_value, notes + shortened)
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -168,18 +177,3 @@ def _listed(columns: Sequence[str]) -> str:
     more = len(columns) - _NAMES_LISTED
     listed = ", ".join(repr(column) for column in columns[:_NAMES_LISTED])
     return f"its columns are {listed}" + (f" and {more} more" if more > 0 else "")
-
-
-def shorten(text: str, max_chars: int, tail: str = "", between: int = 0) -> tuple[str, tuple[str, ...]]:
-    """Keep the head and the tail of a long text, and a note that says so.
-
-    A text too long to be held comes as its beginning, its end (``tail``), and how many characters were
-    ``between``.
-    """
-    total = len(text) + between + len(tail)
-    if total <= max_chars:
-        return text + tail, ()
-    ends = max_chars - len(GAP)
-    tail_length = ends // 4
-    kept = text[: ends - tail_length] + GAP + (text[-tail_length:] + tail)[-tail_length:]
-    return kept, (f"shortened from {total} to {max_chars} characters",)

@@ -8,32 +8,24 @@ from functools import lru_cache
 from agent.core.records import FieldValue, Label
 
 Cell = str | int | float | bool | None
+DEFAULT_NORMAL = ("0", "normal", "-", "ham", "false")
 
 _MISSING = frozenset({"", "nan", "na", "null"})
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _LONGEST_NUMBER = 64
 _PAIR_NAME = re.compile(r"[^\W\d][\w.\-/]*")
-# NUL cannot be stored in PostgreSQL, a lone surrogate cannot be written as UTF-8; JSON can spell both.
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def is_missing(value: str) -> bool:
-    """Whether ``value`` says that there is none."""
-    return value.strip().casefold() in _MISSING
-
-
-def number(value: str) -> float | None:
+def parse_number(value: str) -> float | None:
     """``value`` as a number, ``None`` if it is not written as one (``1_000`` and ``inf`` are words)."""
     stripped = value.strip()
-    if len(stripped) <= _LONGEST_NUMBER and _NUMBER.fullmatch(stripped):
-        return float(stripped)
-    return None
+    return float(stripped) if len(stripped) <= _LONGEST_NUMBER and _NUMBER.fullmatch(stripped) else None
 
 
 def typed(cell: Cell) -> FieldValue:
     """The value of a cell as a field: numbers as float, ``true``/``false`` as bool, missing as ``None``."""
     if isinstance(cell, str):
-        return _word(cell) if len(cell) <= _LONGEST_NUMBER else cell.strip() or None
+        return _typed_text(cell) if len(cell) <= _LONGEST_NUMBER else cell.strip() or None
     if cell is None or isinstance(cell, bool):
         return cell
     try:
@@ -43,17 +35,15 @@ def typed(cell: Cell) -> FieldValue:
 
 
 @lru_cache(maxsize=1 << 16)  # cells repeat: this halves the time of a table
-def _word(cell: str) -> FieldValue:
-    if is_missing(cell):
-        return None
-    as_number = number(cell)
-    if as_number is not None:
-        return as_number
+def _typed_text(cell: str) -> FieldValue:
     stripped = cell.strip()
-    return {"true": True, "false": False}.get(stripped.casefold(), stripped)
+    if stripped.casefold() in _MISSING:
+        return None
+    number = parse_number(stripped)
+    return {"true": True, "false": False}.get(stripped.casefold(), stripped) if number is None else number
 
 
-def shown(cell: Cell) -> str:
+def to_text(cell: Cell) -> str:
     """A cell as it stands in a text; booleans as JSON writes them, a missing one as nothing."""
     if cell is None:
         return ""
@@ -62,10 +52,10 @@ def shown(cell: Cell) -> str:
     if isinstance(cell, int):
         # More digits than Python's conversion limit can only come from a binary format; a float says enough.
         return str(cell) if cell.bit_length() < 4_096 else "inf"
-    return cell if isinstance(cell, str) else str(cell)
+    return str(cell)
 
 
-def pairs(text: str) -> dict[str, FieldValue]:
+def parse_pairs(text: str) -> dict[str, FieldValue]:
     """The fields of a text of the form ``name is value name is value …``; none if it has another form.
 
     The form is exact (one word a value, no name twice, at least two pairs), so that prose is not taken for it.
@@ -79,26 +69,17 @@ def pairs(text: str) -> dict[str, FieldValue]:
     return {name: typed(value) for name, value in zip(names, words[2::3], strict=True)}
 
 
-def storable(text: str) -> tuple[str, int]:
-    """``text`` with U+FFFD for what no store takes (NUL, lone surrogates), and how many there were."""
-    return _UNSTORABLE.subn("\ufffd", text)
-
-
-DEFAULT_NORMAL = ("0", "normal", "-", "ham", "false")
-
-
-def canonical(value: str) -> str:
+def normalise_label(value: str) -> str:
     """The form in which label values are compared: ``0``, ``0.0`` and `` 0`` are one, so are ``HAM`` and ``ham``."""
-    stripped = value.strip()
-    as_number = number(stripped)
-    return stripped.casefold() if as_number is None else str(as_number)
+    number = parse_number(value)
+    return value.strip().casefold() if number is None else str(number)
 
 
-def label_of(value: str, normal: frozenset[str]) -> Label | None:
-    """The label that ``value`` stands for, ``None`` when it stands for a missing one.
+def to_label(value: str, normal: frozenset[str]) -> Label | None:
+    """The label that ``value`` stands for, ``None`` if it stands for a missing one.
 
-    ``normal`` holds canonical values; one that is listed there counts even if it looks missing (``NA``).
+    ``normal`` holds normalised values; one that is listed there counts even if it looks missing (``NA``).
     """
-    if canonical(value) in normal:
+    if normalise_label(value) in normal:
         return "normal"
-    return None if is_missing(value) else "anomalous"
+    return None if value.strip().casefold() in _MISSING else "anomalous"

@@ -1,0 +1,130 @@
+"""Bodies of requests: JSON that is checked, lines of a stream, and clients that disconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+NDJSON = "application/x-ndjson"
+STREAMED_PATH = "/v1/verdicts"
+"""The only path that takes NDJSON."""
+_JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
+# seconds; most answers are ready before it is worth looking for a disconnect
+_DISCONNECT_GRACE = 1.0
+T = TypeVar("T")
+
+
+def media_type(headers: Headers) -> str:
+    """The content type without its parameters, in lower case."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def describe_json_error(error: ValueError | RecursionError) -> str:
+    """What is wrong with a JSON text that Python's parser rejects, without Python's terms."""
+    if isinstance(error, json.JSONDecodeError):
+        if not error.doc.strip():
+            return "it is empty; JSON is expected"
+        return f"it is not valid JSON (see line {error.lineno}, column {error.colno})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not valid JSON: byte {error.start + 1} is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is not valid JSON here: it is nested too deeply"
+    return "it is not valid JSON here: a number has too many digits"
+
+
+class JsonRequest(Request):
+    """A request that refuses a body that is not JSON with a sentence; FastAPI and LangServe both read through it."""
+
+    async def json(self) -> Any:
+        try:
+            return await super().json()
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(422, f"the body cannot be read: {describe_json_error(error)}") from error
+
+
+class JsonRoute(APIRoute):
+    """A route that reads `JsonRequest`, and takes only bodies that are declared as JSON.
+
+    A web page of another origin cannot send that content type without permission, so it can neither judge nor correct.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def read(request: Request) -> Response:
+            if request.method in ("POST", "PUT"):
+                declared, streamed = media_type(request.headers), request.url.path == STREAMED_PATH
+                if not (_JSON.fullmatch(declared) or (declared == NDJSON and streamed)):
+                    expected = f"application/json{f' or {NDJSON}' if streamed else ''}"
+                    raise HTTPException(415, f"the content type is {declared or 'missing'!r}; send {expected}")
+            return await handler(JsonRequest(request.scope, request.receive))
+
+        return read
+
+
+class DuplexResponse(StreamingResponse):
+    """A response that is sent while the request's body is still read: nothing else may take messages off it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.stream_response(send)
+
+
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work for a request whose body has been read; cancel it when the client disconnects.
+
+    Raises
+    ------
+    ClientDisconnect
+        The client has disconnected.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        if not (await asyncio.wait({working}, timeout=_DISCONNECT_GRACE))[0]:
+            disconnecting = asyncio.ensure_future(request.receive())
+            try:
+                await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                disconnecting.cancel()
+            if not working.done():
+                raise ClientDisconnect
+        return await working
+    finally:
+        working.cancel()
+
+
+async def lines(request: Request, limit: int) -> AsyncIterator[list[tuple[int, bytes | None]]]:
+    """The lines of the body with their numbers from 1, as many at a time as have arrived.
+
+    Parameters
+    ----------
+    request : Request
+    limit : int
+        Longest line in bytes; of a longer one the content is None.
+    """
+    number, rest, too_long = 1, bytearray(), False
+    async for chunk in request.stream():
+        arrived: list[tuple[int, bytes | None]] = []
+        *ended, begun = chunk.split(b"\n")
+        for piece in ended:
+            rest += piece
+            arrived.append((number, None if too_long or len(rest) > limit else bytes(rest)))
+            number, too_long = number + 1, False
+            rest.clear()
+        rest += begun
+        if too_long or len(rest) > limit:
+            too_long = True
+            rest.clear()
+        if arrived:
+            yield arrived
+    if rest or too_long:
+        yield [(number, None if too_long else bytes(rest))]

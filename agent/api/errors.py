@@ -1,0 +1,46 @@
+"""Errors as HTTP answers: JSON, ``{"detail": …}``."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from agent.core.errors import EXPECTED, Busy, translate
+from agent.core.logs import log_event
+from agent.core.records import clean_text
+from agent.core.requests import error_location
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer expected errors in words; the middleware answers the others."""
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, _on_expected)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    for invalid in (ValidationError, RequestValidationError):
+        app.add_exception_handler(invalid, _on_invalid)
+
+
+def _on_expected(_: Request, error: Exception) -> JSONResponse:
+    ours = translate(error)
+    assert ours is not None
+    if ours.http_status >= 500:
+        log_event("a needed part is missing", "error", reason=str(ours))
+    headers = {"Retry-After": "1"} if isinstance(ours, Busy) else None
+    return JSONResponse({"detail": clean_text(str(ours))}, ours.http_status, headers)
+
+
+def _on_disconnect(_: Request, __: Exception) -> Response:
+    # nobody receives it; nginx's status for the log
+    return Response(status_code=499)
+
+
+def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, (ValidationError, RequestValidationError))
+    # without the input, which may hold what JSON cannot
+    details = [
+        {"loc": error_location(found["loc"]), "msg": found["msg"], "type": found["type"]} for found in error.errors()
+    ]
+    return JSONResponse({"detail": details}, 422)

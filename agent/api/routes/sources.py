@@ -1,0 +1,60 @@
+"""Routes about sources and their cases."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query
+
+from agent.api.bodies import JsonRoute
+from agent.api.schemas import Added, Brief, NewCases, SourceView
+from agent.api.state import State
+from agent.core.requests import check_record_size
+from agent.training.active_learning import Candidate, select_for_review
+from agent.training.learn import as_case, check_name, refit, refit_while_due
+
+router = APIRouter(prefix="/v1", route_class=JsonRoute)
+
+
+@router.post("/cases", tags=["cases"], status_code=201)
+def post_cases(new: NewCases, background: BackgroundTasks, state: State) -> Added:
+    """Add labelled records. The same record again adds nothing; the source is refitted in the background."""
+    casebook, limit = state.context.casebook, state.settings.max_record_chars
+    cases = [as_case(check_record_size(case.record, limit), case.label) for case in new.cases]
+    added = casebook.add(check_name(new.source), cases, given_by="API")
+    casebook.sync(new.source)
+    if added:
+        background.add_task(refit_while_due, state.context, new.source)
+    version = state.context.source(new.source).version
+    return Added(source=new.source, received=len(cases), added=added, casebook_version=version)
+
+
+@router.get("/sources", tags=["sources"])
+def get_sources(state: State) -> list[SourceView]:
+    """All sources."""
+    casebook = state.context.casebook
+    return [SourceView.of(row) for name in casebook.names() if (row := casebook.source(name))]
+
+
+@router.get("/sources/{name}", tags=["sources"])
+def get_source(name: str, state: State) -> SourceView:
+    """One source."""
+    return SourceView.of(state.context.source(name))
+
+
+@router.get("/sources/{name}/review", tags=["sources"])
+def get_review(name: str, state: State, n: Annotated[int, Query(ge=1, le=200)] = 20) -> list[Candidate]:
+    """The verdicts whose correction would improve the source's model most, the best first."""
+    return select_for_review(state.context, name, n)
+
+
+@router.put("/sources/{name}", tags=["sources"])
+def put_source(name: str, brief: Brief, background: BackgroundTasks, state: State) -> SourceView:
+    """Create a source, or set its brief."""
+    casebook = state.context.casebook
+    casebook.create(check_name(name))
+    casebook.set(name, brief=brief.brief.strip(), brief_by="person")
+    view = get_source(name, state)
+    if any(view.cases.values()):
+        background.add_task(refit, state.context, name)
+    return view

@@ -1,0 +1,84 @@
+"""What the routes share: the context, the batcher, metrics, readiness; a dependency of FastAPI gives it to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from langchain_core.runnables import RunnableLambda
+from starlette.concurrency import run_in_threadpool
+
+from agent.api.metrics import Metrics
+from agent.api.shutdown import Shutdown
+from agent.core.errors import describe, translate
+from agent.core.logs import log_error, log_event, timed_event
+from agent.core.settings import Settings
+from agent.pipeline.batcher import MicroBatcher
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import build
+
+
+class ServerState:
+    """One per application.
+
+    Attributes
+    ----------
+    not_ready : str or None
+        Why records cannot be judged yet, or at all; None when they can.
+    counted_chain : Runnable
+        The pipeline; its verdicts are counted.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.context = AppContext(settings)
+        self.metrics = Metrics(self.context)
+        self.shutdown = Shutdown()
+        self.not_ready: str | None = "models are being loaded"
+        chain = build(self.context)
+        self.counted_chain = chain | RunnableLambda(self.metrics.count_one)
+        self.batcher = MicroBatcher(self.context, chain.pipeline, self.metrics.count, settings.waiting_records)
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Load the models in the background while the application serves; close everything at its end."""
+        self.shutdown.watch()
+        loading = asyncio.create_task(asyncio.to_thread(self._load))
+        yield
+        await loading
+        for close in (self.metrics.close, self.batcher.close, self.context.close):
+            await run_in_threadpool(close)
+
+    def _load(self) -> None:
+        """Load what verdicts need, then the language model, without which verdicts are given as degraded."""
+        try:
+            with timed_event("embedding model loaded"):
+                self.context.embedder().encode_one("warm")
+            with timed_event("sources loaded"):
+                self.batcher.warm()
+            self.not_ready = None
+            self.metrics.start()
+            if self.settings.model != "none":
+                with timed_event("language model loaded"):
+                    self.context.language_detector()
+        except BaseException as error:  # a thread that ends by anything must be seen
+            if translate(error) is None:
+                log_error("loading failed", error)
+            else:
+                log_event("loading failed", "error" if self.not_ready else "warning", reason=describe(error))
+                if self.not_ready is None:
+                    # the language model is missing: each verdict that needs it says so
+                    return
+            self.not_ready = describe(error)
+
+
+def _state(request: Request) -> ServerState:
+    state = request.app.state.server
+    assert isinstance(state, ServerState)
+    return state
+
+
+State = Annotated[ServerState, Depends(_state)]

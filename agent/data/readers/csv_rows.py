@@ -1,0 +1,129 @@
+"""Rows of a delimited table; after a broken row, reading goes on at the next line."""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from agent.data.readers.byte_stream import Damaged
+from agent.data.readers.lines import RawLine, decode
+
+LONGEST_LINE = 16 << 20
+_LONGEST_FIELD = 1 << 20
+_MOST_LINES_A_ROW = 1_000
+
+# The limit is the csv module's own, for the whole process, and 128 KiB unless raised.
+csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+
+
+class Dialect(NamedTuple):
+    """How cells are separated, and whether quotes enclose them."""
+
+    delimiter: str
+    quoted: bool
+
+
+class Row(NamedTuple):
+    """A row's cells, and the line where it begins."""
+
+    line: int
+    cells: list[str]
+    notes: tuple[str, ...]
+
+
+class BrokenRow(NamedTuple):
+    """A line that is not the beginning of a row, and why."""
+
+    line: int
+    reason: str
+
+
+def split_rows(lines: Iterator[RawLine], dialect: Dialect, width: int | None) -> Iterator[Row | BrokenRow]:
+    """The rows of a table, blank lines left out; each must have ``width`` cells, where that is known.
+
+    A quoted cell may hold line ends. If its row does not come out right, only the line where it began is
+    broken and reading goes on at the next, so that a stray quote never swallows what follows it.
+    """
+    feed = _LineFeed(lines)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    while True:
+        try:
+            for cells in csv.reader(feed, delimiter=dialect.delimiter, quoting=quoting, strict=True):
+                if len(cells) > 1 or any(cell.strip() for cell in cells):
+                    if width is not None and len(cells) != width:
+                        raise _Misfit(f"expected {width} column{'s' * (width != 1)}, found {len(cells)}")
+                    yield Row(feed.row[0].number, cells, tuple(feed.notes))
+                feed.next_row()
+            break
+        except (_Misfit, csv.Error) as error:
+            yield BrokenRow(feed.retry_after_first(), _reason(str(error)))
+    if feed.damage:
+        raise feed.damage
+
+
+class _Misfit(Exception):
+    """A row that cannot be what was meant."""
+
+
+def _reason(message: str) -> str:
+    if "field limit" in message:
+        return f"a field longer than {_LONGEST_FIELD} characters"
+    if "new-line character" in message:
+        return "a carriage return inside a field that is not quoted"
+    return "a quote inside a quoted field that is not doubled" if "expected after" in message else message
+
+
+class _LineFeed:
+    """Lines for a ``csv.reader``, which takes several for one row only while a quote is open."""
+
+    def __init__(self, lines: Iterator[RawLine]) -> None:
+        self.row: list[RawLine] = []
+        self.notes: list[str] = []
+        self.damage: Damaged | None = None
+        self._lines = lines
+        self._again: deque[RawLine] = deque()
+        self._length = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line, quote_is_open = self._next_line(), bool(self.row)
+        if line is None and not quote_is_open:
+            raise StopIteration
+        if line is not None:
+            self.row.append(line)
+        if line is None or (quote_is_open and self._is_too_long()):
+            raise _Misfit("an opening quote is never closed")
+        if line.cut:
+            raise _Misfit(f"longer than {LONGEST_LINE >> 20} MiB")
+        text, notes = decode(line.data)
+        self._length += len(text)
+        self.notes += notes
+        return text + "\n"
+
+    def _is_too_long(self) -> bool:
+        return len(self.row) > _MOST_LINES_A_ROW or self._length > _LONGEST_FIELD
+
+    def _next_line(self) -> RawLine | None:
+        if self._again:
+            return self._again.popleft()
+        try:
+            return next(self._lines, None)
+        except Damaged as damage:
+            self.damage = damage
+            return None
+
+    def next_row(self) -> None:
+        self.row.clear()
+        self.notes.clear()
+        self._length = 0
+
+    def retry_after_first(self) -> int:
+        """Give back all lines of the row but its first, and return that one's number."""
+        first, *rest = self.row
+        self._again.extendleft(reversed(rest))
+        self.next_row()
+        return first.number

@@ -1,0 +1,154 @@
+"""From signals to the verdict: the segment that counts, the label, and the explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from agent.core.numerics import expit
+from agent.core.prompts import prompt_sha256
+from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_id
+from agent.core.requests import HEARD_IN_PARTS, LONG
+from agent.explain.counterfactual import Perturbation, counterfactual
+from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_unsure
+from agent.pipeline.context import AppContext
+from agent.pipeline.llm_explanation import with_sentences
+from agent.pipeline.state import JudgingState
+from agent.pipeline.steps import Steps
+from retrieval.text.prompt_injection import find_injections
+
+
+def most_anomalous_segment(states: Sequence[JudgingState]) -> JudgingState:
+    """The whole record's state with the evidence of its most anomalous segment.
+
+    Parameters
+    ----------
+    states
+        The whole record first, then its segments.
+    """
+    whole, worst = states[0], max(states, key=lambda state: state.fused()[0])
+    if whole.has_known_template and not find_injections(whole.record.text):
+        return whole
+    return whole.with_evidence(worst.found, worst.signals)
+
+
+class Decider:
+    """Makes verdicts of states that have all their signals.
+
+    Parameters
+    ----------
+    context
+        Gives the language model.
+    steps
+        Judge variations of a record, to find the smallest change that would make it normal.
+    """
+
+    def __init__(self, context: AppContext, steps: Steps) -> None:
+        self._context, self._steps = context, steps
+
+    def decide(self, state: JudgingState) -> Verdict:
+        """The verdict, not yet explained."""
+        probability, fusion = state.fused()
+        if _is_partly_read(state):
+            # the rest of the record may hold anything
+            probability = max(probability, expit(fusion.threshold))
+        if _is_unlike_every_case(state) and fusion.label(probability) == "normal":
+            fusion = fusion.widened_to(probability)
+        provenance = self._provenance(state)
+        return Verdict(
+            id=verdict_id(state.source.row.name, state.record, provenance),
+            source=state.source.row.name,
+            label=fusion.label(probability),
+            probability=probability,
+            unsure_band=fusion.band,
+            explanation="",
+            precedents=tuple(
+                Precedent(
+                    case_id=near.case.case_id, label=near.case.label, similarity=near.similarity, text=near.case.text
+                )
+                for near in state.found.nearest
+            ),
+            signals=state.log_odds,
+            record=state.record,
+            provenance=provenance,
+            degraded=_degraded(state),
+            elapsed_ms=0.0,
+        )
+
+    def explain(self, state: JudgingState, verdict: Verdict) -> Verdict:
+        """The verdict with its explanation, as far as the state's request asks for one."""
+        if state.explain == "none":
+            return verdict
+        facts = self._facts(state, verdict)
+        explanation = facts_in_words(verdict.label, verdict.probability, facts)
+        verdict = verdict.model_copy(update={"explanation": explanation, "facts": facts})
+        if state.explain == "llm":
+            return with_sentences(self._context, verdict, state.source.row.brief, facts, state.masked)
+        return verdict
+
+    def _provenance(self, state: JudgingState) -> Provenance:
+        model = self._context.language_detector().model if state.log_odds["language"] is not None else None
+        return Provenance(
+            model=model.name if model else None,
+            model_sha256=model.sha256 if model else None,
+            prompt_sha256=prompt_sha256(),
+            casebook_version=state.source.row.version,
+        )
+
+    def _facts(self, state: JudgingState, verdict: Verdict) -> tuple[str, ...]:
+        """The facts behind the verdict, the most telling first."""
+        source = state.source
+        fusion = source.model.fusion_for(verdict.signals, state.has_known_template)
+        telling = [top_contribution(fusion, verdict.signals, verdict.label)]
+        if verdict.label == "unsure":
+            telling.insert(0, why_unsure(fusion, verdict.probability))
+        weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
+        model = self._steps.field_model(state) if weighed else None
+        if model and source.normal_encoder and verdict.label != "normal" and not find_injections(state.record.text):
+            is_normal = partial(self._is_normal_as, state)
+            perturbation = Perturbation(state.record, model, source.model, verdict.signals, is_normal)
+            telling.append(counterfactual(perturbation, source.normal_encoder, source.representation.prose))
+        return collect_facts(state.record.text, telling, state.signals)
+
+    def _is_normal_as(self, state: JudgingState, record: Record) -> bool:
+        """Whether ``record``, a variation of the state's record, is judged normal without a new answer of the model."""
+        (changed,) = self._steps.score([JudgingState.of(state.source, record, "none")])
+        if self._steps.llm_may_decide(changed):
+            known = state.signals.get("language")
+            if known is None or known.log_odds is None or changed.masked != state.masked:
+                return False
+            changed = changed.with_language(known)
+        return self.decide(changed).label == "normal"
+
+
+def _is_partly_read(state: JudgingState) -> bool:
+    return _is_longer_than_read(state) or any(signal.truncated for signal in state.signals.values())
+
+
+def _is_longer_than_read(state: JudgingState) -> bool:
+    """Whether the record is a text of which only the beginning was embedded."""
+    record = state.record
+    is_text = not (record.fields or record.events)
+    return is_text and len(record.text) > HEARD_IN_PARTS and not state.has_known_template
+
+
+def _is_unlike_every_case(state: JudgingState) -> bool:
+    """Whether the record is a text farther from every case than any case is from the others.
+
+    Whatever the detectors say, no person has labelled such texts as normal.
+    """
+    nearest, distances = state.found.nearest, state.source.model.nn_distance_quantiles
+    is_text = state.source.representation.field_encoder is None
+    if not (nearest and distances and is_text) or state.has_known_template:
+        return False
+    return 1 - nearest[0].similarity > distances[-1]
+
+
+def _degraded(state: JudgingState) -> tuple[str, ...]:
+    row = state.source.row
+    reasons = [f"{name}: {signal.degraded}" for name, signal in sorted(state.signals.items()) if signal.degraded]
+    if _is_longer_than_read(state):
+        reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
+    if any(row.counts.values()) and not row.judge:
+        reasons.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")
+    return tuple(reasons)

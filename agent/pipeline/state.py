@@ -1,0 +1,99 @@
+"""The immutable state of one record on its way through the pipeline, and the source it is judged against."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent.core.records import SIGNALS, FieldValue, Record, Signal
+from agent.core.requests import Explain
+from agent.detectors.base import DetectorInput
+from agent.detectors.neighbours import has_known_template
+from agent.scoring.fusion import Fusion, SourceModel, fuse
+from retrieval.casebook import RetrievalResult, SourceRow
+from retrieval.encoding.field_encoder import FieldEncoder
+from retrieval.encoding.representation import Representation
+from retrieval.types import LABELS
+
+_NOT_SEARCHED = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source as it was when the batch began: its row, and what is decoded from it.
+
+    `normal_encoder` describes the normal cases' fields; it is None for sources without fields.
+    """
+
+    row: SourceRow
+    model: SourceModel
+    normal_encoder: FieldEncoder | None
+    representation: Representation
+
+    @classmethod
+    def of(cls, row: SourceRow) -> Source:
+        model = SourceModel.of(row.judge, row.counts)
+        encoder = FieldEncoder.from_json(model.normal_axes) if model.normal_axes else None
+        return cls(row, model, encoder, row.space or Representation())
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingState:
+    """What is known of a record so far; each step returns a new state with its part added.
+
+    Attributes
+    ----------
+    text, masked
+        The record's comparable text, and the same with its variable parts masked.
+    cache_keys
+        Keys of the record's template and of its text in the cache of signals; empty if the record is not cached.
+    field_scores
+        Log-odds of the trees (None without trees) and of the record's oddness; None without a model of fields.
+    complete
+        Whether the signals came from the cache, so that no detector has anything to add.
+    """
+
+    source: Source
+    record: Record
+    explain: Explain
+    text: str
+    masked: str
+    content_hash: str
+    cache_keys: tuple[Hashable, ...] = ()
+    found: RetrievalResult = _NOT_SEARCHED
+    features: Mapping[str, FieldValue] = field(default_factory=dict)
+    field_scores: tuple[float | None, float] | None = None
+    signals: Mapping[str, Signal] = field(default_factory=dict)
+    complete: bool = False
+
+    @classmethod
+    def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
+        text = source.representation.said(record)
+        return cls(source, record, explain, text, source.representation.mask(text), record.content_hash)
+
+    @property
+    def has_known_template(self) -> bool:
+        """Whether a case has the record's template or content."""
+        return has_known_template(self.found)
+
+    @property
+    def log_odds(self) -> dict[str, float | None]:
+        """Log-odds by detector; None for a detector without an answer."""
+        return {**dict.fromkeys(SIGNALS), **{name: signal.log_odds for name, signal in self.signals.items()}}
+
+    @property
+    def detector_input(self) -> DetectorInput:
+        """The record as detectors see it."""
+        return DetectorInput(self.record, self.text, self.masked, self.features, self.found, self.field_scores)
+
+    def fused(self) -> tuple[float, Fusion]:
+        """The probability of *anomalous*, and the fusion that gives it."""
+        return fuse(self.source.model, self.log_odds, self.has_known_template)
+
+    def with_evidence(self, found: RetrievalResult, signals: Mapping[str, Signal], **changes: Any) -> JudgingState:
+        """This record with the precedents and signals of an equivalent record."""
+        return replace(self, found=found, signals=signals, **changes)
+
+    def with_language(self, signal: Signal) -> JudgingState:
+        return replace(self, signals={**self.signals, "language": signal})

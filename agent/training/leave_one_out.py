@@ -1,0 +1,132 @@
+"""Every template of a casebook as all other templates see it: what the signals of new records are learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.detectors.base import DetectorInput, TrainingCase
+from agent.detectors.kernel import kernel_log_ratio
+from agent.detectors.novelty import nn_distance_quantiles
+from retrieval.casebook import Casebook, Neighbour, RetrievalResult, SourceRow, StoredCase
+from retrieval.encoding.field_encoder import features
+from retrieval.encoding.representation import Representation
+from retrieval.types import LABELS
+
+_SAMPLE, _SEED, _BLOCK = 5_000, 20_26, 512
+CaseKey = tuple[str, str]
+# a case by its label and its row in that label's matrix
+_Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Template:
+    """One template of the casebook: a case of it, its vector, and its signals and neighbours without itself."""
+
+    case: StoredCase
+    vector: NDArray[np.float32]
+    signals: dict[str, float | None]
+    nearest: tuple[tuple[str, str, float], ...]
+    """Key, label and similarity of the nearest templates, nearest first."""
+
+    @property
+    def anomalous(self) -> bool:
+        return self.case.label == "anomalous"
+
+    @property
+    def key(self) -> CaseKey:
+        return self.case.key, self.case.label
+
+
+def leave_one_out(
+    casebook: Casebook, row: SourceRow, by_key: Mapping[CaseKey, StoredCase], k: int
+) -> tuple[list[Template], list[float]]:
+    """Score each template (a seeded sample of 5,000) by all others.
+
+    Parameters
+    ----------
+    casebook, row
+        Where the source's vectors are.
+    by_key : mapping
+        A case of each template, by key and label.
+    k : int
+        How many neighbours of each label are taken.
+
+    Returns
+    -------
+    templates : list
+        With the signals `neighbours` and `novelty`. Templates with both labels are left out: their label counts decide,
+        and they teach nothing about unseen ones.
+    distances : list
+        Cosine distance of each template to its nearest other template, ascending.
+    """
+    keys: dict[str, list[str]] = {}
+    matrices: dict[str, NDArray[np.float32]] = {}
+    for label in LABELS:
+        keys[label], matrices[label] = casebook.matrix(row, label)
+    both = set(keys["normal"]) & set(keys["anomalous"])
+    # a template that was added since the cases were read is left to the next fit
+    usable = {(key, label) for key, label in by_key if key not in both}
+    places = [(label, i) for label in LABELS for i, key in enumerate(keys[label]) if (key, label) in usable]
+    if len(places) > _SAMPLE:
+        chosen = np.random.default_rng(_SEED).choice(len(places), _SAMPLE, replace=False)
+        places = [places[i] for i in sorted(chosen)]
+    nearest: list[dict[str, list[tuple[int, float]]]] = []
+    for start in range(0, len(places), _BLOCK):
+        block = places[start : start + _BLOCK]
+        vectors = np.stack([matrices[label][i] for label, i in block])
+        by_label = {label: _nearest(vectors, label, block, matrices[label], k) for label in LABELS}
+        nearest += [{label: by_label[label][at] for label in LABELS} for at in range(len(block))]
+    top = [max((near[0][1] for near in of_case.values() if near), default=None) for of_case in nearest]
+    distances = sorted(1 - similarity for similarity in top if similarity is not None)
+    templates = []
+    for (label, i), of_case, similarity in zip(places, nearest, top, strict=True):
+        similarities = {other: [value for _, value in near] for other, near in of_case.items()}
+        signals = {
+            "neighbours": kernel_log_ratio(similarities["anomalous"], similarities["normal"]),
+            "novelty": None if similarity is None else nn_distance_quantiles(1 - similarity, distances, len(distances)),
+        }
+        named = [(keys[other][j], other, value) for other, near in of_case.items() for j, value in near]
+        named.sort(key=lambda neighbour: -neighbour[2])
+        templates.append(Template(by_key[keys[label][i], label], matrices[label][i], signals, tuple(named)))
+    return templates, distances
+
+
+def training_cases(
+    templates: Sequence[Template], by_key: Mapping[CaseKey, StoredCase], representation: Representation
+) -> list[TrainingCase]:
+    """The templates as installed detectors learn from them."""
+    from agent.core.records import Record
+
+    none = dict.fromkeys(LABELS, 0)
+    cases = []
+    for template in templates:
+        case = template.case
+        near = [(by_key.get((key, label)), value) for key, label, value in template.nearest]
+        neighbours = tuple(Neighbour(other, value) for other, value in near if other is not None)
+        found = RetrievalResult(neighbours, none, none, template.vector)
+        record = Record(text=case.text, fields=case.fields, events=case.events)
+        text = representation.said(case)
+        seen = DetectorInput(record, text, representation.mask(text), features(record.fields, record.events), found)
+        cases.append(TrainingCase(seen, template.anomalous, case.kind, case.times))
+    return cases
+
+
+def _nearest(
+    vectors: NDArray[np.float32], label: str, block: Sequence[_Place], matrix: NDArray[np.float32], k: int
+) -> list[list[tuple[int, float]]]:
+    """Rows and similarities of each vector's nearest in the matrix of ``label``, itself left out, nearest first."""
+    if not len(matrix):
+        return [[] for _ in block]
+    similar = vectors @ matrix.T
+    for at, (of_label, i) in enumerate(block):
+        if of_label == label:
+            similar[at, i] = -np.inf
+    order = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    return [
+        [(int(i), float(row[i])) for i in indices if row[i] > -np.inf]
+        for row, indices in zip(similar, order, strict=True)
+    ]

@@ -1,0 +1,384 @@
+"""A real server on a real socket: clients as they are, streams both ways, and a client that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from langchain_core.messages import AIMessage, HumanMessage
+
+from agent.chat.commands import ChatInput, build_chat
+from agent.core.settings import Settings
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import build
+from llm.llamacpp.chat_model import EmbeddedChatModel
+from server import create_app
+from tests.shop import ANOMALOUS, NEW, NORMAL
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.enable_socket,
+    pytest.mark.filterwarnings("ignore:astream_log is deprecated"),  # what LangServe's playgrounds read
+]
+ROOT = Path(__file__).resolve().parents[2]
+NDJSON = "application/x-ndjson"
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+class Served:
+    """`precedent serve` in a process of its own."""
+
+    def __init__(self, chosen: Settings, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PRECEDENT_")},
+            "PRECEDENT_HOME": str(chosen.home),
+            "PRECEDENT_CACHE": str(chosen.cache),
+            "PRECEDENT_MODEL": chosen.model,
+            "PRECEDENT_OFFLINE": "true",
+        }
+        command = [
+            sys.executable,
+            "-c",
+            "from agent.cli.app import main; main()",
+            "serve",
+            "--port",
+            str(self.port),
+            *options,
+        ]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError(f"the server did not come up: {self.stop()}")
+
+    def stop(self) -> str:
+        """Stops it as Ctrl-C does; returns what it wrote on standard error."""
+        self.process.terminate()
+        return self.process.communicate(timeout=60)[1]
+
+    def resident_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def served(copy_of: Callable[..., Settings]) -> Iterator[Served]:
+    made = Served(copy_of())
+    try:
+        made.wait()
+        yield made
+    finally:
+        said = made.stop()
+    assert "Traceback" not in said
+    assert made.process.returncode in (0, -15)
+
+
+def same(verdict: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in verdict.items() if name != "elapsed_ms"}
+
+
+def test_rest(served: Served) -> None:
+    one = httpx.post(f"{served.url}/v1/verdicts", json={"text": ANOMALOUS})
+    assert one.status_code == 200
+    assert one.json()["label"] == "anomalous"
+    assert httpx.get(f"{served.url}/v1/verdicts/{one.json()['id']}").json() == one.json()
+    assert httpx.get(f"{served.url}/v1/sources").json()[0]["name"] == "shop"
+    stranger = httpx.get(f"{served.url}/v1/sources", headers={"host": "evil.example"})
+    assert (stranger.status_code, "Host" in stranger.json()["detail"]) == (400, True)
+    oversized = httpx.post(
+        f"{served.url}/v1/verdicts", content=b" " * (16 * 1024 * 1024 + 1), headers={"content-type": "application/json"}
+    )
+    assert oversized.status_code == 413
+
+
+def remote(url: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from langserve import RemoteRunnable
+    return RemoteRunnable(url)
+
+
+def test_langserves_client_judges(served: Served) -> None:
+    rest = httpx.post(
+        f"{served.url}/v1/verdicts", json=[{"text": text} for text in (NORMAL, ANOMALOUS, NEW)], timeout=60
+    )
+    judge = remote(f"{served.url}/verdict/")
+    assert [same(judge.invoke({"text": text})) for text in (NORMAL, NEW)] == [same(rest.json()[at]) for at in (0, 2)]
+    batch = judge.batch([{"text": text} for text in (NORMAL, ANOMALOUS, NEW)])
+    assert [same(one) for one in batch] == [same(one) for one in rest.json()]
+    assert [same(one) for one in judge.stream({"text": ANOMALOUS})] == [same(rest.json()[1])]
+    assert same(asyncio.run(judge.ainvoke({"text": NORMAL}))) == same(rest.json()[0])
+    for call in (judge.invoke, lambda bad: list(judge.stream(bad))):
+        with pytest.raises(httpx.HTTPStatusError) as refused:
+            call({"text": "a", "source": "nowhere"})
+        assert refused.value.response.status_code == 404
+
+
+def test_langserves_client_talks(served: Served) -> None:
+    chat = remote(f"{served.url}/chain/")
+    first = chat.invoke({"messages": [HumanMessage(NORMAL)]})
+    assert re.match(r"verdict v[0-9a-f]{12} \(source shop\): normal", first)
+    pieces = list(chat.stream({"messages": [HumanMessage(NORMAL), AIMessage(first), HumanMessage("precedents")]}))
+    assert len(pieces) > 1
+    assert all(piece.startswith("- c") for piece in pieces)
+
+
+class Duplex:
+    """A client that writes the request's body and reads the answer's at the same time, which httpx does not."""
+
+    def __init__(self, served: Served) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+        head = (
+            f"POST /v1/verdicts HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: {NDJSON}\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+        )
+        self.socket.sendall(head.encode())
+        self.received = self.socket.makefile("rb")
+
+    def send(self, piece: bytes) -> None:
+        self.socket.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+
+    def end(self) -> None:
+        self.socket.sendall(b"0\r\n\r\n")
+
+    def head(self) -> int:
+        """The answer's status, its header having been read."""
+        status = int(self.received.readline().split()[1])
+        while self.received.readline().strip():
+            pass
+        return status
+
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        """What is answered, line by line; the server sends whole lines as a chunk."""
+        while length := int(self.received.readline(), 16):
+            yield from map(json.loads, self.received.read(length).splitlines())
+            self.received.readline()
+
+    def close(self) -> None:
+        self.received.close()
+        self.socket.close()
+
+
+def test_a_server_that_stops_says_where_in_the_stream(copy_of: Callable[..., Settings]) -> None:
+    served = Served(copy_of(model="none"))
+    try:
+        served.wait()
+        with contextlib.closing(Duplex(served)) as client:
+            client.send(b"".join(json.dumps({"text": text}).encode() + b"\n" for text in (NORMAL, ANOMALOUS)))
+            assert client.head() == 200
+            answers = client.chunks()
+            assert [next(answers)["label"] for _ in range(2)] == ["normal", "anomalous"]
+            served.process.send_signal(signal.SIGINT)
+            assert [one["error"] for one in answers] == ["the server stops: lines from 3 on were not judged"]
+        assert served.process.wait(timeout=30) == 0
+    finally:
+        said = served.stop()
+    assert "Traceback" not in said
+
+
+def test_answers_come_before_the_body_is_finished(served: Served) -> None:
+    client = Duplex(served)
+    with contextlib.closing(client):
+        answers = client.chunks()
+        for number, text in enumerate([NORMAL, ANOMALOUS, NORMAL, "a brand new thing", NORMAL]):
+            line = json.dumps({"text": text, "line": number + 1}).encode() + b"\n"
+            client.send(line[:10])
+            time.sleep(0.05)
+            client.send(line[10:])
+            if not number:
+                assert client.head() == 200
+            answer = next(answers)
+            assert (answer["record"]["text"], answer["record"]["line"]) == (text, number + 1)
+        client.send(b'"the last one has no line break"')
+        client.end()
+        assert next(answers)["record"]["text"] == "the last one has no line break"
+        assert next(answers, None) is None
+
+
+def test_a_stream_is_judged_in_memory_that_does_not_grow(served: Served) -> None:
+    """100 MB go through; one line in 100 is a record, the others are longer than a record may be."""
+    client = Duplex(served)
+    long = json.dumps({"text": "x" * 70_000}).encode() + b"\n"
+    many = 1_500
+
+    def write() -> None:
+        for number in range(many):
+            client.send(
+                json.dumps({"text": NORMAL, "line": number + 1}).encode() + b"\n" if number % 100 == 0 else long
+            )
+        client.end()
+
+    with contextlib.closing(client):
+        before = served.resident_bytes()
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert client.head() == 200
+        most, labels = before, list[str]()
+        for number, answer in enumerate(client.chunks()):
+            labels.append(answer.get("label", "error"))
+            if number % 50 == 0:
+                most = max(most, served.resident_bytes())
+        writer.join()
+    assert labels == ["normal" if number % 100 == 0 else "error" for number in range(many)]
+    assert most - before < 40_000_000
+
+
+def test_a_stream_that_breaks_off_leaves_the_server_well(served: Served) -> None:
+    for _ in range(3):
+        client = Duplex(served)
+        client.send(json.dumps({"text": NORMAL}).encode() + b"\n" + b'{"text": "half a li')
+        client.head()
+        client.close()
+    assert httpx.post(f"{served.url}/v1/verdicts", json={"text": NORMAL}).json()["label"] == "normal"
+
+
+class Tokens:
+    """Counts the tokens that the language model gives while somebody may or may not listen."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        chunk = EmbeddedChatModel._chunk
+
+        def counted(model: EmbeddedChatModel, event: Any) -> Any:
+            self.count += 1
+            return chunk(model, event)
+
+        monkeypatch.setattr(EmbeddedChatModel, "_chunk", counted)
+
+    def at_least(self, wanted: int) -> None:
+        deadline = time.monotonic() + 60
+        while self.count < wanted:
+            assert time.monotonic() < deadline, f"only {self.count} tokens came"
+            time.sleep(0.01)
+
+    def settled(self) -> int:
+        """How many there are once no more come."""
+        seen = -1
+        while seen != self.count:
+            seen = self.count
+            time.sleep(1.0)
+        return seen
+
+
+@contextlib.contextmanager
+def running(chosen: Settings) -> Iterator[str]:
+    """The app on a real socket, within this process, so that its tokens can be counted."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(chosen), port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
+def test_a_client_that_leaves_stops_the_model(
+    copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by `stream_log`, which is what the playground reads."""
+    tokens = Tokens(monkeypatch)
+    with running(copy_of()) as url:
+        verdict = httpx.post(f"{url}/v1/verdicts", json={"text": ANOMALOUS}, timeout=60).json()
+        before = f"verdict {verdict['id']} (source shop): {verdict['explanation']}"
+        messages = [{"type": "human", "content": ANOMALOUS}, {"type": "ai", "content": before}]
+        body = {"input": {"messages": [*messages, {"type": "human", "content": "Why? Please explain."}]}}
+        with httpx.stream("POST", f"{url}/chain/stream", json=body, timeout=60) as whole:
+            assert "event: end" in whole.read().decode()
+        in_all = tokens.count
+        assert in_all > 20
+        for way in ("stream", "stream_log"):
+            tokens.count = 0
+            with httpx.stream("POST", f"{url}/chain/{way}", json=body, timeout=60) as half:
+                arriving = half.iter_lines()
+                while verdict["explanation"][:20] not in next(arriving):
+                    pass
+                tokens.at_least(3)
+                left_at = tokens.count
+            assert tokens.settled() < left_at + 10 < in_all, way
+        assert httpx.post(f"{url}/v1/verdicts", json={"text": NEW}, timeout=60).status_code == 200
+
+
+def test_a_listener_that_leaves_stops_the_model(
+    copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Tokens(monkeypatch)
+    context = AppContext(copy_of())
+    chat = build_chat(context, build(context))
+
+    async def listen_a_little() -> int:
+        said = chat.astream(ChatInput(messages=[HumanMessage(ANOMALOUS)]))
+        await anext(said)
+        waiting = asyncio.ensure_future(anext(said))
+        await asyncio.to_thread(tokens.at_least, 3)
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        return tokens.count
+
+    try:
+        assert tokens.settled() < asyncio.run(listen_a_little()) + 10
+        again = tokens.count
+        assert chat.invoke(ChatInput(messages=[HumanMessage(NORMAL)])).startswith("verdict")
+        assert tokens.count == again
+    finally:
+        context.close()
+
+
+def test_several_processes_serve_as_one(copy_of: Callable[..., Settings]) -> None:
+    """What one of them learned, and counted, the others know."""
+    made = Served(copy_of(model="none"), "--workers", "2")
+    try:
+        made.wait()
+        asked = 0
+
+        def ask(text: str) -> dict[str, Any]:
+            nonlocal asked
+            asked += 1
+            # a connection of its own, so that either process may take it
+            answer: dict[str, Any] = httpx.post(f"{made.url}/v1/verdicts", json={"text": text}, timeout=60).json()
+            return answer
+
+        first = [ask(NORMAL) for _ in range(20)]
+        assert {one["label"] for one in first} == {"normal"}
+        corrected = httpx.post(f"{made.url}/v1/verdicts/{first[0]['id']}/feedback", json={"label": "anomalous"})
+        assert corrected.status_code == 200
+        assert {ask(NORMAL)["label"] for _ in range(20)} == {"anomalous"}
+        for _ in range(4):
+            counts = re.findall(r"precedent_verdicts_total\{[^}]*\} (\d+)", httpx.get(f"{made.url}/metrics").text)
+            assert sum(map(int, counts)) == asked
+    finally:
+        said = made.stop()
+    assert "Traceback" not in said

@@ -1,0 +1,94 @@
+"""A record has one content hash, whichever way it comes in."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.records import Record, clean_text
+from agent.core.requests import JudgeRequest, parse_request, parse_request_fast
+from agent.data.readers import ParsedRow
+from tests.data.reading import read
+
+DIRTY = st.text(
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from("\0\ud800\udbff\udc00\udfff\ufffd")),
+    min_size=1,
+    max_size=12,
+)
+# a letter in front: no number, no missing value, no space at the ends that a table's cell would lose
+WORD = DIRTY.map(lambda text: f"w{text}w")
+
+
+def by_file(row: dict[str, Any]) -> Record:
+    (item,) = read("-", stdin=io.BytesIO(json.dumps(row).encode()), format="jsonl")
+    assert isinstance(item, ParsedRow)
+    return item.record
+
+
+def by_every_way(parts: dict[str, Any]) -> dict[str, Record]:
+    sent = json.loads(json.dumps(parts))
+    return {
+        "Record": Record(**parts),
+        "JudgeRequest": JudgeRequest(**parts).record,
+        "parse_request": parse_request(sent, 10_000).record,
+        "parse_request_fast": parse_request_fast(sent, 10_000).record,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("plain", "plain"),
+        ("a\0b", "a\ufffdb"),
+        ("a\ud800b\udfff", "a\ufffdb\ufffd"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\udc00\ud800\0é", "\ufffd\ufffd\ufffdé"),
+    ],
+)
+def test_only_what_cannot_be_stored_is_replaced(text: str, cleaned: str) -> None:
+    assert clean_text(text) == cleaned == clean_text(cleaned)
+
+
+@settings(max_examples=200, deadline=None)
+@given(DIRTY)
+def test_clean_text_can_be_stored_and_is_no_longer_than_before(text: str) -> None:
+    cleaned = clean_text(text)
+    assert "\0" not in cleaned.encode().decode()
+    assert len(cleaned) <= len(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(WORD)
+def test_a_text_has_one_content_hash(text: str) -> None:
+    expected = by_file({"text": text}).content_hash
+    for way, record in by_every_way({"text": text}).items():
+        assert record.content_hash == expected, way
+    request = JudgeRequest(text=text)
+    assert request.text == request.record.text
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(WORD, min_size=1, max_size=4))
+def test_a_session_has_one_content_hash(events: list[str]) -> None:
+    expected = by_file({"events": events})
+    for way, record in by_every_way({"text": " ; ".join(events), "events": events}).items():
+        assert record.content_hash == expected.content_hash, way
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(WORD, WORD | st.floats(width=32), min_size=2, max_size=4))
+def test_a_row_has_one_content_hash(fields: dict[str, Any]) -> None:
+    expected = by_file(fields)
+    for way, record in by_every_way({"text": expected.text, "fields": fields}).items():
+        assert record.content_hash == expected.content_hash, way
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+def test_file_and_time_are_cleaned_too(text: str) -> None:
+    record = Record(text="a", file=text, time=text)
+    assert (record.file, record.time) == ("a\ufffdb", "a\ufffdb")

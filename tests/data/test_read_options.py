@@ -1,0 +1,58 @@
+"""What was learned about one file applies to others, which may lack its columns."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+
+NUMBERED = ReadOptions(format="log", label="0", label_values=("-", "BAD"))
+
+
+class LivePipe(io.RawIOBase):
+    """A pipe that fails the test when more is awaited than what was written."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+
+    def read1(self, size: int) -> bytes:
+        assert self.lines, "waited for more than what was written"
+        return self.lines.pop(0)
+
+
+def first(options: ReadOptions, lines: list[bytes]) -> str:
+    row = next(options.read("-", 65_536, lenient=True, stdin=LivePipe(lines)))  # type: ignore[arg-type]
+    assert isinstance(row, ParsedRow)
+    return row.record.text
+
+
+@pytest.mark.parametrize(
+    ("label", "content", "texts", "values"),
+    [
+        ("0", "- all well\nBAD disk lost\n", ["all well", "disk lost"], ["-", "BAD"]),
+        ("0", "all well\ndisk lost\n", ["all well", "disk lost"], [None, None]),
+        ("0", "- all well\ndisk lost\n", ["all well", "lost"], ["-", "disk"]),
+        ("7", "all well\n", ["all well"], [None]),
+    ],
+)
+def test_a_numbered_label_is_known_by_its_values(
+    tmp_path: Path, label: str, content: str, texts: list[str], values: list[str | None]
+) -> None:
+    (tmp_path / "a.log").write_text(content)
+    options = NUMBERED.model_copy(update={"label": label})
+    rows = [row for row in options.read_unlabelled(tmp_path / "a.log", 65_536) if isinstance(row, ParsedRow)]
+    assert [row.record.text for row in rows] == texts
+    assert [row.label_value for row in rows] == values
+
+
+def test_a_live_pipe_is_not_awaited_for_a_named_label() -> None:
+    assert first(ReadOptions(format="log", label="verdict"), [b"one line\n"]) == "one line"
+
+
+def test_a_live_pipe_is_awaited_for_few_lines_for_a_numbered_label() -> None:
+    assert first(NUMBERED, [b"- one line\n"] * 51) == "one line"
+    assert first(NUMBERED, [b"one line\n"] * 51) == "one line"

@@ -1,0 +1,263 @@
+"""Many callers at once: nobody's verdict is lost, given to another, stale, or waits behind the language model."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from agent.core.settings import Settings
+from agent.detectors.language import LanguageDetector
+from agent.pipeline.steps import Steps
+from retrieval.store.verdicts import History
+from server import create_app
+from tests.api.test_rest import NDJSON, judge, same
+from tests.served import HOST
+from tests.shop import ANOMALOUS, NEW, NORMAL
+
+
+@pytest.fixture
+def quick(copy_of: Callable[..., Settings]) -> Iterator[TestClient]:
+    with TestClient(create_app(copy_of(model="none")), base_url=HOST) as made:
+        yield made
+
+
+def others(text: str, count: int) -> list[str]:
+    """So many other lines of the text's template."""
+    return [re.sub(r"\d\b", str(number % 10), text) for number in range(count)]
+
+
+TEXTS = [text for one in (NORMAL, ANOMALOUS, NEW) for text in [one, *others(one, 20), one]] + [
+    f"unheard of: gripper {word} does not close" for word in "abcdefghij"
+]
+
+
+def test_what_is_given_again_is_what_the_chain_says(quick: TestClient) -> None:
+    chain = [quick.post("/verdict/invoke", json={"input": {"text": text}}).json()["output"] for text in TEXTS]
+    # by itself, in an array, in a stream; the second time from the shelf
+    for _ in range(2):
+        assert [same(judge(quick, {"text": text})) for text in TEXTS] == [same(one) for one in chain]
+    assert [same(one) for one in judge(quick, [{"text": text} for text in TEXTS])] == [same(one) for one in chain]
+    assert [same(one) for one in streamed(quick, [{"text": text} for text in TEXTS])] == [same(one) for one in chain]
+
+
+def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient) -> None:
+    def ask(number: int) -> tuple[int, dict[str, Any]]:
+        text = TEXTS[number % len(TEXTS)]
+        return number, judge(quick, {"text": text, "file": "load.log", "line": number + 1})
+
+    with ThreadPoolExecutor(24) as pool:
+        given = list(pool.map(ask, range(600)))
+    for number, verdict in given:
+        record = verdict["record"]
+        assert (record["text"], record["line"]) == (TEXTS[number % len(TEXTS)], number + 1)
+    assert len({verdict["id"] for _, verdict in given}) == len(given)
+    for _, verdict in given[::17]:
+        assert quick.get(f"/v1/verdicts/{verdict['id']}").json() == verdict
+    assert given_of(quick.get("/metrics").text) == len(given)
+
+
+def test_the_model_is_asked_once_about_what_many_send(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    original = LanguageDetector._asked
+
+    def watched(self: LanguageDetector, messages: Any) -> float:
+        asked.append("".join(str(one.content) for one in messages))
+        return original(self, messages)
+
+    monkeypatch.setattr(LanguageDetector, "_asked", watched)
+    with ThreadPoolExecutor(12) as pool:
+        given = list(pool.map(lambda line: judge(client, {"text": f"{NEW} at dawn", "line": line}), range(1, 25)))
+    assert sum("at dawn" in one for one in asked) == 1
+    assert len(set(asked)) == len(asked)
+    assert {one["probability"] for one in given} == {given[0]["probability"]}
+    assert [one["record"]["line"] for one in given] == list(range(1, 25))
+
+
+@pytest.mark.parametrize("corrected", [0, 1], ids=["the first of its template", "one that was given again"])
+def test_a_correction_is_heeded_at_once(quick: TestClient, corrected: int) -> None:
+    texts = [NORMAL, *others(NORMAL, 3)]
+    before = [judge(quick, {"text": text, "line": number + 1}) for number, text in enumerate(texts)]
+    assert {one["label"] for one in before} == {"normal"}
+    wrong = before[corrected]
+    assert quick.post(f"/v1/verdicts/{wrong['id']}/feedback", json={"label": "anomalous"}).status_code == 200
+    after = [judge(quick, {"text": text, "line": number + 1}) for number, text in enumerate(texts)]
+    assert after[corrected]["label"] == "anomalous"
+    assert all(one["provenance"]["casebook_version"] > wrong["provenance"]["casebook_version"] for one in after)
+
+
+def test_workers_that_met_records_in_another_order_keep_every_verdict(copy_of: Callable[..., Settings]) -> None:
+    chosen = copy_of(model="none")
+    one, other = ({"text": text, "file": "w.log", "line": line} for line, text in enumerate(others(NORMAL, 2), 1))
+    with (
+        TestClient(create_app(chosen), base_url=HOST) as first,
+        TestClient(create_app(chosen), base_url=HOST) as second,
+    ):
+        given = [judge(first, one), judge(second, other), judge(first, other), judge(second, one)]
+        for verdict in given:
+            for client in (first, second):
+                assert same(client.get(f"/v1/verdicts/{verdict['id']}").json()) == same(verdict)
+        assert first.get("/metrics").status_code == 200
+
+
+def streamed(client: TestClient, lines: list[dict[str, Any] | str]) -> list[dict[str, Any]]:
+    body = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in lines).encode()
+    return [json.loads(one) for one in client.post("/v1/verdicts", content=body, headers=NDJSON).text.splitlines()]
+
+
+def test_lines_that_come_again_get_what_they_got_before(quick: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[dict[str, Any] | str] = [{"text": text, "line": place} for place, text in enumerate(TEXTS, 1)]
+    lines[3:3] = ["{", '{"text": ""}']
+    lines.append("no JSON")
+    streamed(quick, lines)
+    before = streamed(quick, lines)
+    total = quick.get("/metrics").text
+    judged: list[str] = []
+    monkeypatch.setattr(History, "put_alike", lambda self, alike: judged.extend(alike))
+    new = {"text": others(NORMAL, 25)[-1], "line": 77}
+    *again, last = streamed(quick, [*lines, new])
+    assert again == before
+    assert ["error" in one for one in before] == [place in (3, 4, len(lines) - 1) for place in range(len(lines))]
+    assert (last["record"]["line"], [last["id"]]) == (77, judged)
+    assert given_of(quick.get("/metrics").text) - given_of(total) == len(TEXTS) + 1
+
+
+def given_of(metrics: str) -> int:
+    return sum(map(int, re.findall(r"^precedent_verdicts_total\{[^}]*\} (\d+)", metrics, re.M)))
+
+
+def test_lines_that_come_again_are_judged_anew_where_something_changed(quick: TestClient) -> None:
+    lines: list[dict[str, Any] | str] = [{"text": text} for text in (NORMAL, ANOMALOUS)]
+    for _ in range(3):
+        first, second = streamed(quick, lines)
+    quick.post(f"/v1/verdicts/{first['id']}/feedback", json={"label": "anomalous"})
+    corrected, other = streamed(quick, lines)
+    assert corrected["label"] == "anomalous"
+    assert other["provenance"]["casebook_version"] > second["provenance"]["casebook_version"]
+    # which source a line without one means is no longer clear
+    quick.put("/v1/sources/another", json={"brief": "something else"})
+    assert ["name the source" in one.get("error", "") for one in streamed(quick, lines)] == [True, True]
+
+
+def test_explained_at_length_the_history_of_others_stays_as_it_was(client: TestClient) -> None:
+    text, *rest = (re.sub("9 sectors", f"{number} sectors", ANOMALOUS) for number in range(30, 33))
+    judge(client, {"text": text})
+    like = judge(client, {"text": rest[0]})
+    judge(client, {"text": text, "explain": "llm"})
+    assert client.get(f"/v1/verdicts/{like['id']}").json() == like
+
+
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threading.Event]]:
+    """Makes a step of judging wait; the event that lets it go on."""
+    going = threading.Event()
+
+    def hold(step: str) -> threading.Event:
+        original = getattr(Steps, step)
+
+        def waits(self: Steps, *heard: Any) -> Any:
+            going.wait(60)
+            return original(self, *heard)
+
+        monkeypatch.setattr(Steps, step, waits)
+        return going
+
+    yield hold
+    going.set()
+
+
+def in_background(client: TestClient, sent: Any) -> Callable[[], httpx.Response]:
+    """Asks until there is room; what is returned gives the answer."""
+    out: list[httpx.Response] = []
+
+    def ask() -> None:
+        while not out or out[-1].status_code == 429:
+            out.append(client.post("/v1/verdicts", json=sent))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+
+    def answer() -> httpx.Response:
+        asking.join(60)
+        return out[-1]
+
+    return answer
+
+
+def test_who_finds_no_room_is_told_when_to_come_again(
+    copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
+) -> None:
+    with TestClient(create_app(copy_of(model="none", waiting_records=2)), base_url=HOST) as client:
+        judge(client, {"text": NORMAL})
+        going = held_up("retrieve")
+        waiting = [in_background(client, {"text": f"{word} is new here"}) for word in ("this", "that")]
+        deadline = time.monotonic() + 30
+        while (refused := client.post("/v1/verdicts", json={"text": NORMAL})).status_code == 200:
+            assert time.monotonic() < deadline
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "wait" in refused.json()["detail"]
+        going.set()
+        assert [answer().status_code for answer in waiting] == [200, 200]
+        assert client.post("/v1/verdicts", json={"text": NORMAL}).status_code == 200
+
+
+def test_nobody_waits_behind_the_language_model(
+    copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
+) -> None:
+    with TestClient(create_app(copy_of(queue_size=1)), base_url=HOST) as client:
+        judge(client, {"text": NORMAL})
+        going = held_up("query_language_model")
+        slow = [in_background(client, {"text": f"{NEW}, {word}"}) for word in ("again", "still", "as ever", "too")]
+        assert judge(client, {"text": NORMAL})["label"] == "normal"
+        assert judge(client, {"text": others(ANOMALOUS, 1)[0]})["label"] == "anomalous"
+        going.set()
+        assert {answer().status_code for answer in slow} == {200}
+
+
+def test_what_nobody_waits_for_any_more_is_not_judged(
+    copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from agent.core.requests import TextRequest
+    from agent.pipeline.batcher import MicroBatcher
+    from agent.pipeline.context import AppContext
+    from agent.pipeline.pipeline import Pipeline
+
+    context = AppContext(copy_of(model="none"))
+    judged: list[str] = []
+    original = Pipeline.judge
+
+    def watched(self: Pipeline, requests: Any, skip_llm: str | None = None) -> Any:
+        judged.extend(one.text for one in requests)
+        return original(self, requests, skip_llm)
+
+    monkeypatch.setattr(Pipeline, "judge", watched)
+    going = held_up("retrieve")
+    desk = MicroBatcher(context, Pipeline(context), lambda given: None, most=2)
+
+    async def leave() -> list[Any]:
+        first = await desk.order([TextRequest("the first new one", "shop")])
+        while not judged:
+            await asyncio.sleep(0.01)
+        second = await desk.order([TextRequest("the second new one", "shop")])
+        second.drop()
+        going.set()
+        # there is room again for those that were dropped
+        third = await desk.order([TextRequest("the third new one", "shop")] * 2, patient=True)
+        return [answer for order in (first, third) async for answers in order for answer in answers]
+
+    answers = asyncio.run(asyncio.wait_for(leave(), 60))
+    desk.close()
+    context.close()
+    assert [json.loads(one)["record"]["text"] for one in answers] == ["the first new one", *["the third new one"] * 2]
+    assert "the second new one" not in judged
