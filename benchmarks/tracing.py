@@ -15,7 +15,7 @@ from agent.core.numerics import logit
 from agent.core.records import Precedent, Record, Verdict
 from agent.core.requests import JudgeRequest
 from agent.data.readers.values import parse_pairs
-from retrieval.casebook import SourceRow, StoredCase
+from retrieval.casebook import SourceSnapshot, StoredCase
 from retrieval.text.masking import mask
 
 _QUOTED = re.compile(r"“([^“”]*)”")
@@ -35,7 +35,7 @@ class Ground:
     """What an explanation of one verdict may rest on."""
 
     verdict: Verdict
-    row: SourceRow
+    row: SourceSnapshot
     cases: Sequence[StoredCase]
     chain: Runnable[Any, Verdict]
 

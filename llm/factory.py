@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from llm.base import ChatBackend
 from llm.errors import ModelFailure
@@ -70,26 +72,22 @@ def choose_model(
         from llm.ollama.backend import OllamaBackend
 
         return OllamaBackend.connect(hosts, name, context_tokens=context_tokens, timeout=timeout, threads=threads)
+    options = {"context_tokens": context_tokens, "threads": threads, "queue_size": queue_size, "queue_timeout": timeout}
+    return _embedded(name if kind == "embedded" else spec, cache, offline, options)
+
+
+def _embedded(name: str, cache: Path, offline: bool, options: Mapping[str, Any]) -> ChatBackend:
     from llm.llamacpp.backend import LlamaCppBackend
     from llm.llamacpp.chat_model import EmbeddedChatModel
 
-    name = name if kind == "embedded" else spec
     entry = catalog().get(name)
     if entry is not None and entry.kind != "language":
         raise ModelFailure(f"{name!r} is an {entry.kind} model, it cannot give a verdict")
-    found_model = resolve(name, cache=cache, offline=offline)
-    if found_model.path.is_dir():
-        raise ModelFailure(f"{found_model.path} is a folder: the embedded engine needs a .gguf file")
+    found = resolve(name, cache=cache, offline=offline)
+    if found.path.is_dir():
+        raise ModelFailure(f"{found.path} is a folder: the embedded engine needs a .gguf file")
     return LlamaCppBackend(
-        EmbeddedChatModel(
-            model_path=found_model.path,
-            model_sha256=found_model.sha256,
-            model=found_model.name,
-            context_tokens=context_tokens,
-            threads=threads,
-            queue_size=queue_size,
-            queue_timeout=timeout,
-        )
+        EmbeddedChatModel(model_path=found.path, model_sha256=found.sha256, model=found.name, **options)
     )
 
 

@@ -1,1 +1,1 @@
-"""Memory: masking, embedding, and the casebook (cases in a relational store, vectors in Chroma)."""
+"""Retrieval: masking, embedding, and the casebook (cases in a relational store, vectors in Chroma)."""

@@ -1,42 +1,59 @@
-"""The casebook: all cases of every source, searchable by meaning.
+"""The casebook: all cases of every source, searchable by similarity.
 
-Cases are committed to the relational store first, then embedded, then indexed; each step marks what it has
-done. Whatever is interrupted, `Casebook.sync` finishes: it embeds keys without a vector and indexes
-vectors that the index does not hold.
+Cases are committed to the relational store first, then embedded, then indexed (`retrieval.index.synced`).
 """
 
 from __future__ import annotations
 
 import shutil
-import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Connection, Text, and_, bindparam, cast, delete, exists, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, exists, insert, select, update
 
-from retrieval.encoding.field_encoder import features
 from retrieval.encoding.representation import RecordLike, Representation
+from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.encoding.text_embedder import Embedder
-from retrieval.errors import EmbedderMismatch, StoreFailure
+from retrieval.errors import StoreFailure
 from retrieval.index.chroma import VectorIndex
-from retrieval.index.exact import ExactIndex, Vector, unpacked
-from retrieval.store.cases import case_row, cases_of_keys, counts_and_vectors, insert_cases
-from retrieval.store.schema import cases, insert_or_ignore, open_store, remembered, sources, vectors, verdicts
-from retrieval.store.sources import SourceRow, Sources
-from retrieval.text.masking import strip_placeholders
-from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, stored_case
+from retrieval.index.exact import DECIMALS
+from retrieval.index.synced import SAME_KEY, Progress, SyncedIndex
+from retrieval.store.cases import (
+    CaseQueries,
+    KeyLabel,
+    case_row,
+    cases_of_keys,
+    counts_and_vectors,
+    insert_cases,
+    vectors_of_keys,
+)
+from retrieval.store.engine import open_store
+from retrieval.store.schema import cases, sources, template_verdicts, vectors, verdicts
+from retrieval.store.sources import Sources, SourceSnapshot
+from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, Vector
 
-__all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceRow", "StoredCase"]
+__all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceSnapshot", "StoredCase"]
 
 _CHUNK = 2_000
-_EMBEDDED_AT_ONCE = 512
-Progress = Callable[[str, int, int], None]
 
 
 class Casebook:
-    """Sources and their cases. ``embedder`` is called when a text must be embedded for the first time."""
+    """Sources and their cases. Safe to share between threads and, through the store, between processes.
+
+    Parameters
+    ----------
+    home
+        Data directory; the embedded index is its folder ``index``.
+    store_url
+        SQLAlchemy URL of the relational store.
+    embedder
+        Called when a text must be embedded for the first time.
+    chroma_url
+        URL of a Chroma server; None: the index is embedded.
+    """
 
     def __init__(
         self, home: Path, store_url: str, embedder: Callable[[], Embedder], chroma_url: str | None = None
@@ -45,328 +62,193 @@ class Casebook:
         self._sources = Sources(self.engine)
         self.names, self.source = self._sources.names, self._sources.get
         self.create, self.set, self.models = self._sources.create, self._sources.set, self._sources.models
+        queries = CaseQueries(self.engine)
+        self.cases, self.held, self.texts = queries.cases, queries.held, queries.texts
+        self.templates, self.by_template = queries.templates, queries.by_template
+        encoder = SourceEncoder(self._sources, embedder)
+        self.vectors = encoder.encode
         self._index = VectorIndex(home / "index", chroma_url)
-        self._index_folder = home / "index"
-        self._embedder = embedder
-        self._matrices = ExactIndex(self.engine)
-        # by source: the version that was synced last, and whether into the index
-        self._synced: dict[str, tuple[int, bool]] = {}
-        self._lock = threading.RLock()
+        self._synced = SyncedIndex(self.engine, self._index, encoder)
+        self.matrix = self._synced.matrix
 
     def remove(self, name: str) -> None:
-        """Forget a source with all its cases, verdicts and vectors."""
-        with self._lock:
-            if not self._index.owned():
-                raise StoreFailure("another Precedent process has the casebook open: stop it first")
+        """Remove a source with all its cases, verdicts and vectors.
+
+        Raises
+        ------
+        StoreFailure
+            Another process owns the index.
+        """
+        with self._synced.lock:
+            self._synced.own()
             with self.engine.begin() as connection:
-                for table in (remembered, verdicts, vectors, cases):
+                for table in (template_verdicts, verdicts, vectors, cases):
                     connection.execute(delete(table).where(table.c.source == name))
                 connection.execute(delete(sources).where(sources.c.name == name))
-            self._index.drop(name, LABELS)
-            self._forget(name)
+            self._synced.forget(name)
+
+    def close(self) -> None:
+        """Close the index, which another process may then own, and the store."""
+        self._index.close()
+        self.engine.dispose()
 
     # cases
 
     def add(self, name: str, new: Iterable[NewCase], given_by: str) -> int:
-        """Commit cases that are not there yet, in batches; returns how many. Call `sync` after it.
+        """Commit cases in batches; call `sync` after it.
 
         Content that comes with the same label again is one case, which counts as often as it came in one call.
+
+        Returns
+        -------
+        How many cases were new.
         """
         seen: Counter[tuple[str, str]] = Counter()
-        added, batch = 0, list[NewCase]()
-        for case in new:
-            seen[case.content_hash, case.label] += 1
-            batch.append(case)
-            if len(batch) == _CHUNK:
-                added += self._commit(name, batch, seen, given_by)
-                batch = []
-        return added + self._commit(name, batch, seen, given_by)
-
-    def _commit(self, name: str, batch: Sequence[NewCase], seen: Counter[tuple[str, str]], given_by: str) -> int:
-        if not batch:
-            return 0
-        self.create(name)
-        with self.engine.begin() as connection:
-            space = self._sources.space(connection, name, [case.record for case in batch])
-            added, oftener = insert_cases(connection, name, batch, space, given_by, seen)
-            if added or oftener:
-                self._bump(connection, name)
-        self._sources.forget(name)
+        added, waiting = 0, iter(new)
+        while batch := list(islice(waiting, _CHUNK)):
+            seen.update((case.content_hash, case.label) for case in batch)
+            self.create(name)
+            with self.engine.begin() as connection:
+                space = self._sources.representation(connection, name, [case.record for case in batch])
+                new_cases, raised = insert_cases(connection, name, batch, space, given_by, seen)
+                if new_cases or raised:
+                    self._sources.cases_changed(connection, name)
+            added += new_cases
         return added
 
     def relabel(self, name: str, case: NewCase, given_by: str) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
         self.create(name)
         with self.engine.begin() as connection:
-            space = self._sources.space(connection, name, [case.record])
+            space = self._sources.representation(connection, name, [case.record])
             same = and_(cases.c.source == name, cases.c.hash == case.content_hash)
             keys = connection.scalars(select(cases.c.key).where(same)).all()
             connection.execute(delete(cases).where(same))
             connection.execute(insert(cases).values(case_row(name, case, space, given_by)))
-            orphaned = and_(
-                vectors.c.source == name,
-                vectors.c.key.in_(keys),
-                ~exists().where(
-                    cases.c.source == vectors.c.source,
-                    cases.c.key == vectors.c.key,
-                    cases.c.label == vectors.c.label,
-                ),
-            )
-            gone = connection.execute(select(vectors.c.key, vectors.c.label).where(orphaned)).all()
+            orphaned = and_(vectors.c.source == name, vectors.c.key.in_(keys), ~exists().where(SAME_KEY))
+            gone = [
+                (key, label)
+                for key, label in connection.execute(select(vectors.c.key, vectors.c.label).where(orphaned))
+            ]
             connection.execute(delete(vectors).where(orphaned))
             number = connection.scalar(select(cases.c.id).where(same))
-            self._bump(connection, name)
-        with self._lock:
-            self._sources.forget(name)
-            if gone and self._index.owned():
-                for key, label in gone:
-                    self._index.delete(name, label, [key])
+            self._sources.cases_changed(connection, name)
+        self._synced.discard(name, gone)
         return f"c{number}"
 
     def sync(self, name: str, progress: Progress | None = None) -> None:
-        """Embed and index whatever is not yet; a no-op when nothing changed since the last call.
+        """Embed and index what is missing; a no-op when nothing changed since the last call.
 
-        Raises:
-            EmbedderMismatch: the source's vectors were made by another embedding model.
+        Raises
+        ------
+        EmbedderMismatch
+            The source's vectors were made by another embedding model.
         """
-        row = self.source(name)
-        if row is None or row.space is None or self._synced.get(name) == (row.version, True):
-            return
-        with self._lock:
-            owned = self._index.owned()
-            if self._synced.get(name) == (row.version, owned):
-                return
-            self._embed_missing(row, progress)
-            if owned:
-                self._index_missing(row, progress)
-            self._matrices.forget(name)
-            self._synced[name] = (row.version, owned)
-
-    def _embed_missing(self, row: SourceRow, progress: Progress | None) -> None:
-        assert row.space is not None
-        lacking = and_(
-            cases.c.source == row.name,
-            ~exists().where(
-                vectors.c.source == cases.c.source,
-                vectors.c.key == cases.c.key,
-                vectors.c.label == cases.c.label,
-            ),
-        )
-        one_each = select(func.min(cases.c.id)).where(lacking).group_by(cases.c.key, cases.c.label)
-        with self.engine.connect() as connection:
-            if row.space.field_encoder is None:
-                self._check_embedder(row)
-            todo = list(connection.scalars(one_each.order_by(func.min(cases.c.id))))
-        for start in range(0, len(todo), _EMBEDDED_AT_ONCE):
-            with self.engine.connect() as connection:
-                part = [
-                    stored_case(case)
-                    for case in connection.execute(
-                        select(cases).where(cases.c.id.in_(todo[start : start + _EMBEDDED_AT_ONCE]))
-                    )
-                ]
-            matrix = self._vectors_of(row.space, part, progress, start, len(todo))
-            rows = [
-                {
-                    "source": row.name,
-                    "key": case.key,
-                    "label": case.label,
-                    "vector": v.tobytes(),
-                    "indexed": False,
-                }
-                for case, v in zip(part, matrix, strict=True)
-            ]
-            with self.engine.begin() as connection:
-                connection.execute(insert_or_ignore(self.engine, vectors), rows)
-
-    def _vectors_of(
-        self, space: Representation, part: Sequence[StoredCase], progress: Progress | None, done: int, total: int
-    ) -> Vector:
-        if space.field_encoder is not None:
-            if progress:
-                progress("embedding", done + len(part), total)
-            return space.field_encoder.vectors([features(case.fields, case.events) for case in part])
-        seen = done
-
-        def step(count: int) -> None:
-            nonlocal seen
-            seen += count
-            if progress:
-                progress("embedding", seen, total)
-
-        return self._embedder().encode([strip_placeholders(space.masked(case)) for case in part], step)
-
-    def _index_missing(self, row: SourceRow, progress: Progress | None) -> None:
-        mine = vectors.c.source == row.name
-        for label in LABELS:
-            of_label = and_(mine, vectors.c.label == label)
-            with self.engine.connect() as connection:
-                kept = connection.scalar(select(func.count()).select_from(vectors).where(of_label)) or 0
-                missing = select(func.count()).select_from(vectors).where(of_label, ~vectors.c.indexed)
-                pending = connection.scalar(missing) or 0
-                if self._index.count(row.name, label) + pending != kept:
-                    # lost, stale or half written: everything again, the vectors are all in the store
-                    connection.execute(update(vectors).where(of_label).values(indexed=False))
-                    connection.commit()
-                    self._index.drop(row.name, [label])
-                    pending = kept
-            next_ones = select(vectors.c.key, vectors.c.vector).where(of_label, ~vectors.c.indexed).limit(_CHUNK)
-            for start in range(0, pending, _CHUNK):
-                if progress:
-                    progress("indexing", start, pending)
-                with self.engine.begin() as connection:
-                    some = connection.execute(next_ones).all()
-                    if not some:
-                        break
-                    keys = [key for key, _ in some]
-                    self._index.put(row.name, label, keys, np.stack([unpacked(blob) for _, blob in some]))
-                    connection.execute(update(vectors).where(of_label, vectors.c.key.in_(keys)).values(indexed=True))
+        source = self.source(name)
+        if source is not None:
+            self._synced.sync(source, progress)
 
     def rebuild(self, name: str, progress: Progress | None = None) -> None:
-        """Make the source's vectors and index anew from its cases, with the present embedding model."""
-        with self._lock:
+        """Make the source's vectors and index anew from its cases, with the present embedding model.
+
+        Raises
+        ------
+        StoreFailure
+            Another process owns the index.
+        """
+        with self._synced.lock:
             try:
-                owned = self._index.owned()
+                self._synced.own()
             except StoreFailure:
-                # the index itself is damaged; every source's part of it can be made again
-                shutil.rmtree(self._index_folder)
-                owned = self._index.owned()
-            if not owned:
-                raise StoreFailure("another Precedent process has the casebook open: stop it first")
-            everything = self.cases(name)
-            space = Representation.fit(everything)
-            keys = [{"case": int(one.case_id[1:]), "now": space.key(one, one.content_hash)} for one in everything]
+                if not self._index.locked:
+                    raise
+                # the embedded index itself is damaged; every source's part of it can be made again
+                shutil.rmtree(self._index.folder)
+                self._synced.own()
+            all_cases = self.cases(name)
+            space = Representation.fit(all_cases)
+            keys = [{"case": int(case.case_id[1:]), "new": space.key(case, case.content_hash)} for case in all_cases]
             with self.engine.begin() as connection:
                 connection.execute(delete(vectors).where(vectors.c.source == name))
                 if keys:
-                    rekeyed = update(cases).where(cases.c.id == bindparam("case")).values(key=bindparam("now"))
+                    rekeyed = update(cases).where(cases.c.id == bindparam("case")).values(key=bindparam("new"))
                     connection.execute(rekeyed, keys)
-                    connection.execute(update(sources).where(sources.c.name == name).values(space=space.to_json()))
-                connection.execute(update(sources).where(sources.c.name == name).values(embedder=None))
-                self._bump(connection, name)
-            self._index.drop(name, LABELS)
-            self._forget(name)
+                    self._sources.update(connection, name, space=space.to_json())
+                self._sources.update(connection, name, embedder=None)
+                self._sources.cases_changed(connection, name)
+            self._synced.forget(name)
             self.sync(name, progress)
 
     # search
 
     def find(self, name: str, record: RecordLike, content_hash: str, k: int) -> RetrievalResult:
-        """What the casebook holds on ``record``: ``k`` nearest keys of each label, one case for each."""
+        """As `find_many`, of one record."""
         return self.find_many(name, [(record, content_hash)], k)[0]
 
-    def find_many(self, name: str, asked: Sequence[tuple[RecordLike, str]], k: int) -> list[RetrievalResult]:
-        """As `find`, of many records with their content's hashes: each step is one query for all of them."""
+    def find_many(self, name: str, records: Sequence[tuple[RecordLike, str]], k: int) -> list[RetrievalResult]:
+        """What the casebook holds on each record: the ``k`` nearest keys of each label, one case for each key.
+
+        Of equally near keys the record's own template comes first, then the others by key.
+
+        Parameters
+        ----------
+        records
+            Records with the hashes of their content; each step is one query for all of them.
+        """
         self.sync(name)
-        row = self.source(name)
-        if row is None or row.space is None:
-            return [RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)) for _ in asked]
-        hashes = [content_hash for _, content_hash in asked]
-        keys = [row.space.key(record, content_hash) for record, content_hash in asked]
-        counted, kept = counts_and_vectors(self.engine, name, keys, hashes)
-        unknown = iter(self.vectors(row, [asked[i][0] for i, key in enumerate(keys) if key not in kept]))
-        own_vectors = np.stack([kept[key] if key in kept else next(unknown) for key in keys])
-        nearest = {label: self.nearest_keys(row, label, own_vectors, k) for label in LABELS}
-        for i, (key, (templates, _)) in enumerate(zip(keys, counted, strict=True)):
-            for label, own in templates.items():
-                # the record's own template is the nearest, however many others lie at the same place
-                if own and key not in nearest[label][i]:
-                    nearest[label][i] = [key, *nearest[label][i][: k - 1]]
-        same = {one for one, (_, contents) in zip(hashes, counted, strict=True) if any(contents.values())}
-        wanted = {key for of_label in nearest.values() for some in of_label for key in some}
-        chosen = cases_of_keys(self.engine, name, wanted, same)
+        source = self.source(name)
+        if source is None or source.space is None:
+            return [RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0)) for _ in records]
+        hashes = [content_hash for _, content_hash in records]
+        keys = [source.space.key(record, content_hash) for record, content_hash in records]
+        counts, known = counts_and_vectors(self.engine, name, keys, hashes)
+        unknown = iter(self.vectors(source, [records[i][0] for i, key in enumerate(keys) if key not in known]))
+        queries = np.stack([known[key] if key in known else next(unknown) for key in keys])
+        nearest = self._nearest(source, keys, queries, [templates for templates, _ in counts], k)
+        same = {content for content, (_, contents) in zip(hashes, counts, strict=True) if any(contents.values())}
+        stored = cases_of_keys(self.engine, name, {key for near in nearest for (key, _), _ in near}, same)
+        results = []
+        for content, query, near, (templates, contents) in zip(hashes, queries, nearest, counts, strict=True):
+            neighbours = []
+            for key_label, similarity in near:
+                if key_label in stored:
+                    oldest, by_hash = stored[key_label]
+                    neighbours.append(Neighbour(by_hash.get(content, oldest), similarity))
+            results.append(RetrievalResult(tuple(neighbours), templates, contents, query))
+        return results
+
+    def nearest_keys(self, source: SourceSnapshot, label: str, queries: Vector, k: int) -> list[list[str]]:
+        """The keys of the ``k`` nearest vectors, nearest first, for each of n unit vectors, shape (n, dimensions)."""
+        return [keys[:k] for keys in self._synced.candidates(source, label, queries, k)]
+
+    def _nearest(
+        self,
+        source: SourceSnapshot,
+        own_keys: Sequence[str],
+        queries: Vector,
+        templates: Sequence[dict[str, int]],
+        k: int,
+    ) -> list[list[tuple[KeyLabel, float]]]:
+        """For each query key, label and similarity of the ``k`` nearest keys of each label, nearest first."""
+        candidates = {label: self._synced.candidates(source, label, queries, k) for label in LABELS}
+        for i, own_key in enumerate(own_keys):
+            for label, keys in candidates.items():
+                if templates[i][label] and own_key not in keys[i]:
+                    keys[i].append(own_key)
+        wanted = {key for of_label in candidates.values() for keys in of_label for key in keys}
+        stored = vectors_of_keys(self.engine, source.name, wanted)
         out = []
-        for i, (templates, contents) in enumerate(counted):
-            near = [
-                Neighbour(own.get(hashes[i], eldest), _clip(float(vector @ own_vectors[i])))
-                for label, some in nearest.items()
-                for eldest, own, vector in (chosen[found, label] for found in some[i] if (found, label) in chosen)
-            ]
-            near.sort(key=lambda one: (-one.similarity, one.case.key != keys[i], one.case.label, one.case.key))
-            out.append(RetrievalResult(tuple(near), templates, contents, own_vectors[i]))
+        for i, (own_key, query) in enumerate(zip(own_keys, queries, strict=True)):
+
+            def order(near: tuple[KeyLabel, float], own_key: str = own_key) -> tuple[float, bool, str, str]:
+                (key, label), similarity = near
+                return -round(similarity, DECIMALS), key != own_key, label, key
+
+            near = list[tuple[KeyLabel, float]]()
+            for label, keys in candidates.items():
+                pairs = [(key, label) for key in keys[i] if (key, label) in stored]
+                # one product a pair: the rounding of a matrix product depends on its shape
+                cosines = [max(-1.0, min(1.0, float(stored[pair] @ query))) for pair in pairs]
+                near += sorted(zip(pairs, cosines, strict=True), key=order)[:k]
+            out.append(sorted(near, key=order))
         return out
-
-    def vectors(self, row: SourceRow, records: Sequence[RecordLike]) -> list[Vector]:
-        """The records' unit vectors in their source's space."""
-        assert row.space is not None
-        if row.space.field_encoder is not None:
-            return list(row.space.field_encoder.vectors([features(record.fields, record.events) for record in records]))
-        if not records:
-            return []
-        self._check_embedder(row)
-        return self._embedder().remembered([strip_placeholders(row.space.masked(record)) for record in records])
-
-    def matrix(self, row: SourceRow, label: str) -> tuple[list[str], Vector]:
-        """All keys and vectors of a label, ordered by key, shape ``(n, dimensions)``."""
-        return self._matrices.get(row.name, label, row.version)
-
-    def nearest_keys(self, row: SourceRow, label: str, asked: Vector, k: int) -> list[list[str]]:
-        with self._lock:
-            if self._synced.get(row.name, (0, False))[1]:
-                return self._index.nearest(row.name, label, asked, k)
-            return self._matrices.nearest(row.name, label, row.version, asked, k)
-
-    def held(self, name: str, hashes: Collection[str]) -> set[str]:
-        """Those of the contents' ``hashes`` that a case has."""
-        if not hashes:
-            return set()
-        query = select(cases.c.hash).where(cases.c.source == name, cases.c.hash.in_(hashes)).distinct()
-        with self.engine.connect() as connection:
-            return set(connection.scalars(query))
-
-    def texts(self, name: str) -> list[str]:
-        """What the cases say that have neither fields nor events, each text once."""
-        # as the store writes them: reading a million as JSON takes seconds
-        no_fields, no_events = cast(cases.c.fields, Text) == "{}", cast(cases.c.events, Text) == "[]"
-        query = select(cases.c.text).where(cases.c.source == name, no_fields, no_events)
-        with self.engine.connect() as connection:
-            return list(dict.fromkeys(connection.scalars(query.execution_options(yield_per=_CHUNK))))
-
-    def templates(self, name: str) -> dict[str, int]:
-        """How many cases each key of a source has."""
-        counted = select(cases.c.key, func.count().label("n")).where(cases.c.source == name).group_by(cases.c.key)
-        with self.engine.connect() as connection:
-            return {found.key: found.n for found in connection.execute(counted)}
-
-    def by_template(self, name: str) -> dict[tuple[str, str], tuple[StoredCase, int]]:
-        """Of each key and label the newest case, and how many there are; in the order in which they first came."""
-        newest, eldest, count = func.max(cases.c.id), func.min(cases.c.id), func.count()
-        each = select(newest.label("newest"), eldest.label("eldest"), count.label("n")).where(cases.c.source == name)
-        of = each.group_by(cases.c.key, cases.c.label).subquery()
-        query = select(cases, of.c.n).join(of, cases.c.id == of.c.newest).order_by(of.c.eldest)
-        with self.engine.connect().execution_options(yield_per=_CHUNK) as connection:
-            return {(row.key, row.label): (stored_case(row), row.n) for row in connection.execute(query)}
-
-    def cases(self, name: str) -> list[StoredCase]:
-        """Every case of a source, oldest first."""
-        with self.engine.connect() as connection:
-            rows = connection.execute(select(cases).where(cases.c.source == name).order_by(cases.c.id))
-            return [stored_case(row) for row in rows]
-
-    def close(self) -> None:
-        self._index.close()
-        self.engine.dispose()
-
-    # the rest
-
-    def _check_embedder(self, row: SourceRow) -> None:
-        mine = self._embedder().fingerprint
-        if row.embedder is None:
-            self.set(row.name, embedder=mine)
-        elif row.embedder != mine:
-            raise EmbedderMismatch(
-                f"the vectors of source {row.name!r} were made by another embedding model "
-                f"({row.embedder[:12]}…, this one is {mine[:12]}…): `precedent sources rebuild {row.name}`"
-            )
-
-    @staticmethod
-    def _bump(connection: Connection, name: str) -> None:
-        connection.execute(update(sources).where(sources.c.name == name).values(version=sources.c.version + 1))
-
-    def _forget(self, name: str) -> None:
-        self._sources.forget(name)
-        self._synced.pop(name, None)
-        self._matrices.forget(name)
-
-
-def _clip(cosine: float) -> float:
-    return max(-1.0, min(1.0, cosine))

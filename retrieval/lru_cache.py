@@ -1,34 +1,29 @@
-"""A bounded memory of what was worked out before, the least recently used forgotten first."""
+"""A bounded cache that threads may share."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
+
+import cachetools
 
 T = TypeVar("T")
 
 
 class LRUCache(Generic[T]):
-    """Safe to share between threads."""
+    """At most ``size`` values; the least recently used one is evicted first."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._lock = size, threading.Lock()
-        self._kept: OrderedDict[Hashable, T] = OrderedDict()
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._kept
+        self._values: cachetools.LRUCache[Hashable, T] = cachetools.LRUCache(size)
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> T | None:
+        """The value, None when it is not cached; a caller that needs it later keeps it: it may be evicted meanwhile."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            return self._values.get(key)
 
     def put(self, key: Hashable, value: T) -> None:
+        """Cache the value."""
         with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            self._values[key] = value

@@ -1,4 +1,4 @@
-"""The nouns of memory: a case on its way in, a case kept, and what was found on a record."""
+"""The types of retrieval: a case to be added, a stored case, and what was found for a record."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from retrieval.encoding.representation import RecordLike
 
 LABELS = ("normal", "anomalous")
+Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class NewCase:
-    """A case on its way into the casebook; ``kind``: the label's value as it was given ("neptune", "APPREAD")."""
+    """A case to be added; ``kind``: the label's value as it was given ("neptune", "APPREAD")."""
 
     record: RecordLike
     content_hash: str
@@ -28,7 +29,7 @@ class NewCase:
 
 @dataclass(frozen=True)
 class StoredCase:
-    """A case of the casebook; ``times``: how often its content came with its label in what was learned at once."""
+    """A case of the casebook; ``times``: how often its content came with its label in one call of ``add``."""
 
     case_id: str
     key: str
@@ -44,26 +45,38 @@ class StoredCase:
 
 @dataclass(frozen=True)
 class Neighbour:
+    """A case, and the cosine of its vector with the record's, -1 to 1."""
+
     case: StoredCase
     similarity: float
 
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """What memory holds on one record.
+    """What the casebook holds on one record.
 
-    ``nearest`` has up to k cases of each label, nearest first; ``same_template`` and ``same_content`` count
-    the cases of each label with the record's key, and with exactly its content. ``vector``: the record's own.
+    ``nearest`` has up to k cases of each label, nearest first; ``same_template`` and ``same_content`` count the cases
+    of each label with the record's key, and with its very content; ``vector`` is the record's own, shape
+    ``(dimensions,)``.
     """
 
     nearest: tuple[Neighbour, ...]
     same_template: dict[str, int]
     same_content: dict[str, int]
-    vector: NDArray[np.float32] | None = field(default=None, compare=False)
+    vector: Vector | None = field(default=None, compare=False)
 
 
 def stored_case(row: Any) -> StoredCase:
-    events = tuple(row.events)
+    """The case of a row of the table."""
     return StoredCase(
-        f"c{row.id}", row.key, row.hash, row.label, row.text, row.fields, events, row.given_by, row.times, row.kind
+        case_id=f"c{row.id}",
+        key=row.key,
+        content_hash=row.hash,
+        label=row.label,
+        text=row.text,
+        fields=row.fields,
+        events=tuple(row.events),
+        given_by=row.given_by,
+        times=row.times,
+        kind=row.kind,
     )

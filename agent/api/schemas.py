@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.core.records import Case, Label, clean_text
-from retrieval.casebook import SourceRow
+from retrieval.casebook import SourceSnapshot
 
 
 class NewCases(BaseModel):
@@ -74,7 +74,7 @@ class SourceView(BaseModel):
     cases: dict[str, int]
 
     @classmethod
-    def of(cls, row: SourceRow) -> SourceView:
+    def of(cls, row: SourceSnapshot) -> SourceView:
         """The view of a stored source."""
         return cls(
             name=row.name, brief=row.brief, brief_by=row.brief_by, casebook_version=row.version, cases=row.counts

@@ -1,1 +1,1 @@
-"""Records by the million: each template is judged once, the rest runs over whole chunks."""
+"""Judging many records: each template is judged once, and lines are read and written by the chunk."""

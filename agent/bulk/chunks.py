@@ -1,4 +1,4 @@
-"""A stream of bytes as blocks of whole lines."""
+"""Chunks of whole lines from a stream of bytes, and items produced in a thread ahead of their use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ SIZE = 8 << 20
 
 @dataclass(frozen=True)
 class Chunk:
-    """``lines`` whole lines with their ends. ``first``: the first one's number; ``end``: where they end, in bytes."""
+    """Whole lines with their line ends.
+
+    Attributes
+    ----------
+    data : bytes
+    lines : int
+        Number of lines.
+    first : int
+        Number of the first line in the stream.
+    end : int
+        Offset of the chunk's end in the stream, in bytes.
+    """
 
     data: bytes
     lines: int
@@ -24,87 +35,101 @@ class Chunk:
 
 
 def read_chunks(stream: Stream, *, start: int = 0, line: int = 1, size: int = SIZE) -> Iterator[Chunk]:
-    """Blocks of at least ``size`` bytes, but for the last; from byte ``start`` on, where line number ``line`` begins.
+    """Split a stream into chunks of whole lines.
 
-    A last line that damage cut off is not given.
+    Parameters
+    ----------
+    stream : Stream
+        Any iterable of bytes.
+    start : int
+        Offset of the first chunk, in bytes.
+    line : int
+        Number of the line that begins there.
+    size : int
+        Bytes of a chunk, at least; the last one may be shorter.
 
-    Raises:
-        Damaged: as the stream; what came before was given.
+    Raises
+    ------
+    Damaged
+        The stream is damaged. The whole lines before the damage are yielded first, the line that it cuts off is not.
     """
-    held, kept, skipped = list[bytes](), 0, 0
+    pending, pending_size, skipped = list[bytes](), 0, 0
     damage: Damaged | None = None
-    chunks = iter(stream)
+    pieces = iter(stream)
     while True:
         try:
-            chunk = next(chunks, b"")
-        except Damaged as broken:
-            damage, chunk = broken, b""
-        ended = not chunk
+            piece = next(pieces, b"")
+        except Damaged as error:
+            damage, piece = error, b""
+        at_end = not piece
         if skipped < start:
-            skipped += len(chunk)
-            chunk = chunk[len(chunk) - (skipped - start) :] if skipped > start else b""
-        held.append(chunk)
-        kept += len(chunk)
-        if not ended and (kept < size or b"\n" not in chunk):
+            skipped += len(piece)
+            piece = piece[len(piece) - (skipped - start) :] if skipped > start else b""
+        pending.append(piece)
+        pending_size += len(piece)
+        if not at_end and (pending_size < size or b"\n" not in piece):
             continue
-        data = b"".join(held)
-        cut = len(data) if ended and not damage else data.rfind(b"\n") + 1
-        whole, rest = data[:cut], data[cut:]
-        if whole:
-            start += len(whole)
+        data = b"".join(pending)
+        cut = len(data) if at_end and not damage else data.rfind(b"\n") + 1
+        lines, rest = data[:cut], data[cut:]
+        if lines:
+            start += len(lines)
             skipped = max(skipped, start)
-            whole = whole if whole.endswith(b"\n") else whole + b"\n"
-            count = whole.count(b"\n")
-            yield Chunk(whole, count, line, start)
+            lines = lines if lines.endswith(b"\n") else lines + b"\n"
+            count = lines.count(b"\n")
+            yield Chunk(lines, count, line, start)
             line += count
-        if ended:
+        if at_end:
             if damage:
                 raise Damaged(damage.reason, line) from damage
             return
-        held, kept = [rest], len(rest)
+        pending, pending_size = [rest], len(rest)
 
 
 T = TypeVar("T")
-# a reader that waits for a pipe to say more is not waited for; waiting without end would not end by a signal
-_LEAVING_SECONDS, _SIGNAL_SECONDS = 1.0, 0.2
+# seconds for which the thread is waited for at the end: it may block on a pipe for ever
+_JOIN_SECONDS = 1.0
+# seconds between two looks at signals, which a queue's `get` without a timeout would not see
+_SIGNAL_SECONDS = 0.2
 
 
 def prefetch(items: Iterator[T], count: int) -> Generator[T, None, None]:
-    """The items, in order, made in a thread; at most ``count`` are there at a time, the one in use among them.
+    """Yield the items in order, while a thread produces the next ones.
 
-    Raises:
-        Exception: what making one raised, after those before it.
+    Parameters
+    ----------
+    items : iterator
+        What to yield; an exception that it raises is raised here, after the items before it.
+    count : int
+        Items that exist at a time, the one in use included.
     """
-    room, made, left = (
-        threading.Semaphore(count),
-        SimpleQueue[tuple[bool, T | BaseException | None]](),
-        threading.Event(),
-    )
+    free, stopped = threading.Semaphore(count), threading.Event()
+    produced = SimpleQueue[tuple[bool, T | BaseException | None]]()
 
-    def make() -> None:
+    def produce() -> None:
         try:
-            while room.acquire() and not left.is_set():
-                made.put((True, next(items)))
+            while free.acquire() and not stopped.is_set():
+                produced.put((True, next(items)))
         except StopIteration:
-            made.put((False, None))
+            produced.put((False, None))
         except BaseException as error:
-            made.put((False, error))
+            produced.put((False, error))
 
-    maker = threading.Thread(target=make, name="ahead", daemon=True)
-    maker.start()
+    producer = threading.Thread(target=produce, name="prefetch", daemon=True)
+    producer.start()
     try:
         while True:
             try:
-                there, item = made.get(timeout=_SIGNAL_SECONDS)
+                is_item, item = produced.get(timeout=_SIGNAL_SECONDS)
             except Empty:
                 continue
-            if not there:
+            if not is_item:
                 if isinstance(item, BaseException):
                     raise item
                 return
             yield item  # type: ignore[misc]
-            room.release()
+            free.release()
     finally:
-        left.set()
-        room.release()
-        maker.join(_LEAVING_SECONDS)
+        stopped.set()
+        free.release()
+        producer.join(_JOIN_SECONDS)

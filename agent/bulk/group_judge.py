@@ -1,4 +1,4 @@
-"""Verdicts for slots: remembered from an earlier run, or given by the chain; the language model within a budget."""
+"""Verdicts of groups: stored by an earlier run, or from the pipeline; the language model is queried within a budget."""
 
 from __future__ import annotations
 
@@ -22,125 +22,155 @@ from retrieval.store.caches import TemplateVerdicts
 if TYPE_CHECKING:
     from agent.pipeline.pipeline import Pipeline
 
-_CHUNK = 256
+_BATCH = 256
 Progress = Callable[[str, int, int], None]
+Result = Verdict | JudgeError
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most calls of the language model, and when (`time.monotonic`) the last one may begin; None: no limit."""
+    """Limits on the use of the language model.
+
+    Attributes
+    ----------
+    calls : int or None
+        Most calls.
+    until : float or None
+        `time.monotonic` after which no call begins.
+    """
 
     calls: int | None = None
     until: float | None = None
 
     @property
     def skip_llm_reason(self) -> str | None:
-        """Why the language model is not asked: what a verdict says until it is its turn."""
+        """Why a verdict lacks the language model's signal until it is the record's turn; None without limits."""
         limits = {"its calls": self.calls, "time": self.until}
-        there = [name for name, limit in limits.items() if limit is not None]
-        return f"not asked: the limit of {' or '.join(there)} was reached" if there else None
+        names = [name for name, limit in limits.items() if limit is not None]
+        return f"not queried: the limit of {' or '.join(names)} was reached" if names else None
 
     def allows(self, calls: int) -> bool:
-        """Whether one call more may begin after so many."""
+        """Whether another call may begin after ``calls`` of them."""
         return (self.calls is None or calls < self.calls) and (self.until is None or time.monotonic() < self.until)
 
 
 class GroupJudge:
-    """Gives slots of one source their verdicts, and keeps these for the next run. ``asked``: answers of the model."""
+    """Judges groups of one source, and stores the verdicts for the next run.
+
+    Attributes
+    ----------
+    asked : int
+        Answers of the language model so far.
+    """
 
     def __init__(self, context: AppContext, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
         self._context, self._source, self._explain = context, source, explain
         self._budget, self._progress = budget, progress
-        self.asked = self._spent = 0
+        self.asked = self._calls = 0
 
     def verdicts(
-        self, slots: Sequence[TemplateGroup], *, remember: bool = True, explain: Explain | None = None
-    ) -> list[Verdict | JudgeError]:
-        """One for each slot, about its first record; each is in the history, and kept for the next run if so asked."""
-        out: dict[str, Verdict | JudgeError] = dict(self._known(slots)) if remember else {}
-        fresh, deferred = [slot for slot in slots if slot.key not in out], list[TemplateGroup]()
-        for start in range(0, len(fresh), _CHUNK):
-            part = fresh[start : start + _CHUNK]
-            for slot, outcome in self._given(part, explain, self._budget.skip_llm_reason):
+        self, groups: Sequence[TemplateGroup], *, store: bool = True, explain: Explain | None = None
+    ) -> list[Result]:
+        """Judge groups, each by its first record; the verdicts are added to the history.
+
+        Parameters
+        ----------
+        groups : sequence of TemplateGroup
+        store : bool
+            Whether to use the verdicts of earlier runs, and to store these for the next.
+        explain : {"none", "facts", "llm"}, optional
+            Instead of the explanation that all verdicts get.
+
+        Returns
+        -------
+        list of Verdict or JudgeError
+            One for each group, in order.
+        """
+        results: dict[str, Result] = dict(self._load(groups)) if store else {}
+        new, deferred = [group for group in groups if group.key not in results], list[TemplateGroup]()
+        for start in range(0, len(new), _BATCH):
+            batch = new[start : start + _BATCH]
+            for group, outcome in self._judge(batch, explain, self._budget.skip_llm_reason):
                 if isinstance(outcome, Deferred):
-                    deferred.append(slot)
+                    deferred.append(group)
                     outcome = outcome.verdict
-                out[slot.key] = outcome
-            if remember:
-                self._keep(part, out)
-            self._progress("judging templates", len(out), len(slots))
-        self._hear_the_model(deferred, out, remember)
-        answers = [out[slot.key] for slot in slots]
-        self._context.history.put(one.to_stored() for one in answers if isinstance(one, Verdict))
-        return answers
+                results[group.key] = outcome
+            if store:
+                self._store(batch, results)
+            self._progress("judging templates", len(results), len(groups))
+        self._query_llm(deferred, results, store)
+        ordered = [results[group.key] for group in groups]
+        self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
+        return ordered
 
-    def _known(self, slots: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
-        bodies = self._remembered.get([slot.key for slot in slots])
-        for slot in slots:
-            if slot.key in bodies:
-                known = Verdict.model_validate(bodies[slot.key])
-                about = {"id": verdict_id(self._source, slot.first, known.provenance), "record": slot.first}
-                yield slot.key, known.model_copy(update=about)
+    def _load(self, groups: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
+        bodies = self._stored.get([group.key for group in groups])
+        for group in groups:
+            if group.key in bodies:
+                verdict = Verdict.model_validate(bodies[group.key])
+                update = {"id": verdict_id(self._source, group.first, verdict.provenance), "record": group.first}
+                yield group.key, verdict.model_copy(update=update)
 
-    def _given(
-        self, slots: Sequence[TemplateGroup], explain: Explain | None = None, skip_llm_reason: str | None = None
-    ) -> Iterator[tuple[TemplateGroup, Verdict | JudgeError | Deferred]]:
-        questions = [JudgeRequest.about(slot.first, self._source, explain or self._explain) for slot in slots]
-        for outcome, slot in zip(self._pipeline.judge(questions, skip_llm_reason), slots, strict=True):
+    def _judge(
+        self, groups: Sequence[TemplateGroup], explain: Explain | None = None, skip_llm_reason: str | None = None
+    ) -> Iterator[tuple[TemplateGroup, Result | Deferred]]:
+        requests = [JudgeRequest.about(group.first, self._source, explain or self._explain) for group in groups]
+        for outcome, group in zip(self._pipeline.judge(requests, skip_llm_reason), groups, strict=True):
             self.asked = self._pipeline.llm_answers
-            yield slot, outcome if isinstance(outcome, Deferred) else as_result(slot.first, outcome)
+            yield group, outcome if isinstance(outcome, Deferred) else as_result(group.first, outcome)
 
-    def _hear_the_model(
-        self, slots: Sequence[TemplateGroup], out: dict[str, Verdict | JudgeError], remember: bool
-    ) -> None:
-        """Ask the language model about the most uncertain records first, each counting as often as it came."""
+    def _query_llm(self, groups: Sequence[TemplateGroup], results: dict[str, Result], store: bool) -> None:
+        """Judge groups with the language model as far as the budget allows, the most uncertain records first."""
 
-        def worth(slot: TemplateGroup) -> float:
-            verdict = out[slot.key]
-            return max(slot.count, 1) * uncertainty(verdict) if isinstance(verdict, Verdict) else 0.0
+        def priority(group: TemplateGroup) -> float:
+            result = results[group.key]
+            return max(group.count, 1) * uncertainty(result) if isinstance(result, Verdict) else 0.0
 
-        ranked = sorted(slots, key=lambda slot: (-worth(slot), slot.key))
-        for number, slot in enumerate(ranked):
-            if not self._budget.allows(self._spent):
+        ranked = sorted(groups, key=lambda group: (-priority(group), group.key))
+        for number, group in enumerate(ranked, start=1):
+            if not self._budget.allows(self._calls):
                 return
             before = self.asked
-            ((_, outcome),) = self._given([slot])
+            ((_, outcome),) = self._judge([group])
             assert not isinstance(outcome, Deferred)
-            out[slot.key] = outcome
-            # one that failed is spent as well; a record in pieces may take several
-            self._spent += max(1, self.asked - before)
-            if remember:
-                self._keep([slot], out)
-            self._progress("hearing the language model", number + 1, len(ranked))
+            results[group.key] = outcome
+            # a failed call counts; a record in segments takes several
+            self._calls += max(1, self.asked - before)
+            if store:
+                self._store([group], results)
+            self._progress("querying the language model", number, len(ranked))
 
-    def _keep(self, slots: Sequence[TemplateGroup], answers: Mapping[str, Verdict | JudgeError]) -> None:
-        """Remember whole verdicts: one that lacks a witness that may be heard next time is to be given anew."""
-        given = ((slot.key, answers[slot.key]) for slot in slots)
-        final = self._context.settings.model == "none"
-        whole = {key: one.to_stored() for key, one in given if isinstance(one, Verdict) and (final or not one.degraded)}
-        self._remembered.put(whole)
+    def _store(self, groups: Sequence[TemplateGroup], results: Mapping[str, Result]) -> None:
+        """Store verdicts, but for those that lack a signal which the next run may have."""
+        is_final = self._context.settings.model == "none"
+        bodies = {
+            group.key: result.to_stored()
+            for group in groups
+            if isinstance(result := results[group.key], Verdict) and (is_final or not result.degraded)
+        }
+        self._stored.put(bodies)
 
     @cached_property
     def _pipeline(self) -> Pipeline:
-        # verdicts that are remembered need none
+        # imported late: stored verdicts need no pipeline
         from agent.pipeline.pipeline import Pipeline
 
         return Pipeline(self._context)
 
     @cached_property
-    def _remembered(self) -> TemplateVerdicts:
+    def _stored(self) -> TemplateVerdicts:
         return TemplateVerdicts(self._context.casebook.engine, self._source, self.state)
 
     @cached_property
     def state(self) -> str:
-        """SHA-256 of all that a verdict hangs on beside its record: casebook, brief, judge, model, prompts."""
+        """SHA-256 of all that a verdict depends on besides its record: casebook, brief, fit, models, prompts."""
         row, settings = self._context.source(self._source), self._context.settings
-        named = identity(settings.model, settings.ollama_hosts) or self._chosen()
-        said = [row.name, row.version, row.brief, row.embedder, row.judge, named, prompt_sha256(), self._explain]
-        said += [settings.precedents, settings.record_tokens]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        model = identity(settings.model, settings.ollama_hosts) or self._model_identity()
+        state = [row.name, row.version, row.brief, row.embedder, row.judge, model, prompt_sha256(), self._explain]
+        state += [settings.precedents, settings.record_tokens]
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
-    def _chosen(self) -> tuple[str, str | None]:
+    def _model_identity(self) -> tuple[str, str | None]:
         from llm.errors import ModelFailure
 
         try:

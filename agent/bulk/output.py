@@ -1,4 +1,4 @@
-"""A line for each record: short, with its template's id, or with the whole verdict; and going on where it stopped."""
+"""The output of a bulk run: a line for each record, short or the whole verdict; files that can be continued."""
 
 from __future__ import annotations
 
@@ -23,59 +23,79 @@ To = Literal["jsonl", "csv"]
 T = TypeVar("T")
 Ints = NDArray[np.int64] | NDArray[np.int32]
 COLUMNS = ("file", "line", "label", "probability", "template")
-_TOGETHER = 1_024
+_LINES_PER_WRITE = 1_024
 
 
 class LineFormatter:
-    """Makes the lines of records whose slots' verdicts it knows."""
+    """Formats the lines of records from the verdicts of their groups."""
 
     def __init__(self, detail: Detail, to: To) -> None:
         self._detail, self._to = detail, to
-        self._ends: list[str] = []
-        self._wholes: list[VerdictTemplate | None] = []
+        self._endings: list[str] = []
+        self._templates: list[VerdictTemplate | None] = []
 
     @property
     def header(self) -> bytes:
+        """The first line of the output, empty for JSON lines."""
         return (",".join(COLUMNS) + "\n").encode() if self._to == "csv" else b""
 
-    def know(self, answer: Verdict | JudgeError, template: str) -> None:
-        """The answer to the next slot."""
+    def add_group(self, result: Verdict | JudgeError, template: str) -> None:
+        """Add the verdict of the next group number."""
         if self._detail == "full":
-            self._wholes.append(VerdictTemplate.of(answer) if isinstance(answer, Verdict) else None)
+            self._templates.append(VerdictTemplate.of(result) if isinstance(result, Verdict) else None)
         else:
-            self._ends.append(self._end(answer, template) if isinstance(answer, Verdict) else "")
+            self._endings.append(self._ending(result, template) if isinstance(result, Verdict) else "")
 
-    def _end(self, verdict: Verdict, template: str) -> str:
+    def _ending(self, verdict: Verdict, template: str) -> str:
         p = round(verdict.probability, 6)
         if self._to == "csv":
             return f",{verdict.label},{p},{template}"
         return f', "label": "{verdict.label}", "probability": {p}, "template": "{template}"}}'
 
-    def one(self, verdict: Verdict, template: str) -> bytes:
-        """The line of a record with a verdict of its own."""
+    def format_verdict(self, verdict: Verdict, template: str) -> bytes:
+        """The line of a single record that has been judged by itself."""
         if self._detail == "full":
             return (verdict.to_json() + "\n").encode()
         record = verdict.record
         line = "" if record.line is None and self._to == "csv" else json.dumps(record.line)
-        return f"{self._start(record.file or '-')}{line}{self._end(verdict, template)}\n".encode()
+        return f"{self._start(record.file or '-')}{line}{self._ending(verdict, template)}\n".encode()
 
     def _start(self, file: str) -> str:
         return _cell(file) + "," if self._to == "csv" else f'{{"file": {json.dumps(file, ensure_ascii=False)}, "line": '
 
-    def of(self, file: str, numbers: Ints, slots: Ints, texts: Callable[[], Sequence[str]]) -> Iterator[bytes]:
-        """The lines of n records of ``file``: their line numbers, slots and, where they are needed, their texts."""
-        if not len(numbers):
+    def format_lines(self, file: str, lines: Ints, groups: Ints, texts: Callable[[], Sequence[str]]) -> Iterator[bytes]:
+        """Format n records of one file.
+
+        Parameters
+        ----------
+        file : str
+        lines : ndarray of shape (n,)
+            Their line numbers.
+        groups : ndarray of shape (n,)
+            Their group numbers.
+        texts : callable
+            Gives their texts; called only for whole verdicts.
+
+        Yields
+        ------
+        bytes
+            One or more lines.
+        """
+        if not len(lines):
             return
         if self._detail == "full":
-            known = self._wholes
-            every = zip(numbers.tolist(), slots.tolist(), texts(), strict=True)
-            pieces = ((*one.about(text, file, line), b"\n") for line, slot, text in every if (one := known[slot]))
-            while some := list(islice(pieces, _TOGETHER)):
-                yield b"".join(chain.from_iterable(some))
+            records = zip(lines.tolist(), groups.tolist(), texts(), strict=True)
+            pieces = (
+                (*template.about(text, file, line), b"\n")
+                for line, group, text in records
+                if (template := self._templates[group])
+            )
+            while batch := list(islice(pieces, _LINES_PER_WRITE)):
+                yield b"".join(chain.from_iterable(batch))
             return
         import polars as pl
 
-        frame = pl.DataFrame({"line": numbers, "end": pl.Series(self._ends).gather(slots)})
+        frame = pl.DataFrame({"line": lines, "end": pl.Series(self._endings).gather(groups)})
         line = pl.concat_str(pl.lit(self._start(file)), pl.col("line").cast(pl.String), pl.col("end"))
         joined: str = frame.select(line).to_series().str.join("\n").item()
         yield (joined + "\n").encode()
@@ -88,7 +108,33 @@ def _cell(value: str) -> str:
 
 
 class Output:
-    """Where the lines go, how far they are, and the file beside it that says from where to go on."""
+    """The output file, the file of templates beside it, and the checkpoint file from which a run is resumed.
+
+    Parameters
+    ----------
+    path : Path or None
+        The output file; None is standard output, which has no checkpoints.
+    run : str
+        Identifies the run; only a run with the same id can be resumed.
+    templates : bool
+        Whether to write the file of templates.
+    resume : bool
+        Whether to continue the file.
+
+    Attributes
+    ----------
+    state : dict
+        The checkpoint that is continued, empty for none.
+    known : set of str
+        Templates that are written.
+    unfinished : bool
+        Whether a file that could have been resumed is begun again.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written, or it cannot be resumed.
+    """
 
     def __init__(self, path: Path | None, run: str, *, templates: bool, resume: bool) -> None:
         self._path, self._run = path, run
@@ -102,25 +148,28 @@ class Output:
         self._resume = path.with_name(path.name + ".resume.json")
         self.unfinished = not resume and self._resume.exists()
         if resume:
-            self.state = self._kept()
+            self.state = self._checkpoint_state()
             if not self.state and path.exists() and path.stat().st_size:
-                raise UsageError(f"{path} is finished: there is nothing to resume; without --resume it begins anew")
+                raise UsageError(
+                    f"{path} is finished: there is nothing to resume; without --resume it is written again"
+                )
         try:
-            self._stream = _opened(path, self.state.get("written"))
+            self._stream = _open(path, self.state.get("written"))
             beside = path.with_name(path.name + ".templates.jsonl")
-            self._templates = _opened(beside, self.state.get("templates")) if templates else None
+            self._templates = _open(beside, self.state.get("templates")) if templates else None
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
         if self.state:
-            self.known = self._known(beside) if templates else set(self.state.get("known", ()))
+            self.known = _names(beside) if templates else set(self.state.get("known", ()))
 
     def write(self, lines: bytes) -> None:
+        """Write lines; standard output is flushed."""
         self._stream.write(lines)
         if self._path is None:
             self._stream.flush()
 
-    def template(self, name: str, verdict: Verdict) -> bool:
-        """The verdict of a template, in the file of the templates, once; whether it is a new one."""
+    def write_template(self, name: str, verdict: Verdict) -> bool:
+        """Write a template's verdict, unless it is written already; returns whether it was new."""
         if name in self.known:
             return False
         self.known.add(name)
@@ -130,54 +179,58 @@ class Output:
         return True
 
     def flush(self) -> None:
+        """Flush the output file."""
         self._stream.flush()
 
     def checkpoint(self, **state: Any) -> None:
-        """All that was written so far is kept, and a run that resumes begins here."""
+        """Flush the files and store ``state``, from which a run with ``--resume`` continues."""
         if self._path is None:
             return
         self._stream.flush()
-        said = {"run": self._run, "written": self._stream.tell(), **state}
+        body = {"run": self._run, "written": self._stream.tell(), **state}
         if self._templates is not None:
             self._templates.flush()
-            said["templates"] = self._templates.tell()
+            body["templates"] = self._templates.tell()
         else:
-            said["known"] = sorted(self.known)
-        aside = self._resume.with_suffix(".tmp")
-        aside.write_text(json.dumps(said), encoding="utf-8")
-        aside.replace(self._resume)
+            body["known"] = sorted(self.known)
+        temporary = self._resume.with_suffix(".tmp")
+        temporary.write_text(json.dumps(body), encoding="utf-8")
+        temporary.replace(self._resume)
 
-    def close(self, *, whole: bool) -> None:
-        """``whole``: the run came to its end, so that there is nothing to resume."""
+    def close(self, *, finished: bool) -> None:
+        """Close the files; a run that is ``finished`` leaves no checkpoint."""
         self._stream.flush()
         if self._path is not None:
             self._stream.close()
             if self._templates is not None:
                 self._templates.close()
-            if whole:
+            if finished:
                 self._resume.unlink(missing_ok=True)
 
-    def _kept(self) -> dict[str, Any]:
+    def _checkpoint_state(self) -> dict[str, Any]:
         try:
             state: dict[str, Any] = json.loads(self._resume.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UsageError(f"{self._resume} cannot be read: {error}; without --resume it begins anew") from error
+            raise UsageError(
+                f"{self._resume} cannot be read: {error}; without --resume the run starts again"
+            ) from error
         if state.get("run") != self._run:
             raise UsageError(
-                f"{self._path} was begun with other files, options, casebook or model: without --resume it begins anew"
+                f"{self._path} was begun with other files, options, casebook or model; "
+                "without --resume it is written again"
             )
         return state
 
-    @staticmethod
-    def _known(templates: Path) -> set[str]:
-        with templates.open(encoding="utf-8") as lines:
-            return {json.loads(line)["template"] for line in lines}
+
+def _names(templates: Path) -> set[str]:
+    with templates.open(encoding="utf-8") as lines:
+        return {json.loads(line)["template"] for line in lines}
 
 
-def _opened(path: Path, size: int | None) -> BinaryIO:
-    """The file cut to its first ``size`` bytes; empty for None."""
+def _open(path: Path, size: int | None) -> BinaryIO:
+    """Open the file cut to its first ``size`` bytes, or emptied for None."""
     if size is None:
         return path.open("wb")
     stream = path.open("r+b")
@@ -187,15 +240,25 @@ def _opened(path: Path, size: int | None) -> BinaryIO:
 
 
 def as_parquet(path: Path, run: Callable[[Path, Callable[[Any], None]], T]) -> T:
-    """What ``run`` makes, its short lines as columns of a Parquet file; the templates beside it as they are.
+    """Write a run's short lines as a Parquet file.
 
-    ``run`` is given where to write the lines, and what to call when they are there, before it is finished.
+    Parameters
+    ----------
+    path : Path
+        The Parquet file; the file of templates is beside it.
+    run : callable
+        Takes the path for the short lines, and a function to call when they are all written.
+
+    Returns
+    -------
+    object
+        What ``run`` returns.
     """
     import polars as pl
 
     beside = path.with_name(path.name + ".jsonl")
     schema = {"file": pl.String, "line": pl.Int64, "label": pl.String, "probability": pl.Float64, "template": pl.String}
-    made = run(beside, lambda _: pl.scan_ndjson(beside, schema=schema).sink_parquet(path))
+    result = run(beside, lambda _: pl.scan_ndjson(beside, schema=schema).sink_parquet(path))
     beside.unlink()
     beside.with_name(beside.name + ".templates.jsonl").replace(path.with_name(path.name + ".templates.jsonl"))
-    return made
+    return result

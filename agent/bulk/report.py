@@ -1,4 +1,4 @@
-"""The summary of a bulk run for people: one screen, and a page that needs nothing else."""
+"""The summary of a bulk run for people: on a screen, and as one HTML page without external resources."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from typing import Any
 
 from agent.bulk.summary import LABELS, Group, Span, Summary
 from agent.core.errors import UsageError
-from agent.core.terminal import STYLES, escape_controls, rich_text, truncate, unfamiliar_records_warning
+from agent.core.terminal import STYLES, escape_controls, plural, rich_text, truncate, unfamiliar_records_warning
 from agent.detectors.neighbours import SAME
 from agent.detectors.novelty import mostly_unfamiliar
 
-_SHOWN, _ON_PAGE, _BARS = 12, 200, 120
-# lines of the screen that a group takes, and the rest; reasons shown
-_LINES, _AROUND, _REASONS = 6, 10, 3
-_TEXT, _WHY = 160, 200
+# templates on the screen and on the page; bars of the chart; reasons for missing signals
+_ON_SCREEN, _ON_PAGE, _BARS, _REASONS = 12, 200, 120, 3
+# lines of a terminal that a template takes, and all else
+_LINES_PER_ROW, _LINES_AROUND = 6, 10
+_TEXT_CHARS, _REASON_CHARS = 160, 200
 
 
-def screen(summary: Summary, stream: Any = None) -> None:
-    """What was found, the anomalous templates with most records first; on standard error unless told otherwise."""
+def write_screen(summary: Summary, stream: Any = None) -> None:
+    """Write the summary, the anomalous templates with most records first, to ``stream`` or standard error."""
     from rich.console import Console
     from rich.table import Table
 
     stream = stream or sys.stderr
     console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
-    shown = min(_SHOWN, max(2, (console.height - _AROUND) // _LINES)) if stream.isatty() else _SHOWN
+    shown = _ON_SCREEN
+    if stream.isatty():
+        shown = min(shown, max(2, (console.height - _LINES_AROUND) // _LINES_PER_ROW))
     for label in ("anomalous", "unsure"):
         groups = summary.ranked(label)
         if not groups:
@@ -34,71 +37,75 @@ def screen(summary: Summary, stream: Any = None) -> None:
         for name, ratio in (("records", 2), ("p", 1), ("first seen", 5), ("last seen", 5), (f"{label}, and why", 14)):
             table.add_column(name, ratio=ratio, overflow="fold")
         for group in groups[: shown if label == "anomalous" else max(1, shown // 4)]:
-            said = rich_text(truncate(group.verdict.record.text, _TEXT), STYLES[label])
-            said.append(f"\n{escape_controls(why(group))}\n{group.verdict.id}", style="dim")
+            text = rich_text(truncate(group.verdict.record.text, _TEXT_CHARS), STYLES[label])
+            text.append(f"\n{escape_controls(why(group))}\n{group.verdict.id}", style="dim")
             cells = f"{group.count:,}", f"{group.verdict.probability:.2f}", str(group.first), str(group.last)
-            table.add_row(*(rich_text(cell) for cell in cells), said)
+            table.add_row(*(rich_text(cell) for cell in cells), text)
         console.print(table)
         if len(groups) > len(table.rows):
-            console.print(f"{len(groups) - len(table.rows):,} more {label} templates")
-    console.print(rich_text(summary.told()), soft_wrap=True)
+            console.print(plural(len(groups) - len(table.rows), f"more {label} template"))
+    console.print(rich_text(summary.to_line()), soft_wrap=True)
     if mostly_unfamiliar(summary.far, summary.records):
         console.print(
             rich_text(unfamiliar_records_warning(summary.source, summary.far, summary.records), "yellow"),
             soft_wrap=True,
         )
     if summary.degraded:
-        console.print(rich_text(lacking(summary), "yellow"), soft_wrap=True)
+        console.print(rich_text(missing_signals(summary), "yellow"), soft_wrap=True)
     if summary.blank:
-        console.print(f"{summary.blank:,} blank lines are no records")
+        console.print(f"{plural(summary.blank, 'blank line')} skipped")
 
 
-def page(summary: Summary, path: Path) -> None:
-    """Write the summary as one HTML page, with a chart over the input's order.
+def write_report(summary: Summary, path: Path) -> None:
+    """Write the summary as one HTML page, with a chart in the order of the input.
 
-    Raises:
-        UsageError: it cannot be written.
+    Raises
+    ------
+    UsageError
+        The page cannot be written.
     """
     from jinja2 import Environment, StrictUndefined
 
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    bars = together(summary.spans, _BARS)
+    bars = merge_spans(summary.spans, _BARS)
     groups = {label: summary.ranked(label) for label in ("anomalous", "unsure")}
-    said = environment.from_string(template).render(
+    html = environment.from_string(template).render(
         summary=summary,
-        groups={label: some[:_ON_PAGE] for label, some in groups.items()},
-        more={label: max(0, len(some) - _ON_PAGE) for label, some in groups.items()},
+        groups={label: ranked[:_ON_PAGE] for label, ranked in groups.items()},
+        more={label: max(0, len(ranked) - _ON_PAGE) for label, ranked in groups.items()},
         bars=bars,
         most=max((sum(bar.counts[label] for label in ("anomalous", "unsure")) for bar in bars), default=0) or 1,
         why=why,
-        lacking=lacking(summary),
+        missing_signals=missing_signals(summary),
+        plural=plural,
     )
     try:
-        path.write_text(said, encoding="utf-8")
+        path.write_text(html, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def lacking(summary: Summary) -> str:
-    """How many records lack a witness, and the commonest reasons."""
-    reasons = sorted(summary.lacking.items(), key=lambda one: -one[1])
-    said = "; ".join(f"{reason} ({count:,})" for reason, count in reasons[:_REASONS])
-    return f"{summary.degraded:,} records have verdicts that lack a witness: {escape_controls(said)}"
+def missing_signals(summary: Summary) -> str:
+    """How many records lack a signal, and the most frequent reasons."""
+    ranked = sorted(summary.lacking.items(), key=lambda item: -item[1])
+    reasons = "; ".join(f"{reason} ({count:,})" for reason, count in ranked[:_REASONS])
+    return f"{plural(summary.degraded, 'record')} judged without all signals: {escape_controls(reasons)}"
 
 
 def why(group: Group) -> str:
     """The first two facts of a group's verdict."""
-    facts = group.verdict.facts
-    said = "; ".join(facts[:2])
-    return truncate(said.replace(SAME, "exactly the first of these records") if group.count > 1 else said, _WHY)
+    reason = "; ".join(group.verdict.facts[:2])
+    if group.count > 1:
+        reason = reason.replace(SAME, "exactly the first of these records")
+    return truncate(reason, _REASON_CHARS)
 
 
-def together(spans: list[Span], most: int) -> list[Span]:
-    """At most so many spans, neighbours put together."""
-    size = max(1, -(-len(spans) // most))
+def merge_spans(spans: list[Span], max_spans: int) -> list[Span]:
+    """Merge neighbours until there are at most ``max_spans``."""
+    size = max(1, -(-len(spans) // max_spans))
     parts = [spans[start : start + size] for start in range(0, len(spans), size)]
     return [
-        Span(start=part[0].start, counts={label: sum(one.counts[label] for one in part) for label in LABELS})
+        Span(start=part[0].start, counts={label: sum(span.counts[label] for span in part) for label in LABELS})
         for part in parts
     ]

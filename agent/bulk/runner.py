@@ -1,4 +1,4 @@
-"""The loop of a bulk run: files, blocks, slots, verdicts, lines."""
+"""The loop of a bulk run: files to chunks, chunks to groups, groups to verdicts, verdicts to lines."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
 from agent.core.records import JudgeError, Verdict
 from agent.core.requests import Explain
+from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import Damaged, Stream
@@ -30,18 +31,34 @@ from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
-# rows judged between two checkpoints; notes that are said; what has no label; blocks read before they are judged
-_ROWS, _MOST_NOTES, UNJUDGED, _AHEAD = 2_048, 20, -1, 8
-# seconds between checkpoints, at least, and in times of what one takes
+# label index of a group that could not be judged; rows between two checkpoints; notes shown; chunks read ahead
+_UNJUDGED, _ROWS, _MAX_NOTES, _PREFETCH = -1, 2_048, 20, 8
+# minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
+Result = Verdict | JudgeError
 
 
 @dataclass(frozen=True)
 class BulkOptions:
-    """What a bulk run is asked for. ``only``: the labels whose records are written; ``lines``: whether any are.
+    """Options of a bulk run.
 
-    ``explain_rows``: how records that are more than a text are explained, which takes far longer than judging them.
+    Attributes
+    ----------
+    files : tuple of str
+        Paths; "-" is standard input.
+    only : frozenset of str
+        Labels whose records are written.
+    explain, explain_rows : {"none", "facts", "llm"}
+        Explanations of texts, and of records with fields or events, where they take far longer than judging.
+    calls : int or None
+        Most calls of the language model.
+    seconds : float or None
+        Seconds after which the language model is not queried.
+    lines : bool
+        Whether records are written at all.
+    chunk_size : int
+        Bytes read at a time.
     """
 
     files: tuple[str, ...]
@@ -54,263 +71,280 @@ class BulkOptions:
     calls: int | None = None
     seconds: float | None = None
     lines: bool = True
-    block: int = SIZE
-
-    @property
-    def limited(self) -> bool:
-        return self.calls is not None or self.seconds is not None
+    chunk_size: int = SIZE
 
 
 @dataclass
 class BulkRunner:
-    """One run over the files that are ``wanted``.
+    """One run over the files of its options.
 
-    ``say`` takes notes for a person. After it ``summary`` says what was found, ``failures`` what could not be judged;
-    ``kept`` is how many records a run that resumes need not judge again.
+    Parameters
+    ----------
+    context, read_options, wanted
+        Parts of this process, how to read the files, and what to do.
+    progress : callable
+        See `agent.core.terminal.progress`.
+    say : callable
+        Takes notes for a person.
+
+    Attributes
+    ----------
+    summary : Summary
+    failures : list of RowError or JudgeError
+        Records that could not be read or judged.
+    written : int
+        Records before the last checkpoint, which a resumed run does not judge again.
+    note_count : int
+        Notes of the readers, of which the first are shown.
     """
 
     context: AppContext
-    intake: ReadOptions
+    read_options: ReadOptions
     wanted: BulkOptions
     progress: Progress
     say: Callable[[str], None]
     failures: list[RowError | JudgeError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    noted: int = 0
-    kept: int = 0
+    note_count: int = 0
+    written: int = 0
 
     def __post_init__(self) -> None:
         wanted, context = self.wanted, self.context
-        self._row = context.source(wanted.source)
+        row = context.source(wanted.source)
         until = None if wanted.seconds is None else time.monotonic() + wanted.seconds
-        self._judging = GroupJudge(context, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
+        self._judge = GroupJudge(context, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
         self.summary = Summary(source=wanted.source)
-        self._space = space = self._row.space or Representation()
-        by_text = bool((self._row.judge or {}).get("by_text"))
+        self._space = space = row.space or Representation()
+        by_text = bool((row.judge or {}).get("by_text"))
         templates = context.casebook.templates(wanted.source) if by_text else {}
-        held = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
-        self._sorter = TemplateGrouper(space, held, lambda key: by_text and key not in templates)
-        self._lines = LineFormatter(wanted.detail, wanted.to)
-        self._answers: list[Verdict | JudgeError] = []
-        self._labels, self._far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
-        self._lacking = np.zeros(0, np.bool_)
+        texts = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
+        self._grouper = TemplateGrouper(space, texts, lambda key: by_text and key not in templates)
+        self._formatter = LineFormatter(wanted.detail, wanted.to)
+        # by group number
+        self._results: list[Result] = []
+        self._labels, self._is_far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
+        self._is_degraded = np.zeros(0, np.bool_)
 
     @property
     def run_id(self) -> str:
-        """What a run that resumes must have in common with the one it goes on with."""
+        """What a run has in common with the runs that can resume it."""
         wanted = self.wanted
-        said = [wanted.files, wanted.source, wanted.detail, wanted.to, sorted(wanted.only), self._judging.state]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        parts = [wanted.files, wanted.source, wanted.detail, wanted.to, sorted(wanted.only), self._judge.state]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def run(
         self, path: Path | None, *, resume: bool = False, then: Sequence[Callable[[Summary], None]] = ()
     ) -> Summary:
-        """Write a line for each record to ``path`` (None: standard output), if any lines are wanted.
+        """Judge all files.
 
-        ``then``: what else is to be done before there is nothing to resume.
+        Parameters
+        ----------
+        path : Path or None
+            Where a line for each record is written; None is standard output.
+        resume : bool
+            Whether to continue the file.
+        then : sequence of callable
+            Called with the summary at the end, before the checkpoint is removed.
         """
-        started, wanted = time.monotonic(), self.wanted
-        self._started, self._due = started, 0.0
+        self._started, self._checkpoint_due, wanted = time.monotonic(), 0.0, self.wanted
         self._output = Output(path, self.run_id, templates=wanted.detail == "compact", resume=resume)
         state = self._output.state
         if self._output.unfinished:
-            self.say(f"{path} was not finished; without --resume it begins anew")
+            self.say(f"{path} was not finished; without --resume it is written again")
         if state:
             self.summary = Summary.model_validate(state["summary"])
-            self.kept = self.summary.records
+            self.written = self.summary.records
         elif wanted.lines:
-            self._output.write(self._lines.header)
+            self._output.write(self._formatter.header)
             self._checkpoint(0, (0, 1))
-        before, asked, whole = self.summary.seconds, self.summary.asked, False
+        seconds, asked, finished = self.summary.seconds, self.summary.asked, False
         try:
-            if wanted.limited:
+            if wanted.calls is not None or wanted.seconds is not None:
                 self._survey()
             for number in range(state.get("file", 0), len(wanted.files)):
-                at = state["at"] if number == state.get("file") else [0, 1]
-                for end in self._file(wanted.files[number], *at):
-                    self.summary.seconds = before + time.monotonic() - started
-                    self.summary.asked = asked + self._judging.asked
-                    self._tell()
-                    if wanted.lines and time.monotonic() >= self._due:
+                position = state["at"] if number == state.get("file") else [0, 1]
+                for end in self._file(wanted.files[number], *position):
+                    self.summary.seconds = seconds + time.monotonic() - self._started
+                    self.summary.asked = asked + self._judge.asked
+                    self._show_notes()
+                    if wanted.lines and time.monotonic() >= self._checkpoint_due:
                         self._checkpoint(number, end)
             self._output.flush()
-            for last in then:
-                last(self.summary)
-            whole = True
+            for finish in then:
+                finish(self.summary)
+            finished = True
         finally:
-            self._output.close(whole=whole)
+            self._output.close(finished=finished)
         return self.summary
 
     def _checkpoint(self, file: int, at: tuple[int, int]) -> None:
-        """Here a run that resumes begins. The next one is later by far more than this one took."""
         started = time.monotonic()
         self._output.checkpoint(file=file, at=at, summary=self.summary.model_dump(mode="json"))
-        self.kept, now = self.summary.records, time.monotonic()
-        self._due = now + max(_PAUSE, _PAUSES * (now - started))
+        self.written, now = self.summary.records, time.monotonic()
+        self._checkpoint_due = now + max(_PAUSE, _PAUSES * (now - started))
 
     def _survey(self) -> None:
-        """Meet all templates before any is judged, so that the model is asked where it is worth most."""
+        """Count the records of all groups before any is judged, so that the most uncertain are queried first."""
         for file in self.wanted.files:
             if file == "-":
                 continue
-            with self._opened(file) as (stream, kind, request):
-                if self._is_simple(kind, request):
-                    for prepared, slots in self._sorted(stream, request, 0, 1):
-                        counts = np.bincount(slots[slots >= 0], minlength=len(self._sorter.slots))
-                        for slot in np.flatnonzero(counts).tolist():
-                            self._sorter.slots[slot].count += int(counts[slot])
-                        self.progress("looking for templates", prepared.block.first + len(slots), 0)
+            with self._open(file) as (stream, kind, request):
+                if self._is_plain(kind, request):
+                    for prepared, numbers in self._grouped(stream, request, 0, 1):
+                        counts = np.bincount(numbers[numbers >= 0], minlength=len(self._grouper.groups))
+                        for number in np.flatnonzero(counts).tolist():
+                            self._grouper.groups[number].count += int(counts[number])
+                        self.progress("looking for templates", prepared.chunk.first + len(numbers), 0)
         self.failures.clear()
-        self._judge_new()
+        self._judge_new_groups()
 
-    def _opened(self, file: str) -> AbstractContextManager[tuple[Stream, Kind, ReadRequest]]:
-        return self.intake.open(file, self.context.settings.max_record_chars, lenient=True)
+    def _open(self, file: str) -> AbstractContextManager[tuple[Stream, Kind, ReadRequest]]:
+        return self.read_options.open(file, self.context.settings.max_record_chars, lenient=True)
 
-    def _is_simple(self, kind: Kind, request: ReadRequest) -> bool:
-        """Whether each line is a text and nothing else, but for a label in front of it."""
-        space = self._space
-        return (
-            kind == "log"
-            and not request.text
-            and request.label in (None, "0")
-            and not (space.field_encoder or space.prose)
-        )
+    def _is_plain(self, kind: Kind, request: ReadRequest) -> bool:
+        """Whether each line is a text and nothing else, except for a label before it."""
+        is_log = kind == "log" and not request.text and request.label in (None, "0")
+        return is_log and not (self._space.field_encoder or self._space.prose)
 
     def _file(self, file: str, start: int, line: int) -> Iterator[tuple[int, int]]:
-        """Judge and write a file from byte ``start`` on, with its line; after each part, where the rest begins."""
-        with self._opened(file) as (stream, kind, request):
-            if not self._is_simple(kind, request):
+        """Judge a file from an offset and its line number on; yields the position after each part."""
+        with self._open(file) as (stream, kind, request):
+            if not self._is_plain(kind, request):
                 yield from self._rows(read_rows(stream, kind, request), file, start)
                 return
-            for prepared, slots in self._sorted(stream, request, start, line):
-                self._judge_new()
-                self._write(file, prepared, slots)
-                self._show(file, prepared.block.end)
-                yield prepared.block.end, prepared.block.first + len(slots)
+            for prepared, numbers in self._grouped(stream, request, start, line):
+                self._judge_new_groups()
+                self._write(file, prepared, numbers)
+                self._show_progress(file, prepared.chunk.end)
+                yield prepared.chunk.end, prepared.chunk.first + len(numbers)
 
-    def _sorted(
+    def _grouped(
         self, stream: Stream, request: ReadRequest, start: int, line: int
     ) -> Iterator[tuple[PreparedChunk, GroupNumbers]]:
-        read = read_chunks(stream, start=start, line=line, size=self.wanted.block)
+        chunks = read_chunks(stream, start=start, line=line, size=self.wanted.chunk_size)
         try:
-            for prepared in prefetch((self._sorter.prepare(block, request) for block in read), _AHEAD):
-                yield prepared, self._sorter.sort(prepared)
+            for prepared in prefetch((self._grouper.prepare(chunk, request) for chunk in chunks), _PREFETCH):
+                yield prepared, self._grouper.assign(prepared)
         except Damaged as damage:
             self.failures.append(request.row_error(damage.line, damage.reason))
 
-    def _judge_new(self) -> None:
-        """Give the slots that have none their verdicts."""
-        new = self._sorter.slots[len(self._answers) :]
+    def _judge_new_groups(self) -> None:
+        new = self._grouper.groups[len(self._results) :]
         if not new:
             return
-        answers = self._judging.verdicts(new)
-        self._answers += answers
-        self._labels = np.concatenate([self._labels, np.array([_place(one) for one in answers], np.int8)])
-        self._far = np.concatenate([self._far, np.array([_is_far(one) for one in answers], np.bool_)])
-        lacking = [isinstance(one, Verdict) and bool(one.degraded) for one in answers]
-        self._lacking = np.concatenate([self._lacking, np.array(lacking, np.bool_)])
-        for slot, answer in zip(new, answers, strict=True):
-            self._lines.know(answer, slot.id)
-            if isinstance(answer, Verdict):
-                self.summary.templates += self._output.template(slot.id, answer)
+        results = self._judge.verdicts(new)
+        self._results += results
+        self._labels = np.concatenate([self._labels, np.array([_label_index(result) for result in results], np.int8)])
+        self._is_far = np.concatenate([self._is_far, np.array([_is_far(result) for result in results], np.bool_)])
+        is_degraded = [isinstance(result, Verdict) and bool(result.degraded) for result in results]
+        self._is_degraded = np.concatenate([self._is_degraded, np.array(is_degraded, np.bool_)])
+        for group, result in zip(new, results, strict=True):
+            self._formatter.add_group(result, group.id)
+            if isinstance(result, Verdict):
+                self.summary.templates += self._output.write_template(group.id, result)
             else:
-                self.failures.append(answer)
+                self.failures.append(result)
 
-    def _write(self, file: str, prepared: PreparedChunk, slots: GroupNumbers) -> None:
-        there = np.flatnonzero(slots >= 0)
-        there = there[self._labels[slots[there]] >= 0]
-        labels, first = self._labels[slots[there]], prepared.block.first
+    def _write(self, file: str, prepared: PreparedChunk, numbers: GroupNumbers) -> None:
+        """Write and count the lines of a chunk whose groups have been judged."""
+        judged = np.flatnonzero(numbers >= 0)
+        judged = judged[self._labels[numbers[judged]] >= 0]
+        lines, groups = prepared.chunk.first + judged, numbers[judged]
+        labels = self._labels[groups]
 
-        def texts(places: NDArray[np.int64]) -> list[str]:
-            return prepared.texts(there[places])
+        def texts(indices: NDArray[np.int64]) -> list[str]:
+            return prepared.texts(judged[indices])
 
         if self.wanted.lines:
-            only = [i for i, name in enumerate(LABELS) if name in self.wanted.only]
+            only = [index for index, name in enumerate(LABELS) if name in self.wanted.only]
             kept = np.flatnonzero(np.isin(labels, only))
-            numbers, own = first + there[kept], slots[there[kept]]
-            for lines in self._lines.of(file, numbers, own, partial(texts, kept)):
-                self._output.write(lines)
-        self.summary.blank += int((slots == BLANK).sum())
-        self.summary.far += int(self._far[slots[there]].sum())
-        slots_lacking, counts = np.unique(slots[there][self._lacking[slots[there]]], return_counts=True)
-        for slot, count in zip(slots_lacking.tolist(), counts.tolist(), strict=True):
-            self.summary.lack(self._group(slot)[1], count)
-        self.summary.add(
-            file, first + there, labels, slots[there], self._group, lambda places: list(map(find_time, texts(places)))
-        )
-
-    def _group(self, slot: int) -> tuple[str, Verdict]:
-        verdict = self._answers[slot]
-        assert isinstance(verdict, Verdict)
-        return self._sorter.slots[slot].group, verdict
-
-    def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
-        """Records that are more than a text, each judged by itself; where the rest begins is a number of them."""
-        waiting = islice(items, done, None)
-        while chunk := list(islice(waiting, _ROWS)):
-            readings = [one for one in chunk if isinstance(one, ParsedRow)]
-            self.failures += [one for one in chunk if isinstance(one, RowError)]
-            self.notes += [f"{file}:{one.record.line}: {note}" for one in readings for note in one.notes]
-            slots = [
-                TemplateGroup(
-                    hashlib.sha256(f"{one.record.content_hash}\0{number}".encode()).hexdigest(), key, one.record
-                )
-                for number, one in enumerate(readings)
-                for key in [self._space.key(one.record, one.record.content_hash)]
-            ]
-            answers = self._judging.verdicts(slots, remember=False, explain=self.wanted.explain_rows)
-            self._write_rows(file, slots, answers)
-            done += len(chunk)
-            self._show(file, 0)
-            yield done, 1
-
-    def _write_rows(self, file: str, slots: Sequence[TemplateGroup], answers: Sequence[Verdict | JudgeError]) -> None:
-        self.failures += [one for one in answers if isinstance(one, JudgeError)]
-        pairs = [(slot, one) for slot, one in zip(slots, answers, strict=True) if isinstance(one, Verdict)]
-        if self.wanted.lines:
-            for slot, verdict in pairs:
-                if verdict.label in self.wanted.only:
-                    self._output.write(self._lines.one(verdict, slot.group))
-                    self._output.template(slot.group, verdict)
-        self.summary.templates += len(pairs)
-        self.summary.far += sum(_is_far(one) for _, one in pairs) if self._space.field_encoder is None else 0
-        for _, one in pairs:
-            self.summary.lack(one, 1)
-        numbers = np.array([one.record.line or 0 for _, one in pairs], np.int64)
-        labels = np.array([_place(one) for _, one in pairs], np.int8)
+            for line in self._formatter.format_lines(file, lines[kept], groups[kept], partial(texts, kept)):
+                self._output.write(line)
+        self.summary.blank += int((numbers == BLANK).sum())
+        self.summary.far += int(self._is_far[groups].sum())
+        for group, count in zip(*np.unique(groups[self._is_degraded[groups]], return_counts=True), strict=True):
+            self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))
         self.summary.add(
             file,
-            numbers,
+            lines,
             labels,
-            np.arange(len(pairs), dtype=np.int32),
-            lambda i: (pairs[i][0].group, pairs[i][1]),
-            lambda places: [record.time or find_time(record.text) for record in (pairs[i][1].record for i in places)],
+            groups,
+            self._template_and_verdict,
+            lambda indices: list(map(find_time, texts(indices))),
         )
 
-    def _show(self, file: str, done: int) -> None:
-        """How far it is; of how many, guessed from the bytes of ``file`` that are ``done``."""
+    def _template_and_verdict(self, number: int) -> tuple[str, Verdict]:
+        verdict = self._results[number]
+        assert isinstance(verdict, Verdict)
+        return self._grouper.groups[number].template_id, verdict
+
+    def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
+        """Judge records that are more than a text, each by itself; positions are numbers of records."""
+        remaining = islice(items, done, None)
+        while batch := list(islice(remaining, _ROWS)):
+            parsed = [item for item in batch if isinstance(item, ParsedRow)]
+            self.failures += [item for item in batch if isinstance(item, RowError)]
+            self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
+            groups = []
+            for number, row in enumerate(parsed):
+                content = row.record.content_hash
+                key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
+                groups.append(TemplateGroup(key, self._space.key(row.record, content), row.record))
+            results = self._judge.verdicts(groups, store=False, explain=self.wanted.explain_rows)
+            self._write_rows(file, groups, results)
+            done += len(batch)
+            self._show_progress(file, 0)
+            yield done, 1
+
+    def _write_rows(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
+        self.failures += [result for result in results if isinstance(result, JudgeError)]
+        judged = [
+            (group.template_id, result)
+            for group, result in zip(groups, results, strict=True)
+            if isinstance(result, Verdict)
+        ]
+        for template, verdict in judged:
+            self.summary.add_degraded(verdict, 1)
+            if self.wanted.lines and verdict.label in self.wanted.only:
+                self._output.write(self._formatter.format_verdict(verdict, template))
+                self._output.write_template(template, verdict)
+        verdicts = [verdict for _, verdict in judged]
+        self.summary.templates += len(verdicts)
+        self.summary.far += sum(map(_is_far, verdicts)) if self._space.field_encoder is None else 0
+        self.summary.add(
+            file,
+            np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
+            np.array([_label_index(verdict) for verdict in verdicts], np.int8),
+            np.arange(len(judged), dtype=np.int32),
+            judged.__getitem__,
+            lambda indices: [
+                record.time or find_time(record.text) for record in (verdicts[index].record for index in indices)
+            ],
+        )
+
+    def _show_progress(self, file: str, done: int) -> None:
+        """Show how many records are done; their total is estimated from the ``done`` bytes of ``file``."""
         records, seconds = self.summary.records, time.monotonic() - self._started
         size = Path(file).stat().st_size if done and file != "-" else 0
         total = int(records * max(size / done, 1)) if size and len(self.wanted.files) == 1 else 0
-        asked = f", model asked {self._judging.asked:,}" if self._judging.asked else ""
-        left = f" of {self.wanted.calls:,}" if self.wanted.calls is not None and asked else ""
-        note = f"({records / max(seconds, 1e-9):,.0f}/s, {self.summary.templates:,} verdicts{asked}{left})"
-        self.progress("judging", records, total, note)
+        calls = f", {plural(self._judge.asked, 'model call')}" if self._judge.asked else ""
+        limit = f" of {self.wanted.calls:,}" if self.wanted.calls is not None and calls else ""
+        verdicts = plural(self.summary.templates, "distinct verdict")
+        self.progress("judging", records, total, f"({records / max(seconds, 1e-9):,.0f}/s, {verdicts}{calls}{limit})")
 
-    def _tell(self) -> None:
-        """Notes of the readers, the first twenty; the rest are counted."""
-        self.notes += self._sorter.notes
-        self._sorter.notes.clear()
-        self.noted += len(self.notes)
-        room = max(0, _MOST_NOTES - (self.noted - len(self.notes)))
-        for note in self.notes[:room]:
+    def _show_notes(self) -> None:
+        """Show the first notes of the readers; all are counted."""
+        self.notes += self._grouper.notes
+        self._grouper.notes.clear()
+        for note in self.notes[: max(0, _MAX_NOTES - self.note_count)]:
             self.say(note)
+        self.note_count += len(self.notes)
         self.notes.clear()
 
 
-def _is_far(answer: Verdict | JudgeError) -> bool:
-    return isinstance(answer, Verdict) and is_far(answer.signals["novelty"])
+def _is_far(result: Result) -> bool:
+    return isinstance(result, Verdict) and is_far(result.signals["novelty"])
 
 
-def _place(answer: Verdict | JudgeError) -> int:
-    return LABELS.index(answer.label) if isinstance(answer, Verdict) else UNJUDGED
+def _label_index(result: Result) -> int:
+    return LABELS.index(result.label) if isinstance(result, Verdict) else _UNJUDGED

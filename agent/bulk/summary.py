@@ -1,4 +1,4 @@
-"""What a bulk run found: how many, which templates are anomalous, where they were first and last seen, and when."""
+"""Counts of a bulk run, and its templates that are not normal: how many records, seen first and last where and when."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from agent.core.records import Verdict
+from agent.core.terminal import plural
 
 LABELS = ("normal", "anomalous", "unsure")
-_PARTS = 16
+_SPANS_PER_CHUNK = 16
 
 
 class Seen(BaseModel):
@@ -26,7 +27,7 @@ class Seen(BaseModel):
 
 
 class Group(BaseModel):
-    """Records with one verdict that is not normal; ``verdict`` is that of the first."""
+    """Records of one template and one label other than normal; ``verdict`` is that of the first."""
 
     template: str
     verdict: Verdict
@@ -36,16 +37,37 @@ class Group(BaseModel):
 
 
 class Span(BaseModel):
-    """Some lines after another, and how many of them have each label."""
+    """Consecutive records, and how many of them have each label."""
 
     start: Seen
     counts: dict[str, int]
 
 
 class Summary(BaseModel):
-    """``blank``: lines that are no records; ``far``: records far from every case; ``degraded``: records whose
-    verdicts lack a witness, ``lacking``: why, and how many; ``templates``: verdicts given; ``asked``: answers of the
-    language model.
+    """What a bulk run found.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        Records by label.
+    blank : int
+        Blank lines.
+    far : int
+        Records that are far from every case.
+    degraded : int
+        Records whose verdict lacks a signal.
+    lacking : dict of str to int
+        The reasons for that, and how many records each affects.
+    templates : int
+        Distinct verdicts.
+    asked : int
+        Answers of the language model.
+    seconds : float
+        Duration, over all runs that were resumed.
+    groups : dict of str to Group
+        By label and template.
+    spans : list of Span
+        The input in order, for the chart.
     """
 
     source: str
@@ -66,57 +88,80 @@ class Summary(BaseModel):
 
     def ranked(self, label: str) -> list[Group]:
         """The groups of a label, those with most records first."""
-        mine = [group for group in self.groups.values() if group.verdict.label == label]
-        return sorted(mine, key=lambda group: (-group.count, -group.verdict.probability, group.template))
+        groups = [group for group in self.groups.values() if group.verdict.label == label]
+        return sorted(groups, key=lambda group: (-group.count, -group.verdict.probability, group.template))
 
     def add(
         self,
         file: str,
         lines: NDArray[np.int64],
         labels: NDArray[np.int8],
-        slots: NDArray[np.int32],
+        numbers: NDArray[np.int32],
         verdict_of: Callable[[int], tuple[str, Verdict]],
         times_of: Callable[[NDArray[np.int64]], list[str | None]],
     ) -> None:
-        """Of n records in order: their line numbers, the places of their labels in `LABELS`, their slots.
+        """Add records that follow those added before.
 
-        ``verdict_of``: a slot's template and verdict; ``times_of``: the times of records at some places.
+        Parameters
+        ----------
+        file : str
+            The file that they are in.
+        lines : ndarray of shape (n,)
+            Their line numbers, ascending.
+        labels : ndarray of shape (n,)
+            Indices of their labels in `LABELS`.
+        numbers : ndarray of shape (n,)
+            Numbers of their template groups, of which several may have one template.
+        verdict_of : callable
+            Gives the template and the verdict of a group number.
+        times_of : callable
+            Gives the times of the records at an array of indices.
         """
         if not len(lines):
             return
-        for label, count in zip(LABELS, np.bincount(labels, minlength=len(LABELS)).tolist(), strict=True):
-            self.counts[label] += count
-        parts = np.array_split(np.arange(len(lines)), min(_PARTS, len(lines)))
-        odd = np.flatnonzero(labels != 0)
-        found, first, count = np.unique(slots[odd], return_index=True, return_counts=True)
-        last = len(odd) - 1 - np.unique(slots[odd][::-1], return_index=True)[1]
-        places = np.unique(np.concatenate([[part[0] for part in parts], odd[first], odd[last]]).astype(np.int64))
+        self._count(labels, self.counts)
+        parts = np.array_split(np.arange(len(lines)), min(_SPANS_PER_CHUNK, len(lines)))
+        indices = np.flatnonzero(labels != 0)
+        found, first, counts = np.unique(numbers[indices], return_index=True, return_counts=True)
+        last = len(indices) - 1 - np.unique(numbers[indices][::-1], return_index=True)[1]
+        first, last = indices[first], indices[last]
+        places = np.unique(np.concatenate([[part[0] for part in parts], first, last]).astype(np.int64))
         seen = {
             place: Seen(file=file, line=int(lines[place]), time=time)
             for place, time in zip(places.tolist(), times_of(places), strict=True)
         }
         for part in parts:
-            counts = np.bincount(labels[part], minlength=len(LABELS)).tolist()
-            self.spans.append(Span(start=seen[int(part[0])], counts=dict(zip(LABELS, counts, strict=True))))
-        for slot, begin, end, times in zip(found.tolist(), odd[first], odd[last], count.tolist(), strict=True):
-            template, verdict = verdict_of(slot)
-            begun, ended = seen[int(begin)], seen[int(end)]
-            group = self.groups.get(template)
-            if group is None:
-                self.groups[template] = Group(template=template, verdict=verdict, count=times, first=begun, last=ended)
-            else:
-                group.count, group.last = group.count + times, ended
+            self.spans.append(
+                Span(start=seen[int(part[0])], counts=self._count(labels[part], dict.fromkeys(LABELS, 0)))
+            )
+        # the order of the numbers is not that of the records in this chunk
+        for i in np.argsort(first).tolist():
+            template, verdict = verdict_of(int(found[i]))
+            group = self.groups.setdefault(
+                f"{verdict.label} {template}",
+                Group(template=template, verdict=verdict, count=0, first=seen[int(first[i])], last=seen[int(first[i])]),
+            )
+            group.count += int(counts[i])
+        for i in np.argsort(last).tolist():
+            template, verdict = verdict_of(int(found[i]))
+            self.groups[f"{verdict.label} {template}"].last = seen[int(last[i])]
 
-    def lack(self, verdict: Verdict, count: int) -> None:
-        """So many records with this verdict, which may lack a witness."""
+    @staticmethod
+    def _count(labels: NDArray[np.int8], counts: dict[str, int]) -> dict[str, int]:
+        for label, count in zip(LABELS, np.bincount(labels, minlength=len(LABELS)).tolist(), strict=True):
+            counts[label] += count
+        return counts
+
+    def add_degraded(self, verdict: Verdict, count: int) -> None:
+        """Count the reasons for which a verdict of ``count`` records lacks a signal, if it does."""
         self.degraded += count * bool(verdict.degraded)
-        for why in verdict.degraded:
-            self.lacking[why] = self.lacking.get(why, 0) + count
+        for reason in verdict.degraded:
+            self.lacking[reason] = self.lacking.get(reason, 0) + count
 
-    def told(self) -> str:
-        """One line."""
+    def to_line(self) -> str:
+        """One line for a person."""
         labels = ", ".join(f"{self.counts[label]:,} {label}" for label in ("anomalous", "unsure", "normal"))
-        times = "once" if self.asked == 1 else f"{self.asked:,} times"
-        asked = f", the language model was asked {times}" if self.asked else ""
+        calls = f", {plural(self.asked, 'call')} of the language model" if self.asked else ""
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
-        return f"{self.records:,} records in {self.seconds:.1f} s{rate}: {labels}; {self.templates:,} verdicts{asked}"
+        verdicts = plural(self.templates, "distinct verdict")
+        return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}"

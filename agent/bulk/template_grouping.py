@@ -1,7 +1,7 @@
-"""Which verdict a line shares: that of its template, or, where its very words count, that of its text.
+"""Groups of log lines that share a verdict: the lines of a template, or of one text where the exact words count.
 
-Lines are compared by seeded 64-bit hashes, a whole block at a time; one line of each new skeleton is read as the
-one-by-one way reads it, and what it is there, all lines of the skeleton are.
+Lines are compared by seeded 64-bit hashes of their skeletons, a whole chunk at a time. Only the first line of each
+new skeleton is read as a single record is read, and its group is that of all lines of the skeleton.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,17 +21,17 @@ from agent.core.records import Record
 from agent.core.requests import JudgeRequest, needs_segments
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.log import read_log
-from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.row import ParsedRow, ReadRequest
 from retrieval.encoding.representation import Representation
 from retrieval.text.template_hash import template_skeletons
 
 if TYPE_CHECKING:
     import polars as pl
 
-# a line that is no record; one of a skeleton whose lines are told apart by their texts
+# number of a line that is no record; of a skeleton whose lines are grouped by their texts
 BLANK, BY_TEXT = -1, -2
-# hashes kept of lines and of skeletons, each
-_MOST_KEPT = 2_000_000
+# size of the tables of skeletons and of lines
+_MAX_HASHES = 2_000_000
 _FIRST_WORD = r"^\s*\S+\s+"
 GroupNumbers = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
@@ -39,9 +39,18 @@ Hashes = NDArray[np.uint64]
 
 @dataclass
 class TemplateGroup:
-    """Records that share one verdict: those of a template, or of one text of it. Keys: 64 hex digits.
+    """Records that share one verdict: those of a template, or of one of its texts.
 
-    ``first``: the first of them; ``count``: how many were met, where somebody counts.
+    Attributes
+    ----------
+    key : str
+        Identifies the group; 64 hex digits.
+    template : str
+        Key of the template, which several groups may share.
+    first : Record
+        The first record.
+    count : int
+        Number of records, if the input was surveyed before.
     """
 
     key: str
@@ -51,181 +60,203 @@ class TemplateGroup:
 
     @property
     def id(self) -> str:
-        return short_id(self.key)
+        """Short form of the key."""
+        return _short_id(self.key)
 
     @property
-    def group(self) -> str:
-        return short_id(self.template)
+    def template_id(self) -> str:
+        """Short form of the template's key."""
+        return _short_id(self.template)
 
 
 class _Table:
-    """Hashes and the numbers they stand for; forgotten all at once when they are too many."""
+    """A map of hashes to group numbers, which is emptied when it is full."""
 
     def __init__(self) -> None:
         self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
 
     def get(self, hashes: Hashes) -> tuple[GroupNumbers, NDArray[np.bool_]]:
-        """The numbers, and whether each hash is there."""
+        """The numbers, shape (n,), and whether each hash is in the table."""
         if not len(self._hashes):
             return np.full(len(hashes), BLANK, np.int32), np.zeros(len(hashes), np.bool_)
         at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
         return self._numbers[at], self._hashes[at] == hashes
 
     def put(self, hashes: Hashes, numbers: GroupNumbers) -> None:
-        if len(self._hashes) + len(hashes) > _MOST_KEPT:
+        if len(self._hashes) + len(hashes) > _MAX_HASHES:
             self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
-        every = np.concatenate([self._hashes, hashes])
-        order = np.argsort(every)
-        self._hashes, self._numbers = every[order], np.concatenate([self._numbers, numbers])[order]
+        merged = np.concatenate([self._hashes, hashes])
+        order = np.argsort(merged)
+        self._hashes, self._numbers = merged[order], np.concatenate([self._numbers, numbers])[order]
 
 
 @dataclass(frozen=True)
 class PreparedChunk:
-    """A block whose lines are yet to be sorted. ``lines``: None where they must be read one by one.
+    """A chunk whose lines are not grouped yet.
 
-    ``hashes``: of their skeletons; ``held``: whether a case has their text.
+    Attributes
+    ----------
+    chunk : Chunk
+    request : ReadRequest
+    lines : polars.Series or None
+        None if the lines must be read one by one.
+    hashes : ndarray of uint64, shape (n,)
+        Hashes of the lines' skeletons.
+    is_case : ndarray of bool, shape (n,)
+        Whether a case has the line's text.
     """
 
-    block: Chunk
+    chunk: Chunk
     request: ReadRequest
     lines: pl.Series | None
     hashes: Hashes
-    held: NDArray[np.bool_]
+    is_case: NDArray[np.bool_]
 
-    def texts(self, places: NDArray[Any]) -> list[str]:
-        """The texts, as records have them, of the lines at ``places``."""
+    def texts(self, indices: NDArray[Any]) -> list[str]:
+        """The texts, as records have them, of the lines at these indices."""
         if self.lines is not None:
-            return _as_read(self.lines.gather(places), self.request).to_list()
+            return _as_read(self.lines.gather(indices), self.request).to_list()
         found = {
             item.record.line: item.record.text
-            for item in read_log(Stream(iter([self.block.data])), self.request)
+            for item in read_log(Stream(iter([self.chunk.data])), self.request)
             if isinstance(item, ParsedRow)
         }
-        return [found.get(place + 1, "") for place in places.tolist()]
+        return [found.get(index + 1, "") for index in indices.tolist()]
 
 
 @dataclass
 class TemplateGrouper:
-    """Sorts the lines of a source's logs into ``slots``, which grow.
+    """Assigns the lines of a source's logs to groups.
 
-    ``held``: the texts that a case has (their verdicts are their own); ``texts_apart``: of templates' keys, those where
-    a text has a verdict of its own.
+    Parameters
+    ----------
+    space : Representation
+        The source's.
+    case_texts : sequence of str
+        Texts of the cases; each is a group of its own.
+    is_by_text : callable
+        Whether each text of a template, given by its key, is a group of its own.
+
+    Attributes
+    ----------
+    groups : list of TemplateGroup
+        All groups met so far, by their numbers.
+    notes : list of str
+        What the reader changed in the lines.
     """
 
     space: Representation
-    held: Sequence[str]
-    texts_apart: Callable[[str], bool]
-    slots: list[TemplateGroup] = field(default_factory=list)
+    case_texts: Sequence[str]
+    is_by_text: Callable[[str], bool]
+    groups: list[TemplateGroup] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._seed = secrets.randbits(63)
         self._by_skeleton, self._by_line = _Table(), _Table()
         self._by_key: dict[str, int] = {}
-        self._held_texts = frozenset(self.held)
-        self._held = _Table()
-        self._held.put(self._hashed(self.held), np.zeros(len(self.held), np.int32))
+        self._case_texts = frozenset(self.case_texts)
+        self._cases = _Table()
+        self._cases.put(self._hash(self.case_texts), np.zeros(len(self.case_texts), np.int32))
 
-    def prepare(self, block: Chunk, request: ReadRequest) -> PreparedChunk:
-        """What can be done before the blocks in front of it are sorted, by any thread."""
-        lines = _lines(block)
+    def prepare(self, chunk: Chunk, request: ReadRequest) -> PreparedChunk:
+        """Do what does not depend on the chunks before; thread-safe."""
+        lines = _split(chunk)
         if lines is None:
-            return PreparedChunk(block, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
-        hashes = template_skeletons(block.data).hash(self._seed).to_numpy()
-        held = np.zeros(len(lines), np.bool_)
-        if self._held_texts:
-            _, held = self._held.get(_as_read(lines, request).hash(self._seed).to_numpy())
-        return PreparedChunk(block, request, lines, hashes, held)
+            return PreparedChunk(chunk, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
+        hashes = template_skeletons(chunk.data).hash(self._seed).to_numpy()
+        is_case = np.zeros(len(lines), np.bool_)
+        if self._case_texts:
+            _, is_case = self._cases.get(_as_read(lines, request).hash(self._seed).to_numpy())
+        return PreparedChunk(chunk, request, lines, hashes, is_case)
 
-    def sort(self, prepared: PreparedChunk) -> GroupNumbers:
-        """The slot of each line, `BLANK` for none."""
-        block, request, lines, hashes = prepared.block, prepared.request, prepared.lines, prepared.hashes
+    def assign(self, prepared: PreparedChunk) -> GroupNumbers:
+        """The group number of each line, shape (n,); `BLANK` for a line that is no record."""
+        chunk, request, lines, hashes = prepared.chunk, prepared.request, prepared.lines, prepared.hashes
         if lines is None:
-            return self._one_by_one(block, request)
-        out, there = self._by_skeleton.get(hashes)
-        if (unmet := np.flatnonzero(~there & ~prepared.held)).size:
-            self._meet(lines, hashes, unmet, request, block.first)
-            # what was there may have been forgotten for the new ones
-            out[unmet], _ = self._by_skeleton.get(hashes[unmet])
-        own = np.flatnonzero((out == BY_TEXT) | prepared.held)
-        if len(own):
-            out[own] = self._of_texts(lines.gather(own), request, block.first + own)
-        return out
+            return self._one_by_one(chunk, request)
+        numbers, known = self._by_skeleton.get(hashes)
+        if (new := np.flatnonzero(~known & ~prepared.is_case)).size:
+            self._add(
+                self._by_skeleton,
+                hashes,
+                new,
+                lambda index: self._of_skeleton(lines[index], request, chunk.first + index),
+            )
+            numbers[new], _ = self._by_skeleton.get(hashes[new])
+        by_text = np.flatnonzero((numbers == BY_TEXT) | prepared.is_case)
+        if len(by_text):
+            numbers[by_text] = self._of_texts(lines.gather(by_text), request, chunk.first + by_text)
+        return numbers
 
-    def _hashed(self, texts: Sequence[str]) -> Hashes:
+    def _hash(self, texts: Sequence[str]) -> Hashes:
         import polars as pl
 
         return pl.Series(texts, dtype=pl.String).hash(self._seed).to_numpy()
 
-    def _meet(self, lines: pl.Series, hashes: Hashes, new: NDArray[Any], request: ReadRequest, first: int) -> None:
-        """Put skeletons that were not met before into the table; ``new``: the places of their lines."""
-        unmet, which = np.unique(hashes[new], return_index=True)
-        # in the order of the lines, so that what is first met is the same in every run
-        order = np.argsort(which)
-        numbers = [self._number(lines, place, request, first) for place in new[which[order]].tolist()]
-        self._by_skeleton.put(unmet[order], np.array(numbers, np.int32))
+    @staticmethod
+    def _add(table: _Table, hashes: Hashes, new: NDArray[Any], number_of: Callable[[int], int]) -> None:
+        """Put the hashes at indices ``new`` into the table, in the order of their lines, the same in every run."""
+        distinct, first = np.unique(hashes[new], return_index=True)
+        order = np.argsort(first)
+        numbers = [number_of(index) for index in new[first[order]].tolist()]
+        table.put(distinct[order], np.array(numbers, np.int32))
 
-    def _number(self, lines: pl.Series, place: int, request: ReadRequest, first: int) -> int:
-        reading = _read(lines[place], request, first + place)
-        if reading is None:
+    def _of_skeleton(self, line: str, request: ReadRequest, number: int) -> int:
+        row = _read(line, request, number)
+        if row is None:
             return BLANK
-        apart, key = self._told(reading)
-        if apart:
-            return BY_TEXT
-        return self._slot(key, key, reading.record)
+        by_text, key = self._key(row)
+        return BY_TEXT if by_text else self._number(key, key, row.record)
 
-    def _of_texts(self, lines: pl.Series, request: ReadRequest, numbers: NDArray[Any]) -> GroupNumbers:
+    def _of_texts(self, lines: pl.Series, request: ReadRequest, line_numbers: NDArray[Any]) -> GroupNumbers:
         hashes = lines.hash(self._seed).to_numpy()
-        out, there = self._by_line.get(hashes)
-        if not there.all():
-            new = np.flatnonzero(~there)
-            unmet, which = np.unique(hashes[new], return_index=True)
-            order = np.argsort(which)
-            found = [
-                self._of_reading(_read(lines[place], request, int(numbers[place])))
-                for place in new[which[order]].tolist()
-            ]
-            self._by_line.put(unmet[order], np.array(found, np.int32))
-            out[new], _ = self._by_line.get(hashes[new])
-        return out
+        numbers, known = self._by_line.get(hashes)
+        if (new := np.flatnonzero(~known)).size:
+            self._add(
+                self._by_line,
+                hashes,
+                new,
+                lambda index: self._of_row(_read(lines[index], request, int(line_numbers[index]))),
+            )
+            numbers[new], _ = self._by_line.get(hashes[new])
+        return numbers
 
-    def _one_by_one(self, block: Chunk, request: ReadRequest) -> GroupNumbers:
-        """The slots of a block that is no plain text: what was changed in reading it is noted."""
-        out = np.full(block.lines, BLANK, np.int32)
-        for item in read_log(Stream(iter([block.data])), request):
+    def _one_by_one(self, chunk: Chunk, request: ReadRequest) -> GroupNumbers:
+        """The group numbers of a chunk that is not plain text, with notes on what the reader changed."""
+        numbers = np.full(chunk.lines, BLANK, np.int32)
+        for item in read_log(Stream(iter([chunk.data])), request):
             if isinstance(item, ParsedRow) and item.record.line:
-                line = block.first + item.record.line - 1
-                reading = _at(item, line)
+                line = chunk.first + item.record.line - 1
                 self.notes += [f"{request.file}:{line}: {note}" for note in item.notes]
-                out[item.record.line - 1] = self._of_reading(reading)
-        return out
+                numbers[item.record.line - 1] = self._of_row(_at(item, line))
+        return numbers
 
-    def _of_reading(self, reading: ParsedRow | None) -> int:
-        if reading is None:
+    def _of_row(self, row: ParsedRow | None) -> int:
+        if row is None:
             return BLANK
-        apart, key = self._told(reading)
-        if not apart and reading.record.text not in self._held_texts:
-            return self._slot(key, key, reading.record)
-        own = _key_of_text(reading.record.text)
-        return self._slot(own, key or own, reading.record)
+        by_text, key = self._key(row)
+        if not by_text and row.record.text not in self._case_texts:
+            return self._number(key, key, row.record)
+        text_key = hashlib.sha256(b"text\0" + row.record.text.encode()).hexdigest()
+        return self._number(text_key, key or text_key, row.record)
 
-    def _told(self, reading: ParsedRow) -> tuple[bool, str]:
-        """Whether texts of its skeleton have verdicts of their own, and the key of its template."""
-        record = reading.record
+    def _key(self, row: ParsedRow) -> tuple[bool, str]:
+        """Whether texts of the row's skeleton are groups of their own, and the key of its template, if it has one."""
+        record = row.record
         if record.fields or needs_segments(JudgeRequest(text=record.text)):
             return True, ""
         key = self.space.key(record, "")
-        return self.texts_apart(key), key
+        return self.is_by_text(key), key
 
-    def _slot(self, key: str, template: str, record: Record) -> int:
+    def _number(self, key: str, template: str, record: Record) -> int:
         if key not in self._by_key:
-            self._by_key[key] = len(self.slots)
-            self.slots.append(TemplateGroup(key, template, record))
+            self._by_key[key] = len(self.groups)
+            self.groups.append(TemplateGroup(key, template, record))
         return self._by_key[key]
 
 
-def short_id(key: str) -> str:
-    """A key as people and files are given it."""
+def _short_id(key: str) -> str:
     return "t" + key[:15]
 
 
@@ -234,33 +265,26 @@ def _as_read(lines: pl.Series, request: ReadRequest) -> pl.Series:
     return texts.str.replace(_FIRST_WORD, "") if request.label is not None else texts
 
 
-def _lines(block: Chunk) -> pl.Series | None:
-    """The lines of a block; None if it is no plain text, whose lines must be read one by one."""
+def _split(chunk: Chunk) -> pl.Series | None:
+    """The lines of a chunk; None if it is not plain text, whose lines must be read one by one."""
     import polars as pl
 
-    data = block.data
-    if b"\0" in data:
+    if b"\0" in chunk.data:
         return None
-    if not data.isascii():
+    if not chunk.data.isascii():
         try:
-            data.decode()
+            chunk.data.decode()
         except UnicodeDecodeError:
             return None
-    lines = pl.read_lines(io.BytesIO(data)).to_series()
-    return lines if len(lines) == block.lines else None
+    lines = pl.read_lines(io.BytesIO(chunk.data)).to_series()
+    return lines if len(lines) == chunk.lines else None
 
 
 def _read(line: str, request: ReadRequest, number: int) -> ParsedRow | None:
-    """A line as the one-by-one way reads it; None if it is no record."""
-    readings: Iterator[ParsedRow | RowError] = read_log(Stream(iter([line.encode() + b"\n"])), request)
-    found = next(readings, None)
-    return _at(found, number) if isinstance(found, ParsedRow) else None
+    """A line as a single record is read; None if it is no record."""
+    item = next(iter(read_log(Stream(iter([line.encode() + b"\n"])), request)), None)
+    return _at(item, number) if isinstance(item, ParsedRow) else None
 
 
-def _at(reading: ParsedRow, line: int) -> ParsedRow:
-    record = reading.record.model_copy(update={"line": line})
-    return ParsedRow(record, reading.label, reading.label_value, reading.notes)
-
-
-def _key_of_text(text: str) -> str:
-    return hashlib.sha256(b"text\0" + text.encode()).hexdigest()
+def _at(row: ParsedRow, line: int) -> ParsedRow:
+    return replace(row, record=row.record.model_copy(update={"line": line}))

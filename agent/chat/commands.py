@@ -20,6 +20,7 @@ from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, UnknownSource, UnknownVerdict, UsageError, describe
 from agent.core.records import Label, Verdict
 from agent.core.requests import JudgeRequest, format_validation_error, parse_request
+from agent.core.terminal import plural
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
@@ -27,8 +28,8 @@ from agent.pipeline.service import with_history
 from agent.training.feedback import correct, refit_if_due
 
 _MAX_LINES = 50
-_VERDICT = re.compile(r"^verdict (v[0-9a-f]{12})\b", re.MULTILINE)
-_VERDICT_ID = re.compile(r"\b(v[0-9a-f]{12})\b")
+_VERDICT = re.compile(r"^verdict (v[0-9a-f]{12,32})\b", re.MULTILINE)
+_VERDICT_ID = re.compile(r"\b(v[0-9a-f]{12,32})\b")
 _SOURCE_SET = re.compile(r"records are now judged as source ([\w.-]+)$")
 _QUESTION = re.compile(r"[\w',.?! ]{1,120}")
 # a question about a verdict has at least one of these words, and besides them only words of `_OTHER_WORDS`;
@@ -43,7 +44,8 @@ was we were what what's which with would you your
 """
 _OTHER_WORDS = frozenset(_OTHER.split())
 _FEEDBACK = re.compile(
-    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12}))(?:'s| is| was)?,? ?(?:really |actually )?"
+    r"(?:no,? |actually,? |wrong,? )*(?:that|this|it|(?P<id>v[0-9a-f]{12,32}))"
+    r"(?:'s| is| was)?,? ?(?:really |actually )?"
     r"(?P<negated>not |n't )?(?:an? )?"
     r"(?P<label>normal|anomal\w*|abnormal|false alarm|false positive|ok(?:ay)?|fine)[.!]*",
     re.IGNORECASE,
@@ -153,8 +155,8 @@ class _Agent:
     def _correct(self, verdict_id: str, label: Label) -> Iterator[str]:
         case = correct(self._context, verdict_id, label)
         yield f"Noted: the record of {verdict_id} is now case {case.case_id}, {label}. Similar records will follow it."
-        if refit_if_due(self._context, verdict_id):
-            yield "\nEnough corrections have come in: the source's model was refitted."
+        if changes := refit_if_due(self._context, verdict_id):
+            yield f"\nThe source was refitted: {plural(changes, 'change')} of its casebook since the last fit."
 
     def _why(self, verdict_id: str) -> Iterator[str]:
         verdict = load_verdict(self._context, verdict_id)

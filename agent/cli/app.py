@@ -1,4 +1,4 @@
-"""The command line: thin. Each command reads its options, calls one function of the room, and shows what it gives."""
+"""The `precedent` command: each subcommand reads its options, calls one function, and shows the result."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from agent.cli.options import (
     NormalOption,
     SourceOption,
     TextOption,
-    choose,
-    context_of,
-    exit_over,
-    intake_of,
+    exit_if_failed,
+    open_context,
+    read_options,
     say,
+    set_model,
 )
 from agent.cli.process import fast_exit
 from agent.core.errors import EXPECTED, Stopped, UsageError, translate
@@ -36,15 +36,17 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 sources_app = typer.Typer(
-    help="List the sources, or show, brief, rebuild or remove one.", invoke_without_command=True, rich_markup_mode=None
+    help="List the sources; show, brief, rebuild or remove one; prune what is stored.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
 )
 app.add_typer(sources_app, name="sources")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"precedent {version('precedent-agent')}")
         raise typer.Exit
 
@@ -52,14 +54,14 @@ def _version(asked: bool) -> None:
 @app.callback()
 def precedent(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Judges records by precedent: normal or anomalous, how sure, and why, on your own machine."""
 
 
 def main() -> None:
-    """The entry point of a process that is one command, and ends with it."""
+    """Entry point: run one command and end the process."""
     with fast_exit():
         command()
 
@@ -75,12 +77,12 @@ def command() -> None:
         say(line if isinstance(expected, Stopped) else f"error: {line}")
         sys.exit(expected.exit_code)
     except BrokenPipeError:
-        # the reader of our output has gone
+        # the reader of the output has closed it
         sys.exit(1)
     except SystemExit as end:
-        # what typer makes of Ctrl-C
+        # Typer exits with this code on Ctrl-C
         if end.code == Stopped.exit_code:
-            say("stopped; everything done so far is kept, and the same command again goes on with it")
+            say("stopped; everything done so far is kept, and the same command again continues")
         raise
 
 
@@ -93,31 +95,38 @@ def learn(
     text: TextOption = None,
     format: FormatOption = None,
     brief: Annotated[
-        str | None, typer.Option("--brief", help="What the source is, in plain words; @FILE reads it from a file.")
+        str | None, typer.Option("--brief", help="Describe the source in plain words; @FILE reads it from a file.")
     ] = None,
     budget: Annotated[
         int | None, typer.Option("--budget", min=0, help="Most calls of the language model while learning. [200]")
     ] = None,
     optimise: Annotated[
         str | None,
-        typer.Option("--optimise", help="What the threshold is chosen for: f1, accuracy, cost:FP,FN. [as before; f1]"),
+        typer.Option("--optimise", help="What the threshold optimises: f1, accuracy, cost:FP,FN. [as before; f1]"),
     ] = None,
     model: ModelOption = None,
 ) -> None:
-    """Learn labelled records as the cases of a source. The same record again adds nothing."""
+    """Learn labelled records as cases of a source. A record that is a case already adds nothing."""
     from agent.cli import render
     from agent.core import terminal
     from agent.training.learn import learn as learn_cases
 
-    context = context_of(model)
-    intake = intake_of(None, format, text, label, normal)
+    context = open_context(model)
+    options = read_options(None, format, text, label, normal)
     with terminal.progress() as progress:
-        done = learn_cases(
-            context, files, source, intake, brief=_brief(brief), budget=budget, objective=optimise, progress=progress
+        result = learn_cases(
+            context,
+            files,
+            source,
+            options,
+            brief=_read_brief(brief),
+            budget=budget,
+            objective=optimise,
+            progress=progress,
         )
-    render.learned(done)
+    render.learned(result)
     context.close()
-    exit_over(done.unreadable)
+    exit_if_failed(result.unreadable)
 
 
 app.command()(judge)
@@ -134,18 +143,18 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     model: ModelOption = None,
 ) -> None:
-    """Judge labelled records without learning them, and say how good the verdicts are."""
+    """Judge labelled records without learning them, and measure the verdicts."""
     from agent.cli import render
     from agent.core import terminal
     from agent.training.evaluation import evaluate_file
 
-    context = context_of(model)
-    intake = intake_of(context.source(source), format, text, label, normal)
+    context = open_context(model)
+    options = read_options(context.source(source), format, text, label, normal)
     with terminal.progress() as progress:
-        figures, failures = evaluate_file(context, file, source, intake, progress)
+        figures, failures = evaluate_file(context, file, source, options, progress)
     render.figures(figures, as_json)
     context.close()
-    exit_over(failures)
+    exit_if_failed(failures)
 
 
 @app.command()
@@ -164,23 +173,23 @@ def serve(
 
     from agent.core.settings import settings
 
-    choose(model)
-    chosen = settings()
-    address, at = host or chosen.host, chosen.port if port is None else port
-    os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = address, str(at)
+    set_model(model)
+    defaults = settings()
+    host, port = host or defaults.host, defaults.port if port is None else port
+    os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = host, str(port)
     settings.cache_clear()
-    say(f"chat: http://{address}:{at}/chain/playground/   API: http://{address}:{at}/docs   (Ctrl-C stops)")
-    with tempfile.TemporaryDirectory(prefix="precedent-metrics-") as counts:
+    say(f"chat: http://{host}:{port}/chain/playground/   API: http://{host}:{port}/docs   (Ctrl-C stops)")
+    with tempfile.TemporaryDirectory(prefix="precedent-metrics-") as folder:
         if workers > 1:
-            # where prometheus_client adds up what the processes count
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts
-            # uvicorn's processes end by a signal, and their locks with them
+            # prometheus_client adds up the counts of the processes here
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            # uvicorn ends its processes by a signal, which leaves their semaphores to the resource tracker
             os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
         uvicorn.run(
             "server:create_app",
             factory=True,
-            host=address,
-            port=at,
+            host=host,
+            port=port,
             workers=workers,
             # the application configures logging, and logs requests itself
             log_config=None,
@@ -192,7 +201,7 @@ def serve(
 
 @app.command()
 def chat(
-    source: Annotated[str | None, typer.Option("--source", "-s", help="The source to begin with.")] = None,
+    source: Annotated[str | None, typer.Option("--source", "-s", help="The source to start with.")] = None,
     model: ModelOption = None,
 ) -> None:
     """Talk with the agent: paste a record, ask why, correct it."""
@@ -200,7 +209,7 @@ def chat(
     from agent.cli import render
     from agent.pipeline.pipeline import build
 
-    context = context_of(model)
+    context = open_context(model)
     if source:
         context.source(source)
     render.converse(build_chat(context, build(context)), source)
@@ -215,38 +224,40 @@ app.command()(correct)
 def explain(
     verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")], model: ModelOption = None
 ) -> None:
-    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they come."""
+    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they are written."""
     from agent.cli import render
     from agent.pipeline.history import load_verdict
     from agent.pipeline.llm_explanation import stream_explanation
 
-    context = context_of(model)
-    told = stream_explanation(context, load_verdict(context, verdict_id))
-    render.as_it_comes([next(told)])
-    say("(the language model is asked for more words; Ctrl-C stops it)")
-    render.as_it_comes(told)
+    context = open_context(model)
+    pieces = stream_explanation(context, load_verdict(context, verdict_id))
+    render.stream_text([next(pieces)])
+    if label := context.history.corrected_to(verdict_id):
+        typer.echo(f"A person has corrected this verdict to {label} since; this is why it was given.")
+    say("(waiting for the language model; Ctrl-C stops it)")
+    render.stream_text(pieces)
     context.close()
 
 
 @app.command()
 def doctor(
-    fetch: Annotated[bool, typer.Option("--fetch", help="Get the models that are missing.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download missing models.")] = False,
 ) -> None:
-    """Say what is there, what is missing, and how to get it."""
+    """Say what is installed, what is missing, and how to get it."""
     from agent.cli import render
     from agent.cli.doctor import examine
 
-    findings = examine(context_of(None), fetch=fetch)
+    findings = examine(open_context(None), fetch=fetch)
     render.findings(findings)
-    raise typer.Exit(0 if all(one.fine or not one.needed for one in findings) else 3)
+    raise typer.Exit(0 if all(finding.ok or not finding.required for finding in findings) else 3)
 
 
 @app.command()
 def demo() -> None:
-    """Learn the demo source (a recorded PostgreSQL log), judge its unseen half, and say how good the verdicts were."""
+    """Learn half of a recorded PostgreSQL log, judge the other half, and measure the verdicts."""
     from agent.cli.demo import run
 
-    run(context_of(None))
+    run(open_context(None))
 
 
 @sources_app.callback()
@@ -257,10 +268,10 @@ def sources(context: typer.Context) -> None:
 
 @sources_app.command("list")
 def list_sources() -> None:
-    """All sources with their numbers of cases."""
+    """List the sources with their numbers of cases."""
     from agent.cli import render
 
-    context = context_of(None)
+    context = open_context(None)
     render.sources([row for name in context.casebook.names() if (row := context.casebook.source(name))])
 
 
@@ -269,11 +280,11 @@ def show_source(
     name: Annotated[str, typer.Argument(help="The source.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """A source: its brief, its cases, what its judge has learned, and whether its recent records still fit it."""
+    """Show a source: its brief, cases and fitted model, and whether recent records still fit it."""
     from agent.cli import render
     from agent.training.drift import measure_drift
 
-    context = context_of(None)
+    context = open_context(None)
     render.source(context.source(name), measure_drift(context, name), as_json)
 
 
@@ -282,16 +293,16 @@ def brief_source(
     name: Annotated[str, typer.Argument(help="The source.")],
     text: Annotated[str | None, typer.Argument(help="The new brief; @FILE reads it from a file. [show it]")] = None,
 ) -> None:
-    """Show or set the brief, of a new source too; setting it fits the judge anew."""
+    """Show or set the brief of a source, new or not; setting it fits the source again."""
     from agent.core import terminal
     from agent.training.learn import check_name, refit
 
-    context = context_of(None)
+    context = open_context(None)
     if text is None:
         typer.echo(context.source(name).brief)
         return
     context.casebook.create(check_name(name))
-    context.casebook.set(name, brief=_brief(text), brief_by="person")
+    context.casebook.set(name, brief=_read_brief(text), brief_by="person")
     if any(context.source(name).counts.values()):
         with terminal.progress() as progress:
             refit(context, name, progress=progress)
@@ -300,11 +311,11 @@ def brief_source(
 
 @sources_app.command("rebuild")
 def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
-    """Make the vectors and the judge anew from the cases."""
+    """Compute the vectors and the fitted model again from the cases."""
     from agent.core import terminal
     from agent.training.learn import refit
 
-    context = context_of(None)
+    context = open_context(None)
     context.source(name)
     with terminal.progress() as progress:
         context.casebook.rebuild(name, progress)
@@ -317,20 +328,35 @@ def remove_source(
     name: Annotated[str, typer.Argument(help="The source.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Forget a source with all its cases and verdicts."""
+    """Delete a source with all its cases and verdicts."""
+    from agent.core.terminal import plural
 
-    context = context_of(None)
+    context = open_context(None)
     row = context.source(name)
     if not yes:
-        typer.confirm(f"forget {name} with its {sum(row.counts.values())} cases and all its verdicts?", abort=True)
+        typer.confirm(f"delete {name} with {plural(sum(row.counts.values()), 'case')} and all verdicts?", abort=True)
     context.casebook.remove(name)
     context.close()
 
 
-def _brief(said: str | None) -> str | None:
-    if said is None or not said.startswith("@"):
-        return said
+@sources_app.command("prune")
+def prune() -> None:
+    """Remove old verdicts and cached answers of the language model, by the settings history_* and llm_cache_rows."""
+    from agent.core.terminal import plural
+    from retrieval.store.caches import LLMCache
+
+    context = open_context(None)
+    limits = context.settings
+    verdicts = context.history.prune(max_age_days=limits.history_days, max_rows=limits.history_rows)
+    answers = LLMCache(context.casebook.engine).prune(max_rows=limits.llm_cache_rows)
+    typer.echo(f"removed {plural(verdicts, 'verdict')} and {plural(answers, 'cached answer')} of the language model")
+    context.close()
+
+
+def _read_brief(text: str | None) -> str | None:
+    if text is None or not text.startswith("@"):
+        return text
     try:
-        return Path(said[1:]).read_text(encoding="utf-8")
+        return Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the brief {said[1:]} cannot be read: {error}") from error
+        raise UsageError(f"the brief {text[1:]} cannot be read: {error}") from error

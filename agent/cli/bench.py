@@ -1,4 +1,4 @@
-"""`precedent bench`: the repository's benchmarks, each a program of its own."""
+"""`precedent bench`: run the repository's benchmarks, each a module with a command line."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
     "quality", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )
 def quality(context: typer.Context) -> None:
-    """Verdicts on public data, beside each witness alone and plain baselines; --help says which tasks there are."""
+    """Verdicts on public data, beside each detector alone and plain baselines; --help lists the tasks."""
     _run("benchmarks.quality", context.args)
 
 
 def _run(benchmark: str, arguments: list[str]) -> None:
     if not (_REPOSITORY / "benchmarks").is_dir():
-        print("benchmarks are not in the package: clone the repository and call this there", file=sys.stderr)
+        print("the benchmarks are not in the package: clone the repository and run this command there", file=sys.stderr)
         raise typer.Exit(3)
-    found = {
+    environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_REPOSITORY), os.environ.get("PYTHONPATH")])),
     }
-    raise typer.Exit(subprocess.call([sys.executable, "-m", benchmark, *arguments], env=found))
+    raise typer.Exit(subprocess.call([sys.executable, "-m", benchmark, *arguments], env=environment))

@@ -1,4 +1,4 @@
-"""The first minute: learn the recorded PostgreSQL log's first half, judge its second, show figures and next steps."""
+"""`precedent demo`: learn half of a recorded PostgreSQL log, judge the other half, show figures and next steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agent.training.evaluation import evaluate
 from agent.training.learn import learn
 
 SOURCE = "postgres"
-# fewer than `learn` itself takes, so that the first minute is not three
+# fewer than the default, so that the demo takes one minute instead of three
 _BUDGET = 48
 _FOLDER = Path(os.path.relpath(Path(__file__).resolve().parents[2] / "examples" / "postgres"))
 _NEXT = """Next:
@@ -32,23 +32,27 @@ _NEXT = """Next:
 
 
 def run(context: AppContext) -> None:
-    """The demo.
+    """Run the demo.
 
-    Raises:
-        MissingPart: the recorded log is not beside the program (it is in the repository, not in the package).
+    Raises
+    ------
+    MissingPart
+        The recorded log is not installed: it is in the repository, not in the package.
     """
     if not (_FOLDER / "learn.log").is_file():
         raise MissingPart("the demo's log is in the project's repository: run `make demo` in a clone of it")
-    intake = ReadOptions(format="log", label="0", normal=("-",))
+    options = ReadOptions(format="log", label="0", normal=("-",))
     started = time.perf_counter()
     print(f"Learning the labelled first half of a PostgreSQL server's log ({_FOLDER / 'learn.log'}) …", flush=True)
     with terminal.progress() as progress:
         brief = (_FOLDER / "brief.txt").read_text(encoding="utf-8")
-        done = learn(context, [_FOLDER / "learn.log"], SOURCE, intake, brief=brief, budget=_BUDGET, progress=progress)
-    render.learned(done)
+        result = learn(
+            context, [_FOLDER / "learn.log"], SOURCE, options, brief=brief, budget=_BUDGET, progress=progress
+        )
+    render.learned(result)
 
     print(f"\nJudging the second half, with faults that the first never had ({_FOLDER / 'judge.log'}) …", flush=True)
-    readings = [item for item in intake.read(_FOLDER / "judge.log", 65_536) if isinstance(item, ParsedRow)]
+    readings = [item for item in options.read(_FOLDER / "judge.log", 65_536) if isinstance(item, ParsedRow)]
     chain = build(context)
     judging = time.perf_counter()
     verdicts: list[Verdict] = []
@@ -60,9 +64,9 @@ def run(context: AppContext) -> None:
     figures = evaluate(verdicts, [reading.label == "anomalous" for reading in readings], time.perf_counter() - judging)
     render.verdict_table(verdicts)
 
-    print("\nOne of them in the language model's words (each number and case checked against the facts):")
+    print("\nOne of them in the language model's words (each number and case is checked against the facts):")
     unknown = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
-    for verdict in sorted(unknown, key=lambda one: -one.probability)[:1]:
+    for verdict in sorted(unknown, key=lambda verdict: -verdict.probability)[:1]:
         explained = chain.invoke(JudgeRequest.about(verdict.record, SOURCE, explain="llm"))
         print(terminal.escape_controls(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
 

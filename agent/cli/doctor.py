@@ -1,4 +1,4 @@
-"""What is there, what is missing, and how to get it."""
+"""`precedent doctor`: what is installed, what is missing, and how to get it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _GIGABYTE = 1024**3
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; ``needed``: nothing can be judged without it."""
+    """The result of one check; ``required``: nothing can be judged without it."""
 
     what: str
-    fine: bool
-    said: str
-    needed: bool = False
+    ok: bool
+    message: str
+    required: bool = False
 
 
 def examine(context: AppContext, fetch: bool = False) -> list[Finding]:
-    """Look at everything; with ``fetch`` get the models that are missing."""
+    """Run all checks; with ``fetch``, download missing models."""
     settings = context.settings
     names = {"embedding model": settings.embedder}
     if settings.model == "auto":
@@ -37,38 +37,38 @@ def examine(context: AppContext, fetch: bool = False) -> list[Finding]:
     elif not settings.model.startswith("ollama:") and settings.model != "none":
         names["language model"] = settings.model.removeprefix("embedded:")
     findings = [Finding("Python", True, sys.version.split()[0])]
-    findings += [_model(context, what, name, fetch, needed=what == "embedding model") for what, name in names.items()]
+    findings += [_model(context, what, name, fetch, required=what == "embedding model") for what, name in names.items()]
     findings += [*_ollama(context), _data(context), _space(context)]
     return findings
 
 
-def _model(context: AppContext, what: str, name: str, fetch: bool, needed: bool) -> Finding:
+def _model(context: AppContext, what: str, name: str, fetch: bool, required: bool) -> Finding:
     settings = context.settings
     try:
         found = available(name, cache=settings.cache)
         if found is None and fetch:
             found = resolve(name, cache=settings.cache, offline=settings.offline)
     except ModelFailure as error:
-        return Finding(what, False, str(error), needed)
+        return Finding(what, False, str(error), required)
     if found is None:
-        return Finding(what, False, f"{name} is not on this machine: `precedent doctor --fetch` gets it", needed)
-    return Finding(what, True, f"{found.name} at {found.path}", needed)
+        return Finding(what, False, f"{name} is not on this machine: `precedent doctor --fetch` gets it", required)
+    return Finding(what, True, f"{found.name} at {found.path}", required)
 
 
 def _ollama(context: AppContext) -> list[Finding]:
     settings = context.settings
     name = settings.model.removeprefix("ollama:") if settings.model.startswith("ollama:") else settings.ollama_model
-    needed = settings.model.startswith("ollama:")
+    required = settings.model.startswith("ollama:")
     findings = []
     for host in parse_hosts(settings.ollama_hosts):
         try:
             found = require_ollama(host, name, 2.0)
-            findings.append(Finding("Ollama", True, f"{found.name} at {base_url(host)}", needed))
+            findings.append(Finding("Ollama", True, f"{found.name} at {base_url(host)}", required))
         except ModelFailure as error:
-            said = str(error) if needed else f"{error} (optional: the embedded engine serves without it)"
-            findings.append(Finding("Ollama", False, said))
-    if needed and not any(one.fine for one in findings):
-        findings = [replace(one, needed=True) for one in findings]
+            message = str(error) if required else f"{error} (optional: the embedded engine serves without it)"
+            findings.append(Finding("Ollama", False, message))
+    if required and not any(finding.ok for finding in findings):
+        findings = [replace(finding, required=True) for finding in findings]
     return findings
 
 
@@ -78,10 +78,10 @@ def _data(context: AppContext) -> Finding:
         home.mkdir(parents=True, exist_ok=True)
         names = context.casebook.names()
     except (OSError, StoreFailure) as error:
-        return Finding("data directory", False, str(error), needed=True)
+        return Finding("data directory", False, str(error), required=True)
     if not os.access(home, os.W_OK):
-        return Finding("data directory", False, f"{home} cannot be written to: set PRECEDENT_HOME", needed=True)
-    return Finding("data directory", True, f"{home}; sources: {', '.join(names) or 'none yet'}", needed=True)
+        return Finding("data directory", False, f"{home} cannot be written to: set PRECEDENT_HOME", required=True)
+    return Finding("data directory", True, f"{home}; sources: {', '.join(names) or 'none yet'}", required=True)
 
 
 def _space(context: AppContext) -> Finding:

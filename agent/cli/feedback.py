@@ -1,4 +1,4 @@
-"""The commands after judging: which verdicts to correct, and correcting one."""
+"""The commands for feedback: which verdicts to correct, and correcting one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import typer
 
 
 def review(
-    source: Annotated[str, typer.Option("--source", "-s", help="The source whose verdicts are looked through.")],
+    source: Annotated[str, typer.Option("--source", "-s", help="The source whose verdicts are considered.")],
     n: Annotated[int, typer.Option("-n", min=1, max=200, help="How many at most.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False,
 ) -> None:
-    """List the verdicts whose correction would teach the judge most, the best first."""
+    """List the verdicts whose correction would improve the source most, the best first."""
     from agent.cli import render
     from agent.pipeline.context import default_context
-    from agent.training.active_learning import select_for_review as candidates_of
+    from agent.training.active_learning import select_for_review
 
     context = default_context()
-    render.candidates(candidates_of(context, source, n), source, as_json)
+    render.candidates(select_for_review(context, source, n), source, as_json)
     context.close()
 
 
@@ -26,17 +26,16 @@ def correct(
     verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")],
     label: Annotated[Literal["normal", "anomalous"], typer.Argument(help="What the record really is.")],
 ) -> None:
-    """Correct a verdict: its record becomes a case, and the next one like it follows."""
+    """Correct a verdict: its record becomes a case, and verdicts on records like it follow."""
     from agent.core import terminal
     from agent.pipeline.context import default_context
-    from agent.training.feedback import correct as make_case
-    from agent.training.feedback import refit_if_due
+    from agent.training import feedback
 
     context = default_context()
-    case = make_case(context, verdict_id, label)
+    case = feedback.correct(context, verdict_id, label)
     typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
     with terminal.progress() as progress:
-        fitted = refit_if_due(context, verdict_id, progress)
-    if fitted:
-        typer.echo("so many corrections came in that the judge was fitted anew")
+        changes = feedback.refit_if_due(context, verdict_id, progress)
+    if changes:
+        typer.echo(f"the source was refitted: {terminal.plural(changes, 'change')} of its casebook since the last fit")
     context.close()

@@ -1,4 +1,4 @@
-"""`precedent judge`: few records one by one, many in bulk."""
+"""`precedent judge`: a few records one by one, many in bulk."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from agent.cli.options import (
     NormalOption,
     SourceOption,
     TextOption,
-    context_of,
-    exit_over,
-    intake_of,
+    exit_if_failed,
+    open_context,
+    read_options,
     say,
 )
 from agent.core.errors import Stopped, UsageError
@@ -31,110 +31,120 @@ if TYPE_CHECKING:
 
 Explain = Literal["none", "facts", "llm"]
 To = Literal["table", "jsonl", "csv", "parquet"]
-_BY_ENDING: dict[str, To] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+Detail = Literal["full", "compact"]
+_BY_SUFFIX: dict[str, To] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _LABELS = ("normal", "anomalous", "unsure")
+
+FilesArgument = Annotated[
+    list[str], typer.Argument(metavar="FILE…", help="Files, folders or patterns; - is standard input.")
+]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", help="Column to leave out of the records. [the one learned from]")
+]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead of to the screen.")]
+ToOption = Annotated[
+    To | None,
+    typer.Option(
+        "--to", help="Format of the verdicts; for many records a table is a summary. [as --output ends; table]"
+    ),
+]
+DetailOption = Annotated[
+    Detail | None,
+    typer.Option("--detail", help="The whole verdict of each record, or a short line. [compact from 10,000 lines on]"),
+]
+OnlyOption = Annotated[
+    str | None, typer.Option("--only", help="Labels whose records are written, such as anomalous,unsure. [all]")
+]
+ExplainOption = Annotated[
+    Explain | None,
+    typer.Option(
+        "--explain",
+        help="none; facts; or llm: up to three sentences by the model as well (slow). [facts; none for many rows]",
+    ),
+]
+CallsOption = Annotated[
+    int | None,
+    typer.Option("--llm-calls", min=0, help="Most calls of the language model; the most uncertain records come first."),
+]
+TimeOption = Annotated[
+    float | None, typer.Option("--time-limit", min=0, help="Seconds after which the language model is not queried.")
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the output of a run that was stopped.")]
+ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the summary there as one HTML page.")]
 
 
 def judge(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="Files, folders or patterns; - is standard input.")
-    ],
+    files: FilesArgument,
     source: SourceOption,
     format: FormatOption = None,
     text: TextOption = None,
-    label: Annotated[
-        str | None, typer.Option("--label", help="Column to leave out of the records. [the one learned from]")
-    ] = None,
+    label: LabelOption = None,
     normal: NormalOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead of to the screen.")] = None,
-    to: Annotated[
-        To | None,
-        typer.Option(
-            "--to",
-            help="How verdicts are written; of many records a table says what was found. [as --output ends; table]",
-        ),
-    ] = None,
-    detail: Annotated[
-        Literal["full", "compact"] | None,
-        typer.Option("--detail", help="The whole verdict a record, or a short line. [compact from 10,000 lines on]"),
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option("--only", help="Labels whose records are written, such as anomalous,unsure. [all]")
-    ] = None,
-    explain: Annotated[
-        Explain | None,
-        typer.Option(
-            "--explain",
-            help="none; facts; or llm: up to three sentences by the model as well (slow). [facts; none for many rows]",
-        ),
-    ] = None,
-    llm_calls: Annotated[
-        int | None, typer.Option("--llm-calls", min=0, help="Most calls of the language model; spent where worth most.")
-    ] = None,
-    time_limit: Annotated[
-        float | None, typer.Option("--time-limit", min=0, help="Seconds after which the language model is not asked.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the output where it was stopped.")] = False,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Write what was found there, as one HTML page.")
-    ] = None,
+    output: OutputOption = None,
+    to: ToOption = None,
+    detail: DetailOption = None,
+    only: OnlyOption = None,
+    explain: ExplainOption = None,
+    llm_calls: CallsOption = None,
+    time_limit: TimeOption = None,
+    resume: ResumeOption = False,
+    report: ReportOption = None,
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order."""
     from agent.data.inputs import expand_inputs, is_large_input
 
-    wanted_labels = _labels(only)
-    to = to or _by_ending(output)
-    context = context_of(model)
-    intake = intake_of(context.source(source), format, text, label, normal)
-    chosen = expand_inputs(files, intake.format, say)
-    for written in (output, report):
-        _refuse_to_overwrite(written, chosen)
-    many = is_large_input(chosen)
+    labels = _parse_labels(only)
+    to = to or _format_of(output)
+    context = open_context(model)
+    options = read_options(context.source(source), format, text, label, normal)
+    paths = expand_inputs(files, options.format, say)
+    for path in (output, report):
+        _refuse_to_overwrite(path, paths)
+    large = is_large_input(paths)
     in_bulk = detail == "compact" or resume or to == "parquet"
-    in_bulk = in_bulk or any(one is not None for one in (llm_calls, time_limit, report))
-    if not in_bulk and (not many or (detail == "full" and to != "jsonl")):
-        if many:
-            say(f"whole verdicts as {to} are made one by one: --detail compact, or --to jsonl, takes far less time")
-        read = intake.read if label is not None else intake.read_unlabelled
-        failures = _one_by_one(context, read, chosen, source, cast(Any, to), output, explain or "facts", wanted_labels)
-        context.close()
-        exit_over(failures)
-        return
-    from agent.bulk.runner import BulkOptions
+    in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report))
+    failures: list[Any]
+    if in_bulk or (large and (detail != "full" or to == "jsonl")):
+        from agent.bulk.runner import BulkOptions
 
-    wanted = BulkOptions(
-        files=tuple(chosen),
-        source=source,
-        detail=detail or ("compact" if to in ("csv", "parquet") or many else "full"),
-        to="csv" if to == "csv" else "jsonl",
-        only=wanted_labels,
-        explain=explain or "facts",
-        explain_rows=explain or "none",
-        calls=llm_calls,
-        seconds=time_limit,
-        lines=to != "table",
-    )
-    _check(wanted, to, output, resume)
-    triage = _many(context, intake, wanted, output, resume=resume, to=to, report=report)
+        wanted = BulkOptions(
+            files=tuple(paths),
+            source=source,
+            detail=detail or ("compact" if to in ("csv", "parquet") or large else "full"),
+            to="csv" if to == "csv" else "jsonl",
+            only=labels,
+            explain=explain or "facts",
+            explain_rows=explain or "none",
+            calls=llm_calls,
+            seconds=time_limit,
+            lines=to != "table",
+        )
+        _check(wanted, to, output, resume)
+        failures = _in_bulk(context, options, wanted, to, output, resume, report)
+    else:
+        if large:
+            say(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
+        read = options.read if label is not None else options.read_unlabelled
+        failures = _one_by_one(context, read, paths, source, cast(Any, to), output, explain or "facts", labels)
     context.close()
-    exit_over(list(triage.failures))
+    exit_if_failed(failures)
 
 
-def _labels(only: str | None) -> frozenset[str]:
+def _parse_labels(only: str | None) -> frozenset[str]:
     labels = frozenset(only.split(",")) if only else frozenset(_LABELS)
     if unknown := labels - set(_LABELS):
-        raise UsageError(f"--only {sorted(unknown)[0]!r}: it takes {', '.join(_LABELS)}, with commas between them")
+        raise UsageError(f"--only {sorted(unknown)[0]!r}: use {', '.join(_LABELS)}, separated by commas")
     return labels
 
 
-def _by_ending(output: Path | None) -> To:
-    ending = output.suffix if output else ""
-    if ending in ("", ".txt"):
+def _format_of(output: Path | None) -> To:
+    suffix = output.suffix if output else ""
+    if suffix in ("", ".txt"):
         return "table"
-    if ending not in _BY_ENDING:
-        raise UsageError(f"{output}: its ending is none of {', '.join(_BY_ENDING)}; --to says what is to be written")
-    return _BY_ENDING[ending]
+    if suffix not in _BY_SUFFIX:
+        raise UsageError(f"{output} does not end in {', '.join(_BY_SUFFIX)}: --to says which format to write")
+    return _BY_SUFFIX[suffix]
 
 
 def _refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
@@ -144,13 +154,13 @@ def _refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
 
 def _check(wanted: BulkOptions, to: str, output: Path | None, resume: bool) -> None:
     if resume and "-" in wanted.files:
-        raise UsageError("--resume: what came from standard input cannot be read again from where it was")
+        raise UsageError("--resume: standard input cannot be read again")
     if resume and (output is None or not wanted.lines):
-        raise UsageError("--resume goes on with a file: --output names it, and --to jsonl, csv or parquet its form")
+        raise UsageError("--resume continues a file: it takes --output, and --to jsonl, csv or parquet")
     if to == "parquet" and output is None:
         raise UsageError("--to parquet takes --output")
     if wanted.detail == "full" and to in ("csv", "parquet"):
-        raise UsageError(f"--to {to} has short lines when many are judged: --detail compact, or --to jsonl")
+        raise UsageError(f"in bulk, --to {to} has short lines: use --detail compact, or --to jsonl")
 
 
 def _one_by_one(
@@ -161,8 +171,8 @@ def _one_by_one(
     to: Literal["table", "jsonl", "csv"],
     output: Path | None,
     explain: Explain,
-    only: frozenset[str],
-) -> list[Any]:
+    labels: frozenset[str],
+) -> list[RowError | JudgeError]:
     from agent.cli import render
     from agent.core import terminal
     from agent.core.records import Record, Verdict
@@ -184,58 +194,58 @@ def _one_by_one(
                     render.notes(item)
                     yield item.record
 
-    given = far = 0
+    judged = far = 0
     by_text = (context.source(source).space or Representation()).field_encoder is None
     with render.writer(to, output) as write, terminal.progress() as progress:
         for number, answer in enumerate(judge_many(context, build(context), records(), source, explain), start=1):
             if not isinstance(answer, Verdict):
                 failures.append(answer)
             else:
-                given, far = given + 1, far + (by_text and is_far(answer.signals["novelty"]))
-                if answer.label in only:
+                judged, far = judged + 1, far + (by_text and is_far(answer.signals["novelty"]))
+                if answer.label in labels:
                     write(answer)
             progress("judging", number, 0)
             if number == MANY and "-" in files:
-                say("standard input goes one by one: --detail compact judges many lines in bulk, which is far quicker")
-    if mostly_unfamiliar(far, given):
-        say(terminal.unfamiliar_records_warning(source, far, given))
+                say("standard input is judged one by one; --detail compact judges it in bulk, which is much faster")
+    if mostly_unfamiliar(far, judged):
+        say(terminal.unfamiliar_records_warning(source, far, judged))
     return failures
 
 
-def _many(
+def _in_bulk(
     context: AppContext,
-    intake: ReadOptions,
+    options: ReadOptions,
     wanted: BulkOptions,
-    output: Path | None,
-    *,
-    resume: bool,
     to: str,
+    output: Path | None,
+    resume: bool,
     report: Path | None,
-) -> BulkRunner:
-    from agent.bulk import report as found
-    from agent.bulk.output import as_parquet
+) -> list[RowError | JudgeError]:
+    from agent.bulk.report import write_report, write_screen
     from agent.bulk.runner import BulkRunner
     from agent.core import terminal
 
-    then = [] if report is None else [partial(found.page, path=report)]
     with terminal.progress() as progress:
-        triage = BulkRunner(context, intake, wanted, progress, say)
+        runner = BulkRunner(context, options, wanted, progress, say)
         try:
-            if to == "parquet" and output is not None:
-                summary = as_parquet(
-                    output, lambda lines, convert: triage.run(lines, resume=resume, then=[convert, *then])
-                )
-            else:
-                summary = triage.run(output if wanted.lines else None, resume=resume, then=then)
+            summary = _run(runner, to, output, resume, [] if report is None else [partial(write_report, path=report)])
         except KeyboardInterrupt as stop:
             if not wanted.lines or output is None or "-" in wanted.files:
                 raise
-            done = f"{triage.kept:,} records are written"
-            raise Stopped(f"stopped: {done}; the same command with --resume goes on after them") from stop
+            written = terminal.plural(runner.written, "record")
+            raise Stopped(f"stopped after {written}; the same command with --resume continues") from stop
     if output is not None and not wanted.lines:
         with terminal.open_output(output) as stream:
-            found.screen(summary, stream)
-    found.screen(summary)
+            write_screen(summary, stream)
+    write_screen(summary)
     if report is not None:
-        say(f"what was found is in {report}")
-    return triage
+        say(f"the report is in {report}")
+    return runner.failures
+
+
+def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, then: list[Callable[..., None]]) -> Any:
+    if to == "parquet" and output is not None:
+        from agent.bulk.output import as_parquet
+
+        return as_parquet(output, lambda lines, convert: runner.run(lines, resume=resume, then=[convert, *then]))
+    return runner.run(output if runner.wanted.lines else None, resume=resume, then=then)

@@ -1,4 +1,4 @@
-"""The options that several commands share, and what they mean."""
+"""Options that several commands share, and functions to apply them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
     from agent.pipeline.context import AppContext
-    from retrieval.casebook import SourceRow
+    from retrieval.casebook import SourceSnapshot
 
 FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]
 SourceOption = Annotated[str, typer.Option("--source", "-s", help="The source the records come from.")]
@@ -25,56 +25,63 @@ NormalOption = Annotated[
     list[str] | None,
     typer.Option("--normal", help="Label value that means normal; repeat it. [0, normal, -, ham, false]"),
 ]
-FormatOption = Annotated[FormatName | None, typer.Option("--format", help="What the file is. [found out]")]
+FormatOption = Annotated[FormatName | None, typer.Option("--format", help="Format of the file. [detected]")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, none, or a path to a .gguf.")
 ]
 
 
-def choose(model: str | None) -> None:
-    """Let this process use the model that an option names."""
+def set_model(model: str | None) -> None:
+    """Make this process use the model of the ``--model`` option, if it is given."""
     if model is not None:
         os.environ["PRECEDENT_MODEL"] = model
 
 
-def context_of(model: str | None) -> AppContext:
-    """The parts of this process, with the model that an option names; one that is named must be there."""
+def open_context(model: str | None) -> AppContext:
+    """The context of this process, with the model of the ``--model`` option.
+
+    Raises
+    ------
+    ModelUnavailable
+        The option names a model, and it is not available: the command must not judge without it.
+    """
     from agent.pipeline.context import default_context
 
-    choose(model)
+    set_model(model)
     context = default_context()
     if model not in (None, "auto", "none"):
-        # a model that was asked for by name is needed: judging without it would be another thing than asked for
         context.language_detector()
     return context
 
 
-def intake_of(
-    row: SourceRow | None,
+def read_options(
+    row: SourceSnapshot | None,
     format: FormatName | None,
     text: list[str] | None,
     label: str | None,
     normal: list[str] | None,
 ) -> ReadOptions:
-    """What the options say, and for the rest what the source was learned with."""
+    """How to read files: as the options say, and otherwise as the source was learned."""
     from agent.data.read_options import ReadOptions
 
-    said = {"format": format, "text": text, "label": label, "normal": normal}
+    options = {"format": format, "text": text, "label": label, "normal": normal}
     learned = (row.reading if row else None) or {}
-    return ReadOptions.model_validate({**learned, **{name: value for name, value in said.items() if value}})
+    return ReadOptions.model_validate({**learned, **{name: value for name, value in options.items() if value}})
 
 
-def exit_over(failures: list[Any]) -> None:
-    """Exit 1 if there are failures, listing them."""
+def exit_if_failed(failures: list[Any]) -> None:
+    """List the failures and exit with code 1, if there are any."""
+    from agent.core.terminal import plural
+
     if failures:
         for failure in failures:
             say(str(failure))
-        say(f"{len(failures)} records could not be judged or learned; all others were")
+        say(f"{plural(len(failures), 'record')} could not be judged or learned; all others were")
         raise typer.Exit(1)
 
 
 def say(line: str) -> None:
-    """One line on standard error, whatever characters it has."""
+    """Print one line on standard error, whatever characters it has."""
     from agent.core.records import clean_text
 
     print(clean_text(line), file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""A process that begins and ends quickly: what it loads is no garbage, and what it leaves the system takes back.
+"""Fast start and exit of a command's process.
 
-Importing PyTorch makes so many objects that looking for garbage among them, and taking them apart at the end, takes
-a third of the time of judging one record.
+Importing PyTorch creates so many objects that collecting garbage among them, and finalizing them at exit, takes a third
+of the time of judging one record.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# objects made, and younger collections, after which garbage is looked for
-_SELDOM = 50_000, 20, 100
+# allocations, and collections of the younger generations, between two garbage collections
+_GC_THRESHOLDS = 50_000, 20, 100
 
 
 @contextmanager
 def fast_exit() -> Iterator[None]:
-    """A whole process: when it ends, what asked to since then is run (`atexit`), output flushed, and no more done."""
-    gc.set_threshold(*_SELDOM)
-    codes = [1]
-    # what is registered later runs before it
-    atexit.register(_leave, codes)
+    """Run the whole process within it: at its end, `atexit` functions run and output is flushed, and nothing more."""
+    gc.set_threshold(*_GC_THRESHOLDS)
+    exit_code = [1]
+    # functions that are registered later run before it
+    atexit.register(_exit, exit_code)
     try:
         yield
-        codes[0] = 0
+        exit_code[0] = 0
     except SystemExit as end:
-        codes[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
+        exit_code[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
 
 
-def _leave(codes: list[int]) -> None:
+def _exit(exit_code: list[int]) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        codes[0] = codes[0] or 1
+        exit_code[0] = exit_code[0] or 1
     except OSError as error:
         print(f"error: the output could not be written: {error}", file=sys.stderr)
-        codes[0] = codes[0] or 1
+        exit_code[0] = exit_code[0] or 1
     sys.stderr.flush()
-    os._exit(codes[0])
+    os._exit(exit_code[0])

@@ -1,4 +1,4 @@
-"""What people see in a terminal, and what programs are given: tables, JSON lines, CSV, progress."""
+"""Output of the commands: tables and text for people, JSON lines and CSV for programs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.core.records import Verdict
-from agent.core.terminal import STYLES, console, escape_controls, open_output, print_line, rich_text, truncate
+from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -24,18 +24,20 @@ if TYPE_CHECKING:
     from agent.training.drift import Drift
     from agent.training.evaluation import Evaluation
     from agent.training.learn import LearnResult
-    from retrieval.casebook import SourceRow
+    from retrieval.casebook import SourceSnapshot
 
 
-_MOST_ROWS = 25
-_WHY_CHARS = 200
-_ALL_BELOW = 40
+LABELS = ("normal", "anomalous")
+_MAX_ROWS = 25
+_MAX_REASON_CHARS = 200
+# from so many verdicts on, the table shows only those that are not normal
+_GROUPED_FROM = 40
 _CSV_COLUMNS = ("id", "source", "file", "line", "label", "probability", "explanation", "degraded", "text")
 
 
 @contextmanager
 def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
-    """Writes verdicts as they come: JSON lines or CSV at once, a table at the end."""
+    """Yield a function that writes verdicts: JSON lines or CSV one by one, a table at the end."""
     stream: Any = sys.stdout
     if output is not None:
         stream = open_output(output)
@@ -52,7 +54,7 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
 
     try:
         if to == "jsonl":
-            yield counting(lambda verdict: _line(stream, verdict.to_json()))
+            yield counting(lambda verdict: _write_line(stream, verdict.to_json()))
         elif to == "csv":
             rows = csv.DictWriter(stream, _CSV_COLUMNS)
             rows.writeheader()
@@ -67,12 +69,15 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
         stream.flush()
         if output is not None:
             stream.close()
-            told = ", ".join(f"{counts[label]} {label}" for label in STYLES)
-            print(f"{counts.total()} records: {told}; written to {escape_controls(str(output))}", file=sys.stderr)
+            print(f"{_counts_line(counts)}; written to {escape_controls(str(output))}", file=sys.stderr)
 
 
-def _line(stream: Any, rich_text: str) -> None:
-    stream.write(rich_text + "\n")
+def _counts_line(counts: Mapping[str, int]) -> str:
+    return f"{plural(sum(counts.values()), 'record')}: " + ", ".join(f"{counts[label]:,} {label}" for label in STYLES)
+
+
+def _write_line(stream: Any, line: str) -> None:
+    stream.write(line + "\n")
     stream.flush()
 
 
@@ -89,29 +94,29 @@ def _flat(verdict: Verdict) -> dict[str, Any]:
 
 
 def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
-    """All verdicts when they are few, else the anomalous and unsure ones, each template's first; then the counts."""
+    """Write a table and the counts; of many verdicts, only the first anomalous or unsure one of each template."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(file=stream, highlight=False, width=None if stream is sys.stdout else 200)
-    if len(verdicts) < _ALL_BELOW:
-        chosen = [(verdict, 1) for verdict in verdicts]
+    if len(verdicts) < _GROUPED_FROM:
+        rows = [(verdict, 1) for verdict in verdicts]
     else:
-        chosen = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
+        rows = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
     table = Table(show_lines=False, expand=True, pad_edge=False)
     for name, ratio in (("file:line, id", 4), ("verdict", 2), ("p", 1), ("record and why", 12), ("precedents", 4)):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for verdict, times in chosen[:_MOST_ROWS]:
+    for verdict, count in rows[:_MAX_ROWS]:
         record = verdict.record
         why = rich_text(truncate(record.text, 120), "bold")
-        if times > 1:
-            why.append(f"  (and {times - 1} more like it)", style="dim")
+        if count > 1:
+            why.append(f"  (and {count - 1:,} more like it)", style="dim")
         if verdict.explanation:
             why.append(
-                "\n" + escape_controls(truncate(verdict.explanation.partition(": ")[2], _WHY_CHARS)), style="dim"
+                "\n" + escape_controls(truncate(verdict.explanation.partition(": ")[2], _MAX_REASON_CHARS)), style="dim"
             )
-        for heard in verdict.degraded:
-            why.append(f"\nnot heard: {escape_controls(heard)}", style="yellow")
+        for reason in verdict.degraded:
+            why.append(f"\nincomplete: {escape_controls(reason)}", style="yellow")
         table.add_row(
             rich_text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
             rich_text(verdict.label, STYLES[verdict.label]),
@@ -119,17 +124,16 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
             why,
             rich_text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
         )
-    if chosen:
+    if rows:
         console.print(table)
-    counts = {label: sum(verdict.label == label for verdict in verdicts) for label in STYLES}
-    told = ", ".join(f"{count} {label}" for label, count in counts.items())
-    console.print(f"{len(verdicts)} records: {told}")
-    if len(chosen) > _MOST_ROWS:
-        console.print(f"{len(chosen) - _MOST_ROWS} more rows; `--to jsonl --output FILE` writes every verdict")
+    console.print(_counts_line(Counter(verdict.label for verdict in verdicts)))
+    if len(rows) > _MAX_ROWS:
+        more = plural(len(rows) - _MAX_ROWS, "more row")
+        console.print(f"{more}; `--to jsonl --output FILE` writes every verdict")
 
 
 def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
-    """The first verdict of each masked text with how many there are, the most probable first."""
+    """The first verdict of each label and masked text, and how many there are; the most probable first."""
     from retrieval.text.masking import mask
 
     groups: dict[tuple[str, str], list[Verdict]] = {}
@@ -139,61 +143,58 @@ def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
 
 
 def notes(reading: ParsedRow) -> None:
-    """What was changed in reading a record, on standard error."""
+    """Print on standard error what the reader changed in a record."""
     for note in reading.notes:
         print(f"{reading.record.file}:{reading.record.line}: {escape_controls(note)}", file=sys.stderr)
 
 
-def learned(done: LearnResult) -> None:
-    values = ", ".join(f"{value} ({count})" for value, count in done.label_values.most_common(8))
-    print_line(
-        rich_text(f"{done.read} records read for source {done.source}: {done.added} new cases, the rest were there")
-    )
-    print_line(
-        rich_text(f"{done.labels['normal']} normal, {done.labels['anomalous']} anomalous; label values: {values}")
-    )
-    for label in ("normal", "anomalous"):
-        if done.read and not done.labels[label]:
+def learned(result: LearnResult) -> None:
+    """Print what `learn` did."""
+    values = ", ".join(f"{value} ({count:,})" for value, count in result.label_values.most_common(8))
+    read, added = plural(result.read, "record"), plural(result.added, "new case")
+    print_line(rich_text(f"{read} read for source {result.source}: {added}, the rest were there"))
+    counts = ", ".join(f"{result.labels[label]:,} {label}" for label in LABELS)
+    print_line(rich_text(f"{counts}; label values: {values}"))
+    for label in LABELS:
+        if result.read and not result.labels[label]:
             print_line(rich_text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
-    for note in done.notes[:10]:
+    for note in result.notes[:10]:
         print(escape_controls(note), file=sys.stderr)
-    if done.brief:
-        how = "drafted by the language model" if done.brief_drafted else "brief"
-        print_line(rich_text(f"{how}: {done.brief}"))
-        if done.brief_drafted:
-            print_line(rich_text(f"(edit it: precedent sources brief {done.source} TEXT)", "dim"))
-    if done.brief_rejected:
-        print_line(rich_text(f"no brief: the language model's draft {done.brief_rejected}", "yellow"))
-        print_line(rich_text(f"(write one: precedent sources brief {done.source} TEXT)", "dim"))
-    if done.language_note:
-        print_line(rich_text(done.language_note))
-    if done.language_auc is not None:
-        print_line(
-            rich_text(
-                f"the language model alone tells cases apart with AUC {done.language_auc:.2f} (1 always, 0.5 chance)"
-            )
-        )
-    if done.language_missing:
-        print_line(rich_text(f"learned without the language model: {done.language_missing}", "yellow"))
+    if result.brief:
+        origin = "brief, drafted by the language model" if result.brief_drafted else "brief"
+        print_line(rich_text(f"{origin}: {result.brief}"))
+        if result.brief_drafted:
+            print_line(rich_text(f"(edit it: precedent sources brief {result.source} TEXT)", "dim"))
+    if result.brief_rejected:
+        print_line(rich_text(f"no brief: the language model's draft {result.brief_rejected}", "yellow"))
+        print_line(rich_text(f"(write one: precedent sources brief {result.source} TEXT)", "dim"))
+    if result.language_note:
+        print_line(rich_text(result.language_note))
+    if result.language_auc is not None:
+        auc = f"AUC of the language model alone: {result.language_auc:.2f} (1 separates all cases, 0.5 is chance)"
+        print_line(rich_text(auc))
+    if result.language_missing:
+        print_line(rich_text(f"learned without the language model: {result.language_missing}", "yellow"))
 
 
 _MEANING = {
-    "accuracy": "share of right labels; an unsure record counts at the source's threshold, here and in the next three",
-    "precision": "share of anomalies among what was called anomalous",
-    "recall": "share of the anomalies that was called so",
-    "f1": "harmonic mean of both",
-    "roc_auc": "how well probabilities rank anomalies before the rest: 1 always, 0.5 chance",
+    "accuracy": "share of right labels; an unsure record counts by the threshold, here and in the next three",
+    "precision": "share of anomalies among the records labelled anomalous",
+    "recall": "share of the anomalies that are labelled so",
+    "f1": "harmonic mean of precision and recall",
+    "roc_auc": "how well probabilities rank anomalies before the rest: 1 perfectly, 0.5 by chance",
     "average_precision": "mean precision over all thresholds",
-    "ece": "how far probabilities are from the shares that came true",
-    "coverage": "share that was decided, not unsure",
+    "ece": "mean distance of probabilities from observed frequencies",
+    "coverage": "share of records that are not unsure",
     "selective_error": "error among those",
 }
 
 
 def figures(evaluation: Evaluation, as_json: bool) -> None:
+    """Print the figures of `evaluate`."""
     if evaluation.learned:
-        of = f"{evaluation.learned:,} of the {evaluation.n:,} records are cases of the source"
-        print(f"{of}: it knows their labels, so that the figures promise too much", file=sys.stderr)
+        known = f"{evaluation.learned:,} of {plural(evaluation.n, 'record')}"
+        print(f"{known} are cases of the source: the figures are too good", file=sys.stderr)
     if as_json:
         print(evaluation.model_dump_json())
         return
@@ -201,12 +202,13 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
 
     table = Table("figure", "value", "meaning")
     for name, value in evaluation.model_dump().items():
-        told = "not defined" if value is None else f"{value:.4g}" if name != "n" else str(value)
-        table.add_row(name, told, _MEANING.get(name, ""))
+        shown = "not defined" if value is None else f"{value:.4g}" if name != "n" else str(value)
+        table.add_row(name, shown, _MEANING.get(name, ""))
     console().print(table)
 
 
-def sources(rows: Sequence[SourceRow]) -> None:
+def sources(rows: Sequence[SourceSnapshot]) -> None:
+    """Print a table of the sources."""
     if not rows:
         print("no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one")
         return
@@ -219,7 +221,8 @@ def sources(rows: Sequence[SourceRow]) -> None:
     console().print(table)
 
 
-def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
+def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
+    """Print a source and its drift."""
     shown = {
         "name": row.name,
         "cases": row.counts,
@@ -238,64 +241,62 @@ def source(row: SourceRow, drift: Drift, as_json: bool) -> None:
         print(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False))
         return
     for name, value in shown.items():
-        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        print_line(rich_text(f"{name}: {said}"))
-    for finding in drift.findings or [f"nothing to act on, by the last {drift.records} records judged"]:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        print_line(rich_text(f"{name}: {text}"))
+    for finding in drift.findings or [f"none, by the last {plural(drift.records, 'record')} judged"]:
         print_line(rich_text(f"drift: {finding}", "yellow"))
 
 
-def candidates(every: Sequence[Candidate], source: str, as_json: bool) -> None:
-    """What to correct first, and how."""
+def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> None:
+    """Print which verdicts to correct first, and how."""
     if as_json:
-        print(json.dumps([one.model_dump(mode="json") for one in every], ensure_ascii=False))
+        print(json.dumps([candidate.model_dump(mode="json") for candidate in selected], ensure_ascii=False))
         return
-    if not every:
-        print(
-            f"nothing to review: judge records first (precedent judge FILE --source {source}); known ones teach nothing"
-        )
+    if not selected:
+        print(f"nothing to review: judge records first that are no cases yet (precedent judge FILE --source {source})")
         return
     from rich.table import Table
 
     table = Table(expand=True, pad_edge=False)
     for name, ratio in (("id", None), ("file:line", 1), ("verdict", None), ("p", None), ("record", 3)):
-        # an id is there to be copied, whole
+        # ids are not folded, so that they can be copied
         table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None)
-    for one in every:
-        said = rich_text(truncate(one.record.text, 200))
-        if one.alike > 1:
-            said.append(f"  (and {one.alike - 1} more like it)", style="dim")
+    for candidate in selected:
+        record = candidate.record
+        text = rich_text(truncate(record.text, 200))
+        if candidate.alike > 1:
+            text.append(f"  (and {candidate.alike - 1:,} more like it)", style="dim")
         table.add_row(
-            rich_text(one.id),
-            rich_text(f"{one.record.file or '-'}:{one.record.line or '-'}"),
-            rich_text(one.label, STYLES[one.label]),
-            f"{one.probability:.2f}",
-            said,
+            rich_text(candidate.id),
+            rich_text(f"{record.file or '-'}:{record.line or '-'}"),
+            rich_text(candidate.label, STYLES[candidate.label]),
+            f"{candidate.probability:.2f}",
+            text,
         )
     console().print(table)
-    print("Say what each really is, right or wrong: precedent correct ID normal|anomalous; then judge again.")
+    print("Correct or confirm each: precedent correct ID normal|anomalous; then judge again.")
 
 
-def as_it_comes(pieces: Iterable[str]) -> str:
-    """Print each piece when it is there; all of them together."""
-    whole = ""
+def stream_text(pieces: Iterable[str]) -> str:
+    """Print each piece when it arrives; returns all of them joined."""
+    text = ""
     for piece in pieces:
-        whole += piece
+        text += piece
         print(escape_controls(piece), end="", flush=True)
-    return whole
+    return text
 
 
-def findings(every: Sequence[Finding]) -> None:
-    for one in every:
-        mark, style = (
-            ("ok", "green") if one.fine else ("missing" if one.needed else "absent", "red" if one.needed else "")
-        )
-        line = rich_text(f"{mark:8}", style)
-        line.append(f"{one.what}: {escape_controls(one.said)}")
-        print_line(line)
+def findings(checks: Sequence[Finding]) -> None:
+    """Print the findings of `doctor`."""
+    for finding in checks:
+        status, style = "ok", "green"
+        if not finding.ok:
+            status, style = ("missing", "red") if finding.required else ("absent", "")
+        print_line(rich_text(f"{status:8}", style).append(f"{finding.what}: {escape_controls(finding.message)}"))
 
 
 def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:
-    """A conversation in the terminal, until end of input."""
+    """Hold a conversation in the terminal, until end of input."""
     from langchain_core.messages import AIMessage, HumanMessage
 
     from agent.chat.commands import HELP, ChatInput
@@ -306,10 +307,10 @@ def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:
     messages: list[Any] = [AIMessage(f"records are now judged as source {source}")] if source else []
     while True:
         try:
-            said = input("\n> " if interactive else "")
+            text = input("\n> " if interactive else "")
         except EOFError:
             return
-        messages.append(HumanMessage(said))
-        answer = as_it_comes(chat.stream(ChatInput(messages=messages)))
+        messages.append(HumanMessage(text))
+        answer = stream_text(chat.stream(ChatInput(messages=messages)))
         print()
         messages.append(AIMessage(answer))

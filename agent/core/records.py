@@ -33,7 +33,7 @@ def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
 
 def verdict_id_of(source: str, file: str | None, line: int | None, content_hash: str, provenance: str) -> str:
     said = (source, file, line, content_hash, provenance)
-    return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:12]
+    return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 
 
 Label = Literal["normal", "anomalous"]

@@ -6,6 +6,7 @@ import os
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, ValidationError
@@ -50,6 +51,9 @@ class Settings(BaseSettings):
     )
     ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
     embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where the embedding model runs; `auto`: the fastest that PyTorch finds"
+    )
     offline: bool = Field(False, description="never fetch a model; use only what is on this machine")
     context_tokens: int = Field(4096, ge=512, description="context of the language model, in tokens")
     record_tokens: int = Field(
@@ -68,6 +72,13 @@ class Settings(BaseSettings):
     precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
     language_budget: int = Field(
         200, ge=0, description="most cases that the language model is tried on at the end of `learn`"
+    )
+    history_days: float | None = Field(
+        None, gt=0, description="`sources prune` removes verdicts older than so many days; default: any age is kept"
+    )
+    history_rows: int = Field(1_000_000, ge=0, description="newest verdicts that `sources prune` keeps, of all sources")
+    llm_cache_rows: int = Field(
+        1_000_000, ge=0, description="answers of the language model that `sources prune` keeps, those used last"
     )
     risk: float = Field(
         0.05, gt=0, lt=0.5, description="error rate among decided records that the unsure band is chosen for"

@@ -1,4 +1,4 @@
-"""What any terminal output needs: escaping, styles, a progress bar."""
+"""Helpers for terminal output: escaping, styles, plurals, a progress bar, output files."""
 
 from __future__ import annotations
 
@@ -20,34 +20,38 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
 
 
-def escape_controls(rich_text: str) -> str:
-    """Text that a terminal only shows: control characters, which could steer it, made visible."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", rich_text)
+def escape_controls(text: str) -> str:
+    """Replace control characters, which could steer a terminal, by visible escapes."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
 
 
-def rich_text(said: str, style: str = "") -> Text:
-    """Text for a terminal, see `escape_controls`."""
+def rich_text(text: str, style: str = "") -> Text:
+    """Escaped text for a terminal, see `escape_controls`."""
     from rich.text import Text
 
-    return Text(escape_controls(said), style=style)
+    return Text(escape_controls(text), style=style)
 
 
 def console() -> Console:
+    """A console on standard output."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def print_line(line: Text) -> None:
-    """A line as long as it is: it may be copied, or read by a program."""
+    """Print a line without wrapping it, so that it can be copied or read by a program."""
     console().print(line, soft_wrap=True)
 
 
 @contextmanager
 def progress() -> Iterator[Callable[..., None]]:
-    """A bar on standard error, where that is a terminal.
+    """Show a progress bar on standard error if that is a terminal.
 
-    The callback takes what is done, how many, of how many (0: nobody knows) and, if there is more to say, a note.
+    Yields
+    ------
+    callable
+        Takes what is being done, how many items are done, of how many (0 if unknown) and, optionally, a note.
     """
     if not sys.stderr.isatty():
         yield lambda doing, done, total, note="": None
@@ -81,10 +85,12 @@ def progress() -> Iterator[Callable[..., None]]:
 
 
 def open_output(output: Path) -> TextIO:
-    """The file, to be written anew.
+    """Open a file for writing; what it held is lost.
 
-    Raises:
-        UsageError: it cannot be.
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
     """
     try:
         return output.open("w", encoding="utf-8", newline="")
@@ -92,14 +98,20 @@ def open_output(output: Path) -> TextIO:
         raise UsageError(f"{output} cannot be written: {error.strerror}") from error
 
 
-def truncate(said: str, most: int) -> str:
-    """On one line, of at most so many characters."""
-    said = " ".join(said.split())
-    return said if len(said) <= most else said[: most - 1] + "…"
+def truncate(text: str, max_chars: int) -> str:
+    """The text on one line of at most ``max_chars`` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def unfamiliar_records_warning(source: str, far: int, records: int) -> str:
+    """The warning that most records are unlike the source's cases."""
     return (
-        f"{far:,} of {records:,} records are farther from every case of {source} than nearly all cases are from each "
-        "other: are they records of this source? Verdicts on them rest on little"
+        f"{far:,} of {plural(records, 'record')} are farther from every case of {source} than nearly all cases are "
+        "from each other: are they records of this source? Their verdicts rest on little evidence"
     )
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """The number and its noun: ``1 record``, ``2,000 records``."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

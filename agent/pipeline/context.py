@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
 from agent.core.settings import Settings, settings
-from retrieval.casebook import Casebook, SourceRow
+from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.store.caches import LLMCache
 from retrieval.store.verdicts import History
 
@@ -40,7 +40,7 @@ class AppContext:
     def history(self) -> History:
         return History(self.casebook.engine)
 
-    def source(self, name: str | None) -> SourceRow:
+    def source(self, name: str | None) -> SourceSnapshot:
         """The source called ``name``; None stands for the only source there is.
 
         Raises
@@ -78,7 +78,7 @@ class AppContext:
                 from retrieval.encoding.text_embedder import Embedder
 
                 found = resolve(self.settings.embedder, cache=self.settings.cache, offline=self.settings.offline)
-                self._embedder = Embedder(found.path)
+                self._embedder = Embedder(found.path, self.settings.device)
             return self._embedder
 
     def language_detector(self) -> LanguageDetector:

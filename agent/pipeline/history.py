@@ -1,4 +1,4 @@
-"""Verdicts that were given, from the store."""
+"""Past verdicts, from the store."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ class RecentVerdict:
 
 def recent(context: AppContext, source: str, most: int) -> list[RecentVerdict]:
     """The source's last ``most`` verdicts, newest first."""
-    return [RecentVerdict(Verdict.model_validate(body), label) for body, label in context.history.recent(source, most)]
+    stored = context.history.recent(source, most)
+    return [RecentVerdict(Verdict.model_validate(body), label) for body, label in stored]
 
 
-def newest(given: Sequence[RecentVerdict]) -> list[Verdict]:
-    """Of each record (what it says, and where it stood) the newest verdict, in order."""
+def newest(verdicts: Sequence[RecentVerdict]) -> list[Verdict]:
+    """The first verdict on each record (its content, file and line), in order."""
     by_record: dict[tuple[str | int | None, ...], Verdict] = {}
-    for one in given:
-        record = one.verdict.record
-        by_record.setdefault((record.file, record.line, record.content_hash), one.verdict)
+    for recent_verdict in verdicts:
+        record = recent_verdict.verdict.record
+        by_record.setdefault((record.file, record.line, record.content_hash), recent_verdict.verdict)
     return list(by_record.values())
 
 
 def load_verdict(context: AppContext, verdict_id: str) -> Verdict:
     """The verdict of that id.
 
-    Raises:
-        UnknownVerdict: there is none in the history.
+    Raises
+    ------
+    UnknownVerdict
+        There is none in the history.
     """
     body = context.history.get(verdict_id)
     if body is None:

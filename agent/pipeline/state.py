@@ -11,7 +11,7 @@ from agent.core.requests import Explain
 from agent.detectors.base import DetectorInput
 from agent.detectors.neighbours import has_known_template
 from agent.scoring.fusion import Fusion, SourceModel, fuse
-from retrieval.casebook import RetrievalResult, SourceRow
+from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import FieldEncoder
 from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
@@ -26,13 +26,13 @@ class Source:
     `normal_encoder` describes the normal cases' fields; it is None for sources without fields.
     """
 
-    row: SourceRow
+    row: SourceSnapshot
     model: SourceModel
     normal_encoder: FieldEncoder | None
     representation: Representation
 
     @classmethod
-    def of(cls, row: SourceRow) -> Source:
+    def of(cls, row: SourceSnapshot) -> Source:
         model = SourceModel.of(row.judge, row.counts)
         encoder = FieldEncoder.from_json(model.normal_axes) if model.normal_axes else None
         return cls(row, model, encoder, row.space or Representation())
@@ -69,7 +69,7 @@ class JudgingState:
 
     @classmethod
     def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
-        text = source.representation.said(record)
+        text = source.representation.comparable_text(record)
         return cls(source, record, explain, text, source.representation.mask(text), record.content_hash)
 
     @property

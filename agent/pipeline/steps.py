@@ -23,7 +23,7 @@ from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.state import JudgingState, Source
 from llm.errors import ModelFailure
-from retrieval.casebook import RetrievalResult, SourceRow
+from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import features
 from retrieval.lru_cache import LRUCache
 
@@ -141,7 +141,7 @@ class Steps:
         """The source's fitted model of fields."""
         return self._fitted(state.source).fields
 
-    def _source(self, row: SourceRow) -> Source:
+    def _source(self, row: SourceSnapshot) -> Source:
         cached = self._sources.get(row.name)
         if cached is None or cached.row.revision != row.revision:
             cached = Source.of(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.core.records import Verdict
 from agent.core.requests import TextRequest, needs_segments
 from agent.pipeline.verdict_json import VerdictTemplate
-from retrieval.casebook import SourceRow
+from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
 from retrieval.lru_cache import LRUCache
 from retrieval.text.template_hash import template_skeleton
@@ -16,7 +16,7 @@ _TEXTS, _TEMPLATES = 65_536, 16_384
 class VerdictCache:
     """Verdicts of one source as its ``row`` says it is; whoever finds another row takes another shelf."""
 
-    def __init__(self, row: SourceRow) -> None:
+    def __init__(self, row: SourceSnapshot) -> None:
         self.row, self._space = row, row.space or Representation()
         # where fields are compared, or prose, each text is its own template
         self._by_template = not (self._space.field_encoder or (row.judge or {}).get("by_text"))

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import newest, recent
-from retrieval.casebook import SourceRow
+from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.field_encoder import MOST_CATEGORIES, features, value_if_absent
 
 _WINDOW = 1_000
@@ -104,7 +104,9 @@ def _share(verdicts: Sequence[Verdict], label: str) -> float:
     return sum(verdict.label == label for verdict in verdicts) / len(verdicts)
 
 
-def _novel(row: SourceRow, verdicts: Sequence[Verdict], templates: dict[str, int]) -> tuple[float | None, float | None]:
+def _novel(
+    row: SourceSnapshot, verdicts: Sequence[Verdict], templates: dict[str, int]
+) -> tuple[float | None, float | None]:
     """Observed and expected (Good-Turing: cases whose template occurs once) share of contents with unseen templates."""
     if row.space is None or row.space.field_encoder is not None:
         return None, None
@@ -118,7 +120,7 @@ def _novel(row: SourceRow, verdicts: Sequence[Verdict], templates: dict[str, int
     )
 
 
-def _field_psi(row: SourceRow, verdicts: Sequence[Verdict]) -> dict[str, float]:
+def _field_psi(row: SourceSnapshot, verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Population stability index of each field with enough values, the largest first."""
     field_encoder = row.space.field_encoder if row.space else None
     if field_encoder is None:
@@ -168,7 +170,7 @@ def psi(observed: ArrayLike, expected: ArrayLike) -> float:
     return float(np.sum((p - q) * np.log(p / q)))
 
 
-def _findings(drift: Drift, row: SourceRow, wrong: float, risk: float) -> list[str]:
+def _findings(drift: Drift, row: SourceSnapshot, wrong: float, risk: float) -> list[str]:
     """What to act on, each with its command; ``wrong`` is the share of decided verdicts known to be wrong."""
     lately, label_some = f"the last {drift.records:,} records", f"precedent review --source {row.name}"
     findings = []

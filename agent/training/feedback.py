@@ -6,7 +6,7 @@ from agent.core.records import Case, Label, Record
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.training.learn import Progress, as_case, refit_while_due
-from retrieval.casebook import SourceRow
+from retrieval.casebook import SourceSnapshot
 
 _FEWEST, _SHARE = 5, 0.02
 
@@ -14,18 +14,19 @@ _FEWEST, _SHARE = 5, 0.02
 def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
 
+    The case is embedded when the source is next searched, so that storing it needs no model.
+
     Raises:
         UnknownVerdict: there is no such verdict.
     """
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
     case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
-    context.casebook.sync(verdict.source)
     context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
 
-def refit_due(row: SourceRow) -> bool:
+def refit_due(row: SourceSnapshot) -> bool:
     """Whether a source has cases that were never fitted, or enough changes since its last fit.
 
     Enough are 2 % of its cases, and at least 5. Each correction is one version of the casebook.
@@ -36,6 +37,14 @@ def refit_due(row: SourceRow) -> bool:
     return bool(row.version - row.judge["fitted_on"] >= max(_FEWEST, _SHARE * cases))
 
 
-def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> bool:
-    """After a correction: fit the judge of the verdict's source anew when that is due; whether it was."""
-    return refit_while_due(context, load_verdict(context, verdict_id).source, refit_due, progress)
+def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> int:
+    """Fit the source of a corrected verdict again if that is due.
+
+    Returns
+    -------
+    int
+        Changes of the casebook since the fit before, 0 if the source was not fitted.
+    """
+    row = context.source(load_verdict(context, verdict_id).source)
+    changes = row.version - (row.judge["fitted_on"] if row.judge else 0)
+    return changes if refit_while_due(context, row.name, refit_due, progress) else 0

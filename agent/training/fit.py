@@ -31,7 +31,7 @@ from agent.scoring.fusion import (
 from agent.training.leave_one_out import CaseKey, Template, leave_one_out, training_cases
 from agent.training.prompt_selection import MIN_CASES, PromptTrial, select_prompt
 from llm.errors import EngineBusy, ModelFailure
-from retrieval.casebook import Casebook, SourceRow, StoredCase
+from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
 
@@ -50,7 +50,7 @@ Progress = Callable[[str, int, int], None]
 class _Task:
     """What is fitted: the source, a case of each of its templates by key and label, and the aims."""
 
-    row: SourceRow
+    row: SourceSnapshot
     by_key: Mapping[CaseKey, StoredCase]
     risk: float
     objective: Objective
@@ -235,7 +235,9 @@ def _fit_texts(
     if not templates:
         return None, templates
     space = task.representation
-    masked, written = zip(*((space.masked(one.case), space.said(one.case)) for one in templates), strict=True)
+    masked, written = zip(
+        *((space.masked(one.case), space.comparable_text(one.case)) for one in templates), strict=True
+    )
     texts = Texts.of(np.stack([one.vector for one in templates]), masked, masked if by_template else written)
     labels = np.array([template.anomalous for template in templates])
     model, log_odds = TextClassifier.fit(texts, labels, k, by_template=by_template)

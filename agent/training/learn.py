@@ -18,7 +18,7 @@ from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
 from agent.training.fit import fit_source
 from llm.errors import EngineBusy, ModelFailure
-from retrieval.casebook import NewCase, SourceRow
+from retrieval.casebook import NewCase, SourceSnapshot
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VALUES_SHOWN = 50
@@ -214,18 +214,21 @@ def _finish(
     done.brief = row.brief
 
 
-def _unfitted(row: SourceRow, model: str | None) -> bool:
+def _unfitted(row: SourceSnapshot, model: str | None) -> bool:
     """Whether the fit is missing, older than the cases, or from another language model than ``model``."""
     return is_outdated(row) or (model is not None and (row.judge or {})["model"] not in (model, None))
 
 
-def is_outdated(row: SourceRow) -> bool:
+def is_outdated(row: SourceSnapshot) -> bool:
     """Whether the source was not fitted since its cases last changed."""
     return row.judge is None or row.judge["fitted_on"] != row.version
 
 
 def refit_while_due(
-    context: AppContext, source: str, due: Callable[[SourceRow], bool] = is_outdated, progress: Progress | None = None
+    context: AppContext,
+    source: str,
+    due: Callable[[SourceSnapshot], bool] = is_outdated,
+    progress: Progress | None = None,
 ) -> bool:
     """Fit the source again while that is ``due``.
 
@@ -270,6 +273,8 @@ def refit(
         detector = None
     settings = context.settings
     with context.fitting(source), timed_event("refit", source=source):
+        # corrections are stored without their embeddings
+        context.casebook.sync(source, progress)
         judge = fit_source(
             context.casebook,
             source,

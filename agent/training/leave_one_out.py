@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agent.detectors.base import DetectorInput, TrainingCase
 from agent.detectors.kernel import kernel_log_ratio
 from agent.detectors.novelty import nn_distance_quantiles
-from retrieval.casebook import Casebook, Neighbour, RetrievalResult, SourceRow, StoredCase
+from retrieval.casebook import Casebook, Neighbour, RetrievalResult, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import features
 from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
@@ -42,7 +42,7 @@ class Template:
 
 
 def leave_one_out(
-    casebook: Casebook, row: SourceRow, by_key: Mapping[CaseKey, StoredCase], k: int
+    casebook: Casebook, row: SourceSnapshot, by_key: Mapping[CaseKey, StoredCase], k: int
 ) -> tuple[list[Template], list[float]]:
     """Score each template (a seeded sample of 5,000) by all others.
 
@@ -109,7 +109,7 @@ def training_cases(
         neighbours = tuple(Neighbour(other, value) for other, value in near if other is not None)
         found = RetrievalResult(neighbours, none, none, template.vector)
         record = Record(text=case.text, fields=case.fields, events=case.events)
-        text = representation.said(case)
+        text = representation.comparable_text(case)
         seen = DetectorInput(record, text, representation.mask(text), features(record.fields, record.events), found)
         cases.append(TrainingCase(seen, template.anomalous, case.kind, case.times))
     return cases

@@ -24,7 +24,7 @@ from benchmarks.quality.tasks import Draw, Task
 from llm.errors import ModelFailure
 from retrieval.encoding.representation import Representation
 from retrieval.store.caches import LLMCache
-from retrieval.store.schema import open_store
+from retrieval.store.engine import open_store
 
 # records that the language model is heard on alone, over all draws of a task
 _ALONE = 100

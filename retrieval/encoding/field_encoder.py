@@ -1,8 +1,8 @@
 """Fields to vectors, so that tables and sessions have precedents too.
 
-Text embeddings of numbers are weak. Here each number becomes its quantile `u` among the cases, placed at the
-angle πu/2 of a quarter circle, and each category one axis of its own; the cosine of two vectors is then the
-mean agreement over the fields that both have: 1 for equal, 0 for opposite ends or other categories.
+Text embeddings of numbers are weak. Here each number becomes its quantile u among the cases, placed at the angle πu/2
+of a quarter circle, and each category an axis; the cosine of two vectors is then the mean agreement over the fields
+that both have: 1 for equal values, 0 for opposite ends or different categories.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def value_if_absent(name: str) -> float | None:
 
 
 def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> dict[str, FieldValue]:
-    """What a record can be compared by: its fields and, for a session, how often each masked event occurs."""
+    """The record's fields and, for a session, the counts of its events by kind."""
     if not events:
         return dict(fields)
     counts = Counter(kind_of_event(event) for event in events)
@@ -76,7 +76,7 @@ def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> di
 class FieldEncoder:
     """The axes: quantile knots (33 values, ascending) of each number, the known values of each category.
 
-    ``absent`` is what a missing column means: 0 for event counts, missing for anything else.
+    A missing event count is 0; any other missing column adds nothing to the vector.
     """
 
     numbers: dict[str, tuple[float, ...]]
@@ -85,7 +85,7 @@ class FieldEncoder:
 
     @classmethod
     def fit(cls, rows: Sequence[Mapping[str, FieldValue]]) -> FieldEncoder:
-        """Axes from the cases' features, ``len(rows)`` of them; at most 256 columns, the most filled first."""
+        """Axes from the features of cases; at most 256 columns, the most filled first."""
         filled: Counter[str] = Counter(name for row in rows for name, value in row.items() if value is not None)
         numbers: dict[str, tuple[float, ...]] = {}
         categories: dict[str, tuple[str, ...]] = {}
@@ -108,6 +108,7 @@ class FieldEncoder:
 
     @property
     def dimensions(self) -> int:
+        """The length of a vector."""
         return max(1, 2 * len(self.numbers) + sum(len(known) + 1 for known in self.categories.values()))
 
     @cached_property
@@ -115,18 +116,18 @@ class FieldEncoder:
         return {name: np.asarray(knots, dtype=np.float64) for name, knots in self.numbers.items()}
 
     def quantile(self, name: str, value: float) -> float:
-        """Where a value lies among the cases, 0 to 1; ties in the middle of their range."""
+        """The quantile of a value among the cases, 0 to 1; the middle of their range for ties."""
         return float(self.quantiles(name, np.array([value]))[0])
 
     def quantiles(self, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """As `quantile`, of n values: shape (n,)."""
+        """As `quantile`, of n values: shape ``(n,)`` to shape ``(n,)``."""
         knots = self._knots[name]
         last = len(knots) - 1
         if knots[0] == knots[-1]:
             return np.asarray(np.where(values == knots[0], 0.5, values > knots[0]))
         low, high = (np.searchsorted(knots, values, side=side) for side in ("left", "right"))
         above = np.clip(low, 1, last)
-        # of values between two knots; what it says of others is not taken
+        # right between two knots; not used elsewhere
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             between = above - 1 + (values - knots[above - 1]) / (knots[above] - knots[above - 1])
         ends = np.where(low == 0, 0, last)
@@ -134,19 +135,19 @@ class FieldEncoder:
         return np.asarray(np.where(low < high, (low + high - 1) / 2, np.where(inside, between, ends)) / last)
 
     def vector(self, row: Mapping[str, FieldValue]) -> NDArray[np.float32]:
-        """One row's unit vector, shape ``(dimensions,)``."""
+        """The unit vector of one row, shape ``(dimensions,)``."""
         return np.asarray(self.vectors([row])[0])
 
     def vectors(self, rows: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.float32]:
-        """Unit vectors of n rows, shape ``(n, dimensions)``; each as if it were alone."""
+        """Unit vectors of n rows, shape ``(n, dimensions)``; each is independent of the others."""
         out = np.zeros((len(rows), self.dimensions), dtype=np.float32)
         at = 0
         for name in self.numbers:
             absent = value_if_absent(name)
             values = [row.get(name, absent) for row in rows]
-            there = {i: float(value) for i, value in enumerate(values) if not isinstance(value, str | None)}
-            angles = self.quantiles(name, np.fromiter(there.values(), np.float64)) * np.pi / 2
-            out[list(there), at], out[list(there), at + 1] = np.cos(angles), np.sin(angles)
+            numbers = {i: float(value) for i, value in enumerate(values) if not isinstance(value, str | None)}
+            angles = self.quantiles(name, np.fromiter(numbers.values(), np.float64)) * np.pi / 2
+            out[list(numbers), at], out[list(numbers), at + 1] = np.cos(angles), np.sin(angles)
             at += 2
         for name, known in self.categories.items():
             places = {value: at + place for place, value in enumerate(known)}
@@ -159,11 +160,13 @@ class FieldEncoder:
         return np.asarray(out / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
+        """As plain data, for the store."""
         numbers = [(name, isinstance(name, EventCount), knots) for name, knots in self.numbers.items()]
         return {"numbers": numbers, "categories": self.categories, "fitted_on": self.fitted_on}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FieldEncoder:
+        """The reverse of `to_json`."""
         numbers = data["numbers"]
         if isinstance(numbers, Mapping):
             # stored before event counts had a type: only sessions have counts of events

@@ -1,8 +1,7 @@
-"""How the records of one source are compared: by the meaning of their text, or by their fields.
+"""How the records of one source are compared: by the embedding of their text, or by their fields.
 
-Decided once, from the source's first cases: records whose text only spells out their fields, and sessions, are
-compared by fields; anything with prose in it by text. The design's words: `masked` is what the language model
-and the embedding model see, `key` is the identity of a template.
+This is decided once, from the source's first cases: records whose text only spells out their fields, and sessions, are
+compared by fields; records with prose by text.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _PROSE_WORDS = 2.5
 
 
 class RecordLike(Protocol):
-    """What memory needs of a record."""
+    """What retrieval needs of a record."""
 
     @property
     def text(self) -> str: ...
@@ -32,13 +31,14 @@ class RecordLike(Protocol):
 
 @dataclass(frozen=True)
 class Representation:
-    """``field_encoder`` is None where records are compared by text; ``prose`` names the fields that hold that text."""
+    """How records are compared: ``field_encoder`` is None where it is by text, which the fields ``prose`` hold."""
 
     prose: tuple[str, ...] = ()
     field_encoder: FieldEncoder | None = None
 
     @classmethod
     def fit(cls, records: Sequence[RecordLike]) -> Representation:
+        """Choose the representation of a source by its first ``records``: the majority decides."""
         rows = [features(record.fields, record.events) for record in records]
         if sum(map(bool, rows)) * 2 <= len(rows):
             return cls()
@@ -46,15 +46,15 @@ class Representation:
         return cls(prose, None if prose else FieldEncoder.fit(rows))
 
     def masked(self, record: RecordLike) -> str:
-        """The record as the models see it: varying parts masked, or whole where the numbers are what counts."""
-        return self.mask(self.said(record))
+        """The record's text as the models read it: masked, or unmasked where records are compared by fields."""
+        return self.mask(self.comparable_text(record))
 
-    def mask(self, said: str) -> str:
-        """`masked`, of what the record has `said`."""
-        return said if self.field_encoder is not None else mask(said)
+    def mask(self, text: str) -> str:
+        """As `masked`, of a record's `comparable_text`."""
+        return text if self.field_encoder is not None else mask(text)
 
-    def said(self, record: RecordLike) -> str:
-        """What the record reports: its text, or the fields that hold text, less what speaks to the judge."""
+    def comparable_text(self, record: RecordLike) -> str:
+        """The record's text, or that of its prose fields, without prompt injections."""
         if self.prose and record.fields:
             prose = [str(record.fields[name]) for name in self.prose if record.fields.get(name) is not None]
             if prose:
@@ -62,16 +62,18 @@ class Representation:
         return remove_injections(record.text)
 
     def key(self, record: RecordLike, content_hash: str) -> str:
-        """Identity of the record's template, 64 hex digits; in a space of fields each content is its own."""
+        """The identity of the record's template, 64 hex digits; of its content where records are compared by fields."""
         if self.field_encoder is not None:
             return content_hash
         return hashlib.sha256(self.masked(record).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
+        """As plain data, for the store."""
         return {"prose": list(self.prose), "axes": self.field_encoder.to_json() if self.field_encoder else None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Representation:
+        """The reverse of `to_json`."""
         return cls(tuple(data["prose"]), FieldEncoder.from_json(data["axes"]) if data["axes"] else None)
 
 

@@ -1,15 +1,15 @@
-"""The vector index: one Chroma collection per source and label, cosine space.
+"""The vector index: one Chroma collection for each source and label, cosine distance.
 
-Embedded Chroma serves one process well; a second opener can hang (design, section 6). So one process owns the
-index, by a lock file; whoever comes second searches the stored vectors exactly, without Chroma.
+Embedded Chroma serves one process well; a second one that opens it can hang. So one process owns the index by a lock
+file; others search the stored vectors exactly, without Chroma.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,27 +24,36 @@ _BATCH = 4_000
 
 
 class VectorIndex:
-    """Chroma, embedded in ``folder`` or at the server ``url``; opened at first use."""
+    """Chroma, embedded in ``folder`` or at the server ``url``; opened at first use.
+
+    Every method but `close` raises `StoreFailure` when Chroma fails.
+    """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
-        self._folder, self._url = folder, url
+        self.folder, self._url = folder, url
         # held by the process, whichever of its threads took it
         self._lock = FileLock(folder.with_name(folder.name + ".lock"), thread_local=False)
         self._client: Any = None
         self._collections: dict[str, Any] = {}
 
     def owned(self) -> bool:
-        """Whether this process may use the index; taking it when nobody has it."""
+        """Whether this process may use the index; it takes the index when no other process has it."""
         if self._client is not None:
             return True
         if self._url is None and not self._lock.is_locked:
-            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
                 return False
-        self._client = self._open()
+        with self._failures():
+            self._client = self._open()
         return True
+
+    @property
+    def locked(self) -> bool:
+        """Whether this process holds the lock of the embedded index, even where it could not be opened."""
+        return bool(self._lock.is_locked)
 
     def _open(self) -> Any:
         import chromadb
@@ -52,22 +61,27 @@ class VectorIndex:
 
         logging.getLogger("chromadb.telemetry").setLevel(logging.CRITICAL)
         quiet = Settings(anonymized_telemetry=False)
+        if self._url is None:
+            return chromadb.PersistentClient(str(self.folder), settings=quiet)
+        server = urlsplit(self._url)
+        return chromadb.HttpClient(
+            server.hostname or "127.0.0.1", server.port or 8000, server.scheme == "https", settings=quiet
+        )
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Raise `StoreFailure` for whatever Chroma raises: it has no common class for its errors."""
         try:
-            if self._url is None:
-                return chromadb.PersistentClient(str(self._folder), settings=quiet)
-            server = urlsplit(self._url)
-            return chromadb.HttpClient(
-                server.hostname or "127.0.0.1", server.port or 8000, server.scheme == "https", settings=quiet
-            )
+            yield
         except Exception as error:
-            where = self._url or str(self._folder)
             raise StoreFailure(
-                f"the vector index {where} cannot be opened ({error}); "
-                "`precedent sources rebuild NAME` makes it anew from the store"
+                f"the vector index {self._url or self.folder} cannot be used ({error}); "
+                "it can be rebuilt from the store",
+                "`precedent sources rebuild NAME` does that",
             ) from error
 
     def _collection(self, source: str, label: str) -> Any:
-        name = _name(source, label)
+        name = _collection_name(source, label)
         if name not in self._collections:
             self._collections[name] = self._client.get_or_create_collection(
                 name,
@@ -77,34 +91,54 @@ class VectorIndex:
         return self._collections[name]
 
     def put(self, source: str, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Add or replace ``len(keys)`` vectors, shape ``(len(keys), dimensions)``."""
-        collection = self._collection(source, label)
-        for start in range(0, len(keys), _BATCH):
-            part = slice(start, start + _BATCH)
-            collection.upsert(ids=list(keys[part]), embeddings=vectors[part])
+        """Add or replace vectors, shape ``(len(keys), dimensions)``."""
+        with self._failures():
+            collection = self._collection(source, label)
+            for start in range(0, len(keys), _BATCH):
+                part = slice(start, start + _BATCH)
+                collection.upsert(ids=list(keys[part]), embeddings=vectors[part])
 
     def delete(self, source: str, label: str, keys: Sequence[str]) -> None:
-        self._collection(source, label).delete(ids=list(keys))
+        """Remove the vectors of ``keys``."""
+        with self._failures():
+            self._collection(source, label).delete(ids=list(keys))
 
-    def nearest(self, source: str, label: str, vectors: NDArray[np.float32], k: int) -> list[list[str]]:
-        """For each of n vectors, shape ``(n, dimensions)``, the keys of the ``k`` nearest or all, nearest first."""
-        # Chroma gives as many as there are; counting them first would take longer than finding them
-        found = self._collection(source, label).query(query_embeddings=vectors, n_results=k, include=[])
-        return [list(keys) for keys in found["ids"]]
+    def nearest(
+        self, source: str, label: str, queries: NDArray[np.float32], k: int
+    ) -> list[tuple[list[str], list[float]]]:
+        """The ``k`` nearest vectors, all when there are fewer.
+
+        Parameters
+        ----------
+        queries
+            Unit vectors, shape ``(n, dimensions)``.
+
+        Returns
+        -------
+        For each of the n queries the keys and their cosine distances as the index computes them, nearest first.
+        """
+        with self._failures():
+            # Chroma returns as many as there are; counting them first takes longer than the query
+            found = self._collection(source, label).query(query_embeddings=queries, n_results=k, include=["distances"])
+        return list(zip(found["ids"], found["distances"], strict=True))
 
     def count(self, source: str, label: str) -> int:
-        return int(self._collection(source, label).count())
+        """How many vectors the index holds."""
+        with self._failures():
+            return int(self._collection(source, label).count())
 
     def drop(self, source: str, labels: Sequence[str]) -> None:
-        """Forget a source's collections."""
+        """Remove a source's collections."""
         from chromadb.errors import NotFoundError
 
         for label in labels:
-            self._collections.pop(_name(source, label), None)
-            with suppress(NotFoundError):
-                self._client.delete_collection(_name(source, label))
+            name = _collection_name(source, label)
+            self._collections.pop(name, None)
+            with self._failures(), suppress(NotFoundError):
+                self._client.delete_collection(name)
 
     def close(self) -> None:
+        """Close Chroma and let another process take the index."""
         self._collections.clear()
         if self._client is not None:
             self._client.close()
@@ -112,8 +146,8 @@ class VectorIndex:
         self._lock.release()
 
 
-def _name(source: str, label: str) -> str:
-    """The collection's name; Chroma takes no two dots in a row."""
+def _collection_name(source: str, label: str) -> str:
+    """The collection's name; Chroma does not take two dots in a row."""
     if ".." in source:
         source = "dots-" + hashlib.sha256(source.encode()).hexdigest()
     return f"{source}.{label}"

@@ -1,73 +1,80 @@
-"""Exact search over the stored vectors: for whoever does not own the index, and for fitting the judge."""
+"""Exact search over the stored vectors: for processes that do not own the index, for ties, and for fitting."""
 
 from __future__ import annotations
 
 import threading
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Engine, and_, func, select
 
+from retrieval.store.cases import unpacked
 from retrieval.store.schema import vectors
-from retrieval.types import LABELS
+from retrieval.types import LABELS, Vector
 
-Vector = NDArray[np.float32]
-_BLOCK, _ROUNDING, _READ = 64, 1e-5, 10_000
-
-
-def unpacked(blob: bytes) -> Vector:
-    """A vector as it lies in the store."""
-    return np.frombuffer(blob, dtype=np.float32)
+_BLOCK, _READ = 64, 10_000
+# cosines that differ by less may be equal, whichever way they are computed; decimals by which cosines are compared
+TIE, DECIMALS = 1e-5, 6
 
 
 class ExactIndex:
-    """All vectors of a source's label, kept for the casebook's version. Safe to share between threads."""
+    """All vectors of a source's label, cached for one version of its cases. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._lock = engine, threading.RLock()
-        self._kept: dict[tuple[str, str], tuple[int, list[str], Vector]] = {}
+        self._cached: dict[tuple[str, str], tuple[int, list[str], Vector]] = {}
 
     def get(self, name: str, label: str, version: int) -> tuple[list[str], Vector]:
-        """All keys and vectors of a label, ordered by key, shape ``(n, dimensions)``."""
+        """All keys of a label in order, and their vectors, shape ``(n, dimensions)``."""
         with self._lock:
-            kept = self._kept.get((name, label))
-            if kept is None or kept[0] != version:
-                kept = self._kept[(name, label)] = (version, *self._read(name, label))
-            return kept[1], kept[2]
+            cached = self._cached.get((name, label))
+            if cached is None or cached[0] != version:
+                cached = self._cached[(name, label)] = (version, *self._read(name, label))
+            return cached[1], cached[2]
 
     def _read(self, name: str, label: str) -> tuple[list[str], Vector]:
-        mine = and_(vectors.c.source == name, vectors.c.label == label)
-        query = select(vectors.c.key, vectors.c.vector).where(mine).order_by(vectors.c.key)
-        keys, stacked = list[str](), np.zeros((0, 1), np.float32)
+        of_label = and_(vectors.c.source == name, vectors.c.label == label)
+        query = select(vectors.c.key, vectors.c.vector).where(of_label).order_by(vectors.c.key)
+        keys, matrix = list[str](), np.zeros((0, 1), np.float32)
         # a part at a time: all rows beside the matrix would take twice its memory
         with self._engine.connect().execution_options(yield_per=_READ) as connection:
-            there = connection.scalar(select(func.count()).select_from(vectors).where(mine)) or 0
-            for some in connection.execute(query).partitions():
-                part = np.stack([unpacked(blob) for _, blob in some])
+            count = connection.scalar(select(func.count()).select_from(vectors).where(of_label)) or 0
+            for rows in connection.execute(query).partitions():
+                part = np.stack([unpacked(blob) for _, blob in rows])
                 if not keys:
-                    stacked = np.zeros((there, part.shape[1]), np.float32)
-                part = part[: there - len(keys)]
-                stacked[len(keys) : len(keys) + len(part)] = part
-                keys += [key for key, _ in some[: len(part)]]
-        return keys, stacked[: len(keys)]
+                    matrix = np.zeros((count, part.shape[1]), np.float32)
+                # another process may have added rows since they were counted
+                part = part[: count - len(keys)]
+                matrix[len(keys) : len(keys) + len(part)] = part
+                keys += [key for key, _ in rows[: len(part)]]
+        return keys, matrix[: len(keys)]
 
-    def nearest(self, name: str, label: str, version: int, vectors: Vector, k: int) -> list[list[str]]:
-        """For each of n vectors, shape ``(n, dimensions)``, the keys of the ``k`` nearest or all, nearest first."""
+    def nearest(self, name: str, label: str, version: int, queries: Vector, k: int) -> list[list[str]]:
+        """The keys of the ``k`` nearest vectors, all when there are fewer, nearest first, of equals the lesser key.
+
+        Parameters
+        ----------
+        queries
+            Unit vectors, shape ``(n, dimensions)``.
+
+        Returns
+        -------
+        One list for each of the n queries.
+        """
         keys, matrix = self.get(name, label, version)
         if not keys:
-            return [[] for _ in vectors]
-        out = []
-        for start in range(0, len(vectors), _BLOCK):
-            block = vectors[start : start + _BLOCK]
+            return [[] for _ in queries]
+        last, out = min(k, len(keys)) - 1, []
+        for start in range(0, len(queries), _BLOCK):
+            block = queries[start : start + _BLOCK]
             for vector, rough in zip(block, block @ matrix.T, strict=True):
-                # a product of matrices rounds as their sizes have it: what decides is computed for each pair alone
-                least = -np.partition(-rough, min(k, len(keys)) - 1)[min(k, len(keys)) - 1] - _ROUNDING
-                near = np.flatnonzero(rough >= least)
-                order = np.argsort(-np.einsum("ij,j->i", matrix[near], vector), kind="stable")[:k]
-                out.append([keys[i] for i in near[order]])
+                # the rounding of a matrix product depends on its shape: the order comes from one product a pair
+                near = np.flatnonzero(rough >= -np.partition(-rough, last)[last] - TIE)
+                similarities = np.einsum("ij,j->i", matrix[near], vector).round(DECIMALS)
+                out.append([keys[i] for i in near[np.argsort(-similarities, kind="stable")[:k]]])
         return out
 
     def forget(self, name: str) -> None:
+        """Drop what is cached of a source."""
         with self._lock:
             for label in LABELS:
-                self._kept.pop((name, label), None)
+                self._cached.pop((name, label), None)

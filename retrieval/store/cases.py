@@ -1,4 +1,4 @@
-"""Reading and writing cases in the relational store, many keys in one query."""
+"""Cases and their vectors in the relational store: queries, and writing in batches."""
 
 from __future__ import annotations
 
@@ -7,14 +7,62 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, bindparam, func, select, update
+import numpy as np
+from sqlalchemy import Connection, Engine, Text, and_, bindparam, cast, func, select, update
 
 from retrieval.encoding.representation import Representation
-from retrieval.index.exact import Vector, unpacked
-from retrieval.store.schema import cases, insert_or_ignore, vectors
-from retrieval.types import LABELS, NewCase, StoredCase, stored_case
+from retrieval.store.engine import insert_or_ignore
+from retrieval.store.schema import cases, vectors
+from retrieval.types import LABELS, NewCase, StoredCase, Vector, stored_case
 
-Same = tuple[str, str]
+_CHUNK = 2_000
+# of a case: content hash and label, or key and label
+ContentLabel = tuple[str, str]
+KeyLabel = tuple[str, str]
+
+
+class CaseQueries:
+    """What is asked of a source's cases."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def cases(self, name: str) -> list[StoredCase]:
+        """Every case of a source, oldest first."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(cases).where(cases.c.source == name).order_by(cases.c.id))
+            return [stored_case(row) for row in rows]
+
+    def held(self, name: str, hashes: Collection[str]) -> set[str]:
+        """Those of the content ``hashes`` that belong to a case."""
+        if not hashes:
+            return set()
+        query = select(cases.c.hash).where(cases.c.source == name, cases.c.hash.in_(hashes)).distinct()
+        with self._engine.connect() as connection:
+            return set(connection.scalars(query))
+
+    def texts(self, name: str) -> list[str]:
+        """The texts of the cases that have neither fields nor events, each once."""
+        # compared as text: parsing the JSON of a million cases takes seconds
+        no_fields, no_events = cast(cases.c.fields, Text) == "{}", cast(cases.c.events, Text) == "[]"
+        query = select(cases.c.text).where(cases.c.source == name, no_fields, no_events)
+        with self._engine.connect() as connection:
+            return list(dict.fromkeys(connection.scalars(query.execution_options(yield_per=_CHUNK))))
+
+    def templates(self, name: str) -> dict[str, int]:
+        """The number of cases of each key."""
+        counted = select(cases.c.key, func.count()).where(cases.c.source == name).group_by(cases.c.key)
+        with self._engine.connect() as connection:
+            return dict(connection.execute(counted).all())
+
+    def by_template(self, name: str) -> dict[KeyLabel, tuple[StoredCase, int]]:
+        """The newest case of each key and label, and how many there are; in the order of the first ones."""
+        newest, oldest, count = func.max(cases.c.id), func.min(cases.c.id), func.count()
+        grouped = select(newest.label("newest"), oldest.label("oldest"), count.label("n"))
+        group = grouped.where(cases.c.source == name).group_by(cases.c.key, cases.c.label).subquery()
+        query = select(cases, group.c.n).join(group, cases.c.id == group.c.newest).order_by(group.c.oldest)
+        with self._engine.connect().execution_options(yield_per=_CHUNK) as connection:
+            return {(row.key, row.label): (stored_case(row), row.n) for row in connection.execute(query)}
 
 
 def case_row(name: str, case: NewCase, space: Representation, given_by: str, times: int = 1) -> dict[str, Any]:
@@ -43,88 +91,104 @@ def insert_cases(
     batch: Sequence[NewCase],
     space: Representation,
     given_by: str,
-    seen: Mapping[Same, int],
+    seen: Mapping[ContentLabel, int],
 ) -> tuple[int, bool]:
-    """Write the cases that are not there yet; how many they are, and whether others count for more now.
+    """Write the cases that are new.
 
-    ``seen``: how often each content came with each label so far.
+    Parameters
+    ----------
+    seen
+        How often each content came with each label so far.
+
+    Returns
+    -------
+    How many cases were new, and whether others count for more than before.
     """
-    once: dict[Same, NewCase] = {}
+    unique: dict[ContentLabel, NewCase] = {}
     for case in batch:
-        once.setdefault((case.content_hash, case.label), case)
-    rows = [case_row(name, case, space, given_by, seen[same]) for same, case in once.items()]
-    query = insert_or_ignore(connection.engine, cases)
-    added = connection.execute(query, rows, execution_options={"preserve_rowcount": True}).rowcount
-    return added, _count(connection, name, {same: seen[same] for same in once if seen[same] > 1})
+        unique.setdefault((case.content_hash, case.label), case)
+    rows = [case_row(name, case, space, given_by, seen[content]) for content, case in unique.items()]
+    statement = insert_or_ignore(connection.engine, cases)
+    added = connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
+    return added, _raise_times(connection, name, {content: seen[content] for content in unique if seen[content] > 1})
 
 
-def _count(connection: Connection, name: str, times: Mapping[Same, int]) -> bool:
-    """Raise what these contents and labels count for where they now came oftener; whether any did."""
+def _raise_times(connection: Connection, name: str, times: Mapping[ContentLabel, int]) -> bool:
+    """Raise the ``times`` of these contents and labels where they came more often; whether any did."""
     repeated = {content for content, _ in times}
     if not repeated:
         return False
     query = select(cases.c.id, cases.c.hash, cases.c.label, cases.c.times)
-    there = connection.execute(query.where(cases.c.source == name, cases.c.hash.in_(repeated))).all()
-    oftener = [
-        {"case": one.id, "now": times[one.hash, one.label]}
-        for one in there
-        if times.get((one.hash, one.label), 0) > one.times
+    stored = connection.execute(query.where(cases.c.source == name, cases.c.hash.in_(repeated))).all()
+    raised = [
+        {"case": row.id, "times_now": times[row.hash, row.label]}
+        for row in stored
+        if times.get((row.hash, row.label), 0) > row.times
     ]
-    if oftener:
-        raised = update(cases).where(cases.c.id == bindparam("case")).values(times=bindparam("now"))
-        connection.execute(raised, oftener)
-    return bool(oftener)
+    if raised:
+        statement = update(cases).where(cases.c.id == bindparam("case")).values(times=bindparam("times_now"))
+        connection.execute(statement, raised)
+    return bool(raised)
 
 
 def counts_and_vectors(
     engine: Engine, name: str, keys: Sequence[str], hashes: Sequence[str]
 ) -> tuple[list[tuple[dict[str, int], dict[str, int]]], dict[str, Vector]]:
-    """Of each key and hash how many cases of each label have that key and that content; the known keys' vectors."""
-    mine = and_(cases.c.source == name, cases.c.key.in_(set(keys)))
+    """The counts of n records, given by their keys and content hashes, and the stored vectors of known keys.
+
+    Returns
+    -------
+    For each record the cases of each label with its key, and with its content; the vectors by key, each of shape
+    ``(dimensions,)``.
+    """
+    of_keys = and_(cases.c.source == name, cases.c.key.in_(set(keys)))
     number = func.sum(cases.c.times).label("n")
     by_key: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
     by_content: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
+    stored: dict[str, Vector] = {}
     with engine.connect() as connection:
-        of_keys = select(cases.c.key, cases.c.label, number).where(mine).group_by(cases.c.key, cases.c.label)
-        for found in connection.execute(of_keys):
-            by_key[found.key][found.label] = found.n
+        query = select(cases.c.key, cases.c.label, number).where(of_keys).group_by(cases.c.key, cases.c.label)
+        for key, label, count in connection.execute(query):
+            by_key[key][label] = count
         columns = cases.c.key, cases.c.hash, cases.c.label
-        of_contents = select(*columns, number).where(mine, cases.c.hash.in_(set(hashes))).group_by(*columns)
-        for key, content, label, n in connection.execute(of_contents):
-            by_content[key, content][label] = n
-        there = select(vectors.c.key, vectors.c.vector).where(vectors.c.source == name, vectors.c.key.in_(list(by_key)))
-        kept: dict[str, Vector] = {}
-        for key, blob in connection.execute(there.order_by(vectors.c.key, vectors.c.label)) if by_key else ():
-            kept.setdefault(key, unpacked(blob))
-    counted = [(by_key[key], by_content[key, one]) for key, one in zip(keys, hashes, strict=True)]
-    return [(dict(templates), dict(contents)) for templates, contents in counted], kept
+        with_content = select(*columns, number).where(of_keys, cases.c.hash.in_(set(hashes))).group_by(*columns)
+        for key, content, label, count in connection.execute(with_content):
+            by_content[key, content][label] = count
+        if by_key:
+            blobs = select(vectors.c.key, vectors.c.vector).where(
+                vectors.c.source == name, vectors.c.key.in_(list(by_key))
+            )
+            for key, blob in connection.execute(blobs.order_by(vectors.c.key, vectors.c.label)):
+                stored.setdefault(key, unpacked(blob))
+    counts = [(by_key[key], by_content[key, content]) for key, content in zip(keys, hashes, strict=True)]
+    return [(dict(templates), dict(contents)) for templates, contents in counts], stored
+
+
+def unpacked(blob: bytes) -> Vector:
+    """A vector from its bytes in the store, shape ``(dimensions,)``."""
+    return np.frombuffer(blob, dtype=np.float32)
+
+
+def vectors_of_keys(engine: Engine, name: str, keys: Collection[str]) -> dict[KeyLabel, Vector]:
+    """The stored vectors of ``keys``, each of shape ``(dimensions,)``."""
+    query = select(vectors.c.key, vectors.c.label, vectors.c.vector)
+    with engine.connect() as connection:
+        found = connection.execute(query.where(vectors.c.source == name, vectors.c.key.in_(keys))) if keys else ()
+        return {(key, label): unpacked(blob) for key, label, blob in found}
 
 
 def cases_of_keys(
-    engine: Engine, name: str, wanted: Collection[str], same: Collection[str]
-) -> dict[tuple[str, str], tuple[StoredCase, dict[str, StoredCase], Vector]]:
-    """By key and label, of the keys ``wanted``: the eldest case, those with a content in ``same``, the vector."""
-    if not wanted:
+    engine: Engine, name: str, keys: Collection[str], hashes: Collection[str]
+) -> dict[KeyLabel, tuple[StoredCase, dict[str, StoredCase]]]:
+    """The oldest case of each of ``keys`` and label, and by hash the cases whose content is in ``hashes``."""
+    if not keys:
         return {}
-    mine = and_(cases.c.source == name, cases.c.key.in_(wanted))
-    eldest = select(func.min(cases.c.id)).where(mine).group_by(cases.c.key, cases.c.label)
-    own: defaultdict[tuple[str, str], dict[str, StoredCase]] = defaultdict(dict)
+    of_keys = and_(cases.c.source == name, cases.c.key.in_(keys))
+    oldest = select(func.min(cases.c.id)).where(of_keys).group_by(cases.c.key, cases.c.label)
+    by_hash: defaultdict[KeyLabel, dict[str, StoredCase]] = defaultdict(dict)
     with engine.connect() as connection:
-        there = connection.execute(
-            select(vectors.c.key, vectors.c.label, vectors.c.vector).where(
-                vectors.c.source == name, vectors.c.key.in_(wanted)
-            )
-        ).all()
-        first = {
-            (one.key, one.label): stored_case(one)
-            for one in connection.execute(select(cases).where(cases.c.id.in_(eldest)))
-        }
-        if same:
-            for one in connection.execute(select(cases).where(mine, cases.c.hash.in_(same))):
-                own[one.key, one.label][one.hash] = stored_case(one)
-    # similarities come from the stored vectors, so that they are the same with and without Chroma
-    return {
-        (key, label): (first[key, label], own[key, label], unpacked(blob))
-        for key, label, blob in there
-        if (key, label) in first
-    }
+        first = [stored_case(row) for row in connection.execute(select(cases).where(cases.c.id.in_(oldest)))]
+        if hashes:
+            for row in connection.execute(select(cases).where(of_keys, cases.c.hash.in_(hashes))):
+                by_hash[row.key, row.label][row.hash] = stored_case(row)
+    return {(case.key, case.label): (case, by_hash[case.key, case.label]) for case in first}

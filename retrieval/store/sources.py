@@ -1,115 +1,126 @@
-"""The sources' rows: brief, space, reading, judge; read at every verdict, so kept until something in them changes."""
+"""The sources' rows, read at every verdict and so cached until their revision changes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Text, cast, func, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from retrieval.encoding.representation import RecordLike, Representation
-from retrieval.store.schema import cases, insert_or_ignore, sources
+from retrieval.errors import StoreFailure
+from retrieval.store.engine import insert_or_ignore
+from retrieval.store.schema import cases, sources
 from retrieval.types import LABELS
+
+_FIRST_REVISIONS = 2**30
 
 
 @dataclass(frozen=True)
-class SourceRow:
+class SourceSnapshot:
+    """A source at one moment.
+
+    ``version`` counts changes of the cases (the contract's ``casebook_version``); ``revision`` changes with every
+    change of the source: its cases, brief, embedder, space, reading, judge and models. Of one source, equal revisions
+    mean equal snapshots. ``counts``: how many cases there are of each label.
+    """
+
     name: str
     brief: str
     brief_by: str
     version: int
+    revision: int
     embedder: str | None
     space: Representation | None
     reading: dict[str, Any] | None
     judge: dict[str, Any] | None
     counts: dict[str, int]
 
-    @cached_property
-    def revision(self) -> int:
-        """Changes whenever the source does."""
-        content = json.dumps([self.version, self.brief, self.embedder, self.judge], sort_keys=True)
-        return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8])
-
 
 class Sources:
-    """Rows by name. Safe to share between threads, and between processes: what another has changed is noticed."""
+    """Snapshots by name. Safe to share between threads; changes by other processes are noticed."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._kept: dict[str, tuple[tuple[Any, ...], SourceRow]] = {}
-        # a judge is many numbers: a server is asked for their digest, SQLite is at hand and has none
-        judge = cast(sources.c.judge, Text)
-        self._head = select(
-            sources.c.version,
-            sources.c.brief,
-            sources.c.embedder,
-            func.md5(judge) if engine.dialect.name == "postgresql" else judge,
-        )
+        self._snapshots: dict[str, SourceSnapshot] = {}
 
     def names(self) -> list[str]:
+        """The names of all sources, sorted."""
         with self._engine.connect() as connection:
             return list(connection.scalars(select(sources.c.name).order_by(sources.c.name)))
 
-    def get(self, name: str) -> SourceRow | None:
-        """The source's row as it is now."""
+    def get(self, name: str) -> SourceSnapshot | None:
+        """The source as it is now, None when there is none of that name."""
         with self._engine.connect() as connection:
-            found = connection.execute(self._head.where(sources.c.name == name)).first()
-            if found is None:
-                return None
-            head, kept = tuple(found), self._kept.get(name)
-            if kept and kept[0] == head:
-                return kept[1]
+            revision = connection.scalar(select(sources.c.revision).where(sources.c.name == name))
+            cached = self._snapshots.get(name)
+            if cached and cached.revision == revision:
+                return cached
             row = connection.execute(select(sources).where(sources.c.name == name)).first()
             if row is None:
                 return None
             by_label = select(cases.c.label, func.count()).where(cases.c.source == name).group_by(cases.c.label)
-            fresh = SourceRow(
-                row.name,
-                row.brief,
-                row.brief_by,
-                row.version,
-                row.embedder,
-                Representation.from_json(row.space) if row.space else None,
-                row.reading,
-                row.judge,
-                dict.fromkeys(LABELS, 0) | {found.label: found[1] for found in connection.execute(by_label)},
-            )
-        self._kept[name] = (head, fresh)
-        return fresh
+            counts: dict[str, int] = dict(connection.execute(by_label).all())
+        self._snapshots[name] = snapshot = SourceSnapshot(
+            name=row.name,
+            brief=row.brief,
+            brief_by=row.brief_by,
+            version=row.version,
+            revision=row.revision,
+            embedder=row.embedder,
+            space=Representation.from_json(row.space) if row.space else None,
+            reading=row.reading,
+            judge=row.judge,
+            counts=dict.fromkeys(LABELS, 0) | counts,
+        )
+        return snapshot
 
     def create(self, name: str) -> None:
-        """Make the source when it is not there."""
-        values = {"name": name, "brief": "", "brief_by": "nobody", "version": 0, "created_at": datetime.now(UTC)}
+        """Create the source unless it exists."""
+        values = {
+            "name": name,
+            "brief": "",
+            "brief_by": "nobody",
+            "version": 0,
+            # a source that is removed and created again must not come back to a revision that it had
+            "revision": secrets.randbelow(_FIRST_REVISIONS),
+            "created_at": datetime.now(UTC),
+        }
         with self._engine.begin() as connection:
             connection.execute(insert_or_ignore(self._engine, sources), values)
 
     def set(self, name: str, **values: Any) -> None:
-        """Change columns of a source: ``brief``, ``brief_by``, ``reading``, ``judge`` or ``models``."""
+        """Change columns of a source: ``brief``, ``brief_by``, ``embedder``, ``reading``, ``judge`` or ``models``."""
         with self._engine.begin() as connection:
-            connection.execute(update(sources).where(sources.c.name == name).values(**values))
-        self.forget(name)
+            self.update(connection, name, **values)
+
+    @staticmethod
+    def update(connection: Connection, name: str, **values: Any) -> None:
+        """As `set`, in the transaction of ``connection``; every change of a source or of its cases passes here."""
+        row = update(sources).where(sources.c.name == name)
+        connection.execute(row.values(revision=sources.c.revision + 1, **values))
+
+    @classmethod
+    def cases_changed(cls, connection: Connection, name: str) -> None:
+        """Count a change of the cases, in the transaction of ``connection``."""
+        cls.update(connection, name, version=sources.c.version + 1)
 
     def models(self, name: str) -> bytes | None:
         """The fitted models, as they were packed."""
         with self._engine.connect() as connection:
             return connection.scalar(select(sources.c.models).where(sources.c.name == name))
 
-    def space(self, connection: Connection, name: str, records: Sequence[RecordLike]) -> Representation:
-        """The source's space; where it has none yet, ``records`` decide, and whoever writes first has decided."""
-        mine = sources.c.name == name
-        for _ in range(2):
-            there = connection.scalar(select(sources.c.space).where(mine))
-            if there:
-                return Representation.from_json(there)
-            space = Representation.fit(records).to_json()
-            connection.execute(update(sources).where(mine, sources.c.space.is_(None)).values(space=space))
-        raise AssertionError(f"source {name!r} was removed meanwhile")
-
-    def forget(self, name: str) -> None:
-        """Read the row anew next time."""
-        self._kept.pop(name, None)
+    def representation(self, connection: Connection, name: str, records: Sequence[RecordLike]) -> Representation:
+        """The source's representation; fitted to ``records`` where it has none, unless another process was faster."""
+        space = select(sources.c.space).where(sources.c.name == name)
+        if (stored := connection.scalar(space)) is None:
+            fitted = Representation.fit(records).to_json()
+            unset = update(sources).where(sources.c.name == name, sources.c.space.is_(None))
+            connection.execute(unset.values(space=fitted, revision=sources.c.revision + 1))
+            stored = connection.scalar(space)
+        if stored is None:
+            raise StoreFailure(f"source {name!r} was removed while cases were added to it")
+        return Representation.from_json(stored)

@@ -1,20 +1,31 @@
-"""Verdicts given, to come back to; verdicts of templates, to give again; what the language model answered."""
+"""The history: verdicts by their ids."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import JSON, Connection, Dialect, Engine, TypeDecorator, bindparam, delete, or_, select, update
 
-from retrieval.store.schema import insert_or_touch_plain, verdicts
+from retrieval.errors import StoreFailure
+from retrieval.store.engine import insert_statement
+from retrieval.store.schema import verdicts
 
 _CHUNK = 500
 
 
+class _JSONText(TypeDecorator[Any]):
+    """A JSON column given as text."""
+
+    impl, cache_ok = JSON, True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+
 class VerdictLike(Protocol):
-    """What is kept of a verdict beside its body."""
+    """What is stored of a verdict beside its body."""
 
     @property
     def id(self) -> str: ...
@@ -27,69 +38,143 @@ class VerdictLike(Protocol):
 
 
 class History:
-    """Verdicts by id, as JSON bodies."""
+    """Verdicts by id, as JSON bodies (the contract's)."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def put(self, bodies: Iterable[Mapping[str, Any]]) -> None:
-        """Keep verdicts (the contract's JSON); a verdict of the same id is replaced."""
-        every = {body["id"]: body for body in bodies}
-        ids = list(every)
+        """Store verdicts; a verdict on a record replaces an earlier one of the same id on the same record.
+
+        Raises
+        ------
+        StoreFailure
+            An id is in use for another record.
+        """
+        by_id = {body["id"]: body for body in bodies}
+        ids, now = list(by_id), datetime.now(UTC)
+        insert = insert_statement(self._engine, verdicts)
+        changed = {name: insert.excluded[name] for name in ("label", "probability", "body", "judged_at")}
+        upsert = insert.on_conflict_do_update(index_elements=[verdicts.c.id], set_=changed)
         with self._engine.begin() as connection:
             for start in range(0, len(ids), _CHUNK):
-                some = ids[start : start + _CHUNK]
-                connection.execute(delete(verdicts).where(verdicts.c.id.in_(some)))
+                chunk = ids[start : start + _CHUNK]
+                stored = select(verdicts.c.id, verdicts.c.body["record"].label("record"), verdicts.c.source)
+                for row in connection.execute(stored.where(verdicts.c.id.in_(chunk))):
+                    if (row.source, _content(row.record)) != (
+                        by_id[row.id]["source"],
+                        _content(by_id[row.id]["record"]),
+                    ):
+                        raise StoreFailure(f"verdict {row.id} in the history is about another record")
                 connection.execute(
-                    insert(verdicts),
+                    upsert,
                     [
                         {
-                            "id": one,
-                            "source": every[one]["source"],
-                            "label": every[one]["label"],
-                            "probability": every[one]["probability"],
-                            "body": every[one],
-                            "judged_at": datetime.now(UTC),
+                            "id": verdict_id,
+                            "source": by_id[verdict_id]["source"],
+                            "label": by_id[verdict_id]["label"],
+                            "probability": by_id[verdict_id]["probability"],
+                            "body": by_id[verdict_id],
+                            "judged_at": now,
                         }
-                        for one in some
+                        for verdict_id in chunk
                     ],
                 )
 
     def put_alike(self, alike: Mapping[str, tuple[VerdictLike, str]]) -> None:
-        """Keep by their ids verdicts that are like others, which are kept.
+        """Store by their ids verdicts that differ from another, stored one in few keys.
 
-        With each a JSON object: the other's id as ``like``, and what is not as there. What is kept under one of the
-        ids stays: others may be like it.
+        Each comes with a JSON object as text: the other's id as ``like``, and the keys that differ. A verdict that is
+        stored under one of the ids stays, because others may be like it.
         """
-        rows = [(one, like.source, like.label, like.probability, body) for one, (like, body) in alike.items()]
-        insert_or_touch_plain(self._engine, verdicts, rows, judged_at=datetime.now(UTC))
+        if not alike:
+            return
+        now = datetime.now(UTC)
+        rows = [
+            {
+                "id": verdict_id,
+                "source": like.source,
+                "label": like.label,
+                "probability": like.probability,
+                "body": body,
+                "judged_at": now,
+            }
+            for verdict_id, (like, body) in alike.items()
+        ]
+        insert = insert_statement(self._engine, verdicts).values(body=bindparam("body", type_=_JSONText))
+        touch = insert.on_conflict_do_update(
+            index_elements=[verdicts.c.id], set_={"judged_at": insert.excluded.judged_at}
+        )
+        with self._engine.begin() as connection:
+            connection.execute(touch, rows)
 
     def get(self, verdict_id: str) -> dict[str, Any] | None:
+        """The verdict's body, None when there is none of that id."""
         with self._engine.connect() as connection:
             found = connection.execute(select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id == verdict_id)).all()
-            return next(iter(_wholes(connection, found)), None)
+            return next(iter(_bodies(connection, found)), None)
 
     def recent(self, source: str, most: int) -> list[tuple[dict[str, Any], str | None]]:
         """The last ``most`` verdicts of a source, newest first, each with the label that it was corrected to."""
-        mine = select(verdicts.c.id, verdicts.c.body, verdicts.c.corrected_to).where(verdicts.c.source == source)
+        query = select(verdicts.c.id, verdicts.c.body, verdicts.c.corrected_to).where(verdicts.c.source == source)
         with self._engine.connect() as connection:
-            found = connection.execute(mine.order_by(verdicts.c.judged_at.desc()).limit(most)).all()
-            return list(zip(_wholes(connection, found), [one.corrected_to for one in found], strict=True))
+            found = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(most)).all()
+            return list(zip(_bodies(connection, found), [row.corrected_to for row in found], strict=True))
+
+    def corrected_to(self, verdict_id: str) -> str | None:
+        """The label that a person gave the verdict's record, if one did."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(verdicts.c.corrected_to).where(verdicts.c.id == verdict_id))
 
     def corrected(self, verdict_id: str, label: str) -> None:
+        """Note that a person corrected the verdict to ``label``."""
         with self._engine.begin() as connection:
             connection.execute(update(verdicts).where(verdicts.c.id == verdict_id).values(corrected_to=label))
 
+    def prune(self, *, max_age_days: float | None = None, max_rows: int | None = None) -> int:
+        """Remove verdicts that are too old or too many, the oldest first.
 
-def _wholes(connection: Connection, found: Sequence[Any]) -> list[dict[str, Any]]:
-    """The bodies, those whole that were kept as being like others."""
-    likes = list({one.body["like"] for one in found if "like" in one.body})
-    wholes: dict[str, dict[str, Any]] = {}
+        A verdict stays while one that stays is stored as like it.
+
+        Parameters
+        ----------
+        max_age_days
+            Age from which verdicts are removed; None: any age is kept.
+        max_rows
+            How many verdicts of all sources stay; None: any number.
+
+        Returns
+        -------
+        How many were removed.
+        """
+        excess = []
+        if max_age_days is not None:
+            excess.append(verdicts.c.judged_at < datetime.now(UTC) - timedelta(days=max_age_days))
+        if max_rows is not None:
+            newest = select(verdicts.c.id).order_by(verdicts.c.judged_at.desc(), verdicts.c.id).limit(max_rows)
+            excess.append(verdicts.c.id.not_in(newest))
+        if not excess:
+            return 0
+        like = verdicts.c.body["like"].as_string()
+        needed = select(like).where(~or_(*excess), like.is_not(None))
+        with self._engine.begin() as connection:
+            return connection.execute(delete(verdicts).where(or_(*excess), verdicts.c.id.not_in(needed))).rowcount
+
+
+def _content(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the id of a verdict covers of its record."""
+    return record["text"], record["fields"], record.get("events"), record["file"], record["line"]
+
+
+def _bodies(connection: Connection, found: Sequence[Any]) -> list[dict[str, Any]]:
+    """The rows' bodies; of those stored as like others, completed from these."""
+    likes = list({row.body["like"] for row in found if "like" in row.body})
+    others: dict[str, dict[str, Any]] = {}
     for start in range(0, len(likes), _CHUNK):
-        some = select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id.in_(likes[start : start + _CHUNK]))
-        wholes.update((one.id, one.body) for one in connection.execute(some))
+        chunk = select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id.in_(likes[start : start + _CHUNK]))
+        others.update((row.id, row.body) for row in connection.execute(chunk))
     out = []
-    for one in found:
-        own = {name: value for name, value in one.body.items() if name != "like"}
-        out.append({**wholes[one.body["like"]], **own, "id": one.id} if "like" in one.body else own)
+    for row in found:
+        own = {name: value for name, value in row.body.items() if name != "like"}
+        out.append({**others[row.body["like"]], **own, "id": row.id} if "like" in row.body else own)
     return out

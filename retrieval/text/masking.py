@@ -1,7 +1,7 @@
-"""Lines to masked templates: what varies from line to line gives way to a placeholder.
+"""Lines to masked templates: the parts that vary from line to line are replaced by placeholders.
 
-Two lines with the same masked text say the same thing about different nodes, numbers or moments; they are
-embedded once and the language model hears them once. Literal angle brackets of a line are left as they are.
+Lines with the same masked text are one template, which is embedded once and sent to the language model once. Literal
+angle brackets of a line stay.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _RULES = (
 )
 _PATTERN = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(_RULES)))
 _PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(_RULES)}
-# a number that gave way may leave an address standing free that it was glued to
+# replacing a number may uncover an address next to it
 _GLUED = re.compile(r"\w<|>\w")
 _SPACE = re.compile(r"\s+")
 
 
-# the key, the vector and the models are each given the masked text
+# the key, the vector and the models each need the masked text
 @lru_cache(maxsize=512)
 def mask(text: str) -> str:
-    """The text with times, addresses, identifiers and numbers replaced, white space folded.
+    """Replace times, addresses, identifiers and numbers, and collapse white space.
 
     >>> mask("2026-01-02 03:04:05.678 UTC [412] core.2275 at 0x7f3a from 10.0.0.7:5432")
     '<time> [<n>] core.<n> at <hex> from <ip>'
@@ -51,10 +51,10 @@ def _placeholder(found: re.Match[str]) -> str:
     return _PLACEHOLDERS[found.lastgroup or ""]
 
 
-# sessions are made of few different events
+# sessions consist of few different events
 @lru_cache(maxsize=16_384)
 def kind_of_event(event: str) -> str:
-    """The event as sessions are compared by it: masked, but for a name of one word, whose number is its own.
+    """The kind of an event: its masked text, or the event itself when it is a name of one word.
 
     >>> kind_of_event("block 17 lost"), kind_of_event("E22")
     ('block <n> lost', 'E22')
@@ -90,9 +90,9 @@ def find_time(line: str) -> str | None:
 
 
 def strip_placeholders(masked: str) -> str:
-    """The masked text without its placeholders: what the embedding model is given.
+    """The masked text without its placeholders, which is what is embedded.
 
-    >>> words("<time> [<n>] core.<n> at <hex> from <ip>")
+    >>> strip_placeholders("<time> [<n>] core.<n> at <hex> from <ip>")
     '[ ] core. at from'
     """
     return _SPACE.sub(" ", re.sub(r"<(?:time|date|uuid|email|ip|hex|n)>", " ", masked)).strip() or masked

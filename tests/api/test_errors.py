@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from agent.pipeline.context import AppContext
 from server import create_app
 from tests.served import HOST, eventually
 
+QUOTED = "a private record"
 NDJSON = {"content-type": "application/x-ndjson"}
 
 
@@ -50,15 +52,21 @@ def test_lines_of_a_stream_are_refused_in_plain_sentences(client: TestClient) ->
     ]
 
 
-def test_a_broken_store_is_a_503_in_words(copy_of: Callable[..., Settings]) -> None:
+def test_a_store_that_breaks_is_a_503_in_words(copy_of: Callable[..., Settings]) -> None:
     chosen = copy_of(model="none")
-    (chosen.home / "precedent.db").write_bytes(b"this is not a database, whatever its name says" * 100)
-    with TestClient(create_app(chosen), base_url=HOST) as client:
-        for answer in (client.get("/v1/sources"), client.post("/v1/verdicts", json={"text": "a"})):
-            assert answer.status_code == 503
-            assert answer.json()["detail"]
-        assert eventually(lambda: client.get("/readyz").json()["detail"] != "models are being loaded")
-        assert client.get("/readyz").status_code == 503
+    with TestClient(create_app(chosen), base_url=HOST, raise_server_exceptions=False) as client:
+        assert eventually(lambda: client.get("/readyz").status_code == 200)
+        with sqlite3.connect(chosen.home / "precedent.db") as store:
+            store.execute("PRAGMA foreign_keys = OFF")
+            for (table,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                if not table.startswith("sqlite_"):
+                    store.execute(f'ALTER TABLE "{table}" RENAME TO "lost_{table}"')
+        store.close()
+        answers = [client.get("/v1/verdicts/v000000000000"), client.post("/v1/verdicts", json={"text": "never seen"})]
+        answers.append(client.put("/v1/sources/new", json={"brief": "New."}))
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["detail"]
 
 
 def test_readiness_says_what_broke_while_loading(copy_of: Callable[..., Settings], tmp_path: Path) -> None:
@@ -81,7 +89,7 @@ def test_readiness_says_that_the_loading_thread_died(
         raise error
 
     monkeypatch.setattr(AppContext, part, die)
-    with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
+    with TestClient(create_app(copy_of()), base_url=HOST) as client:
         assert eventually(lambda: type(error).__name__ in client.get("/readyz").text)
         assert client.get("/readyz").status_code == 503
 
@@ -90,7 +98,7 @@ def test_an_unexpected_error_is_a_500_that_leads_to_its_one_traceback(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def stumble(self: AppContext, name: str) -> Any:
-        raise ZeroDivisionError("while reading the secret record")
+        raise ZeroDivisionError(f"while reading {QUOTED}")
 
     with TestClient(create_app(copy_of(model="none")), base_url=HOST, raise_server_exceptions=False) as client:
         monkeypatch.setattr(AppContext, "source", stumble)
@@ -101,4 +109,4 @@ def test_an_unexpected_error_is_a_500_that_leads_to_its_one_traceback(
     assert logged.count("request failed") == 1
     assert logged.count("builtins.ZeroDivisionError") == 1
     assert "test_errors.py" in logged
-    assert "secret" not in logged, "its message may quote a record"
+    assert QUOTED not in logged, "its message may quote a record"

@@ -146,7 +146,7 @@ def test_langserves_client_judges(served: Served) -> None:
 def test_langserves_client_talks(served: Served) -> None:
     chat = remote(f"{served.url}/chain/")
     first = chat.invoke({"messages": [HumanMessage(NORMAL)]})
-    assert re.match(r"verdict v[0-9a-f]{12} \(source shop\): normal", first)
+    assert re.match(r"verdict v[0-9a-f]{32} \(source shop\): normal", first)
     pieces = list(chat.stream({"messages": [HumanMessage(NORMAL), AIMessage(first), HumanMessage("precedents")]}))
     assert len(pieces) > 1
     assert all(piece.startswith("- c") for piece in pieces)

@@ -15,6 +15,7 @@ from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
+from agent.pipeline.steps import Steps
 from server import create_app
 from tests.served import HOST, eventually
 from tests.shop import ANOMALOUS, NEW, NORMAL
@@ -137,12 +138,12 @@ def test_as_much_is_explained_as_was_asked(client: TestClient, explain: str) -> 
 def test_a_record_that_cannot_be_judged_is_said(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No record is known that cannot be judged: a detector that the steps call fails."""
+    """No record is known that cannot: so a step is made to fail."""
 
-    def failing(*_: Any) -> Any:
+    def stumble(self: Steps, states: Any) -> Any:
         raise ValueError("the numbers do not add up")
 
-    monkeypatch.setattr("agent.detectors.novelty.novelty", failing)
+    monkeypatch.setattr(Steps, "collect_signals", stumble)
     with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
         one = client.post("/v1/verdicts", json={"text": NORMAL})
         assert (one.status_code, one.json()) == (422, {"detail": "could not be judged: the numbers do not add up"})

@@ -119,7 +119,7 @@ def test_a_verdict_over_the_limit_stops_the_language_model(
         answers = [client.post("/v1/verdicts", json={"text": text, "explain": "llm"}) for text in (NEW, ANOMALOUS)]
     assert [answer.status_code for answer in answers] == [504, 504]
     assert "longer than 0.05 seconds" in answers[0].json()["detail"]
-    assert tokens < 5
+    assert tokens < 30, "an explanation has about a hundred"
 
 
 def test_an_idle_ndjson_stream_ends_and_says_so(copy_of: Callable[..., Settings]) -> None:

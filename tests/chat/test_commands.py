@@ -19,7 +19,7 @@ from server import create_app
 from tests.served import HOST
 from tests.shop import ANOMALOUS, NEW, NORMAL
 
-VERDICT = re.compile(r"^verdict (v[0-9a-f]{12}) \(source (\w+)\): (normal|anomalous|unsure) \(probability")
+VERDICT = re.compile(r"^verdict (v[0-9a-f]{32}) \(source (\w+)\): (normal|anomalous|unsure) \(probability")
 
 
 class Talk:
@@ -137,7 +137,7 @@ def test_a_correction_changes_the_next_verdict(fresh: Talk, said: str, label: st
 
 def test_several_lines_are_judged_one_by_one(talk: Talk) -> None:
     lines = talk.say(f"{NORMAL}\n\n{ANOMALOUS}\n  {NORMAL}  \n").splitlines()
-    assert [re.sub(r"verdict v[0-9a-f]{12} (\w+) [01]\.\d\d: ", r"\1 ", line) for line in lines] == [
+    assert [re.sub(r"verdict v[0-9a-f]{32} (\w+) [01]\.\d\d: ", r"\1 ", line) for line in lines] == [
         f"normal {NORMAL}",
         f"anomalous {ANOMALOUS}",
         f"normal {NORMAL}",
@@ -209,7 +209,7 @@ def test_a_record_is_never_taken_for_a_command(talk: Talk, record: str) -> None:
     answer = talk.say(record)
     assert talk.verdicts > judged, answer
     assert talk.cases() == before
-    assert "v000000000000" not in re.findall(r"^verdict (v[0-9a-f]{12})", answer, re.MULTILINE)
+    assert "v000000000000" not in re.findall(r"^verdict (v[0-9a-f]{32})", answer, re.MULTILINE)
 
 
 def test_a_hostile_record_does_not_become_the_last_verdict(fresh: Talk) -> None:

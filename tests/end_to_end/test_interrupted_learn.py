@@ -209,4 +209,4 @@ def test_ctrl_c_ends_it_without_a_traceback(rows: Home, moment: Moment) -> None:
 @pytest.mark.timeout(600)
 def test_ctrl_c_says_that_what_is_done_is_kept(rows: Home) -> None:
     _, said = rows.stop(committing, signal.SIGINT)
-    assert said.splitlines() == ["stopped; everything done so far is kept, and the same command again goes on with it"]
+    assert said.splitlines() == ["stopped; everything done so far is kept, and the same command again continues"]

@@ -135,7 +135,7 @@ def test_a_record_is_judged_and_explained(page: Page) -> None:
     talk = Conversation(page)
     verdict, pieces = talk.say(RECORD)
     assert re.match(
-        r"verdict v[0-9a-f]{12} \(source postgres\): anomalous \(probability of an anomaly 0\.\d\d\)", verdict
+        r"verdict v[0-9a-f]{32} \(source postgres\): anomalous \(probability of an anomaly 0\.\d\d\)", verdict
     )
     assert "nearest anomalous case: c" in verdict
     assert "In words: " in verdict

@@ -18,7 +18,7 @@ from agent.detectors.language import LanguageDetector
 from llm.errors import ModelFailure
 from llm.ollama.backend import OllamaBackend
 from retrieval.store.caches import LLMCache
-from retrieval.store.schema import open_store
+from retrieval.store.engine import open_store
 
 from .loopback import send, serving
 

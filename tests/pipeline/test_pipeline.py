@@ -120,11 +120,11 @@ def test_verdicts_do_not_hang_on_what_the_model_was_asked_before(learned: AppCon
     """To 1e-6 of probability, with the memory of earlier answers wiped."""
     from sqlalchemy import delete
 
-    from retrieval.store.schema import heard
+    from retrieval.store.schema import llm_cache
 
     def probabilities(order: list[Record]) -> dict[str, float]:
         with learned.casebook.engine.begin() as connection:
-            connection.execute(delete(heard))
+            connection.execute(delete(llm_cache))
         chain = build(learned)
         return {one.text: chain.invoke(JudgeRequest.about(one, "pg")).probability for one in order}
 

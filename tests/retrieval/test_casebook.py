@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import func, select
 
 from agent.core.records import Record
+from agent.training.learn import as_case
 from retrieval.casebook import Casebook
+from retrieval.encoding.text_embedder import Embedder
 from retrieval.store.schema import cases, vectors, verdicts
 from retrieval.types import LABELS
 
@@ -211,7 +213,7 @@ def test_a_large_casebook_is_read_and_indexed_in_parts(
     book: Casebook, open_book: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.index.exact._READ", 3)
-    monkeypatch.setattr("retrieval.casebook._CHUNK", 4)
+    monkeypatch.setattr("retrieval.index.synced._CHUNK", 4)
     taught(book, "log", lines())
     row = book.source("log")
     assert row is not None
@@ -287,7 +289,75 @@ def test_what_was_set_is_read_back(book: Casebook) -> None:
     assert book.held("log", []) == set()
 
 
+def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open_book: Opener) -> None:
+    """The revision is all that caches compare."""
+    reader, seen = open_book(), list[int]()
+
+    def changed() -> bool:
+        own, other = book.source("log"), reader.source("log")
+        assert own is not None
+        assert own == other
+        seen.append(own.revision)
+        return seen.count(own.revision) == 1
+
+    book.create("log")
+    assert changed()
+    book.add("log", lines(), "file")
+    assert changed()
+    book.sync("log")
+    assert changed(), "the embedding model is noted down"
+    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"judge": {"keys": 1}}, {"models": b"m"}):
+        book.set("log", **values)
+        assert changed(), values
+    book.relabel("log", line(NORMAL[0], "anomalous"), "feedback")
+    assert changed()
+    book.rebuild("log")
+    assert changed()
+    find(book, "log", Record(text="whatever"))
+    assert not changed(), "reading changes nothing"
+    assert book.source("log") is book.source("log"), "it is read once"
+
+
+def test_a_source_that_is_created_again_has_another_revision(book: Casebook) -> None:
+    book.create("log")
+    first = book.source("log")
+    book.remove("log")
+    book.create("log")
+    assert first is not None
+    assert book.source("log") != first
+
+
 def test_the_store_is_where_the_settings_say(home: Path, book: Casebook) -> None:
     taught(book, "log", [line("x")])
     assert (home / "precedent.db").is_file()
     assert (home / "index").is_dir()
+
+
+@pytest.mark.parametrize("equals", [5, 60])
+def test_of_equally_near_cases_the_same_are_found_in_every_process(
+    tmp_path: Path, embedder: Embedder, equals: int
+) -> None:
+    """An index returns equals in the order in which it was built; `equals` of 60 exceed its candidates."""
+    sessions = [as_case(Record(text=f"session {i}", events=("open", "read", "close")), "normal") for i in range(equals)]
+    sessions += [as_case(Record(text=f"other {i}", events=("open",) * (i + 2)), "normal") for i in range(40)]
+    record, found = Record(text="a session", events=("open", "read", "read", "close")), []
+    for order in (sessions, sessions[::-1]):
+        home = tmp_path / str(len(found))
+        book, reader = (Casebook(home, f"sqlite:///{home / 'p.db'}", lambda: embedder) for _ in range(2))
+        book.create("s")
+        taught(book, "s", order)
+        for opened in (book, reader):
+            found.append([near.case.text for near in find(opened, "s", record, 3).nearest])
+        assert (book._index.owned(), reader._index.owned()) == (True, False)
+        book.close()
+        reader.close()
+    assert found == [found[0]] * 4
+    assert all(text.startswith("session") for text in found[0])
+
+
+def test_the_record_s_own_template_comes_first_among_equals(book: Casebook) -> None:
+    sessions = [as_case(Record(text=f"session {i}", events=("open", "read", "close")), "normal") for i in range(30)]
+    taught(book, "s", sessions)
+    for case in sessions[::7]:
+        record = Record(text=case.record.text, events=case.record.events)
+        assert find(book, "s", record, 3).nearest[0].case.text == record.text

@@ -18,7 +18,7 @@ from agent.detectors.language import WORDINGS, LanguageDetector
 from agent.training.prompt_selection import PromptTrial, select_prompt
 from llm.errors import ModelFailure
 from retrieval.store.caches import LLMCache
-from retrieval.store.schema import open_store
+from retrieval.store.engine import open_store
 
 BRIEF = "A log."
 Answer = Callable[[str, str], float]

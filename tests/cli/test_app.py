@@ -110,6 +110,55 @@ def test_correct_changes_the_next_verdict(learned: Run, tmp_path: Path) -> None:
     assert after["label"] == "normal"
 
 
+def test_a_correction_needs_no_model(
+    learned: Run, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is embedded when the source is next searched; until then nothing of PyTorch or Chroma is loaded."""
+    lines = ["apples rolled down the hill", "the choir sang"]
+    (tmp_path / "new.log").write_text("\n".join(lines), encoding="utf-8")
+    ids = [one["id"] for one in _verdicts(learned("judge", "new.log", "--source", "svc", "--to", "jsonl"))]
+    code = """
+import sys
+from agent.cli.app import command
+try:
+    command()
+except SystemExit as end:
+    assert not end.code
+heavy = {"torch", "sentence_transformers", "chromadb", "sklearn", "llama_cpp"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "correct", str(ids[0]), "anomalous"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with monkeypatch.context() as without:
+        without.setenv("PRECEDENT_CACHE", str(tmp_path / "no-models"))
+        corrected = learned("correct", ids[1], "anomalous")
+    assert (corrected.code, "fitted" in corrected.out) == (0, False), corrected.err
+    after = _verdicts(learned("judge", "new.log", "--source", "svc", "--to", "jsonl"))
+    assert [one["label"] for one in after] == ["anomalous", "anomalous"]
+    assert all("exactly this record" in str(one["explanation"]) for one in after), after
+
+
+def test_prune_removes_what_the_settings_do_not_keep(
+    learned: Run, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [one["id"] for one in _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))]
+    assert "removed 0 verdicts and 0 cached answers" in learned("sources", "prune").out
+    monkeypatch.setenv("PRECEDENT_HISTORY_ROWS", "35")
+    assert "removed 1 verdict and" in learned("sources", "prune").out
+    monkeypatch.setenv("PRECEDENT_HISTORY_DAYS", "0.0000001")
+    assert "removed 35 verdicts and" in learned("sources", "prune").out
+    assert learned("explain", ids[-1]).code == 2
+
+
+def test_explain_says_to_what_a_verdict_was_corrected(learned: Run, cases: Path) -> None:
+    verdict = _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))[0]
+    assert "corrected" not in learned("explain", verdict["id"]).out
+    learned("correct", verdict["id"], "anomalous")
+    assert "corrected this verdict to anomalous" in learned("explain", verdict["id"]).out
+
+
 def test_a_terminal_is_not_steered_by_a_record(learned: Run) -> None:
     result = learned("judge", "-", "--source", "svc", stdin=b"service \x1b[2J\x1b]0;owned\x07 lost file\n")
     assert result.code == 0
@@ -316,7 +365,7 @@ def test_review_lists_what_to_correct_and_five_corrections_fit_the_judge(learned
     assert {one["record"]["line"] for one in listed} == {1, 2, 3, 4, 5}
     assert all(one["id"] in shown.out for one in listed)
     said = [learned("correct", one["id"], "anomalous").out for one in listed]
-    assert ["fitted anew" in one for one in said] == [False] * 4 + [True]
+    assert ["refitted: 5 changes of its casebook" in one for one in said] == [False] * 4 + [True]
     assert learned("review", "--source", "nope").code == 2
 
 

@@ -12,7 +12,7 @@ from agent.bulk.chunks import prefetch
 
 
 def makers() -> int:
-    return sum(thread.name == "ahead" for thread in threading.enumerate())
+    return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
 
 def test_some_are_made_before_they_are_taken_and_no_more() -> None:
@@ -56,7 +56,7 @@ def test_who_leaves_ends_it(taken: int) -> None:
 
 
 def test_a_pipe_that_says_nothing_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.bulk.chunks._LEAVING_SECONDS", 0.05)
+    monkeypatch.setattr("agent.bulk.chunks._JOIN_SECONDS", 0.05)
     silent = threading.Event()
 
     def items() -> Iterator[int]:

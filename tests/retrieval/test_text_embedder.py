@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from retrieval.encoding.text_embedder import Embedder
+from retrieval.encoding.text_embedder import Embedder, _batches
 from retrieval.errors import EmbedderMissing
 
 from .making import ANOMALOUS, NORMAL
@@ -43,7 +46,7 @@ def test_one_text_has_the_same_vector_whatever_was_embedded_before(embedder: Emb
 def test_texts_embedded_together_have_the_vectors_that_each_has_alone(embedder: Embedder) -> None:
     fresh = Embedder(embedder.folder)
     first = fresh.encode_one(TEXTS[3])
-    together = fresh.remembered([*TEXTS, TEXTS[0]])
+    together = fresh.encode_cached([*TEXTS, TEXTS[0]])
     assert together[3] is first, "it is not embedded again"
     assert together[-1] is together[0]
     for text, vector in zip(TEXTS, together, strict=False):
@@ -92,16 +95,50 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         Embedder(tmp_path / "models/none").encode_one("x")
 
 
-def test_another_model_has_another_fingerprint(embedder: Embedder, tmp_path: Path) -> None:
-    same, other = tmp_path / "same", tmp_path / "other"
-    for copy in (same, other):
-        shutil.copytree(embedder.folder, copy)
-    (weights,) = other.glob("*.safetensors")
-    with weights.open("r+b") as file:
-        file.seek(100_000)
-        byte = file.read(1)[0]
-        file.seek(100_000)
-        file.write(bytes([byte ^ 1]))
+def test_the_fingerprint_covers_all_of_the_weights(embedder: Embedder, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(embedder.folder, folder)
+    copy = Embedder(folder)
     assert len(embedder.fingerprint) == 64
-    assert Embedder(same).fingerprint == embedder.fingerprint
-    assert Embedder(other).fingerprint != embedder.fingerprint, "one bit of the weights is another"
+    assert copy.fingerprint == embedder.fingerprint
+    assert copy.legacy_fingerprint() == embedder.legacy_fingerprint() != embedder.fingerprint
+    with (folder / "model.safetensors").open("r+b") as weights:
+        # another last layer: of the same size, and with the same first megabyte
+        weights.seek(-1, os.SEEK_END)
+        weights.write(b"\xff")
+    assert copy.fingerprint != embedder.fingerprint
+    assert copy.legacy_fingerprint() == embedder.legacy_fingerprint()
+    (folder / "modules.json").write_text("[]")
+    assert copy.legacy_fingerprint() != embedder.legacy_fingerprint()
+
+
+def test_vectors_are_those_of_sentence_transformers(embedder: Embedder) -> None:
+    texts = [*TEXTS, "", "word " * 1_000]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = embedder._load().encode(texts, normalize_embeddings=True, batch_size=4, show_progress_bar=False)
+    assert np.allclose(embedder.encode(texts), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cuda", "no such device"])
+def test_a_device_that_is_not_there_is_named(embedder: Embedder, device: str) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(EmbedderMissing, match=f"cannot be loaded on device '{device}'"):
+        Embedder(embedder.folder, device).encode_one("x")
+
+
+def test_weights_that_cannot_be_read_are_named(embedder: Embedder, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(embedder.folder, folder)
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(EmbedderMissing, match="model cannot be loaded"):
+        Embedder(folder).encode_one("x")
+
+
+def test_batches_hold_texts_of_similar_length_and_no_more_tokens_than_allowed() -> None:
+    lengths = [3, 90, 4, 80, 5, 300, 3]
+    batches = list(_batches(lengths, 100))
+    assert sorted(i for batch in batches for i in batch) == list(range(7))
+    assert batches == [[0, 6, 2, 4], [3], [1], [5]]
+    assert list(_batches(lengths, 10_000)) == [[0, 6, 2, 4, 3, 1, 5]]

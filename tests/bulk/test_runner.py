@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.bulk.chunks import Chunk, read_chunks
-from agent.bulk.report import page
+from agent.bulk.report import write_report
 from agent.bulk.runner import BulkOptions, BulkRunner
 from agent.bulk.summary import Summary
 from agent.core.errors import UsageError
@@ -79,7 +79,7 @@ class Shutdown:
 
 def triage(context: AppContext, *files: Path, **wanted: Any) -> BulkRunner:
     intake = ReadOptions.model_validate(context.source("pg").reading)
-    how = {"detail": "compact", "to": "jsonl", "block": 4_096, **wanted}
+    how = {"detail": "compact", "to": "jsonl", "chunk_size": 4_096, **wanted}
     return BulkRunner(context, intake, BulkOptions(files=tuple(map(str, files)), source="pg", **how), quiet, quiet)
 
 
@@ -113,13 +113,13 @@ def same(bulk: Sequence[dict[str, Any]], single: Sequence[Verdict]) -> None:
 def test_every_verdict_is_that_of_one_by_one(learned: tuple[AppContext, Path], tmp_path: Path, block: int) -> None:
     context, file = learned
     out = tmp_path / "out.jsonl"
-    run = triage(context, file, detail="full", block=block)
+    run = triage(context, file, detail="full", chunk_size=block)
     summary = run.run(out)
     expected = alone(context, file)
     same(read(out), expected)
     assert summary.records == len(expected)
     assert summary.blank == 2
-    assert run.noted == 2, "broken bytes and NUL are noted"
+    assert run.note_count == 2, "broken bytes and NUL are noted"
     assert not (tmp_path / "out.jsonl.resume.json").exists()
 
 
@@ -129,7 +129,7 @@ def test_what_was_met_may_be_forgotten(
     context, _ = learned
     # several blocks, each with lines met before and new ones
     file = POSTGRES / "judge.log"
-    monkeypatch.setattr("agent.bulk.template_grouping._MOST_KEPT", 5)
+    monkeypatch.setattr("agent.bulk.template_grouping._MAX_HASHES", 5)
     triage(context, file, detail="full").run(tmp_path / "out.jsonl")
     same(read(tmp_path / "out.jsonl"), alone(context, file))
 
@@ -139,7 +139,7 @@ def test_every_line_of_bgl_as_one_by_one(tmp_path: Path, data: Path) -> None:
     context = AppContext(make_settings(tmp_path / "home", model="none"))
     (tmp_path / "even.log").write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[::2]))
     learn(context, [tmp_path / "even.log"], "pg", LOG, brief="Blue Gene/L")
-    triage(context, file, detail="full", block=1 << 16).run(tmp_path / "out.jsonl")
+    triage(context, file, detail="full", chunk_size=1 << 16).run(tmp_path / "out.jsonl")
     same(read(tmp_path / "out.jsonl"), alone(context, file))
     context.close()
 
@@ -187,7 +187,7 @@ def test_a_run_stopped_before_its_report_is_not_finished(learned: tuple[AppConte
     anew = triage(context, file)
     anew.say = said.append
     anew.run(out)
-    assert said[0] == f"{out} was not finished; without --resume it begins anew"
+    assert said[0] == f"{out} was not finished; without --resume it is written again"
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
@@ -207,8 +207,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             stopped.run(out, resume=number > 0)
         (state,) = read(tmp_path / "out.jsonl.resume.json")
-        assert sum(state["summary"]["counts"].values()) == stopped.kept
-        assert bool(stopped.kept) == (number > 0 or stop > 1)
+        assert sum(state["summary"]["counts"].values()) == stopped.written
+        assert bool(stopped.written) == (number > 0 or stop > 1)
         # what kill -9 may leave behind
         for path in (out, tmp_path / "out.jsonl.templates.jsonl"):
             with path.open("ab") as torn:
@@ -241,12 +241,12 @@ def test_a_template_is_judged_once_and_remembered_until_the_casebook_changes(
     context, file = learned
     triage(context, file).run(tmp_path / "first.jsonl")
     again = triage(context, file)
-    monkeypatch.setattr(again._judging, "_given", lambda slots, *_: pytest.fail(f"{len(slots)} judged again"))
+    monkeypatch.setattr(again._judge, "_judge", lambda groups, *_: pytest.fail(f"{len(groups)} judged again"))
     again.run(tmp_path / "second.jsonl")
     assert (tmp_path / "first.jsonl").read_bytes() == (tmp_path / "second.jsonl").read_bytes()
-    before = again._judging.state
+    before = again._judge.state
     context.casebook.set("pg", brief="another")
-    assert triage(context, file)._judging.state != before
+    assert triage(context, file)._judge.state != before
     context.casebook.set("pg", brief="PostgreSQL")
 
 
@@ -360,7 +360,7 @@ def test_the_page_shows_records_as_text(learned: tuple[AppContext, Path], tmp_pa
     file = tmp_path / "hostile.log"
     file.write_text("PANIC:  <script>alert(1)</script> could not write\n" * 3, encoding="utf-8")
     summary = triage(context, file).run(tmp_path / "out.jsonl")
-    page(summary, tmp_path / "report.html")
+    write_report(summary, tmp_path / "report.html")
     said = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in said
     assert "<script" not in said

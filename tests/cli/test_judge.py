@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import polars as pl
@@ -126,7 +127,7 @@ def test_a_parquet_file_that_was_not_finished_goes_on(
 
     judge = "judge", "few.log", "--source", "svc", "--output", "out.parquet", "--report", "out.html"
     with monkeypatch.context() as stopped:
-        stopped.setattr("agent.bulk.report.page", stop)
+        stopped.setattr("agent.bulk.report.write_report", stop)
         assert learned(*judge).code == 130
     assert (tmp_path / "out.parquet.jsonl").exists()
     assert learned(*judge, "--resume").code == 0
@@ -174,7 +175,32 @@ def test_ways_that_take_long_are_said(learned: Run, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("agent.data.inputs.MANY", 100)
     (tmp_path / "many.log").write_text(many(120), encoding="utf-8")
     by_pipe = learned("judge", "-", "--source", "svc", "--to", "jsonl", stdin=many(120).encode())
-    assert "standard input goes one by one: --detail compact" in by_pipe.err
+    assert "standard input is judged one by one; --detail compact" in by_pipe.err
     whole = learned("judge", "many.log", "--source", "svc", "--to", "csv", "--detail", "full")
-    assert "one by one: --detail compact, or --to jsonl" in whole.err
+    assert "one by one; --detail compact, or --to jsonl" in whole.err
     assert "one by one" not in learned("judge", "many.log", "--source", "svc", "--to", "csv").err
+
+
+@pytest.mark.parametrize("corrected", [0, 1, 2])
+def test_first_and_last_seen_are_those_of_the_input_after_a_correction(
+    learned: Run, tmp_path: Path, corrected: int
+) -> None:
+    """A case has a verdict of its own, but its template is one row of the report."""
+    (tmp_path / "few.log").write_text(many(150), encoding="utf-8")
+    (tmp_path / "more.log").write_text(many(60), encoding="utf-8")
+    judged = learned("judge", "few.log", "--source", "svc", "--to", "jsonl", "--only", "anomalous")
+    verdicts = [json.loads(line) for line in judged.out.splitlines()]
+    assert [verdict["record"]["line"] for verdict in verdicts] == [1, 51, 101]
+    assert learned("correct", verdicts[corrected]["id"], "anomalous").code == 0
+    done = learned("judge", "few.log", "more.log", "--source", "svc", "--output", "out.csv", "--report", "out.html")
+    assert done.code == 0, done.err
+    (row,) = re.findall(
+        r"<td class=\"n\">(\d+)</td>.*?<td>(\S+) .*?</td><td>(\S+) ", (tmp_path / "out.html").read_text()
+    )
+    assert row == ("5", "few.log:1", "more.log:51")
+    (tmp_path / "one.log").write_text(many(150), encoding="utf-8")
+    learned("judge", "one.log", "--source", "svc", "--output", "one.csv", "--report", "one.html")
+    (row,) = re.findall(
+        r"<td class=\"n\">(\d+)</td>.*?<td>(\S+) .*?</td><td>(\S+) ", (tmp_path / "one.html").read_text()
+    )
+    assert row == ("3", "one.log:1", "one.log:101")

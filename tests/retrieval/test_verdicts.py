@@ -1,20 +1,29 @@
-"""Verdicts are kept by their id, and what the language model said is asked once."""
+"""Verdicts are stored by their ids, never over another record's, and pruned."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from retrieval.casebook import Casebook
-from retrieval.store.caches import LLMCache
+from retrieval.errors import StoreFailure
 from retrieval.store.schema import verdicts
 from retrieval.store.verdicts import History
 
 
 def body(number: int, label: str = "normal") -> dict[str, Any]:
-    return {"id": f"v{number}", "source": "log", "label": label, "probability": 0.25, "explanation": "é 🙂"}
+    record = {"text": f"record {number}", "fields": {}, "file": None, "line": None, "time": None}
+    return {
+        "id": f"v{number}",
+        "source": "log",
+        "label": label,
+        "probability": 0.25,
+        "explanation": "é 🙂",
+        "record": record,
+    }
 
 
 @pytest.fixture
@@ -83,16 +92,6 @@ def test_a_correction_is_kept_beside_the_verdict(history: History, book: Caseboo
     assert history.get("v1") == body(1)
 
 
-def test_what_was_heard_first_stays(book: Casebook) -> None:
-    heard = LLMCache(book.engine)
-    assert heard.get("question") is None
-    heard.put("question", -1.25)
-    heard.put("question", 3.0)
-    assert heard.get("question") == -1.25
-    heard.put("other", 0.0)
-    assert heard.get("other") == 0.0
-
-
 def test_the_last_verdicts_newest_first(history: History) -> None:
     history.put([body(1)])
     history.put([body(2)])
@@ -102,3 +101,64 @@ def test_the_last_verdicts_newest_first(history: History) -> None:
     history.put([body(1, "unsure")])
     assert history.recent("log", 1) == [(body(1, "unsure"), None)]
     assert history.recent("other", 9) == []
+
+
+def test_a_verdict_of_another_record_is_not_replaced(history: History) -> None:
+    history.put([body(1), body(2)])
+    other = {**body(3), "id": "v1"}
+    with pytest.raises(StoreFailure, match="v1 in the history is about another record"):
+        history.put([body(4), other])
+    assert history.get("v1") == body(1)
+    assert history.get("v4") is None, "all or none of them"
+    again = body(1)
+    history.put([{**again, "record": {**again["record"], "time": "12:00"}}])
+    assert (history.get("v1") or {})["record"]["time"] == "12:00", "the id does not cover the time"
+
+
+def test_a_correction_survives_the_same_verdict_given_again(history: History) -> None:
+    history.put([body(1)])
+    history.corrected("v1", "anomalous")
+    history.put([body(1, "unsure")])
+    assert history.recent("log", 1) == [(body(1, "unsure"), "anomalous")]
+
+
+# pruning
+
+
+def age(history: History, days: dict[str, float]) -> None:
+    with history._engine.begin() as connection:
+        for verdict_id, number in days.items():
+            at = datetime.now(UTC) - timedelta(days=number)
+            connection.execute(update(verdicts).where(verdicts.c.id == verdict_id).values(judged_at=at))
+
+
+def ids(history: History) -> set[str]:
+    return {one["id"] for one, _ in history.recent("log", 99)}
+
+
+def test_old_verdicts_are_pruned(history: History) -> None:
+    history.put(body(i) for i in range(1, 5))
+    age(history, {"v1": 40, "v2": 31, "v3": 29})
+    assert history.prune() == 0
+    assert history.prune(max_age_days=30) == 2
+    assert ids(history) == {"v3", "v4"}
+
+
+def test_the_newest_verdicts_are_kept(history: History) -> None:
+    history.put(body(i) for i in range(1, 5))
+    age(history, {"v1": 4, "v2": 1, "v3": 3, "v4": 2})
+    assert history.prune(max_age_days=99, max_rows=2) == 2
+    assert ids(history) == {"v2", "v4"}
+    assert history.prune(max_rows=0) == 2
+    assert ids(history) == set()
+
+
+def test_a_verdict_stays_while_another_is_like_it(history: History) -> None:
+    history.put([body(1), body(2)])
+    history.put_alike({"v3": (VerdictLike(1), '{"like": "v1", "record": {"text": "its own"}}')})
+    age(history, {"v1": 40, "v2": 40, "v3": 1})
+    assert history.prune(max_age_days=30) == 1
+    assert (history.get("v3") or {})["explanation"] == body(1)["explanation"]
+    age(history, {"v3": 40})
+    assert history.prune(max_age_days=30) == 2
+    assert ids(history) == set()

@@ -79,7 +79,7 @@ def test_an_index_that_cannot_be_opened_names_the_way_out_and_rebuild_is_it(
 ) -> None:
     (home / "index" / "chroma.sqlite3").write_bytes(os.urandom(5_000))
     book = open_book()
-    with pytest.raises(StoreFailure, match="precedent sources rebuild"):
+    with pytest.raises(StoreFailure, match="rebuilt from the store"):
         find(book, "pay", ASKED)
     book.rebuild("pay")
     assert near(book, "pay", ASKED) == expected
@@ -176,7 +176,7 @@ def test_another_embedding_model_is_refused_until_rebuilt(
     config = folder / "sentence_bert_config.json"
     config.write_text(config.read_text() + "\n")
     other = open_book(Embedder(folder))
-    with pytest.raises(EmbedderMismatch, match=r"'log'.*`precedent sources rebuild log`"):
+    with pytest.raises(EmbedderMismatch, match="source 'log' were made by another embedding model"):
         find(other, "log", Record(text="sector unreadable"))
     other.add("log", [line("one more")], "file")
     with pytest.raises(EmbedderMismatch):
@@ -205,13 +205,15 @@ def test_chroma_finds_what_exact_search_finds(tmp_path: Path) -> None:
     assert index.owned()
     index.put("s", "normal", keys, matrix)
     asked = matrix[:100] + 0.01 * random.normal(size=(100, 384)).astype(np.float32)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     hits = 0
     together = index.nearest("s", "normal", asked, 8)
-    for vector, found in zip(asked, together, strict=True):
+    for vector, (found, distances) in zip(asked, together, strict=True):
         exact = [keys[i] for i in np.argsort(-(matrix @ vector))[:8]]
         hits += len(set(exact) & set(found))
-        assert index.nearest("s", "normal", vector[None], 8) == [found], "alone as together"
-        assert index.nearest("s", "normal", vector[None], 1) == [exact[:1]]
+        assert distances == pytest.approx([1 - matrix[int(key[1:])] @ vector for key in found], abs=1e-5)
+        assert index.nearest("s", "normal", vector[None], 8)[0][0] == found, "alone as together"
+        assert index.nearest("s", "normal", vector[None], 1)[0][0] == exact[:1]
     index.close()
     assert hits / 800 > 0.98
 
@@ -300,3 +302,25 @@ def test_texts_of_both_labels_are_in_their_own_collections(book: Casebook) -> No
         assert case.text in texts[case.label]
         vector = book.matrix(book.source("log"), case.label)  # type: ignore[arg-type]
         assert case.key in vector[0]
+
+
+def test_an_error_of_chroma_is_a_store_failure(tmp_path: Path) -> None:
+    index = VectorIndex(tmp_path / "index")
+    assert index.owned()
+    index.put("s", "normal", ["a"], np.ones((1, 6), np.float32))
+    for failing in (
+        lambda: index.put("s", "normal", ["b"], np.ones((1, 7), np.float32)),
+        lambda: index.nearest("s", "normal", np.ones((1, 7), np.float32), 1),
+    ):
+        with pytest.raises(StoreFailure, match=r"vector index .* cannot be used .*dimension"):
+            failing()
+    index.close()
+
+
+def test_a_server_that_does_not_answer_is_a_store_failure(tmp_path: Path) -> None:
+    book = Casebook(tmp_path, f"sqlite:///{tmp_path / 'p.db'}", lambda: None, "http://127.0.0.1:9")  # type: ignore[arg-type,return-value]
+    book.add("pay", table(), "file")
+    for using in (book.sync, book.rebuild, book.remove):
+        with pytest.raises(StoreFailure, match=r"http://127\.0\.0\.1:9 cannot be used"):
+            using("pay")
+    book.close()

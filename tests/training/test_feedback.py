@@ -18,7 +18,7 @@ from agent.training import learn as learn_module
 from agent.training.feedback import correct, refit_due, refit_if_due
 from agent.training.fit import fit_source
 from agent.training.learn import as_case, refit, refit_while_due
-from retrieval.casebook import SourceRow
+from retrieval.casebook import SourceSnapshot
 from tests.conftest import make_settings
 from tests.retrieval.making import lines
 
@@ -51,7 +51,7 @@ def test_the_fifth_correction_fits_the_judge_anew(context: AppContext) -> None:
     for verdict in verdicts(context):
         correct(context, verdict.id, "normal")
         fitted.append(refit_if_due(context, verdict.id))
-    assert fitted == [False, False, False, False, True, False]
+    assert fitted == [0, 0, 0, 0, 5, 0]
     assert fitted_on(context) == before + 5
     assert context.source("log").version == before + 6
     assert context.source("log").judge["keys"] == 17  # type: ignore[index]
@@ -121,7 +121,7 @@ def test_a_case_that_comes_in_during_a_fit_does_not_break_it(
     casebook = context.casebook
     matrix = casebook.matrix
 
-    def meanwhile(row: SourceRow, label: str) -> object:
+    def meanwhile(row: SourceSnapshot, label: str) -> object:
         casebook.add("log", [as_case(Record(text=f"came in late, {label}"), "normal")], "file test")
         casebook.sync("log")
         return matrix(row, label)

@@ -1,0 +1,126 @@
+"""Opening the relational store: migrations, settings of SQLite, and the one place that maps SQLAlchemy's errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, QueuePool, Table, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from retrieval.errors import StoreFailure
+from retrieval.store.schema import HEAD, VERSION_TABLE, metadata
+
+_ADVISORY_LOCK = 20_26
+_LOCKED = "another process has locked it for too long: try again when that process is done"
+_FULL = "its disk is full: free some space, or remove old verdicts with `precedent sources prune`"
+_READ_ONLY = "it is read-only: check the permissions of the file and of its folder"
+# by SQLite's primary result code and by PostgreSQL's SQLSTATE
+_REASONS = {5: _LOCKED, 6: _LOCKED, "55P03": _LOCKED, 13: _FULL, "53100": _FULL, 8: _READ_ONLY, "25006": _READ_ONLY}
+
+
+def open_store(url: str) -> Engine:
+    """The engine of the store at ``url``, its tables created or migrated to this version.
+
+    Errors of the database raise `StoreFailure` wherever the engine is used.
+
+    Raises
+    ------
+    StoreFailure
+        The store cannot be opened, or a newer Precedent wrote it.
+    """
+    try:
+        location = make_url(url)
+        name = location.render_as_string(hide_password=True)
+    except SQLAlchemyError as error:
+        raise StoreFailure(f"the store {url} cannot be opened: {error}") from error
+    try:
+        if location.get_backend_name() == "sqlite" and location.database:
+            Path(location.database).parent.mkdir(parents=True, exist_ok=True)
+        # our threads are bounded in number, and a limit on connections would fail one that could wait
+        engine = create_engine(location, poolclass=QueuePool, max_overflow=-1)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _configure_sqlite)
+        with engine.connect() as connection:
+            revision, _ = _revision(connection)
+        if revision is not None and revision > HEAD:
+            raise StoreFailure(
+                f"the store {name} was written by a newer Precedent (schema {revision}, this one knows {HEAD})"
+            )
+        if revision != HEAD:
+            with engine.begin() as connection:
+                _begin_exclusive(connection)
+                _upgrade(connection)
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreFailure(f"the store {name} cannot be opened: {_reason(error)}") from error
+    event.listen(engine, "handle_error", lambda context: _store_failure(name, context))
+    return engine
+
+
+def _revision(connection: Connection) -> tuple[str | None, bool]:
+    """The revision of the store, None of one without tables; whether its version table is older than Alembic's."""
+    inspector = inspect(connection)
+    if not inspector.has_table(VERSION_TABLE):
+        return None, False
+    if "version" in {column["name"] for column in inspector.get_columns(VERSION_TABLE)}:
+        return f"{connection.scalar(text(f'SELECT version FROM {VERSION_TABLE}')):04}", True
+    return connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")), False
+
+
+def _upgrade(connection: Connection) -> None:
+    """Create the tables or migrate them; a no-op where another process did so meanwhile."""
+    revision, legacy = _revision(connection)
+    if revision == HEAD:
+        return
+    # takes long to import, and is seldom needed
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    if revision is None:
+        metadata.create_all(connection)
+        command.stamp(config, HEAD)
+        return
+    if legacy:
+        connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+        command.stamp(config, revision)
+    command.upgrade(config, HEAD)
+
+
+def _begin_exclusive(connection: Connection) -> None:
+    """Begin a transaction that no other process enters at the same time."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if on_sqlite else f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _store_failure(name: str, context: ExceptionContext) -> StoreFailure | None:
+    error = context.original_exception
+    if isinstance(error, context.dialect.loaded_dbapi.Error):
+        return StoreFailure(f"the store {name} failed: {_reason(error)}")
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    original = getattr(error, "orig", None) or error
+    code = getattr(original, "sqlite_errorcode", None)
+    return _REASONS.get(code & 0xFF if code is not None else getattr(original, "sqlstate", None), str(original).strip())
+
+
+def insert_statement(engine: Engine, table: Table) -> Any:
+    """The dialect's INSERT, which knows ON CONFLICT."""
+    return (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def insert_or_ignore(engine: Engine, table: Table) -> Any:
+    """The INSERT that leaves out rows that break a uniqueness."""
+    return insert_statement(engine, table).on_conflict_do_nothing()

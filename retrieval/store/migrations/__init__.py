@@ -1,0 +1,1 @@
+"""Migrations of the store by Alembic, run by `retrieval.store.engine` on its own connection."""

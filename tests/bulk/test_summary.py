@@ -1,0 +1,78 @@
+"""Where a template is seen first and last, whichever groups share it, over chunks, files and resumed runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from agent.bulk.summary import LABELS, Summary
+from agent.core.records import Provenance, Record, Verdict
+
+NORMAL, ANOMALOUS, UNSURE = range(3)
+
+
+def verdict(label: int, text: str) -> Verdict:
+    return Verdict(
+        id="v1",
+        source="svc",
+        label=LABELS[label],
+        probability=0.9,
+        unsure_band=(0.2, 0.6),
+        explanation="",
+        signals=dict.fromkeys(("language", "neighbours", "novelty", "fields")),
+        record=Record(text=text),
+        provenance=Provenance(model=None, model_sha256=None, prompt_sha256="", casebook_version=1),
+        elapsed_ms=0.0,
+    )
+
+
+def add(summary: Summary, file: str, start: int, slots: list[int], labels: list[int]) -> None:
+    """Records from line ``start`` on; ``labels``: the label of each slot; all slots have template ``t``."""
+    verdict_of: Callable[[int], tuple[str, Verdict]] = lambda slot: ("t", verdict(labels[slot], f"slot {slot}"))  # noqa: E731
+    numbers = np.array(slots, np.int32)
+    summary.add(
+        file,
+        np.arange(start, start + len(slots), dtype=np.int64),
+        np.array(labels, np.int8)[numbers],
+        numbers,
+        verdict_of,
+        lambda places: [None] * len(places),
+    )
+
+
+# slot 0 is met first by its template, slot 1 is a case whose text has a verdict of its own
+@pytest.mark.parametrize(
+    ("slots", "first", "last", "text"),
+    [
+        ([0, 1, 1, 0], 1, 4, "slot 0"),
+        ([1, 0, 0, 1], 1, 4, "slot 1"),
+        ([1, 0, 1, 0], 1, 4, "slot 1"),
+        ([1], 1, 1, "slot 1"),
+    ],
+)
+def test_first_and_last_are_those_of_the_input(slots: list[int], first: int, last: int, text: str) -> None:
+    summary = Summary(source="svc")
+    add(summary, "a.log", 1, slots, [ANOMALOUS, ANOMALOUS])
+    (group,) = summary.groups.values()
+    assert (group.first.line, group.last.line, group.count) == (first, last, len(slots))
+    assert group.verdict.record.text == text, "the verdict is that of the first record"
+
+
+def test_over_files_and_a_resumed_run() -> None:
+    summary = Summary(source="svc")
+    add(summary, "a.log", 5, [1, 0], [ANOMALOUS, ANOMALOUS])
+    summary = Summary.model_validate(summary.model_dump(mode="json"))
+    add(summary, "a.log", 7, [0, 1, 0], [ANOMALOUS, ANOMALOUS])
+    add(summary, "b.log", 2, [1, 0, 1], [ANOMALOUS, ANOMALOUS])
+    (group,) = summary.groups.values()
+    assert (str(group.first), str(group.last), group.count) == ("a.log:5", "b.log:4", 8)
+
+
+def test_a_template_with_two_labels_is_counted_under_each() -> None:
+    summary = Summary(source="svc")
+    add(summary, "a.log", 1, [0, 1, 2, 0, 1], [ANOMALOUS, UNSURE, NORMAL])
+    for label, first, last in (("anomalous", 1, 4), ("unsure", 2, 5)):
+        (group,) = summary.ranked(label)
+        assert (group.first.line, group.last.line, group.count) == (first, last, summary.counts[label])
