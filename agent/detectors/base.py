@@ -122,7 +122,7 @@ class Detector(Scorer, Protocol):
             held_out = np.flatnonzero(folds == fold)
             if detector is not None:
                 signals = detector.score([cases[i].input for i in held_out.tolist()])
-                log_odds[held_out] = [np.nan if one.log_odds is None else one.log_odds for one in signals]
+                log_odds[held_out] = [np.nan if signal.log_odds is None else signal.log_odds for signal in signals]
         return log_odds
 
     def save(self) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
-"""How odd a record of fields is, told from normal cases alone: the witness of what nobody has labelled yet.
+"""Outlier scores of records of fields, learned from normal cases alone, as log-odds.
 
-A detector gives numbers that grow with oddness; how few normal cases have as large ones (a conformal p-value,
-Laxhammar & Falkman 2010, each case being judged without itself) makes log-odds of them. Tables are compared by
-the distance to the nearest normal case (Ramaswamy, Rastogi & Shim 2000), sessions as in `agent.detectors.sequence`.
+The share of normal cases with a score at least as large is a conformal p-value (Laxhammar & Falkman 2010; each case is
+scored without itself), whose log-odds are the signal. The score of a row is its distance to the nearest normal row
+(Ramaswamy, Rastogi & Shim 2000); sessions are scored in `agent.detectors.sequence`.
 """
 
 from __future__ import annotations
@@ -17,26 +17,33 @@ from numpy.typing import NDArray
 
 from agent.detectors.tabular_encoder import Row, TabularEncoder, signed_log
 
-# the share of normal cases that may seem as odd as the record when the odds are even
+# p-value at even odds
 ALPHA = 0.02
 _LIMIT = 6.0
-_STORED, _BLOCK, _FAR = 5_000, 1_000, 20.0
+_MAX_POINTS, _BLOCK, _MAX_Z = 5_000, 1_000, 20.0
 _SEED = 20_26
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ConformalTail:
-    """-log of the share of normal values at least as large; beyond the largest it grows on as an exponential does."""
+    """-ln of the conformal p-value; beyond the largest normal value the tail is exponential.
+
+    Parameters
+    ----------
+    values : shape (n,)
+        Scores of normal cases, ascending.
+    """
 
     values: Floats
-    """Ascending, shape (n,)."""
 
     @classmethod
     def of(cls, values: Floats, times: NDArray[np.int64]) -> ConformalTail:
+        """The tail of ``values`` of normal cases, shape (n,), each of which occurred so many ``times``."""
         return cls(np.sort(np.repeat(values, times)))
 
     def __call__(self, x: Floats) -> Floats:
+        """-ln p of n scores, shape (n,)."""
         n = len(self.values)
         p = (1 + n - np.searchsorted(self.values, x, side="left")) / (n + 1)
         upper = np.quantile(self.values, 0.9)
@@ -44,13 +51,21 @@ class ConformalTail:
         return np.asarray(-np.log(p) + np.maximum(x - self.values[-1], 0) / scale)
 
     def log_odds(self, x: Floats) -> Floats:
-        """log(ALPHA / p) within ±6."""
+        """ln(ALPHA / p) of n scores within ±6, shape (n,)."""
         return np.clip(math.log(ALPHA) + self(x), -_LIMIT, _LIMIT)
 
 
 @dataclass(frozen=True)
 class ConformalNeighbours:
-    """The distance to the nearest of up to 5,000 normal rows, in standardised signed logarithms; categories one-hot."""
+    """Distance to the nearest of up to 5,000 normal rows, in standardised signed logarithms; categories one-hot.
+
+    Parameters
+    ----------
+    columns : TabularEncoder
+    centre, scale : shape (numbers,)
+    points : shape (rows, dimensions)
+    tail : ConformalTail
+    """
 
     columns: TabularEncoder
     centre: Floats
@@ -62,49 +77,51 @@ class ConformalNeighbours:
     def fit(
         cls, columns: TabularEncoder, rows: Sequence[Row], times: NDArray[np.int64]
     ) -> tuple[ConformalNeighbours, Floats]:
-        """The detector, and the log-odds of the rows it is made of, each without itself."""
+        """Fit to n normal rows; also their log-odds, each without itself, shape (n,)."""
         logs = signed_log(columns.numbers(rows))
         filled = ~np.isnan(logs).all(axis=0)
         centre, scale = np.zeros(logs.shape[1]), np.ones(logs.shape[1])
         centre[filled], scale[filled] = np.nanmean(logs[:, filled], axis=0), np.nanstd(logs[:, filled], axis=0)
-        bare = cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), ConformalTail(np.zeros(1)))
-        places = bare._places(rows)
-        kept = np.random.default_rng(_SEED).permutation(len(places))[:_STORED]
-        own = np.full(len(places), -1)
-        own[kept] = np.arange(len(kept))
-        distances = _distances(places, places[kept], own)
-        fitted = cls(columns, bare.centre, bare.scale, places[kept], ConformalTail.of(distances, times))
+        empty = cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), ConformalTail(np.zeros(1)))
+        points = empty._points(rows)
+        kept = np.random.default_rng(_SEED).permutation(len(points))[:_MAX_POINTS]
+        itself = np.full(len(points), -1)
+        itself[kept] = np.arange(len(kept))
+        distances = _distances(points, points[kept], itself)
+        fitted = cls(columns, empty.centre, empty.scale, points[kept], ConformalTail.of(distances, times))
         return fitted, fitted.tail.log_odds(distances)
 
     def log_odds(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> Floats:
-        places = self._places(rows)
-        return self.tail.log_odds(_distances(places, self.points, np.full(len(places), -1)))
+        """Log-odds of n rows, shape (n,); ``sessions`` are not used."""
+        points = self._points(rows)
+        return self.tail.log_odds(_distances(points, self.points, np.full(len(points), -1)))
 
-    def _places(self, rows: Sequence[Row]) -> Floats:
-        z = np.clip((signed_log(self.columns.numbers(rows)) - self.centre) / self.scale, -_FAR, _FAR)
-        gone = np.isnan(z)
-        hot, surprise = self.columns.categories(rows)
-        # two values of a category are as far apart as one standard deviation
-        return np.hstack([np.where(gone, 0.0, z), gone, hot / math.sqrt(2), surprise / 3])
+    def _points(self, rows: Sequence[Row]) -> Floats:
+        z = np.clip((signed_log(self.columns.numbers(rows)) - self.centre) / self.scale, -_MAX_Z, _MAX_Z)
+        missing = np.isnan(z)
+        one_hot, rarity = self.columns.categories(rows)
+        # two values of a category are one standard deviation apart
+        return np.hstack([np.where(missing, 0.0, z), missing, one_hot / math.sqrt(2), rarity / 3])
 
     def state(self) -> dict[str, Any]:
-        """What `from_state` makes it of again, beside the columns."""
+        """The detector without its columns as plain arrays, see `from_state`."""
         return {"centre": self.centre, "scale": self.scale, "points": self.points, "tail": self.tail.values}
 
     @classmethod
     def from_state(cls, columns: TabularEncoder, state: Mapping[str, Any]) -> ConformalNeighbours:
+        """The detector that `state` gave ``state`` of."""
         return cls(columns, state["centre"], state["scale"], state["points"], ConformalTail(state["tail"]))
 
 
-def _distances(places: Floats, points: Floats, own: NDArray[np.int64]) -> Floats:
-    """To the nearest point; ``own``: the point that the place itself is, -1 for none."""
-    out = np.zeros(len(places))
+def _distances(x: Floats, points: Floats, itself: NDArray[np.int64]) -> Floats:
+    """Distances of the rows of x to the nearest point; ``itself``: the index of the point that a row is, or -1."""
+    out = np.zeros(len(x))
     norms = (points**2).sum(axis=1)
-    for at in range(0, len(places), _BLOCK):
-        part, mine = places[at : at + _BLOCK], own[at : at + _BLOCK]
-        squared = norms[None] - 2 * part @ points.T + (part**2).sum(axis=1)[:, None]
-        squared[np.flatnonzero(mine >= 0), mine[mine >= 0]] = np.inf
+    for start in range(0, len(x), _BLOCK):
+        block, excluded = x[start : start + _BLOCK], itself[start : start + _BLOCK]
+        squared = norms[None] - 2 * block @ points.T + (block**2).sum(axis=1)[:, None]
+        squared[np.flatnonzero(excluded >= 0), excluded[excluded >= 0]] = np.inf
         nearest = squared.min(axis=1)
-        # rounding of the products would make equal rows a little different; the only point has no other
-        out[at : at + _BLOCK] = np.sqrt(np.where((nearest < 1e-9) | np.isinf(nearest), 0.0, nearest))
+        # equal rows differ by rounding; a single point has no other
+        out[start : start + _BLOCK] = np.sqrt(np.where((nearest < 1e-9) | np.isinf(nearest), 0.0, nearest))
     return out

@@ -1,8 +1,8 @@
-"""`language`: what a language model reads in the record, from ONE forward pass.
+"""`language`: a language model's log-odds for the record, from one forward pass.
 
-The verdict is not generated and parsed: the log-probabilities of the first answer token are read, those that
-begin "anomalous" against those that begin "normal". The answer to a record without content is subtracted
-(contextual calibration, Zhao et al. 2021): it is what the prompt alone makes the model say.
+No verdict is generated and parsed: the log-probabilities of the first answer token are read, of "anomalous" against
+"normal". The answer to a record without content is subtracted (contextual calibration, Zhao et al. 2021): it is the
+effect of the prompt alone.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from retrieval.text.prompt_injection import remove_injections
 from retrieval.types import StoredCase
 
 NEAR = 0.90
-# ways to put the question, prompts/ask_NAME.j2: which is best differs by source, the first is best on average
+# prompts/ask_NAME.j2: which is best differs by source, the first is best on average
 WORDINGS = ("belongs", "expert", "listed", "watch")
-_USUAL = PromptVariant(WORDINGS[0])
+_DEFAULT_PROMPT = PromptVariant(WORDINGS[0])
 NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
 _EXAMPLES = 2
 _EXAMPLE_CHARS = 300
-_NOTHING = "N/A"
+_NO_CONTENT = "N/A"
 _ATTEMPTS = 2
-_MOST = 4.0
+_MAX_LOG_ODDS = 4.0
 _ANSWERS = ("anomalous", "normal")
-# a line's time and process number, masked, cost a fifth of the tokens and say nothing
+# a line's masked time and process number take a fifth of the tokens and carry no information
 _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
 
 
 def build_messages(
-    brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _USUAL
+    brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _DEFAULT_PROMPT
 ) -> list[BaseMessage]:
-    """The messages; the system message is the same for the whole source, so that its KV cache serves every record."""
+    """The messages of a query; the system message is the same for a whole source, so its KV cache is reused."""
     return [
         SystemMessage(render(f"ask_{way.wording}", brief=brief or NO_BRIEF)),
         HumanMessage(render("verdict_record", text=text, examples=examples)),
@@ -54,22 +54,30 @@ def build_messages(
 
 
 def examples_for(near: Iterable[tuple[float, StoredCase]]) -> list[dict[str, str]]:
-    """Near precedents as examples, from similarities and cases, the nearest first.
+    """The examples of a prompt, the most similar last.
 
-    None when there are not near ones of both labels, for far ones mislead small models.
+    Parameters
+    ----------
+    near : iterable of (float, StoredCase)
+        Similarities and cases, the nearest first.
+
+    Returns
+    -------
+    list
+        Empty unless there are near cases of both labels: distant examples mislead small models.
     """
     close = [(similarity, case) for similarity, case in near if similarity >= NEAR]
     if {case.label for _, case in close} != set(_ANSWERS):
         return []
-    chosen = [one for label in _ANSWERS for one in [near for near in close if near[1].label == label][:_EXAMPLES]]
+    chosen = [pair for label in _ANSWERS for pair in [pair for pair in close if pair[1].label == label][:_EXAMPLES]]
     return [
         {"text": " ".join(remove_injections(case.text).split())[:_EXAMPLE_CHARS], "label": case.label}
-        for _, case in sorted(chosen, key=lambda one: one[0])
+        for _, case in sorted(chosen, key=lambda pair: pair[0])
     ]
 
 
 class StructuredAnswer(BaseModel):
-    """The answer of a model that gives no log-probabilities: its own figure instead."""
+    """The answer of a model that gives no log-probabilities: the certainty that it states."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -78,43 +86,53 @@ class StructuredAnswer(BaseModel):
 
     @property
     def log_odds(self) -> float:
-        """Of *anomalous*; no word of a model is worth more than ±`_MOST`."""
-        odds = math.log(self.certainty / (1 - self.certainty)) if self.certainty < 1 else _MOST
-        return math.copysign(min(odds, _MOST), 1 if self.verdict == "anomalous" else -1)
+        """Of *anomalous*, within ±4."""
+        odds = math.log(self.certainty / (1 - self.certainty)) if self.certainty < 1 else _MAX_LOG_ODDS
+        return math.copysign(min(odds, _MAX_LOG_ODDS), 1 if self.verdict == "anomalous" else -1)
 
 
 _SCHEMA = StructuredAnswer.model_json_schema()
 
 
 class LanguageDetector:
-    """Asks a model, remembers every answer by model, prompt and question."""
+    """Queries a language model, and caches its answers by model and prompt.
 
-    def __init__(self, model: ChatBackend, heard: LLMCache, record_tokens: int) -> None:
-        self.model, self._heard, self._record_tokens = model, heard, record_tokens
+    Parameters
+    ----------
+    model : ChatBackend
+    cache : LLMCache
+    record_tokens : int
+        The most tokens of a record that the model reads.
+    """
+
+    def __init__(self, model: ChatBackend, cache: LLMCache, record_tokens: int) -> None:
+        self.model, self._cache, self._record_tokens = model, cache, record_tokens
         self._by_schema = False
         self._lock, self._in_flight = threading.Lock(), dict[str, tuple[threading.Lock, int]]()
 
     def log_odds(
-        self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _USUAL
+        self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _DEFAULT_PROMPT
     ) -> float:
-        """Raw log-odds of the model for ``text``, from memory when it was asked before, by anybody meanwhile too.
+        """Raw log-odds of *anomalous* for ``text``; equal queries at the same time are one.
 
-        Raises:
-            ModelFailure, EngineBusy: the model could not be heard.
+        Raises
+        ------
+        ModelFailure, EngineBusy
+            The model gave no answer.
         """
         messages = build_messages(brief, text, examples, way)
-        asked = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
-        key = hashlib.sha256(asked.encode()).hexdigest()
-        with self._alone(key):
-            remembered = self._heard.get(key)
-            if remembered is None:
-                remembered = self._asked(messages)
-                self._heard.put(key, remembered)
-            return remembered
+        query = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
+        key = hashlib.sha256(query.encode()).hexdigest()
+        with self._exclusive(key):
+            log_odds = self._cache.get(key)
+            if log_odds is None:
+                log_odds = self._query(messages)
+                self._cache.put(key, log_odds)
+            return log_odds
 
     @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """Whoever asks the same at the same time waits, and then finds the answer."""
+    def _exclusive(self, key: str) -> Iterator[None]:
+        """Let one thread query for ``key``; the others wait and then find the answer in the cache."""
         with self._lock:
             lock, waiting = self._in_flight.get(key, (threading.Lock(), 0))
             self._in_flight[key] = lock, waiting + 1
@@ -127,25 +145,25 @@ class LanguageDetector:
                 if waiting > 1:
                     self._in_flight[key] = lock, waiting - 1
 
-    def _asked(self, messages: Sequence[BaseMessage]) -> float:
+    def _query(self, messages: Sequence[BaseMessage]) -> float:
         if not self._by_schema:
             try:
-                found = self.model.answer_log_probabilities(messages, _ANSWERS)
-                return found["anomalous"] - found["normal"]
+                log_probabilities = self.model.answer_log_probabilities(messages, _ANSWERS)
+                return log_probabilities["anomalous"] - log_probabilities["normal"]
             except NoLogProbabilities:
-                # an older server, or a model that gives none: it will not give them next time either
+                # an old server, or a model that never gives them
                 self._by_schema = True
         for attempt in range(_ATTEMPTS):
             with suppress(ValidationError):
                 return StructuredAnswer.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
-        raise ModelFailure(f"{self.model.name} keeps to no schema, asked {_ATTEMPTS} times")
+        raise ModelFailure(f"{self.model.name} did not keep to the schema in {_ATTEMPTS} attempts")
 
-    def content_free_log_odds(self, brief: str, way: PromptVariant = _USUAL) -> float:
-        """The log-odds for a record that says nothing: what to subtract."""
-        return self.log_odds(brief, _NOTHING, (), way)
+    def content_free_log_odds(self, brief: str, way: PromptVariant = _DEFAULT_PROMPT) -> float:
+        """The raw log-odds for a record without content, to be subtracted from those of records."""
+        return self.log_odds(brief, _NO_CONTENT, (), way)
 
     def query(
-        self, brief: str, text: str, way: PromptVariant = _USUAL, examples: Sequence[Mapping[str, str]] = ()
+        self, brief: str, text: str, way: PromptVariant = _DEFAULT_PROMPT, examples: Sequence[Mapping[str, str]] = ()
     ) -> Signal:
         """Return the signal; when the model was not queried or gave no answer, ``degraded`` says why."""
         try:

@@ -1,9 +1,8 @@
-"""What the order and the counts of a session's events say, told from normal sessions alone.
+"""Outlier scores of sessions by the order and the counts of their events, learned from normal sessions alone.
 
-Three numbers are made of a session: the worst and the mean surprise of a step by a next-event model (Witten-Bell
-n-grams, Witten & Bell 1991; the role that DeepLog, Du et al. 2017, gives to a neural network), and the worst surprise
-of how often an event occurs. Wherever learning uses them they are cross-fitted: no session is judged by tables that
-contain it.
+A session has three scores: the greatest and the mean surprise of a step by a next-event model (Witten-Bell n-grams,
+Witten & Bell 1991, where DeepLog, Du et al. 2017, has a neural network), and the greatest surprise of an event's count.
+Other models that learn from them get cross-fitted scores: by tables that do not contain the session.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from numpy.typing import NDArray
 from agent.detectors.conformal import ConformalTail
 from retrieval.text.masking import kind_of_event
 
-# events of context; events with a code of their own (the rest share one); of these, events whose count is heard
+# events of context; events with a code of their own (the rest share one); of these, events that are counted
 _ORDER, _KNOWN, _COUNTED = 4, 1_000, 127
 _BUCKETS, _DECAY = 64, 0.8
 _FOLDS, _SEED = 5, 20_26
-# tables are fitted on a seeded sample of sessions with about so many events; a session counts up to so often
-_FIT_EVENTS, _MOST_TIMES = 2_000_000, 1_000
+# tables are fitted on a seeded sample of sessions with about so many events; a session counts at most so often
+_FIT_EVENTS, _MAX_TIMES = 2_000_000, 1_000
 # 10 bits an event: the context and the event itself fit 64 bits
 _BASE = np.uint64(1_024)
 _EDGE, _OTHER = 0, 1
@@ -38,7 +37,12 @@ NUMBERS = 3
 class NextEvent:
     """P(event | context) = (c + T·P(event | shorter context)) / (n + T), T the kinds of event seen after it.
 
-    ``tables``: by length of context, its codes, n and T, and the codes of context and event with their counts c.
+    Parameters
+    ----------
+    known : int
+        Number of events with a code of their own.
+    tables : tuple
+        By length of context: its codes, n and T, and the codes of context and event with their counts c.
     """
 
     known: int
@@ -46,6 +50,7 @@ class NextEvent:
 
     @classmethod
     def fit(cls, sessions: Sequence[Ids], known: int) -> NextEvent:
+        """Count the steps of encoded sessions."""
         event, contexts, _ = _steps(sessions)
         tables = []
         for context in contexts:
@@ -55,22 +60,30 @@ class NextEvent:
         return cls(known, tuple(tables))
 
     def surprise(self, sessions: Sequence[Ids]) -> tuple[Floats, NDArray[np.bool_], Ids]:
-        """Each step's -log P, whether its event never follows the one before it, and the step's session."""
-        event, contexts, own = _steps(sessions)
+        """Of each step -ln P, whether its event never follows the one before it, and its session: shapes (steps,)."""
+        event, contexts, session = _steps(sessions)
         p = np.full(len(event), 1 / (self.known + 2))
         never = np.zeros(len(event), bool)
         for length, (seen, totals, kinds, grams, counts) in enumerate(self.tables):
-            at, has = _find(seen, contexts[length])
-            gram, met = _find(grams, contexts[length] * _BASE + event)
-            c = np.where(met, counts[gram], 0)
-            p = np.where(has, (c + kinds[at] * p) / (totals[at] + kinds[at]), p)
-            never = ~met if length == 1 else never
-        return -np.log(p), never, own
+            at, seen_before = _find(seen, contexts[length])
+            gram, found = _find(grams, contexts[length] * _BASE + event)
+            c = np.where(found, counts[gram], 0)
+            p = np.where(seen_before, (c + kinds[at] * p) / (totals[at] + kinds[at]), p)
+            never = ~found if length == 1 else never
+        return -np.log(p), never, session
 
 
 @dataclass(frozen=True)
 class CountProfile:
-    """How often each event occurs in a normal session: the shares of count buckets, shape (events, buckets)."""
+    """How often each event occurs in a normal session.
+
+    Parameters
+    ----------
+    shares : shape (events, buckets)
+        Of the sessions by buckets of counts.
+    low, high : shape (events,)
+        Least and greatest counts.
+    """
 
     shares: Floats
     low: Ids
@@ -78,42 +91,53 @@ class CountProfile:
 
     @classmethod
     def fit(cls, counts: Ids) -> CountProfile:
+        """The profile of n sessions from their counts, shape (n, events)."""
         seen = np.stack([np.bincount(column, minlength=_BUCKETS) for column in _bucket(counts).T]).astype(float)
         kinds = (seen > 0).sum(axis=1, keepdims=True)
-        # Witten-Bell again; what is yet to come is the rarer, the farther from the counts that were seen
-        places = np.arange(_BUCKETS)
-        away = np.stack([np.abs(places[:, None] - np.flatnonzero(row)).min(axis=1) for row in seen])
-        base = _DECAY**away
+        # Witten-Bell again; unseen counts are rarer, the farther they are from seen ones
+        buckets = np.arange(_BUCKETS)
+        distance = np.stack([np.abs(buckets[:, None] - np.flatnonzero(row)).min(axis=1) for row in seen])
+        base = _DECAY**distance
         shares = (seen + kinds * base / base.sum(axis=1, keepdims=True)) / (len(counts) + kinds)
         return cls(shares, counts.min(axis=0), counts.max(axis=0))
 
     def surprise(self, counts: Ids) -> Floats:
+        """-ln of the share of each count, shape (n, events)."""
         return np.asarray(-np.log(self.shares[np.arange(counts.shape[1])[None], _bucket(counts)]))
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """Both models of normal sessions; their three numbers of any session."""
+    """Both models of normal sessions, and their three scores of any session."""
 
     steps: NextEvent
     profile: CountProfile
 
     @classmethod
     def fit(cls, sessions: Sequence[Ids], times: Ids, known: int) -> _Tables:
-        often = [session for i in _sample(sessions, times) for session in [sessions[i]] * min(times[i], _MOST_TIMES)]
-        return cls(NextEvent.fit(often, known), CountProfile.fit(_counts(often, known)))
+        repeated = [session for i in _sample(sessions, times) for session in [sessions[i]] * min(times[i], _MAX_TIMES)]
+        return cls(NextEvent.fit(repeated, known), CountProfile.fit(_counts(repeated, known)))
 
     def numbers(self, sessions: Sequence[Ids]) -> Floats:
-        surprise, _, own = self.steps.surprise(sessions)
-        first = np.flatnonzero(np.diff(own, prepend=-1))
-        worst, total = np.maximum.reduceat(surprise, first), np.add.reduceat(surprise, first)
-        counted = self.profile.surprise(_counts(sessions, self.steps.known)).max(axis=1)
-        return np.stack([worst, total / np.bincount(own), counted], axis=1)
+        surprise, _, session = self.steps.surprise(sessions)
+        first = np.flatnonzero(np.diff(session, prepend=-1))
+        greatest, total = np.maximum.reduceat(surprise, first), np.add.reduceat(surprise, first)
+        counts = self.profile.surprise(_counts(sessions, self.steps.known)).max(axis=1)
+        return np.stack([greatest, total / np.bincount(session), counts], axis=1)
 
 
 @dataclass(frozen=True)
 class SequenceModel:
-    """The detector: codes of the events, tables, and the tails of the three numbers and of their sum."""
+    """The fitted detector.
+
+    Parameters
+    ----------
+    codes : dict
+        Codes of the masked events, from 2.
+    tables : _Tables
+    tails : tuple of ConformalTail
+        Of the three scores and of their sum.
+    """
 
     codes: dict[str, int]
     tables: _Tables
@@ -123,43 +147,53 @@ class SequenceModel:
     def fit(
         cls, sessions: Sequence[Sequence[str]], times: NDArray[np.int64], anomalous: NDArray[np.bool_]
     ) -> tuple[SequenceModel, Floats, Floats]:
-        """The detector, made of the normal sessions; for each session its numbers and log-odds as if unseen."""
+        """Fit to the normal ones of n sessions.
+
+        Returns
+        -------
+        SequenceModel
+        shape (n, 3)
+            Cross-fitted scores of all sessions.
+        shape (n,)
+            Their log-odds.
+        """
         codes = _vocabulary(sessions)
         ids = [_encode(codes, session) for session in sessions]
         numbers = _cross_fitted(ids, times, anomalous, len(codes))
         normal = np.flatnonzero(~anomalous)
         tails = tuple(ConformalTail.of(column, times[normal]) for column in numbers[normal].T)
-        together = ConformalTail.of(_together(tails, numbers[normal]), times[normal])
+        combined = ConformalTail.of(_combined(tails, numbers[normal]), times[normal])
         tables = _Tables.fit([ids[i] for i in normal], times[normal], len(codes))
-        fitted = cls(codes, tables, (*tails, together))
+        fitted = cls(codes, tables, (*tails, combined))
         return fitted, numbers, fitted.oddness(numbers)
 
     def numbers(self, sessions: Sequence[Sequence[str]]) -> Floats:
-        """Worst and mean surprise of a step, worst surprise of a count: shape (n, 3), in nats."""
+        """Greatest and mean surprise of a step, greatest surprise of a count, in nats: shape (n, 3)."""
         return self.tables.numbers([_encode(self.codes, session) for session in sessions])
 
     def log_odds(self, rows: Sequence[Any], sessions: Sequence[Sequence[str]]) -> Floats:
+        """Log-odds of n sessions, shape (n,); ``rows`` are not used."""
         return self.oddness(self.numbers(sessions))
 
     def oddness(self, numbers: Floats) -> Floats:
-        """The log-odds of sessions with these `numbers`, shape (n,)."""
-        return self.tails[-1].log_odds(_together(self.tails[:-1], numbers))
+        """Log-odds of n sessions from their `numbers`, shape (n,)."""
+        return self.tails[-1].log_odds(_combined(self.tails[:-1], numbers))
 
     def facts(self, session: Sequence[str]) -> list[str]:
-        """The step that surprises most."""
+        """The most surprising step, if it is surprising at all."""
         ids = _encode(self.codes, session)
         surprise, never, _ = self.tables.steps.surprise([ids])
-        worst = int(np.argmax(np.where(never, surprise + 1e3, surprise)))
-        before = f"“{session[worst - 1]}”" if worst else "the start"
-        what = f"“{session[worst]}”" if worst < len(session) else "the end"
-        if never[worst]:
+        step = int(np.argmax(np.where(never, surprise + 1e3, surprise)))
+        before = f"“{session[step - 1]}”" if step else "the start"
+        what = f"“{session[step]}”" if step < len(session) else "the end"
+        if never[step]:
             return [f"after {before} came {what}, which never follows it in normal cases"]
-        if surprise[worst] > math.log(100):
+        if surprise[step] > math.log(100):
             return [f"after {before} came {what}, which normal cases seldom have there"]
         return []
 
     def state(self) -> dict[str, Any]:
-        """What `from_state` makes it of again."""
+        """The detector as plain values and arrays, see `from_state`."""
         profile = self.tables.profile
         return {
             "codes": self.codes,
@@ -170,6 +204,7 @@ class SequenceModel:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> SequenceModel:
+        """The detector that `state` gave ``state`` of."""
         steps = NextEvent(len(state["codes"]), tuple(tuple(arrays) for arrays in state["tables"]))
         tables = _Tables(steps, CountProfile(*state["profile"]))
         return cls(state["codes"], tables, tuple(ConformalTail(values) for values in state["tails"]))
@@ -192,14 +227,14 @@ def _steps(sessions: Sequence[Ids]) -> tuple[NDArray[np.uint64], NDArray[np.uint
     pad = np.zeros(_ORDER, np.int64)
     flat = np.concatenate([part for session in sessions for part in (pad, session, pad[:1])]).astype(np.uint64)
     sizes = np.array([len(session) + _ORDER + 1 for session in sessions])
-    own = np.repeat(np.arange(len(sessions)), sizes)
+    session_of = np.repeat(np.arange(len(sessions)), sizes)
     at = np.arange(len(flat))
     step = at - np.repeat(np.cumsum(sizes) - sizes, sizes) >= _ORDER
     at = at[step]
     contexts = np.zeros((_ORDER + 1, len(at)), np.uint64)
     for length in range(1, _ORDER + 1):
         contexts[length] = contexts[length - 1] + flat[at - length] * _BASE ** np.uint64(length - 1)
-    return flat[at], contexts, own[step]
+    return flat[at], contexts, session_of[step]
 
 
 def _find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[Ids, NDArray[np.bool_]]:
@@ -209,8 +244,8 @@ def _find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[Ids, NDA
 
 def _bucket(counts: Ids) -> Ids:
     """0 to 5 as they are, then four buckets a doubling."""
-    far = 5 + np.ceil(4 * np.log2(np.maximum(counts, 5) / 5))
-    return np.minimum(np.where(counts <= 5, counts, far), _BUCKETS - 1).astype(np.int64)
+    logarithmic = 5 + np.ceil(4 * np.log2(np.maximum(counts, 5) / 5))
+    return np.minimum(np.where(counts <= 5, counts, logarithmic), _BUCKETS - 1).astype(np.int64)
 
 
 def _counts(sessions: Sequence[Ids], known: int) -> Ids:
@@ -221,24 +256,24 @@ def _counts(sessions: Sequence[Ids], known: int) -> Ids:
 
 def _sample(sessions: Sequence[Ids], times: Ids) -> Ids:
     order = np.random.default_rng(_SEED).permutation(len(sessions))
-    sizes = np.cumsum([len(sessions[i]) * min(times[i], _MOST_TIMES) for i in order])
+    sizes = np.cumsum([len(sessions[i]) * min(times[i], _MAX_TIMES) for i in order])
     return order[: max(1, int(np.searchsorted(sizes, _FIT_EVENTS)))]
 
 
-def _together(tails: Sequence[ConformalTail], numbers: Floats) -> Floats:
+def _combined(tails: Sequence[ConformalTail], numbers: Floats) -> Floats:
     return np.asarray(np.sum([tail(column) for tail, column in zip(tails, numbers.T, strict=True)], axis=0))
 
 
 def _cross_fitted(ids: Sequence[Ids], times: Ids, anomalous: NDArray[np.bool_], known: int) -> Floats:
-    """Each session's three numbers by tables of the other folds' normal sessions."""
+    """The three scores of each session by tables of the normal sessions of the other folds."""
     fold = np.zeros(len(ids), np.int64)
     rng = np.random.default_rng(_SEED)
     for label in (False, True):
-        mine = np.flatnonzero(anomalous == label)
-        fold[rng.permutation(mine)] = np.arange(len(mine)) % _FOLDS
+        of_label = np.flatnonzero(anomalous == label)
+        fold[rng.permutation(of_label)] = np.arange(len(of_label)) % _FOLDS
     out = np.zeros((len(ids), NUMBERS))
-    for one in np.unique(fold):
-        learn, judge = np.flatnonzero((fold != one) & ~anomalous), np.flatnonzero(fold == one)
-        tables = _Tables.fit([ids[i] for i in learn.tolist()], times[learn], known)
-        out[judge] = tables.numbers([ids[i] for i in judge.tolist()])
+    for number in np.unique(fold):
+        rest, held_out = np.flatnonzero((fold != number) & ~anomalous), np.flatnonzero(fold == number)
+        tables = _Tables.fit([ids[i] for i in rest.tolist()], times[rest], known)
+        out[held_out] = tables.numbers([ids[i] for i in held_out.tolist()])
     return out

@@ -1,36 +1,34 @@
-"""`fields`: what numbers, categories and events say.
+"""The model of fields: numbers, categories and events.
 
-With labels of both kinds, random forest (Breiman 2001) and gradient boosting (Friedman 2001) on histograms, their
-log-odds averaged; with hardly an anomalous case, how odd the record is among normal ones (`agent.detectors.conformal`,
-`agent.detectors.sequence`). What fusion learns from is told of each case by trees that have not seen it, and once more
-by trees that have not seen its *kind* of anomaly: what comes next may be of no known kind.
+With cases of both labels, the mean log-odds of a random forest (Breiman 2001) and of gradient boosting on histograms
+(Friedman 2001); with hardly an anomalous case, an outlier score (`agent.detectors.conformal`,
+`agent.detectors.sequence`). Fusion learns from out-of-fold log-odds of each case, and from those of trees that have not
+seen its *kind* of anomaly, because the next anomaly may be of a new kind.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.records import Signal
-from agent.detectors.base import DetectorInput
 from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import Row, TabularEncoder
-from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
 
 _LIMIT = 6.0
-_ENOUGH, _BOOSTED, _MANY = 3, 20, 100
+# anomalous (or normal) cases that trees, boosting and larger boosting need
+_MIN_CASES, _MIN_BOOSTED, _MANY = 3, 20, 100
 _TREES, _FOLDS, _SEED = 200, 5, 20_26
-# cases that learning takes at most, and of them those that are told of by trees that have not seen them
-_MOST, _TOLD, _WHOLE_KIND = 30_000, 8_000, 200
-_KINDS = 4
+# the most cases that are fitted to; those with out-of-fold scores; kinds of anomaly up to which all cases have them
+_MAX_CASES, _MAX_SCORED, _WHOLE_KIND = 30_000, 8_000, 200
+_MIN_KINDS = 4
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -61,7 +59,18 @@ class OutOfFoldScores:
 
 @dataclass(frozen=True)
 class TabularModel:
-    """The fitted trees, none where there are too few anomalous cases, and the detector of odd records."""
+    """The fitted model.
+
+    Parameters
+    ----------
+    columns : TabularEncoder
+    detector : ConformalNeighbours or SequenceModel
+        Gives the outlier score.
+    trees : tuple
+        Forest and boosting; empty with too few anomalous cases.
+    low, high : shape (numbers,)
+        Range of each number among the cases.
+    """
 
     columns: TabularEncoder
     detector: ConformalNeighbours | SequenceModel
@@ -71,6 +80,7 @@ class TabularModel:
 
     @property
     def supervised(self) -> bool:
+        """Whether there are trees."""
         return bool(self.trees)
 
     @classmethod
@@ -82,14 +92,29 @@ class TabularModel:
         kinds: Sequence[str | None],
         times: Sequence[int],
     ) -> tuple[TabularModel | None, OutOfFoldScores | None]:
-        """The model, and what it tells of its cases as if they were new; none without two normal cases or a column.
+        """Fit to n cases.
 
-        ``rows``: features of n cases; ``sessions``: their events, empty for a row of a table; ``kinds``: the values
-        of their labels; ``times``: how often each stands.
+        Parameters
+        ----------
+        rows : n mappings
+            Features.
+        sessions : n sequences
+            Events; empty for a row of a table.
+        anomalous : n booleans
+        kinds : n strings or None
+            Values of the labels.
+        times : n integers
+            How often each case occurred.
+
+        Returns
+        -------
+        TabularModel or None
+            None without two normal cases or a column.
+        OutOfFoldScores or None
         """
         which = _chosen(np.asarray(anomalous, dtype=bool))
         rows, sessions = [rows[i] for i in which], [sessions[i] for i in which]
-        y, often = np.asarray(anomalous, dtype=bool)[which], np.asarray(times, dtype=np.int64)[which]
+        y, counts = np.asarray(anomalous, dtype=bool)[which], np.asarray(times, dtype=np.int64)[which]
         if (~y).sum() < 2:
             return None, None
         columns = TabularEncoder.fit(rows)
@@ -99,23 +124,22 @@ class TabularModel:
             return None, None
         detector: ConformalNeighbours | SequenceModel
         if ordered:
-            detector, numbers, oddness = SequenceModel.fit(sessions, often, y)
+            detector, numbers, oddness = SequenceModel.fit(sessions, counts, y)
             matrix = np.hstack([matrix, numbers])
         else:
-            detector, own = ConformalNeighbours.fit(
-                columns, [row for row, bad in zip(rows, y, strict=True) if not bad], often[~y]
+            detector, normal_oddness = ConformalNeighbours.fit(
+                columns, [row for row, bad in zip(rows, y, strict=True) if not bad], counts[~y]
             )
             oddness = detector.log_odds(rows, ())
-            oddness[~y] = own
-        trees, told = _Learner(matrix, y, often).learn(_numbered(y, [kinds[i] for i in which]), oddness)
+            oddness[~y] = normal_oddness
+        trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in which]), oddness)
         seen = columns.numbers(rows)
-        gone = np.isnan(seen)
-        low, high = np.where(gone, np.inf, seen).min(axis=0), np.where(gone, -np.inf, seen).max(axis=0)
-        told = OutOfFoldScores(which[told.which], told.fields, told.oddness, told.unseen_kind, told.kinds)
-        return cls(columns, detector, trees, low, high), told
+        missing = np.isnan(seen)
+        low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
+        return cls(columns, detector, trees, low, high), replace(scores, which=which[scores.which])
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
-        """For each of n records the log-odds of the trees (None without any), and of its oddness."""
+        """For each of n records, the log-odds of the trees (None without any) and of the outlier score."""
         numbers = np.zeros((len(rows), 0))
         if isinstance(self.detector, SequenceModel):
             numbers = self.detector.numbers(sessions)
@@ -125,11 +149,11 @@ class TabularModel:
         if not self.trees:
             return [(None, float(odd)) for odd in oddness]
         matrix = np.hstack([self.columns.matrix(rows), numbers])
-        told = np.maximum(_log_odds(self.trees, matrix), self._beyond(rows))
-        return [(float(tree), float(odd)) for tree, odd in zip(told, oddness, strict=True)]
+        log_odds = np.maximum(_log_odds(self.trees, matrix), self._beyond(rows))
+        return [(float(trees), float(odd)) for trees, odd in zip(log_odds, oddness, strict=True)]
 
     def _beyond(self, rows: Sequence[Row]) -> Floats:
-        """What the log-odds are at least, for a number far outside of all cases: there trees only guess on."""
+        """Least log-odds of each row, shape (n,): trees do not extrapolate to numbers far outside of all cases."""
         seen = self.columns.numbers(rows)
         if not seen.shape[1]:
             return np.full(len(rows), -_LIMIT)
@@ -139,7 +163,7 @@ class TabularModel:
         return np.asarray(np.clip(np.log(np.maximum(beyond, 1e-9) / 10), -_LIMIT, _LIMIT))
 
     def dumps(self) -> dict[str, Any]:
-        """What `loads` makes it of again; for skops, without pickle."""
+        """The model as skops can store it without pickle, see `loads`."""
         return {
             "columns": self.columns.to_json(),
             "sequences": isinstance(self.detector, SequenceModel),
@@ -150,6 +174,7 @@ class TabularModel:
 
     @classmethod
     def loads(cls, state: dict[str, Any]) -> TabularModel:
+        """The model that `dumps` gave ``state`` of."""
         columns = TabularEncoder.from_json(state["columns"])
         detector = (
             SequenceModel.from_state(state["detector"])
@@ -161,53 +186,52 @@ class TabularModel:
 
 @dataclass(frozen=True)
 class _Learner:
-    """Trees from a matrix of cases, shape (n, columns), their labels, and how often each stands."""
+    """Fits trees to a matrix of cases, shape (n, columns), their labels and how often each occurred, shapes (n,)."""
 
     x: Floats
     y: Bools
     times: Ints
 
     def learn(self, kinds: Ints, oddness: Floats) -> tuple[tuple[Any, ...], OutOfFoldScores]:
-        """All trees, and what is told of a sample of the cases; see `OutOfFoldScores`."""
+        """The trees, and out-of-fold scores of a sample of the cases, with all cases of rare kinds."""
         rng = np.random.default_rng(_SEED)
         sizes = np.bincount(kinds)
-        inside = np.zeros(len(self.y), dtype=bool)
-        inside[rng.permutation(len(self.y))[:_TOLD]] = True
-        # small kinds are in it whole
-        inside |= (sizes[kinds] <= _WHOLE_KIND) & self.y
-        which = np.flatnonzero(inside)
-        if self._rare(self.y) < _ENOUGH:
+        sampled = np.zeros(len(self.y), dtype=bool)
+        sampled[rng.permutation(len(self.y))[:_MAX_SCORED]] = True
+        sampled |= (sizes[kinds] <= _WHOLE_KIND) & self.y
+        which = np.flatnonzero(sampled)
+        if self._rare(self.y) < _MIN_CASES:
             return (), OutOfFoldScores(which, oddness[which], oddness[which], None, kinds[which])
         forest, boosting = self._forest(self.y, oob=True), self._boosting(self.y)
         everything = np.arange(len(self.y))
-        trees = tuple(self._fitted(one, everything) for one in (forest, boosting) if one is not None)
-        # a case that stands so often that every tree has seen it has no out-of-bag share: NaN
-        told = _logit(trees[0].oob_decision_function_[:, 1])[which]
+        trees = tuple(self._fitted(model, everything) for model in (forest, boosting) if model is not None)
+        # a case that occurred so often that every tree has seen it has no out-of-bag share: NaN
+        scores = _logit(trees[0].oob_decision_function_[:, 1])[which]
         if boosting is not None:
             fold = _spread(kinds, rng)
-            told = (told + self._held_out(which, fold, wooden=False)) / 2
+            scores = (scores + self._held_out(which, fold, with_forest=False)) / 2
         unseen_kind = None
-        if kinds.max() >= _KINDS:
+        if kinds.max() >= _MIN_KINDS:
             # normal cases are spread over the folds, anomalous ones by their kind
             fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
-            unseen_kind = self._held_out(which, fold, wooden=True)
-        return trees, OutOfFoldScores(which, told, oddness[which], unseen_kind, kinds[which])
+            unseen_kind = self._held_out(which, fold, with_forest=True)
+        return trees, OutOfFoldScores(which, scores, oddness[which], unseen_kind, kinds[which])
 
-    def _held_out(self, which: Ints, fold: Ints, *, wooden: bool) -> Floats:
-        """Log-odds of the cases ``which``, each by trees fitted on the other folds of them."""
+    def _held_out(self, which: Ints, fold: Ints, *, with_forest: bool) -> Floats:
+        """Log-odds of the cases ``which``, shape (len(which),), each by trees fitted on the other folds of them."""
         out = np.zeros(len(self.y))
-        for one in np.unique(fold[which]):
-            rest, held = which[fold[which] != one], which[fold[which] == one]
+        for number in np.unique(fold[which]):
+            rest, held_out = which[fold[which] != number], which[fold[which] == number]
             if self._rare(self.y[rest]) == 0:
                 continue
-            parts = [self._forest(self.y[rest]) if wooden else None, self._boosting(self.y[rest])]
+            parts = [self._forest(self.y[rest]) if with_forest else None, self._boosting(self.y[rest])]
             if fitted := [self._fitted(part, rest) for part in parts if part is not None]:
-                out[held] = _log_odds(fitted, self.x[held])
+                out[held_out] = _log_odds(fitted, self.x[held_out])
         return np.asarray(out[which])
 
     def _fitted(self, part: Any, which: Ints) -> Any:
         with warnings.catch_warnings(), _threads().limit(limits=1, user_api="openmp"):
-            # that some cases are in every bag is known, see `learn`
+            # some cases are in every bag, see `learn`
             warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
             part.fit(self.x[which], self.y[which], sample_weight=self.times[which])
         return part.set_params(n_jobs=1) if "n_jobs" in part.get_params() else part
@@ -224,11 +248,11 @@ class _Learner:
         return RandomForestClassifier(trees, min_samples_leaf=leaf, oob_score=oob, random_state=0, n_jobs=-1)
 
     def _boosting(self, y: Bools) -> Any:
-        """None with so few cases of a label that boosting would learn them by heart."""
+        """None with so few cases of a label that boosting would overfit."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         rare = self._rare(y)
-        if rare < _BOOSTED:
+        if rare < _MIN_BOOSTED:
             return None
         size = (
             {"learning_rate": 0.03, "max_iter": 250, "max_leaf_nodes": 15}
@@ -240,88 +264,35 @@ class _Learner:
         )
 
 
-@dataclass(frozen=True)
-class FieldsDetector:
-    """The signal `fields`.
-
-    Parameters
-    ----------
-    model : callable
-        Gives the source's model of fields, which takes time to load; None if there is none.
-    normal : FieldEncoder or None
-        Of the normal cases.
-    """
-
-    model: Callable[[], TabularModel | None]
-    normal: FieldEncoder | None
-    name: str = "fields"
-
-    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
-        """See `agent.detectors.base.Scorer`: the trees' log-odds, or the outlier score where there are no trees.
-
-        The facts are numbers far from the normal cases, and categories and steps that these do not have.
-        """
-        return [self._signal(record) if record.features else Signal() for record in records]
-
-    def _signal(self, record: DetectorInput) -> Signal:
-        model, events, scores = self.model(), record.record.events, record.field_scores
-        facts = _facts(record.features, self.normal) if self.normal else []
-        if events and model and isinstance(model.detector, SequenceModel):
-            facts = [*model.detector.facts(events), *facts]
-        log_odds = None if scores is None else scores[1] if scores[0] is None else scores[0]
-        return Signal(log_odds=log_odds, facts=tuple(facts))
-
-
-def _facts(row: Row, normal: FieldEncoder) -> list[str]:
-    far: list[tuple[float, str]] = []
-    for name, knots in normal.numbers.items():
-        value = row.get(name, value_if_absent(name))
-        if value is None or isinstance(value, str):
-            continue
-        if knots[0] <= float(value) <= knots[-1]:
-            continue
-        side = "above" if float(value) > knots[-1] else "below"
-        spread = (knots[-1] - knots[0]) or 1.0
-        excess = (float(value) - knots[-1]) / spread if side == "above" else (knots[0] - float(value)) / spread
-        text = f"{name} is {float(value):g}, {side} all normal cases ({knots[0]:g} to {knots[-1]:g})"
-        far.append((excess, text))
-    unseen = [
-        f"{name} is “{row[name]}”, which no normal case has"
-        for name, known in normal.categories.items()
-        if row.get(name) is not None and str(row[name]) not in known
-    ]
-    return [text for _, text in sorted(far, key=lambda item: -item[0])[:3]] + unseen[:3]
-
-
 def _chosen(anomalous: Bools) -> Ints:
-    """The cases that learning takes: all, or a seeded sample that has every label's share."""
-    if len(anomalous) <= _MOST:
+    """Indices of the cases that are fitted to: all, or a seeded sample with both labels."""
+    if len(anomalous) <= _MAX_CASES:
         return np.arange(len(anomalous))
     order = np.random.default_rng(_SEED).permutation(len(anomalous))
-    rare = order[anomalous[order]][: _MOST // 2]
-    return np.sort(np.concatenate([rare, order[~anomalous[order]][: _MOST - len(rare)]]))
+    rare = order[anomalous[order]][: _MAX_CASES // 2]
+    return np.sort(np.concatenate([rare, order[~anomalous[order]][: _MAX_CASES - len(rare)]]))
 
 
 def _numbered(y: Bools, kinds: Sequence[str | None]) -> Ints:
-    """0 for normal cases; kinds of anomaly from 1, the commonest first."""
+    """Number of each case's kind of anomaly, from 1, the most frequent first; 0 for normal cases."""
     names = Counter(kind or "" for kind, bad in zip(kinds, y, strict=True) if bad)
-    places = {kind: i for i, (kind, _) in enumerate(sorted(names.items(), key=lambda item: (-item[1], item[0])), 1)}
-    return np.array([places[kind or ""] if bad else 0 for kind, bad in zip(kinds, y, strict=True)], dtype=np.int64)
+    numbers = {kind: i for i, (kind, _) in enumerate(sorted(names.items(), key=lambda item: (-item[1], item[0])), 1)}
+    return np.array([numbers[kind or ""] if bad else 0 for kind, bad in zip(kinds, y, strict=True)], dtype=np.int64)
 
 
 def _spread(kinds: Ints, rng: np.random.Generator) -> Ints:
-    """Folds in which each kind has its share."""
+    """Fold of each case; every kind is spread over all folds (StratifiedKFold refuses kinds with few cases)."""
     order = rng.permutation(len(kinds))
     fold = np.zeros(len(kinds), dtype=np.int64)
     for kind in np.unique(kinds):
-        mine = order[kinds[order] == kind]
-        fold[mine] = np.arange(len(mine)) % _FOLDS
+        of_kind = order[kinds[order] == kind]
+        fold[of_kind] = np.arange(len(of_kind)) % _FOLDS
     return fold
 
 
 @cache
 def _threads() -> Any:
-    """To keep boosting to one thread: its threads wait by spinning, so that beside other work two are far slower."""
+    """Limits boosting to one thread: its threads wait by spinning, so two are far slower beside other work."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -333,7 +304,7 @@ def _log_odds(trees: Sequence[Any], x: Floats) -> Floats:
 
 
 def _share(part: Any, x: Floats) -> Floats:
-    """As predict_proba has it; of a forest without its checks at each tree, which take longer than a few rows."""
+    """As `predict_proba`; of a forest without the checks at each tree, which take longer than a few rows."""
     if not hasattr(part, "estimators_"):
         return np.asarray(part.predict_proba(x)[:, 1])
     narrow = x.astype(np.float32)

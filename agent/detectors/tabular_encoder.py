@@ -1,4 +1,7 @@
-"""Rows of fields as matrices: numbers as they are, categories one-hot and by how rare their value is."""
+"""Rows of fields as matrices: numbers as they are, categories one-hot and by the rarity of their value.
+
+scikit-learn's encoders have neither the rarity, nor event counts that are 0 where absent, nor a state without pickle.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,30 @@ from retrieval.encoding.field_encoder import FieldEncoder, FieldValue, value_if_
 
 # trees compute in single precision
 _HUGE = 1e30
-# with no more numbers than these, trees are given each pair's ratio, which they cannot make themselves
-_PAIRED = 10
+# up to so many numbers, trees also get the ratio of each pair, which they cannot compute themselves
+_MAX_PAIRED = 10
 Row = Mapping[str, FieldValue]
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class TabularEncoder:
-    """``space`` names the numbers and the common categories; ``shares``: how common each value is among the cases."""
+    """The fitted encoder.
+
+    Parameters
+    ----------
+    space : FieldEncoder
+        Names the numbers and the common values of categories.
+    shares : dict
+        Of each category, the share of the cases that has each value.
+    """
 
     space: FieldEncoder
     shares: dict[str, dict[str, float]]
 
     @classmethod
     def fit(cls, rows: Sequence[Row]) -> TabularEncoder:
+        """Fit to the features of n cases."""
         space = FieldEncoder.fit(rows)
         shares = {}
         for name in space.categories:
@@ -38,7 +50,7 @@ class TabularEncoder:
         return cls(space, shares)
 
     def numbers(self, rows: Sequence[Row]) -> Floats:
-        """Shape (n, numbers); what is missing is NaN, an event that did not occur was counted 0 times."""
+        """Shape (n, numbers); a missing number is NaN, the count of an absent event is 0."""
         absent = {name: value_if_absent(name) for name in self.space.numbers}
         out = np.full((len(rows), len(absent)), math.nan)
         for i, row in enumerate(rows):
@@ -49,42 +61,44 @@ class TabularEncoder:
         return np.asarray(np.clip(out, -_HUGE, _HUGE))
 
     def categories(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
-        """One-hot columns of the common values and of missing ones; for each category -log of its value's share."""
-        hot = [np.zeros((len(rows), 0))]
-        surprise = np.zeros((len(rows), len(self.shares)))
+        """One-hot columns of the common values and of missing ones; for each category -ln of its value's share."""
+        one_hot = [np.zeros((len(rows), 0))]
+        rarity = np.zeros((len(rows), len(self.shares)))
         for j, (name, share) in enumerate(self.shares.items()):
             common = {value: k for k, value in enumerate(self.space.categories[name])}
             rarest = min(share.values()) / 2
-            mine = np.zeros((len(rows), len(common) + 1))
+            indicators = np.zeros((len(rows), len(common) + 1))
             for i, row in enumerate(rows):
                 value = row.get(name)
                 if value is None:
-                    mine[i, -1] = 1.0
+                    indicators[i, -1] = 1.0
                     continue
-                surprise[i, j] = -math.log(share.get(str(value), rarest))
+                rarity[i, j] = -math.log(share.get(str(value), rarest))
                 if str(value) in common:
-                    mine[i, common[str(value)]] = 1.0
-            hot.append(mine)
-        return np.hstack(hot), surprise
+                    indicators[i, common[str(value)]] = 1.0
+            one_hot.append(indicators)
+        return np.hstack(one_hot), rarity
 
     def matrix(self, rows: Sequence[Row]) -> Floats:
-        """All of it, as trees are given it: numbers, log ratios of their pairs, categories."""
+        """What trees get, shape (n, columns): numbers, log ratios of their pairs, categories."""
         x = self.numbers(rows)
         ratios = np.zeros((len(rows), 0))
-        if x.shape[1] <= _PAIRED:
+        if x.shape[1] <= _MAX_PAIRED:
             logs = signed_log(x)
             pairs = [logs[:, i] - logs[:, j] for i in range(x.shape[1]) for j in range(i)]
             ratios = np.stack(pairs, axis=1) if pairs else ratios
         return np.hstack([x, ratios, *self.categories(rows)])
 
     def to_json(self) -> dict[str, Any]:
+        """The encoder as plain values, see `from_json`."""
         return {"space": self.space.to_json(), "shares": self.shares}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TabularEncoder:
+        """The encoder that `to_json` gave ``data`` of."""
         return cls(FieldEncoder.from_json(data["space"]), data["shares"])
 
 
 def signed_log(x: Floats) -> Floats:
-    """log(1 + |x|) with the sign of x: sizes by their order of magnitude."""
+    """ln(1 + |x|) with the sign of x, of an array of any shape."""
     return np.asarray(np.sign(x) * np.log1p(np.abs(x)))

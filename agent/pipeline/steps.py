@@ -14,11 +14,12 @@ from typing import NamedTuple
 from agent.core.records import Signal
 from agent.core.requests import JudgeRequest
 from agent.detectors.base import DetectorInput, Scorer
+from agent.detectors.fields import FieldsDetector
 from agent.detectors.language import SourceLanguageDetector
 from agent.detectors.neighbours import NeighboursDetector
 from agent.detectors.novelty import NoveltyDetector
 from agent.detectors.persistence import FittedDetectors
-from agent.detectors.tabular import FieldsDetector, TabularModel
+from agent.detectors.tabular import TabularModel
 from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.state import JudgingState, Source

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.detectors.language import LanguageDetector, examples_for
 from agent.detectors.persistence import FittedDetectors
-from agent.detectors.registry import InstalledDetector, fit_installed, installed
+from agent.detectors.registry import installed
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
 from agent.detectors.text_classifier import TextClassifier, Texts
 from agent.scoring.calibration import Objective, fit, reaching_bias
@@ -28,14 +28,14 @@ from agent.scoring.fusion import (
     Fusion,
     SourceModel,
 )
-from agent.training.leave_one_out import CaseKey, Template, leave_one_out, training_cases
+from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from agent.training.prompt_selection import MIN_CASES, PromptTrial, select_prompt
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
 
-_SEED, _FOLDS = 20_26, 5
+_SEED = 20_26
 _LANGUAGE_RANGE = (0.05, 0.95)
 # nearest cases among which a prompt's examples are looked for
 _EXAMPLE_CANDIDATES = 16
@@ -53,7 +53,27 @@ class _Task:
     row: SourceSnapshot
     by_key: Mapping[CaseKey, StoredCase]
     risk: float
-    objective: Objective
+    objective_name: str
+    by_template: bool
+    """Whether the texts are lines of templates, not prose."""
+
+    @classmethod
+    def read(cls, casebook: Casebook, name: str, risk: float, objective: str | None) -> _Task:
+        row = casebook.source(name)
+        assert row is not None
+        stored = casebook.by_template(name)
+        contents = sum(count for _, count in stored.values())
+        return cls(
+            row,
+            {key: case for key, (case, _) in stored.items()},
+            risk,
+            objective or (row.judge or {}).get("objective") or "f1",
+            contents >= _LINES_PER_TEMPLATE * len(stored),
+        )
+
+    @property
+    def objective(self) -> Objective:
+        return Objective.parse(self.objective_name)
 
     @property
     def representation(self) -> Representation:
@@ -76,18 +96,6 @@ class _Task:
         return fit(default, rows, anomalous, weights or [1.0] * len(rows), self.risk, self.objective)
 
 
-@dataclass(frozen=True)
-class _Installed:
-    """Fitted detectors of packages, and their out-of-fold log-odds by case.
-
-    ``seen_kind`` is by detectors that have seen the case's kind of anomaly, ``unseen_kind`` by others.
-    """
-
-    detectors: tuple[InstalledDetector, ...] = ()
-    seen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
-    unseen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
-
-
 def fit_source(
     casebook: Casebook,
     name: str,
@@ -103,42 +111,30 @@ def fit_source(
 
     Parameters
     ----------
-    casebook : Casebook
     name : str
         The source.
     language : LanguageDetector or None
-        The language model to try; None leaves it untried.
+        The language model to try, with at most ``budget`` calls; None leaves it untried.
     precedents : int
         Nearest cases of each label that are retrieved.
-    budget : int
-        The most calls of the language model.
     risk : float
         See `agent.scoring.calibration.fit`.
     objective : str, optional
         See `agent.scoring.calibration.Objective.parse`; by default the source keeps its own.
-    progress : callable, optional
     """
-    row = casebook.source(name)
-    assert row is not None
-    objective = objective or (row.judge or {}).get("objective") or "f1"
-    stored = casebook.by_template(name)
-    task = _Task(row, {key: case for key, (case, _) in stored.items()}, risk, Objective.parse(objective))
+    task = _Task.read(casebook, name, risk, objective)
     if progress:
         progress("fitting", 0, 0)
     tabular, field_scores, normal = _fit_fields(task)
-    templates, distances = leave_one_out(casebook, row, task.by_key, precedents)
-    texts = None
-    if not task.by_fields:
-        contents = sum(count for _, count in stored.values())
-        by_template = contents >= _LINES_PER_TEMPLATE * len(stored)
-        texts, templates = _fit_texts(task, templates, precedents, by_template=by_template)
-        templates = _with_field_scores(task, templates, field_scores)
-    extra = _fit_installed(task, templates)
+    templates, distances = leave_one_out(casebook, task.row, task.by_key, precedents)
+    texts, templates = _fit_texts(task, templates, precedents)
+    templates = _with_field_scores(task, templates, field_scores)
+    extra = fit_installed_detectors(templates, task.by_key, task.representation)
     templates = [_with_signals(template, extra.seen_kind.get(template.key, {})) for template in templates]
-    labels = [template.anomalous for template in templates]
     if task.by_fields:
         cheap = _fuse_fields(task, tabular, field_scores, extra)
     else:
+        labels = [template.anomalous for template in templates]
         cheap = task.fusion(DEFAULT_CHEAP, [template.signals for template in templates], labels)
     model = SourceModel(
         cheap=cheap,
@@ -146,20 +142,19 @@ def fit_source(
         full=reaching_bias(replace(DEFAULT_FULL, threshold=cheap.threshold), task.objective),
         nn_distance_quantiles=tuple(map(float, np.quantile(distances, np.linspace(0, 1, 201)))) if distances else (),
         keys=len(templates),
+        fitted_on=task.row.version,
+        objective=task.objective_name,
         normal_axes=normal.to_json() if normal else None,
-        fitted_on=row.version,
-        objective=objective,
         by_text=bool(extra.detectors) or (texts is not None and not texts.by_template),
         detectors=tuple(detector.name for detector in extra.detectors),
     )
-    if not task.by_fields and len(set(labels)) < 2:
+    if not task.by_fields and len({template.anomalous for template in templates}) < 2:
         model = _with_one_label(model, templates, task.objective)
-    # where a model of fields is all there is, the pipeline never queries the language model
+    # with a model of fields and no texts, the pipeline never queries the language model
     if language is not None and budget and not (task.by_fields and tabular):
         trained = texts is not None or (tabular is not None and tabular.supervised)
         model = _with_language(model, task, templates, language, budget, progress, trained=trained)
-    fitted = FittedDetectors(tabular, texts, extra.detectors)
-    casebook.set(name, judge=model.to_json(), models=fitted.dumps())
+    casebook.set(name, judge=model.to_json(), models=FittedDetectors(tabular, texts, extra.detectors).dumps())
     return model
 
 
@@ -183,7 +178,9 @@ def _fit_fields(task: _Task) -> tuple[TabularModel | None, OutOfFoldScores | Non
     return model, scores, FieldEncoder.fit(normal_rows) if normal_rows else None
 
 
-def _fuse_fields(task: _Task, model: TabularModel | None, scores: OutOfFoldScores | None, extra: _Installed) -> Fusion:
+def _fuse_fields(
+    task: _Task, model: TabularModel | None, scores: OutOfFoldScores | None, extra: InstalledScores
+) -> Fusion:
     """The fusion of trees and outlier score; each case counts as one of a known kind and as one of a new kind."""
     if model is None or scores is None or not model.supervised:
         return replace(ODDNESS, threshold=task.objective.least_cost)
@@ -214,7 +211,7 @@ def _fuse_fields(task: _Task, model: TabularModel | None, scores: OutOfFoldScore
 
 def _with_field_scores(task: _Task, templates: Sequence[Template], scores: OutOfFoldScores | None) -> list[Template]:
     """The templates of texts with the out-of-fold log-odds of their fields, where they have fields."""
-    if scores is None:
+    if scores is None or task.by_fields:
         return list(templates)
     places = list(task.by_key)
     fields = {places[i]: float(value) for i, value in zip(scores.which, scores.fields, strict=True)}
@@ -228,49 +225,23 @@ def _with_signals(template: Template, signals: Mapping[str, float | None]) -> Te
 # texts, installed detectors
 
 
-def _fit_texts(
-    task: _Task, templates: list[Template], k: int, *, by_template: bool
-) -> tuple[TextClassifier | None, list[Template]]:
+def _fit_texts(task: _Task, templates: list[Template], k: int) -> tuple[TextClassifier | None, list[Template]]:
     """The classifier of texts, and the templates with its out-of-fold log-odds."""
-    if not templates:
+    if task.by_fields or not templates:
         return None, templates
-    space = task.representation
-    masked, written = zip(
-        *((space.masked(one.case), space.comparable_text(one.case)) for one in templates), strict=True
+    cases, space = [template.case for template in templates], task.representation
+    masked, written = zip(*((space.masked(case), space.comparable_text(case)) for case in cases), strict=True)
+    texts = Texts.of(
+        np.stack([template.vector for template in templates]), masked, masked if task.by_template else written
     )
-    texts = Texts.of(np.stack([one.vector for one in templates]), masked, masked if by_template else written)
     labels = np.array([template.anomalous for template in templates])
-    model, log_odds = TextClassifier.fit(texts, labels, k, by_template=by_template)
+    model, log_odds = TextClassifier.fit(texts, labels, k, by_template=task.by_template)
     if model is None:
         return None, templates
     return model, [
         _with_signals(template, {"neighbours": float(value)})
         for template, value in zip(templates, log_odds, strict=True)
     ]
-
-
-def _fit_installed(task: _Task, templates: Sequence[Template]) -> _Installed:
-    """Every installed detector, fitted, with out-of-fold log-odds by folds of cases and by folds of kinds."""
-    if not installed() or not templates:
-        return _Installed()
-    cases = training_cases(templates, task.by_key, task.representation)
-    anomalous = np.array([case.anomalous for case in cases])
-    order, folds = np.random.default_rng(_SEED).permutation(len(cases)), np.zeros(len(cases), dtype=np.int64)
-    for label in (False, True):
-        of_label = order[anomalous[order] == label]
-        folds[of_label] = np.arange(len(of_label)) % _FOLDS
-    kinds = {kind: number for number, kind in enumerate(sorted({case.kind or "" for case in cases}))}
-    kind_folds = np.where(anomalous, [kinds[case.kind or ""] % _FOLDS for case in cases], folds)
-    fitted = fit_installed(cases, [folds, kind_folds])
-
-    def by_case(number: int) -> dict[CaseKey, dict[str, float]]:
-        columns = {name: log_odds[number] for name, (_, log_odds) in fitted.items()}
-        return {
-            template.key: {name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
-            for i, template in enumerate(templates)
-        }
-
-    return _Installed(tuple(detector for detector, _ in fitted.values()), by_case(0), by_case(1))
 
 
 def _with_one_label(model: SourceModel, templates: Sequence[Template], objective: Objective) -> SourceModel:

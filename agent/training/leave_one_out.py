@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.records import Record
 from agent.detectors.base import DetectorInput, TrainingCase
 from agent.detectors.kernel import kernel_log_ratio
 from agent.detectors.novelty import nn_distance_quantiles
+from agent.detectors.registry import InstalledDetector, fit_installed, installed
 from retrieval.casebook import Casebook, Neighbour, RetrievalResult, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import features
 from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
 
-_SAMPLE, _SEED, _BLOCK = 5_000, 20_26, 512
+_SAMPLE, _SEED, _BLOCK, _FOLDS = 5_000, 20_26, 512, 5
 CaseKey = tuple[str, str]
 # a case by its label and its row in that label's matrix
 _Place = tuple[str, int]
@@ -39,6 +41,18 @@ class Template:
     @property
     def key(self) -> CaseKey:
         return self.case.key, self.case.label
+
+
+@dataclass(frozen=True)
+class InstalledScores:
+    """Fitted detectors of packages, and their out-of-fold log-odds by case.
+
+    ``seen_kind`` is by detectors that have seen the case's kind of anomaly, ``unseen_kind`` by others.
+    """
+
+    detectors: tuple[InstalledDetector, ...] = ()
+    seen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
+    unseen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
 
 
 def leave_one_out(
@@ -95,12 +109,36 @@ def leave_one_out(
     return templates, distances
 
 
-def training_cases(
+def fit_installed_detectors(
+    templates: Sequence[Template], by_key: Mapping[CaseKey, StoredCase], representation: Representation
+) -> InstalledScores:
+    """Every installed detector, fitted, with out-of-fold log-odds by folds of cases and by folds of kinds."""
+    if not installed() or not templates:
+        return InstalledScores()
+    cases = _training_cases(templates, by_key, representation)
+    anomalous = np.array([case.anomalous for case in cases])
+    order, folds = np.random.default_rng(_SEED).permutation(len(cases)), np.zeros(len(cases), dtype=np.int64)
+    for label in (False, True):
+        of_label = order[anomalous[order] == label]
+        folds[of_label] = np.arange(len(of_label)) % _FOLDS
+    kinds = {kind: number for number, kind in enumerate(sorted({case.kind or "" for case in cases}))}
+    kind_folds = np.where(anomalous, [kinds[case.kind or ""] % _FOLDS for case in cases], folds)
+    fitted = fit_installed(cases, [folds, kind_folds])
+
+    def by_case(number: int) -> dict[CaseKey, dict[str, float]]:
+        columns = {name: log_odds[number] for name, (_, log_odds) in fitted.items()}
+        return {
+            template.key: {name: float(column[i]) for name, column in columns.items() if not np.isnan(column[i])}
+            for i, template in enumerate(templates)
+        }
+
+    return InstalledScores(tuple(detector for detector, _ in fitted.values()), by_case(0), by_case(1))
+
+
+def _training_cases(
     templates: Sequence[Template], by_key: Mapping[CaseKey, StoredCase], representation: Representation
 ) -> list[TrainingCase]:
     """The templates as installed detectors learn from them."""
-    from agent.core.records import Record
-
     none = dict.fromkeys(LABELS, 0)
     cases = []
     for template in templates:

@@ -101,6 +101,9 @@ def test_an_unexpected_error_is_a_500_that_leads_to_its_one_traceback(
         raise ZeroDivisionError(f"while reading {QUOTED}")
 
     with TestClient(create_app(copy_of(model="none")), base_url=HOST, raise_server_exceptions=False) as client:
+        # loading reads sources too
+        assert eventually(lambda: client.get("/readyz").status_code == 200)
+        capfd.readouterr()
         monkeypatch.setattr(AppContext, "source", stumble)
         answer = client.get("/v1/sources/shop", headers={"x-request-id": "abc-123"})
     assert answer.status_code == 500

@@ -17,7 +17,7 @@ from agent.scoring.fusion import SourceModel
 from agent.training.learn import LearnResult, learn
 from llm.errors import ModelFailure
 from retrieval.store.caches import LLMCache
-from retrieval.store.schema import open_store
+from retrieval.store.engine import open_store
 from tests.conftest import make_settings
 
 SMS = ReadOptions(label="label", text=("text",))

@@ -1,0 +1,66 @@
+"""`fields`: the model of the record's numbers, categories and events (`agent.detectors.tabular`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agent.core.records import Signal
+from agent.detectors.base import DetectorInput
+from agent.detectors.sequence import SequenceModel
+from agent.detectors.tabular import TabularModel
+from agent.detectors.tabular_encoder import Row
+from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
+
+
+@dataclass(frozen=True)
+class FieldsDetector:
+    """The signal `fields`.
+
+    Parameters
+    ----------
+    model : callable
+        Gives the source's model of fields, which takes time to load; None if there is none.
+    normal : FieldEncoder or None
+        Of the normal cases.
+    """
+
+    model: Callable[[], TabularModel | None]
+    normal: FieldEncoder | None
+    name: str = "fields"
+
+    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
+        """See `agent.detectors.base.Scorer`: the trees' log-odds, or the outlier score where there are no trees.
+
+        The facts are numbers far from the normal cases, and categories and steps that these do not have.
+        """
+        return [self._signal(record) if record.features else Signal() for record in records]
+
+    def _signal(self, record: DetectorInput) -> Signal:
+        model, events, scores = self.model(), record.record.events, record.field_scores
+        facts = _facts(record.features, self.normal) if self.normal else []
+        if events and model and isinstance(model.detector, SequenceModel):
+            facts = [*model.detector.facts(events), *facts]
+        log_odds = None if scores is None else scores[1] if scores[0] is None else scores[0]
+        return Signal(log_odds=log_odds, facts=tuple(facts))
+
+
+def _facts(row: Row, normal: FieldEncoder) -> list[str]:
+    far: list[tuple[float, str]] = []
+    for name, knots in normal.numbers.items():
+        value = row.get(name, value_if_absent(name))
+        if value is None or isinstance(value, str):
+            continue
+        if knots[0] <= float(value) <= knots[-1]:
+            continue
+        side = "above" if float(value) > knots[-1] else "below"
+        spread = (knots[-1] - knots[0]) or 1.0
+        excess = (float(value) - knots[-1]) / spread if side == "above" else (knots[0] - float(value)) / spread
+        text = f"{name} is {float(value):g}, {side} all normal cases ({knots[0]:g} to {knots[-1]:g})"
+        far.append((excess, text))
+    unseen = [
+        f"{name} is “{row[name]}”, which no normal case has"
+        for name, known in normal.categories.items()
+        if row.get(name) is not None and str(row[name]) not in known
+    ]
+    return [text for _, text in sorted(far, key=lambda item: -item[0])[:3]] + unseen[:3]
