@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
+from agent.core.records import clean_text
 from agent.core.settings import Settings, settings
 from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.store.caches import LLMCache
@@ -52,11 +53,12 @@ class AppContext:
         UsageError
             No source was named, and there is not exactly one.
         """
-        names = [name] if name else self.casebook.names()
+        # what the store cannot hold names no source
+        names = self.casebook.names() if name is None else [name] if clean_text(name) == name else []
         row = self.casebook.source(names[0]) if len(names) == 1 else None
         if row is not None:
             return row
-        if name:
+        if name is not None:
             raise UnknownSource(name, self.casebook.names())
         raise UsageError(
             f"name the source of the record; known sources: {', '.join(names) or 'none yet'}",

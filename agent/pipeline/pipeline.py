@@ -40,7 +40,7 @@ Outcome = Verdict | Deferred | Exception
 
 
 class Pipeline:
-    """Judges records. Safe to share between threads. ``llm_answers`` counts the answers of the language model."""
+    """Judges records. Safe to share between threads. ``llm_answers`` counts answers of the language model."""
 
     def __init__(self, context: AppContext) -> None:
         self._steps = Steps(context)
@@ -59,8 +59,7 @@ class Pipeline:
 
         Yields
         ------
-        Verdict or Deferred or Exception
-            One for each record, in order. `Deferred` only with ``skip_llm``; an exception if it cannot be judged.
+        One outcome for each record, in order: `Deferred` only with ``skip_llm``, an exception if it cannot be judged.
         """
         for _, group in groupby(requests, lambda request: request.source):
             yield from self._judge_source(list(group), skip_llm)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from agent.core.records import Deferred, Verdict
 from agent.core.requests import JudgeRequest, coerce_request
-from agent.pipeline.batcher import MicroBatcher
-from agent.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from agent.pipeline.batcher import MicroBatcher
+    from agent.pipeline.pipeline import Pipeline
 
 
 class VerdictRunnable(Runnable[Any, Verdict]):

@@ -1,4 +1,4 @@
-"""A person's correction of a verdict: it becomes a case at once, and enough of them fit the judge anew."""
+"""Corrections of verdicts: each becomes a case at once, and enough of them cause a new fit of the source."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
 
 
 def refit_due(row: SourceSnapshot) -> bool:
-    """Whether as many corrections as 2 % of the cases, but at least 5, came in since the judge was fitted.
+    """Whether a source has cases that were never fitted, or enough changes since its last fit.
 
-    Each correction is one version of the casebook. Cases that were never fitted are due at once.
+    Enough are 2 % of its cases, and at least 5. Each correction is one version of the casebook.
     """
     cases = sum(row.counts.values())
     if row.judge is None:

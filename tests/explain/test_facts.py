@@ -10,7 +10,6 @@ from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.pipeline.pipeline import build
-from agent.pipeline.service import with_history
 from agent.training.learn import learn
 from tests.conftest import make_settings
 
@@ -20,8 +19,9 @@ def test_a_fact_that_quotes_a_separator_comes_whole_from_the_history(tmp_path: P
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     context = AppContext(make_settings(tmp_path / "home", model="none"))
     learn(context, [tmp_path / "rows.jsonl"], "rows", ReadOptions(label="label", normal=("0",)), brief="rows")
-    judge = with_history(context, build(context))
-    verdict = judge.invoke(JudgeRequest(source="rows", fields={"pieces": 3.0, "country": "X; Y; Z"}))
+    request = JudgeRequest(source="rows", fields={"pieces": 3.0, "country": "X; Y; Z"})
+    verdict = build(context).invoke(request)
+    context.history.put([verdict.to_stored()])
     fact = "country is “X; Y; Z”, which no normal case has"
     assert fact in verdict.facts
     assert load_verdict(context, verdict.id).facts == verdict.facts

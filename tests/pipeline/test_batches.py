@@ -225,7 +225,7 @@ def test_like_texts_are_looked_up_once(log: LearnResult, monkeypatch: pytest.Mon
 
 def test_each_verdict_is_in_the_history_when_it_is_given(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is given before those after it are judged, where that takes its time."""
-    monkeypatch.setattr(service, "_PATIENCE", 0.0)
+    monkeypatch.setattr(service, "_SECONDS_BETWEEN_YIELDS", 0.0)
     context, source, records = log
     with context.casebook.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM verdicts")

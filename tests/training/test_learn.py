@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from langchain_core.messages import BaseMessage
 
 from agent.data.read_options import ReadOptions
 from agent.detectors.language import LanguageDetector
@@ -19,43 +16,15 @@ from llm.errors import ModelFailure
 from retrieval.store.caches import LLMCache
 from retrieval.store.engine import open_store
 from tests.conftest import make_settings
+from tests.training.test_prompt_selection import Answer, Played
 
 SMS = ReadOptions(label="label", text=("text",))
-
-
-class Played:
-    """A language model whose log-odds are a function of the user message; `ModelFailure` is no answer."""
-
-    name, sha256 = "played:1", None
-
-    def __init__(self, answer: Callable[[str], float]) -> None:
-        self.answer = answer
-
-    def first_token(self, messages: Sequence[BaseMessage]) -> Mapping[str, Any]:
-        odds = math.exp(self.answer(str(messages[-1].content)))
-        shares = {"anomalous": odds / (1 + odds), "normal": 1 / (1 + odds)}
-        top = [{"token": word, "logprob": math.log(share)} for word, share in shares.items()]
-        return {"logprobs": [{**top[0], "top_logprobs": top}]}
-
-    def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
-        raise ModelFailure("not used")
-
-    def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
-        raise ModelFailure("not used")
-
-    def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
-        return text, 0
-
-    def room(self, messages: Sequence[BaseMessage]) -> int:
-        return 1_000
-
-    def close(self) -> None: ...
 
 
 class ContextWith(AppContext):
     """The real context, but for the language model."""
 
-    def __init__(self, folder: Path, answer: Callable[[str], float]) -> None:
+    def __init__(self, folder: Path, answer: Answer) -> None:
         super().__init__(make_settings(folder / "home"))
         cache = LLMCache(open_store(f"sqlite:///{folder / 'answers.db'}"))
         self._detector = LanguageDetector(Played(answer), cache, 1024)
@@ -70,7 +39,7 @@ HAM = [f"{name} comes back from {place} with the children" for name in NAMES for
 SPAM = [f"WIN a holiday at {place} NOW call our free line, {name}" for name in NAMES[:2] for place in PLACES]
 
 
-def outcome(folder: Path, spam: Sequence[str], answer: Callable[[str], float]) -> tuple[LearnResult, SourceModel]:
+def outcome(folder: Path, spam: Sequence[str], answer: Answer) -> tuple[LearnResult, SourceModel]:
     rows = [f'"{text}",0' for text in HAM] + [f'"{text}",1' for text in spam]
     (folder / "sms.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
     context = ContextWith(folder, answer)
@@ -82,15 +51,15 @@ def outcome(folder: Path, spam: Sequence[str], answer: Callable[[str], float]) -
         context.close()
 
 
-def by_content(user: str) -> float:
+def by_content(system: str, user: str) -> float:
     return 2.0 if "WIN" in user else -2.0
 
 
 def test_a_case_without_an_answer_is_counted_and_the_model_keeps_its_say(tmp_path: Path) -> None:
-    def answer(user: str) -> float:
+    def answer(system: str, user: str) -> float:
         if "Bob comes back from the lake" in user or "WIN a holiday at town NOW call our free line, Ann" in user:
             raise ModelFailure("neither normal nor anomalous")
-        return by_content(user)
+        return by_content(system, user)
 
     result, model = outcome(tmp_path, SPAM, answer)
     assert result.language_note == "the language model was tried on 59 normal and 19 anomalous cases; 2 got no answer"
@@ -109,7 +78,7 @@ def test_a_model_tried_on_too_few_anomalous_cases_has_no_say(tmp_path: Path, spa
 
 
 def test_a_model_without_any_answer_has_no_say(tmp_path: Path) -> None:
-    def answer(user: str) -> float:
+    def answer(system: str, user: str) -> float:
         raise ModelFailure("it is gone")
 
     result, model = outcome(tmp_path, SPAM, answer)
