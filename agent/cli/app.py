@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,22 +21,19 @@ from agent.cli.options import (
     TextOption,
     exit_if_failed,
     open_context,
+    read_brief,
     read_options,
     say,
     set_model,
 )
 from agent.cli.process import fast_exit
-from agent.core.errors import EXPECTED, Stopped, UsageError, translate
+from agent.cli.sources import sources_app
+from agent.core.errors import EXPECTED, Stopped, translate
 
 app = typer.Typer(
     name="precedent",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-sources_app = typer.Typer(
-    help="List the sources; show, brief, rebuild or remove one; prune what is stored.",
-    invoke_without_command=True,
     rich_markup_mode=None,
 )
 app.add_typer(sources_app, name="sources")
@@ -119,7 +115,7 @@ def learn(
             files,
             source,
             options,
-            brief=_read_brief(brief),
+            brief=read_brief(brief),
             budget=budget,
             objective=optimise,
             progress=progress,
@@ -261,105 +257,3 @@ def demo() -> None:
     from agent.cli.demo import run
 
     run(open_context(None))
-
-
-@sources_app.callback()
-def sources(context: typer.Context) -> None:  # noqa: D103
-    if context.invoked_subcommand is None:
-        list_sources()
-
-
-@sources_app.command("list")
-def list_sources() -> None:
-    """List the sources with their numbers of cases."""
-    from agent.cli import render
-
-    context = open_context(None)
-    render.sources([row for name in context.casebook.names() if (row := context.casebook.source(name))])
-
-
-@sources_app.command("show")
-def show_source(
-    name: Annotated[str, typer.Argument(help="The source.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Show a source: its brief, cases and fitted model, and whether recent records still fit it."""
-    from agent.cli import render
-    from agent.training.drift import measure_drift
-
-    context = open_context(None)
-    render.source(context.source(name), measure_drift(context, name), as_json)
-
-
-@sources_app.command("brief")
-def brief_source(
-    name: Annotated[str, typer.Argument(help="The source.")],
-    text: Annotated[str | None, typer.Argument(help="The new brief; @FILE reads it from a file. [show it]")] = None,
-) -> None:
-    """Show or set the brief of a source, new or not; setting it fits the source again."""
-    from agent.core import terminal
-    from agent.training.learn import check_name, refit
-
-    context = open_context(None)
-    if text is None:
-        typer.echo(context.source(name).brief)
-        return
-    context.casebook.create(check_name(name))
-    context.casebook.set(name, brief=_read_brief(text), brief_by="person")
-    if any(context.source(name).counts.values()):
-        with terminal.progress() as progress:
-            refit(context, name, progress=progress)
-    context.close()
-
-
-@sources_app.command("rebuild")
-def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
-    """Compute the vectors and the fitted model again from the cases."""
-    from agent.core import terminal
-    from agent.training.learn import refit
-
-    context = open_context(None)
-    context.source(name)
-    with terminal.progress() as progress:
-        context.casebook.rebuild(name, progress)
-        refit(context, name, progress=progress)
-    context.close()
-
-
-@sources_app.command("remove")
-def remove_source(
-    name: Annotated[str, typer.Argument(help="The source.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Delete a source with all its cases and verdicts."""
-    from agent.core.terminal import plural
-
-    context = open_context(None)
-    row = context.source(name)
-    if not yes:
-        typer.confirm(f"delete {name} with {plural(sum(row.counts.values()), 'case')} and all verdicts?", abort=True)
-    context.casebook.remove(name)
-    context.close()
-
-
-@sources_app.command("prune")
-def prune() -> None:
-    """Remove old verdicts and cached answers of the language model, by the settings history_* and llm_cache_rows."""
-    from agent.core.terminal import plural
-    from retrieval.store.caches import LLMCache
-
-    context = open_context(None)
-    limits = context.settings
-    verdicts = context.history.prune(max_age_days=limits.history_days, max_rows=limits.history_rows)
-    answers = LLMCache(context.casebook.engine).prune(max_rows=limits.llm_cache_rows)
-    typer.echo(f"removed {plural(verdicts, 'verdict')} and {plural(answers, 'cached answer')} of the language model")
-    context.close()
-
-
-def _read_brief(text: str | None) -> str | None:
-    if text is None or not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the brief {text[1:]} cannot be read: {error}") from error

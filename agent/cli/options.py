@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from agent.core.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
@@ -85,3 +88,19 @@ def say(line: str) -> None:
     from agent.core.records import clean_text
 
     print(clean_text(line), file=sys.stderr, flush=True)
+
+
+def read_brief(text: str | None) -> str | None:
+    """The text of a brief, read from the file where it is ``@FILE``.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read.
+    """
+    if text is None or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the brief {text[1:]} cannot be read: {error}") from error

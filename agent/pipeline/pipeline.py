@@ -26,6 +26,7 @@ from agent.pipeline.steps import Steps
 if TYPE_CHECKING:
     from agent.pipeline.runnable import VerdictRunnable
 
+Outcome = Verdict | Deferred | Exception
 _RECORD_ERRORS: tuple[type[Exception], ...] = (ValueError, ArithmeticError, *EXPECTED)
 
 
@@ -35,9 +36,6 @@ def build(context: AppContext) -> VerdictRunnable:
     from agent.pipeline.runnable import VerdictRunnable
 
     return VerdictRunnable(Pipeline(context))
-
-
-Outcome = Verdict | Deferred | Exception
 
 
 class Pipeline:
@@ -53,8 +51,6 @@ class Pipeline:
 
         Parameters
         ----------
-        requests
-            The records, of any sources.
         skip_llm
             Why the language model is not queried; None if it may be.
 
