@@ -72,13 +72,13 @@ def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient)
 
 def test_the_model_is_asked_once_about_what_many_send(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    original = LanguageDetector._asked
+    original = LanguageDetector._query
 
     def watched(self: LanguageDetector, messages: Any) -> float:
         asked.append("".join(str(one.content) for one in messages))
         return original(self, messages)
 
-    monkeypatch.setattr(LanguageDetector, "_asked", watched)
+    monkeypatch.setattr(LanguageDetector, "_query", watched)
     with ThreadPoolExecutor(12) as pool:
         given = list(pool.map(lambda line: judge(client, {"text": f"{NEW} at dawn", "line": line}), range(1, 25)))
     assert sum("at dawn" in one for one in asked) == 1
