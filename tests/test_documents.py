@@ -62,7 +62,7 @@ def test_each_package_is_a_room_of_the_architecture() -> None:
 def test_where_to_open_the_code_is_right() -> None:
     """Each task names files and what to look for; the names are in those files."""
     rows = ARCHITECTURE.partition("## Where do I")[2].splitlines()[4:]
-    assert len(rows) == 10
+    assert len(rows) >= 10
     for row in rows:
         paths, names = _named_on(row)
         text = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())

@@ -65,9 +65,11 @@ class Settings(BaseSettings):
         ge=1,
         description="threads of the language model; default: all cores when embedded, Ollama's own choice there",
     )
-    queue_size: int = Field(64, ge=1, description="calls that may wait for the embedded engine")
+    queue_size: int = Field(64, ge=1, description="records and calls that may wait for the language model")
     waiting_records: int = Field(
-        4_096, ge=1, description="records that may wait to be judged by the server; more are refused with 429"
+        4_096,
+        ge=1,
+        description="records that may wait to be judged by the server; more are refused with 429, unless none waits",
     )
     precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
     language_budget: int = Field(

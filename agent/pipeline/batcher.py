@@ -202,10 +202,11 @@ class MicroBatcher:
 
     def _wait_for_llm(self, items: Sequence[BatchItem]) -> None:
         room = max(self._context.settings.queue_size - len(self._slow), 0)
+        accepted = [item for place, item in enumerate(items) if place < room or item.job.patient]
         refused = [item for item in items[room:] if not item.job.patient]
         busy = Busy(f"{len(self._slow)} records wait for the language model already: try again later")
         self._deliver((item, busy) for item in refused)
-        self._slow.put(item for item in items if item not in refused)
+        self._slow.put(accepted)
 
     # their work
 

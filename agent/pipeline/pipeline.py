@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,9 @@ class Pipeline:
         if skipped is not None and deferred:
             # a segment that the language model has not seen may count for the whole record
             state = state.with_language(skipped)
-        verdict = self._decider.explain(state, self._decider.decide(state))
+        # a deferred record is judged again: its sentences are written then
+        explained = replace(state, explain="facts") if deferred and state.explain == "llm" else state
+        verdict = self._decider.explain(explained, self._decider.decide(state))
         verdict = verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - started)})
         return Deferred(verdict) if deferred else verdict
 

@@ -1,6 +1,6 @@
 """The steps from a request to its signals. `pipeline` puts them in order.
 
-Each step is a pure function of the states it gets. Those that are cheaper for many records take a list of states of one
+A step takes states and gives new ones. Those that are cheaper for many records take a list of states of one
 source; the result for a record does not depend on the others in the list.
 """
 

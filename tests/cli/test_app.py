@@ -385,7 +385,7 @@ def test_explain_gives_the_facts_and_says_why_there_are_no_more_words(learned: R
     assert told.code == 0
     first, second = told.out.splitlines()
     assert first == verdict["explanation"]
-    assert second.startswith("(no more words: ")
+    assert second.startswith("(no sentences by the language model: ")
     assert learned("explain", "v000000000000").code == 2
 
 
@@ -414,7 +414,7 @@ def test_bench_quality_shows_what_was_measured_and_refuses_what_is_no_task(run: 
 def test_evaluating_leaves_verdicts_and_their_explanations_as_they_are(learned: Run, cases: Path) -> None:
     (first, *_) = _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))
     figures = learned("evaluate", cases, "--source", "svc", "--label", "Label", "--json")
-    assert "36 of the 36 records are cases of the source" in figures.err
+    assert "36 of 36 records are cases of the source" in figures.err
     assert set(json.loads(figures.out)) == CONTRACT_FIGURES
     assert str(first["explanation"]).splitlines()[0] in learned("explain", first["id"]).out
 

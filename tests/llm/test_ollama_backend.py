@@ -80,7 +80,7 @@ def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
     with fake(chat) as model:
         signal = language_detector(model, tmp_path).query("A log.", "disk full", HEARD)
     assert signal.log_odds is None
-    assert "keeps to no schema" in str(signal.degraded)
+    assert "did not keep to the schema" in str(signal.degraded)
     seeds = [one["options"]["seed"] for one in asked if "format" in one]
     assert seeds == [0, 1]
 

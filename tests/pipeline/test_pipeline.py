@@ -41,7 +41,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
     lines = (POSTGRES / "learn.log").read_text(encoding="utf-8").splitlines(keepends=True)
     (home / "learn.log").write_text("".join(lines[:700]), encoding="utf-8")
     context = AppContext(make_settings(home / "home"))
-    learn(context, [home / "learn.log"], "pg", LOG, brief=BRIEF, budget=12)
+    learn(context, [home / "learn.log"], "pg", LOG, brief=BRIEF, budget=48)
     yield context
     context.close()
 
