@@ -37,6 +37,8 @@ def test_the_commands_run_as_shown(server: PrivateOllama, tmp_path: Path) -> Non
     (tmp_path / "Modelfile").write_text((ROOT / "Modelfile").read_text(encoding="utf-8"), encoding="utf-8")
     server.client.copy("smollm2:base", "llama3.2")
     own = {"PRECEDENT_HOME": str(tmp_path / "home"), "PRECEDENT_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    # a short trial of the model: by one call at a time the default takes minutes
+    own["PRECEDENT_LANGUAGE_BUDGET"] = "16"
     environment = {**os.environ, **own, "OLLAMA_HOST": server.host}
     said = {}
     assert len(commands()) >= 8
