@@ -34,8 +34,8 @@ def verdict_id(source: str, record: Record, provenance: Provenance) -> str:
 
 def verdict_id_of(source: str, file: str | None, line: int | None, content_hash: str, provenance: str) -> str:
     """As `verdict_id`, from the parts of the record and the provenance as JSON."""
-    said = (source, file, line, content_hash, provenance)
-    return "v" + hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+    identity = (source, file, line, content_hash, provenance)
+    return "v" + hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
 
 
 Label = Literal["normal", "anomalous"]
@@ -77,9 +77,9 @@ CleanFields = Annotated[dict[str, FieldValue], AfterValidator(_clean_fields)]
 
 
 def content_hash(text: str, fields: Mapping[str, FieldValue], events: Sequence[str]) -> str:
-    """SHA-256 (hex) of what a record of these parts says."""
-    said = json.dumps([text, fields, events], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(said.encode()).hexdigest()
+    """SHA-256 (hex) of the content of a record with these parts."""
+    content = json.dumps([text, fields, events], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 class _Frozen(BaseModel):
@@ -139,7 +139,7 @@ class Precedent(_Frozen):
 
 
 class Signal(_Frozen):
-    """One witness's log-odds (natural log) that the record is anomalous; ``None``: it was not asked or not heard.
+    """One detector's log-odds (natural log) that the record is anomalous; ``None``: it was not used or gave no answer.
 
     ``facts`` are what it saw, in words for the explanation; ``degraded`` says why there is no answer, or why it is
     partial; ``truncated``: a part of the record was not read.
@@ -166,7 +166,7 @@ class Verdict(_Frozen):
     """The answer: label, calibrated probability of *anomalous*, why, and which cases say so.
 
     Between the two ends of ``unsure_band`` the label is ``unsure``; on the log-odds scale the threshold is in
-    its middle. ``degraded`` names each witness that could not be heard, as ``"witness: reason"``.
+    its middle. ``degraded`` names each detector that could not be used, as ``"detector: reason"``.
     """
 
     id: str

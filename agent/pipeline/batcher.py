@@ -119,7 +119,7 @@ class MicroBatcher:
 
     def check_room(self, count: int = 1) -> None:
         """Raise `Busy` if so many records would not be admitted now."""
-        if self._waiting and self._waiting + count > self._most:
+        if not self._has_room(count):
             raise self._busy()
 
     def known_lines(self, lines: Sequence[bytes | None]) -> list[bytes | None]:
@@ -153,11 +153,14 @@ class MicroBatcher:
 
     def _admit(self, count: int) -> bool:
         with self._lock:
-            # a job larger than the limit is admitted when nothing waits
-            if self._waiting and self._waiting + count > self._most:
+            if not self._has_room(count):
                 return False
             self._waiting += count
             return True
+
+    def _has_room(self, count: int) -> bool:
+        """Whether so many records may wait; more than the limit may when nothing else waits."""
+        return not self._waiting or self._waiting + count <= self._most
 
     def _release(self, count: int) -> None:
         with self._lock:
@@ -202,11 +205,10 @@ class MicroBatcher:
 
     def _wait_for_llm(self, items: Sequence[BatchItem]) -> None:
         room = max(self._context.settings.queue_size - len(self._slow), 0)
-        accepted = [item for place, item in enumerate(items) if place < room or item.job.patient]
         refused = [item for item in items[room:] if not item.job.patient]
         busy = Busy(f"{len(self._slow)} records wait for the language model already: try again later")
         self._deliver((item, busy) for item in refused)
-        self._slow.put(accepted)
+        self._slow.put([*items[:room], *(item for item in items[room:] if item.job.patient)])
 
     # their work
 

@@ -128,8 +128,8 @@ def _field_psi(row: SourceSnapshot, verdicts: Sequence[Verdict]) -> dict[str, fl
     rows = [features(verdict.record.fields, verdict.record.events) for verdict in verdicts]
     moved = {}
     for name in (*field_encoder.numbers, *field_encoder.categories):
-        there = [one.get(name, value_if_absent(name)) for one in rows]
-        values = [value for value in there if value is not None]
+        column = [row_features.get(name, value_if_absent(name)) for row_features in rows]
+        values = [value for value in column if value is not None]
         if len(values) < _ENOUGH_VALUES:
             continue
         if name in field_encoder.numbers:

@@ -29,7 +29,7 @@ from agent.scoring.fusion import (
     SourceModel,
 )
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
-from agent.training.prompt_selection import MIN_CASES, PromptTrial, select_prompt
+from agent.training.prompt_selection import MIN_CASES, PromptTrial, roc_auc, select_prompt
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
@@ -301,7 +301,7 @@ def _with_language(
         full=full,
         way=selection.variant,
         model=language.model.name,
-        language_auc=_auc(answers, labels),
+        language_auc=roc_auc(answers, labels),
         language_range=(float(low), float(high)),
         language_note=note,
     )
@@ -325,12 +325,3 @@ def _trials(task: _Task, templates: Sequence[Template], chosen: Sequence[Templat
         examples = examples_for((float(similar[i]), templates[i].case) for i in nearest)
         trials.append(PromptTrial(task.representation.masked(template.case), template.anomalous, examples))
     return trials
-
-
-def _auc(scores: Sequence[float], anomalous: Sequence[bool]) -> float | None:
-    """None with too few cases of a label."""
-    if min(anomalous.count(True), anomalous.count(False)) < MIN_CASES:
-        return None
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(anomalous, scores))

@@ -135,9 +135,15 @@ class _Trial:
     def auc(self, indices: Sequence[int], wording: str, examples: bool = False) -> float:
         """Area under the ROC curve over the answered cases; chance level with too few of a label."""
         answers = {i: self.query(i, wording, examples) for i in indices}
-        labels = {i: self.cases[i].anomalous for i, answer in answers.items() if answer is not None}
-        if min(sum(labels.values()), len(labels) - sum(labels.values())) < MIN_CASES:
-            return 0.5
-        from sklearn.metrics import roc_auc_score
+        answered = {i: answer for i, answer in answers.items() if answer is not None}
+        auc = roc_auc(list(answered.values()), [self.cases[i].anomalous for i in answered])
+        return 0.5 if auc is None else auc
 
-        return float(roc_auc_score(list(labels.values()), [answers[i] for i in labels]))
+
+def roc_auc(log_odds: Sequence[float], anomalous: Sequence[bool]) -> float | None:
+    """Area under the ROC curve; None with fewer than `MIN_CASES` cases of a label."""
+    if min(anomalous.count(True), anomalous.count(False)) < MIN_CASES:
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(anomalous, log_odds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from retrieval.encoding.field_encoder import features
+from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import EmbedderMismatch
@@ -47,7 +47,7 @@ class SourceEncoder:
         """The records' unit vectors, each of shape ``(dimensions,)``; vectors of texts are cached."""
         assert source.space is not None
         if source.space.field_encoder is not None:
-            return list(source.space.field_encoder.vectors([features(one.fields, one.events) for one in records]))
+            return list(_field_vectors(source.space.field_encoder, records))
         if not records:
             return []
         self.check(source)
@@ -59,9 +59,13 @@ class SourceEncoder:
         """As `encode` without the cache, shape ``(n, dimensions)``; ``progress`` takes how many each step encoded."""
         if space.field_encoder is not None:
             progress(len(records))
-            return space.field_encoder.vectors([features(one.fields, one.events) for one in records])
+            return _field_vectors(space.field_encoder, records)
         return self._embedder().encode(_texts(space, records), progress)
 
 
 def _texts(space: Representation, records: Sequence[RecordLike]) -> list[str]:
     return [strip_placeholders(space.masked(record)) for record in records]
+
+
+def _field_vectors(encoder: FieldEncoder, records: Sequence[RecordLike]) -> Vector:
+    return encoder.vectors([features(record.fields, record.events) for record in records])

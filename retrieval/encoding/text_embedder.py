@@ -69,7 +69,7 @@ class Embedder:
             return np.zeros((0, 0), dtype=np.float32)
         tokens = self._tokenise(model, texts)
         out: Vector | None = None
-        for batch in _batches([len(one["input_ids"]) for one in tokens], _most_tokens(model)):
+        for batch in _batches([len(tokens_of_text["input_ids"]) for tokens_of_text in tokens], _most_tokens(model)):
             with self._lock:
                 vectors = _forward(model, [tokens[i] for i in batch])
             if out is None:

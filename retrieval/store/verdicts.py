@@ -182,6 +182,6 @@ def _bodies(connection: Connection, found: Sequence[Any]) -> list[dict[str, Any]
         others.update((row.id, row.body) for row in connection.execute(chunk))
     out = []
     for row in found:
-        own = {name: value for name, value in row.body.items() if name != "like"}
-        out.append({**others[row.body["like"]], **own, "id": row.id} if "like" in row.body else own)
+        body = {name: value for name, value in row.body.items() if name != "like"}
+        out.append({**others[row.body["like"]], **body, "id": row.id} if "like" in row.body else body)
     return out

@@ -16,6 +16,7 @@ from llm.llamacpp.chat_model import EmbeddedChatModel
 from llm.llamacpp.gguf import Weights
 from llm.weights.catalog import Carriers, Hub, ModelEntry, ModelFile
 from llm.weights.resolver import ResolvedModel, resolve
+from tests.llm.loopback import serving, tags
 
 TINY_PARTS = (b"GGUF" + b"first part " * 1000, b"second part " * 1000, b"third part " * 500)
 TINY = b"".join(TINY_PARTS)
@@ -96,3 +97,10 @@ def use_catalog(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr("llm.weights.resolver.catalog", lambda: shown)
 
     return use
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The address of an Ollama that answers what the models are."""
+    with serving(tags) as address:
+        yield address

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+
+TAGS = {
+    "models": [
+        {"name": "llama3.2:latest", "digest": "d1"},
+        {"name": "llama3.1:8b", "digest": "d2"},
+        {"name": "registry:5000/team/judge:latest", "digest": "d3"},
+    ]
+}
+# an address at which no server listens
+NOBODY = "127.0.0.1:1"
 
 
 @contextmanager
@@ -37,3 +48,9 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: s
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
     handler.wfile.write(body)
+
+
+def tags(handler: BaseHTTPRequestHandler) -> None:
+    """Answer as an Ollama that has the models of `TAGS`."""
+    said = {"/api/tags": TAGS, "/api/show": {"details": {}, "model_info": {"llama.context_length": 8192}}}[handler.path]
+    send(handler, 200, json.dumps(said).encode(), Content_Type="application/json")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -10,28 +9,9 @@ import pytest
 from llm.errors import ModelFailure
 from llm.ollama.client import OllamaModel, chat_ollama, find_ollama, require_ollama
 
-from .loopback import send, serving
+from .loopback import NOBODY, send, serving
 
 network = [pytest.mark.network, pytest.mark.enable_socket]
-TAGS = {
-    "models": [
-        {"name": "llama3.2:latest", "digest": "d1"},
-        {"name": "llama3.1:8b", "digest": "d2"},
-        {"name": "registry:5000/team/judge:latest", "digest": "d3"},
-    ]
-}
-NOBODY = "127.0.0.1:1"
-
-
-def tags(handler: BaseHTTPRequestHandler) -> None:
-    said = {"/api/tags": TAGS, "/api/show": {"details": {}, "model_info": {"llama.context_length": 8192}}}[handler.path]
-    send(handler, 200, json.dumps(said).encode(), Content_Type="application/json")
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    with serving(tags) as address:
-        yield address
 
 
 class TestServer:

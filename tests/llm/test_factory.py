@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from llm.llamacpp.backend import LlamaCppBackend
 from llm.weights.catalog import catalog, default_model
 from llm.weights.resolver import ResolvedModel
 
-from .loopback import send, serving
+from .loopback import NOBODY
 
 pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
 EMBEDDED = f"embedded:{default_model()}", catalog()[default_model()].weights.sha256
@@ -53,27 +51,6 @@ def test_where_a_server_listens_only_choosing_tells(port: int, address: str) -> 
 
 def test_what_is_no_address_is_said_by_choosing() -> None:
     assert identity("auto", "127.0.0.1:not-a-port") is None
-
-
-TAGS = {
-    "models": [
-        {"name": "llama3.2:latest", "digest": "d1"},
-        {"name": "llama3.1:8b", "digest": "d2"},
-        {"name": "registry:5000/team/judge:latest", "digest": "d3"},
-    ]
-}
-NOBODY = "127.0.0.1:1"
-
-
-def tags(handler: BaseHTTPRequestHandler) -> None:
-    said = {"/api/tags": TAGS, "/api/show": {"details": {}, "model_info": {"llama.context_length": 8192}}}[handler.path]
-    send(handler, 200, json.dumps(said).encode(), Content_Type="application/json")
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    with serving(tags) as address:
-        yield address
 
 
 def test_auto_takes_the_server_that_has_the_model(server: str, tmp_path: Path) -> None:
