@@ -35,11 +35,11 @@ class Bare:
     def decode(self, record: Record) -> tuple[float, int]:
         """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
         row = self._row
-        way = SourceModel.of(row.judge, row.counts).prompt_for(self._context.language_detector().model.name)
+        way = SourceModel.of(row.source_model, row.counts).prompt_for(self._context.language_detector().model.name)
         found = self._context.casebook.find(row.name, record, record.content_hash, self._context.settings.precedents)
         near = [(one.similarity, one.case) for one in found.nearest]
         examples = examples_for(near) if way.examples else ()
-        masked = (row.space or Representation()).masked(record)
+        masked = (row.representation or Representation()).masked(record)
         prompt = self._model.prompt(build_messages(row.brief, masked, examples, way))
         self._engine.read(Prompt(prompt.prefix, prompt.suffix[:1]), lambda: False)
         started = time.perf_counter()

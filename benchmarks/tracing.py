@@ -41,8 +41,8 @@ class Ground:
 
     @property
     def judge(self) -> dict[str, Any]:
-        assert self.row.judge is not None
-        return self.row.judge
+        assert self.row.source_model is not None
+        return self.row.source_model
 
     def nearest(self, label: str) -> Precedent | None:
         return next((one for one in self.verdict.precedents if one.label == label), None)
@@ -112,12 +112,12 @@ def _decided(found: re.Match[str], _: list[str], ground: Ground) -> bool:
     signals, p = ground.verdict.signals, ground.verdict.probability
     if abs(total - logit(p)) > 0.06:
         return False
-    heard = ground.judge["cheap" if signals["language"] is None else "full"]
+    heard = ground.source_model["without_llm" if signals["language"] is None else "full"]
     known: dict[str, Any] = {
         "weights": {"neighbours": 1.0},
         "bias": 0.0,
         # costs move it only so far for what the casebook holds
-        "threshold": max(-1.9, min(1.9, ground.judge["cheap"]["threshold"])),
+        "threshold": max(-1.9, min(1.9, ground.source_model["without_llm"]["threshold"])),
     }
     for fusion in (known, heard):
         if abs(float(found[5] or 0.0) - fusion["threshold"]) > 0.06:
@@ -136,11 +136,15 @@ def _decided(found: re.Match[str], _: list[str], ground: Ground) -> bool:
 
 def _held(found: re.Match[str], _: list[str], ground: Ground) -> bool:
     record = ground.verdict.record
-    prose = ground.row.space is not None and ground.row.space.field_encoder is None and "template" in found[1]
+    prose = (
+        ground.row.representation is not None
+        and ground.row.representation.field_encoder is None
+        and "template" in found[1]
+    )
     counts: Counter[str] = Counter()
     for case in ground.cases:
         same = mask(case.text) == mask(record.text) if prose else case.content_hash == record.content_hash
-        counts[case.label] += same * case.times
+        counts[case.label] += same * case.occurrences
     return (counts["anomalous"], counts["normal"]) == (int(found[2]), int(found[3]))
 
 
@@ -155,7 +159,7 @@ def _nearest(found: re.Match[str], quotations: list[str], ground: Ground) -> boo
 
 
 def _farther(found: re.Match[str], _: list[str], ground: Ground) -> bool:
-    distances = ground.judge["nn_distance_quantiles"]
+    distances = ground.source_model["nn_distance_quantiles"]
     own = 1 - max(one.similarity for one in ground.verdict.precedents)
     return bool(abs(100 * sum(one < own for one in distances) / len(distances) - float(found[1])) <= 0.51)
 
@@ -169,7 +173,7 @@ def _between(found: re.Match[str], _: list[str], ground: Ground) -> bool:
 
 def _like_none(_: re.Match[str], __: list[str], ground: Ground) -> bool:
     own = 1 - max(one.similarity for one in ground.verdict.precedents)
-    return ground.verdict.label == "unsure" and own > max(ground.judge["nn_distance_quantiles"])
+    return ground.verdict.label == "unsure" and own > max(ground.source_model["nn_distance_quantiles"])
 
 
 def _compared(found: re.Match[str], quotations: list[str], ground: Ground) -> bool:
@@ -193,7 +197,9 @@ def _follows(found: re.Match[str], quotations: list[str], ground: Ground) -> boo
     before, what = (quotations[int(one[1:])] if one[0] == "Q" else None for one in (found[1], found[2]))
     mine = [None, *ground.verdict.record.events, None]
     places = [i for i in range(1, len(mine)) if (mine[i - 1], mine[i]) == (before, what)]
-    normal = [([*[None] * 4, *map(mask, one.events), None], one.times) for one in ground.cases if one.label == "normal"]
+    normal = [
+        ([*[None] * 4, *map(mask, one.events), None], one.occurrences) for one in ground.cases if one.label == "normal"
+    ]
     said = found[0].endswith("never follows it in normal cases")
     shares = [
         _share(normal, [one and mask(one) for one in ([None] * 4 + mine[1 : place + 1])[-5:]]) for place in places

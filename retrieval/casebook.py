@@ -110,8 +110,8 @@ class Casebook:
             seen.update((case.content_hash, case.label) for case in batch)
             self.create(name)
             with self.engine.begin() as connection:
-                space = self._sources.representation(connection, name, [case.record for case in batch])
-                new_cases, raised = insert_cases(connection, name, batch, space, given_by, seen)
+                representation = self._sources.representation(connection, name, [case.record for case in batch])
+                new_cases, raised = insert_cases(connection, name, batch, representation, given_by, seen)
                 if new_cases or raised:
                     self._sources.cases_changed(connection, name)
             added += new_cases
@@ -121,11 +121,11 @@ class Casebook:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
         self.create(name)
         with self.engine.begin() as connection:
-            space = self._sources.representation(connection, name, [case.record])
+            representation = self._sources.representation(connection, name, [case.record])
             same = and_(cases.c.source == name, cases.c.hash == case.content_hash)
             keys = connection.scalars(select(cases.c.key).where(same)).all()
             connection.execute(delete(cases).where(same))
-            connection.execute(insert(cases).values(case_row(name, case, space, given_by)))
+            connection.execute(insert(cases).values(case_row(name, case, representation, given_by)))
             orphaned = and_(vectors.c.source == name, vectors.c.key.in_(keys), ~exists().where(SAME_KEY))
             gone = [
                 (key, label)
@@ -167,14 +167,17 @@ class Casebook:
                 shutil.rmtree(self._index.folder)
                 self._synced.own()
             all_cases = self.cases(name)
-            space = Representation.fit(all_cases)
-            keys = [{"case": int(case.case_id[1:]), "new": space.key(case, case.content_hash)} for case in all_cases]
+            representation = Representation.fit(all_cases)
+            keys = [
+                {"case": int(case.case_id[1:]), "new": representation.key(case, case.content_hash)}
+                for case in all_cases
+            ]
             with self.engine.begin() as connection:
                 connection.execute(delete(vectors).where(vectors.c.source == name))
                 if keys:
                     rekeyed = update(cases).where(cases.c.id == bindparam("case")).values(key=bindparam("new"))
                     connection.execute(rekeyed, keys)
-                    self._sources.update(connection, name, space=space.to_json())
+                    self._sources.update(connection, name, representation=representation.to_json())
                 self._sources.update(connection, name, embedder=None)
                 self._sources.cases_changed(connection, name)
             self._synced.forget(name)
@@ -202,10 +205,10 @@ class Casebook:
             Records with the hashes of their content; each step is one query for all of them.
         """
         self._synced.sync(source)
-        if source.space is None:
+        if source.representation is None:
             return [_NOTHING] * len(records)
         hashes = [content_hash for _, content_hash in records]
-        keys = [source.space.key(record, content_hash) for record, content_hash in records]
+        keys = [source.representation.key(record, content_hash) for record, content_hash in records]
         counts, known = counts_and_vectors(self.engine, source.name, keys, hashes)
         unknown = iter(self.vectors(source, [records[i][0] for i, key in enumerate(keys) if key not in known]))
         queries = np.stack([known[key] if key in known else next(unknown) for key in keys])

@@ -16,7 +16,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class NewCase:
-    """A case to be added; ``kind``: the label's value as it was given ("neptune", "APPREAD")."""
+    """A case to be added; ``label_value``: the label's value as it was given ("neptune", "APPREAD")."""
 
     record: RecordLike
     content_hash: str
@@ -24,12 +24,12 @@ class NewCase:
     file: str | None = None
     line: int | None = None
     time: str | None = None
-    kind: str | None = None
+    label_value: str | None = None
 
 
 @dataclass(frozen=True)
 class StoredCase:
-    """A case of the casebook; ``times``: how often its content came with its label in one call of ``add``."""
+    """A case of the casebook; ``occurrences``: how often its content came with its label in one call of ``add``."""
 
     case_id: str
     key: str
@@ -39,8 +39,8 @@ class StoredCase:
     fields: dict[str, Any]
     events: tuple[str, ...]
     given_by: str
-    times: int = 1
-    kind: str | None = None
+    occurrences: int = 1
+    label_value: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,6 @@ def stored_case(row: Any) -> StoredCase:
         fields=row.fields,
         events=tuple(row.events),
         given_by=row.given_by,
-        times=row.times,
-        kind=row.kind,
+        occurrences=row.occurrences,
+        label_value=row.label_value,
     )

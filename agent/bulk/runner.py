@@ -114,11 +114,11 @@ class BulkRunner:
         until = None if wanted.seconds is None else time.monotonic() + wanted.seconds
         self._judge = GroupJudge(context, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
         self.summary = Summary(source=wanted.source)
-        self._space = space = row.space or Representation()
-        by_text = bool((row.judge or {}).get("by_text"))
+        self._representation = representation = row.representation or Representation()
+        by_text = bool((row.source_model or {}).get("by_text"))
         templates = context.casebook.templates(wanted.source) if by_text else {}
-        texts = [] if space.field_encoder or space.prose else context.casebook.texts(wanted.source)
-        self._grouper = TemplateGrouper(space, texts, lambda key: by_text and key not in templates)
+        texts = [] if representation.field_encoder or representation.prose else context.casebook.texts(wanted.source)
+        self._grouper = TemplateGrouper(representation, texts, lambda key: by_text and key not in templates)
         self._formatter = LineFormatter(wanted.detail, wanted.to)
         # by group number
         self._results: list[Result] = []
@@ -204,7 +204,7 @@ class BulkRunner:
     def _is_plain(self, kind: Kind, request: ReadRequest) -> bool:
         """Whether each line is a text and nothing else, except for a label before it."""
         is_log = kind == "log" and not request.text and request.label in (None, "0")
-        return is_log and not (self._space.field_encoder or self._space.prose)
+        return is_log and not (self._representation.field_encoder or self._representation.prose)
 
     def _file(self, file: str, start: int, line: int) -> Iterator[tuple[int, int]]:
         """Judge a file from an offset and its line number on; yields the position after each part."""
@@ -289,7 +289,7 @@ class BulkRunner:
             for number, row in enumerate(parsed):
                 content = row.record.content_hash
                 key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
-                groups.append(TemplateGroup(key, self._space.key(row.record, content), row.record))
+                groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
             results = self._judge.verdicts(groups, store=False, explain=self.wanted.explain_rows)
             self._write_rows(file, groups, results)
             done += len(batch)
@@ -310,7 +310,7 @@ class BulkRunner:
                 self._output.write_template(template, verdict)
         verdicts = [verdict for _, verdict in judged]
         self.summary.templates += len(verdicts)
-        self.summary.far += sum(map(_is_far, verdicts)) if self._space.field_encoder is None else 0
+        self.summary.far += sum(map(_is_far, verdicts)) if self._representation.field_encoder is None else 0
         self.summary.add(
             file,
             np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),

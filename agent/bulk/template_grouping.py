@@ -131,7 +131,7 @@ class TemplateGrouper:
 
     Parameters
     ----------
-    space : Representation
+    representation : Representation
         The source's.
     case_texts : sequence of str
         Texts of the cases; each is a group of its own.
@@ -146,7 +146,7 @@ class TemplateGrouper:
         What the reader changed in the lines.
     """
 
-    space: Representation
+    representation: Representation
     case_texts: Sequence[str]
     is_by_text: Callable[[str], bool]
     groups: list[TemplateGroup] = field(default_factory=list)
@@ -247,7 +247,7 @@ class TemplateGrouper:
         record = row.record
         if record.fields or needs_segments(JudgeRequest(text=record.text)):
             return True, ""
-        key = self.space.key(record, "")
+        key = self.representation.key(record, "")
         return self.is_by_text(key), key
 
     def _number(self, key: str, template: str, record: Record) -> int:

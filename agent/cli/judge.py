@@ -195,7 +195,7 @@ def _one_by_one(
                     yield item.record
 
     judged = far = 0
-    by_text = (context.source(source).space or Representation()).field_encoder is None
+    by_text = (context.source(source).representation or Representation()).field_encoder is None
     with render.writer(to, output) as write, terminal.progress() as progress:
         for number, answer in enumerate(judge_many(context, build(context), records(), source, explain), start=1):
             if not isinstance(answer, Verdict):

@@ -227,14 +227,14 @@ def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
         "name": row.name,
         "cases": row.counts,
         "casebook_version": row.version,
-        "compared_by": "fields" if row.space and row.space.field_encoder else "text",
+        "compared_by": "fields" if row.representation and row.representation.field_encoder else "text",
         "brief": row.brief,
         "brief_by": row.brief_by,
         "reading": row.reading,
         "judge": {
             name: value
-            for name, value in (row.judge or {}).items()
-            if name not in ("nn_distance_quantiles", "normal_axes")
+            for name, value in (row.source_model or {}).items()
+            if name not in ("nn_distance_quantiles", "normal_field_encoder")
         },
     }
     if as_json:

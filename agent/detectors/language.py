@@ -44,11 +44,11 @@ _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
 
 
 def build_messages(
-    brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _DEFAULT_PROMPT
+    brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), prompt: PromptVariant = _DEFAULT_PROMPT
 ) -> list[BaseMessage]:
     """The messages of a query; the system message is the same for a whole source, so its KV cache is reused."""
     return [
-        SystemMessage(render(f"ask_{way.wording}", brief=brief or NO_BRIEF)),
+        SystemMessage(render(f"ask_{prompt.wording}", brief=brief or NO_BRIEF)),
         HumanMessage(render("verdict_record", text=text, examples=examples)),
     ]
 
@@ -111,7 +111,7 @@ class LanguageDetector:
         self._lock, self._in_flight = threading.Lock(), dict[str, tuple[threading.Lock, int]]()
 
     def log_odds(
-        self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), way: PromptVariant = _DEFAULT_PROMPT
+        self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), prompt: PromptVariant = _DEFAULT_PROMPT
     ) -> float:
         """Raw log-odds of *anomalous* for ``text``; equal queries at the same time are one.
 
@@ -120,7 +120,7 @@ class LanguageDetector:
         ModelFailure, EngineBusy
             The model gave no answer.
         """
-        messages = build_messages(brief, text, examples, way)
+        messages = build_messages(brief, text, examples, prompt)
         query = f"{self.model.name}\0{self.model.sha256}\0{messages[0].content}\0{messages[1].content}"
         key = hashlib.sha256(query.encode()).hexdigest()
         with self._exclusive(key):
@@ -158,21 +158,21 @@ class LanguageDetector:
                 return StructuredAnswer.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
         raise ModelFailure(f"{self.model.name} did not keep to the schema in {_ATTEMPTS} attempts")
 
-    def content_free_log_odds(self, brief: str, way: PromptVariant = _DEFAULT_PROMPT) -> float:
+    def content_free_log_odds(self, brief: str, prompt: PromptVariant = _DEFAULT_PROMPT) -> float:
         """The raw log-odds for a record without content, to be subtracted from those of records."""
-        return self.log_odds(brief, _NO_CONTENT, (), way)
+        return self.log_odds(brief, _NO_CONTENT, (), prompt)
 
     def query(
-        self, brief: str, text: str, way: PromptVariant = _DEFAULT_PROMPT, examples: Sequence[Mapping[str, str]] = ()
+        self, brief: str, text: str, prompt: PromptVariant = _DEFAULT_PROMPT, examples: Sequence[Mapping[str, str]] = ()
     ) -> Signal:
         """Return the signal; when the model was not queried or gave no answer, ``degraded`` says why."""
         try:
-            room = self.model.room(build_messages(brief, "", (), way))
+            room = self.model.room(build_messages(brief, "", (), prompt))
             clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
-            if examples and self.model.room(build_messages(brief, clipped, examples, way)) < 0:
+            if examples and self.model.room(build_messages(brief, clipped, examples, prompt)) < 0:
                 examples = ()
-            base = self.content_free_log_odds(brief, way) if way.reference is None else way.reference
-            log_odds = self.log_odds(brief, clipped, examples, way) - base
+            base = self.content_free_log_odds(brief, prompt) if prompt.reference is None else prompt.reference
+            log_odds = self.log_odds(brief, clipped, examples, prompt) - base
         except (ModelFailure, EngineBusy, OSError) as error:
             return Signal(degraded=str(error))
         leaning = "anomalous" if log_odds > 0 else "normal"

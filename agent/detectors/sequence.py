@@ -175,7 +175,7 @@ class SequenceModel:
         combined = ConformalTail.of(_combined(tails, numbers[normal]), times[normal])
         tables = _Tables.fit([ids[i] for i in normal], times[normal], len(codes))
         fitted = cls(codes, tables, (*tails, combined))
-        return fitted, numbers, fitted.oddness(numbers)
+        return fitted, numbers, fitted.outlier_score(numbers)
 
     def numbers(self, sessions: Sequence[Sequence[str]]) -> Floats:
         """Greatest and mean surprise of a step, greatest surprise of a count, in nats: shape (n, 3)."""
@@ -183,9 +183,9 @@ class SequenceModel:
 
     def log_odds(self, rows: Sequence[Any], sessions: Sequence[Sequence[str]]) -> Floats:
         """Log-odds of n sessions, shape (n,); ``rows`` are not used."""
-        return self.oddness(self.numbers(sessions))
+        return self.outlier_score(self.numbers(sessions))
 
-    def oddness(self, numbers: Floats) -> Floats:
+    def outlier_score(self, numbers: Floats) -> Floats:
         """Log-odds of n sessions, shape (n,), from their `numbers`, shape (n, 3)."""
         return self.tails[-1].log_odds(_combined(self.tails[:-1], numbers))
 

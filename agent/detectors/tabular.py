@@ -42,7 +42,7 @@ class OutOfFoldScores:
     ----------
     which : shape (n,)
         Indices of the cases in what was fitted on.
-    fields, oddness : shape (n,)
+    fields, outlier_score : shape (n,)
         Log-odds of the trees and of the outlier score. `fields` is NaN for a case that every tree has seen.
     unseen_kind : shape (n,) or None
         Log-odds of trees that have not seen the case's kind of anomaly; None where there are few kinds.
@@ -52,7 +52,7 @@ class OutOfFoldScores:
 
     which: Ints
     fields: Floats
-    oddness: Floats
+    outlier_score: Floats
     unseen_kind: Floats | None
     kinds: Ints
 
@@ -124,15 +124,15 @@ class TabularModel:
             return None, None
         detector: ConformalNeighbours | SequenceModel
         if ordered:
-            detector, numbers, oddness = SequenceModel.fit(sessions, counts, y)
+            detector, numbers, outlier_score = SequenceModel.fit(sessions, counts, y)
             matrix = np.hstack([matrix, numbers])
         else:
-            detector, normal_oddness = ConformalNeighbours.fit(
+            detector, normal_outlier_scores = ConformalNeighbours.fit(
                 columns, [row for row, bad in zip(rows, y, strict=True) if not bad], counts[~y]
             )
-            oddness = detector.log_odds(rows, ())
-            oddness[~y] = normal_oddness
-        trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in which]), oddness)
+            outlier_score = detector.log_odds(rows, ())
+            outlier_score[~y] = normal_outlier_scores
+        trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in which]), outlier_score)
         seen = columns.numbers(rows)
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
@@ -143,14 +143,14 @@ class TabularModel:
         numbers = np.zeros((len(rows), 0))
         if isinstance(self.detector, SequenceModel):
             numbers = self.detector.numbers(sessions)
-            oddness = self.detector.oddness(numbers)
+            outlier_score = self.detector.outlier_score(numbers)
         else:
-            oddness = self.detector.log_odds(rows, sessions)
+            outlier_score = self.detector.log_odds(rows, sessions)
         if not self.trees:
-            return [(None, float(odd)) for odd in oddness]
+            return [(None, float(odd)) for odd in outlier_score]
         matrix = np.hstack([self.columns.matrix(rows), numbers])
         log_odds = np.maximum(_log_odds(self.trees, matrix), self._beyond(rows))
-        return [(float(trees), float(odd)) for trees, odd in zip(log_odds, oddness, strict=True)]
+        return [(float(trees), float(odd)) for trees, odd in zip(log_odds, outlier_score, strict=True)]
 
     def _beyond(self, rows: Sequence[Row]) -> Floats:
         """Least log-odds of each row, shape (n,): trees do not extrapolate to numbers far outside of all cases."""
@@ -192,15 +192,15 @@ class _Learner:
     y: Bools
     times: Ints
 
-    def learn(self, kinds: Ints, oddness: Floats) -> tuple[tuple[Any, ...], OutOfFoldScores]:
+    def learn(self, kinds: Ints, outlier_score: Floats) -> tuple[tuple[Any, ...], OutOfFoldScores]:
         """The trees, and out-of-fold scores of a sample of the cases, with all cases of rare kinds.
 
         Parameters
         ----------
         kinds : shape (n,)
             Number of each case's kind.
-        oddness : shape (n,)
-            Log-odds of each case by the detector of oddness.
+        outlier_score : shape (n,)
+            Log-odds of each case by the detector of outlier_score.
         """
         rng = np.random.default_rng(_SEED)
         sizes = np.bincount(kinds)
@@ -209,7 +209,7 @@ class _Learner:
         sampled |= (sizes[kinds] <= _WHOLE_KIND) & self.y
         which = np.flatnonzero(sampled)
         if self._rare(self.y) < _MIN_CASES:
-            return (), OutOfFoldScores(which, oddness[which], oddness[which], None, kinds[which])
+            return (), OutOfFoldScores(which, outlier_score[which], outlier_score[which], None, kinds[which])
         forest, boosting = self._forest(self.y, oob=True), self._boosting(self.y)
         everything = np.arange(len(self.y))
         trees = tuple(self._fitted(model, everything) for model in (forest, boosting) if model is not None)
@@ -223,7 +223,7 @@ class _Learner:
             # normal cases are spread over the folds, anomalous ones by their kind
             fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
             unseen_kind = self._held_out(which, fold, with_forest=True)
-        return trees, OutOfFoldScores(which, scores, oddness[which], unseen_kind, kinds[which])
+        return trees, OutOfFoldScores(which, scores, outlier_score[which], unseen_kind, kinds[which])
 
     def _held_out(self, which: Ints, fold: Ints, *, with_forest: bool) -> Floats:
         """Log-odds of the cases ``which``, shape (len(which),), each by trees fitted on the other folds of them."""

@@ -30,28 +30,28 @@ class TabularEncoder:
 
     Parameters
     ----------
-    space : FieldEncoder
+    encoder : FieldEncoder
         Names the numbers and the common values of categories.
     shares : dict
         Of each category, the share of the cases that has each value.
     """
 
-    space: FieldEncoder
+    encoder: FieldEncoder
     shares: dict[str, dict[str, float]]
 
     @classmethod
     def fit(cls, rows: Sequence[Row]) -> TabularEncoder:
         """Fit to the features of n cases."""
-        space = FieldEncoder.fit(rows)
+        encoder = FieldEncoder.fit(rows)
         shares = {}
-        for name in space.categories:
+        for name in encoder.categories:
             values = Counter(str(row[name]) for row in rows if row.get(name) is not None)
             shares[name] = {value: count / (values.total() + 1) for value, count in values.items()}
-        return cls(space, shares)
+        return cls(encoder, shares)
 
     def numbers(self, rows: Sequence[Row]) -> Floats:
         """Shape (n, numbers); a missing number is NaN, the count of an absent event is 0."""
-        absent = {name: value_if_absent(name) for name in self.space.numbers}
+        absent = {name: value_if_absent(name) for name in self.encoder.numbers}
         out = np.full((len(rows), len(absent)), math.nan)
         for i, row in enumerate(rows):
             for j, (name, default) in enumerate(absent.items()):
@@ -73,7 +73,7 @@ class TabularEncoder:
         one_hot = [np.zeros((len(rows), 0))]
         rarity = np.zeros((len(rows), len(self.shares)))
         for j, (name, share) in enumerate(self.shares.items()):
-            common = {value: k for k, value in enumerate(self.space.categories[name])}
+            common = {value: k for k, value in enumerate(self.encoder.categories[name])}
             rarest = min(share.values()) / 2
             indicators = np.zeros((len(rows), len(common) + 1))
             for i, row in enumerate(rows):
@@ -99,7 +99,7 @@ class TabularEncoder:
 
     def to_json(self) -> dict[str, Any]:
         """The encoder as plain values, see `from_json`."""
-        return {"space": self.space.to_json(), "shares": self.shares}
+        return {"space": self.encoder.to_json(), "shares": self.shares}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TabularEncoder:

@@ -58,7 +58,7 @@ class Perturbation:
     record : Record
     model : TabularModel
         Proposes changes.
-    judge : SourceModel
+    source_model : SourceModel
     signals : mapping
         Log-odds of all detectors for the unchanged record.
     is_normal : callable
@@ -67,7 +67,7 @@ class Perturbation:
 
     record: Record
     model: TabularModel
-    judge: SourceModel
+    source_model: SourceModel
     signals: LogOdds
     is_normal: Callable[[Record], bool]
 
@@ -78,11 +78,13 @@ class Perturbation:
         row = features(self.record.fields, self.record.events)
         rows = [moved_row(row, changes) for changes in candidates]
         sessions = [moved(self.record, changes).events for changes in candidates]
-        return [oddness if trees is None else trees for trees, oddness in self.model.signals(rows, sessions)]
+        return [
+            outlier_score if trees is None else trees for trees, outlier_score in self.model.signals(rows, sessions)
+        ]
 
     def promises(self, field_log_odds: float) -> bool:
         """Whether the label would be normal with these log-odds of the fields, all other signals unchanged."""
-        probability, fusion = fuse(self.judge, {**self.signals, "fields": field_log_odds}, known=False)
+        probability, fusion = fuse(self.source_model, {**self.signals, "fields": field_log_odds}, known=False)
         return fusion.label(probability) == "normal"
 
     def judged_normal(self, changes: Changes) -> bool:

@@ -149,6 +149,6 @@ def _degraded(state: JudgingState) -> tuple[str, ...]:
     reasons = [f"{name}: {signal.degraded}" for name, signal in sorted(state.signals.items()) if signal.degraded]
     if _is_longer_than_read(state):
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
-    if any(row.counts.values()) and not row.judge:
+    if any(row.counts.values()) and not row.source_model:
         reasons.insert(0, f"fusion: these cases were never fitted: `precedent sources rebuild {row.name}`")
     return tuple(reasons)

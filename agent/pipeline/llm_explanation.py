@@ -17,7 +17,7 @@ def sentences_for_stored_verdict(context: AppContext, verdict: Verdict) -> Itera
     row = context.casebook.source(verdict.source)
     # verdicts stored without their facts: the joined facts cannot be separated, for facts quote texts
     facts = verdict.facts or (verdict.explanation.partition(": ")[2],)
-    masked = ((row.space if row else None) or Representation()).masked(verdict.record)
+    masked = ((row.representation if row else None) or Representation()).masked(verdict.record)
     return _sentences(context, verdict, row.brief if row else "", facts, masked)
 
 

@@ -34,9 +34,9 @@ class Source:
     @classmethod
     def of(cls, row: SourceSnapshot) -> Source:
         """Decode the stored models of a source."""
-        model = SourceModel.of(row.judge, row.counts)
-        encoder = FieldEncoder.from_json(model.normal_axes) if model.normal_axes else None
-        return cls(row, model, encoder, row.space or Representation())
+        model = SourceModel.of(row.source_model, row.counts)
+        encoder = FieldEncoder.from_json(model.normal_field_encoder) if model.normal_field_encoder else None
+        return cls(row, model, encoder, row.representation or Representation())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class JudgingState:
     cache_keys
         Keys of the record's template and of its text in the cache of signals; empty if the record is not cached.
     field_scores
-        Log-odds of the trees (None without trees) and of the record's oddness; None without a model of fields.
+        Log-odds of the trees (None without trees) and of the record's outlier_score; None without a model of fields.
     complete
         Whether the signals came from the cache, so that no detector has anything to add.
     """

@@ -113,7 +113,7 @@ class Steps:
         by_fields = source.representation.field_encoder is not None
         return [
             NeighboursDetector(lambda: fitted().texts),
-            NoveltyDetector(model.nn_distance_quantiles, model.keys, by_fields, partial(_difference, source)),
+            NoveltyDetector(model.nn_distance_quantiles, model.templates, by_fields, partial(_difference, source)),
             FieldsDetector(lambda: fitted().fields, source.normal_encoder),
             *(fitted().installed if model.detectors else ()),
         ]

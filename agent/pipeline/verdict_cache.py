@@ -17,9 +17,9 @@ class VerdictCache:
     """Verdicts of one source at one revision; a changed source gets a new cache."""
 
     def __init__(self, row: SourceSnapshot) -> None:
-        self.row, self._representation = row, row.space or Representation()
+        self.row, self._representation = row, row.representation or Representation()
         # where fields are compared, or prose, each text is its own template
-        self._by_template = not (self._representation.field_encoder or (row.judge or {}).get("by_text"))
+        self._by_template = not (self._representation.field_encoder or (row.source_model or {}).get("by_text"))
         self._texts: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)
         self._skeletons: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)
         self._templates: LRUCache[VerdictTemplate] = LRUCache(_TEMPLATES)

@@ -67,16 +67,16 @@ class Fusion:
 
 
 # means of the priors
-DEFAULT_FULL = Fusion({"language": 0.8, "neighbours": 0.5, "novelty": 0.15, "fields": 0.6}, bias=-0.5)
-DEFAULT_CHEAP = Fusion({"neighbours": 0.8, "novelty": 0.25, "fields": 1.0}, bias=-0.3)
+DEFAULT_WITH_LLM = Fusion({"language": 0.8, "neighbours": 0.5, "novelty": 0.15, "fields": 0.6}, bias=-0.5)
+DEFAULT_WITHOUT_LLM = Fusion({"neighbours": 0.8, "novelty": 0.25, "fields": 1.0}, bias=-0.3)
 # Without cases of both labels one record in twenty is taken to be anomalous. The language model's log-odds are too
 # extreme, and of an ordinary record about 1 above that of an empty one (measured on the demo's log and on SMS).
-UNTAUGHT_FULL = Fusion({"language": 0.7, "novelty": 0.4, "fields": 0.6}, bias=-3.0, threshold=-1.4)
-UNTAUGHT_CHEAP = Fusion({"novelty": 0.8, "fields": 1.0}, bias=-3.0, threshold=-1.4)
+UNLABELLED_WITH_LLM = Fusion({"language": 0.7, "novelty": 0.4, "fields": 0.6}, bias=-3.0, threshold=-1.4)
+UNLABELLED_WITHOUT_LLM = Fusion({"novelty": 0.8, "fields": 1.0}, bias=-3.0, threshold=-1.4)
 # tables and sessions with cases of both labels
 FIELDS = Fusion({"fields": 1.0, "novelty": 0.1}, bias=0.0)
 # tables and sessions with (nearly) only normal cases: `fields` is the outlier score, and the band is wide
-ODDNESS = Fusion({"fields": 1.0}, bias=0.0, half_width=1.2)
+OUTLIER_SCORE = Fusion({"fields": 1.0}, bias=0.0, half_width=1.2)
 KNOWN = Fusion({"neighbours": 1.0}, bias=0.0)
 
 
@@ -86,13 +86,13 @@ class SourceModel:
 
     Parameters
     ----------
-    full, cheap : Fusion
+    with_llm, without_llm : Fusion
         With and without the language model.
     nn_distance_quantiles : tuple of float
         Quantiles of the cases' leave-one-out distances to their nearest case, ascending.
-    keys : int
+    templates : int
         Number of distinct templates.
-    way : PromptVariant
+    prompt : PromptVariant
         How the language model named in ``model`` is queried.
     model : str or None
         Name of the language model that was tried on the cases.
@@ -102,7 +102,7 @@ class SourceModel:
         Log-odds between which nearly all answers of the language model lie.
     language_note : str or None
         How the language model was tried, in words.
-    normal_axes : dict or None
+    normal_field_encoder : dict or None
         The `FieldEncoder` of the normal cases, as JSON.
     fitted_on : int
         Version of the casebook.
@@ -114,16 +114,16 @@ class SourceModel:
         Names of the fitted detectors of installed packages.
     """
 
-    full: Fusion = UNTAUGHT_FULL
-    cheap: Fusion = UNTAUGHT_CHEAP
+    with_llm: Fusion = UNLABELLED_WITH_LLM
+    without_llm: Fusion = UNLABELLED_WITHOUT_LLM
     nn_distance_quantiles: tuple[float, ...] = ()
-    keys: int = 0
-    way: PromptVariant = field(default_factory=PromptVariant)
+    templates: int = 0
+    prompt: PromptVariant = field(default_factory=PromptVariant)
     model: str | None = None
     language_auc: float | None = None
     language_range: tuple[float, float] = (-8.0, 8.0)
     language_note: str | None = None
-    normal_axes: dict[str, Any] | None = None
+    normal_field_encoder: dict[str, Any] | None = None
     fitted_on: int = 0
     objective: str = "f1"
     by_text: bool = False
@@ -132,7 +132,7 @@ class SourceModel:
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:
         """The model of a source that was never fitted, from its ``counts`` of cases by label."""
-        return cls(DEFAULT_FULL, DEFAULT_CHEAP) if all(counts.values()) else cls()
+        return cls(DEFAULT_WITH_LLM, DEFAULT_WITHOUT_LLM) if all(counts.values()) else cls()
 
     @classmethod
     def of(cls, stored: Mapping[str, Any] | None, counts: Mapping[str, int]) -> SourceModel:
@@ -143,20 +143,20 @@ class SourceModel:
         """The fusion that applies to these signals; ``known``: whether the casebook has the record's template."""
         if known:
             # whatever errors cost, one label that a person gave to this very content decides
-            threshold = max(-_MAX_KNOWN_THRESHOLD, min(_MAX_KNOWN_THRESHOLD, self.cheap.threshold))
+            threshold = max(-_MAX_KNOWN_THRESHOLD, min(_MAX_KNOWN_THRESHOLD, self.without_llm.threshold))
             return replace(KNOWN, threshold=threshold)
-        return self.full if signals.get("language") is not None else self.cheap
+        return self.with_llm if signals.get("language") is not None else self.without_llm
 
     def prompt_for(self, model: str) -> PromptVariant:
         """How the language model of this name is queried."""
-        return self.way if model == self.model else PromptVariant()
+        return self.prompt if model == self.model else PromptVariant()
 
     def language_may_decide(self, signals: LogOdds) -> bool:
         """Whether querying the language model could change the label of the other signals, or make it sure.
 
         Its weight is not negative, so the ends of its range bound whatever it may add (value of information).
         """
-        if not self.full.weights.get("language"):
+        if not self.with_llm.weights.get("language"):
             return False
         probability, fusion = fuse(self, {**signals, "language": None}, known=False)
         label = fusion.label(probability)
@@ -173,9 +173,9 @@ class SourceModel:
         return cls(
             **{
                 **data,
-                "full": Fusion(**data["full"]),
-                "cheap": Fusion(**data["cheap"]),
-                "way": PromptVariant(**data["way"]),
+                "with_llm": Fusion(**data["with_llm"]),
+                "without_llm": Fusion(**data["without_llm"]),
+                "prompt": PromptVariant(**data["prompt"]),
                 "nn_distance_quantiles": tuple(data["nn_distance_quantiles"]),
                 "language_range": tuple(data["language_range"]),
                 "detectors": tuple(data.get("detectors", ())),

@@ -60,14 +60,16 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
     row = context.source(source)
     verdicts = newest(recent(context, source, _POOL))
     cases = context.casebook.templates(source)
-    space = row.space or Representation.fit([verdict.record for verdict in verdicts])
+    representation = row.representation or Representation.fit([verdict.record for verdict in verdicts])
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
-        groups.setdefault(space.key(verdict.record, verdict.record.content_hash), []).append(verdict)
+        groups.setdefault(representation.key(verdict.record, verdict.record.content_hash), []).append(verdict)
     unseen = [group for key, group in groups.items() if key not in cases]
     unseen.sort(key=_worth, reverse=True)
     shortlist = unseen[: _SHORTLIST * n]
-    vectors = context.casebook.vectors(replace(row, space=space), [group[0].record for group in shortlist])
+    vectors = context.casebook.vectors(
+        replace(row, representation=representation), [group[0].record for group in shortlist]
+    )
     chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]
 

@@ -55,9 +55,9 @@ def draft_brief(model: ChatBackend, casebook: Casebook, name: str) -> Draft:
         The model was not available.
     """
     row = casebook.source(name)
-    space = (row.space if row else None) or Representation()
+    representation = (row.representation if row else None) or Representation()
     templates = [case for case, _ in casebook.by_template(name).values()]
-    shown = {label: _spread(templates, label, space) for label in _DESCRIBES}
+    shown = {label: _spread(templates, label, representation) for label in _DESCRIBES}
     prompt = render("brief_cases", source=name, **shown)
     text, problem = "", None
     for retry in (False, True):
@@ -97,8 +97,8 @@ def _phrases(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + _QUOTED_WORDS]) for i in range(len(words) - _QUOTED_WORDS + 1)}
 
 
-def _spread(cases: Sequence[StoredCase], label: str, space: Representation) -> list[str]:
+def _spread(cases: Sequence[StoredCase], label: str, representation: Representation) -> list[str]:
     """Masked texts of up to six cases of a label, evenly spread over its templates."""
     of_label = [case for case in cases if case.label == label]
     step = max(1, len(of_label) // _CASES)
-    return [space.masked(case)[:_CASE_CHARS] for case in of_label[::step][:_CASES]]
+    return [representation.masked(case)[:_CASE_CHARS] for case in of_label[::step][:_CASES]]

@@ -108,10 +108,11 @@ def _novel(
     row: SourceSnapshot, verdicts: Sequence[Verdict], templates: dict[str, int]
 ) -> tuple[float | None, float | None]:
     """Observed and expected (Good-Turing: cases whose template occurs once) share of contents with unseen templates."""
-    if row.space is None or row.space.field_encoder is not None:
+    if row.representation is None or row.representation.field_encoder is not None:
         return None, None
     keys = {
-        verdict.record.content_hash: row.space.key(verdict.record, verdict.record.content_hash) for verdict in verdicts
+        verdict.record.content_hash: row.representation.key(verdict.record, verdict.record.content_hash)
+        for verdict in verdicts
     }
     singletons = sum(count == 1 for count in templates.values())
     return (
@@ -122,7 +123,7 @@ def _novel(
 
 def _field_psi(row: SourceSnapshot, verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Population stability index of each field with enough values, the largest first."""
-    field_encoder = row.space.field_encoder if row.space else None
+    field_encoder = row.representation.field_encoder if row.representation else None
     if field_encoder is None:
         return {}
     rows = [features(verdict.record.fields, verdict.record.events) for verdict in verdicts]

@@ -34,9 +34,9 @@ def refit_due(row: SourceSnapshot) -> bool:
     Enough are 2 % of its cases, and at least 5. Each correction is one version of the casebook.
     """
     cases = sum(row.counts.values())
-    if row.judge is None:
+    if row.source_model is None:
         return cases > 0
-    return bool(row.version - row.judge["fitted_on"] >= max(_FEWEST, _SHARE * cases))
+    return bool(row.version - row.source_model["fitted_on"] >= max(_FEWEST, _SHARE * cases))
 
 
 def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> int:
@@ -48,5 +48,5 @@ def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None
         Changes of the casebook since the fit before, 0 if the source was not fitted.
     """
     row = context.source(load_verdict(context, verdict_id).source)
-    changes = row.version - (row.judge["fitted_on"] if row.judge else 0)
+    changes = row.version - (row.source_model["fitted_on"] if row.source_model else 0)
     return changes if refit_while_due(context, row.name, refit_due, progress) else 0

@@ -19,12 +19,12 @@ from agent.detectors.tabular import OutOfFoldScores, TabularModel
 from agent.detectors.text_classifier import TextClassifier, Texts
 from agent.scoring.calibration import Objective, fit, reaching_bias
 from agent.scoring.fusion import (
-    DEFAULT_CHEAP,
-    DEFAULT_FULL,
+    DEFAULT_WITH_LLM,
+    DEFAULT_WITHOUT_LLM,
     FIELDS,
-    ODDNESS,
-    UNTAUGHT_CHEAP,
-    UNTAUGHT_FULL,
+    OUTLIER_SCORE,
+    UNLABELLED_WITH_LLM,
+    UNLABELLED_WITHOUT_LLM,
     Fusion,
     SourceModel,
 )
@@ -67,7 +67,7 @@ class _Task:
             row,
             {key: case for key, (case, _) in stored.items()},
             risk,
-            objective or (row.judge or {}).get("objective") or "f1",
+            objective or (row.source_model or {}).get("objective") or "f1",
             contents >= _LINES_PER_TEMPLATE * len(stored),
         )
 
@@ -77,7 +77,7 @@ class _Task:
 
     @property
     def representation(self) -> Representation:
-        return self.row.space or Representation()
+        return self.row.representation or Representation()
 
     @property
     def by_fields(self) -> bool:
@@ -132,19 +132,19 @@ def fit_source(
     extra = fit_installed_detectors(templates, task.by_key, task.representation)
     templates = [_with_signals(template, extra.seen_kind.get(template.key, {})) for template in templates]
     if task.by_fields:
-        cheap = _fuse_fields(task, tabular, field_scores, extra)
+        without_llm = _fuse_fields(task, tabular, field_scores, extra)
     else:
         labels = [template.anomalous for template in templates]
-        cheap = task.fusion(DEFAULT_CHEAP, [template.signals for template in templates], labels)
+        without_llm = task.fusion(DEFAULT_WITHOUT_LLM, [template.signals for template in templates], labels)
     model = SourceModel(
-        cheap=cheap,
+        without_llm=without_llm,
         # the weight of a language model that was not tried is the default
-        full=reaching_bias(replace(DEFAULT_FULL, threshold=cheap.threshold), task.objective),
+        with_llm=reaching_bias(replace(DEFAULT_WITH_LLM, threshold=without_llm.threshold), task.objective),
         nn_distance_quantiles=tuple(map(float, np.quantile(distances, np.linspace(0, 1, 201)))) if distances else (),
-        keys=len(templates),
+        templates=len(templates),
         fitted_on=task.row.version,
         objective=task.objective_name,
-        normal_axes=normal.to_json() if normal else None,
+        normal_field_encoder=normal.to_json() if normal else None,
         by_text=bool(extra.detectors) or (texts is not None and not texts.by_template),
         detectors=tuple(detector.name for detector in extra.detectors),
     )
@@ -154,7 +154,7 @@ def fit_source(
     if language is not None and budget and not (task.by_fields and tabular):
         trained = texts is not None or (tabular is not None and tabular.supervised)
         model = _with_language(model, task, templates, language, budget, progress, trained=trained)
-    casebook.set(name, judge=model.to_json(), models=FittedDetectors(tabular, texts, extra.detectors).dumps())
+    casebook.set(name, source_model=model.to_json(), models=FittedDetectors(tabular, texts, extra.detectors).dumps())
     return model
 
 
@@ -165,14 +165,14 @@ def _fit_fields(task: _Task) -> tuple[TabularModel | None, OutOfFoldScores | Non
     """The model of fields, its out-of-fold scores, and the encoder of the normal cases."""
     cases = list(task.by_key.values())
     rows = [features(case.fields, case.events) for case in cases]
-    if len(rows) < _MIN_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or task.row.space is None:
+    if len(rows) < _MIN_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or task.row.representation is None:
         return None, None, None
     model, scores = TabularModel.fit(
         rows,
         [case.events for case in cases],
         [case.label == "anomalous" for case in cases],
-        [case.kind for case in cases],
-        [case.times for case in cases],
+        [case.label_value for case in cases],
+        [case.occurrences for case in cases],
     )
     normal_rows = [row for row, case in zip(rows, cases, strict=True) if case.label == "normal"]
     return model, scores, FieldEncoder.fit(normal_rows) if normal_rows else None
@@ -183,12 +183,12 @@ def _fuse_fields(
 ) -> Fusion:
     """The fusion of trees and outlier score; each case counts as one of a known kind and as one of a new kind."""
     if model is None or scores is None or not model.supervised:
-        return replace(ODDNESS, threshold=task.objective.least_cost)
+        return replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
     places = list(task.by_key)
     # a content with both labels is decided by its counts, and teaches nothing about unseen records
     count = Counter(key for key, _ in places)
     usable = np.array([count[places[i][0]] == 1 for i in scores.which]) & ~np.isnan(scores.fields)
-    kinds, outlier = scores.kinds[usable], scores.oddness[usable]
+    kinds, outlier = scores.kinds[usable], scores.outlier_score[usable]
     keys = [places[i] for i in scores.which[usable]]
     anomalous = kinds > 0
     rare = min(anomalous.sum(), (~anomalous).sum())
@@ -229,8 +229,10 @@ def _fit_texts(task: _Task, templates: list[Template], k: int) -> tuple[TextClas
     """The classifier of texts, and the templates with its out-of-fold log-odds."""
     if task.by_fields or not templates:
         return None, templates
-    cases, space = [template.case for template in templates], task.representation
-    masked, written = zip(*((space.masked(case), space.comparable_text(case)) for case in cases), strict=True)
+    cases, representation = [template.case for template in templates], task.representation
+    masked, written = zip(
+        *((representation.masked(case), representation.comparable_text(case)) for case in cases), strict=True
+    )
     texts = Texts.of(
         np.stack([template.vector for template in templates]), masked, masked if task.by_template else written
     )
@@ -246,13 +248,15 @@ def _fit_texts(task: _Task, templates: list[Template], k: int) -> tuple[TextClas
 
 def _with_one_label(model: SourceModel, templates: Sequence[Template], objective: Objective) -> SourceModel:
     """The model of texts of one label: far from normal cases is anomalous, far from anomalous ones says nothing."""
-    cheap, full = UNTAUGHT_CHEAP, UNTAUGHT_FULL
+    without_llm, with_llm = UNLABELLED_WITHOUT_LLM, UNLABELLED_WITH_LLM
     if templates and templates[0].anomalous:
-        cheap, full = (replace(fusion, weights={**fusion.weights, "novelty": 0.0}) for fusion in (cheap, full))
-        cheap = replace(cheap, threshold=cheap.bias)
+        without_llm, with_llm = (
+            replace(fusion, weights={**fusion.weights, "novelty": 0.0}) for fusion in (without_llm, with_llm)
+        )
+        without_llm = replace(without_llm, threshold=without_llm.bias)
     if not objective.f1:
-        cheap, full = (replace(fusion, threshold=objective.least_cost) for fusion in (cheap, full))
-    return replace(model, cheap=cheap, full=full)
+        without_llm, with_llm = (replace(fusion, threshold=objective.least_cost) for fusion in (without_llm, with_llm))
+    return replace(model, without_llm=without_llm, with_llm=with_llm)
 
 
 # the language model
@@ -292,14 +296,14 @@ def _with_language(
         label: sum(template.anomalous is label for template in templates) / labels.count(label) for label in set(labels)
     }
     rows = [{**template.signals, "language": log_odds} for template, log_odds in answered]
-    full = model.full
+    with_llm = model.with_llm
     if len(set(labels)) == 2:
-        full = task.fusion(DEFAULT_FULL, rows, labels, [stands_for[label] for label in labels])
+        with_llm = task.fusion(DEFAULT_WITH_LLM, rows, labels, [stands_for[label] for label in labels])
     low, high = np.quantile(answers, _LANGUAGE_RANGE)
     return replace(
         model,
-        full=full,
-        way=selection.variant,
+        with_llm=with_llm,
+        prompt=selection.variant,
         model=language.model.name,
         language_auc=roc_auc(answers, labels),
         language_range=(float(low), float(high)),
@@ -311,8 +315,8 @@ def _without_language(model: SourceModel, why: str, *, trained: bool) -> SourceM
     """The source model whose language model is not queried, where trained detectors exist; else as it is."""
     if not trained:
         return replace(model, language_note=why)
-    silent = replace(model.cheap, weights={**model.cheap.weights, "language": 0.0})
-    return replace(model, full=silent, language_note=f"{why}: it gets no say in this source's verdicts")
+    silent = replace(model.without_llm, weights={**model.without_llm.weights, "language": 0.0})
+    return replace(model, with_llm=silent, language_note=f"{why}: it gets no say in this source's verdicts")
 
 
 def _trials(task: _Task, templates: Sequence[Template], chosen: Sequence[Template]) -> list[PromptTrial]:

@@ -216,12 +216,12 @@ def _finish(
 
 def _unfitted(row: SourceSnapshot, model: str | None) -> bool:
     """Whether the fit is missing, older than the cases, or from another language model than ``model``."""
-    return is_outdated(row) or (model is not None and (row.judge or {})["model"] not in (model, None))
+    return is_outdated(row) or (model is not None and (row.source_model or {})["model"] not in (model, None))
 
 
 def is_outdated(row: SourceSnapshot) -> bool:
     """Whether the source was not fitted since its cases last changed."""
-    return row.judge is None or row.judge["fitted_on"] != row.version
+    return row.source_model is None or row.source_model["fitted_on"] != row.version
 
 
 def refit_while_due(

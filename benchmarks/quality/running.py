@@ -159,10 +159,10 @@ def _witnesses(
     chosen, weights = _balanced(truth, most, seed)
     row = context.casebook.source(source)
     assert row is not None
-    way = SourceModel.of(row.judge, row.counts).prompt_for(witness.model.name)
+    way = SourceModel.of(row.source_model, row.counts).prompt_for(witness.model.name)
     heard = []
     for number, i in enumerate(chosen, start=1):
-        masked = (row.space or Representation()).masked(verdicts[i].record)
+        masked = (row.representation or Representation()).masked(verdicts[i].record)
         heard.append(witness.query(row.brief, masked, way).log_odds)
         progress("hearing the language model alone", number, len(chosen))
     language = of_witness(heard, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)

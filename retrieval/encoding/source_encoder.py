@@ -30,7 +30,7 @@ class SourceEncoder:
         EmbedderMismatch
             The source's vectors were made by another embedding model.
         """
-        if source.space is not None and source.space.field_encoder is not None:
+        if source.representation is not None and source.representation.field_encoder is not None:
             return
         embedder = self._embedder()
         fingerprint = embedder.fingerprint
@@ -45,26 +45,26 @@ class SourceEncoder:
 
     def encode(self, source: SourceSnapshot, records: Sequence[RecordLike]) -> list[Vector]:
         """The records' unit vectors, each of shape ``(dimensions,)``; vectors of texts are cached."""
-        assert source.space is not None
-        if source.space.field_encoder is not None:
-            return list(_field_vectors(source.space.field_encoder, records))
+        assert source.representation is not None
+        if source.representation.field_encoder is not None:
+            return list(_field_vectors(source.representation.field_encoder, records))
         if not records:
             return []
         self.check(source)
-        return self._embedder().encode_cached(_texts(source.space, records))
+        return self._embedder().encode_cached(_texts(source.representation, records))
 
     def encode_new(
-        self, space: Representation, records: Sequence[RecordLike], progress: Callable[[int], None]
+        self, representation: Representation, records: Sequence[RecordLike], progress: Callable[[int], None]
     ) -> Vector:
         """As `encode` without the cache, shape ``(n, dimensions)``; ``progress`` takes how many each step encoded."""
-        if space.field_encoder is not None:
+        if representation.field_encoder is not None:
             progress(len(records))
-            return _field_vectors(space.field_encoder, records)
-        return self._embedder().encode(_texts(space, records), progress)
+            return _field_vectors(representation.field_encoder, records)
+        return self._embedder().encode(_texts(representation, records), progress)
 
 
-def _texts(space: Representation, records: Sequence[RecordLike]) -> list[str]:
-    return [strip_placeholders(space.masked(record)) for record in records]
+def _texts(representation: Representation, records: Sequence[RecordLike]) -> list[str]:
+    return [strip_placeholders(representation.masked(record)) for record in records]
 
 
 def _field_vectors(encoder: FieldEncoder, records: Sequence[RecordLike]) -> Vector:

@@ -43,7 +43,7 @@ class SyncedIndex:
 
     def sync(self, source: SourceSnapshot, progress: Progress | None = None) -> None:
         """Embed and index what is missing; a no-op when nothing changed since the last call."""
-        if source.space is None or self._synced.get(source.name) == (source.version, True):
+        if source.representation is None or self._synced.get(source.name) == (source.version, True):
             return
         with self.lock:
             owned = self._index.owned()
@@ -115,7 +115,7 @@ class SyncedIndex:
         return out
 
     def _embed_missing(self, source: SourceSnapshot, progress: Progress | None) -> None:
-        assert source.space is not None
+        assert source.representation is not None
         missing = and_(cases.c.source == source.name, ~exists().where(SAME_KEY))
         ids = select(func.min(cases.c.id)).where(missing).group_by(cases.c.key, cases.c.label)
         with self._engine.connect() as connection:
@@ -134,7 +134,7 @@ class SyncedIndex:
             chunk = select(cases).where(cases.c.id.in_(todo[start : start + _EMBEDDED_TOGETHER]))
             with self._engine.connect() as connection:
                 part = [stored_case(row) for row in connection.execute(chunk.order_by(cases.c.id))]
-            matrix = self._encoder.encode_new(source.space, part, step)
+            matrix = self._encoder.encode_new(source.representation, part, step)
             rows = [
                 {"source": source.name, "key": case.key, "label": case.label, "vector": v.tobytes(), "indexed": False}
                 for case, v in zip(part, matrix, strict=True)

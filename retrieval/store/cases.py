@@ -65,21 +65,23 @@ class CaseQueries:
             return {(row.key, row.label): (stored_case(row), row.n) for row in connection.execute(query)}
 
 
-def case_row(name: str, case: NewCase, space: Representation, given_by: str, times: int = 1) -> dict[str, Any]:
+def case_row(
+    name: str, case: NewCase, representation: Representation, given_by: str, occurrences: int = 1
+) -> dict[str, Any]:
     """A case as a row of the table."""
     return {
         "source": name,
         "hash": case.content_hash,
-        "key": space.key(case.record, case.content_hash),
+        "key": representation.key(case.record, case.content_hash),
         "label": case.label,
-        "kind": case.kind,
+        "label_value": case.label_value,
         "text": case.record.text,
         "fields": dict(case.record.fields),
         "events": list(case.record.events),
         "file": case.file,
         "line": case.line,
         "time": case.time,
-        "times": times,
+        "occurrences": occurrences,
         "given_by": given_by,
         "given_at": datetime.now(UTC),
     }
@@ -89,7 +91,7 @@ def insert_cases(
     connection: Connection,
     name: str,
     batch: Sequence[NewCase],
-    space: Representation,
+    representation: Representation,
     given_by: str,
     seen: Mapping[ContentLabel, int],
 ) -> tuple[int, bool]:
@@ -107,26 +109,28 @@ def insert_cases(
     unique: dict[ContentLabel, NewCase] = {}
     for case in batch:
         unique.setdefault((case.content_hash, case.label), case)
-    rows = [case_row(name, case, space, given_by, seen[content]) for content, case in unique.items()]
+    rows = [case_row(name, case, representation, given_by, seen[content]) for content, case in unique.items()]
     statement = insert_or_ignore(connection.engine, cases)
     added = connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount
     return added, _raise_times(connection, name, {content: seen[content] for content in unique if seen[content] > 1})
 
 
-def _raise_times(connection: Connection, name: str, times: Mapping[ContentLabel, int]) -> bool:
-    """Raise the ``times`` of these contents and labels where they came more often; whether any did."""
-    repeated = {content for content, _ in times}
+def _raise_times(connection: Connection, name: str, occurrences: Mapping[ContentLabel, int]) -> bool:
+    """Raise the ``occurrences`` of these contents and labels where they came more often; whether any did."""
+    repeated = {content for content, _ in occurrences}
     if not repeated:
         return False
-    query = select(cases.c.id, cases.c.hash, cases.c.label, cases.c.times)
+    query = select(cases.c.id, cases.c.hash, cases.c.label, cases.c.occurrences)
     stored = connection.execute(query.where(cases.c.source == name, cases.c.hash.in_(repeated))).all()
     raised = [
-        {"case": row.id, "times_now": times[row.hash, row.label]}
+        {"case": row.id, "occurrences_now": occurrences[row.hash, row.label]}
         for row in stored
-        if times.get((row.hash, row.label), 0) > row.times
+        if occurrences.get((row.hash, row.label), 0) > row.occurrences
     ]
     if raised:
-        statement = update(cases).where(cases.c.id == bindparam("case")).values(times=bindparam("times_now"))
+        statement = (
+            update(cases).where(cases.c.id == bindparam("case")).values(occurrences=bindparam("occurrences_now"))
+        )
         connection.execute(statement, raised)
     return bool(raised)
 
@@ -142,7 +146,7 @@ def counts_and_vectors(
     ``(dimensions,)``.
     """
     of_keys = and_(cases.c.source == name, cases.c.key.in_(set(keys)))
-    number = func.sum(cases.c.times).label("n")
+    number = func.sum(cases.c.occurrences).label("n")
     by_key: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
     by_content: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(LABELS, 0))
     stored: dict[str, Vector] = {}

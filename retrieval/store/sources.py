@@ -24,8 +24,8 @@ class SourceSnapshot:
     """A source at one moment.
 
     ``version`` counts changes of the cases (the contract's ``casebook_version``); ``revision`` changes with every
-    change of the source: its cases, brief, embedder, space, reading, judge and models. Of one source, equal revisions
-    mean equal snapshots. ``counts``: how many cases there are of each label.
+    change of the source, its cases included. Of one source, equal revisions mean equal snapshots. ``source_model`` is
+    an `agent.scoring.fusion.SourceModel` as JSON. ``counts``: how many cases there are of each label.
     """
 
     name: str
@@ -34,9 +34,9 @@ class SourceSnapshot:
     version: int
     revision: int
     embedder: str | None
-    space: Representation | None
+    representation: Representation | None
     reading: dict[str, Any] | None
-    judge: dict[str, Any] | None
+    source_model: dict[str, Any] | None
     counts: dict[str, int]
 
 
@@ -71,9 +71,9 @@ class Sources:
             version=row.version,
             revision=row.revision,
             embedder=row.embedder,
-            space=Representation.from_json(row.space) if row.space else None,
+            representation=Representation.from_json(row.representation) if row.representation else None,
             reading=row.reading,
-            judge=row.judge,
+            source_model=row.source_model,
             counts=dict.fromkeys(LABELS, 0) | counts,
         )
         return snapshot
@@ -93,7 +93,7 @@ class Sources:
             connection.execute(insert_or_ignore(self._engine, sources), values)
 
     def set(self, name: str, **values: Any) -> None:
-        """Change columns of a source: ``brief``, ``brief_by``, ``embedder``, ``reading``, ``judge`` or ``models``."""
+        """Change columns of a source other than its name, version and revision."""
         with self._engine.begin() as connection:
             self.update(connection, name, **values)
 
@@ -115,12 +115,12 @@ class Sources:
 
     def representation(self, connection: Connection, name: str, records: Sequence[RecordLike]) -> Representation:
         """The source's representation; fitted to ``records`` where it has none, unless another process was faster."""
-        space = select(sources.c.space).where(sources.c.name == name)
-        if (stored := connection.scalar(space)) is None:
+        representation = select(sources.c.representation).where(sources.c.name == name)
+        if (stored := connection.scalar(representation)) is None:
             fitted = Representation.fit(records).to_json()
-            unset = update(sources).where(sources.c.name == name, sources.c.space.is_(None))
-            connection.execute(unset.values(space=fitted, revision=sources.c.revision + 1))
-            stored = connection.scalar(space)
+            unset = update(sources).where(sources.c.name == name, sources.c.representation.is_(None))
+            connection.execute(unset.values(representation=fitted, revision=sources.c.revision + 1))
+            stored = connection.scalar(representation)
         if stored is None:
             raise StoreFailure(f"source {name!r} was removed while cases were added to it")
         return Representation.from_json(stored)

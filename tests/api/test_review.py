@@ -60,7 +60,7 @@ def test_enough_feedback_fits_the_judge_anew(copy_of: Callable[..., Settings]) -
     def fitted_on() -> int:
         context = AppContext(chosen)
         try:
-            return int((context.source("shop").judge or {})["fitted_on"])
+            return int((context.source("shop").source_model or {})["fitted_on"])
         finally:
             context.close()
 

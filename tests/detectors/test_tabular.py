@@ -1,4 +1,4 @@
-"""What trees, oddness, next events and texts learn from cases, on records that they have not seen."""
+"""What trees, outlier_score, next events and texts learn from cases, on records that they have not seen."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def test_a_kind_that_no_case_has_is_told_worse_than_a_known_one_and_fusion_is_to
     assert told.unseen_kind is not None
     anomalous = told.kinds > 0
     assert told.fields[anomalous].mean() > told.unseen_kind[anomalous].mean() + 1
-    # oddness does not need to have seen the kind
-    assert roc_auc_score(anomalous, told.oddness) > 0.95
+    # outlier_score does not need to have seen the kind
+    assert roc_auc_score(anomalous, told.outlier_score) > 0.95
 
 
 @pytest.mark.parametrize("kind", ["order", "count", "unseen"])

@@ -91,7 +91,7 @@ def test_a_source_that_was_never_fitted_says_so(tmp_path: Path) -> None:
     context = AppContext(make_settings(tmp_path / "home", model="none"))
     intake = ReadOptions(label="verdict", normal=("ok",))
     learn(context, [write(tmp_path, "csv", orders(60, 6), "cases")], "s", intake, brief="Orders.")
-    context.casebook.set("s", judge=None)
+    context.casebook.set("s", source_model=None)
     verdict = build(context).invoke({"source": "s", "fields": {"qty": 3, "price": 9.5, "country": "DE"}})
     context.close()
     assert any("sources rebuild s" in one for one in verdict.degraded)

@@ -248,15 +248,15 @@ def test_each_verdict_says_its_own_time(log: LearnResult) -> None:
 def test_what_masking_hides_is_judged_of_each_record_by_itself(log: LearnResult) -> None:
     """How a text is written counts, so that of two with one template each has a probability of its own."""
     context, source, records = log
-    judge = context.source(source).judge
+    judge = context.source(source).source_model
     # a language model that is of no use here is not asked, so that every answer is remembered
-    context.casebook.set(source, judge={**(judge or {}), "language_auc": 0.5})
+    context.casebook.set(source, source_model={**(judge or {}), "language_auc": 0.5})
     asked = [Record(text=one.text + tail) for one in records for tail in (" 7", " 123456")]
     forwards, backwards = (
         [one for one in judge_many(context, build(context), some, source, "none") if isinstance(one, Verdict)]
         for some in (asked, asked[::-1])
     )
-    context.casebook.set(source, judge=judge)
+    context.casebook.set(source, source_model=judge)
     assert not any(one.degraded for one in forwards[:-6])
     assert [one.probability for one in forwards] == pytest.approx(
         [one.probability for one in backwards[::-1]], abs=1e-6
@@ -309,13 +309,13 @@ def test_what_leaves_the_cache_meanwhile_does_not_fail_the_batch(
 def test_the_text_of_a_failure_does_not_steer_the_verdict(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record of which a part was not read is raised to the threshold; a model that fails with those words is not."""
     context, source, _ = log
-    judge = context.source(source).judge
+    judge = context.source(source).source_model
     assert judge is not None
     # without the language model everything is normal, yet the model could change it
     sure = {"bias": -6.0, "half_width": 0.6, "threshold": 0.0}
     full = {**judge["full"], **sure, "weights": {**judge["full"]["weights"], "language": 2.0}}
-    changed = {**judge, "cheap": {**judge["cheap"], **sure}, "full": full, "language_auc": None}
-    context.casebook.set(source, judge=changed)
+    changed = {**judge, "without_llm": {**judge["without_llm"], **sure}, "full": full, "language_auc": None}
+    context.casebook.set(source, source_model=changed)
     request = JudgeRequest(text="LOG:  checkpoint complete: wrote nine buffers, slowly", source=source)
 
     def fails() -> None:
@@ -324,7 +324,7 @@ def test_the_text_of_a_failure_does_not_steer_the_verdict(log: LearnResult, monk
     plain = build(context).invoke(request)
     monkeypatch.setattr(context, "language_detector", fails)
     failed = build(context).invoke(request)
-    context.casebook.set(source, judge=judge)
+    context.casebook.set(source, source_model=judge)
     assert failed.degraded == ("language: the weights were not read",)
     assert (failed.probability, failed.label) == (plain.probability, plain.label)
 

@@ -80,10 +80,10 @@ def test_a_text_like_no_case_is_not_called_normal(tmp_path: Path) -> None:
     (tmp_path / "learn.log").write_text("".join(lines[:200]), encoding="utf-8")
     context = AppContext(make_settings(tmp_path / "home", model="none"))
     learn(context, [tmp_path / "learn.log"], "pg", LOG, brief=BRIEF)
-    judge = context.source("pg").judge
+    judge = context.source("pg").source_model
     assert judge is not None
     # witnesses that find everything normal
-    context.casebook.set("pg", judge={**judge, "cheap": {**judge["cheap"], "bias": -9.0}})
+    context.casebook.set("pg", source_model={**judge, "without_llm": {**judge["without_llm"], "bias": -9.0}})
     far, near = (
         build(context).invoke(JudgeRequest(text=text, source="pg"))
         for text in ("Dearest aunt, your roses want water on Sunday", "LOG:  checkpoint complete: wrote nine buffers")

@@ -279,10 +279,12 @@ def test_a_removed_source_is_gone_with_everything(book: Casebook) -> None:
 
 def test_what_was_set_is_read_back(book: Casebook) -> None:
     taught(book, "log", lines())
-    book.set("log", brief="b", brief_by="person", reading={"label": "0"}, judge={"keys": 1}, models=b"\x00m")
+    book.set(
+        "log", brief="b", brief_by="person", reading={"label": "0"}, source_model={"templates": 1}, models=b"\x00m"
+    )
     row = book.source("log")
     assert row is not None
-    assert (row.brief, row.brief_by, row.reading, row.judge) == ("b", "person", {"label": "0"}, {"keys": 1})
+    assert (row.brief, row.brief_by, row.reading, row.source_model) == ("b", "person", {"label": "0"}, {"templates": 1})
     assert row.counts == {"normal": 6, "anomalous": 6}
     assert book.models("log") == b"\x00m"
     assert book.held("log", {line(NORMAL[0]).content_hash, "0" * 64}) == {line(NORMAL[0]).content_hash}
@@ -306,7 +308,7 @@ def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open
     assert changed()
     book.sync("log")
     assert changed(), "the embedding model is noted down"
-    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"judge": {"keys": 1}}, {"models": b"m"}):
+    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"judge": {"templates": 1}}, {"models": b"m"}):
         book.set("log", **values)
         assert changed(), values
     book.relabel("log", line(NORMAL[0], "anomalous"), "feedback")

@@ -72,7 +72,7 @@ def test_a_migrated_store_has_the_tables_of_a_new_one(tmp_path: Path, version: i
     assert set(inspect(migrated).get_table_names()) == {*metadata.tables, VERSION_TABLE}
     with migrated.connect() as connection:
         assert connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == HEAD
-        fitted = connection.scalars(select(sources.c.judge).order_by(sources.c.name)).all()
+        fitted = connection.scalars(select(sources.c.source_model).order_by(sources.c.name)).all()
     # models of the first two are packed in another form: they are fitted again
     assert all(bool(judge) is (version == 3) for judge in fitted)
     migrated.dispose()
@@ -87,7 +87,7 @@ def test_what_was_cached_is_kept(tmp_path: Path) -> None:
             ("a" * 64, {"label": "normal"})
         ]
         assert connection.scalar(select(llm_cache.c.used_at)) is not None, "its use is noted"
-        judges = connection.scalars(select(sources.c.judge)).all()
+        judges = connection.scalars(select(sources.c.source_model)).all()
     assert all("nn_distance_quantiles" in judge and "lonely" not in judge for judge in judges)
     engine.dispose()
 

@@ -32,7 +32,9 @@ from .test_verdicts import VerdictLike, body
 TO_SCHEMA_3 = f"""
 ALTER TABLE llm_cache RENAME TO heard; ALTER TABLE template_verdicts RENAME TO remembered;
 DROP INDEX ix_llm_cache_used_at; ALTER TABLE heard DROP COLUMN used_at;
-ALTER TABLE sources DROP COLUMN revision; ALTER TABLE verdicts ALTER COLUMN id TYPE VARCHAR(32);
+ALTER TABLE sources DROP COLUMN revision; ALTER TABLE sources RENAME representation TO space;
+ALTER TABLE sources RENAME source_model TO judge; ALTER TABLE cases RENAME label_value TO kind;
+ALTER TABLE cases RENAME occurrences TO times; ALTER TABLE verdicts ALTER COLUMN id TYPE VARCHAR(32);
 DROP TABLE {VERSION_TABLE}; CREATE TABLE {VERSION_TABLE} (version INTEGER PRIMARY KEY);
 INSERT INTO {VERSION_TABLE} VALUES (3)
 """
@@ -122,14 +124,14 @@ def test_a_store_of_the_version_before_is_migrated(url: str) -> None:
     engine = open_store(url)
     with engine.begin() as connection:
         connection.execute(
-            sources.insert().values(name="s", judge={"lonely": [0.5], "keys": 1}, created_at=text("now()"))
+            sources.insert().values(name="s", source_model={"lonely": [0.5], "keys": 1}, created_at=text("now()"))
         )
         for statement in TO_SCHEMA_3.split(";"):
             connection.execute(text(statement))
     engine.dispose()
     engine = open_store(url)
     with engine.connect() as connection:
-        assert connection.scalar(select(sources.c.judge)) == {"nn_distance_quantiles": [0.5], "keys": 1}
+        assert connection.scalar(select(sources.c.source_model)) == {"nn_distance_quantiles": [0.5], "templates": 1}
         assert connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == HEAD
     assert differences(engine) == []
     assert set(inspect(engine).get_table_names()) == {*metadata.tables, VERSION_TABLE}

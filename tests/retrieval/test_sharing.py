@@ -99,11 +99,11 @@ def test_the_first_case_decides_the_space_once(home: Path, open_book: Opener) ->
         book.sync("pay")
         read = book.source("pay")
         assert read is not None
-        assert read.space is not None
-        assert read.space.field_encoder is not None
+        assert read.representation is not None
+        assert read.representation.field_encoder is not None
         for label in ("normal",):
             _, matrix = book.matrix(read, label)
-            assert matrix.shape == (100, read.space.field_encoder.dimensions)
+            assert matrix.shape == (100, read.representation.field_encoder.dimensions)
 
 
 def test_threads_that_add_and_find_at_once_get_along(book: Casebook) -> None:

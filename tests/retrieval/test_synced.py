@@ -152,11 +152,14 @@ def test_rebuild_makes_keys_and_space_anew(book: Casebook) -> None:
     after = book.source("pay")
     assert before is not None
     assert after is not None
-    assert before.space is not None
-    assert after.space is not None
-    assert before.space.field_encoder is not None
-    assert after.space.field_encoder is not None
-    assert (before.space.field_encoder.fitted_on, after.space.field_encoder.fitted_on) == (1, len(book.cases("pay")))
+    assert before.representation is not None
+    assert after.representation is not None
+    assert before.representation.field_encoder is not None
+    assert after.representation.field_encoder is not None
+    assert (before.representation.field_encoder.fitted_on, after.representation.field_encoder.fitted_on) == (
+        1,
+        len(book.cases("pay")),
+    )
     assert stored_vectors(book, "pay") == distinct_keys(book, "pay") == indexed(book, "pay") == 41
     assert near(book, "pay", ASKED, 1)[0][0] == "anomalous"
 
@@ -264,13 +267,13 @@ def test_the_index_goes_to_the_second_when_the_first_has_closed(book: Casebook, 
 def test_what_another_process_set_is_noticed(book: Casebook, open_book: Opener) -> None:
     """A server must judge by the judge that `learn` has just fitted, though the version is the one it knows."""
     taught(book, "log", lines())
-    book.set("log", judge={"fitted": 1})
+    book.set("log", source_model={"fitted": 1})
     second = open_book()
     second.source("log")
-    book.set("log", judge={"fitted": 2})
+    book.set("log", source_model={"fitted": 2})
     seen = second.source("log")
     assert seen is not None
-    assert seen.judge == {"fitted": 2}
+    assert seen.source_model == {"fitted": 2}
 
 
 def test_only_the_owner_may_remove_and_rebuild(book: Casebook, open_book: Opener) -> None:

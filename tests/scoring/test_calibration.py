@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.core.numerics import expit
 from agent.core.records import Provenance, Record, Verdict, VerdictLabel
 from agent.scoring.calibration import Objective, fit
-from agent.scoring.fusion import DEFAULT_CHEAP, FIELDS
+from agent.scoring.fusion import DEFAULT_WITHOUT_LLM, FIELDS
 from agent.training.evaluation import evaluate
 
 OVERLAP = 1.2
@@ -30,7 +30,7 @@ def _cases(n: int, seed: int) -> tuple[list[dict[str, float | None]], list[bool]
 def _figures(said: str) -> tuple[float, float, float]:
     """F1, accuracy and mean cost (1 a false alarm, 10 a missed anomaly) on fresh cases."""
     rows, labels = _cases(3000, 0)
-    fitted = fit(DEFAULT_CHEAP, rows, labels, [1.0] * len(rows), 0.05, Objective.parse(said))
+    fitted = fit(DEFAULT_WITHOUT_LLM, rows, labels, [1.0] * len(rows), 0.05, Objective.parse(said))
     fresh, truth = _cases(6000, 1)
     told = np.array([fitted.log_odds(row) >= fitted.threshold for row in fresh])
     real = np.array(truth)
@@ -60,7 +60,7 @@ def test_what_is_no_objective_is_refused(said: str) -> None:
 
 def test_an_unsure_verdict_leans_to_its_half_of_the_band() -> None:
     rows, labels = _cases(3000, 0)
-    fitted = fit(DEFAULT_CHEAP, rows, labels, [1.0] * len(rows), 0.01, Objective.parse("cost:1,10"))
+    fitted = fit(DEFAULT_WITHOUT_LLM, rows, labels, [1.0] * len(rows), 0.01, Objective.parse("cost:1,10"))
     assert fitted.threshold < -2
     below, above = (expit(fitted.threshold + step) for step in (-0.05, 0.05))
     verdicts = [
@@ -91,7 +91,7 @@ def test_of_thresholds_with_as_good_an_f1_the_most_accurate_is_taken() -> None:
     for told, anomalous, n in groups:
         rows += [{"neighbours": told, "novelty": 0.0, "fields": None}] * n
         labels += [anomalous] * n
-    fitted = fit(DEFAULT_CHEAP, rows, labels, [1.0] * len(rows), 0.05, Objective.parse("f1"))
+    fitted = fit(DEFAULT_WITHOUT_LLM, rows, labels, [1.0] * len(rows), 0.05, Objective.parse("f1"))
     assert fitted.log_odds(rows[350]) < fitted.threshold < fitted.log_odds(rows[0])
 
 

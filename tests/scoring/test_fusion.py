@@ -13,10 +13,10 @@ from agent.core.numerics import expit
 from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS
 from agent.scoring.calibration import fit
-from agent.scoring.fusion import DEFAULT_CHEAP, DEFAULT_FULL, KNOWN, Fusion, SourceModel, fuse
+from agent.scoring.fusion import DEFAULT_WITH_LLM, DEFAULT_WITHOUT_LLM, KNOWN, Fusion, SourceModel, fuse
 
 LOG_ODDS = st.floats(-8, 8)
-TAUGHT = SourceModel(DEFAULT_FULL, DEFAULT_CHEAP)
+TAUGHT = SourceModel(DEFAULT_WITH_LLM, DEFAULT_WITHOUT_LLM)
 
 
 def _cases(n: int, noise: float, seed: int = 0) -> tuple[list[dict[str, float | None]], list[bool]]:
@@ -31,7 +31,7 @@ def _cases(n: int, noise: float, seed: int = 0) -> tuple[list[dict[str, float | 
 @given(LOG_ODDS, LOG_ODDS, st.floats(0.1, 4))
 def test_more_evidence_for_an_anomaly_never_lowers_the_probability(base: float, other: float, more: float) -> None:
     rows, labels = _cases(60, 1.0)
-    learned = fit(DEFAULT_FULL, [{**row, "language": other} for row in rows], labels, [1.0] * 60, 0.05)
+    learned = fit(DEFAULT_WITH_LLM, [{**row, "language": other} for row in rows], labels, [1.0] * 60, 0.05)
     for name in ("language", "neighbours", "novelty", "fields"):
         signals: dict[str, float | None] = {"language": base, "neighbours": base, "novelty": base, "fields": base}
         raised = {**signals, name: base + more}
@@ -39,14 +39,14 @@ def test_more_evidence_for_an_anomaly_never_lowers_the_probability(base: float, 
 
 
 def test_without_labels_the_defaults_stand() -> None:
-    assert fit(DEFAULT_CHEAP, [], [], [], 0.05) == DEFAULT_CHEAP
-    one_label = fit(DEFAULT_CHEAP, [{"neighbours": 1.0}] * 30, [True] * 30, [1.0] * 30, 0.05)
-    assert one_label == DEFAULT_CHEAP
+    assert fit(DEFAULT_WITHOUT_LLM, [], [], [], 0.05) == DEFAULT_WITHOUT_LLM
+    one_label = fit(DEFAULT_WITHOUT_LLM, [{"neighbours": 1.0}] * 30, [True] * 30, [1.0] * 30, 0.05)
+    assert one_label == DEFAULT_WITHOUT_LLM
 
 
 def test_a_useless_witness_loses_its_weight_and_a_telling_one_keeps_it() -> None:
     rows, labels = _cases(400, 0.8)
-    learned = fit(DEFAULT_CHEAP, rows, labels, [1.0] * 400, 0.05)
+    learned = fit(DEFAULT_WITHOUT_LLM, rows, labels, [1.0] * 400, 0.05)
     assert learned.weights["novelty"] < 0.2
     assert learned.weights["neighbours"] > 1.0
 
@@ -54,15 +54,15 @@ def test_a_useless_witness_loses_its_weight_and_a_telling_one_keeps_it() -> None
 def test_few_cases_move_the_weights_less_than_many() -> None:
     few_rows, few = _cases(12, 0.5)
     many_rows, many = _cases(600, 0.5)
-    prior = DEFAULT_CHEAP.weights["neighbours"]
-    moved_by_few = abs(fit(DEFAULT_CHEAP, few_rows, few, [1.0] * 12, 0.05).weights["neighbours"] - prior)
-    moved_by_many = abs(fit(DEFAULT_CHEAP, many_rows, many, [1.0] * 600, 0.05).weights["neighbours"] - prior)
+    prior = DEFAULT_WITHOUT_LLM.weights["neighbours"]
+    moved_by_few = abs(fit(DEFAULT_WITHOUT_LLM, few_rows, few, [1.0] * 12, 0.05).weights["neighbours"] - prior)
+    moved_by_many = abs(fit(DEFAULT_WITHOUT_LLM, many_rows, many, [1.0] * 600, 0.05).weights["neighbours"] - prior)
     assert moved_by_few < moved_by_many
 
 
 def test_probabilities_are_calibrated_on_unseen_cases() -> None:
     rows, labels = _cases(800, 1.5)
-    learned = fit(DEFAULT_CHEAP, rows, labels, [1.0] * 800, 0.05)
+    learned = fit(DEFAULT_WITHOUT_LLM, rows, labels, [1.0] * 800, 0.05)
     fresh_rows, fresh = _cases(4000, 1.5, seed=1)
     p = np.array([expit(learned.log_odds(row)) for row in fresh_rows])
     for low in (0.0, 0.25, 0.5, 0.75):
@@ -73,7 +73,7 @@ def test_probabilities_are_calibrated_on_unseen_cases() -> None:
 @pytest.mark.parametrize("noise", [1.0, 2.0, 3.0])
 def test_the_error_among_decided_records_stays_under_the_risk(noise: float) -> None:
     rows, labels = _cases(600, noise)
-    learned = fit(DEFAULT_CHEAP, rows, labels, [1.0] * 600, 0.05)
+    learned = fit(DEFAULT_WITHOUT_LLM, rows, labels, [1.0] * 600, 0.05)
     fresh_rows, fresh = _cases(4000, noise, seed=1)
     told = [learned.label(expit(learned.log_odds(row))) for row in fresh_rows]
     decided = [(label == "anomalous") != true for label, true in zip(told, fresh, strict=True) if label != "unsure"]
@@ -86,7 +86,7 @@ def test_noisier_cases_give_a_wider_unsure_band() -> None:
     widths = []
     for noise in (0.3, 1.5, 3.0):
         rows, labels = _cases(600, noise)
-        widths.append(fit(DEFAULT_CHEAP, rows, labels, [1.0] * 600, 0.05).half_width)
+        widths.append(fit(DEFAULT_WITHOUT_LLM, rows, labels, [1.0] * 600, 0.05).half_width)
     assert widths == sorted(widths)
     assert widths[0] < widths[2]
 
@@ -113,8 +113,8 @@ def test_with_nothing_heard_it_stands_at_the_threshold_unsure() -> None:
 def test_a_judge_survives_json() -> None:
     judge = SourceModel(
         nn_distance_quantiles=(0.1, 0.2),
-        keys=7,
-        way=PromptVariant("watch", 0.5, True),
+        templates=7,
+        prompt=PromptVariant("watch", 0.5, True),
         model="m",
         language_auc=0.9,
         fitted_on=3,
@@ -128,9 +128,13 @@ def test_the_language_model_is_heard_only_where_its_word_could_change_the_label(
     assert not judge.language_may_decide({"neighbours": 20.0, "novelty": 5.0})
     assert not judge.language_may_decide({"neighbours": -20.0, "novelty": -5.0})
     # the unsure are asked about, even where the label stays: it makes their order better
-    wide = replace(TAUGHT, cheap=replace(DEFAULT_CHEAP, half_width=2.2), full=replace(DEFAULT_FULL, half_width=9.0))
+    wide = replace(
+        TAUGHT,
+        without_llm=replace(DEFAULT_WITHOUT_LLM, half_width=2.2),
+        with_llm=replace(DEFAULT_WITH_LLM, half_width=9.0),
+    )
     assert wide.language_may_decide({"neighbours": 1.0, "novelty": 0.0})
-    deaf = replace(wide, full=replace(DEFAULT_FULL, weights={**DEFAULT_FULL.weights, "language": 0.0}))
+    deaf = replace(wide, with_llm=replace(DEFAULT_WITH_LLM, weights={**DEFAULT_WITH_LLM.weights, "language": 0.0}))
     assert not deaf.language_may_decide({"neighbours": 1.0, "novelty": 0.0})
     # without labels nothing is known of the model's range, so that it is asked about all but the clearest
     assert SourceModel().language_may_decide({"neighbours": 5.0, "novelty": 2.0})
@@ -151,12 +155,12 @@ def test_a_model_that_was_not_heard_would_not_have_changed_the_label(near: float
 
 def test_costs_do_not_outvote_a_label_that_was_given_to_the_very_content() -> None:
     for threshold in (-4.6, 4.6):
-        judge = replace(TAUGHT, cheap=replace(DEFAULT_CHEAP, threshold=threshold))
+        judge = replace(TAUGHT, without_llm=replace(DEFAULT_WITHOUT_LLM, threshold=threshold))
         for told, label in ((-2.6, "normal"), (2.6, "anomalous")):
             probability, fusion = fuse(judge, {"neighbours": told}, known=True)
             assert fusion.label(probability) == label
 
 
 def test_cases_that_were_never_fitted_still_speak() -> None:
-    assert "neighbours" in SourceModel.unfitted({"normal": 3, "anomalous": 2}).cheap.weights
+    assert "neighbours" in SourceModel.unfitted({"normal": 3, "anomalous": 2}).without_llm.weights
     assert SourceModel.unfitted({"normal": 3, "anomalous": 0}) == SourceModel()

@@ -41,7 +41,7 @@ def verdicts(context: AppContext) -> list[Verdict]:
 
 
 def fitted_on(context: AppContext) -> int:
-    judge = context.source("log").judge
+    judge = context.source("log").source_model
     assert judge is not None
     return int(judge["fitted_on"])
 
@@ -54,7 +54,7 @@ def test_the_fifth_correction_fits_the_judge_anew(context: AppContext) -> None:
     assert fitted == [0, 0, 0, 0, 5, 0]
     assert fitted_on(context) == before + 5
     assert context.source("log").version == before + 6
-    assert context.source("log").judge["keys"] == 17  # type: ignore[index]
+    assert context.source("log").source_model["templates"] == 17  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_two_percent_of_the_cases_but_at_least_five(
     context: AppContext, cases: int, corrections: int, due: bool
 ) -> None:
     row = replace(context.source("log"), counts={"normal": cases, "anomalous": 0}, version=7 + corrections)
-    assert refit_due(replace(row, judge={"fitted_on": 7})) is due
+    assert refit_due(replace(row, source_model={"fitted_on": 7})) is due
 
 
 def test_cases_that_were_never_fitted_are_due(context: AppContext) -> None:
     row = context.source("log")
-    assert refit_due(replace(row, judge=None))
-    assert not refit_due(replace(row, judge=None, counts={"normal": 0, "anomalous": 0}))
+    assert refit_due(replace(row, source_model=None))
+    assert not refit_due(replace(row, source_model=None, counts={"normal": 0, "anomalous": 0}))
 
 
 def test_of_fits_at_once_one_does_the_work_of_all(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_verdicts_follow_the_new_fit_whatever_was_remembered(context: AppContext
     for verdict in verdicts(context)[:5]:
         correct(context, verdict.id, "normal")
     # a judge that does without the language model: what was heard in part is not remembered at all
-    context.casebook.set("log", judge={**(context.source("log").judge or {}), "language_auc": 0.5})
+    context.casebook.set("log", source_model={**(context.source("log").source_model or {}), "language_auc": 0.5})
     assert chain.invoke(JudgeRequest.about(record, "log")).degraded == ()
     assert refit_while_due(context, "log")
     again, fresh = (one.invoke(JudgeRequest.about(record, "log")) for one in (chain, build(context)))

@@ -46,7 +46,7 @@ def outcome(folder: Path, spam: Sequence[str], answer: Answer) -> tuple[LearnRes
     try:
         result = learn(context, [folder / "sms.csv"], "sms", SMS, brief="Text messages.", budget=400)
         row = context.source("sms")
-        return result, SourceModel.of(row.judge, row.counts)
+        return result, SourceModel.of(row.source_model, row.counts)
     finally:
         context.close()
 
@@ -64,7 +64,7 @@ def test_a_case_without_an_answer_is_counted_and_the_model_keeps_its_say(tmp_pat
     result, model = outcome(tmp_path, SPAM, answer)
     assert result.language_note == "the language model was tried on 59 normal and 19 anomalous cases; 2 got no answer"
     assert result.language_auc == pytest.approx(1.0)
-    assert model.full.weights["language"] > 0
+    assert model.with_llm.weights["language"] > 0
 
 
 @pytest.mark.parametrize("spam", [3, 7])
@@ -73,7 +73,7 @@ def test_a_model_tried_on_too_few_anomalous_cases_has_no_say(tmp_path: Path, spa
     assert result.language_note is not None
     assert f"60 normal and {spam} anomalous cases, fewer than 8 of a label" in result.language_note
     assert "gets no say" in result.language_note
-    assert model.full.weights["language"] == 0.0
+    assert model.with_llm.weights["language"] == 0.0
     assert result.language_auc is None
 
 
@@ -84,4 +84,4 @@ def test_a_model_without_any_answer_has_no_say(tmp_path: Path) -> None:
     result, model = outcome(tmp_path, SPAM, answer)
     assert result.language_note is not None
     assert "could not be tried (it is gone)" in result.language_note
-    assert model.full.weights["language"] == 0.0
+    assert model.with_llm.weights["language"] == 0.0

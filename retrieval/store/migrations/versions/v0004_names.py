@@ -18,13 +18,30 @@ def upgrade() -> None:
     # SQLite does not enforce lengths, and would copy the table
     if op.get_bind().dialect.name != "sqlite":
         op.alter_column("verdicts", "id", type_=sa.String(64))
-    _rename_key_of_models("lonely", "nn_distance_quantiles")
+    for table, columns in _COLUMNS.items():
+        for old, new in columns.items():
+            op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+    _rename_keys_of_models()
 
 
-def _rename_key_of_models(old: str, new: str) -> None:
-    sources = sa.table("sources", sa.column("name", sa.String), sa.column("judge", sa.JSON))
+_COLUMNS = {
+    "sources": {"space": "representation", "judge": "source_model"},
+    "cases": {"kind": "label_value", "times": "occurrences"},
+}
+_KEYS = {
+    "lonely": "nn_distance_quantiles",
+    "full": "with_llm",
+    "cheap": "without_llm",
+    "keys": "templates",
+    "way": "prompt",
+    "normal_axes": "normal_field_encoder",
+}
+
+
+def _rename_keys_of_models() -> None:
+    sources = sa.table("sources", sa.column("name", sa.String), sa.column("source_model", sa.JSON))
     connection = op.get_bind()
-    for name, judge in connection.execute(sa.select(sources).where(sources.c.judge.is_not(None))).all():
-        if judge and old in judge:
-            renamed = {new if key == old else key: value for key, value in judge.items()}
-            connection.execute(sa.update(sources).where(sources.c.name == name).values(judge=renamed))
+    for name, model in connection.execute(sa.select(sources).where(sources.c.source_model.is_not(None))).all():
+        if model:
+            renamed = {_KEYS.get(key, key): value for key, value in model.items()}
+            connection.execute(sa.update(sources).where(sources.c.name == name).values(source_model=renamed))
