@@ -72,7 +72,8 @@ class ServerState:
             self.not_ready = describe(error)
 
 
-def _state(request: Request) -> ServerState:
+# `async`, because FastAPI runs other dependencies in a thread, which costs half a millisecond for each request
+async def _state(request: Request) -> ServerState:
     state = request.app.state.server
     assert isinstance(state, ServerState)
     return state
