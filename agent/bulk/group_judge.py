@@ -14,9 +14,11 @@ from agent.bulk.template_grouping import TemplateGroup
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict_id
 from agent.core.requests import Explain, JudgeRequest
+from agent.detectors.registry import installed_packages
 from agent.pipeline.context import AppContext
 from agent.training.active_learning import uncertainty
 from llm.factory import identity
+from retrieval.encoding.representation import text_rules_sha256
 from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
@@ -163,11 +165,16 @@ class GroupJudge:
 
     @cached_property
     def state(self) -> str:
-        """SHA-256 of all that a verdict depends on besides its record: casebook, brief, fit, models, prompts."""
+        """SHA-256 of all that a verdict depends on besides its record.
+
+        Casebook, brief, fit, models, prompts, the rules of masking, and the packages of fitted detectors.
+        """
         row, settings = self._context.source(self._source), self._context.settings
         model = identity(settings.model, settings.ollama_hosts) or self._model_identity()
         state = [row.name, row.revision, model, prompt_sha256(), self._explain]
-        state += [settings.precedents, settings.record_tokens]
+        state += [settings.precedents, settings.record_tokens, text_rules_sha256()]
+        if (row.source_model or {}).get("detectors"):
+            state.append(installed_packages())
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
     def _model_identity(self) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from agent.core.errors import DetectorError
 from agent.core.records import Signal
 from agent.core.requests import JudgeRequest
 from agent.detectors.base import DetectorInput, Scorer
@@ -155,10 +156,25 @@ class Steps:
             packed = self._context.casebook.models(name)
             # loading takes long, and most changes of a source leave its fitted detectors as they are
             if cached is None or cached.packed != packed:
-                cached = _Fitted(revision, packed, FittedDetectors.loads(packed) if packed else FittedDetectors())
+                cached = _Fitted(revision, packed, _load_detectors(name, packed))
             cached = cached._replace(revision=revision)
             self._fits.put(name, cached)
         return cached.detectors
+
+
+def _load_detectors(source: str, packed: bytes | None) -> FittedDetectors:
+    if packed is None:
+        return FittedDetectors()
+    try:
+        return FittedDetectors.loads(packed)
+    except DetectorError:
+        raise
+    except Exception as error:
+        # of numpy, zipfile, skops and scikit-learn, about models that another version stored: they have no common class
+        raise DetectorError(
+            f"the fitted models of source {source!r} cannot be read ({type(error).__name__}: {error})",
+            f"`precedent sources rebuild {source}` fits them again",
+        ) from error
 
 
 def _cache_keys(state: JudgingState, held: set[str]) -> tuple[Hashable, ...]:

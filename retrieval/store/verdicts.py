@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 
-from sqlalchemy import JSON, Connection, Dialect, Engine, TypeDecorator, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, Engine, delete, or_, select, update
 
 from retrieval.errors import StoreFailure
-from retrieval.store.engine import insert_statement
+from retrieval.store.engine import RowInsert, insert_statement
 from retrieval.store.schema import verdicts
 
 _CHUNK = 500
-
-
-class _JSONText(TypeDecorator[Any]):
-    """A JSON column given as text."""
-
-    impl, cache_ok = JSON, True
-
-    def bind_processor(self, dialect: Dialect) -> None:
-        return None
 
 
 class VerdictLike(Protocol):
@@ -94,26 +86,18 @@ class History:
         Each comes with a JSON object as text: the other's id as ``like``, and the keys that differ. A verdict that is
         stored under one of the ids stays, because others may be like it.
         """
-        if not alike:
-            return
-        now = datetime.now(UTC)
-        rows = [
-            {
-                "id": verdict_id,
-                "source": like.source,
-                "label": like.label,
-                "probability": like.probability,
-                "body": body,
-                "judged_at": now,
-            }
-            for verdict_id, (like, body) in alike.items()
-        ]
-        insert = insert_statement(self._engine, verdicts).values(body=bindparam("body", type_=_JSONText))
+        if alike:
+            rows = [(key, like.source, like.label, like.probability, body) for key, (like, body) in alike.items()]
+            with self._engine.begin() as connection:
+                self._touch.execute(connection, rows, datetime.now(UTC))
+
+    @cached_property
+    def _touch(self) -> RowInsert:
+        insert = insert_statement(self._engine, verdicts)
         touch = insert.on_conflict_do_update(
             index_elements=[verdicts.c.id], set_={"judged_at": insert.excluded.judged_at}
         )
-        with self._engine.begin() as connection:
-            connection.execute(touch, rows)
+        return RowInsert(self._engine, touch, ("id", "source", "label", "probability", "body"), verdicts.c.judged_at)
 
     def get(self, verdict_id: str) -> dict[str, Any] | None:
         """The verdict's body, None when there is none of that id."""

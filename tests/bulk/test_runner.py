@@ -32,6 +32,8 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.learn import learn
+from retrieval.encoding.representation import text_rules_sha256
+from retrieval.text.masking import RULES
 from tests.conftest import POSTGRES, make_settings
 
 LOG = ReadOptions(format="log", label="0", normal=("-",))
@@ -248,6 +250,32 @@ def test_a_template_is_judged_once_and_remembered_until_the_casebook_changes(
     context.casebook.set("pg", brief="another")
     assert triage(context, file)._judge.state != before
     context.casebook.set("pg", brief="PostgreSQL")
+
+
+def test_stored_verdicts_depend_on_the_packages_of_detectors_and_the_masking(
+    learned: tuple[AppContext, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, file = learned
+    packages = [("counter", "word-counter 1.0")]
+    monkeypatch.setattr("agent.bulk.group_judge.installed_packages", lambda: packages)
+    fitted = context.source("pg").source_model
+
+    def state() -> str:
+        return triage(context, file)._judge.state
+
+    before = state()
+    packages[0] = ("counter", "word-counter 1.1")
+    assert state() == before, "the source has no detector of a package"
+    context.casebook.set("pg", source_model={**fitted, "detectors": ["counter"]})
+    before = state()
+    packages.clear()
+    assert state() != before
+    before = state()
+    monkeypatch.setattr("retrieval.encoding.representation.RULES", RULES[1:])
+    text_rules_sha256.cache_clear()
+    assert state() != before
+    text_rules_sha256.cache_clear()
+    context.casebook.set("pg", source_model=fitted)
 
 
 def test_known_templates_need_neither_models_nor_langchain(learned: tuple[AppContext, Path], tmp_path: Path) -> None:
