@@ -57,10 +57,10 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
     ------
     UnknownSource
     """
-    row = context.source(source)
+    snapshot = context.source(source)
     verdicts = newest(recent(context, source, _POOL))
     cases = context.casebook.templates(source)
-    representation = row.representation or Representation.fit([verdict.record for verdict in verdicts])
+    representation = snapshot.representation or Representation.fit([verdict.record for verdict in verdicts])
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         groups.setdefault(representation.key(verdict.record, verdict.record.content_hash), []).append(verdict)
@@ -68,7 +68,7 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
     unseen.sort(key=_worth, reverse=True)
     shortlist = unseen[: _SHORTLIST * n]
     vectors = context.casebook.vectors(
-        replace(row, representation=representation), [group[0].record for group in shortlist]
+        replace(snapshot, representation=representation), [group[0].record for group in shortlist]
     )
     chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]

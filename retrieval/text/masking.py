@@ -47,8 +47,8 @@ def mask(text: str) -> str:
     return _SPACE.sub(" ", masked).strip()
 
 
-def _placeholder(found: re.Match[str]) -> str:
-    return _PLACEHOLDERS[found.lastgroup or ""]
+def _placeholder(match: re.Match[str]) -> str:
+    return _PLACEHOLDERS[match.lastgroup or ""]
 
 
 # sessions consist of few different events
@@ -81,11 +81,11 @@ def find_time(line: str) -> str | None:
     '2026-01-02 03:04:05.678 UTC'
     >>> find_time("backup of 2026-01-02 failed")
     """
-    for found in _PATTERN.finditer(line):
-        if _PLACEHOLDERS[found.lastgroup or ""] in ("<time>", "<date>"):
-            before = line[: found.start()]
+    for match in _PATTERN.finditer(line):
+        if _PLACEHOLDERS[match.lastgroup or ""] in ("<time>", "<date>"):
+            before = line[: match.start()]
             in_header = _ACCESS_LOG.fullmatch(before) or all(map(_HEADER_WORD.fullmatch, before.split()))
-            return found[0].strip() if in_header and "\n" not in before else None
+            return match[0].strip() if in_header and "\n" not in before else None
     return None
 
 

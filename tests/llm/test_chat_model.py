@@ -86,16 +86,16 @@ def test_one_token_costs_the_prompt_and_nothing_more(chat: EmbeddedChatModel, mo
 
 
 def test_numbers_do_not_depend_on_order_threads_or_cache(make_chat: MakeChat, chat: EmbeddedChatModel) -> None:
-    asked = [(f"node {n} lost link {n * 7}", f"You judge source {n % 3}. " * (n % 3 + 1)) for n in range(8)]
+    prompts = [(f"node {n} lost link {n * 7}", f"You judge source {n % 3}. " * (n % 3 + 1)) for n in range(8)]
     expected = []
-    for record, system in asked:
+    for record, system in prompts:
         alone = make_chat()
         expected.append(verdict(alone, record, system))
         alone.close()
-    assert len({entry[0]["logprob"] for entry in expected}) == len(asked)
+    assert len({entry[0]["logprob"] for entry in expected}) == len(prompts)
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda pair: verdict(chat, *pair), asked))
-    backwards = [verdict(chat, record, system) for record, system in reversed(asked)]
+        together = list(pool.map(lambda pair: verdict(chat, *pair), prompts))
+    backwards = [verdict(chat, record, system) for record, system in reversed(prompts)]
     assert together == expected
     assert backwards[::-1] == expected
 

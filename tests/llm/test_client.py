@@ -18,7 +18,7 @@ class TestServer:
     pytestmark = network
 
     @pytest.mark.parametrize(
-        ("asked", "found"),
+        ("name", "expected"),
         [
             ("llama3.2", OllamaModel("llama3.2:latest", "d1")),
             ("llama3.2:latest", OllamaModel("llama3.2:latest", "d1")),
@@ -28,8 +28,8 @@ class TestServer:
             ("llama3", None),
         ],
     )
-    def test_names_match_with_or_without_latest(self, server: str, asked: str, found: OllamaModel | None) -> None:
-        assert find_ollama(server, asked) == found
+    def test_names_match_with_or_without_latest(self, server: str, name: str, expected: OllamaModel | None) -> None:
+        assert find_ollama(server, name) == expected
 
     def test_nobody_there_is_none(self) -> None:
         assert find_ollama(NOBODY, "llama3.2") is None
@@ -50,11 +50,11 @@ class TestServer:
             require_ollama(NOBODY, "qwen3")
 
     def test_verdict_calls_ask_for_log_probabilities(self) -> None:
-        asked: list[dict[str, Any]] = []
+        requests: list[dict[str, Any]] = []
         logprobs = [{"token": "A", "logprob": -0.5, "top_logprobs": [{"token": "A", "logprob": -0.5}]}]
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
-            asked.append(json.loads(handler.rfile.read(int(handler.headers["Content-Length"]))))
+            requests.append(json.loads(handler.rfile.read(int(handler.headers["Content-Length"]))))
             message = {"role": "assistant", "content": "A"}
             reply = {"model": "m", "message": message, "done": True, "done_reason": "stop", "logprobs": logprobs}
             send(handler, 200, json.dumps(reply).encode() + b"\n", Content_Type="application/x-ndjson")
@@ -62,7 +62,7 @@ class TestServer:
         with serving(answer) as address:
             chat = chat_ollama(address, "m", context_tokens=2048, timeout=5)
             message = chat.invoke("judge")
-        (request,) = asked
+        (request,) = requests
         # Ollama's client gives objects that are read like the dictionaries of the embedded model.
         (entry,) = message.response_metadata["logprobs"]
         assert (entry["token"], entry["logprob"], entry["top_logprobs"][0]["token"]) == ("A", -0.5, "A")

@@ -30,11 +30,11 @@ def port() -> Iterator[int]:
 
 
 def test_a_named_model_is_known_wherever_servers_are(port: int) -> None:
-    there = f"127.0.0.1:{port}"
-    assert identity("none", there) == ("none", None)
-    assert identity(f"embedded:{default_model()}", there) == EMBEDDED
-    assert identity("embedded:nothing-like-it", there) is None
-    assert identity("/a/path.gguf", there) is None
+    address = f"127.0.0.1:{port}"
+    assert identity("none", address) == ("none", None)
+    assert identity(f"embedded:{default_model()}", address) == EMBEDDED
+    assert identity("embedded:nothing-like-it", address) is None
+    assert identity("/a/path.gguf", address) is None
 
 
 def test_without_a_server_it_is_the_embedded_one(port: int) -> None:

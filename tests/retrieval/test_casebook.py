@@ -120,10 +120,10 @@ def test_templates_are_embedded_once(book: Casebook) -> None:
 def test_any_text_is_kept_and_found(book: Casebook, text: str) -> None:
     taught(book, "log", [*lines(), line(text, "anomalous")])
     record = Record(text=text)
-    found = find(book, "log", record)
-    assert found.same_content == {"normal": 0, "anomalous": 1}
-    assert (found.nearest[0].case.text, found.nearest[0].similarity) == (record.text, pytest.approx(1.0, abs=1e-5))
-    assert "\x00" not in found.nearest[0].case.text
+    result = find(book, "log", record)
+    assert result.same_content == {"normal": 0, "anomalous": 1}
+    assert (result.nearest[0].case.text, result.nearest[0].similarity) == (record.text, pytest.approx(1.0, abs=1e-5))
+    assert "\x00" not in result.nearest[0].case.text
 
 
 @pytest.mark.parametrize("name", ["a", "a..b", "1.2.3", "A_b-c", "x" * 63])
@@ -162,23 +162,23 @@ def test_it_counts_the_same_template_and_the_same_content(book: Casebook) -> Non
             line("worker 2 is late", "anomalous"),
         ],
     )
-    found = find(book, "log", Record(text="worker 2 is late"))
-    assert found.same_template == {"normal": 4, "anomalous": 1}
-    assert found.same_content == {"normal": 1, "anomalous": 1}
-    assert {near.case.text for near in found.nearest[:2]} == {"worker 2 is late"}, "the very record, not its eldest"
+    result = find(book, "log", Record(text="worker 2 is late"))
+    assert result.same_template == {"normal": 4, "anomalous": 1}
+    assert result.same_content == {"normal": 1, "anomalous": 1}
+    assert {near.case.text for near in result.nearest[:2]} == {"worker 2 is late"}, "the very record, not its eldest"
     unseen = find(book, "log", Record(text="worker 99 is late"))
-    assert (unseen.same_template, unseen.same_content) == (found.same_template, {"normal": 0, "anomalous": 0})
+    assert (unseen.same_template, unseen.same_content) == (result.same_template, {"normal": 0, "anomalous": 0})
     assert next(near.case.text for near in unseen.nearest if near.case.label == "normal") == "worker 0 is late"
 
 
 def test_the_nearest_of_each_label_are_found_nearest_first(book: Casebook) -> None:
     taught(book, "log", lines())
-    found = find(book, "log", Record(text="disk error: a sector is unreadable"), k=4)
-    assert sorted(near.case.label for near in found.nearest) == ["anomalous"] * 4 + ["normal"] * 4
-    assert found.nearest[0].case.text == ANOMALOUS[1]
-    similarities = [near.similarity for near in found.nearest]
+    result = find(book, "log", Record(text="disk error: a sector is unreadable"), k=4)
+    assert sorted(near.case.label for near in result.nearest) == ["anomalous"] * 4 + ["normal"] * 4
+    assert result.nearest[0].case.text == ANOMALOUS[1]
+    similarities = [near.similarity for near in result.nearest]
     assert similarities == sorted(similarities, reverse=True)
-    assert len({near.case.key for near in found.nearest}) == 8
+    assert len({near.case.key for near in result.nearest}) == 8
 
 
 def test_fewer_cases_than_asked_for_are_all_found(book: Casebook) -> None:
@@ -195,18 +195,18 @@ def test_rows_are_found_by_their_fields(book: Casebook) -> None:
 
 def test_a_row_with_nothing_in_common_is_far_from_everything(book: Casebook) -> None:
     taught(book, "pay", table())
-    found = find(book, "pay", Record(text="weather is fine", fields={"weather": "fine"}), 2)
-    assert {near.similarity for near in found.nearest} == {0.0}
+    result = find(book, "pay", Record(text="weather is fine", fields={"weather": "fine"}), 2)
+    assert {near.similarity for near in result.nearest} == {0.0}
 
 
 def test_the_same_question_has_the_same_answer(book: Casebook, open_book: Opener) -> None:
     taught(book, "log", lines())
-    asked = [Record(text=text) for text in ("sector unreadable", "vacuum finished", "new")]
-    first = [find(book, "log", record) for record in asked]
+    queries = [Record(text=text) for text in ("sector unreadable", "vacuum finished", "new")]
+    first = [find(book, "log", record) for record in queries]
     find(book, "log", Record(text="something else in between"))
-    assert [find(book, "log", record) for record in reversed(asked)] == first[::-1]
+    assert [find(book, "log", record) for record in reversed(queries)] == first[::-1]
     book.close()
-    assert [find(open_book(), "log", record) for record in asked] == first
+    assert [find(open_book(), "log", record) for record in queries] == first
 
 
 def test_a_large_casebook_is_read_and_indexed_in_parts(
@@ -232,9 +232,9 @@ def test_a_correction_replaces_the_other_label(book: Casebook) -> None:
     before = version(book)
     case_id = book.relabel("log", line("fan is slow", "anomalous"), "feedback on v1")
     book.sync("log")
-    found = find(book, "log", Record(text="fan is slow"))
-    assert found.same_content == found.same_template == {"normal": 0, "anomalous": 1}
-    assert (found.nearest[0].case.case_id, found.nearest[0].case.given_by) == (case_id, "feedback on v1")
+    result = find(book, "log", Record(text="fan is slow"))
+    assert result.same_content == result.same_template == {"normal": 0, "anomalous": 1}
+    assert (result.nearest[0].case.case_id, result.nearest[0].case.given_by) == (case_id, "feedback on v1")
     assert version(book) == before + 1
     assert stored_vectors(book, "log") == distinct_keys(book, "log") == indexed(book, "log") == 13
 
@@ -242,8 +242,8 @@ def test_a_correction_replaces_the_other_label(book: Casebook) -> None:
 def test_a_template_keeps_its_vector_while_another_case_has_it(book: Casebook) -> None:
     taught(book, "log", [*lines(), line("fan 1 is slow"), line("fan 2 is slow")])
     book.relabel("log", line("fan 1 is slow", "anomalous"), "feedback")
-    found = find(book, "log", Record(text="fan 1 is slow"))
-    assert found.same_template == {"normal": 1, "anomalous": 1}
+    result = find(book, "log", Record(text="fan 1 is slow"))
+    assert result.same_template == {"normal": 1, "anomalous": 1}
     assert stored_vectors(book, "log") == indexed(book, "log") == 14
     book.relabel("log", line("fan 2 is slow", "anomalous"), "feedback")
     assert find(book, "log", Record(text="fan 1 is slow")).same_template == {"normal": 0, "anomalous": 2}
@@ -287,8 +287,8 @@ def test_what_was_set_is_read_back(book: Casebook) -> None:
     assert (row.brief, row.brief_by, row.reading, row.source_model) == ("b", "person", {"label": "0"}, {"templates": 1})
     assert row.counts == {"normal": 6, "anomalous": 6}
     assert book.models("log") == b"\x00m"
-    assert book.held("log", {line(NORMAL[0]).content_hash, "0" * 64}) == {line(NORMAL[0]).content_hash}
-    assert book.held("log", []) == set()
+    assert book.hashes_of_cases("log", {line(NORMAL[0]).content_hash, "0" * 64}) == {line(NORMAL[0]).content_hash}
+    assert book.hashes_of_cases("log", []) == set()
 
 
 def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open_book: Opener) -> None:
@@ -296,11 +296,11 @@ def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open
     reader, seen = open_book(), list[int]()
 
     def changed() -> bool:
-        own, other = book.source("log"), reader.source("log")
-        assert own is not None
-        assert own == other
-        seen.append(own.revision)
-        return seen.count(own.revision) == 1
+        snapshot, other = book.source("log"), reader.source("log")
+        assert snapshot is not None
+        assert snapshot == other
+        seen.append(snapshot.revision)
+        return seen.count(snapshot.revision) == 1
 
     book.create("log")
     assert changed()
@@ -342,19 +342,19 @@ def test_of_equally_near_cases_the_same_are_found_in_every_process(
     """An index returns equals in the order in which it was built; `equals` of 60 exceed its candidates."""
     sessions = [as_case(Record(text=f"session {i}", events=("open", "read", "close")), "normal") for i in range(equals)]
     sessions += [as_case(Record(text=f"other {i}", events=("open",) * (i + 2)), "normal") for i in range(40)]
-    record, found = Record(text="a session", events=("open", "read", "read", "close")), []
+    record, results = Record(text="a session", events=("open", "read", "read", "close")), []
     for order in (sessions, sessions[::-1]):
-        home = tmp_path / str(len(found))
+        home = tmp_path / str(len(results))
         book, reader = (Casebook(home, f"sqlite:///{home / 'p.db'}", lambda: embedder) for _ in range(2))
         book.create("s")
         taught(book, "s", order)
         for opened in (book, reader):
-            found.append([near.case.text for near in find(opened, "s", record, 3).nearest])
+            results.append([near.case.text for near in find(opened, "s", record, 3).nearest])
         assert (book._index.owned(), reader._index.owned()) == (True, False)
         book.close()
         reader.close()
-    assert found == [found[0]] * 4
-    assert all(text.startswith("session") for text in found[0])
+    assert results == [results[0]] * 4
+    assert all(text.startswith("session") for text in results[0])
 
 
 def test_the_record_s_own_template_comes_first_among_equals(book: Casebook) -> None:

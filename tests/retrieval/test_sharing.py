@@ -44,20 +44,20 @@ def process(home: Path, first: int, last: int) -> subprocess.Popen[str]:
 def said(started: subprocess.Popen[str]) -> tuple[int, bool, list[tuple[str, str, float]]]:
     out, err = started.communicate(timeout=120)
     assert started.returncode == 0, err
-    added, owned, found = json.loads(out)
-    return added, owned, [tuple(one) for one in found]
+    added, owned, neighbours = json.loads(out)
+    return added, owned, [tuple(neighbour) for neighbour in neighbours]
 
 
 def in_threads(work: list[Callable[[], None]]) -> None:
     failed: list[BaseException] = []
 
-    def run(one: Callable[[], None]) -> None:
+    def run(action: Callable[[], None]) -> None:
         try:
-            one()
+            action()
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run, args=(one,)) for one in work]
+    threads = [threading.Thread(target=run, args=(action,)) for action in work]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -67,13 +67,13 @@ def in_threads(work: list[Callable[[], None]]) -> None:
 
 def test_another_process_finds_the_same_without_the_index(home: Path, book: Casebook) -> None:
     taught(book, "pay", table())
-    added, owned, found = said(process(home, 0, 0))
+    added, owned, neighbours = said(process(home, 0, 0))
     assert (added, owned) == (0, False)
-    assert found == near(book, "pay", ASKED)
+    assert neighbours == near(book, "pay", ASKED)
 
 
 def test_processes_that_add_at_once_lose_nothing_and_count_nothing_twice(home: Path, open_book: Opener) -> None:
-    answers = [said(one) for one in [process(home, 0, 300), process(home, 100, 400), process(home, 0, 400)]]
+    answers = [said(started) for started in [process(home, 0, 300), process(home, 100, 400), process(home, 0, 400)]]
     book = open_book()
     assert len(book.cases("pay")) == 400
     assert sum(added for added, _, _ in answers) == 400, "each said how many were new"
@@ -133,6 +133,6 @@ def test_one_who_only_reads_sees_every_case_of_one_who_adds(book: Casebook, open
         added = row(7_000.0 + i, "it", "anomalous")
         taught(book, "pay", [added])
         # all of them lie beyond what the first cases knew, at the same place
-        found = find(reader, "pay", payment(7_000.0 + i, "it"), 1).nearest[0]
-        assert (found.case.content_hash, round(found.similarity, 5)) == (added.content_hash, 1.0)
+        nearest = find(reader, "pay", payment(7_000.0 + i, "it"), 1).nearest[0]
+        assert (nearest.case.content_hash, round(nearest.similarity, 5)) == (added.content_hash, 1.0)
         assert not reader._index.owned()

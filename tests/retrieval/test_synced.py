@@ -41,10 +41,10 @@ ASKED = payment(1105.0, "xx")
 @pytest.fixture
 def expected(book: Casebook) -> list[tuple[str, str, float]]:
     """What is found on `ASKED` in the table, which is learned and closed."""
-    found = near(taught(book, "pay", table()), "pay", ASKED)
-    assert len(found) == 6
+    neighbours = near(taught(book, "pay", table()), "pay", ASKED)
+    assert len(neighbours) == 6
     book.close()
-    return found
+    return neighbours
 
 
 def whole(book: Casebook) -> bool:
@@ -88,8 +88,8 @@ def test_an_index_that_cannot_be_opened_names_the_way_out_and_rebuild_is_it(
 
 def test_missing_and_extra_vectors_are_put_right(expected: list[tuple[str, str, float]], open_book: Opener) -> None:
     book = open_book()
-    gone = find(book, "pay", ASKED).nearest[0].case
-    book._index.delete("pay", gone.label, [gone.key])
+    removed = find(book, "pay", ASKED).nearest[0].case
+    book._index.delete("pay", removed.label, [removed.key])
     book._index.put("pay", "normal", ["f" * 64], np.ones((1, 6), np.float32))
     book.close()
     book = open_book()
@@ -125,9 +125,9 @@ def test_a_rebuild_of_the_index_that_was_interrupted_is_begun_again(
     book._index.drop("pay", ["normal"])
     put = VectorIndex.put
 
-    def dies(self: VectorIndex, source: str, label: str, keys: list[str], some: np.ndarray) -> None:
+    def dies(self: VectorIndex, source: str, label: str, keys: list[str], matrix: np.ndarray) -> None:
         # as many as were indexed before, but others: counting must not be taken in
-        put(self, source, label, keys[::-1][: len(keys) - len(late)], some[::-1][: len(keys) - len(late)])
+        put(self, source, label, keys[::-1][: len(keys) - len(late)], matrix[::-1][: len(keys) - len(late)])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -139,8 +139,8 @@ def test_a_rebuild_of_the_index_that_was_interrupted_is_begun_again(
     book.sync("pay")
     assert stored_vectors(book, "pay") == indexed(book, "pay") == 42
     for case in book.cases("pay"):
-        found = find(book, "pay", Record(text=case.text, fields=case.fields)).nearest
-        assert case.key in {near.case.key for near in found}
+        neighbours = find(book, "pay", Record(text=case.text, fields=case.fields)).nearest
+        assert case.key in {near.case.key for near in neighbours}
 
 
 def test_rebuild_makes_keys_and_space_anew(book: Casebook) -> None:
@@ -186,8 +186,8 @@ def test_another_embedding_model_is_refused_until_rebuilt(
         other.sync("log")
     assert near(other, "pay", ASKED), "fields need no embedding model"
     other.rebuild("log")
-    found = near(other, "log", Record(text="sector unreadable"))
-    assert found[0] == expected[0]
+    neighbours = near(other, "log", Record(text="sector unreadable"))
+    assert neighbours[0] == expected[0]
     assert stored_vectors(other, "log") == indexed(other, "log") == 13
     other.close()
     with pytest.raises(EmbedderMismatch):
@@ -207,15 +207,15 @@ def test_chroma_finds_what_exact_search_finds(tmp_path: Path) -> None:
     index = VectorIndex(tmp_path / "index")
     assert index.owned()
     index.put("s", "normal", keys, matrix)
-    asked = matrix[:100] + 0.01 * random.normal(size=(100, 384)).astype(np.float32)
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    queries = matrix[:100] + 0.01 * random.normal(size=(100, 384)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     hits = 0
-    together = index.nearest("s", "normal", asked, 8)
-    for vector, (found, distances) in zip(asked, together, strict=True):
+    together = index.nearest("s", "normal", queries, 8)
+    for vector, (nearest, distances) in zip(queries, together, strict=True):
         exact = [keys[i] for i in np.argsort(-(matrix @ vector))[:8]]
-        hits += len(set(exact) & set(found))
-        assert distances == pytest.approx([1 - matrix[int(key[1:])] @ vector for key in found], abs=1e-5)
-        assert index.nearest("s", "normal", vector[None], 8)[0][0] == found, "alone as together"
+        hits += len(set(exact) & set(nearest))
+        assert distances == pytest.approx([1 - matrix[int(key[1:])] @ vector for key in nearest], abs=1e-5)
+        assert index.nearest("s", "normal", vector[None], 8)[0][0] == nearest, "alone as together"
         assert index.nearest("s", "normal", vector[None], 1)[0][0] == exact[:1]
     index.close()
     assert hits / 800 > 0.98
@@ -225,8 +225,8 @@ def test_similarities_are_the_same_with_and_without_chroma(book: Casebook, open_
     taught(book, "log", lines())
     taught(book, "pay", table())
     second = open_book()
-    asked = (("log", Record(text="a sector is unreadable")), ("log", Record(text="?")), ("pay", ASKED))
-    for name, record in asked:
+    queries = (("log", Record(text="a sector is unreadable")), ("log", Record(text="?")), ("pay", ASKED))
+    for name, record in queries:
         with_chroma, without = find(book, name, record), find(second, name, record)
         assert second._index.owned() is False
         assert with_chroma == without
@@ -249,8 +249,8 @@ def test_the_second_corrects_and_the_owner_notices(book: Casebook, open_book: Op
     taught(book, "log", [*lines(), line("fan is slow")])
     second = open_book()
     second.relabel("log", line("fan is slow", "anomalous"), "feedback")
-    for one in (second, book):
-        assert near(one, "log", Record(text="fan is slow"), 1)[0] == ("anomalous", "fan is slow", 1.0)
+    for reader in (second, book):
+        assert near(reader, "log", Record(text="fan is slow"), 1)[0] == ("anomalous", "fan is slow", 1.0)
     assert indexed(book, "log") == 13
 
 

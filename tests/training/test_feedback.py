@@ -37,7 +37,7 @@ def context(tmp_path: Path) -> Iterator[AppContext]:
 
 def verdicts(context: AppContext) -> list[Verdict]:
     answers = judge_many(context, build(context), [Record(text=text) for text in NEW], "log")
-    return [one for one in answers if isinstance(one, Verdict)]
+    return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
 def fitted_on(context: AppContext) -> int:
@@ -111,7 +111,7 @@ def test_verdicts_follow_the_new_fit_whatever_was_remembered(context: AppContext
     context.casebook.set("log", source_model={**(context.source("log").source_model or {}), "language_auc": 0.5})
     assert chain.invoke(JudgeRequest.about(record, "log")).degraded == ()
     assert refit_while_due(context, "log")
-    again, fresh = (one.invoke(JudgeRequest.about(record, "log")) for one in (chain, build(context)))
+    again, fresh = (runnable.invoke(JudgeRequest.about(record, "log")) for runnable in (chain, build(context)))
     assert (again.probability, again.signals) == (fresh.probability, fresh.signals)
 
 
