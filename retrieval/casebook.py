@@ -38,7 +38,7 @@ from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredC
 __all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceSnapshot", "StoredCase"]
 
 _CHUNK = 2_000
-_NOTHING = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
+_EMPTY_RESULT = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
 
 
 class Casebook:
@@ -189,7 +189,7 @@ class Casebook:
         """As `find_many`, of one record, in the source as it is now."""
         source = self.source(name)
         if source is None:
-            return _NOTHING
+            return _EMPTY_RESULT
         return self.find_many(source, [(record, content_hash)], k)[0]
 
     def find_many(
@@ -206,7 +206,7 @@ class Casebook:
         """
         self._synced.sync(source)
         if source.representation is None:
-            return [_NOTHING] * len(records)
+            return [_EMPTY_RESULT] * len(records)
         hashes = [content_hash for _, content_hash in records]
         keys = [source.representation.key(record, content_hash) for record, content_hash in records]
         counts, known = counts_and_vectors(self.engine, source.name, keys, hashes)

@@ -308,7 +308,7 @@ def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open
     assert changed()
     book.sync("log")
     assert changed(), "the embedding model is noted down"
-    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"judge": {"templates": 1}}, {"models": b"m"}):
+    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"source_model": {"templates": 1}}, {"models": b"m"}):
         book.set("log", **values)
         assert changed(), values
     book.relabel("log", line(NORMAL[0], "anomalous"), "feedback")
