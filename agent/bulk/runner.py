@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bulk.chunks import SIZE, prefetch, read_chunks
-from agent.bulk.group_judge import Budget, GroupJudge
+from agent.bulk.group_judge import Budget, GroupJudge, Result
 from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
@@ -35,8 +35,8 @@ from retrieval.text.masking import find_time
 _UNJUDGED, _ROWS, _MAX_NOTES, _PREFETCH = -1, 2_048, 20, 8
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
+_TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.bool_)])
 Progress = Callable[..., None]
-Result = Verdict | JudgeError
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,7 @@ class BulkRunner:
         self._formatter = LineFormatter(options.detail, options.to)
         # by group number
         self._results: list[Result] = []
-        self._labels, self._is_far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
-        self._is_degraded = np.zeros(0, np.bool_)
+        self._traits = np.zeros(0, _TRAITS)
 
     @property
     def run_id(self) -> str:
@@ -234,10 +233,7 @@ class BulkRunner:
             return
         results = self._judge.verdicts(new)
         self._results += results
-        self._labels = np.concatenate([self._labels, np.array([_label_index(result) for result in results], np.int8)])
-        self._is_far = np.concatenate([self._is_far, np.array([_is_far(result) for result in results], np.bool_)])
-        is_degraded = [isinstance(result, Verdict) and bool(result.degraded) for result in results]
-        self._is_degraded = np.concatenate([self._is_degraded, np.array(is_degraded, np.bool_)])
+        self._traits = np.concatenate([self._traits, _traits(results)])
         for group, result in zip(new, results, strict=True):
             self._formatter.add_group(result, group.id)
             if isinstance(result, Verdict):
@@ -248,26 +244,26 @@ class BulkRunner:
     def _write(self, file: str, prepared: PreparedChunk, numbers: GroupNumbers) -> None:
         """Write and count the lines of a chunk whose groups have been judged."""
         judged = np.flatnonzero(numbers >= 0)
-        judged = judged[self._labels[numbers[judged]] >= 0]
+        judged = judged[self._traits["label"][numbers[judged]] != _UNJUDGED]
         lines, groups = prepared.chunk.first + judged, numbers[judged]
-        labels = self._labels[groups]
+        traits = self._traits[groups]
 
         def texts(indices: NDArray[np.int64]) -> list[str]:
             return prepared.texts(judged[indices])
 
         if self.options.lines:
             only = [index for index, name in enumerate(LABELS) if name in self.options.only]
-            kept = np.flatnonzero(np.isin(labels, only))
+            kept = np.flatnonzero(np.isin(traits["label"], only))
             for line in self._formatter.format_lines(file, lines[kept], groups[kept], partial(texts, kept)):
                 self._output.write(line)
         self.summary.blank += int((numbers == BLANK).sum())
-        self.summary.far += int(self._is_far[groups].sum())
-        for group, count in zip(*np.unique(groups[self._is_degraded[groups]], return_counts=True), strict=True):
+        self.summary.far += int(traits["is_far"].sum())
+        for group, count in zip(*np.unique(groups[traits["is_degraded"]], return_counts=True), strict=True):
             self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))
         self.summary.add(
             file,
             lines,
-            labels,
+            traits["label"],
             groups,
             self._template_and_verdict,
             lambda indices: list(map(find_time, texts(indices))),
@@ -309,12 +305,13 @@ class BulkRunner:
                 self._output.write(self._formatter.format_verdict(verdict, template))
                 self._output.write_template(template, verdict)
         verdicts = [verdict for _, verdict in judged]
+        traits = _traits(verdicts)
         self.summary.templates += len(verdicts)
-        self.summary.far += sum(map(_is_far, verdicts)) if self._representation.field_encoder is None else 0
+        self.summary.far += int(traits["is_far"].sum()) if self._representation.field_encoder is None else 0
         self.summary.add(
             file,
             np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
-            np.array([_label_index(verdict) for verdict in verdicts], np.int8),
+            traits["label"],
             np.arange(len(judged), dtype=np.int32),
             judged.__getitem__,
             lambda indices: [
@@ -342,9 +339,12 @@ class BulkRunner:
         self.notes.clear()
 
 
-def _is_far(result: Result) -> bool:
-    return isinstance(result, Verdict) and is_far(result.signals["novelty"])
-
-
-def _label_index(result: Result) -> int:
-    return LABELS.index(result.label) if isinstance(result, Verdict) else _UNJUDGED
+def _traits(results: Sequence[Result]) -> NDArray[np.void]:
+    """What is counted of n results, shape (n,): the label's index, whether far from every case, whether degraded."""
+    traits = [
+        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded))
+        if isinstance(result, Verdict)
+        else (_UNJUDGED, False, False)
+        for result in results
+    ]
+    return np.array(traits, _TRAITS)
