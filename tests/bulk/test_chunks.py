@@ -55,7 +55,7 @@ def test_who_leaves_ends_it(taken: int) -> None:
     assert not makers()
 
 
-def test_a_pipe_that_says_nothing_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_pipe_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.bulk.chunks._JOIN_SECONDS", 0.05)
     silent = threading.Event()
 

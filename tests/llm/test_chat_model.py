@@ -182,7 +182,7 @@ def test_an_async_stream_that_is_cancelled_frees_the_engine(chat: EmbeddedChatMo
     assert len(steps) < 900
 
 
-def test_a_full_queue_says_busy(make_chat: MakeChat, steps: list[int]) -> None:
+def test_a_full_queue_raises_engine_busy(make_chat: MakeChat, steps: list[int]) -> None:
     chat = make_chat(queue_size=1, queue_timeout=0.01)
     running, waiting = (chat.stream(conversation("story"), max_tokens=900) for _ in range(2))
     next(running)
@@ -224,7 +224,7 @@ def test_an_unknown_keyword_is_an_error(chat: EmbeddedChatModel) -> None:
         chat.invoke("x", temprature=1)
 
 
-def test_a_closed_model_says_so(make_chat: MakeChat) -> None:
+def test_a_closed_model_is_an_error(make_chat: MakeChat) -> None:
     chat = make_chat()
     stream = chat.stream("tell me a story", max_tokens=900)
     next(stream)

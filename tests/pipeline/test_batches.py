@@ -200,7 +200,7 @@ def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
     same([answer for number, answer in enumerate(answers) if number != 40], expected)
 
 
-def test_an_unknown_source_is_said_once(log: LearnResult) -> None:
+def test_an_unknown_source_is_one_error(log: LearnResult) -> None:
     context, _, records = log
     with pytest.raises(UnknownSource, match="'nope'"):
         list(judge_many(context, build(context), records, "nope"))
@@ -223,7 +223,7 @@ def test_like_texts_are_looked_up_once(log: LearnResult, monkeypatch: pytest.Mon
     assert queried == [2]
 
 
-def test_each_verdict_is_in_the_history_when_it_is_given(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_verdict_is_in_the_history_when_it_is_yielded(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is given before those after it are judged, where that takes its time."""
     monkeypatch.setattr(service, "_SECONDS_BETWEEN_YIELDS", 0.0)
     context, source, records = log
@@ -235,7 +235,7 @@ def test_each_verdict_is_in_the_history_when_it_is_given(log: LearnResult, monke
         assert len(context.history.recent(source, 100)) == number
 
 
-def test_each_verdict_says_its_own_time(log: LearnResult) -> None:
+def test_each_verdict_has_its_own_time(log: LearnResult) -> None:
     context, source, records = log
     chain = build(context)
     list(judge_many(context, chain, records[:3], source))
@@ -249,7 +249,7 @@ def test_what_masking_hides_is_judged_of_each_record_by_itself(log: LearnResult)
     """How a text is written counts, so that of two with one template each has a probability of its own."""
     context, source, records = log
     judge = context.source(source).source_model
-    # a language model that is of no use here is not asked, so that every answer is remembered
+    # a language model of no use is not queried, so that every answer is cached
     context.casebook.set(source, source_model={**(judge or {}), "language_auc": 0.5})
     variants = [Record(text=record.text + tail) for record in records for tail in (" 7", " 123456")]
     forwards, backwards = (
@@ -267,7 +267,7 @@ def test_what_masking_hides_is_judged_of_each_record_by_itself(log: LearnResult)
     )
 
 
-def test_a_batch_may_ask_about_several_sources_and_say_what_is_wrong_with_one(
+def test_a_batch_of_several_sources_reports_an_error_of_one(
     log: LearnResult,
 ) -> None:
     context, source, records = log

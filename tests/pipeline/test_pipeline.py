@@ -116,7 +116,7 @@ def test_invoke_batch_stream_and_async_agree_in_any_order(learned: AppContext, r
         _same(verdict, other)
 
 
-def test_verdicts_do_not_hang_on_what_the_model_was_asked_before(learned: AppContext, records: list[Record]) -> None:
+def test_verdicts_do_not_depend_on_earlier_queries(learned: AppContext, records: list[Record]) -> None:
     """To 1e-6 of probability, with the memory of earlier answers wiped."""
     from sqlalchemy import delete
 
@@ -132,7 +132,7 @@ def test_verdicts_do_not_hang_on_what_the_model_was_asked_before(learned: AppCon
     assert forwards == pytest.approx(backwards, abs=1e-6)
 
 
-def test_the_language_model_is_heard_only_where_the_casebook_does_not_know(
+def test_the_language_model_is_queried_only_for_unknown_templates(
     chain: Runnable[JudgeRequest, Verdict], records: list[Record]
 ) -> None:
     verdicts = [chain.invoke(JudgeRequest.about(record, "pg")) for record in records]
@@ -151,7 +151,7 @@ def test_precedents_are_of_both_labels_nearest_first(chain: Runnable[JudgeReques
     assert {precedent.label for precedent in verdict.precedents} == {"normal", "anomalous"}
 
 
-def test_without_a_language_model_the_verdict_says_so(
+def test_without_a_language_model_the_verdict_is_degraded(
     learned: AppContext, chain: Runnable[JudgeRequest, Verdict], records: list[Record]
 ) -> None:
     with_it = (chain.invoke(JudgeRequest.about(record, "pg")) for record in records)
@@ -238,7 +238,7 @@ def test_the_only_source_need_not_be_named(chain: Runnable[JudgeRequest, Verdict
     assert chain.invoke("LOG:  checkpoint starting: time").source == "pg"
 
 
-def test_with_no_source_at_all_it_says_how_to_make_one(tmp_path: Path) -> None:
+def test_with_no_source_at_all_the_error_names_the_remedy(tmp_path: Path) -> None:
     context = AppContext(make_settings(tmp_path / "home"))
     with pytest.raises(UsageError, match="known sources: none yet"):
         build(context).invoke("x")

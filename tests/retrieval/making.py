@@ -53,7 +53,7 @@ def table(size: int = 40) -> list[NewCase]:
     ]
 
 
-def taught(book: Casebook, name: str, new: Sequence[NewCase]) -> Casebook:
+def with_cases(book: Casebook, name: str, new: Sequence[NewCase]) -> Casebook:
     book.add(name, new, "file test")
     book.sync(name)
     return book

@@ -60,7 +60,7 @@ def test_a_tie_stands_in_the_middle_of_its_range() -> None:
     assert space.quantile("x", 1e-9) > space.quantile("x", 0.0)
 
 
-def test_a_column_with_one_value_still_tells_what_is_above_and_below() -> None:
+def test_a_column_with_one_value_distinguishes_above_and_below() -> None:
     space = FieldEncoder.fit([{"x": 7.0}] * 10)
     assert [space.quantile("x", value) for value in (6.0, 7.0, 8.0)] == [0.0, 0.5, 1.0]
 

@@ -24,7 +24,7 @@ from retrieval.store.schema import HEAD, VERSION_TABLE, metadata, sources
 from retrieval.store.verdicts import History
 from tests.conftest import missing
 
-from .making import find, payment, table, taught
+from .making import find, payment, table, with_cases
 from .test_migrations import differences
 from .test_verdicts import alike, body
 
@@ -94,10 +94,10 @@ def open_admin(server: Path) -> Engine:
 
 def test_a_casebook_and_its_history(url: str, tmp_path: Path) -> None:
     book = Casebook(tmp_path, url, lambda: None)  # type: ignore[arg-type,return-value]
-    taught(book, "log", table())
+    with_cases(book, "log", table())
     result = find(book, "log", payment(1105.0, "xx"))
     assert result.nearest[0].case.label == "anomalous"
-    taught(book, "log", table()[:5])
+    with_cases(book, "log", table()[:5])
     book.relabel("log", table()[0], "a person")
     assert find(book, "log", Record(text="x", fields={"amount": 3.0})).nearest
     history = History(book.engine)

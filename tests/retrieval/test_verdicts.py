@@ -60,7 +60,7 @@ def test_a_verdict_like_another_comes_back_whole(history: History) -> None:
     assert whole in [verdict for verdict, _ in history.recent("log", 5)]
 
 
-def test_a_verdict_that_is_kept_stays_as_it_is_when_it_is_given_again(history: History) -> None:
+def test_a_stored_verdict_is_not_replaced_by_one_like_another(history: History) -> None:
     history.put([body(1)])
     history.put_alike([alike(2, '{"like": "v1", "record": {"text": "a"}}')])
     history.corrected("v2", "anomalous")
@@ -112,7 +112,7 @@ def test_a_verdict_of_another_record_is_not_replaced(history: History) -> None:
     assert (history.get("v1") or {})["record"]["time"] == "12:00", "the id does not cover the time"
 
 
-def test_a_correction_survives_the_same_verdict_given_again(history: History) -> None:
+def test_a_correction_survives_a_new_verdict_on_the_record(history: History) -> None:
     history.put([body(1)])
     history.corrected("v1", "anomalous")
     history.put([body(1, "unsure")])

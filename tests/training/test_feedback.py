@@ -102,12 +102,12 @@ def test_of_fits_at_once_one_does_the_work_of_all(context: AppContext, monkeypat
     assert fitted_on(context) == version
 
 
-def test_verdicts_follow_the_new_fit_whatever_was_remembered(context: AppContext) -> None:
+def test_verdicts_follow_the_new_fit_whatever_was_cached(context: AppContext) -> None:
     """A verdict given between a correction and the fit leaves nothing behind that the next one is made of."""
     chain, record = build(context), Record(text="a heron stands in the pond")
     for verdict in verdicts(context)[:5]:
         correct(context, verdict.id, "normal")
-    # a judge that does without the language model: what was heard in part is not remembered at all
+    # without the language model: degraded evidence is not cached
     context.casebook.set("log", source_model={**(context.source("log").source_model or {}), "language_auc": 0.5})
     assert chain.invoke(JudgeRequest.about(record, "log")).degraded == ()
     assert refit_while_due(context, "log")
