@@ -44,7 +44,7 @@ class WorkerPool(Generic[T]):
         Raises
         ------
         RuntimeError
-            The pool is closed: nobody would serve them.
+            The pool is closed: no thread would serve them.
         """
         with self._changed:
             if self._closed:
