@@ -130,7 +130,7 @@ def test_lines_that_come_again_get_what_they_got_before(quick: TestClient, monke
     before = streamed(quick, lines)
     total = quick.get("/metrics").text
     judged: list[str] = []
-    monkeypatch.setattr(History, "put_alike", lambda self, alike: judged.extend(alike))
+    monkeypatch.setattr(History, "put_alike", lambda self, rows: judged.extend(row.id for row in rows))
     new = {"text": others(NORMAL, 25)[-1], "line": 77}
     *again, last = streamed(quick, [*lines, new])
     assert again == before
@@ -254,7 +254,7 @@ def test_abandoned_records_are_not_judged(
 
     monkeypatch.setattr(Pipeline, "judge", watched)
     going = held_up("retrieve")
-    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, most=2)
+    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, max_waiting=2)
 
     async def leave() -> list[Any]:
         first = await batcher.submit([TextRequest("the first new one", "shop")])
@@ -314,7 +314,7 @@ def test_a_closed_batcher_refuses_instead_of_waiting_for_ever(copy_of: Callable[
     from agent.pipeline.pipeline import Pipeline
 
     context = AppContext(copy_of(model="none"))
-    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, most=1)
+    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, max_waiting=1)
     batcher.close()
 
     async def ask() -> list[Any]:
