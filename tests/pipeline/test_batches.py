@@ -317,8 +317,8 @@ def test_the_text_of_a_failure_does_not_steer_the_verdict(log: LearnResult, monk
     assert judge is not None
     # without the language model everything is normal, yet the model could change it
     sure = {"bias": -6.0, "half_width": 0.6, "threshold": 0.0}
-    full = {**judge["full"], **sure, "weights": {**judge["full"]["weights"], "language": 2.0}}
-    changed = {**judge, "without_llm": {**judge["without_llm"], **sure}, "full": full, "language_auc": None}
+    with_llm = {**judge["with_llm"], **sure, "weights": {**judge["with_llm"]["weights"], "language": 2.0}}
+    changed = {**judge, "without_llm": {**judge["without_llm"], **sure}, "with_llm": with_llm, "language_auc": None}
     context.casebook.set(source, source_model=changed)
     request = JudgeRequest(text="LOG:  checkpoint complete: wrote nine buffers, slowly", source=source)
 
