@@ -1,4 +1,4 @@
-"""From the settings to a language model."""
+"""The language model that the settings name."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def choose_model(
     if spec == "auto":
         from llm.ollama.client import find_ollama
 
-        found = any(find_ollama(host, ollama_model) for host in hosts)
-        kind, name = ("ollama", ollama_model) if found else ("embedded", default_model())
+        is_served = any(find_ollama(host, ollama_model) for host in hosts)
+        kind, name = ("ollama", ollama_model) if is_served else ("embedded", default_model())
     # The other engine is not imported: that takes longer than a verdict.
     if kind == "ollama":
         from llm.ollama.backend import OllamaBackend
@@ -83,11 +83,11 @@ def _embedded(name: str, cache: Path, offline: bool, options: Mapping[str, Any])
     entry = catalog().get(name)
     if entry is not None and entry.kind != "language":
         raise ModelFailure(f"{name!r} is an {entry.kind} model, it cannot give a verdict")
-    found = resolve(name, cache=cache, offline=offline)
-    if found.path.is_dir():
-        raise ModelFailure(f"{found.path} is a folder: the embedded engine needs a .gguf file")
+    resolved = resolve(name, cache=cache, offline=offline)
+    if resolved.path.is_dir():
+        raise ModelFailure(f"{resolved.path} is a folder: the embedded engine needs a .gguf file")
     return LlamaCppBackend(
-        EmbeddedChatModel(model_path=found.path, model_sha256=found.sha256, model=found.name, **options)
+        EmbeddedChatModel(model_path=resolved.path, model_sha256=resolved.sha256, model=resolved.name, **options)
     )
 
 

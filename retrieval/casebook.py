@@ -38,7 +38,7 @@ from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredC
 __all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceSnapshot", "StoredCase"]
 
 _CHUNK = 2_000
-_NOTHING = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
+_EMPTY_RESULT = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
 
 
 class Casebook:
@@ -64,7 +64,7 @@ class Casebook:
         self.names, self.source = self._sources.names, self._sources.get
         self.create, self.set, self.models = self._sources.create, self._sources.set, self._sources.models
         queries = CaseQueries(self.engine)
-        self.cases, self.held, self.texts = queries.cases, queries.held, queries.texts
+        self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
         self.templates, self.by_template = queries.templates, queries.by_template
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
@@ -105,8 +105,8 @@ class Casebook:
         How many cases were new.
         """
         seen: Counter[tuple[str, str]] = Counter()
-        added, waiting = 0, iter(new)
-        while batch := list(islice(waiting, _CHUNK)):
+        added, remaining = 0, iter(new)
+        while batch := list(islice(remaining, _CHUNK)):
             seen.update((case.content_hash, case.label) for case in batch)
             self.create(name)
             with self.engine.begin() as connection:
@@ -127,14 +127,14 @@ class Casebook:
             connection.execute(delete(cases).where(same))
             connection.execute(insert(cases).values(case_row(name, case, representation, given_by)))
             orphaned = and_(vectors.c.source == name, vectors.c.key.in_(keys), ~exists().where(SAME_KEY))
-            gone = [
+            orphans = [
                 (key, label)
                 for key, label in connection.execute(select(vectors.c.key, vectors.c.label).where(orphaned))
             ]
             connection.execute(delete(vectors).where(orphaned))
             number = connection.scalar(select(cases.c.id).where(same))
             self._sources.cases_changed(connection, name)
-        self._synced.discard(name, gone)
+        self._synced.discard(name, orphans)
         return f"c{number}"
 
     def sync(self, name: str, progress: Progress | None = None) -> None:
@@ -189,7 +189,7 @@ class Casebook:
         """As `find_many`, of one record, in the source as it is now."""
         source = self.source(name)
         if source is None:
-            return _NOTHING
+            return _EMPTY_RESULT
         return self.find_many(source, [(record, content_hash)], k)[0]
 
     def find_many(
@@ -206,7 +206,7 @@ class Casebook:
         """
         self._synced.sync(source)
         if source.representation is None:
-            return [_NOTHING] * len(records)
+            return [_EMPTY_RESULT] * len(records)
         hashes = [content_hash for _, content_hash in records]
         keys = [source.representation.key(record, content_hash) for record, content_hash in records]
         counts, known = counts_and_vectors(self.engine, source.name, keys, hashes)
@@ -243,8 +243,8 @@ class Casebook:
             for label, keys in candidates.items():
                 if templates[i][label] and own_key not in keys[i]:
                     keys[i].append(own_key)
-        wanted = {key for of_label in candidates.values() for keys in of_label for key in keys}
-        stored = vectors_of_keys(self.engine, source.name, wanted)
+        needed = {key for of_label in candidates.values() for keys in of_label for key in keys}
+        stored = vectors_of_keys(self.engine, source.name, needed)
         out = []
         for i, (own_key, query) in enumerate(zip(own_keys, queries, strict=True)):
 

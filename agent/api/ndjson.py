@@ -62,7 +62,7 @@ async def _answer(state: ServerState, batch: Sequence[Line]) -> AsyncIterator[li
     # an answer that is there already goes out before the next verdict
     rest, requests = iter(parsed), [(number, item) for number, item in parsed if not isinstance(item, bytes)]
     numbers = iter(number for number, _ in requests)
-    async for answers in await state.batcher.submit([request for _, request in requests], patient=True):
+    async for answers in await state.batcher.submit([request for _, request in requests], may_wait=True):
         ready = list[bytes]()
         for answer in answers:
             ready += _answered(rest)

@@ -14,9 +14,11 @@ from agent.bulk.template_grouping import TemplateGroup
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict_id
 from agent.core.requests import Explain, JudgeRequest
+from agent.detectors.registry import installed_packages
 from agent.pipeline.context import AppContext
 from agent.training.active_learning import uncertainty
 from llm.factory import identity
+from retrieval.encoding.representation import text_rules_sha256
 from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Budget:
     Attributes
     ----------
     calls : int or None
-        Most calls.
+        Maximum number of calls.
     until : float or None
         `time.monotonic` after which no call begins.
     """
@@ -59,14 +61,14 @@ class GroupJudge:
 
     Attributes
     ----------
-    asked : int
+    llm_answers : int
         Answers of the language model so far.
     """
 
     def __init__(self, context: AppContext, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
         self._context, self._source, self._explain = context, source, explain
         self._budget, self._progress = budget, progress
-        self.asked = self._calls = 0
+        self.llm_answers = self._calls = 0
 
     def verdicts(
         self, groups: Sequence[TemplateGroup], *, store: bool = True, explain: Explain | None = None
@@ -116,7 +118,7 @@ class GroupJudge:
     ) -> Iterator[tuple[TemplateGroup, Result | Deferred]]:
         requests = [JudgeRequest.about(group.first, self._source, explain or self._explain) for group in groups]
         for outcome, group in zip(self._pipeline.judge(requests, skip_llm_reason), groups, strict=True):
-            self.asked = self._pipeline.llm_answers
+            self.llm_answers = self._pipeline.llm_answers
             yield group, outcome if isinstance(outcome, Deferred) else as_result(group.first, outcome)
 
     def _query_llm(self, groups: Sequence[TemplateGroup], results: dict[str, Result], store: bool) -> None:
@@ -130,12 +132,12 @@ class GroupJudge:
         for number, group in enumerate(ranked, start=1):
             if not self._budget.allows(self._calls):
                 return
-            before = self.asked
+            before = self.llm_answers
             ((_, outcome),) = self._judge([group])
             assert not isinstance(outcome, Deferred)
             results[group.key] = outcome
             # a failed call counts; a record in segments takes several
-            self._calls += max(1, self.asked - before)
+            self._calls += max(1, self.llm_answers - before)
             if store:
                 self._store([group], results)
             self._progress("querying the language model", number, len(ranked))
@@ -163,11 +165,16 @@ class GroupJudge:
 
     @cached_property
     def state(self) -> str:
-        """SHA-256 of all that a verdict depends on besides its record: casebook, brief, fit, models, prompts."""
+        """SHA-256 of all that a verdict depends on besides its record.
+
+        Casebook, brief, fit, models, prompts, the rules of masking, and the packages of fitted detectors.
+        """
         row, settings = self._context.source(self._source), self._context.settings
         model = identity(settings.model, settings.ollama_hosts) or self._model_identity()
         state = [row.name, row.revision, model, prompt_sha256(), self._explain]
-        state += [settings.precedents, settings.record_tokens]
+        state += [settings.precedents, settings.record_tokens, text_rules_sha256()]
+        if (row.source_model or {}).get("detectors"):
+            state.append(installed_packages())
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
     def _model_identity(self) -> tuple[str, str | None]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bulk.chunks import SIZE, prefetch, read_chunks
-from agent.bulk.group_judge import Budget, GroupJudge
+from agent.bulk.group_judge import Budget, GroupJudge, Result
 from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
@@ -35,8 +35,8 @@ from retrieval.text.masking import find_time
 _UNJUDGED, _ROWS, _MAX_NOTES, _PREFETCH = -1, 2_048, 20, 8
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
+_TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.bool_)])
 Progress = Callable[..., None]
-Result = Verdict | JudgeError
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class BulkRunner:
 
     Parameters
     ----------
-    context, read_options, wanted
+    context, read_options, options
         Parts of this process, how to read the files, and what to do.
     progress : callable
         See `agent.core.terminal.progress`.
-    say : callable
+    notify : callable
         Takes notes for a person.
 
     Attributes
@@ -100,40 +100,39 @@ class BulkRunner:
 
     context: AppContext
     read_options: ReadOptions
-    wanted: BulkOptions
+    options: BulkOptions
     progress: Progress
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
     failures: list[RowError | JudgeError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     note_count: int = 0
     written: int = 0
 
     def __post_init__(self) -> None:
-        wanted, context = self.wanted, self.context
-        row = context.source(wanted.source)
-        until = None if wanted.seconds is None else time.monotonic() + wanted.seconds
-        self._judge = GroupJudge(context, wanted.source, wanted.explain, Budget(wanted.calls, until), self.progress)
-        self.summary = Summary(source=wanted.source)
+        options, context = self.options, self.context
+        row = context.source(options.source)
+        until = None if options.seconds is None else time.monotonic() + options.seconds
+        self._judge = GroupJudge(context, options.source, options.explain, Budget(options.calls, until), self.progress)
+        self.summary = Summary(source=options.source)
         self._representation = representation = row.representation or Representation()
         by_text = bool((row.source_model or {}).get("by_text"))
-        templates = context.casebook.templates(wanted.source) if by_text else {}
-        texts = [] if representation.field_encoder or representation.prose else context.casebook.texts(wanted.source)
+        templates = context.casebook.templates(options.source) if by_text else {}
+        texts = [] if representation.field_encoder or representation.prose else context.casebook.texts(options.source)
         self._grouper = TemplateGrouper(representation, texts, lambda key: by_text and key not in templates)
-        self._formatter = LineFormatter(wanted.detail, wanted.to)
+        self._formatter = LineFormatter(options.detail, options.to)
         # by group number
         self._results: list[Result] = []
-        self._labels, self._is_far = np.zeros(0, np.int8), np.zeros(0, np.bool_)
-        self._is_degraded = np.zeros(0, np.bool_)
+        self._traits = np.zeros(0, _TRAITS)
 
     @property
     def run_id(self) -> str:
         """What a run has in common with the runs that can resume it."""
-        wanted = self.wanted
-        parts = [wanted.files, wanted.source, wanted.detail, wanted.to, sorted(wanted.only), self._judge.state]
+        options = self.options
+        parts = [options.files, options.source, options.detail, options.to, sorted(options.only), self._judge.state]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def run(
-        self, path: Path | None, *, resume: bool = False, then: Sequence[Callable[[Summary], None]] = ()
+        self, path: Path | None, *, resume: bool = False, on_finish: Sequence[Callable[[Summary], None]] = ()
     ) -> Summary:
         """Judge all files.
 
@@ -143,35 +142,35 @@ class BulkRunner:
             Where a line for each record is written; None is standard output.
         resume : bool
             Whether to continue the file.
-        then : sequence of callable
+        on_finish : sequence of callable
             Called with the summary at the end, before the checkpoint is removed.
         """
-        self._started, self._checkpoint_due, wanted = time.monotonic(), 0.0, self.wanted
-        self._output = Output(path, self.run_id, templates=wanted.detail == "compact", resume=resume)
+        self._started, self._checkpoint_due, options = time.monotonic(), 0.0, self.options
+        self._output = Output(path, self.run_id, templates=options.detail == "compact", resume=resume)
         state = self._output.state
         if self._output.unfinished:
-            self.say(f"{path} was not finished; without --resume it is written again")
+            self.notify(f"{path} was not finished; without --resume it is written again")
         if state:
             self.summary = Summary.model_validate(state["summary"])
             self.written = self.summary.records
-        elif wanted.lines:
+        elif options.lines:
             self._output.write(self._formatter.header)
             self._checkpoint(0, (0, 1))
-        seconds, asked, finished = self.summary.seconds, self.summary.asked, False
+        seconds, llm_answers, finished = self.summary.seconds, self.summary.llm_answers, False
         try:
-            if wanted.calls is not None or wanted.seconds is not None:
+            if options.calls is not None or options.seconds is not None:
                 self._survey()
-            for number in range(state.get("file", 0), len(wanted.files)):
+            for number in range(state.get("file", 0), len(options.files)):
                 position = state["at"] if number == state.get("file") else [0, 1]
-                for end in self._file(wanted.files[number], *position):
+                for end in self._file(options.files[number], *position):
                     self.summary.seconds = seconds + time.monotonic() - self._started
-                    self.summary.asked = asked + self._judge.asked
+                    self.summary.llm_answers = llm_answers + self._judge.llm_answers
                     self._show_notes()
-                    if wanted.lines and time.monotonic() >= self._checkpoint_due:
+                    if options.lines and time.monotonic() >= self._checkpoint_due:
                         self._checkpoint(number, end)
             self._output.flush()
-            for finish in then:
-                finish(self.summary)
+            for callback in on_finish:
+                callback(self.summary)
             finished = True
         finally:
             self._output.close(finished=finished)
@@ -185,7 +184,7 @@ class BulkRunner:
 
     def _survey(self) -> None:
         """Count the records of all groups before any is judged, so that the most uncertain are queried first."""
-        for file in self.wanted.files:
+        for file in self.options.files:
             if file == "-":
                 continue
             with self._open(file) as (stream, kind, request):
@@ -221,7 +220,7 @@ class BulkRunner:
     def _grouped(
         self, stream: Stream, request: ReadRequest, start: int, line: int
     ) -> Iterator[tuple[PreparedChunk, GroupNumbers]]:
-        chunks = read_chunks(stream, start=start, line=line, size=self.wanted.chunk_size)
+        chunks = read_chunks(stream, start=start, line=line, size=self.options.chunk_size)
         try:
             for prepared in prefetch((self._grouper.prepare(chunk, request) for chunk in chunks), _PREFETCH):
                 yield prepared, self._grouper.assign(prepared)
@@ -234,10 +233,7 @@ class BulkRunner:
             return
         results = self._judge.verdicts(new)
         self._results += results
-        self._labels = np.concatenate([self._labels, np.array([_label_index(result) for result in results], np.int8)])
-        self._is_far = np.concatenate([self._is_far, np.array([_is_far(result) for result in results], np.bool_)])
-        is_degraded = [isinstance(result, Verdict) and bool(result.degraded) for result in results]
-        self._is_degraded = np.concatenate([self._is_degraded, np.array(is_degraded, np.bool_)])
+        self._traits = np.concatenate([self._traits, _traits(results)])
         for group, result in zip(new, results, strict=True):
             self._formatter.add_group(result, group.id)
             if isinstance(result, Verdict):
@@ -248,26 +244,26 @@ class BulkRunner:
     def _write(self, file: str, prepared: PreparedChunk, numbers: GroupNumbers) -> None:
         """Write and count the lines of a chunk whose groups have been judged."""
         judged = np.flatnonzero(numbers >= 0)
-        judged = judged[self._labels[numbers[judged]] >= 0]
+        judged = judged[self._traits["label"][numbers[judged]] != _UNJUDGED]
         lines, groups = prepared.chunk.first + judged, numbers[judged]
-        labels = self._labels[groups]
+        traits = self._traits[groups]
 
         def texts(indices: NDArray[np.int64]) -> list[str]:
             return prepared.texts(judged[indices])
 
-        if self.wanted.lines:
-            only = [index for index, name in enumerate(LABELS) if name in self.wanted.only]
-            kept = np.flatnonzero(np.isin(labels, only))
+        if self.options.lines:
+            only = [index for index, name in enumerate(LABELS) if name in self.options.only]
+            kept = np.flatnonzero(np.isin(traits["label"], only))
             for line in self._formatter.format_lines(file, lines[kept], groups[kept], partial(texts, kept)):
                 self._output.write(line)
         self.summary.blank += int((numbers == BLANK).sum())
-        self.summary.far += int(self._is_far[groups].sum())
-        for group, count in zip(*np.unique(groups[self._is_degraded[groups]], return_counts=True), strict=True):
+        self.summary.far += int(traits["is_far"].sum())
+        for group, count in zip(*np.unique(groups[traits["is_degraded"]], return_counts=True), strict=True):
             self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))
         self.summary.add(
             file,
             lines,
-            labels,
+            traits["label"],
             groups,
             self._template_and_verdict,
             lambda indices: list(map(find_time, texts(indices))),
@@ -290,7 +286,7 @@ class BulkRunner:
                 content = row.record.content_hash
                 key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
                 groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
-            results = self._judge.verdicts(groups, store=False, explain=self.wanted.explain_rows)
+            results = self._judge.verdicts(groups, store=False, explain=self.options.explain_rows)
             self._write_rows(file, groups, results)
             done += len(batch)
             self._show_progress(file, 0)
@@ -305,16 +301,17 @@ class BulkRunner:
         ]
         for template, verdict in judged:
             self.summary.add_degraded(verdict, 1)
-            if self.wanted.lines and verdict.label in self.wanted.only:
+            if self.options.lines and verdict.label in self.options.only:
                 self._output.write(self._formatter.format_verdict(verdict, template))
                 self._output.write_template(template, verdict)
         verdicts = [verdict for _, verdict in judged]
+        traits = _traits(verdicts)
         self.summary.templates += len(verdicts)
-        self.summary.far += sum(map(_is_far, verdicts)) if self._representation.field_encoder is None else 0
+        self.summary.far += int(traits["is_far"].sum()) if self._representation.field_encoder is None else 0
         self.summary.add(
             file,
             np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
-            np.array([_label_index(verdict) for verdict in verdicts], np.int8),
+            traits["label"],
             np.arange(len(judged), dtype=np.int32),
             judged.__getitem__,
             lambda indices: [
@@ -326,9 +323,9 @@ class BulkRunner:
         """Show how many records are done; their total is estimated from the ``done`` bytes of ``file``."""
         records, seconds = self.summary.records, time.monotonic() - self._started
         size = Path(file).stat().st_size if done and file != "-" else 0
-        total = int(records * max(size / done, 1)) if size and len(self.wanted.files) == 1 else 0
-        calls = f", {plural(self._judge.asked, 'model call')}" if self._judge.asked else ""
-        limit = f" of {self.wanted.calls:,}" if self.wanted.calls is not None and calls else ""
+        total = int(records * max(size / done, 1)) if size and len(self.options.files) == 1 else 0
+        calls = f", {plural(self._judge.llm_answers, 'model call')}" if self._judge.llm_answers else ""
+        limit = f" of {self.options.calls:,}" if self.options.calls is not None and calls else ""
         verdicts = plural(self.summary.templates, "distinct verdict")
         self.progress("judging", records, total, f"({records / max(seconds, 1e-9):,.0f}/s, {verdicts}{calls}{limit})")
 
@@ -337,14 +334,17 @@ class BulkRunner:
         self.notes += self._grouper.notes
         self._grouper.notes.clear()
         for note in self.notes[: max(0, _MAX_NOTES - self.note_count)]:
-            self.say(note)
+            self.notify(note)
         self.note_count += len(self.notes)
         self.notes.clear()
 
 
-def _is_far(result: Result) -> bool:
-    return isinstance(result, Verdict) and is_far(result.signals["novelty"])
-
-
-def _label_index(result: Result) -> int:
-    return LABELS.index(result.label) if isinstance(result, Verdict) else _UNJUDGED
+def _traits(results: Sequence[Result]) -> NDArray[np.void]:
+    """What is counted of n results, shape (n,): the label's index, whether far from every case, whether degraded."""
+    traits = [
+        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded))
+        if isinstance(result, Verdict)
+        else (_UNJUDGED, False, False)
+        for result in results
+    ]
+    return np.array(traits, _TRAITS)

@@ -60,7 +60,7 @@ class Summary(BaseModel):
         The reasons for that, and how many records each affects.
     templates : int
         Distinct verdicts.
-    asked : int
+    llm_answers : int
         Answers of the language model.
     seconds : float
         Duration, over all runs that were resumed.
@@ -77,7 +77,7 @@ class Summary(BaseModel):
     degraded: int = 0
     lacking: dict[str, int] = {}
     templates: int = 0
-    asked: int = 0
+    llm_answers: int = 0
     seconds: float = 0.0
     groups: dict[str, Group] = {}
     spans: list[Span] = []
@@ -123,7 +123,7 @@ class Summary(BaseModel):
         self._count(labels, self.counts)
         parts = np.array_split(np.arange(len(lines)), min(_SPANS_PER_CHUNK, len(lines)))
         indices = np.flatnonzero(labels != 0)
-        found, first, counts = np.unique(numbers[indices], return_index=True, return_counts=True)
+        distinct, first, counts = np.unique(numbers[indices], return_index=True, return_counts=True)
         last = len(indices) - 1 - np.unique(numbers[indices][::-1], return_index=True)[1]
         first, last = indices[first], indices[last]
         places = np.unique(np.concatenate([[part[0] for part in parts], first, last]).astype(np.int64))
@@ -137,14 +137,14 @@ class Summary(BaseModel):
             )
         # the order of the numbers is not that of the records in this chunk
         for i in np.argsort(first).tolist():
-            template, verdict = verdict_of(int(found[i]))
+            template, verdict = verdict_of(int(distinct[i]))
             group = self.groups.setdefault(
                 f"{verdict.label} {template}",
                 Group(template=template, verdict=verdict, count=0, first=seen[int(first[i])], last=seen[int(first[i])]),
             )
             group.count += int(counts[i])
         for i in np.argsort(last).tolist():
-            template, verdict = verdict_of(int(found[i]))
+            template, verdict = verdict_of(int(distinct[i]))
             self.groups[f"{verdict.label} {template}"].last = seen[int(last[i])]
 
     @staticmethod
@@ -162,7 +162,7 @@ class Summary(BaseModel):
     def to_line(self) -> str:
         """One line for a person."""
         labels = ", ".join(f"{self.counts[label]:,} {label}" for label in ("anomalous", "unsure", "normal"))
-        calls = f", {plural(self.asked, 'call')} of the language model" if self.asked else ""
+        calls = f", {plural(self.llm_answers, 'call')} of the language model" if self.llm_answers else ""
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
         verdicts = plural(self.templates, "distinct verdict")
         return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}"

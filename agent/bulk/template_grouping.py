@@ -117,12 +117,12 @@ class PreparedChunk:
         """The texts, as records have them, of the lines at ``indices``, shape (k,)."""
         if self.lines is not None:
             return _as_read(self.lines.gather(indices), self.request).to_list()
-        found = {
+        texts = {
             item.record.line: item.record.text
             for item in read_log(Stream(iter([self.chunk.data])), self.request)
             if isinstance(item, ParsedRow)
         }
-        return [found.get(index + 1, "") for index in indices.tolist()]
+        return [texts.get(index + 1, "") for index in indices.tolist()]
 
 
 @dataclass

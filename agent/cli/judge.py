@@ -247,5 +247,5 @@ def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, then: l
     if to == "parquet" and output is not None:
         from agent.bulk.output import as_parquet
 
-        return as_parquet(output, lambda lines, convert: runner.run(lines, resume=resume, then=[convert, *then]))
-    return runner.run(output if runner.wanted.lines else None, resume=resume, then=then)
+        return as_parquet(output, lambda lines, convert: runner.run(lines, resume=resume, on_finish=[convert, *then]))
+    return runner.run(output if runner.options.lines else None, resume=resume, on_finish=then)

@@ -100,6 +100,7 @@ def remove_source(
 @sources_app.command("prune")
 def prune() -> None:
     """Remove old verdicts and cached answers of the language model, by the settings history_* and llm_cache_rows."""
+    from agent.core.logs import configure_logging, log_event
     from agent.core.terminal import plural
     from retrieval.store.caches import LLMCache
 
@@ -107,5 +108,7 @@ def prune() -> None:
     limits = context.settings
     verdicts = context.history.prune(max_age_days=limits.history_days, max_rows=limits.history_rows)
     answers = LLMCache(context.casebook.engine).prune(max_rows=limits.llm_cache_rows)
+    configure_logging(limits.log_level, limits.log_format)
+    log_event("prune", verdicts=verdicts, llm_answers=answers)
     typer.echo(f"removed {plural(verdicts, 'verdict')} and {plural(answers, 'cached answer')} of the language model")
     context.close()

@@ -8,7 +8,7 @@ PrecedentError                exit code / HTTP status
 ├── MissingPart               3 / 503   a model, a program or a package is missing
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
 │   ├── IndexMismatch         3 / 503   the vector index was made by another embedding model
-│   └── DetectorError         3 / 503   a detector of an installed package cannot be used
+│   └── DetectorError         3 / 503   fitted models, or a detector of an installed package, cannot be used
 ├── Busy                      1 / 429   a bounded queue is full: try again later
 └── Stopped                 130         interrupted by Ctrl-C or a signal
 
@@ -98,7 +98,7 @@ class IndexMismatch(MissingPart):
 
 
 class DetectorError(MissingPart):
-    """A detector of an installed package cannot be used."""
+    """The fitted models of a source, or a detector of an installed package, cannot be used."""
 
 
 class Busy(PrecedentError):

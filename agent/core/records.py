@@ -86,11 +86,24 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+BETWEEN_EVENTS = " ; "
+
+
+def with_session_text(parts: Any) -> Any:
+    """The parts of a record as they were sent; a session without a text gets the one that it has in a file."""
+    if not isinstance(parts, dict) or parts.get("text"):
+        return parts
+    events = parts.get("events")
+    is_session = isinstance(events, list | tuple) and all(isinstance(event, str) for event in events)
+    return {**parts, "text": BETWEEN_EVENTS.join(events)} if events and is_session else parts
+
+
 class Record(_Frozen):
     """One thing to judge.
 
     ``text`` is what a person reads; ``fields`` are its numbers and categories, when it has any; ``events``
-    are the ordered events of a session. ``file`` and ``line`` (from 1) say where it stood.
+    are the ordered events of a session, which make its text where that is missing. ``file`` and ``line`` (from 1) say
+    where it stood.
     """
 
     text: CleanText
@@ -100,8 +113,10 @@ class Record(_Frozen):
     line: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     time: CleanText | None = None
 
+    _complete = model_validator(mode="before")(with_session_text)
+
     @model_validator(mode="after")
-    def _says_something(self) -> Record:
+    def _is_not_empty(self) -> Record:
         if not (self.text.strip() or self.fields or self.events):
             raise ValueError("an empty record: it has no text, no fields and no events")
         return self
@@ -236,6 +251,3 @@ def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeErr
     if isinstance(answer, Exception):
         raise translate(answer) or answer
     return answer
-
-
-BETWEEN_EVENTS = " ; "

@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.core.errors import InputError
-from agent.core.records import CleanFields, CleanText, FieldValue, Record, clean_text
+from agent.core.records import (
+    BETWEEN_EVENTS,
+    CleanFields,
+    CleanText,
+    FieldValue,
+    Record,
+    clean_text,
+    with_session_text,
+)
 from retrieval.text.prompt_injection import find_injections, split_at_injections
 
 Explain = Literal["none", "facts", "llm"]
@@ -43,8 +51,8 @@ class JudgeRequest(BaseModel):
         if isinstance(sent, dict) and "record" in sent:
             rest = {name: value for name, value in sent.items() if name != "record"}
             record = sent["record"]
-            return {**rest, **({"text": record} if isinstance(record, str) else dict(record))}
-        return sent
+            sent = {**rest, **({"text": record} if isinstance(record, str) else dict(record))}
+        return with_session_text(sent)
 
     @classmethod
     def about(cls, record: Record, source: str, explain: Explain = "facts") -> JudgeRequest:
@@ -212,7 +220,9 @@ def check_record_size(record: Record, most_chars: int) -> Record:
         It is longer than ``most_chars`` in all.
     """
     fields = sum(len(name) + len(str(value)) for name, value in record.fields.items())
-    length = len(record.text) + sum(map(len, record.events)) + fields
+    # the text of a session repeats its events
+    events = () if record.text == BETWEEN_EVENTS.join(record.events) else record.events
+    length = len(record.text) + sum(map(len, events)) + fields
     if length > most_chars:
         raise InputError(f"a record of {length} characters; the limit is {most_chars}")
     return record

@@ -36,13 +36,21 @@ def installed() -> dict[str, type[Detector]]:
     """
     detectors: dict[str, type[Detector]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        package = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed package"
-        with _reported(f"the detector {point.name!r} of the package {package}"):
+        with _reported(f"the detector {point.name!r} of the package {_package(point)}"):
             detector = _load(point)
             if detector.name in detectors or detector.name in SIGNALS:
                 raise ValueError(f"the name {detector.name!r} is taken")
         detectors[detector.name] = detector
     return detectors
+
+
+def installed_packages() -> list[tuple[str, str]]:
+    """Entry point and package, with its version, of each installed detector; none is imported."""
+    return sorted((point.name, _package(point)) for point in entry_points(group=GROUP))
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed package"
 
 
 def _load(point: EntryPoint) -> type[Detector]:

@@ -1,4 +1,4 @@
-"""The requests of one caller, and their answers as they come from other threads."""
+"""The requests of one caller, and their answers, which other threads put in."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class BatchJob:
     ----------
     requests
         What to judge.
-    patient
-        Whether the caller waits however many records are queued for the language model.
+    may_wait
+        Whether the requests wait for the language model however many others do.
     """
 
-    def __init__(self, requests: Sequence[AnyRequest], *, patient: bool) -> None:
-        self.requests, self.patient = requests, patient
+    def __init__(self, requests: Sequence[AnyRequest], *, may_wait: bool) -> None:
+        self.requests, self.may_wait = requests, may_wait
         self.cancelled = False
         self._answers: list[Answer | None] = [None] * len(requests)
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
@@ -51,20 +51,20 @@ class BatchJob:
                 self._loop.call_soon_threadsafe(self._changed.set)
 
     def cancel(self) -> None:
-        """Nobody waits any longer: requests without an answer need none."""
+        """Mark the job as abandoned: requests without an answer need none."""
         self.cancelled = True
 
     async def __aiter__(self) -> AsyncIterator[list[Answer]]:
         """The answers in order, as many at a time as there are; a caller that leaves early cancels the rest."""
-        done = 0
+        position = 0
         try:
-            while done < len(self.requests):
+            while position < len(self.requests):
                 await self._changed.wait()
                 self._changed.clear()
                 ready = list[Answer]()
-                while done < len(self.requests) and (answer := self._answers[done]) is not None:
+                while position < len(self.requests) and (answer := self._answers[position]) is not None:
                     ready.append(answer)
-                    done += 1
+                    position += 1
                 if ready:
                     yield ready
         finally:

@@ -1,7 +1,7 @@
-"""Judges the records of many callers: what waits at the same time is judged together.
+"""Judges the records of many callers: those that are queued at the same time are judged together.
 
-Three stages, each with its own threads: verdicts given before are given again; other records go to the detectors that
-take milliseconds; what these leave undecided waits for the language model, and nothing else waits behind it.
+Three stages, each with its own threads: cached verdicts answer what they can; other records go to the detectors that
+take milliseconds; what these leave undecided is queued for the language model, and nothing else waits behind it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ from agent.pipeline.verdict_cache import VerdictCache
 from agent.pipeline.verdict_json import VerdictTemplate
 from agent.pipeline.worker_pool import WorkerPool
 from retrieval.lru_cache import LRUCache
+from retrieval.store.verdicts import AlikeVerdict
 
 CountVerdicts = Callable[[Mapping[tuple[str, str], int]], None]
+# an item, its request, and the cached verdict that answers it
+_Hit = tuple[BatchItem, TextRequest, VerdictTemplate]
 
 # records that are answered from the cache, and that are judged, at a time; threads that query the language model
 _CACHED_BATCH, _JUDGED_BATCH, _LLM_THREADS = 1_024, 16, 4
-# how many lines of streams are recognised when they come again, and how many bytes such a line may have
+# how many lines of streams are cached, and how many bytes such a line may have
 _LINES, _LINE_BYTES = 65_536, 2_000
 _WARM_SOURCES = 8
-_NOT_YET = "not queried yet"
+_NOT_QUERIED = "not queried yet"
 
 
 class _KnownLine(NamedTuple):
@@ -56,44 +59,44 @@ class MicroBatcher:
         What the records are judged with.
     count
         Called with the number of verdicts given, by source and label.
-    most
-        How many records may wait.
+    max_waiting
+        How many records may be queued.
     """
 
-    def __init__(self, context: AppContext, pipeline: Pipeline, count: CountVerdicts, most: int) -> None:
-        self._context, self._pipeline, self._count, self._most = context, pipeline, count, most
+    def __init__(self, context: AppContext, pipeline: Pipeline, count: CountVerdicts, max_waiting: int) -> None:
+        self._context, self._pipeline, self._count, self._max_waiting = context, pipeline, count, max_waiting
         self._caches: dict[str, VerdictCache] = {}
         self._lines: LRUCache[_KnownLine] = LRUCache(_LINES)
         self._waiting, self._lock = 0, threading.Lock()
         self._no_llm = context.settings.model == "none"
-        self._from_cache = WorkerPool("cached", self._answer_from_cache, batch_size=_CACHED_BATCH)
-        self._quick = WorkerPool("quick", self._judge, batch_size=_JUDGED_BATCH)
-        self._slow = WorkerPool("language model", self._judge_with_llm, batch_size=1, threads=_LLM_THREADS)
+        self._cache_pool = WorkerPool("cached", self._answer_from_cache, batch_size=_CACHED_BATCH)
+        self._detector_pool = WorkerPool("detectors", self._judge, batch_size=_JUDGED_BATCH)
+        self._llm_pool = WorkerPool("language model", self._judge_with_llm, batch_size=1, threads=_LLM_THREADS)
 
-    async def submit(self, requests: Sequence[AnyRequest], *, patient: bool = False) -> BatchJob:
-        """Begin to answer requests.
+    async def submit(self, requests: Sequence[AnyRequest], *, may_wait: bool = False) -> BatchJob:
+        """Queue requests.
 
         Parameters
         ----------
         requests
             The records, of any sources.
-        patient
+        may_wait
             Whether to wait for room.
 
         Raises
         ------
         Busy
-            Too many records wait already.
+            Too many records are queued.
         Stopped
             The batcher is closed.
         """
         while not self._admit(len(requests)):
-            if not patient:
+            if not may_wait:
                 raise self._busy()
             await asyncio.sleep(0.01)
-        job = BatchJob(requests, patient=patient or len(requests) > 1)
+        job = BatchJob(requests, may_wait=may_wait or len(requests) > 1)
         try:
-            self._from_cache.put(job.items)
+            self._cache_pool.put(job.items)
         except RuntimeError as error:
             self._release(len(requests))
             raise Stopped("the server is stopping: nothing is judged any more") from error
@@ -123,14 +126,16 @@ class MicroBatcher:
             raise self._busy()
 
     def known_lines(self, lines: Sequence[bytes | None]) -> list[bytes | None]:
-        """For each line of a stream that came before, the JSON of the verdict given then, if it still holds."""
-        known = [self._lines.get(line) for line in lines]
-        holds = {entry: self._holds(*entry) for entry in {(line.source, line.cache) for line in known if line}}
-        valid = [line if line and holds[line.source, line.cache] else None for line in known]
+        """For each line, the JSON of the verdict on the same line of an earlier stream, if it is still valid."""
+        cached = [self._lines.get(line) for line in lines]
+        valid_caches = {
+            entry: self._is_valid(*entry) for entry in {(line.source, line.cache) for line in cached if line}
+        }
+        valid = [line if line and valid_caches[line.source, line.cache] else None for line in cached]
         self._count(Counter((line.verdict.source, line.verdict.label) for line in valid if line))
         return [b"".join(line.pieces) if line else None for line in valid]
 
-    def _holds(self, source: str | None, cache: VerdictCache) -> bool:
+    def _is_valid(self, source: str | None, cache: VerdictCache) -> bool:
         try:
             return self._cache(source) is cache
         except EXPECTED:
@@ -138,16 +143,16 @@ class MicroBatcher:
             return False
 
     def warm(self) -> None:
-        """Load what the first verdicts of each source would have to wait for."""
+        """Load what the first verdict of each source needs."""
         for name in self._context.casebook.names()[:_WARM_SOURCES]:
-            list(self._pipeline.judge([JudgeRequest(text="warm", source=name)], _NOT_YET))
+            list(self._pipeline.judge([JudgeRequest(text="warm", source=name)], _NOT_QUERIED))
         # what is loaded by now stays: collecting garbage there would hold up every caller
         gc.collect()
         gc.freeze()
 
     def close(self) -> None:
-        """Answer what waits, and end."""
-        for pool in (self._from_cache, self._quick, self._slow):
+        """Answer what is queued, and end the threads."""
+        for pool in (self._cache_pool, self._detector_pool, self._llm_pool):
             pool.close()
         gc.unfreeze()
 
@@ -160,7 +165,7 @@ class MicroBatcher:
 
     def _has_room(self, count: int) -> bool:
         """Whether so many records may wait; more than the limit may when nothing else waits."""
-        return not self._waiting or self._waiting + count <= self._most
+        return not self._waiting or self._waiting + count <= self._max_waiting
 
     def _release(self, count: int) -> None:
         with self._lock:
@@ -173,55 +178,56 @@ class MicroBatcher:
 
     def _answer_from_cache(self, items: list[BatchItem]) -> None:
         for source, of_source in self._by_source(items):
-            with self._errors_to(of_source):
+            with self._errors_as_answers(of_source):
                 cache = self._cache(source)
-                rest = self._give_cached(cache, of_source)
-                self._quick.put(item for item in rest if not _may_need_llm(item.request))
-                self._wait_for_llm([item for item in rest if _may_need_llm(item.request)])
+                rest = self._deliver_cached(cache, of_source)
+                self._detector_pool.put(item for item in rest if not _may_need_llm(item.request))
+                self._queue_for_llm([item for item in rest if _may_need_llm(item.request)])
 
     def _judge(self, items: list[BatchItem]) -> None:
         for source, of_source in self._by_source(items):
-            with self._errors_to(of_source):
+            with self._errors_as_answers(of_source):
                 cache, deferred = self._cache(source), list[BatchItem]()
                 judged = list[tuple[BatchItem, Verdict | JudgeError]]()
-                outcomes = self._pipeline.judge(_judge_requests(cache, of_source), None if self._no_llm else _NOT_YET)
+                outcomes = self._pipeline.judge(
+                    _judge_requests(cache, of_source), None if self._no_llm else _NOT_QUERIED
+                )
                 for item, outcome in zip(of_source, outcomes, strict=True):
                     if isinstance(outcome, Deferred):
                         deferred.append(item)
                     else:
                         judged.append((item, as_result(item.request.record, outcome)))
-                self._give_new(cache, judged)
-                self._wait_for_llm(deferred)
+                self._deliver_new(cache, judged)
+                self._queue_for_llm(deferred)
 
     def _judge_with_llm(self, items: list[BatchItem]) -> None:
         for source, of_source in self._by_source(items):
-            with self._errors_to(of_source), stop_model_when(partial(_nobody_waits, of_source)):
+            with self._errors_as_answers(of_source), stop_model_when(partial(_all_cancelled, of_source)):
                 cache = self._cache(source)
                 # another caller may have sent the same meanwhile
-                rest = self._give_cached(cache, of_source)
+                rest = self._deliver_cached(cache, of_source)
                 for item, outcome in zip(rest, self._pipeline.judge(_judge_requests(cache, rest)), strict=True):
                     assert not isinstance(outcome, Deferred)
-                    self._give_new(cache, [(item, as_result(item.request.record, outcome))])
+                    self._deliver_new(cache, [(item, as_result(item.request.record, outcome))])
 
-    def _wait_for_llm(self, items: Sequence[BatchItem]) -> None:
-        room = max(self._context.settings.queue_size - len(self._slow), 0)
-        refused = [item for item in items[room:] if not item.job.patient]
-        busy = Busy(f"{len(self._slow)} records wait for the language model already: try again later")
+    def _queue_for_llm(self, items: Sequence[BatchItem]) -> None:
+        room = max(self._context.settings.queue_size - len(self._llm_pool), 0)
+        refused = [item for item in items[room:] if not item.job.may_wait]
+        busy = Busy(f"{len(self._llm_pool)} records wait for the language model already: try again later")
         self._deliver((item, busy) for item in refused)
-        self._slow.put([*items[:room], *(item for item in items[room:] if item.job.patient)])
+        self._llm_pool.put([*items[:room], *(item for item in items[room:] if item.job.may_wait)])
 
-    # their work
+    # the answers
 
-    def _give_cached(self, cache: VerdictCache, items: Iterable[BatchItem]) -> list[BatchItem]:
+    def _deliver_cached(self, cache: VerdictCache, items: Iterable[BatchItem]) -> list[BatchItem]:
         """Answer the items for which there is a verdict; returns the others."""
-        found, rest = list[tuple[BatchItem, TextRequest, VerdictTemplate]](), list[BatchItem]()
-        by_template = list[tuple[BatchItem, TextRequest, VerdictTemplate]]()
+        hits, by_template, rest = list[_Hit](), list[_Hit](), list[BatchItem]()
         for item in items:
             request = item.request
             if not isinstance(request, TextRequest):
                 rest.append(item)
             elif template := cache.of_text(request):
-                found.append((item, request, template))
+                hits.append((item, request, template))
             elif template := cache.of_template(request):
                 by_template.append((item, request, template))
             else:
@@ -232,21 +238,21 @@ class MicroBatcher:
                 rest.append(item)
             else:
                 cache.put_text(request, template)
-                found.append((item, request, template))
-        self._give_again(cache, found)
+                hits.append((item, request, template))
+        self._deliver_reused(cache, hits)
         return rest
 
     def _case_texts(self, cache: VerdictCache, texts: Sequence[str]) -> set[str]:
         """Those of the texts that a case has."""
         hashes = {content_hash(text, {}, ()): text for text in texts}
-        return {hashes[found] for found in self._context.casebook.held(cache.row.name, hashes)}
+        return {hashes[known] for known in self._context.casebook.hashes_of_cases(cache.row.name, hashes)}
 
-    def _give_again(self, cache: VerdictCache, found: Sequence[tuple[BatchItem, TextRequest, VerdictTemplate]]) -> None:
-        """Give verdicts on other records of the same text or template."""
+    def _deliver_reused(self, cache: VerdictCache, hits: Sequence[_Hit]) -> None:
+        """Answer with verdicts on other records of the same text or template."""
         answers, counts = list[tuple[BatchItem, Answer]](), Counter[tuple[str, str]]()
         lines = list[tuple[bytes, _KnownLine]]()
-        same, alike = dict[str, Verdict](), dict[str, tuple[Verdict, str]]()
-        for item, request, template in found:
+        same, alike = dict[str, Verdict](), dict[str, AlikeVerdict]()
+        for item, request, template in hits:
             verdict = template.verdict
             pieces = template.about(request.text, request.file, request.line, request.time)
             answers.append((item, b"".join(pieces)))
@@ -256,27 +262,28 @@ class MicroBatcher:
             if (verdict_id := pieces[1].decode()) == verdict.id:
                 same[verdict_id] = verdict
             else:
-                alike[verdict_id] = verdict, f"{template.alike}{pieces[3].decode()}}}"
+                body = f"{template.alike}{pieces[3].decode()}}}"
+                alike[verdict_id] = AlikeVerdict(verdict_id, verdict.source, verdict.label, verdict.probability, body)
         self._context.history.put({**verdict.to_stored(), "elapsed_ms": 0.0} for verdict in same.values())
-        self._context.history.put_alike(alike)
+        self._context.history.put_alike(list(alike.values()))
         self._count(counts)
         self._deliver(answers)
         for raw, known in lines:
             self._lines.put(raw, known)
 
-    def _give_new(self, cache: VerdictCache, judged: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
-        """Give new verdicts, and keep them to be given again."""
+    def _deliver_new(self, cache: VerdictCache, judged: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
+        """Answer with new verdicts, and cache them."""
         verdicts = [(item, verdict) for item, verdict in judged if isinstance(verdict, Verdict)]
         bodies = [verdict.model_dump(mode="json") for _, verdict in verdicts]
         stored = ({**body, "facts": verdict.facts} for body, (_, verdict) in zip(bodies, verdicts, strict=True))
         self._context.history.put(stored)
-        kept = [
+        cacheable = [
             (request, verdict)
             for request, verdict in ((item.request, verdict) for item, verdict in verdicts)
             if isinstance(request, TextRequest) and request.explain != "llm" and (self._no_llm or not verdict.degraded)
         ]
-        case_texts = self._case_texts(cache, [request.text for request, _ in kept])
-        for request, verdict in kept:
+        case_texts = self._case_texts(cache, [request.text for request, _ in cacheable])
+        for request, verdict in cacheable:
             cache.put(request, verdict, is_case=request.text in case_texts)
         self._count(Counter((verdict.source, verdict.label) for _, verdict in verdicts))
         as_json = [json.dumps(body, ensure_ascii=False).encode() for body in bodies]
@@ -301,7 +308,7 @@ class MicroBatcher:
             job.notify()
 
     @contextmanager
-    def _errors_to(self, items: Sequence[BatchItem]) -> Iterator[None]:
+    def _errors_as_answers(self, items: Sequence[BatchItem]) -> Iterator[None]:
         """An error, whatever it is, is the answer to the items that have none."""
         try:
             yield
@@ -318,7 +325,7 @@ class MicroBatcher:
         yield from by_source.items()
 
 
-def _nobody_waits(items: Sequence[BatchItem]) -> bool:
+def _all_cancelled(items: Sequence[BatchItem]) -> bool:
     return all(item.job.cancelled for item in items)
 
 

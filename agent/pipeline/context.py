@@ -83,8 +83,8 @@ class AppContext:
                 from llm.weights.resolver import resolve
                 from retrieval.encoding.text_embedder import Embedder
 
-                found = resolve(self.settings.embedder, cache=self.settings.cache, offline=self.settings.offline)
-                self._embedder = Embedder(found.path, self.settings.device)
+                resolved = resolve(self.settings.embedder, cache=self.settings.cache, offline=self.settings.offline)
+                self._embedder = Embedder(resolved.path, self.settings.device)
             return self._embedder
 
     def language_detector(self) -> LanguageDetector:

@@ -29,7 +29,7 @@ def most_anomalous_segment(states: Sequence[JudgingState]) -> JudgingState:
     whole, worst = states[0], max(states, key=lambda state: state.fused()[0])
     if whole.has_known_template and not find_injections(whole.record.text):
         return whole
-    return whole.with_evidence(worst.found, worst.signals)
+    return whole.with_evidence(worst.retrieved, worst.signals)
 
 
 class Decider:
@@ -66,7 +66,7 @@ class Decider:
                 Precedent(
                     case_id=near.case.case_id, label=near.case.label, similarity=near.similarity, text=near.case.text
                 )
-                for near in state.found.nearest
+                for near in state.retrieved.nearest
             ),
             signals=state.log_odds,
             record=state.record,
@@ -137,7 +137,7 @@ def _is_unlike_every_case(state: JudgingState) -> bool:
 
     Whatever the detectors say, no person has labelled such texts as normal.
     """
-    nearest, distances = state.found.nearest, state.source.model.nn_distance_quantiles
+    nearest, distances = state.retrieved.nearest, state.source.model.nn_distance_quantiles
     is_text = state.source.representation.field_encoder is None
     if not (nearest and distances and is_text) or state.has_known_template:
         return False

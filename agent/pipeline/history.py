@@ -18,9 +18,9 @@ class RecentVerdict:
     corrected_to: str | None
 
 
-def recent(context: AppContext, source: str, most: int) -> list[RecentVerdict]:
+def recent(context: AppContext, source: str, limit: int) -> list[RecentVerdict]:
     """The source's last ``most`` verdicts, newest first."""
-    stored = context.history.recent(source, most)
+    stored = context.history.recent(source, limit)
     return [RecentVerdict(Verdict.model_validate(body), label) for body, label in stored]
 
 

@@ -89,7 +89,7 @@ class Pipeline:
         new = {key: state for key, state, cached in zip(keys, states, recalled, strict=True) if cached is None}
         scored = dict(zip(new, self._steps.score(list(new.values())), strict=True))
         return [
-            cached or state.with_evidence(scored[key].found, scored[key].signals)
+            cached or state.with_evidence(scored[key].retrieved, scored[key].signals)
             for key, state, cached in zip(keys, states, recalled, strict=True)
         ]
 

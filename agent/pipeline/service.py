@@ -48,8 +48,8 @@ def judge_many(
     PrecedentError
         No record can be judged: there is no such source, or a part is missing.
     """
-    waiting = iter(records)
-    while chunk := list(islice(waiting, _CHUNK)):
+    remaining = iter(records)
+    while chunk := list(islice(remaining, _CHUNK)):
         requests = [JudgeRequest.about(record, source, explain) for record in chunk]
         for ready in _in_time(chain.batch_as_completed(requests, return_exceptions=True)):
             results = [as_result(chunk[place], answer) for place, answer in ready]

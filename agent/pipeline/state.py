@@ -62,7 +62,7 @@ class JudgingState:
     masked: str
     content_hash: str
     cache_keys: tuple[Hashable, ...] = ()
-    found: RetrievalResult = _NOT_SEARCHED
+    retrieved: RetrievalResult = _NOT_SEARCHED
     features: Mapping[str, FieldValue] = field(default_factory=dict)
     field_scores: tuple[float | None, float] | None = None
     signals: Mapping[str, Signal] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class JudgingState:
     @property
     def has_known_template(self) -> bool:
         """Whether a case has the record's template or content."""
-        return has_known_template(self.found)
+        return has_known_template(self.retrieved)
 
     @property
     def log_odds(self) -> dict[str, float | None]:
@@ -87,15 +87,15 @@ class JudgingState:
     @property
     def detector_input(self) -> DetectorInput:
         """The record as detectors see it."""
-        return DetectorInput(self.record, self.text, self.masked, self.features, self.found, self.field_scores)
+        return DetectorInput(self.record, self.text, self.masked, self.features, self.retrieved, self.field_scores)
 
     def fused(self) -> tuple[float, Fusion]:
         """The probability of *anomalous*, and the fusion that gives it."""
         return fuse(self.source.model, self.log_odds, self.has_known_template)
 
-    def with_evidence(self, found: RetrievalResult, signals: Mapping[str, Signal], **changes: Any) -> JudgingState:
+    def with_evidence(self, retrieved: RetrievalResult, signals: Mapping[str, Signal], **changes: Any) -> JudgingState:
         """The record's state with the precedents and signals of an equivalent record."""
-        return replace(self, found=found, signals=signals, **changes)
+        return replace(self, retrieved=retrieved, signals=signals, **changes)
 
     def with_language(self, signal: Signal) -> JudgingState:
         """The same state with the language model's signal."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from agent.core.errors import DetectorError
 from agent.core.records import Signal
 from agent.core.requests import JudgeRequest
 from agent.detectors.base import DetectorInput, Scorer
@@ -55,8 +56,8 @@ class Steps:
         source = self._source(self._context.source(requests[0].source))
         states = [JudgingState.of(source, request.record, request.explain) for request in requests]
         plain = [state.content_hash for state in states if not (state.record.fields or state.record.events)]
-        held = self._context.casebook.held(source.row.name, plain)
-        return [replace(state, cache_keys=_cache_keys(state, held)) for state in states]
+        case_hashes = self._context.casebook.hashes_of_cases(source.row.name, plain)
+        return [replace(state, cache_keys=_cache_keys(state, case_hashes)) for state in states]
 
     def recall(self, state: JudgingState) -> JudgingState | None:
         """The state with the cached precedents and signals of an equivalent record; None if there are none."""
@@ -73,7 +74,7 @@ class Steps:
         if state.cache_keys and all(signal.log_odds is not None or not signal.degraded for signal in signals):
             template, text = state.cache_keys
             shared = not state.source.model.by_text or state.has_known_template
-            self._evidence.put(template if shared else text, (state.found, dict(state.signals)))
+            self._evidence.put(template if shared else text, (state.retrieved, dict(state.signals)))
         return state
 
     def score(self, states: Sequence[JudgingState]) -> list[JudgingState]:
@@ -85,7 +86,7 @@ class Steps:
         records = [(state.record, state.content_hash) for state in states]
         row, k = states[0].source.row, self._context.settings.precedents
         results = self._context.casebook.find_many(row, records, k)
-        return [replace(state, found=found) for state, found in zip(states, results, strict=True)]
+        return [replace(state, retrieved=retrieved) for state, retrieved in zip(states, results, strict=True)]
 
     def score_fields(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Score the records' fields and events, where the source has a model of them."""
@@ -155,19 +156,34 @@ class Steps:
             packed = self._context.casebook.models(name)
             # loading takes long, and most changes of a source leave its fitted detectors as they are
             if cached is None or cached.packed != packed:
-                cached = _Fitted(revision, packed, FittedDetectors.loads(packed) if packed else FittedDetectors())
+                cached = _Fitted(revision, packed, _load_detectors(name, packed))
             cached = cached._replace(revision=revision)
             self._fits.put(name, cached)
         return cached.detectors
 
 
-def _cache_keys(state: JudgingState, held: set[str]) -> tuple[Hashable, ...]:
+def _load_detectors(source: str, packed: bytes | None) -> FittedDetectors:
+    if packed is None:
+        return FittedDetectors()
+    try:
+        return FittedDetectors.loads(packed)
+    except DetectorError:
+        raise
+    except Exception as error:
+        # of numpy, zipfile, skops and scikit-learn, about models that another version stored: they have no common class
+        raise DetectorError(
+            f"the fitted models of source {source!r} cannot be read ({type(error).__name__}: {error})",
+            f"`precedent sources rebuild {source}` fits them again",
+        ) from error
+
+
+def _cache_keys(state: JudgingState, case_hashes: set[str]) -> tuple[Hashable, ...]:
     """Keys of the record's template and of its text.
 
     None for records with fields or events, nor for those whose very content is a case.
     """
     record, row = state.record, state.source.row
-    if record.fields or record.events or state.content_hash in held:
+    if record.fields or record.events or state.content_hash in case_hashes:
         return ()
     template = (row.name, row.revision, state.masked)
     return template, (*template, record.text)

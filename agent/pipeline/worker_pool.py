@@ -29,7 +29,7 @@ class WorkerPool(Generic[T]):
     """
 
     def __init__(self, name: str, serve: Callable[[list[T]], None], *, batch_size: int, threads: int = 1) -> None:
-        self._name, self._serve, self._batch_size, self._most = name, serve, batch_size, threads
+        self._name, self._serve, self._batch_size, self._max_threads = name, serve, batch_size, threads
         self._waiting: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -44,13 +44,13 @@ class WorkerPool(Generic[T]):
         Raises
         ------
         RuntimeError
-            The pool is closed: nobody would serve them.
+            The pool is closed: no thread would serve them.
         """
         with self._changed:
             if self._closed:
                 raise RuntimeError(f"the worker pool {self._name!r} is closed")
             self._waiting.extend(items)
-            while self._waiting and len(self._threads) < self._most:
+            while self._waiting and len(self._threads) < self._max_threads:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._threads.append(thread)
                 thread.start()

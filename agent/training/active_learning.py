@@ -57,20 +57,20 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
     ------
     UnknownSource
     """
-    row = context.source(source)
+    snapshot = context.source(source)
     verdicts = newest(recent(context, source, _POOL))
     cases = context.casebook.templates(source)
-    representation = row.representation or Representation.fit([verdict.record for verdict in verdicts])
+    representation = snapshot.representation or Representation.fit([verdict.record for verdict in verdicts])
     groups: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         groups.setdefault(representation.key(verdict.record, verdict.record.content_hash), []).append(verdict)
     unseen = [group for key, group in groups.items() if key not in cases]
-    unseen.sort(key=_worth, reverse=True)
+    unseen.sort(key=_review_value, reverse=True)
     shortlist = unseen[: _SHORTLIST * n]
     vectors = context.casebook.vectors(
-        replace(row, representation=representation), [group[0].record for group in shortlist]
+        replace(snapshot, representation=representation), [group[0].record for group in shortlist]
     )
-    chosen = _diverse(np.array([_worth(group) for group in shortlist]), vectors, n)
+    chosen = _select_diverse(np.array([_review_value(group) for group in shortlist]), vectors, n)
     return [_candidate(shortlist[i]) for i in chosen]
 
 
@@ -81,7 +81,7 @@ def _candidate(group: Sequence[Verdict]) -> Candidate:
     )
 
 
-def _worth(group: Sequence[Verdict]) -> float:
+def _review_value(group: Sequence[Verdict]) -> float:
     return uncertainty(group[0]) * math.sqrt(len(group))
 
 
@@ -94,12 +94,12 @@ def uncertainty(verdict: Verdict) -> float:
     return 2 * expit(-abs(logit(verdict.probability) - (low + high) / 2))
 
 
-def _diverse(worth: NDArray[np.float64], vectors: Sequence[NDArray[np.float32]], n: int) -> list[int]:
-    """Indices of ``n`` candidates, chosen greedily by worth times the distance to the nearest chosen one."""
+def _select_diverse(values: NDArray[np.float64], vectors: Sequence[NDArray[np.float32]], n: int) -> list[int]:
+    """Indices of ``n`` candidates, chosen greedily by value times the distance to the nearest chosen one."""
     chosen: list[int] = []
-    nearest, matrix = np.zeros(len(worth)), np.array(vectors)
+    nearest, matrix = np.zeros(len(values)), np.array(vectors)
     while len(chosen) < n and (nearest < _SAME).any():
-        best = int(np.argmax(worth * (nearest < _SAME) * (1 - nearest)))
+        best = int(np.argmax(values * (nearest < _SAME) * (1 - nearest)))
         chosen.append(best)
         nearest = np.maximum(nearest, matrix @ matrix[best])
         nearest[best] = 1.0

@@ -172,7 +172,7 @@ def evaluate_file(
                 yield item.record
 
     def cases_among_hashes() -> int:
-        found = context.casebook.held(source, hashes)
+        found = context.casebook.hashes_of_cases(source, hashes)
         count = sum(content_hash in found for content_hash in hashes)
         hashes.clear()
         return count

@@ -28,15 +28,15 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
 
 
-def refit_due(row: SourceSnapshot) -> bool:
+def refit_due(snapshot: SourceSnapshot) -> bool:
     """Whether a source has cases that were never fitted, or enough changes since its last fit.
 
     Enough are 2 % of its cases, and at least 5. Each correction is one version of the casebook.
     """
-    cases = sum(row.counts.values())
-    if row.source_model is None:
+    cases = sum(snapshot.counts.values())
+    if snapshot.source_model is None:
         return cases > 0
-    return bool(row.version - row.source_model["fitted_on"] >= max(_FEWEST, _SHARE * cases))
+    return bool(snapshot.version - snapshot.source_model["fitted_on"] >= max(_FEWEST, _SHARE * cases))
 
 
 def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> int:
@@ -47,6 +47,6 @@ def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None
     int
         Changes of the casebook since the fit before, 0 if the source was not fitted.
     """
-    row = context.source(load_verdict(context, verdict_id).source)
-    changes = row.version - (row.source_model["fitted_on"] if row.source_model else 0)
-    return changes if refit_while_due(context, row.name, refit_due, progress) else 0
+    snapshot = context.source(load_verdict(context, verdict_id).source)
+    changes = snapshot.version - (snapshot.source_model["fitted_on"] if snapshot.source_model else 0)
+    return changes if refit_while_due(context, snapshot.name, refit_due, progress) else 0

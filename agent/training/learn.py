@@ -85,7 +85,7 @@ def learn(
     context: AppContext,
     files: Sequence[str | Path],
     source: str,
-    intake: ReadOptions,
+    read_options: ReadOptions,
     *,
     brief: str | None = None,
     budget: int | None = None,
@@ -102,7 +102,7 @@ def learn(
     context : AppContext
     files : Sequence of str or Path
     source : str
-    intake : ReadOptions
+    read_options : ReadOptions
         How the files are read; ``label`` must be set.
     brief : str, optional
         None keeps the source's brief, or has one drafted.
@@ -119,109 +119,113 @@ def learn(
     UsageError
         The source's name or the objective is invalid, no label column is named, or no value of it means normal.
     """
-    done = LearnResult(check_name(source))
+    result = LearnResult(check_name(source))
     if objective is not None:
         try:
             Objective.parse(objective)
         except ValueError as error:
             raise UsageError(f"--optimise: {error}") from error
-    if intake.label is None:
+    if read_options.label is None:
         raise UsageError("learn needs --label COLUMN, the column that holds the labels")
-    _check_normal(context, files, source, intake)
+    _check_normal(context, files, source, read_options)
     for path in files:
-        done.added += context.casebook.add(source, _cases(context, path, intake, done, progress), f"file {path}")
-    if not done.read:
-        return done
-    _finish(context, source, intake, done, brief, budget, objective, progress)
-    return done
+        cases = _cases(context, path, read_options, result, progress)
+        result.added += context.casebook.add(source, cases, f"file {path}")
+    if result.read:
+        _finish(context, source, read_options, result, brief, budget, objective, progress)
+    return result
 
 
-def _check_normal(context: AppContext, files: Sequence[str | Path], source: str, intake: ReadOptions) -> None:
+def _check_normal(context: AppContext, files: Sequence[str | Path], source: str, read_options: ReadOptions) -> None:
     """Raise if no record is normal by the default values and the user named none."""
-    row = context.casebook.source(source)
-    if intake.normal != DEFAULT_NORMAL or "-" in map(str, files) or (row and row.counts["normal"]):
+    snapshot = context.casebook.source(source)
+    if read_options.normal != DEFAULT_NORMAL or "-" in map(str, files) or (snapshot and snapshot.counts["normal"]):
         return
     seen: Counter[str] = Counter()
     for path in files:
-        for item in intake.read(path, context.settings.max_record_chars):
+        for item in read_options.read(path, context.settings.max_record_chars):
             if not isinstance(item, RowError):
                 if item.label == "normal":
                     return
                 seen[item.label_value or ""] += 1
     if len(seen) > 1:
         values = ", ".join(value for value, _ in seen.most_common(_VALUES_SHOWN))
-        raise UsageError(f"which values of {intake.label} mean normal? Say --normal VALUE; it holds {values}")
+        raise UsageError(
+            f"which values of {read_options.label} mean normal? Name them with --normal VALUE; it holds {values}"
+        )
 
 
 def _cases(
-    context: AppContext, path: str | Path, intake: ReadOptions, done: LearnResult, progress: Progress | None
+    context: AppContext, path: str | Path, read_options: ReadOptions, result: LearnResult, progress: Progress | None
 ) -> Iterator[NewCase]:
-    for item in intake.read(path, context.settings.max_record_chars):
+    for item in read_options.read(path, context.settings.max_record_chars):
         if isinstance(item, RowError):
-            done.unreadable.append(item)
+            result.unreadable.append(item)
             continue
         assert item.label is not None
-        done.read += 1
-        done.labels[item.label] += 1
-        done.label_values[item.label_value or ""] += 1
-        done.notes += [f"{item.record.file}:{item.record.line}: {note}" for note in item.notes]
-        if progress and done.read % 500 == 0:
-            progress("reading", done.read, 0)
+        result.read += 1
+        result.labels[item.label] += 1
+        result.label_values[item.label_value or ""] += 1
+        result.notes += [f"{item.record.file}:{item.record.line}: {note}" for note in item.notes]
+        if progress and result.read % 500 == 0:
+            progress("reading", result.read, 0)
         yield as_case(item.record, item.label, item.label_value)
 
 
-def as_case(record: Record, label: Label, kind: str | None = None) -> NewCase:
-    """A case to add; ``kind`` is the value of the label column."""
-    return NewCase(record, record.content_hash, label, record.file, record.line, record.time, kind)
+def as_case(record: Record, label: Label, label_value: str | None = None) -> NewCase:
+    """A case to add; ``label_value`` is the value of the label column."""
+    return NewCase(record, record.content_hash, label, record.file, record.line, record.time, label_value)
 
 
 def _finish(
     context: AppContext,
     source: str,
-    intake: ReadOptions,
-    done: LearnResult,
+    read_options: ReadOptions,
+    result: LearnResult,
     brief: str | None,
     budget: int | None,
     objective: str | None,
     progress: Progress | None,
 ) -> None:
     casebook = context.casebook
-    values = [value for value, _ in done.label_values.most_common(_VALUES_SHOWN)]
-    casebook.set(source, reading=intake.with_values(values).model_dump(mode="json"))
+    values = [value for value, _ in result.label_values.most_common(_VALUES_SHOWN)]
+    casebook.set(source, reading=read_options.with_values(values).model_dump(mode="json"))
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
     casebook.sync(source, progress)
-    detector = None
+    model = _model_name(context, source, result, progress)
+    snapshot = context.source(source)
+    is_changed = result.added or brief is not None or result.brief_drafted or objective is not None
+    if is_changed or _unfitted(snapshot, model):
+        refit(context, source, budget=budget, objective=objective, progress=progress, result=result)
+    result.brief = snapshot.brief
+
+
+def _model_name(context: AppContext, source: str, result: LearnResult, progress: Progress | None) -> str | None:
+    """The language model, which drafts a brief for a source that has none; None if there is no model."""
+    model = None
     try:
-        detector = context.language_detector()
-        row = casebook.source(source)
-        assert row is not None
-        if not row.brief:
+        model = context.language_detector().model
+        if not context.source(source).brief:
             if progress:
                 progress("drafting a brief", 0, 1)
-            draft = draft_brief(detector.model, casebook, source)
+            draft = draft_brief(model, context.casebook, source)
             if draft.problem is None:
-                casebook.set(source, brief=draft.text, brief_by="model")
-                done.brief_drafted = True
-            done.brief_rejected = draft.problem
+                context.casebook.set(source, brief=draft.text, brief_by="model")
+            result.brief_drafted, result.brief_rejected = draft.problem is None, draft.problem
     except (ModelFailure, EngineBusy) as error:
-        done.language_missing = str(error)
-    row = casebook.source(source)
-    assert row is not None
-    model = detector.model.name if detector else None
-    if done.added or brief is not None or done.brief_drafted or objective is not None or _unfitted(row, model):
-        refit(context, source, budget=budget, objective=objective, progress=progress, done=done)
-    done.brief = row.brief
+        result.language_missing = str(error)
+    return model.name if model else None
 
 
-def _unfitted(row: SourceSnapshot, model: str | None) -> bool:
+def _unfitted(snapshot: SourceSnapshot, model: str | None) -> bool:
     """Whether the fit is missing, older than the cases, or from another language model than ``model``."""
-    return is_outdated(row) or (model is not None and (row.source_model or {})["model"] not in (model, None))
+    return is_outdated(snapshot) or (model is not None and (snapshot.source_model or {})["model"] not in (model, None))
 
 
-def is_outdated(row: SourceSnapshot) -> bool:
+def is_outdated(snapshot: SourceSnapshot) -> bool:
     """Whether the source was not fitted since its cases last changed."""
-    return row.source_model is None or row.source_model["fitted_on"] != row.version
+    return snapshot.source_model is None or snapshot.source_model["fitted_on"] != snapshot.version
 
 
 def refit_while_due(
@@ -256,7 +260,7 @@ def refit(
     budget: int | None = None,
     objective: str | None = None,
     progress: Progress | None = None,
-    done: LearnResult | None = None,
+    result: LearnResult | None = None,
 ) -> None:
     """Fit the source from its cases, one fit at a time; without a language model, the other detectors only.
 
@@ -264,7 +268,7 @@ def refit(
     ----------
     budget, objective, progress
         See `learn`.
-    done : LearnResult, optional
+    result : LearnResult, optional
         Gets ``language_auc`` and ``language_note``.
     """
     try:
@@ -285,5 +289,5 @@ def refit(
             objective=objective,
             progress=progress,
         )
-    if done is not None:
-        done.language_auc, done.language_note = judge.language_auc, judge.language_note
+    if result is not None:
+        result.language_auc, result.language_note = judge.language_auc, judge.language_note

@@ -85,10 +85,6 @@ class EmbeddedChatModel(BaseChatModel):
         """Free the engine: the running call fails at its next token, waiting ones at once."""
         self._worker.close()
 
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of ``text`` as the content of a message."""
-        return len(self.weights.tokenize(text, special=False))
-
     def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
         """See `llm.llamacpp.truncation.clip_exactly`."""
         return clip_exactly(self.weights, text, max_tokens)

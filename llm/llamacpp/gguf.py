@@ -105,7 +105,3 @@ class Weights:
     def ends_generation(self, token: int) -> bool:
         """Whether the token marks the end of a reply."""
         return bool(self.lib.llama_vocab_is_eog(self._vocab, token))
-
-    def is_control(self, token: int) -> bool:
-        """Whether the token is a control token (a role, an end) rather than text."""
-        return bool(self.lib.llama_vocab_is_control(self._vocab, token))

@@ -22,10 +22,10 @@ def clip_exactly(weights: Weights, text: str, max_tokens: int) -> tuple[str, int
     # The tokens at a cut may be tokenized anew into more, so the room shrinks until the text fits.
     while room > 0:
         first = round(room * HEAD_SHARE)
-        kept = _text(weights, head[:first]) + MARK + _text(weights, tail[len(tail) - (room - first) :])
-        count = len(weights.tokenize(kept, special=False))
+        shortened = _text(weights, head[:first]) + MARK + _text(weights, tail[len(tail) - (room - first) :])
+        count = len(weights.tokenize(shortened, special=False))
         if count <= max_tokens:
-            return kept, max(1, total - room)
+            return shortened, max(1, total - room)
         room -= count - max_tokens
     return "", total
 

@@ -1,7 +1,7 @@
 """Model files from the Hugging Face hub; an interrupted download is resumed.
 
 This is a GET with a Range header, as `huggingface_hub.hf_hub_download` (2.x) drops a partial file and retries an
-unreachable host for 24 s; a machine that cannot reach the hub must try the next way within seconds.
+unreachable host for 24 s; a machine that cannot reach the hub must try the next source within seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def fetch_from_hub(entry: ModelEntry, scratch: Path, progress: DownloadProgress)
         raise ModelFailure("not on the hub")
     if is_offline_mode():
         raise ModelFailure("switched off by HF_HUB_OFFLINE")
-    found: dict[str, Path] = {}
+    downloaded: dict[str, Path] = {}
     done = 0
     with httpx.Client(timeout=TIMEOUT, follow_redirects=True) as client:
         for file in entry.files:
@@ -44,10 +44,10 @@ def fetch_from_hub(entry: ModelEntry, scratch: Path, progress: DownloadProgress)
             if actual != file.sha256:
                 partial.unlink()
                 raise mismatch(Path(file.path), file.sha256, actual)
-            found[file.path] = partial
+            downloaded[file.path] = partial
             done += file.size
-            progress.note(f"{file.path} is here")
-    return found
+            progress.note(f"{file.path} is complete")
+    return downloaded
 
 
 def _download(

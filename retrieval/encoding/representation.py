@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from retrieval.encoding.field_encoder import FieldEncoder, FieldValue, features
-from retrieval.text.masking import mask
-from retrieval.text.prompt_injection import remove_injections
+from retrieval.text.masking import RULES, mask
+from retrieval.text.prompt_injection import INJECTION, remove_injections
 
 _PROSE_WORDS = 2.5
 
@@ -80,6 +81,12 @@ class Representation:
     def from_json(cls, data: Mapping[str, Any]) -> Representation:
         """The reverse of `to_json`."""
         return cls(tuple(data["prose"]), FieldEncoder.from_json(data["axes"]) if data["axes"] else None)
+
+
+@cache
+def text_rules_sha256() -> str:
+    """SHA-256 (hex) of the rules by which texts are masked and prompt injections are removed."""
+    return hashlib.sha256(repr((RULES, INJECTION.pattern)).encode()).hexdigest()
 
 
 def _prose_columns(rows: Sequence[Mapping[str, FieldValue]]) -> tuple[str, ...]:

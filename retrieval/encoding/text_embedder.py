@@ -69,7 +69,7 @@ class Embedder:
             return np.zeros((0, 0), dtype=np.float32)
         tokens = self._tokenise(model, texts)
         out: Vector | None = None
-        for batch in _batches([len(tokens_of_text["input_ids"]) for tokens_of_text in tokens], _most_tokens(model)):
+        for batch in _batches([len(tokens_of_text["input_ids"]) for tokens_of_text in tokens], _batch_tokens(model)):
             with self._lock:
                 vectors = _forward(model, [tokens[i] for i in batch])
             if out is None:
@@ -103,8 +103,8 @@ class Embedder:
         for start in range(0, len(texts), _TOKENISED):
             chunk = [prompt + text for text in texts[start : start + _TOKENISED]]
             with self._lock:
-                read = model.tokenizer(chunk, truncation=True, max_length=model.max_seq_length)
-            tokens += [{name: read[name][i] for name in read} for i in range(len(chunk))]
+                encoded = model.tokenizer(chunk, truncation=True, max_length=model.max_seq_length)
+            tokens += [{name: encoded[name][i] for name in encoded} for i in range(len(chunk))]
         return tokens
 
     def _load(self) -> SentenceTransformer:
@@ -138,35 +138,35 @@ def _forward(model: SentenceTransformer, tokens: Sequence[dict[str, list[int]]])
     return np.asarray(vectors.float().cpu().numpy(), dtype=np.float32)
 
 
-def _most_tokens(model: SentenceTransformer) -> int:
+def _batch_tokens(model: SentenceTransformer) -> int:
     return _CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
 
 
-def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Indices of texts that are embedded together: of similar length, at most ``most`` tokens with padding."""
+def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Indices of texts that are embedded together: of similar length, at most ``max_tokens`` with padding."""
     batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if batch and lengths[place] * (len(batch) + 1) > most:
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and lengths[i] * (len(batch) + 1) > max_tokens:
             yield batch
             batch = []
-        batch.append(place)
+        batch.append(i)
     yield batch
 
 
 def _files(folder: Path) -> tuple[tuple[Path, int, int], ...]:
     """Configuration and weights, each with its size and time of change (ns)."""
-    found = [*sorted(folder.rglob("*.json")), *sorted(folder.rglob("*.safetensors"))]
-    return tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in found)
+    paths = [*sorted(folder.rglob("*.json")), *sorted(folder.rglob("*.safetensors"))]
+    return tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
 
 
 @lru_cache(maxsize=16)
-def _sha256(files: tuple[tuple[Path, int, int], ...], most: int | None = None) -> str:
+def _sha256(files: tuple[tuple[Path, int, int], ...], max_bytes: int | None = None) -> str:
     digest = hashlib.sha256()
     for path, size, _ in files:
         with path.open("rb") as content:
-            if path.suffix == ".json" or most is None:
+            if path.suffix == ".json" or max_bytes is None:
                 for chunk in iter(partial(content.read, _LEGACY_BYTES), b""):
                     digest.update(chunk)
             else:
-                digest.update(content.read(most) + str(size).encode())
+                digest.update(content.read(max_bytes) + str(size).encode())
     return digest.hexdigest()

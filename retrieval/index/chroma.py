@@ -60,12 +60,12 @@ class VectorIndex:
         from chromadb.config import Settings
 
         logging.getLogger("chromadb.telemetry").setLevel(logging.CRITICAL)
-        quiet = Settings(anonymized_telemetry=False)
+        settings = Settings(anonymized_telemetry=False)
         if self._url is None:
-            return chromadb.PersistentClient(str(self.folder), settings=quiet)
+            return chromadb.PersistentClient(str(self.folder), settings=settings)
         server = urlsplit(self._url)
         return chromadb.HttpClient(
-            server.hostname or "127.0.0.1", server.port or 8000, server.scheme == "https", settings=quiet
+            server.hostname or "127.0.0.1", server.port or 8000, server.scheme == "https", settings=settings
         )
 
     @contextmanager
@@ -119,8 +119,8 @@ class VectorIndex:
         """
         with self._failures():
             # Chroma returns as many as there are; counting them first takes longer than the query
-            found = self._collection(source, label).query(query_embeddings=queries, n_results=k, include=["distances"])
-        return list(zip(found["ids"], found["distances"], strict=True))
+            result = self._collection(source, label).query(query_embeddings=queries, n_results=k, include=["distances"])
+        return list(zip(result["ids"], result["distances"], strict=True))
 
     def count(self, source: str, label: str) -> int:
         """How many vectors the index holds."""

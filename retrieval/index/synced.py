@@ -73,11 +73,11 @@ class SyncedIndex:
         self._synced.pop(name, None)
         self._exact.forget(name)
 
-    def discard(self, name: str, gone: Sequence[tuple[str, str]]) -> None:
+    def discard(self, name: str, orphans: Sequence[tuple[str, str]]) -> None:
         """Remove single vectors, given as key and label, where this process owns the index."""
         with self.lock:
-            if gone and self._index.owned():
-                for key, label in gone:
+            if orphans and self._index.owned():
+                for key, label in orphans:
                     self._index.delete(name, label, [key])
 
     def matrix(self, source: SourceSnapshot, label: str) -> tuple[list[str], Vector]:
@@ -87,8 +87,8 @@ class SyncedIndex:
     def candidates(self, source: SourceSnapshot, label: str, queries: Vector, k: int) -> list[list[str]]:
         """The keys of the ``k`` nearest vectors and of those that may be equally near, nearest first.
 
-        An HNSW index returns equals in the order in which it was built. Where it holds more of them than were asked
-        for, the search is exact. What remains arbitrary is the recall of the index, which is below 1.
+        An HNSW index returns equals in the order in which it was built. Where it holds more of them than are
+        needed, the search is exact. What remains arbitrary is the recall of the index, which is below 1.
 
         Parameters
         ----------
@@ -102,10 +102,10 @@ class SyncedIndex:
         with self.lock:
             if not self._synced.get(source.name, (0, False))[1]:
                 return self._exact.nearest(source.name, label, source.version, queries, 2 * k)
-            found = self._index.nearest(source.name, label, queries, 2 * k)
+            nearest = self._index.nearest(source.name, label, queries, 2 * k)
         out = [
             keys[: bisect_right(distances, distances[k - 1] + TIE)] if len(keys) > k else keys
-            for keys, distances in found
+            for keys, distances in nearest
         ]
         tied = [i for i, keys in enumerate(out) if len(keys) == 2 * k]
         if tied:
@@ -119,8 +119,8 @@ class SyncedIndex:
         missing = and_(cases.c.source == source.name, ~exists().where(SAME_KEY))
         ids = select(func.min(cases.c.id)).where(missing).group_by(cases.c.key, cases.c.label)
         with self._engine.connect() as connection:
-            todo = list(connection.scalars(ids.order_by(func.min(cases.c.id))))
-        if todo:
+            missing_ids = list(connection.scalars(ids.order_by(func.min(cases.c.id))))
+        if missing_ids:
             self._encoder.check(source)
         done = 0
 
@@ -128,10 +128,10 @@ class SyncedIndex:
             nonlocal done
             done += count
             if progress:
-                progress("embedding", done, len(todo))
+                progress("embedding", done, len(missing_ids))
 
-        for start in range(0, len(todo), _EMBEDDED_TOGETHER):
-            chunk = select(cases).where(cases.c.id.in_(todo[start : start + _EMBEDDED_TOGETHER]))
+        for start in range(0, len(missing_ids), _EMBEDDED_TOGETHER):
+            chunk = select(cases).where(cases.c.id.in_(missing_ids[start : start + _EMBEDDED_TOGETHER]))
             with self._engine.connect() as connection:
                 part = [stored_case(row) for row in connection.execute(chunk.order_by(cases.c.id))]
             matrix = self._encoder.encode_new(source.representation, part, step)

@@ -26,13 +26,13 @@ class LLMCache:
         """The cached log-odds, None when there are none."""
         row, now = llm_cache.c.question == question, datetime.now(UTC)
         with self._engine.connect() as connection:
-            found = connection.execute(select(llm_cache.c.log_odds, llm_cache.c.used_at).where(row)).first()
-            if found is None:
+            cached = connection.execute(select(llm_cache.c.log_odds, llm_cache.c.used_at).where(row)).first()
+            if cached is None:
                 return None
-            if found.used_at is None or now - found.used_at.replace(tzinfo=UTC) > _USE:
+            if cached.used_at is None or now - cached.used_at.replace(tzinfo=UTC) > _USE:
                 connection.execute(update(llm_cache).where(row).values(used_at=now))
                 connection.commit()
-            return float(found.log_odds)
+            return float(cached.log_odds)
 
     def put(self, question: str, log_odds: float) -> None:
         """Cache the log-odds; an earlier answer to the same question stays."""

@@ -22,7 +22,7 @@ KeyLabel = tuple[str, str]
 
 
 class CaseQueries:
-    """What is asked of a source's cases."""
+    """Queries on the cases of a source."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -33,7 +33,7 @@ class CaseQueries:
             rows = connection.execute(select(cases).where(cases.c.source == name).order_by(cases.c.id))
             return [stored_case(row) for row in rows]
 
-    def held(self, name: str, hashes: Collection[str]) -> set[str]:
+    def hashes_of_cases(self, name: str, hashes: Collection[str]) -> set[str]:
         """Those of the content ``hashes`` that belong to a case."""
         if not hashes:
             return set()
@@ -177,8 +177,8 @@ def vectors_of_keys(engine: Engine, name: str, keys: Collection[str]) -> dict[Ke
     """The stored vectors of ``keys``, each of shape ``(dimensions,)``."""
     query = select(vectors.c.key, vectors.c.label, vectors.c.vector)
     with engine.connect() as connection:
-        found = connection.execute(query.where(vectors.c.source == name, vectors.c.key.in_(keys))) if keys else ()
-        return {(key, label): unpacked(blob) for key, label, blob in found}
+        rows = connection.execute(query.where(vectors.c.source == name, vectors.c.key.in_(keys))) if keys else ()
+        return {(key, label): unpacked(blob) for key, label, blob in rows}
 
 
 def cases_of_keys(

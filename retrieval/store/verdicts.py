@@ -4,44 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, Connection, Dialect, Engine, TypeDecorator, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, Engine, delete, or_, select, update
 
 from retrieval.errors import StoreFailure
-from retrieval.store.engine import insert_statement
+from retrieval.store.engine import RowInsert, insert_statement
 from retrieval.store.schema import verdicts
 
 _CHUNK = 500
 
 
-class _JSONText(TypeDecorator[Any]):
-    """A JSON column given as text."""
+class AlikeVerdict(NamedTuple):
+    """A row of a verdict that differs from another, stored one in few keys.
 
-    impl, cache_ok = JSON, True
+    ``body`` is a JSON object as text: the other's id as ``like``, and the keys that differ.
+    """
 
-    def bind_processor(self, dialect: Dialect) -> None:
-        return None
-
-
-class VerdictLike(Protocol):
-    """What is stored of a verdict beside its body."""
-
-    @property
-    def id(self) -> str:
-        """The verdict's id."""
-
-    @property
-    def source(self) -> str:
-        """Name of the source."""
-
-    @property
-    def label(self) -> str:
-        """The verdict's label."""
-
-    @property
-    def probability(self) -> float:
-        """The probability of *anomalous*."""
+    id: str
+    source: str
+    label: str
+    probability: float
+    body: str
 
 
 class History:
@@ -63,70 +48,50 @@ class History:
         insert = insert_statement(self._engine, verdicts)
         changed = {name: insert.excluded[name] for name in ("label", "probability", "body", "judged_at")}
         upsert = insert.on_conflict_do_update(index_elements=[verdicts.c.id], set_=changed)
+        stored = select(verdicts.c.id, verdicts.c.source, verdicts.c.body["record"].label("record"))
         with self._engine.begin() as connection:
             for start in range(0, len(ids), _CHUNK):
                 chunk = ids[start : start + _CHUNK]
-                stored = select(verdicts.c.id, verdicts.c.body["record"].label("record"), verdicts.c.source)
                 for row in connection.execute(stored.where(verdicts.c.id.in_(chunk))):
-                    if (row.source, _content(row.record)) != (
-                        by_id[row.id]["source"],
-                        _content(by_id[row.id]["record"]),
-                    ):
+                    body = by_id[row.id]
+                    if _identity(row.source, row.record) != _identity(body["source"], body["record"]):
                         raise StoreFailure(f"verdict {row.id} in the history is about another record")
-                connection.execute(
-                    upsert,
-                    [
-                        {
-                            "id": verdict_id,
-                            "source": by_id[verdict_id]["source"],
-                            "label": by_id[verdict_id]["label"],
-                            "probability": by_id[verdict_id]["probability"],
-                            "body": by_id[verdict_id],
-                            "judged_at": now,
-                        }
-                        for verdict_id in chunk
-                    ],
-                )
+                rows = [
+                    {name: body[name] for name in ("id", "source", "label", "probability")}
+                    | {"body": body, "judged_at": now}
+                    for body in map(by_id.__getitem__, chunk)
+                ]
+                connection.execute(upsert, rows)
 
-    def put_alike(self, alike: Mapping[str, tuple[VerdictLike, str]]) -> None:
-        """Store by their ids verdicts that differ from another, stored one in few keys.
+    def put_alike(self, rows: Sequence[AlikeVerdict]) -> None:
+        """Store verdicts that differ from others in few keys.
 
-        Each comes with a JSON object as text: the other's id as ``like``, and the keys that differ. A verdict that is
-        stored under one of the ids stays, because others may be like it.
+        A verdict that is stored under one of the ids stays, because others may be like it.
         """
-        if not alike:
-            return
-        now = datetime.now(UTC)
-        rows = [
-            {
-                "id": verdict_id,
-                "source": like.source,
-                "label": like.label,
-                "probability": like.probability,
-                "body": body,
-                "judged_at": now,
-            }
-            for verdict_id, (like, body) in alike.items()
-        ]
-        insert = insert_statement(self._engine, verdicts).values(body=bindparam("body", type_=_JSONText))
+        if rows:
+            with self._engine.begin() as connection:
+                self._touch.execute(connection, rows, datetime.now(UTC))
+
+    @cached_property
+    def _touch(self) -> RowInsert:
+        insert = insert_statement(self._engine, verdicts)
         touch = insert.on_conflict_do_update(
             index_elements=[verdicts.c.id], set_={"judged_at": insert.excluded.judged_at}
         )
-        with self._engine.begin() as connection:
-            connection.execute(touch, rows)
+        return RowInsert(self._engine, touch, AlikeVerdict._fields, verdicts.c.judged_at)
 
     def get(self, verdict_id: str) -> dict[str, Any] | None:
         """The verdict's body, None when there is none of that id."""
         with self._engine.connect() as connection:
-            found = connection.execute(select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id == verdict_id)).all()
-            return next(iter(_bodies(connection, found)), None)
+            rows = connection.execute(select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id == verdict_id)).all()
+            return next(iter(_bodies(connection, rows)), None)
 
-    def recent(self, source: str, most: int) -> list[tuple[dict[str, Any], str | None]]:
+    def recent(self, source: str, limit: int) -> list[tuple[dict[str, Any], str | None]]:
         """The last ``most`` verdicts of a source, newest first, each with the label that it was corrected to."""
         query = select(verdicts.c.id, verdicts.c.body, verdicts.c.corrected_to).where(verdicts.c.source == source)
         with self._engine.connect() as connection:
-            found = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(most)).all()
-            return list(zip(_bodies(connection, found), [row.corrected_to for row in found], strict=True))
+            rows = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(limit)).all()
+            return list(zip(_bodies(connection, rows), [row.corrected_to for row in rows], strict=True))
 
     def corrected_to(self, verdict_id: str) -> str | None:
         """The label that a person gave the verdict's record, if one did."""
@@ -168,20 +133,20 @@ class History:
             return connection.execute(delete(verdicts).where(or_(*excess), verdicts.c.id.not_in(needed))).rowcount
 
 
-def _content(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What the id of a verdict covers of its record."""
-    return record["text"], record["fields"], record.get("events"), record["file"], record["line"]
+def _identity(source: str, record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the id of a verdict covers of its source and record."""
+    return source, record["text"], record["fields"], record.get("events"), record["file"], record["line"]
 
 
-def _bodies(connection: Connection, found: Sequence[Any]) -> list[dict[str, Any]]:
+def _bodies(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
     """The rows' bodies; of those stored as like others, completed from these."""
-    likes = list({row.body["like"] for row in found if "like" in row.body})
+    likes = list({row.body["like"] for row in rows if "like" in row.body})
     others: dict[str, dict[str, Any]] = {}
     for start in range(0, len(likes), _CHUNK):
         chunk = select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id.in_(likes[start : start + _CHUNK]))
         others.update((row.id, row.body) for row in connection.execute(chunk))
     out = []
-    for row in found:
+    for row in rows:
         body = {name: value for name, value in row.body.items() if name != "like"}
         out.append({**others[row.body["like"]], **body, "id": row.id} if "like" in row.body else body)
     return out

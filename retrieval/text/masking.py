@@ -13,7 +13,7 @@ _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK = r"\d{1,2}[:.]\d{2}[:.]\d{2}(?:[.,]\d+)?"
 _ZONE = r"(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})\b)?"
 
-_RULES = (
+RULES = (
     ("time", rf"\d{{4}}[-/.]\d{{2}}[-/.]\d{{2}}[T -]{_CLOCK}{_ZONE}"),
     ("time", rf"\b(?:\d{{1,2}}[ /])?{_MONTH}[ /]+\d{{1,4}}[ :]+(?:{_CLOCK})?"),
     ("date", r"\b\d{4}[-/.]\d{2}[-/.]\d{2}\b|\b\d{2}/\d{2}/\d{2,4}\b"),
@@ -26,8 +26,8 @@ _RULES = (
     ("hex", r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{8,}\b"),
     ("n", r"\d+(?:[.,]\d+)*"),
 )
-_PATTERN = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(_RULES)))
-_PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(_RULES)}
+_PATTERN = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(RULES)))
+_PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(RULES)}
 # replacing a number may uncover an address next to it
 _GLUED = re.compile(r"\w<|>\w")
 _SPACE = re.compile(r"\s+")
@@ -47,8 +47,8 @@ def mask(text: str) -> str:
     return _SPACE.sub(" ", masked).strip()
 
 
-def _placeholder(found: re.Match[str]) -> str:
-    return _PLACEHOLDERS[found.lastgroup or ""]
+def _placeholder(match: re.Match[str]) -> str:
+    return _PLACEHOLDERS[match.lastgroup or ""]
 
 
 # sessions consist of few different events
@@ -81,11 +81,11 @@ def find_time(line: str) -> str | None:
     '2026-01-02 03:04:05.678 UTC'
     >>> find_time("backup of 2026-01-02 failed")
     """
-    for found in _PATTERN.finditer(line):
-        if _PLACEHOLDERS[found.lastgroup or ""] in ("<time>", "<date>"):
-            before = line[: found.start()]
+    for match in _PATTERN.finditer(line):
+        if _PLACEHOLDERS[match.lastgroup or ""] in ("<time>", "<date>"):
+            before = line[: match.start()]
             in_header = _ACCESS_LOG.fullmatch(before) or all(map(_HEADER_WORD.fullmatch, before.split()))
-            return found[0].strip() if in_header and "\n" not in before else None
+            return match[0].strip() if in_header and "\n" not in before else None
     return None
 
 

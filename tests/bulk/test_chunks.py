@@ -23,15 +23,15 @@ def test_some_are_made_before_they_are_taken_and_no_more() -> None:
             made.append(number)
             yield number
 
-    some = prefetch(items(), 3)
-    assert next(some) == 0
+    prefetched = prefetch(items(), 3)
+    assert next(prefetched) == 0
     deadline = time.monotonic() + 10
     while len(made) < 3 and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(0.05)
     # the one that is in use counts
     assert made == [0, 1, 2]
-    assert list(some) == list(range(1, 20))
+    assert list(prefetched) == list(range(1, 20))
     assert not makers()
 
 
@@ -48,14 +48,14 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
 
 @pytest.mark.parametrize("taken", [0, 1])
 def test_who_leaves_ends_it(taken: int) -> None:
-    some = prefetch(iter(range(100)), 2)
+    prefetched = prefetch(iter(range(100)), 2)
     for _ in range(taken):
-        next(some)
-    del some
+        next(prefetched)
+    del prefetched
     assert not makers()
 
 
-def test_a_pipe_that_says_nothing_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_pipe_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.bulk.chunks._JOIN_SECONDS", 0.05)
     silent = threading.Event()
 
@@ -63,10 +63,10 @@ def test_a_pipe_that_says_nothing_keeps_nobody(monkeypatch: pytest.MonkeyPatch) 
         yield 1
         silent.wait()
 
-    some = prefetch(items(), 2)
-    assert next(some) == 1
+    prefetched = prefetch(items(), 2)
+    assert next(prefetched) == 1
     started = time.monotonic()
-    some.close()
+    prefetched.close()
     assert time.monotonic() - started < 5
     assert makers() == 1
     silent.set()

@@ -146,7 +146,11 @@ def test_prune_removes_what_the_settings_do_not_keep(
     ids = [one["id"] for one in _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))]
     assert "removed 0 verdicts and 0 cached answers" in learned("sources", "prune").out
     monkeypatch.setenv("PRECEDENT_HISTORY_ROWS", "35")
-    assert "removed 1 verdict and" in learned("sources", "prune").out
+    monkeypatch.setenv("PRECEDENT_LOG_FORMAT", "json")
+    pruned = learned("sources", "prune")
+    assert "removed 1 verdict and" in pruned.out
+    (logged,) = (json.loads(line) for line in pruned.err.splitlines())
+    assert (logged["event"], logged["verdicts"], logged["llm_answers"]) == ("prune", 1, 0)
     monkeypatch.setenv("PRECEDENT_HISTORY_DAYS", "0.0000001")
     assert "removed 35 verdicts and" in learned("sources", "prune").out
     assert learned("explain", ids[-1]).code == 2

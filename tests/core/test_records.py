@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from agent.core.records import Record, clean_text
-from agent.core.requests import JudgeRequest, parse_request, parse_request_fast
+from agent.core.errors import InputError
+from agent.core.records import Case, Record, clean_text
+from agent.core.requests import JudgeRequest, parse_request, parse_request_fast, parse_requests
 from agent.data.readers import ParsedRow
 from tests.data.reading import read
 
@@ -76,8 +78,32 @@ def test_a_text_has_one_content_hash(text: str) -> None:
 @given(st.lists(WORD, min_size=1, max_size=4))
 def test_a_session_has_one_content_hash(events: list[str]) -> None:
     expected = by_file({"events": events})
-    for way, record in by_every_way({"text": " ; ".join(events), "events": events}).items():
-        assert record.content_hash == expected.content_hash, way
+    for parts in ({"text": " ; ".join(events), "events": events}, {"events": events}, {"text": "", "events": events}):
+        for way, record in by_every_way(parts).items():
+            assert record.content_hash == expected.content_hash, way
+    assert JudgeRequest(events=events).text == expected.text
+
+
+def test_sessions_of_a_batch_need_no_text() -> None:
+    expected = by_file({"events": ["a", "b"]}).content_hash
+    (request,), _ = parse_requests({"records": [{"events": ["a", "b"]}]}, 10_000)
+    assert request.record.content_hash == expected
+    assert Case.model_validate({"record": {"events": ["a", "b"]}, "label": "normal"}).record.content_hash == expected
+
+
+@pytest.mark.parametrize("events", [5, [5], ["a", None], {"a": 1}])
+def test_events_of_another_type_are_refused(events: object) -> None:
+    with pytest.raises(ValidationError):
+        parse_request({"events": events}, 10_000)
+
+
+def test_the_text_of_a_session_does_not_count_beside_its_events() -> None:
+    session = {"events": ["word"] * 10}
+    assert len(parse_request(session, 67).record.text) == 67
+    with pytest.raises(InputError, match="a record of 67 characters; the limit is 66"):
+        parse_request(session, 66)
+    with pytest.raises(InputError, match="a record of 45 characters"):
+        parse_request({**session, "text": "other"}, 44)
 
 
 @settings(max_examples=150, deadline=None)

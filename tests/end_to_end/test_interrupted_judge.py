@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,19 @@ from tests.conftest import POSTGRES
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def seen_first_and_last(report: Path) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Line numbers by label, probability and template."""
+    seen = dict[tuple[str, ...], tuple[int, int]]()
+    for label in ("Anomalous", "Unsure"):
+        table = re.search(rf"<h2>{label}: .*?</table>", report.read_text(encoding="utf-8"), re.DOTALL)
+        row = r"<td[^>]*>([\d.]+)</td><td>\S+?:(\d+)[^<]*</td><td>\S+?:(\d+)[^<]*</td>.*? · template (t\w+)"
+        for probability, first, last, template in re.findall(row, table[0] if table else "", re.DOTALL):
+            seen[label, probability, template] = int(first), int(last)
+    assert len(seen) > 3
+    assert all(first < last for first, last in seen.values())
+    return seen
+
+
 @pytest.mark.timeout(600)
 def test_killed_and_resumed_a_file_is_the_same_byte_for_byte(tmp_path: Path) -> None:
     environment = {
@@ -27,36 +41,40 @@ def test_killed_and_resumed_a_file_is_the_same_byte_for_byte(tmp_path: Path) -> 
     entry = [sys.executable, "-c", "from agent.cli.app import main; main()"]
 
     def precedent(*arguments: object) -> subprocess.Popen[str]:
-        said = [*entry, *map(str, arguments)]
-        return subprocess.Popen(said, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        command = [*entry, *map(str, arguments)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
     learning = precedent("learn", POSTGRES / "learn.log", "--source", "pg", "--label", 0, "--brief", "PostgreSQL")
     assert learning.wait(300) == 0
-    # several blocks of 32 MiB
+    # several chunks
     big = tmp_path / "big.log"
     big.write_bytes((POSTGRES / "judge.log").read_bytes() * 400)
-    judge = "judge", big, "--source", "pg", "--output"
+    report = tmp_path / "report.html"
+    judge = "judge", big, "--source", "pg", "--report", report, "--output"
     assert precedent(*judge, tmp_path / "whole.jsonl").wait(300) == 0
+    expected = seen_first_and_last(report)
+    report.unlink()
     out, state = tmp_path / "out.jsonl", tmp_path / "out.jsonl.resume.json"
     killed = 0
-    for how in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
+    for stop_signal in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
         before = state.stat().st_mtime_ns if state.exists() else 0
         running = precedent(*judge, out, *(["--resume"] if state.exists() else []))
         while running.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
             time.sleep(0.005)
-        running.send_signal(how)
-        _, said = running.communicate(timeout=60)
+        running.send_signal(stop_signal)
+        _, errors = running.communicate(timeout=60)
         killed += running.returncode != 0
-        assert "Traceback" not in said
-    assert killed >= 2, "it was to be stopped between two blocks"
+        assert "Traceback" not in errors
+    assert killed >= 2, "it must be stopped between two chunks"
     if state.exists():
         assert precedent(*judge, out, "--resume").wait(300) == 0
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert seen_first_and_last(report) == expected
     assert (tmp_path / "out.jsonl.templates.jsonl").stat().st_size > 0
     assert not state.exists()
 
 
-def test_ctrl_c_is_heard_while_a_pipe_says_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_run_that_waits_for_a_pipe(tmp_path: Path) -> None:
     environment = {**os.environ, "PRECEDENT_HOME": str(tmp_path / "home"), "PRECEDENT_MODEL": "none"}
     learn = ["learn", str(POSTGRES / "learn.log"), "--source", "pg", "--label", "0", "--brief", "PostgreSQL"]
     entry = [sys.executable, "-c", "from agent.cli.app import main; main()"]
@@ -73,7 +91,7 @@ def test_ctrl_c_is_heard_while_a_pipe_says_nothing(tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == 130
         assert running.stderr is not None
-        said = running.stderr.read()
-    assert "stopped" in said
-    assert "--resume" not in said, "what came by a pipe does not come again"
-    assert "Traceback" not in said
+        errors = running.stderr.read()
+    assert "stopped" in errors
+    assert "--resume" not in errors, "a pipe cannot be read again"
+    assert "Traceback" not in errors

@@ -52,5 +52,5 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: s
 
 def tags(handler: BaseHTTPRequestHandler) -> None:
     """Answer as an Ollama that has the models of `TAGS`."""
-    said = {"/api/tags": TAGS, "/api/show": {"details": {}, "model_info": {"llama.context_length": 8192}}}[handler.path]
-    send(handler, 200, json.dumps(said).encode(), Content_Type="application/json")
+    body = {"/api/tags": TAGS, "/api/show": {"details": {}, "model_info": {"llama.context_length": 8192}}}[handler.path]
+    send(handler, 200, json.dumps(body).encode(), Content_Type="application/json")

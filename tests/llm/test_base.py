@@ -25,19 +25,21 @@ def listed(**shares: float) -> dict[str, Any]:
 
 
 def test_all_tokens_that_begin_an_answer_add_up() -> None:
-    found = read_answers(listed(**{" Nor": 0.5, '"normal': 0.2, "An": 0.1, "no": 0.1, "not": 0.05, '"': 0.05}), ANSWERS)
-    assert found == pytest.approx({"normal": math.log(0.8), "anomalous": math.log(0.1)})
+    answers = read_answers(
+        listed(**{" Nor": 0.5, '"normal': 0.2, "An": 0.1, "no": 0.1, "not": 0.05, '"': 0.05}), ANSWERS
+    )
+    assert answers == pytest.approx({"normal": math.log(0.8), "anomalous": math.log(0.1)})
 
 
 def test_an_answer_that_is_not_listed_is_as_likely_as_the_least_likely_token() -> None:
-    found = read_answers(listed(Normal=0.9, The=0.06, It=0.01), ANSWERS)
-    assert found == pytest.approx({"normal": math.log(0.9), "anomalous": math.log(0.01)})
+    answers = read_answers(listed(Normal=0.9, The=0.06, It=0.01), ANSWERS)
+    assert answers == pytest.approx({"normal": math.log(0.9), "anomalous": math.log(0.01)})
 
 
 @pytest.mark.parametrize(("share", "rest"), [(0.9, 0.1), (0.2, 0.2), (1.0, math.exp(-25))])
 def test_a_single_token_leaves_the_rest_to_the_others(share: float, rest: float) -> None:
-    found = read_answers({"token": "normal", "logprob": math.log(share), "top_logprobs": []}, ANSWERS)
-    assert found == pytest.approx({"normal": math.log(share), "anomalous": math.log(rest)})
+    answers = read_answers({"token": "normal", "logprob": math.log(share), "top_logprobs": []}, ANSWERS)
+    assert answers == pytest.approx({"normal": math.log(share), "anomalous": math.log(rest)})
 
 
 def test_no_answer_is_an_error_that_names_the_token() -> None:
@@ -51,7 +53,7 @@ def test_the_embedded_engine_reads_answers_far_below_the_likeliest_tokens(
 ) -> None:
     chat = make_chat()
     messages = [SystemMessage("Reply with a number."), HumanMessage("What is 40 + 2?")]
-    found = LlamaCppBackend(chat).answer_log_probabilities(messages, answers)
+    log_probabilities = LlamaCppBackend(chat).answer_log_probabilities(messages, answers)
     weights = chat.weights
     engine = Engine(weights, context_tokens=1024, threads=None)
     engine.read(chat.prompt(messages), lambda: False)
@@ -65,8 +67,8 @@ def test_the_embedded_engine_reads_answers_far_below_the_likeliest_tokens(
         if top & beginnings:
             beginnings &= top
         exact = sum(share for share, text in zip(shares, texts, strict=True) if text in beginnings) / shares.sum()
-        assert found[answer] == pytest.approx(math.log(exact), abs=1e-5)
+        assert log_probabilities[answer] == pytest.approx(math.log(exact), abs=1e-5)
     if answers != ANSWERS:
-        assert max(found.values()) < -5
+        assert max(log_probabilities.values()) < -5
     engine.close()
     chat.close()

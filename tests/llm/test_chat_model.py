@@ -86,16 +86,16 @@ def test_one_token_costs_the_prompt_and_nothing_more(chat: EmbeddedChatModel, mo
 
 
 def test_numbers_do_not_depend_on_order_threads_or_cache(make_chat: MakeChat, chat: EmbeddedChatModel) -> None:
-    asked = [(f"node {n} lost link {n * 7}", f"You judge source {n % 3}. " * (n % 3 + 1)) for n in range(8)]
+    prompts = [(f"node {n} lost link {n * 7}", f"You judge source {n % 3}. " * (n % 3 + 1)) for n in range(8)]
     expected = []
-    for record, system in asked:
+    for record, system in prompts:
         alone = make_chat()
         expected.append(verdict(alone, record, system))
         alone.close()
-    assert len({entry[0]["logprob"] for entry in expected}) == len(asked)
+    assert len({entry[0]["logprob"] for entry in expected}) == len(prompts)
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda pair: verdict(chat, *pair), asked))
-    backwards = [verdict(chat, record, system) for record, system in reversed(asked)]
+        together = list(pool.map(lambda pair: verdict(chat, *pair), prompts))
+    backwards = [verdict(chat, record, system) for record, system in reversed(prompts)]
     assert together == expected
     assert backwards[::-1] == expected
 
@@ -182,7 +182,7 @@ def test_an_async_stream_that_is_cancelled_frees_the_engine(chat: EmbeddedChatMo
     assert len(steps) < 900
 
 
-def test_a_full_queue_says_busy(make_chat: MakeChat, steps: list[int]) -> None:
+def test_a_full_queue_raises_engine_busy(make_chat: MakeChat, steps: list[int]) -> None:
     chat = make_chat(queue_size=1, queue_timeout=0.01)
     running, waiting = (chat.stream(conversation("story"), max_tokens=900) for _ in range(2))
     next(running)
@@ -224,7 +224,7 @@ def test_an_unknown_keyword_is_an_error(chat: EmbeddedChatModel) -> None:
         chat.invoke("x", temprature=1)
 
 
-def test_a_closed_model_says_so(make_chat: MakeChat) -> None:
+def test_a_closed_model_is_an_error(make_chat: MakeChat) -> None:
     chat = make_chat()
     stream = chat.stream("tell me a story", max_tokens=900)
     next(stream)

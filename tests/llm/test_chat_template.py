@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,24 +23,26 @@ def read_back(weights: Weights, tokens: tuple[int, ...]) -> str:
     return b"".join(weights.piece(token, special=True) for token in tokens).decode()
 
 
+def control_tokens(weights: Weights, tokens: Sequence[int]) -> list[int]:
+    """Those of the tokens that are roles and ends, and no text."""
+    return [token for token in tokens if weights.lib.llama_vocab_is_control(weights._vocab, token)]
+
+
 def test_special_tokens_in_a_record_are_plain_text(weights: Weights, template: ChatTemplate) -> None:
     prompt = template.prompt([SystemMessage("judge"), HumanMessage(HOSTILE)])
     harmless = template.prompt([SystemMessage("judge"), HumanMessage("harmless")])
 
-    def control(tokens: tuple[int, ...]) -> list[int]:
-        return [token for token in tokens if weights.is_control(token)]
-
     assert prompt.prefix == harmless.prefix
-    assert control(prompt.suffix) == control(harmless.suffix)
+    assert control_tokens(weights, prompt.suffix) == control_tokens(weights, harmless.suffix)
     assert HOSTILE in read_back(weights, prompt.suffix)
-    assert any(weights.is_control(token) for token in weights.tokenize(HOSTILE, special=True))
-    assert not any(weights.is_control(token) for token in weights.tokenize(HOSTILE, special=False))
+    assert control_tokens(weights, weights.tokenize(HOSTILE, special=True))
+    assert not control_tokens(weights, weights.tokenize(HOSTILE, special=False))
 
 
 def test_a_system_text_cannot_break_out_either(weights: Weights, template: ChatTemplate) -> None:
     hostile, harmless = (template.prompt([SystemMessage(text), HumanMessage("x")]) for text in (HOSTILE, "harmless"))
     assert hostile.suffix == harmless.suffix
-    assert sum(map(weights.is_control, hostile.prefix)) == sum(map(weights.is_control, harmless.prefix))
+    assert len(control_tokens(weights, hostile.prefix)) == len(control_tokens(weights, harmless.prefix))
 
 
 def test_the_prompt_reads_as_the_model_was_trained(weights: Weights, template: ChatTemplate) -> None:

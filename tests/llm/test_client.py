@@ -18,7 +18,7 @@ class TestServer:
     pytestmark = network
 
     @pytest.mark.parametrize(
-        ("asked", "found"),
+        ("name", "expected"),
         [
             ("llama3.2", OllamaModel("llama3.2:latest", "d1")),
             ("llama3.2:latest", OllamaModel("llama3.2:latest", "d1")),
@@ -28,10 +28,10 @@ class TestServer:
             ("llama3", None),
         ],
     )
-    def test_names_match_with_or_without_latest(self, server: str, asked: str, found: OllamaModel | None) -> None:
-        assert find_ollama(server, asked) == found
+    def test_names_match_with_or_without_latest(self, server: str, name: str, expected: OllamaModel | None) -> None:
+        assert find_ollama(server, name) == expected
 
-    def test_nobody_there_is_none(self) -> None:
+    def test_no_server_gives_none(self) -> None:
         assert find_ollama(NOBODY, "llama3.2") is None
 
     @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"models": [{}]}', b'{"models": null}'])
@@ -41,20 +41,20 @@ class TestServer:
             with pytest.raises(ModelFailure, match="something other"):
                 require_ollama(address, "llama3.2")
 
-    def test_a_missing_model_says_how_to_get_it_and_what_is_there(self, server: str) -> None:
+    def test_the_error_on_a_missing_model_names_the_remedy(self, server: str) -> None:
         with pytest.raises(ModelFailure, match=r"`ollama pull qwen3`.*llama3\.2:latest, llama3\.1:8b"):
             require_ollama(server, "qwen3")
 
-    def test_a_missing_server_says_how_to_start_it(self) -> None:
+    def test_the_error_on_a_missing_server_names_the_remedy(self) -> None:
         with pytest.raises(ModelFailure, match=r"127\.0\.0\.1:1.*ollama serve"):
             require_ollama(NOBODY, "qwen3")
 
-    def test_verdict_calls_ask_for_log_probabilities(self) -> None:
-        asked: list[dict[str, Any]] = []
+    def test_verdict_calls_request_log_probabilities(self) -> None:
+        requests: list[dict[str, Any]] = []
         logprobs = [{"token": "A", "logprob": -0.5, "top_logprobs": [{"token": "A", "logprob": -0.5}]}]
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
-            asked.append(json.loads(handler.rfile.read(int(handler.headers["Content-Length"]))))
+            requests.append(json.loads(handler.rfile.read(int(handler.headers["Content-Length"]))))
             message = {"role": "assistant", "content": "A"}
             reply = {"model": "m", "message": message, "done": True, "done_reason": "stop", "logprobs": logprobs}
             send(handler, 200, json.dumps(reply).encode() + b"\n", Content_Type="application/x-ndjson")
@@ -62,7 +62,7 @@ class TestServer:
         with serving(answer) as address:
             chat = chat_ollama(address, "m", context_tokens=2048, timeout=5)
             message = chat.invoke("judge")
-        (request,) = asked
+        (request,) = requests
         # Ollama's client gives objects that are read like the dictionaries of the embedded model.
         (entry,) = message.response_metadata["logprobs"]
         assert (entry["token"], entry["logprob"], entry["top_logprobs"][0]["token"]) == ("A", -0.5, "A")

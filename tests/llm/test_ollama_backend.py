@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
 Chat = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 
 
-def said(handler: BaseHTTPRequestHandler, content: str, **more: Any) -> None:
+def send_answer(handler: BaseHTTPRequestHandler, content: str, **more: Any) -> None:
     reply = {"model": "m", "message": {"role": "assistant", "content": content}, "done": True, "done_reason": "stop"}
     send(handler, 200, json.dumps({**reply, **more}).encode() + b"\n", Content_Type="application/x-ndjson")
 
@@ -36,9 +36,9 @@ def said(handler: BaseHTTPRequestHandler, content: str, **more: Any) -> None:
 def fake(chat: Chat) -> Iterator[OllamaBackend]:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         size = int(handler.headers.get("Content-Length") or 0)
-        asked = json.loads(handler.rfile.read(size)) if size else {}
+        body = json.loads(handler.rfile.read(size)) if size else {}
         if handler.path == "/api/chat":
-            chat(handler, asked)
+            chat(handler, body)
             return
         listed = {"models": [{"name": "m:latest", "digest": "d"}]}
         shown = {"details": {}, "model_info": {"llama.context_length": 4096}}
@@ -53,35 +53,37 @@ def language_detector(model: OllamaBackend, folder: Path) -> LanguageDetector:
 
 
 def test_without_log_probabilities_the_answer_is_bound_to_a_schema(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
-        asked.append(request)
-        said(handler, json.dumps({"verdict": "anomalous", "certainty": 0.9}) if "format" in request else "anomalous")
+        requests.append(request)
+        send_answer(
+            handler, json.dumps({"verdict": "anomalous", "certainty": 0.9}) if "format" in request else "anomalous"
+        )
 
     with fake(chat) as model:
-        heard = language_detector(model, tmp_path)
-        signal = heard.query("A log.", "disk full", HEARD)
+        detector = language_detector(model, tmp_path)
+        signal = detector.query("A log.", "disk full", HEARD)
         assert signal.log_odds == pytest.approx(math.log(9))
         assert signal.degraded is None
-        assert asked[-1]["format"]["properties"]["verdict"]["enum"] == ["normal", "anomalous"]
-        before = len(asked)
-        heard.query("A log.", "disk half full", HEARD)
-        assert len(asked) == before + 1, "what it does not give is not asked for again"
+        assert requests[-1]["format"]["properties"]["verdict"]["enum"] == ["normal", "anomalous"]
+        before = len(requests)
+        detector.query("A log.", "disk half full", HEARD)
+        assert len(requests) == before + 1, "log-probabilities are not requested again"
 
 
-def test_garbage_is_asked_once_more_then_degraded(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = []
+def test_an_invalid_reply_is_retried_once_then_degraded(tmp_path: Path) -> None:
+    requests: list[dict[str, Any]] = []
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
-        asked.append(request)
-        said(handler, '{"verdict": "perhaps"}')
+        requests.append(request)
+        send_answer(handler, '{"verdict": "perhaps"}')
 
     with fake(chat) as model:
         signal = language_detector(model, tmp_path).query("A log.", "disk full", HEARD)
     assert signal.log_odds is None
     assert "did not keep to the schema" in str(signal.degraded)
-    seeds = [one["options"]["seed"] for one in asked if "format" in one]
+    seeds = [request["options"]["seed"] for request in requests if "format" in request]
     assert seeds == [0, 1]
 
 
@@ -95,7 +97,7 @@ def test_an_answer_that_is_none_is_degraded(tmp_path: Path, body: bytes) -> None
     assert signal.degraded
 
 
-def test_a_full_queue_is_asked_again() -> None:
+def test_a_full_queue_is_retried() -> None:
     refused = 0
 
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
@@ -104,7 +106,7 @@ def test_a_full_queue_is_asked_again() -> None:
             refused += 1
             send(handler, 503, b'{"error": "server busy, please try again.  maximum pending requests exceeded"}')
         else:
-            said(handler, "normal", logprobs=[{"token": "normal", "logprob": -0.1, "top_logprobs": []}])
+            send_answer(handler, "normal", logprobs=[{"token": "normal", "logprob": -0.1, "top_logprobs": []}])
 
     with fake(chat) as model:
         assert model.first_token([HumanMessage("x")])["logprobs"]
@@ -138,7 +140,7 @@ def test_a_server_that_fails_is_left_alone_for_a_while() -> None:
 
 def test_a_prompt_that_was_cut_is_no_answer() -> None:
     def chat(handler: BaseHTTPRequestHandler, request: dict[str, Any]) -> None:
-        said(handler, "normal", prompt_eval_count=4096, logprobs=[{"token": "normal", "logprob": -0.1}])
+        send_answer(handler, "normal", prompt_eval_count=4096, logprobs=[{"token": "normal", "logprob": -0.1}])
 
     with fake(chat) as model, pytest.raises(ModelFailure, match="truncated the prompt"):
         model.first_token([HumanMessage("x")])

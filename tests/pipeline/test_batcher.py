@@ -38,20 +38,24 @@ def others(text: str, count: int) -> list[str]:
     return [re.sub(r"\d\b", str(number % 10), text) for number in range(count)]
 
 
-TEXTS = [text for one in (NORMAL, ANOMALOUS, NEW) for text in [one, *others(one, 20), one]] + [
+TEXTS = [text for line in (NORMAL, ANOMALOUS, NEW) for text in [line, *others(line, 20), line]] + [
     f"unheard of: gripper {word} does not close" for word in "abcdefghij"
 ]
 
 
-def test_what_is_given_again_is_what_the_chain_says(quick: TestClient) -> None:
+def test_cached_verdicts_equal_those_of_the_chain(quick: TestClient) -> None:
     context = AppContext(quick.app.state.server.settings)  # type: ignore[attr-defined]
     chain = [build(context).invoke(JudgeRequest(text=text)).model_dump(mode="json") for text in TEXTS]
     context.close()
     # by itself, in an array, in a stream; the second time from the shelf
     for _ in range(2):
-        assert [same(judge(quick, {"text": text})) for text in TEXTS] == [same(one) for one in chain]
-    assert [same(one) for one in judge(quick, [{"text": text} for text in TEXTS])] == [same(one) for one in chain]
-    assert [same(one) for one in streamed(quick, [{"text": text} for text in TEXTS])] == [same(one) for one in chain]
+        assert [same(judge(quick, {"text": text})) for text in TEXTS] == [same(verdict) for verdict in chain]
+    assert [same(verdict) for verdict in judge(quick, [{"text": text} for text in TEXTS])] == [
+        same(verdict) for verdict in chain
+    ]
+    assert [same(verdict) for verdict in streamed(quick, [{"text": text} for text in TEXTS])] == [
+        same(verdict) for verdict in chain
+    ]
 
 
 def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient) -> None:
@@ -60,62 +64,62 @@ def test_many_callers_get_their_own_verdicts_and_each_is_kept(quick: TestClient)
         return number, judge(quick, {"text": text, "file": "load.log", "line": number + 1})
 
     with ThreadPoolExecutor(24) as pool:
-        given = list(pool.map(ask, range(600)))
-    for number, verdict in given:
+        verdicts = list(pool.map(ask, range(600)))
+    for number, verdict in verdicts:
         record = verdict["record"]
         assert (record["text"], record["line"]) == (TEXTS[number % len(TEXTS)], number + 1)
-    assert len({verdict["id"] for _, verdict in given}) == len(given)
-    for _, verdict in given[::17]:
+    assert len({verdict["id"] for _, verdict in verdicts}) == len(verdicts)
+    for _, verdict in verdicts[::17]:
         assert quick.get(f"/v1/verdicts/{verdict['id']}").json() == verdict
-    assert given_of(quick.get("/metrics").text) == len(given)
+    assert given_of(quick.get("/metrics").text) == len(verdicts)
 
 
-def test_the_model_is_asked_once_about_what_many_send(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_the_model_is_queried_once_for_equal_records(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts: list[str] = []
     original = LanguageDetector._query
 
     def watched(self: LanguageDetector, messages: Any) -> float:
-        asked.append("".join(str(one.content) for one in messages))
+        prompts.append("".join(str(message.content) for message in messages))
         return original(self, messages)
 
     monkeypatch.setattr(LanguageDetector, "_query", watched)
     with ThreadPoolExecutor(12) as pool:
-        given = list(pool.map(lambda line: judge(client, {"text": f"{NEW} at dawn", "line": line}), range(1, 25)))
-    assert sum("at dawn" in one for one in asked) == 1
-    assert len(set(asked)) == len(asked)
-    assert {one["probability"] for one in given} == {given[0]["probability"]}
-    assert [one["record"]["line"] for one in given] == list(range(1, 25))
+        verdicts = list(pool.map(lambda line: judge(client, {"text": f"{NEW} at dawn", "line": line}), range(1, 25)))
+    assert sum("at dawn" in prompt for prompt in prompts) == 1
+    assert len(set(prompts)) == len(prompts)
+    assert {verdict["probability"] for verdict in verdicts} == {verdicts[0]["probability"]}
+    assert [verdict["record"]["line"] for verdict in verdicts] == list(range(1, 25))
 
 
 @pytest.mark.parametrize("corrected", [0, 1], ids=["the first of its template", "one that was given again"])
 def test_a_correction_is_heeded_at_once(quick: TestClient, corrected: int) -> None:
     texts = [NORMAL, *others(NORMAL, 3)]
     before = [judge(quick, {"text": text, "line": number + 1}) for number, text in enumerate(texts)]
-    assert {one["label"] for one in before} == {"normal"}
+    assert {verdict["label"] for verdict in before} == {"normal"}
     wrong = before[corrected]
     assert quick.post(f"/v1/verdicts/{wrong['id']}/feedback", json={"label": "anomalous"}).status_code == 200
     after = [judge(quick, {"text": text, "line": number + 1}) for number, text in enumerate(texts)]
     assert after[corrected]["label"] == "anomalous"
-    assert all(one["provenance"]["casebook_version"] > wrong["provenance"]["casebook_version"] for one in after)
+    assert all(verdict["provenance"]["casebook_version"] > wrong["provenance"]["casebook_version"] for verdict in after)
 
 
 def test_workers_that_met_records_in_another_order_keep_every_verdict(copy_of: Callable[..., Settings]) -> None:
     chosen = copy_of(model="none")
-    one, other = ({"text": text, "file": "w.log", "line": line} for line, text in enumerate(others(NORMAL, 2), 1))
+    request, other = ({"text": text, "file": "w.log", "line": line} for line, text in enumerate(others(NORMAL, 2), 1))
     with (
         TestClient(create_app(chosen), base_url=HOST) as first,
         TestClient(create_app(chosen), base_url=HOST) as second,
     ):
-        given = [judge(first, one), judge(second, other), judge(first, other), judge(second, one)]
-        for verdict in given:
+        verdicts = [judge(first, request), judge(second, other), judge(first, other), judge(second, request)]
+        for verdict in verdicts:
             for client in (first, second):
                 assert same(client.get(f"/v1/verdicts/{verdict['id']}").json()) == same(verdict)
         assert first.get("/metrics").status_code == 200
 
 
 def streamed(client: TestClient, lines: list[dict[str, Any] | str]) -> list[dict[str, Any]]:
-    body = "\n".join(one if isinstance(one, str) else json.dumps(one) for one in lines).encode()
-    return [json.loads(one) for one in client.post("/v1/verdicts", content=body, headers=NDJSON).text.splitlines()]
+    body = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
+    return [json.loads(line) for line in client.post("/v1/verdicts", content=body, headers=NDJSON).text.splitlines()]
 
 
 def test_lines_that_come_again_get_what_they_got_before(quick: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,11 +130,13 @@ def test_lines_that_come_again_get_what_they_got_before(quick: TestClient, monke
     before = streamed(quick, lines)
     total = quick.get("/metrics").text
     judged: list[str] = []
-    monkeypatch.setattr(History, "put_alike", lambda self, alike: judged.extend(alike))
+    monkeypatch.setattr(History, "put_alike", lambda self, rows: judged.extend(row.id for row in rows))
     new = {"text": others(NORMAL, 25)[-1], "line": 77}
     *again, last = streamed(quick, [*lines, new])
     assert again == before
-    assert ["error" in one for one in before] == [place in (3, 4, len(lines) - 1) for place in range(len(lines))]
+    assert ["error" in verdict for verdict in before] == [
+        place in (3, 4, len(lines) - 1) for place in range(len(lines))
+    ]
     assert (last["record"]["line"], [last["id"]]) == (77, judged)
     assert given_of(quick.get("/metrics").text) - given_of(total) == len(TEXTS) + 1
 
@@ -149,7 +155,7 @@ def test_lines_that_come_again_are_judged_anew_where_something_changed(quick: Te
     assert other["provenance"]["casebook_version"] > second["provenance"]["casebook_version"]
     # which source a line without one means is no longer clear
     quick.put("/v1/sources/another", json={"brief": "something else"})
-    assert ["name the source" in one.get("error", "") for one in streamed(quick, lines)] == [True, True]
+    assert ["name the source" in answer.get("error", "") for answer in streamed(quick, lines)] == [True, True]
 
 
 def test_explained_at_length_the_history_of_others_stays_as_it_was(client: TestClient) -> None:
@@ -168,9 +174,9 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], threadi
     def hold(step: str) -> threading.Event:
         original = getattr(Steps, step)
 
-        def waits(self: Steps, *heard: Any) -> Any:
+        def waits(self: Steps, *arguments: Any) -> Any:
             going.wait(60)
-            return original(self, *heard)
+            return original(self, *arguments)
 
         monkeypatch.setattr(Steps, step, waits)
         return going
@@ -197,7 +203,7 @@ def in_background(client: TestClient, sent: Any) -> Callable[[], httpx.Response]
     return answer
 
 
-def test_who_finds_no_room_is_told_when_to_come_again(
+def test_a_full_queue_is_429_with_retry_after(
     copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
 ) -> None:
     with TestClient(create_app(copy_of(model="none", waiting_records=2)), base_url=HOST) as client:
@@ -215,7 +221,7 @@ def test_who_finds_no_room_is_told_when_to_come_again(
         assert client.post("/v1/verdicts", json={"text": NORMAL}).status_code == 200
 
 
-def test_nobody_waits_behind_the_language_model(
+def test_other_records_do_not_wait_for_the_language_model(
     copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event]
 ) -> None:
     with TestClient(create_app(copy_of(queue_size=1)), base_url=HOST) as client:
@@ -228,7 +234,7 @@ def test_nobody_waits_behind_the_language_model(
         assert {answer().status_code for answer in slow} == {200}
 
 
-def test_what_nobody_waits_for_any_more_is_not_judged(
+def test_abandoned_records_are_not_judged(
     copy_of: Callable[..., Settings], held_up: Callable[[str], threading.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import asyncio
@@ -243,28 +249,31 @@ def test_what_nobody_waits_for_any_more_is_not_judged(
     original = Pipeline.judge
 
     def watched(self: Pipeline, requests: Any, skip_llm: str | None = None) -> Any:
-        judged.extend(one.text for one in requests)
+        judged.extend(request.text for request in requests)
         return original(self, requests, skip_llm)
 
     monkeypatch.setattr(Pipeline, "judge", watched)
     going = held_up("retrieve")
-    desk = MicroBatcher(context, Pipeline(context), lambda given: None, most=2)
+    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, max_waiting=2)
 
     async def leave() -> list[Any]:
-        first = await desk.submit([TextRequest("the first new one", "shop")])
+        first = await batcher.submit([TextRequest("the first new one", "shop")])
         while not judged:
             await asyncio.sleep(0.01)
-        second = await desk.submit([TextRequest("the second new one", "shop")])
+        second = await batcher.submit([TextRequest("the second new one", "shop")])
         second.cancel()
         going.set()
         # there is room again for those that were dropped
-        third = await desk.submit([TextRequest("the third new one", "shop")] * 2, patient=True)
+        third = await batcher.submit([TextRequest("the third new one", "shop")] * 2, may_wait=True)
         return [answer for order in (first, third) async for answers in order for answer in answers]
 
     answers = asyncio.run(asyncio.wait_for(leave(), 60))
-    desk.close()
+    batcher.close()
     context.close()
-    assert [json.loads(one)["record"]["text"] for one in answers] == ["the first new one", *["the third new one"] * 2]
+    assert [json.loads(answer)["record"]["text"] for answer in answers] == [
+        "the first new one",
+        *["the third new one"] * 2,
+    ]
     assert "the second new one" not in judged
 
 
@@ -287,9 +296,9 @@ def test_langserve_and_chat_go_through_the_same_admission_cache_and_count(
         while client.post("/v1/verdicts", json={"text": NORMAL}).status_code == 200:
             assert time.monotonic() < deadline
         for path, sent in (("/verdict", {"input": {"text": NORMAL}}), ("/chain", human(NORMAL))):
-            for way in ("invoke", "stream"):
-                refused = client.post(f"{path}/{way}", json=sent)
-                assert refused.status_code == 429, (path, way, refused.text)
+            for method in ("invoke", "stream"):
+                refused = client.post(f"{path}/{method}", json=sent)
+                assert refused.status_code == 429, (path, method, refused.text)
                 assert int(refused.headers["retry-after"]) >= 1
         going.set()
         assert waiting().status_code == 200
@@ -305,7 +314,7 @@ def test_a_closed_batcher_refuses_instead_of_waiting_for_ever(copy_of: Callable[
     from agent.pipeline.pipeline import Pipeline
 
     context = AppContext(copy_of(model="none"))
-    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, most=1)
+    batcher = MicroBatcher(context, Pipeline(context), lambda counts: None, max_waiting=1)
     batcher.close()
 
     async def ask() -> list[Any]:

@@ -29,10 +29,10 @@ ROWS = ReadOptions(label="verdict", normal=("ok",))
 LearnResult = tuple[AppContext, str, list[Record]]
 
 
-def learned(home: Path, cases: Path, asked: Path, intake: ReadOptions) -> LearnResult:
+def learned(home: Path, cases: Path, input_file: Path, intake: ReadOptions) -> LearnResult:
     context = AppContext(make_settings(home / "home", model="none"))
     learn(context, [cases], "s", intake, brief="x")
-    return context, "s", [one.record for one in intake.read(asked, 65_536) if isinstance(one, ParsedRow)]
+    return context, "s", [row.record for row in intake.read(input_file, 65_536) if isinstance(row, ParsedRow)]
 
 
 def postgres(home: Path) -> LearnResult:
@@ -71,9 +71,9 @@ def texts_with_fields(count: int) -> Iterator[dict[str, Any]]:
 
 def of_objects(make: Callable[[int], Iterator[dict[str, Any]]]) -> Callable[[Path], LearnResult]:
     def build_in(home: Path) -> LearnResult:
-        every = list(make(260))
-        for name, some in (("cases", every[:120]), ("asked", every[100:])):
-            (home / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in some), encoding="utf-8")
+        records = list(make(260))
+        for name, part in (("cases", records[:120]), ("asked", records[100:])):
+            (home / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in part), encoding="utf-8")
         return learned(home, home / "cases.jsonl", home / "asked.jsonl", ROWS)
 
     return build_in
@@ -112,12 +112,12 @@ def key(record: Record) -> Any:
 
 
 def same(together: Sequence[Verdict | JudgeError], expected: dict[Any, Verdict]) -> None:
-    for one in together:
-        assert isinstance(one, Verdict)
-        other = expected[key(one.record)]
+    for verdict in together:
+        assert isinstance(verdict, Verdict)
+        other = expected[key(verdict.record)]
         # texts embedded together differ in rounding from those embedded alone, on some processors
-        said = one.probability, *one.unsure_band
-        assert said == pytest.approx((other.probability, *other.unsure_band), abs=1e-6), one.record
+        numbers = verdict.probability, *verdict.unsure_band
+        assert numbers == pytest.approx((other.probability, *other.unsure_band), abs=1e-6), verdict.record
         left, right = (
             (
                 verdict.id,
@@ -127,7 +127,7 @@ def same(together: Sequence[Verdict | JudgeError], expected: dict[Any, Verdict])
                 verdict.provenance,
                 verdict.explanation,
             )
-            for verdict in (one, other)
+            for verdict in (verdict, other)
         )
         assert left == right
 
@@ -165,7 +165,7 @@ def test_all_of_bgl_together_as_alone(data: Path, tmp_path: Path) -> None:
     shuffled = random.Random(1).sample(records, len(records))
     together = list(judge_many(context, build(context), shuffled, source, "none"))
     chain = build(context)
-    same(together, {key(one): chain.invoke(JudgeRequest.about(one, source, "none")) for one in records})
+    same(together, {key(record): chain.invoke(JudgeRequest.about(record, source, "none")) for record in records})
     context.close()
 
 
@@ -176,7 +176,7 @@ def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
     """No record is known that cannot be judged: what the steps call fails for one, alone or with those beside it."""
     context, source, records = log
     bad = Record(text="a tape was eaten by its drive")
-    asked = [*records[:40], bad, *records[40:80]]
+    with_bad = [*records[:40], bad, *records[40:80]]
     find_many, diff_words = context.casebook.find_many, steps.diff_words
 
     def failing_search(source: Any, searched: Sequence[Any], k: int) -> Any:
@@ -189,18 +189,18 @@ def test_a_record_that_cannot_be_judged_keeps_no_other_from_its_verdict(
             raise ArithmeticError("the numbers do not add up")
         return diff_words(text, other)
 
-    expected = alone((context, source, asked))
+    expected = alone((context, source, with_bad))
     if together:
         monkeypatch.setattr(context.casebook, "find_many", failing_search)
     else:
         monkeypatch.setattr(steps, "diff_words", failing_diff)
-    answers = list(judge_many(context, build(context), asked, source))
-    assert len(answers) == len(asked)
+    answers = list(judge_many(context, build(context), with_bad, source))
+    assert len(answers) == len(with_bad)
     assert answers[40] == JudgeError(bad, "could not be judged: the numbers do not add up")
     same([answer for number, answer in enumerate(answers) if number != 40], expected)
 
 
-def test_an_unknown_source_is_said_once(log: LearnResult) -> None:
+def test_an_unknown_source_is_one_error(log: LearnResult) -> None:
     context, _, records = log
     with pytest.raises(UnknownSource, match="'nope'"):
         list(judge_many(context, build(context), records, "nope"))
@@ -208,11 +208,11 @@ def test_an_unknown_source_is_said_once(log: LearnResult) -> None:
 
 def test_like_texts_are_looked_up_once(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
     context, source, _ = log
-    asked: list[int] = []
+    queried: list[int] = []
     real = context.casebook.find_many
 
     def counting(snapshot: Any, records: Sequence[Any], k: int) -> Any:
-        asked.append(len(records))
+        queried.append(len(records))
         return real(snapshot, records, k)
 
     monkeypatch.setattr(context.casebook, "find_many", counting)
@@ -220,10 +220,10 @@ def test_like_texts_are_looked_up_once(log: LearnResult, monkeypatch: pytest.Mon
     records = [Record(text=text, line=line) for line in range(1, 31) for text in ("a tape was eaten", known + " ")]
     verdicts = list(judge_many(context, build(context), records, source, "none"))
     assert len(verdicts) == 60
-    assert asked == [2]
+    assert queried == [2]
 
 
-def test_each_verdict_is_in_the_history_when_it_is_given(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_verdict_is_in_the_history_when_it_is_yielded(log: LearnResult, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it is given before those after it are judged, where that takes its time."""
     monkeypatch.setattr(service, "_SECONDS_BETWEEN_YIELDS", 0.0)
     context, source, records = log
@@ -235,12 +235,12 @@ def test_each_verdict_is_in_the_history_when_it_is_given(log: LearnResult, monke
         assert len(context.history.recent(source, 100)) == number
 
 
-def test_each_verdict_says_its_own_time(log: LearnResult) -> None:
+def test_each_verdict_has_its_own_time(log: LearnResult) -> None:
     context, source, records = log
     chain = build(context)
     list(judge_many(context, chain, records[:3], source))
     started = time.perf_counter()
-    verdicts = [one for one in judge_many(context, chain, records, source) if isinstance(one, Verdict)]
+    verdicts = [verdict for verdict in judge_many(context, chain, records, source) if isinstance(verdict, Verdict)]
     assert sum(verdict.elapsed_ms for verdict in verdicts) <= 1000 * (time.perf_counter() - started)
     assert all(verdict.elapsed_ms > 0 for verdict in verdicts)
 
@@ -249,21 +249,25 @@ def test_what_masking_hides_is_judged_of_each_record_by_itself(log: LearnResult)
     """How a text is written counts, so that of two with one template each has a probability of its own."""
     context, source, records = log
     judge = context.source(source).source_model
-    # a language model that is of no use here is not asked, so that every answer is remembered
+    # a language model of no use is not queried, so that every answer is cached
     context.casebook.set(source, source_model={**(judge or {}), "language_auc": 0.5})
-    asked = [Record(text=one.text + tail) for one in records for tail in (" 7", " 123456")]
+    variants = [Record(text=record.text + tail) for record in records for tail in (" 7", " 123456")]
     forwards, backwards = (
-        [one for one in judge_many(context, build(context), some, source, "none") if isinstance(one, Verdict)]
-        for some in (asked, asked[::-1])
+        [
+            verdict
+            for verdict in judge_many(context, build(context), order, source, "none")
+            if isinstance(verdict, Verdict)
+        ]
+        for order in (variants, variants[::-1])
     )
     context.casebook.set(source, source_model=judge)
-    assert not any(one.degraded for one in forwards[:-6])
-    assert [one.probability for one in forwards] == pytest.approx(
-        [one.probability for one in backwards[::-1]], abs=1e-6
+    assert not any(verdict.degraded for verdict in forwards[:-6])
+    assert [verdict.probability for verdict in forwards] == pytest.approx(
+        [verdict.probability for verdict in backwards[::-1]], abs=1e-6
     )
 
 
-def test_a_batch_may_ask_about_several_sources_and_say_what_is_wrong_with_one(
+def test_a_batch_of_several_sources_reports_an_error_of_one(
     log: LearnResult,
 ) -> None:
     context, source, records = log
@@ -283,17 +287,17 @@ def test_what_leaves_the_cache_meanwhile_does_not_fail_the_batch(
     context, source, records = log
     monkeypatch.setattr(steps, "_CACHED_RECORDS", 2)
     pipeline = Pipeline(context)
-    held = context.casebook.held(source, [record.content_hash for record in records])
+    held = context.casebook.hashes_of_cases(source, [record.content_hash for record in records])
     texts = {record.text: record for record in records if record.content_hash not in held and len(record.text) < 1_000}
     cached, new, *others = [JudgeRequest.about(record, source) for record in texts.values()]
     expected = [*pipeline.judge([new]), *pipeline.judge([cached])]
     real, waiting = context.casebook.find_many, [others[:8]]
 
     def meanwhile(*arguments: Any) -> Any:
-        found = real(*arguments)
+        results = real(*arguments)
         if waiting:
             list(pipeline.judge(waiting.pop()))
-        return found
+        return results
 
     pipeline = Pipeline(context)
     list(pipeline.judge([cached]))
@@ -313,8 +317,8 @@ def test_the_text_of_a_failure_does_not_steer_the_verdict(log: LearnResult, monk
     assert judge is not None
     # without the language model everything is normal, yet the model could change it
     sure = {"bias": -6.0, "half_width": 0.6, "threshold": 0.0}
-    full = {**judge["full"], **sure, "weights": {**judge["full"]["weights"], "language": 2.0}}
-    changed = {**judge, "without_llm": {**judge["without_llm"], **sure}, "full": full, "language_auc": None}
+    with_llm = {**judge["with_llm"], **sure, "weights": {**judge["with_llm"]["weights"], "language": 2.0}}
+    changed = {**judge, "without_llm": {**judge["without_llm"], **sure}, "with_llm": with_llm, "language_auc": None}
     context.casebook.set(source, source_model=changed)
     request = JudgeRequest(text="LOG:  checkpoint complete: wrote nine buffers, slowly", source=source)
 

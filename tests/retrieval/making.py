@@ -53,7 +53,7 @@ def table(size: int = 40) -> list[NewCase]:
     ]
 
 
-def taught(book: Casebook, name: str, new: Sequence[NewCase]) -> Casebook:
+def with_cases(book: Casebook, name: str, new: Sequence[NewCase]) -> Casebook:
     book.add(name, new, "file test")
     book.sync(name)
     return book
@@ -65,7 +65,10 @@ def find(book: Casebook, name: str, record: Record, k: int = 3) -> RetrievalResu
 
 def near(book: Casebook, name: str, record: Record, k: int = 3) -> list[tuple[str, str, float]]:
     """Label, text and similarity of what was found."""
-    return [(one.case.label, one.case.text, round(one.similarity, 5)) for one in find(book, name, record, k).nearest]
+    return [
+        (neighbour.case.label, neighbour.case.text, round(neighbour.similarity, 5))
+        for neighbour in find(book, name, record, k).nearest
+    ]
 
 
 def stored_vectors(book: Casebook, name: str) -> int:

@@ -27,7 +27,7 @@ from .making import (
     payment,
     stored_vectors,
     table,
-    taught,
+    with_cases,
 )
 
 
@@ -58,11 +58,11 @@ def test_the_same_record_with_the_other_label_is_a_second_case(book: Casebook) -
 
 
 def test_the_version_counts_changes_only(book: Casebook) -> None:
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     before = version(book)
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     assert (book.add("log", [], "file"), version(book)) == (0, before)
-    taught(book, "log", [line("something new")])
+    with_cases(book, "log", [line("something new")])
     assert version(book) == before + 1
     book.set("log", brief="a brief")
     find(book, "log", Record(text="whatever"))
@@ -71,12 +71,12 @@ def test_the_version_counts_changes_only(book: Casebook) -> None:
 
 def test_content_that_comes_again_counts_as_often_as_it_came(book: Casebook) -> None:
     often = [line(NORMAL[0])] * 5 + [line(NORMAL[0], "anomalous")] * 2
-    taught(book, "log", often)
+    with_cases(book, "log", often)
     record = Record(text=NORMAL[0])
     assert find(book, "log", record).same_content == {"normal": 5, "anomalous": 2}
     assert find(book, "log", record).same_template == {"normal": 5, "anomalous": 2}
     before = version(book)
-    taught(book, "log", often)
+    with_cases(book, "log", often)
     assert find(book, "log", record).same_content == {"normal": 5, "anomalous": 2}
     assert version(book) == before
     # oftener elsewhere: that is what it counts for, whatever the batches
@@ -86,7 +86,7 @@ def test_content_that_comes_again_counts_as_often_as_it_came(book: Casebook) -> 
 
 
 def test_a_correction_counts_once_and_alone(book: Casebook) -> None:
-    taught(book, "log", [line(NORMAL[0])] * 5)
+    with_cases(book, "log", [line(NORMAL[0])] * 5)
     book.relabel("log", line(NORMAL[0], "anomalous"), "a person")
     assert find(book, "log", Record(text=NORMAL[0])).same_content == {"normal": 0, "anomalous": 1}
 
@@ -99,7 +99,7 @@ def test_many_cases_come_in_batches_and_none_is_lost(book: Casebook) -> None:
 
 
 def test_templates_are_embedded_once(book: Casebook) -> None:
-    taught(book, "log", [line(f"worker {i} is ready") for i in range(50)] + lines())
+    with_cases(book, "log", [line(f"worker {i} is ready") for i in range(50)] + lines())
     assert len(book.cases("log")) == 62
     assert stored_vectors(book, "log") == distinct_keys(book, "log") == indexed(book, "log") == 13
 
@@ -118,17 +118,17 @@ def test_templates_are_embedded_once(book: Casebook) -> None:
     ],
 )
 def test_any_text_is_kept_and_found(book: Casebook, text: str) -> None:
-    taught(book, "log", [*lines(), line(text, "anomalous")])
+    with_cases(book, "log", [*lines(), line(text, "anomalous")])
     record = Record(text=text)
-    found = find(book, "log", record)
-    assert found.same_content == {"normal": 0, "anomalous": 1}
-    assert (found.nearest[0].case.text, found.nearest[0].similarity) == (record.text, pytest.approx(1.0, abs=1e-5))
-    assert "\x00" not in found.nearest[0].case.text
+    result = find(book, "log", record)
+    assert result.same_content == {"normal": 0, "anomalous": 1}
+    assert (result.nearest[0].case.text, result.nearest[0].similarity) == (record.text, pytest.approx(1.0, abs=1e-5))
+    assert "\x00" not in result.nearest[0].case.text
 
 
 @pytest.mark.parametrize("name", ["a", "a..b", "1.2.3", "A_b-c", "x" * 63])
 def test_a_source_may_have_any_name_that_learn_takes(book: Casebook, name: str) -> None:
-    taught(book, name, table())
+    with_cases(book, name, table())
     assert indexed(book, name) == 40
     assert near(book, name, payment(13.0, "de"), 1)[0][2] == 1.0
     book.remove(name)
@@ -136,8 +136,8 @@ def test_a_source_may_have_any_name_that_learn_takes(book: Casebook, name: str) 
 
 
 def test_sources_do_not_see_each_other(book: Casebook) -> None:
-    taught(book, "log", lines())
-    taught(book, "log.normal", [line("quite another text")])
+    with_cases(book, "log", lines())
+    with_cases(book, "log.normal", [line("quite another text")])
     assert {text for _, text, _ in near(book, "log.normal", Record(text=NORMAL[0]), 9)} == {"quite another text"}
     assert len(near(book, "log", Record(text=NORMAL[0]), 9)) == 12
 
@@ -153,7 +153,7 @@ def test_an_empty_casebook_finds_nothing(book: Casebook) -> None:
 
 
 def test_it_counts_the_same_template_and_the_same_content(book: Casebook) -> None:
-    taught(
+    with_cases(
         book,
         "log",
         [
@@ -162,51 +162,51 @@ def test_it_counts_the_same_template_and_the_same_content(book: Casebook) -> Non
             line("worker 2 is late", "anomalous"),
         ],
     )
-    found = find(book, "log", Record(text="worker 2 is late"))
-    assert found.same_template == {"normal": 4, "anomalous": 1}
-    assert found.same_content == {"normal": 1, "anomalous": 1}
-    assert {near.case.text for near in found.nearest[:2]} == {"worker 2 is late"}, "the very record, not its eldest"
+    result = find(book, "log", Record(text="worker 2 is late"))
+    assert result.same_template == {"normal": 4, "anomalous": 1}
+    assert result.same_content == {"normal": 1, "anomalous": 1}
+    assert {near.case.text for near in result.nearest[:2]} == {"worker 2 is late"}, "the very record, not its eldest"
     unseen = find(book, "log", Record(text="worker 99 is late"))
-    assert (unseen.same_template, unseen.same_content) == (found.same_template, {"normal": 0, "anomalous": 0})
+    assert (unseen.same_template, unseen.same_content) == (result.same_template, {"normal": 0, "anomalous": 0})
     assert next(near.case.text for near in unseen.nearest if near.case.label == "normal") == "worker 0 is late"
 
 
 def test_the_nearest_of_each_label_are_found_nearest_first(book: Casebook) -> None:
-    taught(book, "log", lines())
-    found = find(book, "log", Record(text="disk error: a sector is unreadable"), k=4)
-    assert sorted(near.case.label for near in found.nearest) == ["anomalous"] * 4 + ["normal"] * 4
-    assert found.nearest[0].case.text == ANOMALOUS[1]
-    similarities = [near.similarity for near in found.nearest]
+    with_cases(book, "log", lines())
+    result = find(book, "log", Record(text="disk error: a sector is unreadable"), k=4)
+    assert sorted(near.case.label for near in result.nearest) == ["anomalous"] * 4 + ["normal"] * 4
+    assert result.nearest[0].case.text == ANOMALOUS[1]
+    similarities = [near.similarity for near in result.nearest]
     assert similarities == sorted(similarities, reverse=True)
-    assert len({near.case.key for near in found.nearest}) == 8
+    assert len({near.case.key for near in result.nearest}) == 8
 
 
-def test_fewer_cases_than_asked_for_are_all_found(book: Casebook) -> None:
-    taught(book, "log", [line(NORMAL[0]), line(NORMAL[1])])
+def test_all_cases_are_found_if_there_are_fewer_than_k(book: Casebook) -> None:
+    with_cases(book, "log", [line(NORMAL[0]), line(NORMAL[1])])
     assert [label for label, _, _ in near(book, "log", Record(text="x"), 32)] == ["normal", "normal"]
 
 
 def test_rows_are_found_by_their_fields(book: Casebook) -> None:
-    taught(book, "pay", table())
+    with_cases(book, "pay", table())
     label, text, similarity = near(book, "pay", payment(1201.0, "xx"), 2)[0]
     assert (label, text) == ("anomalous", "amount is 1200.0 country is xx")
     assert similarity > 0.99
 
 
 def test_a_row_with_nothing_in_common_is_far_from_everything(book: Casebook) -> None:
-    taught(book, "pay", table())
-    found = find(book, "pay", Record(text="weather is fine", fields={"weather": "fine"}), 2)
-    assert {near.similarity for near in found.nearest} == {0.0}
+    with_cases(book, "pay", table())
+    result = find(book, "pay", Record(text="weather is fine", fields={"weather": "fine"}), 2)
+    assert {near.similarity for near in result.nearest} == {0.0}
 
 
 def test_the_same_question_has_the_same_answer(book: Casebook, open_book: Opener) -> None:
-    taught(book, "log", lines())
-    asked = [Record(text=text) for text in ("sector unreadable", "vacuum finished", "new")]
-    first = [find(book, "log", record) for record in asked]
+    with_cases(book, "log", lines())
+    queries = [Record(text=text) for text in ("sector unreadable", "vacuum finished", "new")]
+    first = [find(book, "log", record) for record in queries]
     find(book, "log", Record(text="something else in between"))
-    assert [find(book, "log", record) for record in reversed(asked)] == first[::-1]
+    assert [find(book, "log", record) for record in reversed(queries)] == first[::-1]
     book.close()
-    assert [find(open_book(), "log", record) for record in asked] == first
+    assert [find(open_book(), "log", record) for record in queries] == first
 
 
 def test_a_large_casebook_is_read_and_indexed_in_parts(
@@ -214,7 +214,7 @@ def test_a_large_casebook_is_read_and_indexed_in_parts(
 ) -> None:
     monkeypatch.setattr("retrieval.index.exact._READ", 3)
     monkeypatch.setattr("retrieval.index.synced._CHUNK", 4)
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     row = book.source("log")
     assert row is not None
     for label in LABELS:
@@ -228,22 +228,22 @@ def test_a_large_casebook_is_read_and_indexed_in_parts(
 
 
 def test_a_correction_replaces_the_other_label(book: Casebook) -> None:
-    taught(book, "log", [*lines(), line("fan is slow"), line("fan is slow", "anomalous")])
+    with_cases(book, "log", [*lines(), line("fan is slow"), line("fan is slow", "anomalous")])
     before = version(book)
     case_id = book.relabel("log", line("fan is slow", "anomalous"), "feedback on v1")
     book.sync("log")
-    found = find(book, "log", Record(text="fan is slow"))
-    assert found.same_content == found.same_template == {"normal": 0, "anomalous": 1}
-    assert (found.nearest[0].case.case_id, found.nearest[0].case.given_by) == (case_id, "feedback on v1")
+    result = find(book, "log", Record(text="fan is slow"))
+    assert result.same_content == result.same_template == {"normal": 0, "anomalous": 1}
+    assert (result.nearest[0].case.case_id, result.nearest[0].case.given_by) == (case_id, "feedback on v1")
     assert version(book) == before + 1
     assert stored_vectors(book, "log") == distinct_keys(book, "log") == indexed(book, "log") == 13
 
 
 def test_a_template_keeps_its_vector_while_another_case_has_it(book: Casebook) -> None:
-    taught(book, "log", [*lines(), line("fan 1 is slow"), line("fan 2 is slow")])
+    with_cases(book, "log", [*lines(), line("fan 1 is slow"), line("fan 2 is slow")])
     book.relabel("log", line("fan 1 is slow", "anomalous"), "feedback")
-    found = find(book, "log", Record(text="fan 1 is slow"))
-    assert found.same_template == {"normal": 1, "anomalous": 1}
+    result = find(book, "log", Record(text="fan 1 is slow"))
+    assert result.same_template == {"normal": 1, "anomalous": 1}
     assert stored_vectors(book, "log") == indexed(book, "log") == 14
     book.relabel("log", line("fan 2 is slow", "anomalous"), "feedback")
     assert find(book, "log", Record(text="fan 1 is slow")).same_template == {"normal": 0, "anomalous": 2}
@@ -263,8 +263,8 @@ def test_who_gave_a_label_may_have_a_long_name(book: Casebook) -> None:
 
 
 def test_a_removed_source_is_gone_with_everything(book: Casebook) -> None:
-    taught(book, "log", lines())
-    taught(book, "pay", table())
+    with_cases(book, "log", lines())
+    with_cases(book, "pay", table())
     book.remove("log")
     assert book.names() == ["pay"]
     assert book.source("log") is None
@@ -272,13 +272,13 @@ def test_a_removed_source_is_gone_with_everything(book: Casebook) -> None:
         for store in (cases, vectors, verdicts):
             assert not connection.scalar(select(func.count()).where(store.c.source == "log"))
     assert find(book, "log", Record(text=NORMAL[0])).nearest == ()
-    taught(book, "log", [line("a new beginning")])
+    with_cases(book, "log", [line("a new beginning")])
     assert near(book, "log", Record(text=NORMAL[0]), 9)[0][1] == "a new beginning"
     assert indexed(book, "log") == 1
 
 
 def test_what_was_set_is_read_back(book: Casebook) -> None:
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     book.set(
         "log", brief="b", brief_by="person", reading={"label": "0"}, source_model={"templates": 1}, models=b"\x00m"
     )
@@ -287,8 +287,8 @@ def test_what_was_set_is_read_back(book: Casebook) -> None:
     assert (row.brief, row.brief_by, row.reading, row.source_model) == ("b", "person", {"label": "0"}, {"templates": 1})
     assert row.counts == {"normal": 6, "anomalous": 6}
     assert book.models("log") == b"\x00m"
-    assert book.held("log", {line(NORMAL[0]).content_hash, "0" * 64}) == {line(NORMAL[0]).content_hash}
-    assert book.held("log", []) == set()
+    assert book.hashes_of_cases("log", {line(NORMAL[0]).content_hash, "0" * 64}) == {line(NORMAL[0]).content_hash}
+    assert book.hashes_of_cases("log", []) == set()
 
 
 def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open_book: Opener) -> None:
@@ -296,11 +296,11 @@ def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open
     reader, seen = open_book(), list[int]()
 
     def changed() -> bool:
-        own, other = book.source("log"), reader.source("log")
-        assert own is not None
-        assert own == other
-        seen.append(own.revision)
-        return seen.count(own.revision) == 1
+        snapshot, other = book.source("log"), reader.source("log")
+        assert snapshot is not None
+        assert snapshot == other
+        seen.append(snapshot.revision)
+        return seen.count(snapshot.revision) == 1
 
     book.create("log")
     assert changed()
@@ -308,7 +308,7 @@ def test_every_change_of_a_source_has_a_revision_of_its_own(book: Casebook, open
     assert changed()
     book.sync("log")
     assert changed(), "the embedding model is noted down"
-    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"judge": {"templates": 1}}, {"models": b"m"}):
+    for values in ({"brief": "b"}, {"reading": {"label": "0"}}, {"source_model": {"templates": 1}}, {"models": b"m"}):
         book.set("log", **values)
         assert changed(), values
     book.relabel("log", line(NORMAL[0], "anomalous"), "feedback")
@@ -330,7 +330,7 @@ def test_a_source_that_is_created_again_has_another_revision(book: Casebook) -> 
 
 
 def test_the_store_is_where_the_settings_say(home: Path, book: Casebook) -> None:
-    taught(book, "log", [line("x")])
+    with_cases(book, "log", [line("x")])
     assert (home / "precedent.db").is_file()
     assert (home / "index").is_dir()
 
@@ -342,24 +342,24 @@ def test_of_equally_near_cases_the_same_are_found_in_every_process(
     """An index returns equals in the order in which it was built; `equals` of 60 exceed its candidates."""
     sessions = [as_case(Record(text=f"session {i}", events=("open", "read", "close")), "normal") for i in range(equals)]
     sessions += [as_case(Record(text=f"other {i}", events=("open",) * (i + 2)), "normal") for i in range(40)]
-    record, found = Record(text="a session", events=("open", "read", "read", "close")), []
+    record, results = Record(text="a session", events=("open", "read", "read", "close")), []
     for order in (sessions, sessions[::-1]):
-        home = tmp_path / str(len(found))
+        home = tmp_path / str(len(results))
         book, reader = (Casebook(home, f"sqlite:///{home / 'p.db'}", lambda: embedder) for _ in range(2))
         book.create("s")
-        taught(book, "s", order)
+        with_cases(book, "s", order)
         for opened in (book, reader):
-            found.append([near.case.text for near in find(opened, "s", record, 3).nearest])
+            results.append([near.case.text for near in find(opened, "s", record, 3).nearest])
         assert (book._index.owned(), reader._index.owned()) == (True, False)
         book.close()
         reader.close()
-    assert found == [found[0]] * 4
-    assert all(text.startswith("session") for text in found[0])
+    assert results == [results[0]] * 4
+    assert all(text.startswith("session") for text in results[0])
 
 
 def test_the_record_s_own_template_comes_first_among_equals(book: Casebook) -> None:
     sessions = [as_case(Record(text=f"session {i}", events=("open", "read", "close")), "normal") for i in range(30)]
-    taught(book, "s", sessions)
+    with_cases(book, "s", sessions)
     for case in sessions[::7]:
         record = Record(text=case.record.text, events=case.record.events)
         assert find(book, "s", record, 3).nearest[0].case.text == record.text

@@ -33,7 +33,7 @@ def test_its_folder_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["no url", "sqlite:////dev/null/p.db", "nosuch://x", "sqlite:///{folder}"])
-def test_what_cannot_be_opened_is_said(tmp_path: Path, url: str) -> None:
+def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path, url: str) -> None:
     with pytest.raises(StoreFailure, match="cannot be opened"):
         open_store(url.format(folder=tmp_path))
 
@@ -64,7 +64,7 @@ def test_a_password_is_not_in_the_message(tmp_path: Path) -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_a_locked_store_says_so(tmp_path: Path) -> None:
+def test_the_error_names_the_lock(tmp_path: Path) -> None:
     engine = open_store(f"sqlite:///{tmp_path / 'p.db'}")
     other = sqlite3.connect(tmp_path / "p.db")
     other.execute("BEGIN IMMEDIATE")

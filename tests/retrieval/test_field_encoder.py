@@ -27,9 +27,9 @@ rows = st.lists(st.fixed_dictionaries({}, optional={**columns, EventCount("link 
 @given(rows)
 @example([{"x": 1.7e308}, {"x": -1.7e308}])
 @example([{"x": 5e-324}, {"x": 0.0}, {"x": -5e-324}])
-def test_any_rows_have_unit_vectors_and_agree_with_themselves(some: list[dict[str, Any]]) -> None:
-    space = FieldEncoder.fit(some)
-    for row in some:
+def test_any_rows_have_unit_vectors_and_agree_with_themselves(rows: list[dict[str, Any]]) -> None:
+    space = FieldEncoder.fit(rows)
+    for row in rows:
         vector = space.vector(row)
         assert vector.shape == (space.dimensions,)
         assert vector.dtype == np.float32
@@ -40,9 +40,9 @@ def test_any_rows_have_unit_vectors_and_agree_with_themselves(some: list[dict[st
 
 
 @given(st.lists(numbers, min_size=1, max_size=80), st.lists(numbers, min_size=2, max_size=20))
-def test_quantiles_never_fall(seen: list[float], asked: list[float]) -> None:
+def test_quantiles_never_fall(seen: list[float], values: list[float]) -> None:
     space = FieldEncoder.fit([{"x": value} for value in seen])
-    quantiles = [space.quantile("x", value) for value in sorted(asked)]
+    quantiles = [space.quantile("x", value) for value in sorted(values)]
     assert all(0.0 <= quantile <= 1.0 for quantile in quantiles)
     assert all(low <= high + 1e-12 for low, high in pairwise(quantiles))
 
@@ -60,7 +60,7 @@ def test_a_tie_stands_in_the_middle_of_its_range() -> None:
     assert space.quantile("x", 1e-9) > space.quantile("x", 0.0)
 
 
-def test_a_column_with_one_value_still_tells_what_is_above_and_below() -> None:
+def test_a_column_with_one_value_distinguishes_above_and_below() -> None:
     space = FieldEncoder.fit([{"x": 7.0}] * 10)
     assert [space.quantile("x", value) for value in (6.0, 7.0, 8.0)] == [0.0, 0.5, 1.0]
 
@@ -142,9 +142,9 @@ def test_the_most_filled_columns_are_kept() -> None:
 
 
 @given(rows)
-def test_it_comes_back_from_json_the_same(some: list[dict[str, Any]]) -> None:
-    space = FieldEncoder.fit(some)
+def test_it_comes_back_from_json_the_same(rows: list[dict[str, Any]]) -> None:
+    space = FieldEncoder.fit(rows)
     again = FieldEncoder.from_json(json.loads(json.dumps(space.to_json(), allow_nan=False)))
     assert again == space
-    for row in some:
+    for row in rows:
         assert np.array_equal(again.vector(row), space.vector(row))

@@ -24,9 +24,9 @@ from retrieval.store.schema import HEAD, VERSION_TABLE, metadata, sources
 from retrieval.store.verdicts import History
 from tests.conftest import missing
 
-from .making import find, payment, table, taught
+from .making import find, payment, table, with_cases
 from .test_migrations import differences
-from .test_verdicts import VerdictLike, body
+from .test_verdicts import alike, body
 
 # what revision 0004 changed, undone
 TO_SCHEMA_3 = f"""
@@ -94,17 +94,17 @@ def open_admin(server: Path) -> Engine:
 
 def test_a_casebook_and_its_history(url: str, tmp_path: Path) -> None:
     book = Casebook(tmp_path, url, lambda: None)  # type: ignore[arg-type,return-value]
-    taught(book, "log", table())
-    found = find(book, "log", payment(1105.0, "xx"))
-    assert found.nearest[0].case.label == "anomalous"
-    taught(book, "log", table()[:5])
+    with_cases(book, "log", table())
+    result = find(book, "log", payment(1105.0, "xx"))
+    assert result.nearest[0].case.label == "anomalous"
+    with_cases(book, "log", table()[:5])
     book.relabel("log", table()[0], "a person")
     assert find(book, "log", Record(text="x", fields={"amount": 3.0})).nearest
     history = History(book.engine)
     long = {**body(1), "id": "v" + "0" * 32}
     history.put([long, body(2)])
     history.put([{**long, "label": "unsure"}])
-    history.put_alike({"v3": (VerdictLike(2), '{"like": "v2", "record": {"text": "é"}}')})
+    history.put_alike([alike(3, '{"like": "v2", "record": {"text": "é"}}')])
     assert (history.get("v3") or {})["explanation"] == body(2)["explanation"]
     with pytest.raises(StoreFailure, match="about another record"):
         history.put([{**body(4), "id": "v2"}])

@@ -12,7 +12,7 @@ from pathlib import Path
 from retrieval.casebook import Casebook
 
 from .conftest import Opener
-from .making import distinct_keys, find, indexed, near, payment, row, stored_vectors, table, taught
+from .making import distinct_keys, find, indexed, near, payment, row, stored_vectors, table, with_cases
 
 ROOT = Path(__file__).resolve().parents[2]
 ASKED = payment(1105.0, "xx")
@@ -41,23 +41,23 @@ def process(home: Path, first: int, last: int) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def said(started: subprocess.Popen[str]) -> tuple[int, bool, list[tuple[str, str, float]]]:
+def result_of(started: subprocess.Popen[str]) -> tuple[int, bool, list[tuple[str, str, float]]]:
     out, err = started.communicate(timeout=120)
     assert started.returncode == 0, err
-    added, owned, found = json.loads(out)
-    return added, owned, [tuple(one) for one in found]
+    added, owned, neighbours = json.loads(out)
+    return added, owned, [tuple(neighbour) for neighbour in neighbours]
 
 
 def in_threads(work: list[Callable[[], None]]) -> None:
     failed: list[BaseException] = []
 
-    def run(one: Callable[[], None]) -> None:
+    def run(action: Callable[[], None]) -> None:
         try:
-            one()
+            action()
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run, args=(one,)) for one in work]
+    threads = [threading.Thread(target=run, args=(action,)) for action in work]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -66,17 +66,19 @@ def in_threads(work: list[Callable[[], None]]) -> None:
 
 
 def test_another_process_finds_the_same_without_the_index(home: Path, book: Casebook) -> None:
-    taught(book, "pay", table())
-    added, owned, found = said(process(home, 0, 0))
+    with_cases(book, "pay", table())
+    added, owned, neighbours = result_of(process(home, 0, 0))
     assert (added, owned) == (0, False)
-    assert found == near(book, "pay", ASKED)
+    assert neighbours == near(book, "pay", ASKED)
 
 
 def test_processes_that_add_at_once_lose_nothing_and_count_nothing_twice(home: Path, open_book: Opener) -> None:
-    answers = [said(one) for one in [process(home, 0, 300), process(home, 100, 400), process(home, 0, 400)]]
+    answers = [
+        result_of(started) for started in [process(home, 0, 300), process(home, 100, 400), process(home, 0, 400)]
+    ]
     book = open_book()
     assert len(book.cases("pay")) == 400
-    assert sum(added for added, _, _ in answers) == 400, "each said how many were new"
+    assert sum(added for added, _, _ in answers) == 400, "each reports how many were new"
     find(book, "pay", ASKED)
     assert stored_vectors(book, "pay") == distinct_keys(book, "pay") == indexed(book, "pay") == 400
 
@@ -107,13 +109,13 @@ def test_the_first_case_decides_the_space_once(home: Path, open_book: Opener) ->
 
 
 def test_threads_that_add_and_find_at_once_get_along(book: Casebook) -> None:
-    taught(book, "pay", table())
+    with_cases(book, "pay", table())
     expected = near(book, "pay", payment(1000.0, "xx"), 1)[0]
 
     def adds(start: int) -> Callable[[], None]:
         def work() -> None:
             for i in range(start, start + 20):
-                taught(book, "pay", [row(float(i), "it")])
+                with_cases(book, "pay", [row(float(i), "it")])
 
         return work
 
@@ -127,12 +129,12 @@ def test_threads_that_add_and_find_at_once_get_along(book: Casebook) -> None:
 
 
 def test_one_who_only_reads_sees_every_case_of_one_who_adds(book: Casebook, open_book: Opener) -> None:
-    taught(book, "pay", table())
+    with_cases(book, "pay", table())
     reader = open_book()
     for i in range(20):
         added = row(7_000.0 + i, "it", "anomalous")
-        taught(book, "pay", [added])
+        with_cases(book, "pay", [added])
         # all of them lie beyond what the first cases knew, at the same place
-        found = find(reader, "pay", payment(7_000.0 + i, "it"), 1).nearest[0]
-        assert (found.case.content_hash, round(found.similarity, 5)) == (added.content_hash, 1.0)
+        nearest = find(reader, "pay", payment(7_000.0 + i, "it"), 1).nearest[0]
+        assert (nearest.case.content_hash, round(nearest.similarity, 5)) == (added.content_hash, 1.0)
         assert not reader._index.owned()

@@ -32,7 +32,7 @@ from .making import (
     row,
     stored_vectors,
     table,
-    taught,
+    with_cases,
 )
 
 ASKED = payment(1105.0, "xx")
@@ -41,10 +41,10 @@ ASKED = payment(1105.0, "xx")
 @pytest.fixture
 def expected(book: Casebook) -> list[tuple[str, str, float]]:
     """What is found on `ASKED` in the table, which is learned and closed."""
-    found = near(taught(book, "pay", table()), "pay", ASKED)
-    assert len(found) == 6
+    neighbours = near(with_cases(book, "pay", table()), "pay", ASKED)
+    assert len(neighbours) == 6
     book.close()
-    return found
+    return neighbours
 
 
 def whole(book: Casebook) -> bool:
@@ -74,7 +74,7 @@ def test_a_lost_index_is_made_again(
     assert whole(book)
 
 
-def test_an_index_that_cannot_be_opened_names_the_way_out_and_rebuild_is_it(
+def test_an_index_that_cannot_be_opened_is_repaired_by_rebuild(
     home: Path, expected: list[tuple[str, str, float]], open_book: Opener
 ) -> None:
     (home / "index" / "chroma.sqlite3").write_bytes(os.urandom(5_000))
@@ -88,8 +88,8 @@ def test_an_index_that_cannot_be_opened_names_the_way_out_and_rebuild_is_it(
 
 def test_missing_and_extra_vectors_are_put_right(expected: list[tuple[str, str, float]], open_book: Opener) -> None:
     book = open_book()
-    gone = find(book, "pay", ASKED).nearest[0].case
-    book._index.delete("pay", gone.label, [gone.key])
+    removed = find(book, "pay", ASKED).nearest[0].case
+    book._index.delete("pay", removed.label, [removed.key])
     book._index.put("pay", "normal", ["f" * 64], np.ones((1, 6), np.float32))
     book.close()
     book = open_book()
@@ -125,9 +125,9 @@ def test_a_rebuild_of_the_index_that_was_interrupted_is_begun_again(
     book._index.drop("pay", ["normal"])
     put = VectorIndex.put
 
-    def dies(self: VectorIndex, source: str, label: str, keys: list[str], some: np.ndarray) -> None:
+    def dies(self: VectorIndex, source: str, label: str, keys: list[str], matrix: np.ndarray) -> None:
         # as many as were indexed before, but others: counting must not be taken in
-        put(self, source, label, keys[::-1][: len(keys) - len(late)], some[::-1][: len(keys) - len(late)])
+        put(self, source, label, keys[::-1][: len(keys) - len(late)], matrix[::-1][: len(keys) - len(late)])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -139,14 +139,14 @@ def test_a_rebuild_of_the_index_that_was_interrupted_is_begun_again(
     book.sync("pay")
     assert stored_vectors(book, "pay") == indexed(book, "pay") == 42
     for case in book.cases("pay"):
-        found = find(book, "pay", Record(text=case.text, fields=case.fields)).nearest
-        assert case.key in {near.case.key for near in found}
+        neighbours = find(book, "pay", Record(text=case.text, fields=case.fields)).nearest
+        assert case.key in {near.case.key for near in neighbours}
 
 
 def test_rebuild_makes_keys_and_space_anew(book: Casebook) -> None:
     """A source that grew from one case has a space that knows one value; rebuilding looks at all cases."""
-    taught(book, "pay", [row(13.0, "fr")])
-    taught(book, "pay", table())
+    with_cases(book, "pay", [row(13.0, "fr")])
+    with_cases(book, "pay", table())
     before = book.source("pay")
     book.rebuild("pay")
     after = book.source("pay")
@@ -170,8 +170,8 @@ def test_rebuild_makes_keys_and_space_anew(book: Casebook) -> None:
 def test_another_embedding_model_is_refused_until_rebuilt(
     book: Casebook, open_book: Opener, embedder: Embedder, tmp_path: Path
 ) -> None:
-    taught(book, "log", lines())
-    taught(book, "pay", table())
+    with_cases(book, "log", lines())
+    with_cases(book, "pay", table())
     expected = near(book, "log", Record(text="sector unreadable"))
     book.close()
     folder = tmp_path / "other-model"
@@ -186,8 +186,8 @@ def test_another_embedding_model_is_refused_until_rebuilt(
         other.sync("log")
     assert near(other, "pay", ASKED), "fields need no embedding model"
     other.rebuild("log")
-    found = near(other, "log", Record(text="sector unreadable"))
-    assert found[0] == expected[0]
+    neighbours = near(other, "log", Record(text="sector unreadable"))
+    assert neighbours[0] == expected[0]
     assert stored_vectors(other, "log") == indexed(other, "log") == 13
     other.close()
     with pytest.raises(EmbedderMismatch):
@@ -207,26 +207,26 @@ def test_chroma_finds_what_exact_search_finds(tmp_path: Path) -> None:
     index = VectorIndex(tmp_path / "index")
     assert index.owned()
     index.put("s", "normal", keys, matrix)
-    asked = matrix[:100] + 0.01 * random.normal(size=(100, 384)).astype(np.float32)
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    queries = matrix[:100] + 0.01 * random.normal(size=(100, 384)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     hits = 0
-    together = index.nearest("s", "normal", asked, 8)
-    for vector, (found, distances) in zip(asked, together, strict=True):
+    together = index.nearest("s", "normal", queries, 8)
+    for vector, (nearest, distances) in zip(queries, together, strict=True):
         exact = [keys[i] for i in np.argsort(-(matrix @ vector))[:8]]
-        hits += len(set(exact) & set(found))
-        assert distances == pytest.approx([1 - matrix[int(key[1:])] @ vector for key in found], abs=1e-5)
-        assert index.nearest("s", "normal", vector[None], 8)[0][0] == found, "alone as together"
+        hits += len(set(exact) & set(nearest))
+        assert distances == pytest.approx([1 - matrix[int(key[1:])] @ vector for key in nearest], abs=1e-5)
+        assert index.nearest("s", "normal", vector[None], 8)[0][0] == nearest, "alone as together"
         assert index.nearest("s", "normal", vector[None], 1)[0][0] == exact[:1]
     index.close()
     assert hits / 800 > 0.98
 
 
 def test_similarities_are_the_same_with_and_without_chroma(book: Casebook, open_book: Opener) -> None:
-    taught(book, "log", lines())
-    taught(book, "pay", table())
+    with_cases(book, "log", lines())
+    with_cases(book, "pay", table())
     second = open_book()
-    asked = (("log", Record(text="a sector is unreadable")), ("log", Record(text="?")), ("pay", ASKED))
-    for name, record in asked:
+    queries = (("log", Record(text="a sector is unreadable")), ("log", Record(text="?")), ("pay", ASKED))
+    for name, record in queries:
         with_chroma, without = find(book, name, record), find(second, name, record)
         assert second._index.owned() is False
         assert with_chroma == without
@@ -236,9 +236,9 @@ def test_similarities_are_the_same_with_and_without_chroma(book: Casebook, open_
 
 
 def test_the_second_learns_and_the_owner_finds_it(book: Casebook, open_book: Opener) -> None:
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     second = open_book()
-    taught(second, "log", [line("fan 1 is slow", "anomalous")])
+    with_cases(second, "log", [line("fan 1 is slow", "anomalous")])
     assert not second._index.owned()
     assert near(second, "log", Record(text="fan 2 is slow"), 1)[0][:2] == ("anomalous", "fan 1 is slow")
     assert near(book, "log", Record(text="fan 2 is slow"), 1)[0][:2] == ("anomalous", "fan 1 is slow")
@@ -246,19 +246,19 @@ def test_the_second_learns_and_the_owner_finds_it(book: Casebook, open_book: Ope
 
 
 def test_the_second_corrects_and_the_owner_notices(book: Casebook, open_book: Opener) -> None:
-    taught(book, "log", [*lines(), line("fan is slow")])
+    with_cases(book, "log", [*lines(), line("fan is slow")])
     second = open_book()
     second.relabel("log", line("fan is slow", "anomalous"), "feedback")
-    for one in (second, book):
-        assert near(one, "log", Record(text="fan is slow"), 1)[0] == ("anomalous", "fan is slow", 1.0)
+    for reader in (second, book):
+        assert near(reader, "log", Record(text="fan is slow"), 1)[0] == ("anomalous", "fan is slow", 1.0)
     assert indexed(book, "log") == 13
 
 
 def test_the_index_goes_to_the_second_when_the_first_has_closed(book: Casebook, open_book: Opener) -> None:
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     second = open_book()
     # learned while another owns the index, so not in it
-    taught(second, "log", [line("fan 1 is slow", "anomalous")])
+    with_cases(second, "log", [line("fan 1 is slow", "anomalous")])
     book.close()
     assert near(second, "log", Record(text="fan 2 is slow"), 1)[0][:2] == ("anomalous", "fan 1 is slow")
     assert indexed(second, "log") == 13
@@ -266,7 +266,7 @@ def test_the_index_goes_to_the_second_when_the_first_has_closed(book: Casebook, 
 
 def test_what_another_process_set_is_noticed(book: Casebook, open_book: Opener) -> None:
     """A server must judge by the judge that `learn` has just fitted, though the version is the one it knows."""
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     book.set("log", source_model={"fitted": 1})
     second = open_book()
     second.source("log")
@@ -277,7 +277,7 @@ def test_what_another_process_set_is_noticed(book: Casebook, open_book: Opener) 
 
 
 def test_only_the_owner_may_remove_and_rebuild(book: Casebook, open_book: Opener) -> None:
-    taught(book, "pay", table())
+    with_cases(book, "pay", table())
     second = open_book()
     for forbidden in (second.remove, second.rebuild):
         with pytest.raises(StoreFailure, match="another Precedent process"):
@@ -299,7 +299,7 @@ def test_the_lock_is_the_process_s_whichever_thread_took_it(home: Path) -> None:
 
 
 def test_texts_of_both_labels_are_in_their_own_collections(book: Casebook) -> None:
-    taught(book, "log", lines())
+    with_cases(book, "log", lines())
     texts = {"normal": NORMAL, "anomalous": ANOMALOUS}
     for case in book.cases("log"):
         assert case.text in texts[case.label]

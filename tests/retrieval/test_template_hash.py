@@ -24,9 +24,9 @@ LINES = st.lists(PIECES, max_size=14).map("".join)
 @given(LINES)
 def test_a_skeleton_is_masked_like_its_line(line: str) -> None:
     (among_others, _) = template_skeletons(f"{line}\nanother\n".encode())
-    for told in (among_others, template_skeleton(line)):
-        assert mask(told) == mask(line)
-        assert bool(find_injections(told)) == bool(find_injections(line))
+    for skeleton in (among_others, template_skeleton(line)):
+        assert mask(skeleton) == mask(line)
+        assert bool(find_injections(skeleton)) == bool(find_injections(line))
 
 
 def test_lines_that_differ_in_numbers_and_addresses_have_one_skeleton() -> None:

@@ -21,7 +21,7 @@ from .making import ANOMALOUS, NORMAL
 TEXTS = [text if i % 2 else f"{text}. " * (2 + i % 2) for i, text in enumerate(NORMAL + ANOMALOUS)]
 
 
-def test_each_text_gets_its_own_vector_in_the_order_asked(embedder: Embedder) -> None:
+def test_each_text_gets_its_own_vector_in_the_order_of_the_texts(embedder: Embedder) -> None:
     # more than one batch
     texts = [f"{i} {text}" for i in range(22) for text in TEXTS]
     steps: list[int] = []

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from retrieval.casebook import Casebook
 from retrieval.errors import StoreFailure
 from retrieval.store.schema import verdicts
-from retrieval.store.verdicts import History
+from retrieval.store.verdicts import AlikeVerdict, History
 
 
 def body(number: int, label: str = "normal") -> dict[str, Any]:
@@ -46,35 +46,32 @@ def test_a_verdict_of_the_same_id_is_replaced(history: History) -> None:
     assert history.get("v2") == body(2)
 
 
-class VerdictLike:
-    """What a verdict shows of itself to the history."""
-
-    def __init__(self, number: int) -> None:
-        self.id, self.source, self.label, self.probability = f"v{number}", "log", "normal", 0.25
+def alike(number: int, body: str) -> AlikeVerdict:
+    return AlikeVerdict(f"v{number}", "log", "normal", 0.25, body)
 
 
 def test_a_verdict_like_another_comes_back_whole(history: History) -> None:
     history.put([body(1)])
-    said = '{"like": "v1", "record": {"text": "é \\" 2"}, "explanation": "its own"}'
-    history.put_alike({"v2": (VerdictLike(1), said), "v3": (VerdictLike(1), said)})
+    row = '{"like": "v1", "record": {"text": "é \\" 2"}, "explanation": "its own"}'
+    history.put_alike([alike(2, row), alike(3, row)])
     whole = {**body(1), "id": "v2", "record": {"text": 'é " 2'}, "explanation": "its own"}
     assert history.get("v2") == whole
-    assert sorted(one["id"] for one, _ in history.recent("log", 5)) == ["v1", "v2", "v3"]
-    assert whole in [one for one, _ in history.recent("log", 5)]
+    assert sorted(verdict["id"] for verdict, _ in history.recent("log", 5)) == ["v1", "v2", "v3"]
+    assert whole in [verdict for verdict, _ in history.recent("log", 5)]
 
 
-def test_a_verdict_that_is_kept_stays_as_it_is_when_it_is_given_again(history: History) -> None:
+def test_a_stored_verdict_is_not_replaced_by_one_like_another(history: History) -> None:
     history.put([body(1)])
-    history.put_alike({"v2": (VerdictLike(1), '{"like": "v1", "record": {"text": "a"}}')})
+    history.put_alike([alike(2, '{"like": "v1", "record": {"text": "a"}}')])
     history.corrected("v2", "anomalous")
-    history.put_alike({"v2": (VerdictLike(1), '{"like": "v1", "record": {"text": "b"}}')})
-    assert [(one["record"]["text"], label) for one, label in history.recent("log", 9) if one["id"] == "v2"] == [
-        ("a", "anomalous")
-    ]
+    history.put_alike([alike(2, '{"like": "v1", "record": {"text": "b"}}')])
+    assert [
+        (verdict["record"]["text"], label) for verdict, label in history.recent("log", 9) if verdict["id"] == "v2"
+    ] == [("a", "anomalous")]
     # another process may have met the two in another order
-    history.put_alike({"v1": (VerdictLike(2), '{"like": "v2", "record": {"text": "b"}}')})
+    history.put_alike([alike(1, '{"like": "v2", "record": {"text": "b"}}')])
     assert history.get("v1") == body(1)
-    history.put_alike({})
+    history.put_alike([])
 
 
 def test_many_verdicts_at_once(history: History) -> None:
@@ -88,7 +85,7 @@ def test_a_correction_is_kept_beside_the_verdict(history: History, book: Caseboo
     history.corrected("v1", "anomalous")
     with book.engine.connect() as connection:
         query = select(verdicts.c.id, verdicts.c.corrected_to).order_by(verdicts.c.id)
-        assert [tuple(one) for one in connection.execute(query)] == [("v1", "anomalous"), ("v2", None)]
+        assert [tuple(row) for row in connection.execute(query)] == [("v1", "anomalous"), ("v2", None)]
     assert history.get("v1") == body(1)
 
 
@@ -115,7 +112,7 @@ def test_a_verdict_of_another_record_is_not_replaced(history: History) -> None:
     assert (history.get("v1") or {})["record"]["time"] == "12:00", "the id does not cover the time"
 
 
-def test_a_correction_survives_the_same_verdict_given_again(history: History) -> None:
+def test_a_correction_survives_a_new_verdict_on_the_record(history: History) -> None:
     history.put([body(1)])
     history.corrected("v1", "anomalous")
     history.put([body(1, "unsure")])
@@ -133,7 +130,7 @@ def age(history: History, days: dict[str, float]) -> None:
 
 
 def ids(history: History) -> set[str]:
-    return {one["id"] for one, _ in history.recent("log", 99)}
+    return {verdict["id"] for verdict, _ in history.recent("log", 99)}
 
 
 def test_old_verdicts_are_pruned(history: History) -> None:
@@ -155,7 +152,7 @@ def test_the_newest_verdicts_are_kept(history: History) -> None:
 
 def test_a_verdict_stays_while_another_is_like_it(history: History) -> None:
     history.put([body(1), body(2)])
-    history.put_alike({"v3": (VerdictLike(1), '{"like": "v1", "record": {"text": "its own"}}')})
+    history.put_alike([alike(3, '{"like": "v1", "record": {"text": "its own"}}')])
     age(history, {"v1": 40, "v2": 40, "v3": 1})
     assert history.prune(max_age_days=30) == 1
     assert (history.get("v3") or {})["explanation"] == body(1)["explanation"]

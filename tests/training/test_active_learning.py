@@ -38,32 +38,34 @@ def judged(tmp_path: Path) -> Iterator[AppContext]:
 
 def _judge(context: AppContext, source: str, texts: list[str]) -> list[Verdict]:
     records = [Record(text=text, file="x.log", line=line) for line, text in enumerate(texts, 1)]
-    return [one for one in judge_many(context, build(context), records, source) if isinstance(one, Verdict)]
+    return [verdict for verdict in judge_many(context, build(context), records, source) if isinstance(verdict, Verdict)]
 
 
 def test_one_of_each_template_and_how_many_are_alike(judged: AppContext) -> None:
     listed = select_for_review(judged, "log", 10)
-    assert [one.alike for one in listed if "robot" in one.record.text] == [9, 1]
+    assert [candidate.alike for candidate in listed if "robot" in candidate.record.text] == [9, 1]
     assert len(listed) == 3
     assert len(select_for_review(judged, "log", 2)) == 2
-    assert all(judged.history.get(one.id) for one in listed)
+    assert all(judged.history.get(candidate.id) for candidate in listed)
 
 
 def test_what_is_a_case_is_not_listed(judged: AppContext) -> None:
-    assert KNOWN not in [one.record.text for one in select_for_review(judged, "log", 10)]
+    assert KNOWN not in [candidate.record.text for candidate in select_for_review(judged, "log", 10)]
     first = select_for_review(judged, "log", 1)[0]
     correct(judged, first.id, "anomalous")
-    assert all(one.alike == 1 for one in select_for_review(judged, "log", 10)), "its whole template is known now"
+    assert all(candidate.alike == 1 for candidate in select_for_review(judged, "log", 10)), (
+        "its whole template is known now"
+    )
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+def reviewed(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
     """The texts of the review of verdicts with these probabilities: ``[(text, probability), …]``."""
     context = AppContext(make_settings(tmp_path / "home", model="none"))
     context.casebook.create("log")
 
-    def reviewed(*given: tuple[str, float]) -> list[str]:
-        for line, (text, probability) in enumerate(given, 1):
+    def reviewed(*verdicts: tuple[str, float]) -> list[str]:
+        for line, (text, probability) in enumerate(verdicts, 1):
             verdict = Verdict(
                 id=f"v{line}",
                 source="log",
@@ -77,30 +79,30 @@ def kept(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
                 elapsed_ms=1.0,
             )
             context.history.put([verdict.model_dump(mode="json")])
-        return [one.record.text for one in select_for_review(context, "log", 10)]
+        return [candidate.record.text for candidate in select_for_review(context, "log", 10)]
 
     yield reviewed
     context.close()
 
 
-def test_the_unsure_come_before_the_sure(kept: Callable[..., list[str]]) -> None:
-    assert kept(("a fire", 0.98), ("two pears", 0.5), ("the sea", 0.3)) == ["two pears", "the sea", "a fire"]
+def test_the_unsure_come_before_the_sure(reviewed: Callable[..., list[str]]) -> None:
+    assert reviewed(("a fire", 0.98), ("two pears", 0.5), ("the sea", 0.3)) == ["two pears", "the sea", "a fire"]
 
 
-def test_the_frequent_come_before_the_rare(kept: Callable[..., list[str]]) -> None:
-    listed = kept(("two pears", 0.5), *((f"line {i} is on fire", 0.4) for i in range(4)))
+def test_the_frequent_come_before_the_rare(reviewed: Callable[..., list[str]]) -> None:
+    listed = reviewed(("two pears", 0.5), *((f"line {i} is on fire", 0.4) for i in range(4)))
     assert listed == ["line 3 is on fire", "two pears"]
 
 
-def test_near_duplicates_come_last(kept: Callable[..., list[str]]) -> None:
-    listed = kept((FREQUENT, 0.5), (NEAR, 0.49), (OTHER, 0.35))
+def test_near_duplicates_come_last(reviewed: Callable[..., list[str]]) -> None:
+    listed = reviewed((FREQUENT, 0.5), (NEAR, 0.49), (OTHER, 0.35))
     assert listed == [FREQUENT, OTHER, NEAR]
 
 
 def test_a_record_judged_again_counts_once(judged: AppContext) -> None:
     judged.casebook.add("log", [as_case(Record(text="one more case"), "normal")], "file test")
     _judge(judged, "log", [FREQUENT.format(i) for i in range(9)])
-    assert max(one.alike for one in select_for_review(judged, "log", 10)) == 9
+    assert max(candidate.alike for candidate in select_for_review(judged, "log", 10)) == 9
 
 
 def test_rows_of_a_table(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
     refit(context, "pay")
     records = [payment(float(amount), "de") for amount in (13, 700, 701, 900, 5000)]
     assert len(list(judge_many(context, build(context), records, "pay"))) == 5
-    listed = [one.record.fields["amount"] for one in select_for_review(context, "pay", 10)]
+    listed = [candidate.record.fields["amount"] for candidate in select_for_review(context, "pay", 10)]
     assert set(listed) <= {700.0, 701.0, 900.0, 5000.0}, "13 is a case"
     assert len(listed) >= 2
     context.close()

@@ -37,7 +37,7 @@ def context(tmp_path: Path) -> Iterator[AppContext]:
 
 def verdicts(context: AppContext) -> list[Verdict]:
     answers = judge_many(context, build(context), [Record(text=text) for text in NEW], "log")
-    return [one for one in answers if isinstance(one, Verdict)]
+    return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
 def fitted_on(context: AppContext) -> int:
@@ -102,16 +102,16 @@ def test_of_fits_at_once_one_does_the_work_of_all(context: AppContext, monkeypat
     assert fitted_on(context) == version
 
 
-def test_verdicts_follow_the_new_fit_whatever_was_remembered(context: AppContext) -> None:
+def test_verdicts_follow_the_new_fit_whatever_was_cached(context: AppContext) -> None:
     """A verdict given between a correction and the fit leaves nothing behind that the next one is made of."""
     chain, record = build(context), Record(text="a heron stands in the pond")
     for verdict in verdicts(context)[:5]:
         correct(context, verdict.id, "normal")
-    # a judge that does without the language model: what was heard in part is not remembered at all
+    # without the language model: degraded evidence is not cached
     context.casebook.set("log", source_model={**(context.source("log").source_model or {}), "language_auc": 0.5})
     assert chain.invoke(JudgeRequest.about(record, "log")).degraded == ()
     assert refit_while_due(context, "log")
-    again, fresh = (one.invoke(JudgeRequest.about(record, "log")) for one in (chain, build(context)))
+    again, fresh = (runnable.invoke(JudgeRequest.about(record, "log")) for runnable in (chain, build(context)))
     assert (again.probability, again.signals) == (fresh.probability, fresh.signals)
 
 
