@@ -25,6 +25,7 @@ from agent.cli.options import (
     read_options,
     say,
     set_model,
+    with_hint,
 )
 from agent.cli.process import fast_exit
 from agent.cli.sources import sources_app
@@ -69,8 +70,7 @@ def command() -> None:
     except EXPECTED as error:
         expected = translate(error)
         assert expected is not None
-        line = f"{expected}: {expected.hint}" if expected.hint else str(expected)
-        say(line if isinstance(expected, Stopped) else f"error: {line}")
+        say(f"{'' if isinstance(expected, Stopped) else 'error: '}{with_hint(error)}")
         sys.exit(expected.exit_code)
     except BrokenPipeError:
         # the reader of the output has closed it

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from agent.core.errors import UsageError
+from agent.core.errors import UsageError, translate
 
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
@@ -88,6 +88,13 @@ def say(line: str) -> None:
     from agent.core.records import clean_text
 
     print(clean_text(line), file=sys.stderr, flush=True)
+
+
+def with_hint(error: Exception) -> str:
+    """The message of an expected error, and the command that helps, if it names one."""
+    expected = translate(error)
+    assert expected is not None
+    return f"{expected}: {expected.hint}" if expected.hint else str(expected)
 
 
 def read_brief(text: str | None) -> str | None:

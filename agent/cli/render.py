@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.cli.options import with_hint
 from agent.core.records import Verdict
 from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
 
@@ -174,7 +175,7 @@ def learned(result: LearnResult) -> None:
         auc = f"AUC of the language model alone: {result.language_auc:.2f} (1 separates all cases, 0.5 is chance)"
         print_line(rich_text(auc))
     if result.language_missing:
-        print_line(rich_text(f"learned without the language model: {result.language_missing}", "yellow"))
+        print_line(rich_text(f"learned without the language model: {with_hint(result.language_missing)}", "yellow"))
 
 
 _MEANING = {
@@ -245,6 +246,13 @@ def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
         print_line(rich_text(f"{name}: {text}"))
     for finding in drift.findings or [f"none, by the last {plural(drift.records, 'record')} judged"]:
         print_line(rich_text(f"drift: {finding}", "yellow"))
+    if drift.findings:
+        commands = (
+            f"label some: precedent review --source {row.name}",
+            "correct one: precedent correct ID normal|anomalous",
+            f"rebuild: precedent sources rebuild {row.name}",
+        )
+        print_line(rich_text(f"({'; '.join(commands)})", "dim"))
 
 
 def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> None:

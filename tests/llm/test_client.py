@@ -42,12 +42,14 @@ class TestServer:
                 require_ollama(address, "llama3.2")
 
     def test_a_missing_model_says_how_to_get_it_and_what_is_there(self, server: str) -> None:
-        with pytest.raises(ModelFailure, match=r"`ollama pull qwen3`.*llama3\.2:latest, llama3\.1:8b"):
+        with pytest.raises(ModelFailure, match=r"no model 'qwen3'.*llama3\.2:latest, llama3\.1:8b") as failure:
             require_ollama(server, "qwen3")
+        assert failure.value.hint == "`ollama pull qwen3` fetches it"
 
     def test_a_missing_server_says_how_to_start_it(self) -> None:
-        with pytest.raises(ModelFailure, match=r"127\.0\.0\.1:1.*ollama serve"):
+        with pytest.raises(ModelFailure, match=r"no Ollama server at http://127\.0\.0\.1:1: ") as failure:
             require_ollama(NOBODY, "qwen3")
+        assert failure.value.hint == "`ollama serve` starts it"
 
     def test_verdict_calls_ask_for_log_probabilities(self) -> None:
         asked: list[dict[str, Any]] = []
