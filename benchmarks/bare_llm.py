@@ -1,7 +1,7 @@
-"""What llama.cpp alone takes for the questions that verdicts ask: a context of its own on the same weights.
+"""What llama.cpp alone takes for the prompts of verdicts: a context of its own on the same weights.
 
-`python -m benchmarks.bare_llm HOME SOURCE VERDICTS` prints, for the verdicts of a file (JSON lines) that heard the
-language model, how many they are, their new tokens, and the seconds of decoding these.
+`python -m benchmarks.bare_llm HOME SOURCE VERDICTS` prints, for the verdicts of a file (JSON lines) for which the
+language model was queried, how many they are, their new tokens, and the seconds of decoding these.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from llm.llamacpp.engine import Engine
 from retrieval.encoding.representation import Representation
 
 
-class Bare:
-    """Asks of one source what its verdicts ask, and nothing else."""
+class BareEngine:
+    """Decodes the prompts of one source's verdicts, and nothing else."""
 
     def __init__(self, context: AppContext, source: str) -> None:
         chosen = context.language_detector().model
@@ -33,14 +33,16 @@ class Bare:
         self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
 
     def decode(self, record: Record) -> tuple[float, int]:
-        """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
+        """Seconds for the prompt's tokens after the prefix, which is in the context already, and their number."""
         row = self._row
-        way = SourceModel.of(row.source_model, row.counts).prompt_for(self._context.language_detector().model.name)
-        found = self._context.casebook.find(row.name, record, record.content_hash, self._context.settings.precedents)
-        near = [(one.similarity, one.case) for one in found.nearest]
-        examples = examples_for(near) if way.examples else ()
+        variant = SourceModel.of(row.source_model, row.counts).prompt_for(self._context.language_detector().model.name)
+        retrieved = self._context.casebook.find(
+            row.name, record, record.content_hash, self._context.settings.precedents
+        )
+        nearest = [(near.similarity, near.case) for near in retrieved.nearest]
+        examples = examples_for(nearest) if variant.examples else ()
         masked = (row.representation or Representation()).masked(record)
-        prompt = self._model.prompt(build_messages(row.brief, masked, examples, way))
+        prompt = self._model.prompt(build_messages(row.brief, masked, examples, variant))
         self._engine.read(Prompt(prompt.prefix, prompt.suffix[:1]), lambda: False)
         started = time.perf_counter()
         self._engine.read(prompt, lambda: False)
@@ -50,12 +52,14 @@ class Bare:
 def main() -> None:
     home, source, verdicts = sys.argv[1:]
     context = AppContext(settings().model_copy(update={"home": Path(home)}))
-    said = [json.loads(line) for line in Path(verdicts).read_text(encoding="utf-8").splitlines()]
-    heard = [Record.model_validate(one["record"]) for one in said if one["signals"]["language"] is not None]
-    bare = Bare(context, source)
-    seconds, tokens = zip(*(bare.decode(record) for record in heard), strict=True)
+    judged = [json.loads(line) for line in Path(verdicts).read_text(encoding="utf-8").splitlines()]
+    queried = [
+        Record.model_validate(verdict["record"]) for verdict in judged if verdict["signals"]["language"] is not None
+    ]
+    bare = BareEngine(context, source)
+    seconds, tokens = zip(*(bare.decode(record) for record in queried), strict=True)
     context.close()
-    print(json.dumps({"heard": len(heard), "tokens": sum(tokens), "seconds": sum(seconds)}))
+    print(json.dumps({"queried": len(queried), "tokens": sum(tokens), "seconds": sum(seconds)}))
 
 
 if __name__ == "__main__":
