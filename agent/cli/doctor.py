@@ -46,14 +46,14 @@ def examine(context: AppContext, fetch: bool = False) -> list[Finding]:
 def _model(context: AppContext, what: str, name: str, fetch: bool, required: bool) -> Finding:
     settings = context.settings
     try:
-        found = available(name, cache=settings.cache)
-        if found is None and fetch:
-            found = resolve(name, cache=settings.cache, offline=settings.offline)
+        model = available(name, cache=settings.cache)
+        if model is None and fetch:
+            model = resolve(name, cache=settings.cache, offline=settings.offline)
     except ModelFailure as error:
         return Finding(what, False, with_hint(error), required)
-    if found is None:
+    if model is None:
         return Finding(what, False, f"{name} is not on this machine: `precedent doctor --fetch` gets it", required)
-    return Finding(what, True, f"{found.name} at {found.path}", required)
+    return Finding(what, True, f"{model.name} at {model.path}", required)
 
 
 def _ollama(context: AppContext) -> list[Finding]:
@@ -63,8 +63,8 @@ def _ollama(context: AppContext) -> list[Finding]:
     findings = []
     for host in parse_hosts(settings.ollama_hosts):
         try:
-            found = require_ollama(host, name, 2.0)
-            findings.append(Finding("Ollama", True, f"{found.name} at {base_url(host)}", required))
+            model = require_ollama(host, name, 2.0)
+            findings.append(Finding("Ollama", True, f"{model.name} at {base_url(host)}", required))
         except ModelFailure as error:
             optional = "" if required else " (optional: the embedded engine works without it)"
             findings.append(Finding("Ollama", False, with_hint(error) + optional))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.options import with_hint
+from agent.core.errors import NEW_SOURCE_HINT
 from agent.core.records import Verdict
 from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 LABELS = ("normal", "anomalous")
 _MAX_ROWS = 25
 _MAX_REASON_CHARS = 200
-# from so many verdicts on, the table shows only those that are not normal
+# from this number of verdicts on, the table shows only those that are not normal
 _GROUPED_FROM = 40
 _CSV_COLUMNS = ("id", "source", "file", "line", "label", "probability", "explanation", "degraded", "text")
 
@@ -61,11 +62,11 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
             rows.writeheader()
             yield counting(lambda verdict: rows.writerow(_flat(verdict)))
         else:
-            seen: list[Verdict] = []
+            verdicts: list[Verdict] = []
             try:
-                yield counting(seen.append)
+                yield counting(verdicts.append)
             finally:
-                verdict_table(seen, stream)
+                verdict_table(verdicts, stream)
     finally:
         stream.flush()
         if output is not None:
@@ -109,20 +110,20 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
         table.add_column(name, ratio=ratio, overflow="fold")
     for verdict, count in rows[:_MAX_ROWS]:
         record = verdict.record
-        why = rich_text(truncate(record.text, 120), "bold")
+        text = rich_text(truncate(record.text, 120), "bold")
         if count > 1:
-            why.append(f"  (and {count - 1:,} more like it)", style="dim")
+            text.append(f"  (and {count - 1:,} more like it)", style="dim")
         if verdict.explanation:
-            why.append(
+            text.append(
                 "\n" + escape_controls(truncate(verdict.explanation.partition(": ")[2], _MAX_REASON_CHARS)), style="dim"
             )
         for reason in verdict.degraded:
-            why.append(f"\nincomplete: {escape_controls(reason)}", style="yellow")
+            text.append(f"\nincomplete: {escape_controls(reason)}", style="yellow")
         table.add_row(
             rich_text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
             rich_text(verdict.label, STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
-            why,
+            text,
             rich_text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
         )
     if rows:
@@ -143,17 +144,17 @@ def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
     return sorted(((group[0], len(group)) for group in groups.values()), key=lambda pair: -pair[0].probability)
 
 
-def notes(reading: ParsedRow) -> None:
+def notes(row: ParsedRow) -> None:
     """Print on standard error what the reader changed in a record."""
-    for note in reading.notes:
-        print(f"{reading.record.file}:{reading.record.line}: {escape_controls(note)}", file=sys.stderr)
+    for note in row.notes:
+        print(f"{row.record.file}:{row.record.line}: {escape_controls(note)}", file=sys.stderr)
 
 
 def learned(result: LearnResult) -> None:
     """Print what `learn` did."""
     values = ", ".join(f"{value} ({count:,})" for value, count in result.label_values.most_common(8))
     read, added = plural(result.read, "record"), plural(result.added, "new case")
-    print_line(rich_text(f"{read} read for source {result.source}: {added}, the rest were there"))
+    print_line(rich_text(f"{read} read for source {result.source}: {added}, the rest were cases already"))
     counts = ", ".join(f"{result.labels[label]:,} {label}" for label in LABELS)
     print_line(rich_text(f"{counts}; label values: {values}"))
     for label in LABELS:
@@ -211,7 +212,7 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
 def sources(rows: Sequence[SourceSnapshot]) -> None:
     """Print a table of the sources."""
     if not rows:
-        print("no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one")
+        print(f"no source yet: {NEW_SOURCE_HINT}")
         return
     from rich.table import Table
 
@@ -261,7 +262,7 @@ def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> Non
         print(json.dumps([candidate.model_dump(mode="json") for candidate in selected], ensure_ascii=False))
         return
     if not selected:
-        print(f"nothing to review: judge records first that are no cases yet (precedent judge FILE --source {source})")
+        print(f"nothing to review: judge records first that are not cases yet (precedent judge FILE --source {source})")
         return
     from rich.table import Table
 
