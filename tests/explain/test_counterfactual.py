@@ -23,7 +23,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.scoring.fusion import SourceModel
 from agent.training.learn import learn
-from benchmarks.tracing import Evidence, wrong_clauses, untraced
+from benchmarks.tracing import Evidence, untraced, wrong_clauses
 from retrieval.encoding.field_encoder import EventCount, FieldEncoder, features
 from tests.conftest import make_settings
 
