@@ -78,7 +78,7 @@ def test_records_of_another_system_are_reported(run: Run, tmp_path: Path) -> Non
         done = run("judge", "web.log", "--source", "svc", *options)
         assert done.code == 0, done.err
         assert "60 of 60 records are farther from every case of svc" in " ".join(done.err.split())
-    assert "farther" not in run("judge", "own.log", "--source", "svc").err
+    assert "farther" not in run("judge", "lines.log", "--source", "svc").err
 
 
 def test_folders_and_patterns_are_read_file_by_file(learned: Run, tmp_path: Path) -> None:
