@@ -109,7 +109,7 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 
 # private metaphors of earlier versions, with the term that replaced them
 _METAPHORS = {"heard": "queried", "unheard": "not queried", "witness": "detector or signal", "witnesses": "detectors"}
-_METAPHORS |= {"told": "given, reported", "no say": "no weight", "a say in": "a weight in"}
+_METAPHORS |= {"told": "given, reported"}
 _PROSE = ("agent/", "llm/", "retrieval/", "prompts/", "docs/", "server.py", "README.md", "CONTRIBUTING.md", "Makefile")
 # migrations name tables as they once were
 _OLD_NAMES = "retrieval/store/migrations/"

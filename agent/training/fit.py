@@ -316,7 +316,7 @@ def _without_language(model: SourceModel, why: str, *, trained: bool) -> SourceM
     if not trained:
         return replace(model, language_note=why)
     silent = replace(model.without_llm, weights={**model.without_llm.weights, "language": 0.0})
-    return replace(model, with_llm=silent, language_note=f"{why}: it gets no weight in this source's verdicts")
+    return replace(model, with_llm=silent, language_note=f"{why}: it gets no say in this source's verdicts")
 
 
 def _trials(task: _Task, templates: Sequence[Template], chosen: Sequence[Template]) -> list[PromptTrial]:

@@ -72,7 +72,7 @@ def test_a_model_tried_on_too_few_anomalous_cases_has_no_say(tmp_path: Path, spa
     result, model = outcome(tmp_path, SPAM[:spam], by_content)
     assert result.language_note is not None
     assert f"60 normal and {spam} anomalous cases, fewer than 8 of a label" in result.language_note
-    assert "gets no weight" in result.language_note
+    assert "gets no say" in result.language_note
     assert model.with_llm.weights["language"] == 0.0
     assert result.language_auc is None
 
