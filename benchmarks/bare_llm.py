@@ -33,16 +33,14 @@ class BareEngine:
         self._engine = Engine(model.weights, context_tokens=model.context_tokens, threads=model.threads)
 
     def decode(self, record: Record) -> tuple[float, int]:
-        """Seconds for the prompt's tokens after the prefix, which is in the context already, and their number."""
+        """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
         row = self._row
-        variant = SourceModel.of(row.source_model, row.counts).prompt_for(self._context.language_detector().model.name)
-        retrieved = self._context.casebook.find(
-            row.name, record, record.content_hash, self._context.settings.precedents
-        )
-        nearest = [(near.similarity, near.case) for near in retrieved.nearest]
-        examples = examples_for(nearest) if variant.examples else ()
+        way = SourceModel.of(row.source_model, row.counts).prompt_for(self._context.language_detector().model.name)
+        found = self._context.casebook.find(row.name, record, record.content_hash, self._context.settings.precedents)
+        near = [(one.similarity, one.case) for one in found.nearest]
+        examples = examples_for(near) if way.examples else ()
         masked = (row.representation or Representation()).masked(record)
-        prompt = self._model.prompt(build_messages(row.brief, masked, examples, variant))
+        prompt = self._model.prompt(build_messages(row.brief, masked, examples, way))
         self._engine.read(Prompt(prompt.prefix, prompt.suffix[:1]), lambda: False)
         started = time.perf_counter()
         self._engine.read(prompt, lambda: False)

@@ -245,9 +245,9 @@ def _in_bulk(
     return runner.failures
 
 
-def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, finish: list[Callable[..., None]]) -> Any:
+def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, then: list[Callable[..., None]]) -> Any:
     if to == "parquet" and output is not None:
         from agent.bulk.output import as_parquet
 
-        return as_parquet(output, lambda lines, convert: runner.run(lines, resume=resume, then=[convert, *finish]))
-    return runner.run(output if runner.wanted.lines else None, resume=resume, then=finish)
+        return as_parquet(output, lambda lines, convert: runner.run(lines, resume=resume, then=[convert, *then]))
+    return runner.run(output if runner.wanted.lines else None, resume=resume, then=then)

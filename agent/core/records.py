@@ -90,7 +90,7 @@ class Record(_Frozen):
     """One thing to judge.
 
     ``text`` is what a person reads; ``fields`` are its numbers and categories, when it has any; ``events``
-    are the ordered events of a session. ``file`` and ``line`` (from 1) are its place.
+    are the ordered events of a session. ``file`` and ``line`` (from 1) say where it stood.
     """
 
     text: CleanText
@@ -101,7 +101,7 @@ class Record(_Frozen):
     time: CleanText | None = None
 
     @model_validator(mode="after")
-    def _is_not_empty(self) -> Record:
+    def _says_something(self) -> Record:
         if not (self.text.strip() or self.fields or self.events):
             raise ValueError("an empty record: it has no text, no fields and no events")
         return self
