@@ -39,9 +39,9 @@ def console() -> Console:
     return Console(highlight=False)
 
 
-def print_line(line: Text) -> None:
-    """Print a line without wrapping it, so that it can be copied or read by a program."""
-    console().print(line, soft_wrap=True)
+def print_line(text: str, style: str = "") -> None:
+    """Print an escaped line without wrapping it, so that it can be copied or read by a program."""
+    console().print(rich_text(text, style), soft_wrap=True)
 
 
 @contextmanager
