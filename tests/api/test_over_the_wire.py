@@ -29,6 +29,7 @@ from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_one
+from benchmarks.private_ollama import free_port
 from llm.llamacpp.chat_model import EmbeddedChatModel
 from server import create_app
 from tests.shop import ANOMALOUS, NEW, NORMAL
@@ -40,13 +41,6 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 NDJSON = "application/x-ndjson"
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 class Served:
