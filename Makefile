@@ -20,7 +20,7 @@ demo: models ## install, get the models, learn the demo source, judge unseen rec
 serve: models ## serve chat playground, REST and documentation on http://127.0.0.1:8000
 	@$(BIN)/precedent serve
 
-chat: models ## talk with the agent in this terminal
+chat: models ## chat with the agent in this terminal
 	@$(BIN)/precedent chat
 
 test: $(VENV)/.dev ## install and run all tests
@@ -52,7 +52,7 @@ bench-ollama: $(VENV)/.dev models ## the same weights embedded and through Ollam
 	@$(BIN)/python -m benchmarks.ollama_parity
 	@$(BIN)/python -m benchmarks.ollama_run
 
-bench-quality: $(VENV)/.dev models ## verdicts on public data, beside each witness alone and plain baselines (make bench-quality ASK="bgl-time --limit 200")
+bench-quality: $(VENV)/.dev models ## verdicts on public data, beside each signal alone and plain baselines (make bench-quality ASK="bgl-time --limit 200")
 	@$(BIN)/python -m benchmarks.quality $(ASK)
 
 bench-speed: $(VENV)/.dev $(VENV)/cordon/.made models ## a million lines, a server under load, a large casebook, beside bare engines, cordon and a RAG chain (make bench-speed ASK="--write")

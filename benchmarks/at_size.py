@@ -1,7 +1,7 @@
 """A large casebook: what `benchmarks.speed` measures of it, each in a process of its own.
 
-`python -m benchmarks.at_size bare TEXTS` encodes them as sentence-transformers does by itself; `query HOME TEXTS` looks
-for each in the source `big` of the data directory HOME.
+`python -m benchmarks.at_size bare TEXTS` encodes them as sentence-transformers does by itself; `query HOME TEXTS`
+searches for each in the source `big` of the data directory HOME.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from benchmarks import bgl
 from retrieval.types import LABELS
 
 SOURCE = "big"
-_NEAREST, _WORDS, _OWN = 8, 3, 100_000
+_NEAREST, _WORDS, _DISTINCT = 8, 3, 100_000
 # words of a BGL line in front of its message, with the label
 _HEAD = 9
 
 
 def reworded(log: Path, count: int, seed: int) -> list[str]:
-    """So many lines of ``log``, in each up to three words of the message another word of the log's messages.
+    """``count`` lines of ``log``, in each up to three words replaced by other words of the log's messages.
 
-    After 100,000 of them the same come again with other numbers: embedding a million would take an hour.
+    After 100,000 of them the same lines repeat with other numbers: embedding a million would take an hour.
     """
     rng, lines = random.Random(seed), log.read_text(encoding="utf-8").splitlines()
     vocabulary = sorted({word for line in lines for word in line.split()[_HEAD:] if word.isalpha()})
-    out = []
-    for number in range(min(count, _OWN)):
+    reworded_lines = []
+    for number in range(min(count, _DISTINCT)):
         words = lines[number % len(lines)].split()
         for _ in range(_WORDS):
             words[rng.randrange(min(_HEAD, len(words) - 1), len(words))] = rng.choice(vocabulary)
-        out.append(" ".join(words))
-    return out + [bgl.varied(out[number % _OWN], rng) for number in range(_OWN, count)]
+        reworded_lines.append(" ".join(words))
+    return reworded_lines + [bgl.varied(reworded_lines[number % _DISTINCT], rng) for number in range(_DISTINCT, count)]
 
 
 def bare(texts: list[str]) -> dict[str, float]:
@@ -55,38 +55,38 @@ def bare(texts: list[str]) -> dict[str, float]:
 
 
 def query(home: Path, texts: list[str]) -> dict[str, float]:
-    """Milliseconds of a query, the text's vector being there and not; recall against exact search."""
+    """Milliseconds of a query with and without the text's stored vector; recall against exact search."""
     context = AppContext(settings().model_copy(update={"home": home}))
     casebook, row = context.casebook, context.source(SOURCE)
     records = [Record(text=text) for text in texts]
     half = len(records) // 2
     casebook.find(SOURCE, records[0], records[0].content_hash, _NEAREST)
 
-    def milliseconds(some: list[Record]) -> float:
-        took = []
-        for record in some:
+    def milliseconds(queried: list[Record]) -> float:
+        durations = []
+        for record in queried:
             started = time.perf_counter()
             casebook.find(SOURCE, record, record.content_hash, context.settings.precedents)
-            took.append(1000 * (time.perf_counter() - started))
-        return float(np.quantile(took, 0.95))
+            durations.append(1000 * (time.perf_counter() - started))
+        return float(np.quantile(durations, 0.95))
 
     new = milliseconds(records[:half])
     vectors = casebook.vectors(row, records)
-    there = milliseconds(records[half:])
-    hits, wanted = 0, 0
+    stored = milliseconds(records[half:])
+    hits, relevant = 0, 0
     for label in LABELS:
         keys, matrix = casebook.matrix(row, label)
-        found = casebook.nearest_keys(row, label, np.stack(vectors), _NEAREST)
-        for vector, some in zip(vectors, found, strict=True):
+        retrieved = casebook.nearest_keys(row, label, np.stack(vectors), _NEAREST)
+        for vector, keys_found in zip(vectors, retrieved, strict=True):
             exact = {keys[i] for i in np.argsort(-(matrix @ vector))[:_NEAREST]}
-            hits += len(exact & set(some))
-            wanted += len(exact)
+            hits += len(exact & set(keys_found))
+            relevant += len(exact)
     templates = sum(len(casebook.matrix(row, label)[0]) for label in LABELS)
     context.close()
-    return {"new": new, "there": there, "recall": hits / wanted, "templates": templates}
+    return {"new": new, "stored": stored, "recall": hits / relevant, "templates": templates}
 
 
 if __name__ == "__main__":
-    what, *named = sys.argv[1:]
-    given = Path(named[-1]).read_text(encoding="utf-8").splitlines()
-    print(json.dumps(bare(given) if what == "bare" else query(Path(named[0]), given)))
+    command, *paths = sys.argv[1:]
+    texts = Path(paths[-1]).read_text(encoding="utf-8").splitlines()
+    print(json.dumps(bare(texts) if command == "bare" else query(Path(paths[0]), texts)))

@@ -1,7 +1,7 @@
-"""What llama.cpp alone takes for the questions that verdicts ask: a context of its own on the same weights.
+"""What llama.cpp alone takes for the prompts of verdicts: a context of its own on the same weights.
 
-`python -m benchmarks.bare_llm HOME SOURCE VERDICTS` prints, for the verdicts of a file (JSON lines) that heard the
-language model, how many they are, their new tokens, and the seconds of decoding these.
+`python -m benchmarks.bare_llm HOME SOURCE VERDICTS` prints, for the verdicts of a file (JSON lines) for which the
+language model was queried, how many they are, their new tokens, and the seconds of decoding these.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from llm.llamacpp.engine import Engine
 from retrieval.encoding.representation import Representation
 
 
-class Bare:
-    """Asks of one source what its verdicts ask, and nothing else."""
+class BareEngine:
+    """Decodes the prompts of one source's verdicts, and nothing else."""
 
     def __init__(self, context: AppContext, source: str) -> None:
         chosen = context.language_detector().model
@@ -50,12 +50,14 @@ class Bare:
 def main() -> None:
     home, source, verdicts = sys.argv[1:]
     context = AppContext(settings().model_copy(update={"home": Path(home)}))
-    said = [json.loads(line) for line in Path(verdicts).read_text(encoding="utf-8").splitlines()]
-    heard = [Record.model_validate(one["record"]) for one in said if one["signals"]["language"] is not None]
-    bare = Bare(context, source)
-    seconds, tokens = zip(*(bare.decode(record) for record in heard), strict=True)
+    judged = [json.loads(line) for line in Path(verdicts).read_text(encoding="utf-8").splitlines()]
+    queried = [
+        Record.model_validate(verdict["record"]) for verdict in judged if verdict["signals"]["language"] is not None
+    ]
+    bare = BareEngine(context, source)
+    seconds, tokens = zip(*(bare.decode(record) for record in queried), strict=True)
     context.close()
-    print(json.dumps({"heard": len(heard), "tokens": sum(tokens), "seconds": sum(seconds)}))
+    print(json.dumps({"queried": len(queried), "tokens": sum(tokens), "seconds": sum(seconds)}))
 
 
 if __name__ == "__main__":

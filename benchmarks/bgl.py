@@ -1,4 +1,4 @@
-"""BGL_2k, parsed lines of a supercomputer's log: read, described, and parted by template."""
+"""BGL_2k, parsed lines of a supercomputer's log: read, described, and split by template."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ BRIEF = (
     "generated core files. Anomalous: alerts about failures of hardware, kernel, network, file system or jobs."
 )
 INTAKE = ReadOptions(format="csv", label="Label", normal=("-",), text=("Content",))
-# what each line of the log says beside time and place
+# each line of the log without time and place
 WHOLE = INTAKE.model_copy(update={"text": ("Component", "Level", "Content")})
 
 
 def varied(line: str, rng: random.Random) -> str:
-    """The line, each digit of its numbers and addresses another one."""
+    """The line with each digit of its numbers and addresses replaced."""
 
-    def other(found: re.Match[str]) -> str:
-        text = found[0]
+    def replace(match: re.Match[str]) -> str:
+        text = match[0]
         if text.startswith("0x"):
             return "0x" + "".join(rng.choices("0123456789abcdef", k=len(text) - 2))
         return "".join(rng.choices("0123456789", k=len(text)))
 
-    return _VARIED.sub(other, line)
+    return _VARIED.sub(replace, line)
 
 
 def halves(seed: int) -> tuple[list[ParsedRow], list[ParsedRow]]:
-    """Readings whose templates are in the casebook (60 % of each label's), and those whose templates are not."""
-    readings = [one for one in INTAKE.read(BGL, 65_536) if isinstance(one, ParsedRow)]
-    space = Representation()
+    """Rows whose templates are in the casebook (60 % of each label's), and those whose templates are not."""
+    rows = [row for row in INTAKE.read(BGL, 65_536) if isinstance(row, ParsedRow)]
+    representation = Representation()
     known: set[str] = set()
     for label in ("normal", "anomalous"):
-        templates = sorted({space.masked(one.record) for one in readings if one.label == label})
+        templates = sorted({representation.masked(row.record) for row in rows if row.label == label})
         known |= set(random.Random(seed).sample(templates, len(templates) * 6 // 10))
     return (
-        [one for one in readings if space.masked(one.record) in known],
-        [one for one in readings if space.masked(one.record) not in known],
+        [row for row in rows if representation.masked(row.record) in known],
+        [row for row in rows if representation.masked(row.record) not in known],
     )

@@ -1,10 +1,10 @@
-"""Do explanations say only what is so? `python -m benchmarks.faithfulness [DATA]` (the public data sets' folder).
+"""Are explanations faithful? `python -m benchmarks.faithfulness [DATA]` (the public data sets' folder).
 
 One hundred records of a log, a table and a set of sessions are judged and explained, twenty of each by the language
-model too. Every clause of the facts is read back and its numbers, case ids and quotations are found again where they
-must come from: the record, the cases, the fitted judge. A counterfactual is carried out on the record's own text or
-events, and judged again. In the model's sentences every number and case id must stand in the record, the precedents,
-the brief or the facts.
+model too. Every clause of the facts is parsed, and its numbers, case ids and quotations are looked up where they must
+come from: the record, the cases, the source's model. A counterfactual is applied to the record's text or events, and
+judged. In the model's sentences every number and case id must occur in the record, the precedents, the brief or the
+facts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agent.data.readers import ParsedRow
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import learn
-from benchmarks.tracing import Ground, faults, untraced
+from benchmarks.tracing import Evidence, untraced, wrong_clauses
 
 _RECORDS, _BY_MODEL = 100, 20
 BRIEFS = {
@@ -41,13 +41,13 @@ def main() -> None:
         sys.exit(f"the public data sets are not at {data}: python -m benchmarks.faithfulness FOLDER")
     with tempfile.TemporaryDirectory() as home:
         context = AppContext(Settings(home=Path(home), model="embedded:qwen2.5-coder-0.5b", cache=settings().cache))
-        whole = Counter[str]()
-        for name, (learned, unseen, intake) in _tasks(data, Path(home)).items():
-            learn(context, [learned], name, intake, brief=BRIEFS[name], budget=16)
-            tally = _explained(context, name, _sample(intake, unseen))
+        total = Counter[str]()
+        for name, (learned, unseen, options) in _tasks(data, Path(home)).items():
+            learn(context, [learned], name, options, brief=BRIEFS[name], budget=16)
+            tally = _explained(context, name, _sample(options, unseen))
             _print(name, tally)
-            whole += tally
-        _print("all", whole)
+            total += tally
+        _print("all", total)
         context.close()
 
 
@@ -68,12 +68,12 @@ def _tasks(data: Path, folder: Path) -> dict[str, tuple[Path, Path, ReadOptions]
     }
 
 
-def _sample(intake: ReadOptions, path: Path) -> list[Record]:
+def _sample(options: ReadOptions, path: Path) -> list[Record]:
     """Records of different texts, half of them labelled anomalous if there are as many, in a seeded order."""
-    readings = {one.record.text: one for one in intake.read(path, 65_536) if isinstance(one, ParsedRow)}
-    shuffled = random.Random(11).sample(list(readings.values()), len(readings))
-    anomalous = [one.record for one in shuffled if one.label == "anomalous"][: _RECORDS // 2]
-    chosen = anomalous + [one.record for one in shuffled if one.label == "normal"][: _RECORDS - len(anomalous)]
+    rows = {row.record.text: row for row in options.read(path, 65_536) if isinstance(row, ParsedRow)}
+    shuffled = random.Random(11).sample(list(rows.values()), len(rows))
+    anomalous = [row.record for row in shuffled if row.label == "anomalous"][: _RECORDS // 2]
+    chosen = anomalous + [row.record for row in shuffled if row.label == "normal"][: _RECORDS - len(anomalous)]
     return random.Random(12).sample(chosen, len(chosen))
 
 
@@ -84,31 +84,31 @@ def _explained(context: AppContext, name: str, records: Sequence[Record]) -> Cou
     cases = context.casebook.cases(name)
     for number, record in enumerate(records):
         verdict = chain.invoke(JudgeRequest.about(record, name))
-        ground = Ground(verdict, row, cases, chain)
-        found = list(faults(ground))
+        evidence = Evidence(verdict, row, cases, chain)
+        problems = list(wrong_clauses(evidence))
         changes = "would be normal if" in verdict.explanation
         tally["changes"] += changes
-        tally["changes true"] += changes and not any(one.startswith("would be normal if") for one in found)
+        tally["changes true"] += changes and not any(problem.startswith("would be normal if") for problem in problems)
         if number < _BY_MODEL:
-            said = chain.invoke(JudgeRequest.about(record, name, explain="llm")).explanation
-            assert said.startswith(verdict.explanation)
-            sentences = said.removeprefix(verdict.explanation).strip()
-            tally["told"] += 1
+            explanation = chain.invoke(JudgeRequest.about(record, name, explain="llm")).explanation
+            assert explanation.startswith(verdict.explanation)
+            sentences = explanation.removeprefix(verdict.explanation).strip()
+            tally["explained by the model"] += 1
             tally["dropped"] += not sentences
-            found += untraced(sentences, ground)
+            problems += untraced(sentences, evidence)
         tally["records"] += 1
         tally["not normal"] += verdict.label != "normal"
-        tally["traced"] += not found
-        for fault in found:
-            print(f"NOT TRACED {record.file}:{record.line}: {fault}")
+        tally["traced"] += not problems
+        for problem in problems:
+            print(f"NOT TRACED {record.file}:{record.line}: {problem}")
     return tally
 
 
 def _print(name: str, tally: Counter[str]) -> None:
     print(f"{name}: ids and numbers traced: {tally['traced']} of {tally['records']}")
-    print(f"  counterfactuals judged again true: {tally['changes true']} of {tally['changes']}", end="")
+    print(f"  counterfactuals confirmed by judging: {tally['changes true']} of {tally['changes']}", end="")
     print(f" (of {tally['not normal']} records not judged normal)")
-    print(f"  the model's sentences all dropped: {tally['dropped']} of {tally['told']}", flush=True)
+    print(f"  the model's sentences all dropped: {tally['dropped']} of {tally['explained by the model']}", flush=True)
 
 
 if __name__ == "__main__":

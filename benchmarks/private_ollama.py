@@ -1,4 +1,4 @@
-"""An Ollama server of our own: on a free loopback port, with its own model folder, gone when it is closed."""
+"""A private Ollama server: on a free loopback port, with its own model folder, stopped when it is closed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,26 @@ VERSION = "v0.24.0"
 def binary() -> str | None:
     """The Ollama to run: OLLAMA_BIN, one on PATH, or the one that `.ci/ollama` built; None if there is none."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    kept = cache / "precedent" / "ollama" / VERSION / "ollama"
-    return os.environ.get("OLLAMA_BIN") or shutil.which("ollama") or (str(kept) if kept.is_file() else None)
+    built = cache / "precedent" / "ollama" / VERSION / "ollama"
+    return os.environ.get("OLLAMA_BIN") or shutil.which("ollama") or (str(built) if built.is_file() else None)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 class PrivateOllama:
-    """A running server; ``variables`` are more of its environment (OLLAMA_NUM_PARALLEL …)."""
+    """A running server; ``variables`` are added to its environment (OLLAMA_NUM_PARALLEL …)."""
 
     def __init__(self, folder: Path, port: int | None = None, **variables: str) -> None:
-        found = binary()
-        if found is None:
+        executable = binary()
+        if executable is None:
             raise FileNotFoundError("no Ollama: set OLLAMA_BIN, put it on PATH, or run .ci/ollama")
-        self.binary, self.folder, self._variables = found, folder, variables
-        self.port = port or _free_port()
+        self.binary, self.folder, self._variables = executable, folder, variables
+        self.port = port or free_port()
         self.host = f"127.0.0.1:{self.port}"
         self.log = folder / f"serve-{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,17 +46,17 @@ class PrivateOllama:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For `ollama` commands that mean this server."""
-        own = {"OLLAMA_HOST": self.host, "OLLAMA_MODELS": str(self.folder / "models"), "HOME": str(self.folder)}
+        """The environment of `ollama` commands for this server."""
+        private = {"OLLAMA_HOST": self.host, "OLLAMA_MODELS": str(self.folder / "models"), "HOME": str(self.folder)}
         quiet = {"OLLAMA_NO_CLOUD": "1", "OLLAMA_NOHISTORY": "1", "NO_PROXY": "127.0.0.1"}
-        return {**os.environ, **own, **quiet, **self._variables}
+        return {**os.environ, **private, **quiet, **self._variables}
 
     @property
     def client(self) -> ollama.Client:
         return ollama.Client(f"http://{self.host}")
 
     def start(self) -> None:
-        """Start it (again), and wait until it answers."""
+        """Start or restart the server, and wait until it answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [self.binary, "serve"], env=self.environment, stdout=log, stderr=log, start_new_session=True
@@ -95,9 +102,3 @@ class PrivateOllama:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -1,7 +1,7 @@
 """A plain retrieval-augmented chain, as tutorials of LangChain build it: what `benchmarks.speed` compares with.
 
 Labelled lines go into a vector store; for each line to judge, the four nearest go into a prompt, and the language model
-answers with a verdict and an explanation. Nothing is remembered, fused or calibrated.
+answers with a verdict and an explanation. Nothing is cached, fused or calibrated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _MiniLM(Embeddings):
         self._model = SentenceTransformer(str(path))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return [[float(x) for x in one] for one in self._model.encode(texts, normalize_embeddings=True)]
+        return [[float(x) for x in vector] for vector in self._model.encode(texts, normalize_embeddings=True)]
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]
@@ -49,7 +49,7 @@ def judged_by_rag(learned: Sequence[str], judged: Sequence[str]) -> list[bool]:
     weights = resolve(default_model(), cache=chosen.cache, offline=chosen.offline)
     model = EmbeddedChatModel(model_path=weights.path, model_sha256=weights.sha256, max_tokens=_TOKENS)
     retriever = store.as_retriever(search_kwargs={"k": _NEAREST})
-    chain = {"context": retriever | _shown, "line": RunnablePassthrough()} | _PROMPT | model | StrOutputParser()
+    chain = {"context": retriever | _context, "line": RunnablePassthrough()} | _PROMPT | model | StrOutputParser()
     try:
         return [_is_anomalous(chain.invoke(line.split(" ", 1)[1].strip())) for line in judged]
     finally:
@@ -61,10 +61,10 @@ def _document(line: str) -> Document:
     return Document(text.strip(), metadata={"label": "normal" if label == "-" else "anomalous"})
 
 
-def _shown(near: Sequence[Document]) -> str:
-    return "\n".join(f"{one.metadata['label']}: {one.page_content}" for one in near)
+def _context(documents: Sequence[Document]) -> str:
+    return "\n".join(f"{document.metadata['label']}: {document.page_content}" for document in documents)
 
 
 def _is_anomalous(answer: str) -> bool:
-    said = answer.lower()
-    return "anomal" in said and not said.lstrip().startswith("normal")
+    answer = answer.lower()
+    return "anomal" in answer and not answer.lstrip().startswith("normal")

@@ -1,9 +1,9 @@
-"""What a label is worth when `precedent review` says which record gets it, against two ways without it.
+"""The learning curve when `precedent review` chooses the records to label, against two other strategies.
 
-From ten random cases on, ten more at a time are corrected, as a person would correct them, until there are 80; at 10,
-20, 40 and 80 the judge is tried on records that were never listed. The other ways: a record at random, and a
-template at random of those that no case has. No language model, the same split and the same ten first cases for
-all ways, several seeds. `python -m benchmarks.review_curve`
+Ten random cases are learned; then ten verdicts at a time are corrected, as a person would correct them, until there are
+80 cases. At 10, 20, 40 and 80 the source is evaluated on records that were never listed. The other strategies: a random
+record, and a random template of those that no case has. No language model; the same split and the same first ten cases
+for all strategies; several seeds. `python -m benchmarks.review_curve`
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SEEDS = 4
 _SIZE = 300
 _FIRST, _STEP = 10, 10
 _SHOWN = (10, 20, 40, 80)
-_WAYS = ("review", "template", "record")
+_STRATEGIES = ("review", "template", "record")
 Labelled = tuple[Record, Label]
 
 
@@ -48,47 +48,51 @@ def bgl() -> list[Labelled]:
 def sms() -> list[Labelled]:
     """Text messages, 13 % spam."""
     lines = (_DATA / "sms" / "SMSSpamCollection").read_text(encoding="utf-8").splitlines()
-    parted = [line.partition("\t") for line in lines]
-    return [_labelled(text, label == "ham", number) for number, (label, _, text) in enumerate(parted, 1)]
+    pairs = [line.split("\t", 1) for line in lines]
+    return [_labelled(text, label == "ham", number) for number, (label, text) in enumerate(pairs, 1)]
 
 
 def _labelled(text: str, normal: bool, line: int) -> Labelled:
     return Record(text=text, line=line), "normal" if normal else "anomalous"
 
 
-def curve(context: AppContext, source: str, data: Sequence[Labelled], way: str, seed: int) -> list[Evaluation]:
+def curve(context: AppContext, source: str, data: Sequence[Labelled], strategy: str, seed: int) -> list[Evaluation]:
     """Figures on the held-out records at each number of labels in `_SHOWN`."""
     rng = np.random.default_rng(seed)
     order = [int(i) for i in rng.permutation(len(data))[: 2 * _SIZE]]
     pool, held_out = [data[i] for i in order[:_SIZE]], [data[i] for i in order[_SIZE:]]
     truth = {record.line: label for record, label in pool}
-    context.casebook.add(source, [as_case(*one) for one in pool[:_FIRST]], "benchmark")
+    context.casebook.add(source, [as_case(*labelled) for labelled in pool[:_FIRST]], "benchmark")
     context.casebook.sync(source)
     refit(context, source)
     chain = build(context)
-    figures, waiting = [], [record for record, _ in pool[_FIRST:]]
+    figures, unlabelled = [], [record for record, _ in pool[_FIRST:]]
     for labels in range(_FIRST, _SHOWN[-1] + 1, _STEP):
         if labels in _SHOWN:
-            by_text = {one.text: chain.invoke(JudgeRequest(text=one.text, source=source)) for one, _ in held_out}
+            texts = {record.text for record, _ in held_out}
+            by_text = {text: chain.invoke(JudgeRequest(text=text, source=source)) for text in sorted(texts)}
             verdicts = [by_text[record.text] for record, _ in held_out]
             figures.append(evaluate(verdicts, [label == "anomalous" for _, label in held_out], 0.0))
         if labels == _SHOWN[-1]:
             break
-        asked = waiting[:_STEP] if way == "record" else waiting
-        given = {
-            one.id: one.record for one in judge_many(context, chain, asked, source, "none") if isinstance(one, Verdict)
+        judged = unlabelled[:_STEP] if strategy == "record" else unlabelled
+        records = {
+            verdict.id: verdict.record
+            for verdict in judge_many(context, chain, judged, source, "none")
+            if isinstance(verdict, Verdict)
         }
-        listed = (
-            list(given) if way == "record" else [one.id for one in select_for_review(context, source, len(waiting))]
-        )
-        if way == "template":
+        if strategy == "record":
+            listed = list(records)
+        else:
+            listed = [candidate.id for candidate in select_for_review(context, source, len(unlabelled))]
+        if strategy == "template":
             rng.shuffle(listed)
         listed = listed[:_STEP]
         for verdict_id in listed:
-            correct(context, verdict_id, truth[given[verdict_id].line])
+            correct(context, verdict_id, truth[records[verdict_id].line])
             refit_if_due(context, verdict_id)
-        done = {given[verdict_id].line for verdict_id in listed}
-        waiting = [record for record in waiting if record.line not in done]
+        labelled_lines = {records[verdict_id].line for verdict_id in listed}
+        unlabelled = [record for record in unlabelled if record.line not in labelled_lines]
     return figures
 
 
@@ -101,22 +105,24 @@ def main() -> None:
 def _compare(read: Callable[[], list[Labelled]]) -> None:
     with tempfile.TemporaryDirectory() as home:
         context = AppContext(Settings(home=Path(home), model="none", cache=settings().cache))
-        curves: dict[str, list[list[Evaluation]]] = {way: [] for way in _WAYS}
+        curves: dict[str, list[list[Evaluation]]] = {strategy: [] for strategy in _STRATEGIES}
         for seed in range(_SEEDS):
-            for way, every in curves.items():
-                every.append(curve(context, f"{way}-{seed}", read(), way, seed))
+            for strategy, of_strategy in curves.items():
+                of_strategy.append(curve(context, f"{strategy}-{seed}", read(), strategy, seed))
                 print(".", end="", file=sys.stderr, flush=True)
         context.close()
-    print("\n" + "".join(f"{figure:>12}: {'  '.join(_WAYS)}" for figure in ("labels  F1", "AUC", "error")))
+    print("\n" + "".join(f"{figure:>12}: {'  '.join(_STRATEGIES)}" for figure in ("labels  F1", "AUC", "error")))
     for at, labels in enumerate(_SHOWN):
         means = [
-            statistics.mean(_figures(one[at])[figure] for one in curves[way]) for figure in range(3) for way in _WAYS
+            statistics.mean(_figures(of_seed[at])[figure] for of_seed in curves[strategy])
+            for figure in range(3)
+            for strategy in _STRATEGIES
         ]
         print(f"{labels:6}" + (" " + "{:12.3f}{:10.3f}{:8.3f}" * 3).format(*means))
 
 
-def _figures(one: Evaluation) -> tuple[float, float, float]:
-    return one.f1, one.roc_auc or 0.5, 1 - one.accuracy
+def _figures(evaluation: Evaluation) -> tuple[float, float, float]:
+    return evaluation.f1, evaluation.roc_auc or 0.5, 1 - evaluation.accuracy
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@
 
 
 class ModelFailure(RuntimeError):
-    """The model is missing or did not answer; the message says why and what to do."""
+    """The model is missing or did not answer; ``hint`` is the command that helps, which only the command line shows."""
+
+    def __init__(self, message: str = "", hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class HashMismatch(ModelFailure):

@@ -107,6 +107,25 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
             assert not _OTHER_REGISTRY.search(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
 
 
+# private metaphors of earlier versions, with the term that replaced them
+_METAPHORS = {"heard": "queried", "unheard": "not queried", "witness": "detector or signal", "witnesses": "detectors"}
+_METAPHORS |= {"told": "given, reported"}
+_PROSE = ("agent/", "llm/", "retrieval/", "prompts/", "docs/", "server.py", "README.md", "CONTRIBUTING.md", "Makefile")
+# migrations name tables as they once were
+_OLD_NAMES = "retrieval/store/migrations/"
+
+
+def test_no_private_metaphors_in_code_and_documentation() -> None:
+    banned = re.compile(rf"\b({'|'.join(_METAPHORS)})\b", re.IGNORECASE)
+    for path in tracked():
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(_PROSE) or name.startswith(_OLD_NAMES) or path.suffix == ".png":
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            found = banned.search(line)
+            assert not found, f"{name}:{number}: {found[0]!r}; say {_METAPHORS[found[0].lower()]}: {line.strip()[:120]}"
+
+
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that a fresh interpreter has loaded after ``code``."""
     report = "import sys, json; print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"

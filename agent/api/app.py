@@ -16,17 +16,17 @@ from agent.core.logs import configure_logging
 from agent.core.settings import Settings, settings
 
 
-def create_app(chosen: Settings | None = None) -> FastAPI:
+def create_app(config: Settings | None = None) -> FastAPI:
     """Create the application.
 
     Parameters
     ----------
-    chosen : Settings, optional
+    config : Settings, optional
         Its settings; by default the process's.
     """
-    chosen = chosen or settings()
-    configure_logging(chosen.log_level, chosen.log_format)
-    state = ServerState(chosen)
+    config = config or settings()
+    configure_logging(config.log_level, config.log_format)
+    state = ServerState(config)
     app = FastAPIOffline(
         title="Precedent",
         version="1",
@@ -43,9 +43,9 @@ def create_app(chosen: Settings | None = None) -> FastAPI:
     for routes in (health.router, verdicts.router, sources.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
-    # the last one added comes first
-    app.add_middleware(TimeoutMiddleware, seconds=chosen.request_timeout)
-    app.add_middleware(GuardMiddleware, settings=chosen)
+    # the middleware that is added last runs first
+    app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
+    app.add_middleware(GuardMiddleware, settings=config)
     Instrumentator(registry=state.metrics.registry).instrument(app)
     app.add_middleware(RequestLogMiddleware)
     return app

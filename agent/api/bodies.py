@@ -19,7 +19,7 @@ NDJSON = "application/x-ndjson"
 STREAMED_PATH = "/v1/verdicts"
 """The only path that takes NDJSON."""
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
-# seconds; most answers are ready before it is worth looking for a disconnect
+# seconds before a disconnect is looked for; most answers are ready by then
 _DISCONNECT_GRACE = 1.0
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class JsonRoute(APIRoute):
         """The route's handler, which refuses other content types with 415."""
         handler = super().get_route_handler()
 
-        async def read(request: Request) -> Response:
+        async def checked(request: Request) -> Response:
             if request.method in ("POST", "PUT"):
                 declared, streamed = media_type(request.headers), request.url.path == STREAMED_PATH
                 if not (_JSON.fullmatch(declared) or (declared == NDJSON and streamed)):
@@ -71,11 +71,11 @@ class JsonRoute(APIRoute):
                     raise HTTPException(415, f"the content type is {declared or 'missing'!r}; send {expected}")
             return await handler(JsonRequest(request.scope, request.receive))
 
-        return read
+        return checked
 
 
 class DuplexResponse(StreamingResponse):
-    """A response that is sent while the request's body is still read: nothing else may take messages off it."""
+    """A response that is sent while the request's body is still read, so nothing else may receive its messages."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response without listening for a disconnect."""
@@ -90,19 +90,19 @@ async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -
     ClientDisconnect
         The client has disconnected.
     """
-    working = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(work)
     try:
-        if not (await asyncio.wait({working}, timeout=_DISCONNECT_GRACE))[0]:
-            disconnecting = asyncio.ensure_future(request.receive())
+        if not (await asyncio.wait({task}, timeout=_DISCONNECT_GRACE))[0]:
+            disconnect = asyncio.ensure_future(request.receive())
             try:
-                await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                disconnecting.cancel()
-            if not working.done():
+                disconnect.cancel()
+            if not task.done():
                 raise ClientDisconnect
-        return await working
+        return await task
     finally:
-        working.cancel()
+        task.cancel()
 
 
 async def lines(request: Request, limit: int) -> AsyncIterator[list[tuple[int, bytes | None]]]:
@@ -114,20 +114,20 @@ async def lines(request: Request, limit: int) -> AsyncIterator[list[tuple[int, b
     limit : int
         Longest line in bytes; of a longer one the content is None.
     """
-    number, rest, too_long = 1, bytearray(), False
+    number, line, too_long = 1, bytearray(), False
     async for chunk in request.stream():
-        arrived: list[tuple[int, bytes | None]] = []
-        *ended, begun = chunk.split(b"\n")
-        for piece in ended:
-            rest += piece
-            arrived.append((number, None if too_long or len(rest) > limit else bytes(rest)))
+        complete: list[tuple[int, bytes | None]] = []
+        *ends, start = chunk.split(b"\n")
+        for end in ends:
+            line += end
+            complete.append((number, None if too_long or len(line) > limit else bytes(line)))
             number, too_long = number + 1, False
-            rest.clear()
-        rest += begun
-        if too_long or len(rest) > limit:
+            line.clear()
+        line += start
+        if too_long or len(line) > limit:
             too_long = True
-            rest.clear()
-        if arrived:
-            yield arrived
-    if rest or too_long:
-        yield [(number, None if too_long else bytes(rest))]
+            line.clear()
+        if complete:
+            yield complete
+    if line or too_long:
+        yield [(number, None if too_long else bytes(line))]

@@ -15,7 +15,7 @@ from agent.core.requests import error_location
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer expected errors in words; the middleware answers the others."""
+    """Answer expected errors with their messages; the middleware answers the others."""
     for kind in EXPECTED:
         app.add_exception_handler(kind, _on_expected)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
@@ -24,23 +24,24 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _on_expected(_: Request, error: Exception) -> JSONResponse:
-    ours = translate(error)
-    assert ours is not None
-    if ours.http_status >= 500:
-        log_event("a needed part is missing", "error", reason=str(ours))
-    headers = {"Retry-After": "1"} if isinstance(ours, Busy) else None
-    return JSONResponse({"detail": clean_text(str(ours))}, ours.http_status, headers)
+    expected = translate(error)
+    assert expected is not None
+    if expected.http_status >= 500:
+        log_event("a needed part is missing", "error", reason=str(expected))
+    headers = {"Retry-After": "1"} if isinstance(expected, Busy) else None
+    return JSONResponse({"detail": clean_text(str(expected))}, expected.http_status, headers)
 
 
 def _on_disconnect(_: Request, __: Exception) -> Response:
-    # nobody receives it; nginx's status for the log
+    # for the log only, as nginx has it: the client has gone
     return Response(status_code=499)
 
 
 def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, (ValidationError, RequestValidationError))
-    # without the input, which may hold what JSON cannot
+    # without the input, which may have values that JSON has not
     details = [
-        {"loc": error_location(found["loc"]), "msg": found["msg"], "type": found["type"]} for found in error.errors()
+        {"loc": error_location(detail["loc"]), "msg": detail["msg"], "type": detail["type"]}
+        for detail in error.errors()
     ]
     return JSONResponse({"detail": details}, 422)

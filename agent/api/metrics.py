@@ -53,11 +53,11 @@ class Metrics(Collector):
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
     def start(self) -> None:
-        """Begin to refresh what takes long to compute."""
+        """Start the thread that computes drift."""
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, after the source that it is at."""
+        """Stop the thread after the source that it is measuring."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -1,4 +1,4 @@
-"""What every HTTP request passes before it is served: its log line, host, API key, body limit and time limit."""
+"""Middleware of all HTTP requests: log line and request id, host, API key, body limit and time limit."""
 
 from __future__ import annotations
 
@@ -88,8 +88,9 @@ class RequestLogMiddleware:
 class GuardMiddleware:
     """Refuses requests to another host's name, without the API key, or with a body over the limit.
 
-    The name is checked so that no web page can reach the server by a name of its own (DNS rebinding). A stream of
-    NDJSON may be of any length: the limit holds for each of its lines.
+    The name is checked so that no web page can reach the server under another name (DNS rebinding). Starlette's
+    `TrustedHostMiddleware` answers plain text, and FastAPI's `HTTPBearer` does not protect `/docs`, `/metrics` and
+    LangServe. A stream of NDJSON may be of any length: the limit holds for each of its lines.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -142,8 +143,8 @@ class TimeoutMiddleware:
     """Bounds a request: 504 when it is not answered in time, and its work is cancelled.
 
     Once the answer has begun, the limit is for each step (a piece sent or received), and ends with the last piece, so
-    that background tasks may take longer. A stream that is cut off says so in its last line, where its format has
-    room for that.
+    that background tasks may take longer. A stream that is cut off ends with a line that gives the reason, where its
+    format allows that.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ class TimeoutMiddleware:
 
 
 def _last_piece(media_type: str, reason: str) -> bytes:
-    """What tells the reader of a stream of this type that it was cut off."""
+    """The last piece of a stream of this type that is cut off, with the reason."""
     if media_type == NDJSON:
         return json.dumps({"error": reason}).encode() + b"\n"
     if media_type == "text/event-stream":

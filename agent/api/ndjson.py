@@ -19,7 +19,7 @@ from agent.core.requests import AnyRequest, format_validation_error, parse_reque
 from agent.core.settings import Settings
 from agent.pipeline.batch_job import Answer
 
-# its number, from 1, and its content; None where it is too long
+# number from 1, and content; None if it is too long
 Line = tuple[int, bytes | None]
 _LINES_PER_BATCH = 1_024
 
@@ -27,7 +27,7 @@ _LINES_PER_BATCH = 1_024
 async def stream_verdicts(request: Request, state: ServerState) -> AsyncIterator[bytes]:
     """Answer lines as they arrive, in memory that does not grow with their number.
 
-    When the server stops, the last line says which lines were not judged.
+    When the server stops, the last line names the lines that were not judged.
     """
     next_line = 1
     try:
@@ -48,7 +48,7 @@ async def _batches(arriving: AsyncIterator[list[Line]], shutdown: Shutdown) -> A
     Raises
     ------
     Stopped
-        The process was told to stop before the last of them.
+        The process received a signal to stop before the last of them.
     """
     while arrived := await shutdown.cancel_on_shutdown(anext(arriving, [])):
         for start in range(0, len(arrived), _LINES_PER_BATCH):
@@ -59,7 +59,7 @@ async def _batches(arriving: AsyncIterator[list[Line]], shutdown: Shutdown) -> A
 
 async def _answer(state: ServerState, batch: Sequence[Line]) -> AsyncIterator[list[bytes]]:
     parsed = await run_in_threadpool(_parse_all, state, batch)
-    # an answer that is there already goes out before the next verdict
+    # answers that are known are sent before the next verdict
     rest, requests = iter(parsed), [(number, item) for number, item in parsed if not isinstance(item, bytes)]
     numbers = iter(number for number, _ in requests)
     async for answers in await state.batcher.submit([request for _, request in requests], may_wait=True):
@@ -94,11 +94,11 @@ def _parse(number: int, line: bytes | None, settings: Settings) -> AnyRequest | 
     if line is None:
         return error_bytes(f"line {number}: longer than {settings.max_body_bytes} bytes")
     try:
-        sent = json.loads(line)
+        body = json.loads(line)
     except (ValueError, RecursionError) as error:
         return error_bytes(f"line {number}: {describe_json_error(error)}")
     try:
-        return parse_request_fast(sent, settings.max_record_chars, line)
+        return parse_request_fast(body, settings.max_record_chars, line)
     except ValidationError as error:
         return error_bytes(f"line {number}: {format_validation_error(error)}")
     except (ValueError, RecursionError, InputError) as error:

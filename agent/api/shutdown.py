@@ -1,4 +1,4 @@
-"""Whether the process was told to stop, for work that takes long."""
+"""Whether the process received a signal to stop, for long requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Shutdown:
 
     @property
     def requested(self) -> bool:
-        """Whether the process was told to stop."""
+        """Whether the process received a signal to stop."""
         return self._event.is_set()
 
     def watch(self) -> None:
@@ -49,14 +49,14 @@ class Shutdown:
         Raises
         ------
         Stopped
-            The process was told to stop first; the work is cancelled.
+            The process received a signal to stop first; the work is cancelled.
         """
-        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._event.wait())
+        task, shutdown = asyncio.ensure_future(work), asyncio.ensure_future(self._event.wait())
         try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
+            await asyncio.wait({task, shutdown}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
                 raise Stopped
-            return working.result()
+            return task.result()
         finally:
-            stopping.cancel()
-            working.cancel()
+            shutdown.cancel()
+            task.cancel()

@@ -61,7 +61,7 @@ class ServerState:
             if self.settings.model != "none":
                 with timed_event("language model loaded"):
                     self.context.language_detector()
-        except BaseException as error:  # a thread that ends by anything must be seen
+        except BaseException as error:  # whatever ends the thread is logged
             if translate(error) is None:
                 log_error("loading failed", error)
             else:

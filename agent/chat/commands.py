@@ -1,7 +1,7 @@
 """The chat agent behind `/chain` and `precedent chat`.
 
-Commands are recognised by rules, not by a model, so that a pasted record cannot give one. The language model writes
-only explanations, sentence by sentence, each checked.
+Commands are recognised by rules, not by a model, so that a pasted record cannot be one. The language model writes only
+explanations, and each of their sentences is checked.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ class _Agent:
         try:
             if not isinstance(conversation, ChatInput):
                 conversation = ChatInput.model_validate(conversation)
-            *before, last = conversation.messages or [HumanMessage("help")]
-            for piece in self._answer(str(last.text).strip(), before):
+            *history, last = conversation.messages or [HumanMessage("help")]
+            for piece in self._answer(str(last.text).strip(), history):
                 answered = True
                 yield piece
         except Busy as error:
             if not answered:
-                # the status of the response says so
+                # it becomes the status of the response
                 raise
             yield describe(error)
         except EXPECTED as error:
@@ -120,7 +120,7 @@ class _Agent:
         except ValidationError as error:
             yield f"This is not a valid record: {format_validation_error(error)}."
 
-    def _answer(self, message: str, before: Sequence[BaseMessage]) -> Iterator[str]:
+    def _answer(self, message: str, history: Sequence[BaseMessage]) -> Iterator[str]:
         if not message or _HELP.fullmatch(message):
             yield HELP
         elif _SOURCES.fullmatch(message):
@@ -130,13 +130,13 @@ class _Agent:
         elif feedback := _FEEDBACK.fullmatch(message):
             normal = feedback["label"].lower() in _NORMAL
             label: Label = "normal" if normal != bool(feedback["negated"]) else "anomalous"
-            yield from self._correct(feedback["id"] or self._last(before, message), label)
-        elif _asks(message, _WHY):
-            yield from self._why(self._last(before, message))
-        elif _asks(message, _PRECEDENTS):
-            yield from self._precedents(self._last(before, message))
+            yield from self._correct(feedback["id"] or self._last_verdict_id(history, message), label)
+        elif _is_question_about(message, _WHY):
+            yield from self._why(self._last_verdict_id(history, message))
+        elif _is_question_about(message, _PRECEDENTS):
+            yield from self._precedents(self._last_verdict_id(history, message))
         else:
-            yield from self._judge(message, before)
+            yield from self._judge(message, history)
 
     def _sources(self) -> Iterator[str]:
         for name in self._context.casebook.names():
@@ -151,12 +151,12 @@ class _Agent:
             raise UnknownSource(name, self._context.casebook.names())
         return f"records are now judged as source {name}"
 
-    def _last(self, before: Sequence[BaseMessage], message: str) -> str:
+    def _last_verdict_id(self, history: Sequence[BaseMessage], message: str) -> str:
         if match := _VERDICT_ID.search(message):
             return match[1]
-        for earlier in reversed(before):
-            if isinstance(earlier, AIMessage) and (found := _VERDICT.findall(str(earlier.text))):
-                return str(found[-1])
+        for earlier in reversed(history):
+            if isinstance(earlier, AIMessage) and (verdict_ids := _VERDICT.findall(str(earlier.text))):
+                return str(verdict_ids[-1])
         raise UsageError("There is no verdict yet: paste a record first.")
 
     def _correct(self, verdict_id: str, label: Label) -> Iterator[str]:
@@ -187,16 +187,16 @@ class _Agent:
             text = " ".join(case.text.split())[:200]
             yield f"- {case.case_id} {case.label}, similarity {case.similarity:.2f}: {text}\n"
 
-    def _judge(self, message: str, before: Sequence[BaseMessage]) -> Iterator[str]:
+    def _judge(self, message: str, history: Sequence[BaseMessage]) -> Iterator[str]:
         prefix = _PREFIX.match(message)
         if prefix and prefix["name"] in self._context.casebook.names():
             source, message = prefix["name"], prefix["rest"].strip()
         else:
-            source = self._source(before)
+            source = self._current_source(history)
         requests = _requests(message, source, self._context.settings.max_record_chars)
         if len(requests) == 1:
             verdict = self._judge_record(requests[0])
-            # on one line: no text of a record may begin a line, which is where `_VERDICT` looks
+            # on one line: a record's text must not begin a line, where `_VERDICT` matches
             yield f"verdict {verdict.id} (source {verdict.source}): {' '.join(verdict.explanation.split())}"
             if verdict.degraded:
                 yield f"\nDegraded: {'; '.join(verdict.degraded)}"
@@ -208,12 +208,12 @@ class _Agent:
             text = " ".join(verdict.record.text.split())[:100]
             yield f"verdict {verdict.id} {verdict.label} {verdict.probability:.2f}: {text}\n"
 
-    def _source(self, before: Sequence[BaseMessage]) -> str | None:
-        for earlier in reversed(before):
+    def _current_source(self, history: Sequence[BaseMessage]) -> str | None:
+        for earlier in reversed(history):
             if isinstance(earlier, AIMessage):
                 text = str(earlier.text)
-                if chosen := _SOURCE_SET.match(text):
-                    return chosen[1]
+                if selected := _SOURCE_SET.match(text):
+                    return selected[1]
                 if verdict := _VERDICT.match(text):
                     try:
                         return load_verdict(self._context, verdict[1]).source
@@ -227,14 +227,14 @@ class _Agent:
         return None
 
 
-def _asks(message: str, about: frozenset[str]) -> bool:
-    """Whether the message is a question about this and nothing else."""
+def _is_question_about(message: str, topics: frozenset[str]) -> bool:
+    """Whether the message is a question about one of the topics and nothing else."""
     if not _QUESTION.fullmatch(message):
         return False
     words = [word for word in re.findall(r"[\w']+", message.lower()) if not _VERDICT_ID.fullmatch(word)]
-    topic_words = {word for phrase in about for word in phrase.split()}
+    topic_words = {word for phrase in topics for word in phrase.split()}
     phrases = {*words, *(f"{first} {second}" for first, second in pairwise(words))}
-    return bool(phrases & about) and set(words) <= topic_words | _OTHER_WORDS
+    return bool(phrases & topics) and set(words) <= topic_words | _OTHER_WORDS
 
 
 def _requests(message: str, source: str | None, max_chars: int) -> list[JudgeRequest]:
@@ -251,7 +251,7 @@ def _requests(message: str, source: str | None, max_chars: int) -> list[JudgeReq
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that the text is, unless it is empty or none."""
+    """The text parsed as a JSON object; None if it is none, or an empty one."""
     if not text.startswith("{"):
         return None
     try:

@@ -1,1 +1,1 @@
-"""The commands, and what a terminal shows."""
+"""The commands, and their output."""

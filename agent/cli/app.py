@@ -21,10 +21,11 @@ from agent.cli.options import (
     TextOption,
     exit_if_failed,
     open_context,
+    print_status,
     read_brief,
     read_options,
-    say,
     set_model,
+    with_hint,
 )
 from agent.cli.process import fast_exit
 from agent.cli.sources import sources_app
@@ -69,8 +70,7 @@ def command() -> None:
     except EXPECTED as error:
         expected = translate(error)
         assert expected is not None
-        line = f"{expected}: {expected.hint}" if expected.hint else str(expected)
-        say(line if isinstance(expected, Stopped) else f"error: {line}")
+        print_status(f"{'' if isinstance(expected, Stopped) else 'error: '}{with_hint(error)}")
         sys.exit(expected.exit_code)
     except BrokenPipeError:
         # the reader of the output has closed it
@@ -78,7 +78,7 @@ def command() -> None:
     except SystemExit as end:
         # Typer exits with this code on Ctrl-C
         if end.code == Stopped.exit_code:
-            say("stopped; everything done so far is kept, and the same command again continues")
+            print_status("stopped; everything done so far is kept, and the same command again continues")
         raise
 
 
@@ -174,7 +174,7 @@ def serve(
     host, port = host or defaults.host, defaults.port if port is None else port
     os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = host, str(port)
     settings.cache_clear()
-    say(f"chat: http://{host}:{port}/chain/playground/   API: http://{host}:{port}/docs   (Ctrl-C stops)")
+    print_status(f"chat: http://{host}:{port}/chain/playground/   API: http://{host}:{port}/docs   (Ctrl-C stops)")
     with tempfile.TemporaryDirectory(prefix="precedent-metrics-") as folder:
         if workers > 1:
             # prometheus_client adds up the counts of the processes here
@@ -200,7 +200,7 @@ def chat(
     source: Annotated[str | None, typer.Option("--source", "-s", help="The source to start with.")] = None,
     model: ModelOption = None,
 ) -> None:
-    """Talk with the agent: paste a record, ask why, correct it."""
+    """Chat with the agent: paste a record, ask why, correct it."""
     from functools import partial
 
     from agent.chat.commands import build_chat
@@ -223,7 +223,7 @@ app.command()(correct)
 def explain(
     verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")], model: ModelOption = None
 ) -> None:
-    """Say why a verdict was given: its facts at once, then up to three sentences by the model, as they are written."""
+    """Explain a verdict: its facts at once, then up to three sentences by the model, as they are written."""
     from agent.cli import render
     from agent.pipeline.history import load_verdict
     from agent.pipeline.llm_explanation import stream_explanation
@@ -233,7 +233,7 @@ def explain(
     render.stream_text([next(pieces)])
     if label := context.history.corrected_to(verdict_id):
         typer.echo(f"A person has corrected this verdict to {label} since; this is why it was given.")
-    say("(waiting for the language model; Ctrl-C stops it)")
+    print_status("(waiting for the language model; Ctrl-C stops it)")
     render.stream_text(pieces)
     context.close()
 
@@ -242,7 +242,7 @@ def explain(
 def doctor(
     fetch: Annotated[bool, typer.Option("--fetch", help="Download missing models.")] = False,
 ) -> None:
-    """Say what is installed, what is missing, and how to get it."""
+    """Check what is installed, what is missing, and how to get it."""
     from agent.cli import render
     from agent.cli.doctor import examine
 

@@ -52,21 +52,21 @@ def run(context: AppContext) -> None:
     render.learned(result)
 
     print(f"\nJudging the second half, with faults that the first never had ({_FOLDER / 'judge.log'}) …", flush=True)
-    readings = [item for item in options.read(_FOLDER / "judge.log", 65_536) if isinstance(item, ParsedRow)]
+    rows = [row for row in options.read(_FOLDER / "judge.log", 65_536) if isinstance(row, ParsedRow)]
     chain = build(context)
-    judging = time.perf_counter()
+    judging_started = time.perf_counter()
     verdicts: list[Verdict] = []
     with terminal.progress() as progress:
-        for answer in judge_many(context, chain, (reading.record for reading in readings), SOURCE):
+        for answer in judge_many(context, chain, (row.record for row in rows), SOURCE):
             assert isinstance(answer, Verdict), answer
             verdicts.append(answer)
-            progress("judging", len(verdicts), len(readings))
-    figures = evaluate(verdicts, [reading.label == "anomalous" for reading in readings], time.perf_counter() - judging)
+            progress("judging", len(verdicts), len(rows))
+    figures = evaluate(verdicts, [row.label == "anomalous" for row in rows], time.perf_counter() - judging_started)
     render.verdict_table(verdicts)
 
-    print("\nOne of them in the language model's words (each number and case is checked against the facts):")
-    unknown = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
-    for verdict in sorted(unknown, key=lambda verdict: -verdict.probability)[:1]:
+    print("\nOne of them explained by the language model (each number and case is checked against the facts):")
+    queried = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
+    for verdict in sorted(queried, key=lambda verdict: -verdict.probability)[:1]:
         explained = chain.invoke(JudgeRequest.about(verdict.record, SOURCE, explain="llm"))
         print(terminal.escape_controls(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 
+from agent.cli.options import with_hint
 from agent.pipeline.context import AppContext
 from llm.errors import ModelFailure
 from llm.ollama.client import require_ollama
@@ -45,14 +46,14 @@ def examine(context: AppContext, fetch: bool = False) -> list[Finding]:
 def _model(context: AppContext, what: str, name: str, fetch: bool, required: bool) -> Finding:
     settings = context.settings
     try:
-        found = available(name, cache=settings.cache)
-        if found is None and fetch:
-            found = resolve(name, cache=settings.cache, offline=settings.offline)
+        model = available(name, cache=settings.cache)
+        if model is None and fetch:
+            model = resolve(name, cache=settings.cache, offline=settings.offline)
     except ModelFailure as error:
-        return Finding(what, False, str(error), required)
-    if found is None:
+        return Finding(what, False, with_hint(error), required)
+    if model is None:
         return Finding(what, False, f"{name} is not on this machine: `precedent doctor --fetch` gets it", required)
-    return Finding(what, True, f"{found.name} at {found.path}", required)
+    return Finding(what, True, f"{model.name} at {model.path}", required)
 
 
 def _ollama(context: AppContext) -> list[Finding]:
@@ -62,11 +63,11 @@ def _ollama(context: AppContext) -> list[Finding]:
     findings = []
     for host in parse_hosts(settings.ollama_hosts):
         try:
-            found = require_ollama(host, name, 2.0)
-            findings.append(Finding("Ollama", True, f"{found.name} at {base_url(host)}", required))
+            model = require_ollama(host, name, 2.0)
+            findings.append(Finding("Ollama", True, f"{model.name} at {base_url(host)}", required))
         except ModelFailure as error:
-            message = str(error) if required else f"{error} (optional: the embedded engine serves without it)"
-            findings.append(Finding("Ollama", False, message))
+            optional = "" if required else " (optional: the embedded engine works without it)"
+            findings.append(Finding("Ollama", False, with_hint(error) + optional))
     if required and not any(finding.ok for finding in findings):
         findings = [replace(finding, required=True) for finding in findings]
     return findings
@@ -78,7 +79,9 @@ def _data(context: AppContext) -> Finding:
         home.mkdir(parents=True, exist_ok=True)
         names = context.casebook.names()
     except (OSError, StoreFailure) as error:
-        return Finding("data directory", False, str(error), required=True)
+        return Finding(
+            "data directory", False, str(error) if isinstance(error, OSError) else with_hint(error), required=True
+        )
     if not os.access(home, os.W_OK):
         return Finding("data directory", False, f"{home} cannot be written to: set PRECEDENT_HOME", required=True)
     return Finding("data directory", True, f"{home}; sources: {', '.join(names) or 'none yet'}", required=True)

@@ -17,8 +17,8 @@ from agent.cli.options import (
     TextOption,
     exit_if_failed,
     open_context,
+    print_status,
     read_options,
-    say,
 )
 from agent.core.errors import Stopped, UsageError
 
@@ -98,7 +98,7 @@ def judge(
     to = to or _format_of(output)
     context = open_context(model)
     options = read_options(context.source(source), format, text, label, normal)
-    paths = expand_inputs(files, options.format, say)
+    paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
         _refuse_to_overwrite(path, paths)
     large = is_large_input(paths)
@@ -108,7 +108,7 @@ def judge(
     if in_bulk or (large and (detail != "full" or to == "jsonl")):
         from agent.bulk.runner import BulkOptions
 
-        wanted = BulkOptions(
+        bulk_options = BulkOptions(
             files=tuple(paths),
             source=source,
             detail=detail or ("compact" if to in ("csv", "parquet") or large else "full"),
@@ -120,11 +120,11 @@ def judge(
             seconds=time_limit,
             lines=to != "table",
         )
-        _check(wanted, to, output, resume)
-        failures = _in_bulk(context, options, wanted, to, output, resume, report)
+        _check(bulk_options, to, output, resume)
+        failures = _in_bulk(context, options, bulk_options, to, output, resume, report)
     else:
         if large:
-            say(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
+            print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
         read = options.read if label is not None else options.read_unlabelled
         failures = _one_by_one(context, read, paths, source, cast(Any, to), output, explain or "facts", labels)
     context.close()
@@ -152,14 +152,14 @@ def _refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
         raise UsageError(f"{path} is one of the files to judge: write to another one")
 
 
-def _check(wanted: BulkOptions, to: str, output: Path | None, resume: bool) -> None:
-    if resume and "-" in wanted.files:
+def _check(bulk_options: BulkOptions, to: str, output: Path | None, resume: bool) -> None:
+    if resume and "-" in bulk_options.files:
         raise UsageError("--resume: standard input cannot be read again")
-    if resume and (output is None or not wanted.lines):
+    if resume and (output is None or not bulk_options.lines):
         raise UsageError("--resume continues a file: it takes --output, and --to jsonl, csv or parquet")
     if to == "parquet" and output is None:
         raise UsageError("--to parquet takes --output")
-    if wanted.detail == "full" and to in ("csv", "parquet"):
+    if bulk_options.detail == "full" and to in ("csv", "parquet"):
         raise UsageError(f"in bulk, --to {to} has short lines: use --detail compact, or --to jsonl")
 
 
@@ -206,16 +206,18 @@ def _one_by_one(
                     write(answer)
             progress("judging", number, 0)
             if number == MANY and "-" in files:
-                say("standard input is judged one by one; --detail compact judges it in bulk, which is much faster")
+                print_status(
+                    "standard input is judged one by one; --detail compact judges it in bulk, which is much faster"
+                )
     if mostly_unfamiliar(far, judged):
-        say(terminal.unfamiliar_records_warning(source, far, judged))
+        print_status(terminal.unfamiliar_records_warning(source, far, judged))
     return failures
 
 
 def _in_bulk(
     context: AppContext,
     options: ReadOptions,
-    wanted: BulkOptions,
+    bulk_options: BulkOptions,
     to: str,
     output: Path | None,
     resume: bool,
@@ -226,20 +228,20 @@ def _in_bulk(
     from agent.core import terminal
 
     with terminal.progress() as progress:
-        runner = BulkRunner(context, options, wanted, progress, say)
+        runner = BulkRunner(context, options, bulk_options, progress, print_status)
         try:
             summary = _run(runner, to, output, resume, [] if report is None else [partial(write_report, path=report)])
         except KeyboardInterrupt as stop:
-            if not wanted.lines or output is None or "-" in wanted.files:
+            if not bulk_options.lines or output is None or "-" in bulk_options.files:
                 raise
             written = terminal.plural(runner.written, "record")
             raise Stopped(f"stopped after {written}; the same command with --resume continues") from stop
-    if output is not None and not wanted.lines:
+    if output is not None and not bulk_options.lines:
         with terminal.open_output(output) as stream:
             write_screen(summary, stream)
     write_screen(summary)
     if report is not None:
-        say(f"the report is in {report}")
+        print_status(f"the report is in {report}")
     return runner.failures
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from agent.core.errors import UsageError
+from agent.core.errors import UsageError, translate
 
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
@@ -46,7 +46,7 @@ def open_context(model: str | None) -> AppContext:
     Raises
     ------
     ModelUnavailable
-        The option names a model, and it is not available: the command must not judge without it.
+        The option names a model that is not available: the command does not judge without it.
     """
     from agent.pipeline.context import default_context
 
@@ -64,7 +64,7 @@ def read_options(
     label: str | None,
     normal: list[str] | None,
 ) -> ReadOptions:
-    """How to read files: as the options say, and otherwise as the source was learned."""
+    """How to read files: the options, and for those not given, how the source was learned."""
     from agent.data.read_options import ReadOptions
 
     options = {"format": format, "text": text, "label": label, "normal": normal}
@@ -78,16 +78,23 @@ def exit_if_failed(failures: list[Any]) -> None:
 
     if failures:
         for failure in failures:
-            say(str(failure))
-        say(f"{plural(len(failures), 'record')} could not be judged or learned; all others were")
+            print_status(str(failure))
+        print_status(f"{plural(len(failures), 'record')} could not be judged or learned; all others were")
         raise typer.Exit(1)
 
 
-def say(line: str) -> None:
-    """Print one line on standard error, whatever characters it has."""
+def print_status(line: str) -> None:
+    """Print one line on standard error, with any characters."""
     from agent.core.records import clean_text
 
     print(clean_text(line), file=sys.stderr, flush=True)
+
+
+def with_hint(error: Exception) -> str:
+    """The message of an expected error, and the command that helps, if it names one."""
+    expected = translate(error)
+    assert expected is not None
+    return f"{expected}: {expected.hint}" if expected.hint else str(expected)
 
 
 def read_brief(text: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """Fast start and exit of a command's process.
 
-Importing PyTorch creates so many objects that collecting garbage among them, and finalizing them at exit, takes a third
-of the time of judging one record.
+Importing PyTorch creates so many objects that garbage collection, and finalizing them at exit, takes a third of the
+time of judging one record.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _GC_THRESHOLDS = 50_000, 20, 100
 
 @contextmanager
 def fast_exit() -> Iterator[None]:
-    """Run the whole process within it: at its end, `atexit` functions run and output is flushed, and nothing more."""
+    """Run the whole process within it: at its end only `atexit` functions run and output is flushed."""
     gc.set_threshold(*_GC_THRESHOLDS)
     exit_code = [1]
-    # functions that are registered later run before it
+    # functions that are registered later run before this one
     atexit.register(_exit, exit_code)
     try:
         yield

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.cli.options import with_hint
+from agent.core.errors import NEW_SOURCE_HINT
 from agent.core.records import Verdict
 from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 LABELS = ("normal", "anomalous")
 _MAX_ROWS = 25
 _MAX_REASON_CHARS = 200
-# from so many verdicts on, the table shows only those that are not normal
+# from this number of verdicts on, the table shows only those that are not normal
 _GROUPED_FROM = 40
 _CSV_COLUMNS = ("id", "source", "file", "line", "label", "probability", "explanation", "degraded", "text")
 
@@ -43,29 +45,27 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
         stream = open_output(output)
     else:
         stream.reconfigure(encoding="utf-8")
+    rows = csv.DictWriter(stream, _CSV_COLUMNS)
+    if to == "csv":
+        rows.writeheader()
     counts: Counter[str] = Counter()
+    verdicts: list[Verdict] = []
 
-    def counting(write: Callable[[Verdict], Any]) -> Callable[[Verdict], None]:
-        def counted(verdict: Verdict) -> None:
-            write(verdict)
-            counts[verdict.label] += 1
-
-        return counted
+    def write(verdict: Verdict) -> None:
+        if to == "jsonl":
+            stream.write(f"{verdict.to_json()}\n")
+            stream.flush()
+        elif to == "csv":
+            rows.writerow(_flat(verdict))
+        else:
+            verdicts.append(verdict)
+        counts[verdict.label] += 1
 
     try:
-        if to == "jsonl":
-            yield counting(lambda verdict: _write_line(stream, verdict.to_json()))
-        elif to == "csv":
-            rows = csv.DictWriter(stream, _CSV_COLUMNS)
-            rows.writeheader()
-            yield counting(lambda verdict: rows.writerow(_flat(verdict)))
-        else:
-            seen: list[Verdict] = []
-            try:
-                yield counting(seen.append)
-            finally:
-                verdict_table(seen, stream)
+        yield write
     finally:
+        if to == "table":
+            verdict_table(verdicts, stream)
         stream.flush()
         if output is not None:
             stream.close()
@@ -74,11 +74,6 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
 
 def _counts_line(counts: Mapping[str, int]) -> str:
     return f"{plural(sum(counts.values()), 'record')}: " + ", ".join(f"{counts[label]:,} {label}" for label in STYLES)
-
-
-def _write_line(stream: Any, line: str) -> None:
-    stream.write(line + "\n")
-    stream.flush()
 
 
 def _flat(verdict: Verdict) -> dict[str, Any]:
@@ -108,20 +103,20 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
         table.add_column(name, ratio=ratio, overflow="fold")
     for verdict, count in rows[:_MAX_ROWS]:
         record = verdict.record
-        why = rich_text(truncate(record.text, 120), "bold")
+        text = rich_text(truncate(record.text, 120), "bold")
         if count > 1:
-            why.append(f"  (and {count - 1:,} more like it)", style="dim")
+            text.append(f"  (and {count - 1:,} more like it)", style="dim")
         if verdict.explanation:
-            why.append(
+            text.append(
                 "\n" + escape_controls(truncate(verdict.explanation.partition(": ")[2], _MAX_REASON_CHARS)), style="dim"
             )
         for reason in verdict.degraded:
-            why.append(f"\nincomplete: {escape_controls(reason)}", style="yellow")
+            text.append(f"\nincomplete: {escape_controls(reason)}", style="yellow")
         table.add_row(
             rich_text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
             rich_text(verdict.label, STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
-            why,
+            text,
             rich_text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
         )
     if rows:
@@ -142,39 +137,38 @@ def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
     return sorted(((group[0], len(group)) for group in groups.values()), key=lambda pair: -pair[0].probability)
 
 
-def notes(reading: ParsedRow) -> None:
+def notes(row: ParsedRow) -> None:
     """Print on standard error what the reader changed in a record."""
-    for note in reading.notes:
-        print(f"{reading.record.file}:{reading.record.line}: {escape_controls(note)}", file=sys.stderr)
+    for note in row.notes:
+        print(f"{row.record.file}:{row.record.line}: {escape_controls(note)}", file=sys.stderr)
 
 
 def learned(result: LearnResult) -> None:
     """Print what `learn` did."""
     values = ", ".join(f"{value} ({count:,})" for value, count in result.label_values.most_common(8))
     read, added = plural(result.read, "record"), plural(result.added, "new case")
-    print_line(rich_text(f"{read} read for source {result.source}: {added}, the rest were there"))
+    print_line(f"{read} read for source {result.source}: {added}, the rest were cases already")
     counts = ", ".join(f"{result.labels[label]:,} {label}" for label in LABELS)
-    print_line(rich_text(f"{counts}; label values: {values}"))
+    print_line(f"{counts}; label values: {values}")
     for label in LABELS:
         if result.read and not result.labels[label]:
-            print_line(rich_text(f"no record is labelled {label}: are the values of --normal right?", "yellow"))
+            print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")
     for note in result.notes[:10]:
         print(escape_controls(note), file=sys.stderr)
     if result.brief:
         origin = "brief, drafted by the language model" if result.brief_drafted else "brief"
-        print_line(rich_text(f"{origin}: {result.brief}"))
+        print_line(f"{origin}: {result.brief}")
         if result.brief_drafted:
-            print_line(rich_text(f"(edit it: precedent sources brief {result.source} TEXT)", "dim"))
+            print_line(f"(edit it: precedent sources brief {result.source} TEXT)", "dim")
     if result.brief_rejected:
-        print_line(rich_text(f"no brief: the language model's draft {result.brief_rejected}", "yellow"))
-        print_line(rich_text(f"(write one: precedent sources brief {result.source} TEXT)", "dim"))
+        print_line(f"no brief: the language model's draft {result.brief_rejected}", "yellow")
+        print_line(f"(write one: precedent sources brief {result.source} TEXT)", "dim")
     if result.language_note:
-        print_line(rich_text(result.language_note))
+        print_line(result.language_note)
     if result.language_auc is not None:
-        auc = f"AUC of the language model alone: {result.language_auc:.2f} (1 separates all cases, 0.5 is chance)"
-        print_line(rich_text(auc))
+        print_line(f"AUC of the language model alone: {result.language_auc:.2f} (1 separates all cases, 0.5 is chance)")
     if result.language_missing:
-        print_line(rich_text(f"learned without the language model: {result.language_missing}", "yellow"))
+        print_line(f"learned without the language model: {with_hint(result.language_missing)}", "yellow")
 
 
 _MEANING = {
@@ -210,7 +204,7 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
 def sources(rows: Sequence[SourceSnapshot]) -> None:
     """Print a table of the sources."""
     if not rows:
-        print("no source yet: `precedent learn FILE --source NAME --label COLUMN` makes one")
+        print(f"no source yet: {NEW_SOURCE_HINT}")
         return
     from rich.table import Table
 
@@ -242,9 +236,16 @@ def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
         return
     for name, value in shown.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        print_line(rich_text(f"{name}: {text}"))
+        print_line(f"{name}: {text}")
     for finding in drift.findings or [f"none, by the last {plural(drift.records, 'record')} judged"]:
-        print_line(rich_text(f"drift: {finding}", "yellow"))
+        print_line(f"drift: {finding}", "yellow")
+    if drift.findings:
+        commands = (
+            f"label some: precedent review --source {row.name}",
+            "correct one: precedent correct ID normal|anomalous",
+            f"rebuild: precedent sources rebuild {row.name}",
+        )
+        print_line(f"({'; '.join(commands)})", "dim")
 
 
 def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> None:
@@ -253,7 +254,7 @@ def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> Non
         print(json.dumps([candidate.model_dump(mode="json") for candidate in selected], ensure_ascii=False))
         return
     if not selected:
-        print(f"nothing to review: judge records first that are no cases yet (precedent judge FILE --source {source})")
+        print(f"nothing to review: judge records first that are not cases yet (precedent judge FILE --source {source})")
         return
     from rich.table import Table
 
@@ -292,7 +293,8 @@ def findings(checks: Sequence[Finding]) -> None:
         status, style = "ok", "green"
         if not finding.ok:
             status, style = ("missing", "red") if finding.required else ("absent", "")
-        print_line(rich_text(f"{status:8}", style).append(f"{finding.what}: {escape_controls(finding.message)}"))
+        line = rich_text(f"{status:8}", style).append(f"{finding.what}: {escape_controls(finding.message)}")
+        console().print(line, soft_wrap=True)
 
 
 def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:

@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import (
-    open_context,
-    read_brief,
-)
+from agent.cli.options import open_context, read_brief
 
 sources_app = typer.Typer(
     help="List the sources; show, brief, rebuild or remove one; prune what is stored.",

@@ -1,1 +1,1 @@
-"""The nouns, and what every other package needs."""
+"""Records, requests, errors, settings, and what every other package needs."""

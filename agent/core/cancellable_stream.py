@@ -14,11 +14,11 @@ from langchain_core.tracers.context import register_configure_hook
 
 
 class ClientGone(Exception):
-    """Nobody reads the answer any more; it ends the generation, and LangChain logs it."""
+    """The client has disconnected; it ends the generation, and LangChain logs it."""
 
 
 class _StopCallback(BaseCallbackHandler):
-    """Stops the language model between two tokens once nobody waits for it."""
+    """Stops the language model between two tokens when the answer is no longer needed."""
 
     raise_error = True
     run_inline = True
@@ -49,8 +49,8 @@ def stop_model_when(is_cancelled: Callable[[], bool]) -> Iterator[None]:
 async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
     """Iterate over a blocking generator, each step in a thread; leaving early stops the model and closes it.
 
-    The steps run in a context of their own, so that whoever watches the agent's runs sees its answers, not the
-    model's output before it is checked.
+    The steps run in a separate context, so that observers of the agent's runs get its answers, not the model's output
+    before it is checked.
     """
     gone, context = threading.Event(), Context()
     context.run(_CALLBACK.set, _StopCallback(gone.is_set))

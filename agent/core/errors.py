@@ -121,7 +121,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[PrecedentError]], ...] = (
     (StoreFailure, MissingPart),
 )
 EXPECTED: tuple[type[Exception], ...] = (PrecedentError, *(foreign for foreign, _ in _TRANSLATIONS))
-"""What an entry point catches: errors with a message for the user; any other is a defect."""
+"""What an entry point catches: errors with a message for the user; any other error is a defect."""
 
 
 def translate(error: BaseException) -> PrecedentError | None:

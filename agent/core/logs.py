@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-# what uvicorn reports of itself goes the same way
+# uvicorn's own events go to the same handler
 _LOGGERS = ("precedent", "uvicorn")
 
 _logger = logging.getLogger("precedent")

@@ -1,4 +1,4 @@
-"""The nouns: record, case, verdict and what they are made of."""
+"""Record, case, verdict, and their parts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 def clean_text(text: str) -> str:
     """Replace what a store or UTF-8 cannot hold by U+FFFD: NUL and lone surrogates; a pair of them is one character.
 
-    Every way into the product cleans with this function, so a record has one content hash wherever it comes from.
+    Every entry point uses this function, so a record has the same content hash wherever it comes from.
     """
     if (text.isascii() and "\0" not in text) or not _UNSTORABLE.search(text):
         return text
@@ -123,7 +123,7 @@ class Record(_Frozen):
 
     @property
     def content_hash(self) -> str:
-        """What the record says, wherever it stood: the identity of a case."""
+        """A hash of text, fields and events, without the place: the identity of a case."""
         return content_hash(self.text, self.fields, self.events)
 
     @model_serializer(mode="wrap")
@@ -156,8 +156,8 @@ class Precedent(_Frozen):
 class Signal(_Frozen):
     """One detector's log-odds (natural log) that the record is anomalous; ``None``: it was not used or gave no answer.
 
-    ``facts`` are what it saw, in words for the explanation; ``degraded`` says why there is no answer, or why it is
-    partial; ``truncated``: a part of the record was not read.
+    ``facts`` are texts for the explanation; ``degraded`` is the reason why there is no answer or only a partial one;
+    ``truncated``: a part of the record was not read.
     """
 
     log_odds: float | None = None
@@ -167,7 +167,7 @@ class Signal(_Frozen):
 
 
 class Provenance(_Frozen):
-    """What the verdict was made with: the same provenance and record give the same verdict."""
+    """Models, prompts and casebook behind a verdict: the same provenance and record give the same verdict."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -178,7 +178,7 @@ class Provenance(_Frozen):
 
 
 class Verdict(_Frozen):
-    """The answer: label, calibrated probability of *anomalous*, why, and which cases say so.
+    """The answer: label, calibrated probability of *anomalous*, explanation and precedents.
 
     Between the two ends of ``unsure_band`` the label is ``unsure``; on the log-odds scale the threshold is in
     its middle. ``degraded`` names each detector that could not be used, as ``"detector: reason"``.
@@ -210,14 +210,14 @@ class Verdict(_Frozen):
 
     @property
     def leans(self) -> Label:
-        """The label; of an unsure verdict, that of the band's half in which its probability lies."""
+        """The label; of an unsure verdict, the label of the half of the band that its probability is in."""
         if self.label != "unsure":
             return self.label
         low, high = map(logit, self.unsure_band)
         return "anomalous" if self.probability >= expit((low + high) / 2) else "normal"
 
     def to_stored(self) -> dict[str, Any]:
-        """What the history keeps; `model_validate` reads it."""
+        """As the history stores it; `model_validate` reads it."""
         return {**self.model_dump(mode="json"), "facts": self.facts}
 
     def to_json(self) -> str:
@@ -227,7 +227,7 @@ class Verdict(_Frozen):
 
 @dataclass(frozen=True)
 class JudgeError:
-    """A record that got no verdict, and why."""
+    """A record that could not be judged, and the reason."""
 
     record: Record
     reason: str
@@ -239,13 +239,13 @@ class JudgeError:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A verdict that the language model could change, but was not queried for yet."""
+    """A verdict that the language model could still change, but has not been queried for."""
 
     verdict: Verdict
 
 
 def as_result(record: Record, answer: Verdict | Exception) -> Verdict | JudgeError:
-    """What the chain answered about a record; raises what is wrong with all of them."""
+    """The pipeline's outcome for a record as a result; an error that concerns all records is raised."""
     if isinstance(answer, (ValueError, ArithmeticError)):
         return JudgeError(record, f"could not be judged: {answer}")
     if isinstance(answer, Exception):

@@ -39,9 +39,9 @@ def console() -> Console:
     return Console(highlight=False)
 
 
-def print_line(line: Text) -> None:
-    """Print a line without wrapping it, so that it can be copied or read by a program."""
-    console().print(line, soft_wrap=True)
+def print_line(text: str, style: str = "") -> None:
+    """Print an escaped line without wrapping it, so that it can be copied or read by a program."""
+    console().print(rich_text(text, style), soft_wrap=True)
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def progress() -> Iterator[Callable[..., None]]:
     Yields
     ------
     callable
-        Takes what is being done, how many items are done, of how many (0 if unknown) and, optionally, a note.
+        Takes the name of a task, the number of items done, their total (0 if unknown) and, optionally, a note.
     """
     if not sys.stderr.isatty():
-        yield lambda doing, done, total, note="": None
+        yield lambda task, done, total, note="": None
         return
     from rich.console import Console
     from rich.progress import (
@@ -76,16 +76,16 @@ def progress() -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
-        def show(doing: str, done: int, total: int, note: str = "") -> None:
-            if doing not in tasks:
-                tasks[doing] = bar.add_task(doing, total=total or None)
-            bar.update(tasks[doing], completed=done, total=total or None, description=f"{doing} {note}".strip())
+        def show(task: str, done: int, total: int, note: str = "") -> None:
+            if task not in tasks:
+                tasks[task] = bar.add_task(task, total=total or None)
+            bar.update(tasks[task], completed=done, total=total or None, description=f"{task} {note}".strip())
 
         yield show
 
 
 def open_output(output: Path) -> TextIO:
-    """Open a file for writing; what it held is lost.
+    """Open a file for writing; its previous content is lost.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def truncate(text: str, max_chars: int) -> str:
 
 
 def unfamiliar_records_warning(source: str, far: int, records: int) -> str:
-    """The warning that most records are unlike the source's cases."""
+    """The warning that most records are far from the source's cases."""
     return (
         f"{far:,} of {plural(records, 'record')} are farther from every case of {source} than nearly all cases are "
         "from each other: are they records of this source? Their verdicts rest on little evidence"

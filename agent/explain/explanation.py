@@ -44,7 +44,7 @@ def facts_in_words(label: VerdictLabel, probability: float, facts: Sequence[str]
     """The explanation that needs no model: the verdict, and its facts joined."""
     shown = "under 0.01" if probability < 0.005 else "over 0.99" if probability > 0.995 else f"{probability:.2f}"
     head = f"{label} (probability of an anomaly {shown})"
-    return f"{head}: {'; '.join(facts)}." if facts else f"{head}: no witness had anything to say."
+    return f"{head}: {'; '.join(facts)}." if facts else f"{head}: no detector has a fact about it."
 
 
 def top_contribution(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> str | None:
@@ -90,7 +90,7 @@ def collect_facts(text: str, telling: Sequence[str | None], signals: Mapping[str
     facts = [fact for fact in telling if fact]
     if injections := find_injections(text):
         quoted = "; ".join(f"“{injection[:80]}”" for injection in injections[:3])
-        facts.insert(0, f"the record speaks to the judge, and this was kept from the models: {quoted}")
+        facts.insert(0, f"the record contains a prompt injection, which was kept from the models: {quoted}")
     for name in (*_FACT_ORDER, *(name for name in signals if name not in _FACT_ORDER)):
         facts += signals.get(name, Signal()).facts
     return tuple(facts)

@@ -51,7 +51,7 @@ class Drift(BaseModel):
     contradicted_share : float or None
         Share of those that the person contradicted.
     findings : list[str]
-        What to act on, each with the command to run; empty below 50 records.
+        What to act on, and how; empty below 50 records.
     """
 
     records: int
@@ -97,7 +97,7 @@ def measure_drift(context: AppContext, source: str) -> Drift:
     if len(verdicts) < _ENOUGH:
         return drift
     wrong = contradicted / max(1, sum(entry.verdict.label != "unsure" for entry in stored))
-    return drift.model_copy(update={"findings": _findings(drift, row, wrong, context.settings.risk)})
+    return drift.model_copy(update={"findings": _findings(drift, wrong, context.settings.risk)})
 
 
 def _share(verdicts: Sequence[Verdict], label: str) -> float:
@@ -171,33 +171,33 @@ def psi(observed: ArrayLike, expected: ArrayLike) -> float:
     return float(np.sum((p - q) * np.log(p / q)))
 
 
-def _findings(drift: Drift, row: SourceSnapshot, wrong: float, risk: float) -> list[str]:
-    """What to act on, each with its command; ``wrong`` is the share of decided verdicts known to be wrong."""
-    lately, label_some = f"the last {drift.records:,} records", f"precedent review --source {row.name}"
+def _findings(drift: Drift, wrong: float, risk: float) -> list[str]:
+    """What to act on, and how; ``wrong`` is the share of decided verdicts known to be wrong."""
+    lately = f"the last {drift.records:,} records"
     findings = []
     if _far_more(drift.novel_share, drift.novel_expected, by=0.1):
         findings.append(
             f"{_percent(drift.novel_share)} of what {lately} say has templates that the casebook has never seen "
             f"({_percent(drift.novel_expected)} if they were like the cases): learn them as a source of their own "
-            f"if they come from another system, else label some: {label_some}"
+            f"if they come from another system, else label some"
         )
     if moved := [f"{name[:_NAME_CHARS]} ({psi:.2f})" for name, psi in drift.field_psi.items() if psi > _PSI_ALARM]:
         more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
         findings.append(
             f"fields of {lately} moved away from the cases' (stability index over {_PSI_ALARM}): "
-            f"{', '.join(moved[:_SHOWN])}{more}: learn newer cases, then: precedent sources rebuild {row.name}"
+            f"{', '.join(moved[:_SHOWN])}{more}: learn newer cases and rebuild the source"
         )
     if drift.unsure_share is not None and drift.unsure_share > _UNSURE_ALARM:
-        findings.append(f"{_percent(drift.unsure_share)} of {lately} are unsure: label some: {label_some}")
+        findings.append(f"{_percent(drift.unsure_share)} of {lately} are unsure: label some")
     if _far_more(drift.anomalous_share, drift.anomalous_expected, by=0.2):
         findings.append(
             f"{_percent(drift.anomalous_share)} of {lately} are anomalous, {_percent(drift.anomalous_expected)} of the "
-            "cases are: correct those that are not: precedent correct ID normal"
+            "cases are: correct those that are not"
         )
     if wrong > risk:
         findings.append(
             f"people contradicted {_percent(wrong)} of the decided verdicts on {lately}, and no more than "
-            f"{_percent(risk)} should be wrong: fit the source again: precedent sources rebuild {row.name}"
+            f"{_percent(risk)} should be wrong: rebuild the source"
         )
     return findings
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.core.errors import UsageError
+from agent.core.errors import PrecedentError, UsageError, translate
 from agent.core.logs import timed_event
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions
@@ -45,7 +45,7 @@ class LearnResult:
         Why its draft was not taken.
     language_auc : float or None
         Of the language model alone on the cases, None if not tried on enough of both labels.
-    language_missing : str or None
+    language_missing : PrecedentError or None
         Why the language model was not available.
     language_note : str or None
         On how many cases of each label it was tried, how many got no answer, and whether it has a weight.
@@ -62,7 +62,7 @@ class LearnResult:
     brief_drafted: bool = False
     brief_rejected: str | None = None
     language_auc: float | None = None
-    language_missing: str | None = None
+    language_missing: PrecedentError | None = None
     language_note: str | None = None
 
 
@@ -214,7 +214,7 @@ def _model_name(context: AppContext, source: str, result: LearnResult, progress:
                 context.casebook.set(source, brief=draft.text, brief_by="model")
             result.brief_drafted, result.brief_rejected = draft.problem is None, draft.problem
     except (ModelFailure, EngineBusy) as error:
-        result.language_missing = str(error)
+        result.language_missing = translate(error)
     return model.name if model else None
 
 

@@ -123,8 +123,8 @@ def fit_installed_detectors(
     for label in (False, True):
         of_label = order[anomalous[order] == label]
         folds[of_label] = np.arange(len(of_label)) % _FOLDS
-    kinds = {kind: number for number, kind in enumerate(sorted({case.label_value or "" for case in cases}))}
-    kind_folds = np.where(anomalous, [kinds[case.label_value or ""] % _FOLDS for case in cases], folds)
+    kinds = {kind: number for number, kind in enumerate(sorted({case.kind or "" for case in cases}))}
+    kind_folds = np.where(anomalous, [kinds[case.kind or ""] % _FOLDS for case in cases], folds)
     fitted = fit_installed(cases, [folds, kind_folds])
 
     def by_case(number: int) -> dict[CaseKey, dict[str, float]]:

@@ -87,7 +87,7 @@ def select_prompt(
     answers = {i: trial.query(i, wording) for indices in by_label for i in indices[:most]}
     log_odds = {i: answer for i, answer in answers.items() if answer is not None}
     if answers and not log_odds:
-        raise ModelFailure(trial.failure)
+        raise ModelFailure(trial.failure or "it gave no answer")
     with_examples = [[i for i in indices[:most] if cases[i].examples][: for_examples // 2] for indices in by_label]
     examples_help = False
     if min(map(len, with_examples)) >= MIN_CASES:

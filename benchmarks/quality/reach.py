@@ -33,7 +33,7 @@ def _of_f1_auc(f1: float | None, auc: float | None, accuracy: float | None = Non
 
 
 def _better(mean: Figures) -> bool:
-    """Whether all fused rank better than each witness and baseline, and are told better than each baseline."""
+    """Whether all fused have a better AUC than each signal and baseline, and a better F1 than each baseline."""
     fused = mean["fused"]
     return all(one["fused_roc_auc"] > one["roc_auc"] for one in _ranked(mean).values()) and all(
         (fused["roc_auc"] or 0.0) > (one["roc_auc"] or 0.0) and fused["f1"] > one["f1"]
@@ -42,7 +42,7 @@ def _better(mean: Figures) -> bool:
 
 
 def _ranked(mean: Figures) -> dict[str, Figures]:
-    """The witnesses that were heard on both labels."""
+    """The signals that were measured on both labels."""
     return {name: one for name, one in mean["witnesses"].items() if one["roc_auc"] is not None}
 
 
@@ -71,7 +71,7 @@ REACH: Mapping[str, tuple[Reach, ...]] = {
 
 
 def holds(mean: Figures) -> str:
-    """Whether all fused rank as well as the best single witness, each on the records that it was heard on."""
+    """Whether all fused rank as well as each signal alone, on the records that have that signal."""
     short = {
         name: one["roc_auc"] - one["fused_roc_auc"]
         for name, one in _ranked(mean).items()

@@ -24,18 +24,18 @@ COLUMNS = {
 _INTRODUCTION = """\
 # Quality
 
-Measured by `make bench-quality` (`python -m benchmarks.quality`) on public data sets, by the way that a user's records
-take: a file learned, another judged. Means over the draws of a task, F1 with its least and largest.
+Measured by `make bench-quality` (`python -m benchmarks.quality`) on public data sets with the same functions as the
+commands: one file is learned, another judged. Means over the draws of a task, F1 with its smallest and largest value.
 
 - *AUC* is the area under the ROC curve, *AP* average precision, *ECE* expected calibration error. *decided*: the share
   of records outside the source's unsure band. *error at 80 %*: the error among the 80 % most confident verdicts.
   Accuracy, precision, recall and F1 (of anomalous) take unsure records too, at the source's threshold.
-- A witness *alone* ranks by its log-odds. The chain asks the language model only where its word may change the label;
-  alone, it is heard on a seeded sample, both labels alike, weighted back to their shares.
-- *labels*: learned ones, in brackets how many of them are anomalous. *LLM calls*: distinct questions while learning and
-  judging, answered now or in an earlier run.
-- *holds*: all fused rank as well as each single witness, on the records that it was heard on (AUC, .002 allowed).
-- *reach* is what the project wants of a task.
+- A signal *alone* ranks by its log-odds. The pipeline queries the language model only where it may change the label;
+  alone, it is queried on a seeded sample with equally many of both labels, weighted by their shares.
+- *labels*: learned cases, in brackets the anomalous ones. *LLM calls*: distinct prompts while learning and judging,
+  answered in this run or an earlier one.
+- *holds*: all fused rank as well as each signal alone, on the records that have that signal (AUC, .002 allowed).
+- *reach*: the targets of a task.
 """
 
 
@@ -88,8 +88,8 @@ def _rows(result: Result, figures: Figures) -> list[list[str]]:
     labels = f"{figures['labels']:,.0f} ({figures['anomalous_labels']:,.0f})"
     rows = [["**all fused**", *fused.values(), labels, f"{figures['llm_calls']:,.0f}"]]
     for name, one in figures["witnesses"].items():
-        heard = "" if round(one["n"]) == round(figures["fused"]["n"]) else f", heard on {one['n']:,.0f}"
-        rows.append([f"{name} alone{heard}", *(_figure(one.get(column)) for column in COLUMNS), "", ""])
+        records = "" if round(one["n"]) == round(figures["fused"]["n"]) else f", {one['n']:,.0f} records"
+        rows.append([f"{name} alone{records}", *(_figure(one.get(column)) for column in COLUMNS), "", ""])
     for name, one in figures["baselines"].items():
         rows.append([name, *(_figure(one.get(column)) for column in COLUMNS), "", ""])
     rows.append(["holds", *(holds(figures) if column == "roc_auc" else "" for column in COLUMNS), "", ""])
@@ -107,8 +107,8 @@ def _seconds(drawn: Iterable[tuple[Result, Figures]]) -> str:
         for result, figures in drawn
     ]
     return (
-        "## Time\n\nOn the machine that ran it; what the language model had answered in an earlier run was not asked "
-        f"again.\n\n{_table(['task', 'seconds to learn', 'records judged a second'], rows)}"
+        "## Time\n\nOn the machine of the run; answers of the language model from an earlier run are cached."
+        f"\n\n{_table(['task', 'seconds to learn', 'records judged a second'], rows)}"
     )
 
 

@@ -11,7 +11,7 @@ from langchain_ollama import ChatOllama
 
 from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure, NoLogProbabilities
-from llm.ollama.client import OllamaModel, chat_ollama, how_to_get, require_ollama, without_examples
+from llm.ollama.client import OllamaModel, chat_ollama, no_such_model, require_ollama, without_examples
 from llm.ollama.pool import Host, HostPool
 from llm.truncation import clip_by_estimate, estimated_tokens
 
@@ -39,7 +39,7 @@ class OllamaBackend:
         """Find a model on servers; the first one that has it now determines the digest, others may answer later.
 
         The options are those of `chat_ollama`; the context is limited to the one that the model was trained for. Raises
-        ModelFailure when no server has the model now; the message says for each what to do.
+        ModelFailure when no server has the model now; the message says for each what is missing.
         """
         failures = []
         for host in hosts:
@@ -47,14 +47,15 @@ class OllamaBackend:
                 model = without_examples(host, require_ollama(host, name))
                 break
             except ModelFailure as error:
-                failures.append(str(error))
+                failures.append(error)
         else:
-            raise ModelFailure("; ".join(failures))
+            hints = dict.fromkeys(failure.hint for failure in failures if failure.hint)
+            raise ModelFailure("; ".join(map(str, failures)), "; ".join(hints) or None)
         context = min(context_tokens, model.context_tokens or context_tokens)
         chats = [
             chat_ollama(host, model.name, context_tokens=context, timeout=timeout, threads=threads) for host in hosts
         ]
-        pool = HostPool([Host(str(chat.base_url), chat) for chat in chats], lambda url: how_to_get(url, model.name))
+        pool = HostPool([Host(str(chat.base_url), chat) for chat in chats], lambda url: no_such_model(url, model.name))
         return cls(model, pool, context)
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:

@@ -36,24 +36,27 @@ def find_ollama(host: str, model: str, timeout: float = 0.5) -> OllamaModel | No
 
 
 def require_ollama(host: str, model: str, timeout: float = 5.0) -> OllamaModel:
-    """Return ``model`` as the server has it. Raises ModelFailure, which says what is missing and what to do."""
+    """Return ``model`` as the server has it. Raises ModelFailure, whose hint says what to do."""
     url = base_url(host)
     installed = _installed(url, timeout)
     found = _named(model, installed)
     if found is None:
         names = ", ".join(other.name for other in installed) or "none"
-        raise ModelFailure(f"{how_to_get(url, model)}; installed models: {names}")
+        raise ModelFailure(f"{no_such_model(url, model)}; installed models: {names}", _how_to_get(model))
     return found
 
 
-def how_to_get(url: str, model: str) -> str:
-    """Return a message that the server has no such model, with the command that installs it."""
+def no_such_model(url: str, model: str) -> str:
+    """Return the message that the server does not have the model."""
+    return f"Ollama at {url} has no model {model.removesuffix(':latest')!r}"
+
+
+def _how_to_get(model: str) -> str:
+    """Return the command that installs the model."""
     name = model.removesuffix(":latest")
     if name.startswith("precedent"):
-        command = f"`precedent ollama create --name {name}` creates it (--from llama3.2: from a model that Ollama has)"
-    else:
-        command = f"`ollama pull {name}` fetches it"
-    return f"Ollama at {url} has no model {name!r}: {command}"
+        return f"`precedent ollama create --name {name}` creates it (--from llama3.2: from a model that Ollama has)"
+    return f"`ollama pull {name}` fetches it"
 
 
 def without_examples(host: str, model: OllamaModel, timeout: float = 5.0) -> OllamaModel:
@@ -101,7 +104,7 @@ def _shown(url: str, name: str, timeout: float) -> dict[str, Any]:
 
 
 def _installed(url: str, timeout: float) -> list[OllamaModel]:
-    with mapped(f"no Ollama server at {url} (start it with `ollama serve`)"):
+    with mapped(f"no Ollama server at {url}", "`ollama serve` starts it"):
         reply = httpx.get(f"{url}/api/tags", timeout=timeout).raise_for_status()
         try:
             return [OllamaModel(entry["name"], entry["digest"]) for entry in reply.json()["models"]]

@@ -15,12 +15,12 @@ OLLAMA_ERRORS = (httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueEr
 
 
 @contextmanager
-def mapped(context: str) -> Iterator[None]:
+def mapped(context: str, hint: str | None = None) -> Iterator[None]:
     """Raise the errors of a request as `ModelFailure`, whose message is ``context`` and the reason."""
     try:
         yield
     except OLLAMA_ERRORS as error:
-        raise ModelFailure(f"{context}: {reason(error)}") from error
+        raise ModelFailure(f"{context}: {reason(error)}", hint) from error
 
 
 def reason(error: Exception) -> str:

@@ -65,7 +65,7 @@ class Modelfile:
         """
         url = base_url(host)
         client = ollama.Client(url)
-        with mapped(f"Ollama at {url} did not create {name} (is `ollama serve` running?)"):
+        with mapped(f"Ollama at {url} did not create {name}", "`ollama serve` starts the server"):
             source = self.source
             if self.family:
                 source = f"{name.partition(':')[0]}:base"
@@ -98,7 +98,7 @@ def family_of(chat_template: str, name: str) -> Family:
         if family.marker in chat_template:
             return family
     known = ", ".join(families())
-    raise ModelFailure(f"the chat template of {name} is none of {known}: `ollama pull` a model and use --from")
+    raise ModelFailure(f"the chat template of {name} is none of {known}", "`ollama pull` a model and use --from")
 
 
 def _upload(url: str, path: Path, progress: Progress | None) -> str:

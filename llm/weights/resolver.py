@@ -67,8 +67,9 @@ def resolve(
     target = entry.path_in(cache / entry.name)
     if offline:
         raise ModelFailure(
-            f"model {entry.name!r} is not on this machine and offline is set: put it at {target}, "
-            f"or let `make models` or `precedent doctor --fetch` fetch it ({entry.size / 1e6:.0f} MB)"
+            f"model {entry.name!r} ({entry.size / 1e6:.0f} MB) is not on this machine and offline is set: "
+            f"it belongs at {target}",
+            "`make models` or, without offline, `precedent doctor --fetch` fetches it",
         )
     try:
         _fetch_once(entry, cache, progress)

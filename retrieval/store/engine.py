@@ -16,7 +16,7 @@ from retrieval.store.schema import HEAD, VERSION_TABLE, metadata
 
 _ADVISORY_LOCK = 20_26
 _LOCKED = "another process has locked it for too long: try again when that process is done"
-_FULL = "its disk is full: free some space, or remove old verdicts with `precedent sources prune`"
+_FULL = "its disk is full: free some space, or prune old verdicts"
 _READ_ONLY = "it is read-only: check the permissions of the file and of its folder"
 # by SQLite's primary result code and by PostgreSQL's SQLSTATE
 _REASONS = {5: _LOCKED, 6: _LOCKED, "55P03": _LOCKED, 13: _FULL, "53100": _FULL, 8: _READ_ONLY, "25006": _READ_ONLY}

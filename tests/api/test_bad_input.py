@@ -18,15 +18,15 @@ from tests.shop import NORMAL
 pytestmark = pytest.mark.filterwarnings("ignore:astream_log is deprecated")
 JSON = {"content-type": "application/json"}
 REST = "/v1/verdicts"
-VERDICT_DOORS = (
+VERDICT_PATHS = (
     "/verdict/invoke",
     "/verdict/batch",
     "/verdict/stream",
     "/verdict/stream_log",
     "/verdict/stream_events",
 )
-CHAT_DOORS = ("/chain/invoke", "/chain/batch", "/chain/stream", "/chain/stream_log", "/chain/stream_events")
-READING_DOORS = (REST, "/v1/cases", "/v1/verdicts/v000000000000/feedback", *VERDICT_DOORS, *CHAT_DOORS)
+CHAT_PATHS = ("/chain/invoke", "/chain/batch", "/chain/stream", "/chain/stream_log", "/chain/stream_events")
+READING_PATHS = (REST, "/v1/cases", "/v1/verdicts/v000000000000/feedback", *VERDICT_PATHS, *CHAT_PATHS)
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
@@ -46,33 +46,33 @@ def refused(answer: Any, status: int) -> str:
     return detail if isinstance(detail, str) else json.dumps(detail)
 
 
-def wrapped(door: str, question: str) -> str:
-    """A question (JSON text) as that door wants it."""
-    if door == REST:
-        return question
-    return f'{{"inputs": [{question}]}}' if door.endswith("/batch") else f'{{"input": {question}}}'
+def wrapped(path: str, request: str) -> str:
+    """A request (JSON text) in the form that the path takes."""
+    if path == REST:
+        return request
+    return f'{{"inputs": [{request}]}}' if path.endswith("/batch") else f'{{"input": {request}}}'
 
 
-@pytest.mark.parametrize("door", READING_DOORS)
+@pytest.mark.parametrize("path", READING_PATHS)
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"not json", b'{"text": "\xff\xfe"}', b"\xff", DEEP.encode(), b"1" * 5_000, b'{"text": "a" "b"}'],
     ids=["empty", "open", "words", "utf8 inside", "utf8", "deep", "5000 digits", "comma missing"],
 )
-def test_what_is_not_json_is_refused(client: TestClient, door: str, body: bytes) -> None:
-    said = refused(client.post(door, content=body, headers=JSON), 422)
-    assert "JSON" in said or not body
+def test_what_is_not_json_is_refused(client: TestClient, path: str, body: bytes) -> None:
+    detail = refused(client.post(path, content=body, headers=JSON), 422)
+    assert "JSON" in detail or not body
 
 
-@pytest.mark.parametrize("door", READING_DOORS)
+@pytest.mark.parametrize("path", READING_PATHS)
 @pytest.mark.parametrize(
     "body", ["null", "5", "true", "[1]", "{}", "[[]]", '{"\\ud800": 1}', '{"input": 5, "inputs": 5}']
 )
-def test_wrong_types_are_refused(client: TestClient, door: str, body: str) -> None:
-    refused(client.post(door, content=body, headers=JSON), 422)
+def test_wrong_types_are_refused(client: TestClient, path: str, body: str) -> None:
+    refused(client.post(path, content=body, headers=JSON), 422)
 
 
-BAD_QUESTIONS = {
+BAD_REQUESTS = {
     "a number": "5",
     "null": "null",
     "an array": "[1, 2]",
@@ -117,27 +117,27 @@ UNKNOWN_SOURCES = {
 }
 
 
-@pytest.mark.parametrize("door", [REST, *VERDICT_DOORS])
-@pytest.mark.parametrize("name", BAD_QUESTIONS)
-def test_what_is_no_question_is_refused(client: TestClient, door: str, name: str) -> None:
-    answer = client.post(door, content=wrapped(door, BAD_QUESTIONS[name]), headers=JSON)
+@pytest.mark.parametrize("path", [REST, *VERDICT_PATHS])
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_an_invalid_request_is_refused(client: TestClient, path: str, name: str) -> None:
+    answer = client.post(path, content=wrapped(path, BAD_REQUESTS[name]), headers=JSON)
     refused(answer, 404 if name in UNKNOWN_SOURCES else 422)
 
 
-@pytest.mark.parametrize("door", [REST, *VERDICT_DOORS])
+@pytest.mark.parametrize("path", [REST, *VERDICT_PATHS])
 @pytest.mark.parametrize("record", ["5", "null", "[1]", '["ab"]'])
-def test_what_is_no_record_is_refused(client: TestClient, door: str, record: str) -> None:
-    refused(client.post(door, content=wrapped(door, f'{{"record": {record}}}'), headers=JSON), 422)
+def test_what_is_no_record_is_refused(client: TestClient, path: str, record: str) -> None:
+    refused(client.post(path, content=wrapped(path, f'{{"record": {record}}}'), headers=JSON), 422)
 
 
 def test_places_are_those_of_the_body(client: TestClient) -> None:
     body = '{"records": [{"source": "shop", "text": "a"}]}'
-    said = client.post(REST, content=body, headers=JSON).json()["detail"]
-    assert ["records", "0", "Record", "source"] not in (places := [one["loc"] for one in said])
+    details = client.post(REST, content=body, headers=JSON).json()["detail"]
+    assert ["records", "0", "Record", "source"] not in (places := [detail["loc"] for detail in details])
     assert ["records", "0", "source"] in places
 
 
-ODD_QUESTIONS = {
+ODD_REQUESTS = {
     "NUL": '{"text": "a\\u0000b"}',
     "lone surrogate": '{"text": "a\\ud800b"}',
     "surrogates everywhere": '{"text": "a", "fields": {"\\ud800": "\\udfff"}, "file": "\\ud800", "time": "\\ud800"}',
@@ -150,10 +150,10 @@ ODD_QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("door", [REST, "/verdict/invoke", "/verdict/batch", "/verdict/stream"])
-@pytest.mark.parametrize("name", ODD_QUESTIONS)
-def test_what_is_odd_is_judged_unless_it_is_no_number(client: TestClient, door: str, name: str) -> None:
-    answer = client.post(door, content=wrapped(door, ODD_QUESTIONS[name]), headers=JSON)
+@pytest.mark.parametrize("path", [REST, "/verdict/invoke", "/verdict/batch", "/verdict/stream"])
+@pytest.mark.parametrize("name", ODD_REQUESTS)
+def test_odd_requests_are_judged_except_those_with_no_number(client: TestClient, path: str, name: str) -> None:
+    answer = client.post(path, content=wrapped(path, ODD_REQUESTS[name]), headers=JSON)
     if name == "400 digits":
         refused(answer, 422)
     else:
@@ -163,17 +163,17 @@ def test_what_is_odd_is_judged_unless_it_is_no_number(client: TestClient, door: 
         assert "Infinity" not in answer.text
 
 
-@pytest.mark.parametrize("door", [*VERDICT_DOORS, *CHAT_DOORS])
+@pytest.mark.parametrize("path", [*VERDICT_PATHS, *CHAT_PATHS])
 @pytest.mark.parametrize(
     "config",
     ["null", "5", '"x"', "[]", "[1]", "[{}, {}]", '{"configurable": 5}', '{"callbacks": 5}', '{"metadata": 5}'],
 )
 def test_a_config_that_is_no_object_is_refused_and_an_odd_object_ignored(
-    client: TestClient, door: str, config: str
+    client: TestClient, path: str, config: str
 ) -> None:
-    said = f'{{"messages": [{{"type": "human", "content": {json.dumps(NORMAL)}}}]}}'
-    question = wrapped(door, said if "chain" in door else json.dumps({"text": NORMAL}))
-    answer = client.post(door, content=f'{question[:-1]}, "config": {config}}}', headers=JSON)
+    conversation = f'{{"messages": [{{"type": "human", "content": {json.dumps(NORMAL)}}}]}}'
+    request = wrapped(path, conversation if "chain" in path else json.dumps({"text": NORMAL}))
+    answer = client.post(path, content=f'{request[:-1]}, "config": {config}}}', headers=JSON)
     if not config.startswith("{"):
         refused(answer, 422)
     else:
@@ -181,16 +181,16 @@ def test_a_config_that_is_no_object_is_refused_and_an_odd_object_ignored(
         assert "event: error" not in answer.text
 
 
-@pytest.mark.parametrize("door", ["/verdict", "/chain"])
-@pytest.mark.parametrize("way", ["invoke", "batch", "stream"])
-def test_a_garbled_config_in_the_path_is_refused(client: TestClient, door: str, way: str) -> None:
-    question = wrapped(way if way != "batch" else "/batch", json.dumps({"text": NORMAL}))
+@pytest.mark.parametrize("path", ["/verdict", "/chain"])
+@pytest.mark.parametrize("method", ["invoke", "batch", "stream"])
+def test_a_garbled_config_in_the_path_is_refused(client: TestClient, path: str, method: str) -> None:
+    request = wrapped(method if method != "batch" else "/batch", json.dumps({"text": NORMAL}))
     refused(
-        client.post(f"{door}/c/!!garbled/{way}", content=question, headers=JSON), 400 if door == "/verdict" else 422
+        client.post(f"{path}/c/!!garbled/{method}", content=request, headers=JSON), 400 if path == "/verdict" else 422
     )
 
 
-BAD_TALK = {
+BAD_CONVERSATIONS = {
     "no messages": "{}",
     "messages are text": '{"messages": "hello"}',
     "a message is null": '{"messages": [null]}',
@@ -204,13 +204,13 @@ BAD_TALK = {
 }
 
 
-@pytest.mark.parametrize("door", CHAT_DOORS)
-@pytest.mark.parametrize("talk", BAD_TALK.values(), ids=BAD_TALK)
-def test_what_is_no_conversation_is_refused(client: TestClient, door: str, talk: str) -> None:
-    refused(client.post(door, content=wrapped(door, talk), headers=JSON), 422)
+@pytest.mark.parametrize("path", CHAT_PATHS)
+@pytest.mark.parametrize("conversation", BAD_CONVERSATIONS.values(), ids=BAD_CONVERSATIONS)
+def test_what_is_no_conversation_is_refused(client: TestClient, path: str, conversation: str) -> None:
+    refused(client.post(path, content=wrapped(path, conversation), headers=JSON), 422)
 
 
-ODD_TALK = {
+ODD_CONVERSATIONS = {
     "no message": [],
     "empty": [""],
     "NUL": ["a\x00b"],
@@ -232,13 +232,13 @@ ODD_TALK = {
 }
 
 
-@pytest.mark.parametrize("way", ["invoke", "stream"])
-@pytest.mark.parametrize("said", ODD_TALK.values(), ids=ODD_TALK)
-def test_odd_talk_is_answered(client: TestClient, way: str, said: list[Any]) -> None:
-    body = json.dumps({"input": {"messages": [{"type": "human", "content": one} for one in said]}})
-    answer = client.post(f"/chain/{way}", content=body, headers=JSON)
+@pytest.mark.parametrize("method", ["invoke", "stream"])
+@pytest.mark.parametrize("contents", ODD_CONVERSATIONS.values(), ids=ODD_CONVERSATIONS)
+def test_odd_conversations_are_answered(client: TestClient, method: str, contents: list[Any]) -> None:
+    body = json.dumps({"input": {"messages": [{"type": "human", "content": content} for content in contents]}})
+    answer = client.post(f"/chain/{method}", content=body, headers=JSON)
     assert answer.status_code == 200, answer.text[:300]
-    if way == "invoke":
+    if method == "invoke":
         assert answer.json()["output"]
     else:
         assert "event: error" not in answer.text
@@ -292,14 +292,14 @@ def test_a_bad_source_name_is_refused(client: TestClient, name: str) -> None:
     # a client resolves the dot, a router splits at the slash: neither is the route of a source
     refused(answer, {"..%2fx": 404, ".": 405}.get(name, 422))
     before = client.get("/v1/sources").json()
-    assert [one["name"] for one in before] == ["shop"]
+    assert [source["name"] for source in before] == ["shop"]
 
 
 @pytest.mark.parametrize("source", ["../x", "", "s" * 300, "ä", "a\x00", "\ud800", None, 5, ["a"]])
 def test_cases_of_a_bad_source_name_are_refused(client: TestClient, source: Any) -> None:
     body = json.dumps({"source": source, "cases": [{"record": {"text": "a"}, "label": "normal"}]})
     refused(client.post("/v1/cases", content=body, headers=JSON), 422)
-    assert [one["name"] for one in client.get("/v1/sources").json()] == ["shop"]
+    assert [source["name"] for source in client.get("/v1/sources").json()] == ["shop"]
 
 
 @pytest.mark.parametrize(
@@ -330,9 +330,9 @@ def test_a_bad_brief_is_refused(client: TestClient, brief: Any) -> None:
     refused(client.put("/v1/sources/shop", json={"brief": brief}), 422)
 
 
-@pytest.mark.parametrize("door", READING_DOORS)
+@pytest.mark.parametrize("path", READING_PATHS)
 @pytest.mark.parametrize(
-    "given",
+    "content_type",
     [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -341,16 +341,16 @@ def test_a_bad_brief_is_refused(client: TestClient, brief: Any) -> None:
         None,
     ],
 )
-def test_another_content_type_is_refused(client: TestClient, door: str, given: str | None) -> None:
+def test_another_content_type_is_refused(client: TestClient, path: str, content_type: str | None) -> None:
     """A web page of another origin can send these unasked: it must not judge, and not teach."""
-    content = wrapped(door, json.dumps({"text": NORMAL}))
-    headers = {} if given is None else {"content-type": given}
-    assert "content type" in refused(client.post(door, content=content.encode(), headers=headers), 415)
+    content = wrapped(path, json.dumps({"text": NORMAL}))
+    headers = {} if content_type is None else {"content-type": content_type}
+    assert "content type" in refused(client.post(path, content=content.encode(), headers=headers), 415)
 
 
-@pytest.mark.parametrize("door", [door for door in READING_DOORS if door != REST])
-def test_only_verdicts_take_streams(client: TestClient, door: str) -> None:
-    refused(client.post(door, content=b'{"text": "a"}\n', headers={"content-type": "application/x-ndjson"}), 415)
+@pytest.mark.parametrize("path", [path for path in READING_PATHS if path != REST])
+def test_only_verdicts_take_streams(client: TestClient, path: str) -> None:
+    refused(client.post(path, content=b'{"text": "a"}\n', headers={"content-type": "application/x-ndjson"}), 415)
 
 
 def test_an_array_says_which_record_is_wrong(client: TestClient) -> None:

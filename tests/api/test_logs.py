@@ -19,8 +19,8 @@ RECORD = "the gripper of warehouse robot 12 holds a canary"
 
 
 def events(capfd: pytest.CaptureFixture[str], name: str | None = None) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    return [event for event in found if name in (None, event["event"])]
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    return [event for event in logged if name in (None, event["event"])]
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def test_a_request_is_one_line(served: Callable[..., TestClient], capfd: pytest.
         client.post("/v1/verdicts", json=[{"text": RECORD}, {"text": RECORD}])
         client.get("/v1/sources/nowhere", headers={"x-request-id": "mine_1.a-b"})
         client.get("/v1/sources", headers={"host": "evil.example"})
-    judged, refused, stranger = events(capfd, "request")
+    judged, refused, wrong_host = events(capfd, "request")
     assert (judged["method"], judged["path"], judged["status"], judged["records"]) == ("POST", "/v1/verdicts", 200, 2)
     assert judged["ms"] > 0
     assert judged["level"] == "info"
     assert (refused["path"], refused["status"], refused["request_id"]) == ("/v1/sources/nowhere", 404, "mine_1.a-b")
-    assert stranger["status"] == 400
-    assert len({judged["request_id"], refused["request_id"], stranger["request_id"]}) == 3
+    assert wrong_host["status"] == 400
+    assert len({judged["request_id"], refused["request_id"], wrong_host["request_id"]}) == 3
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "a\nb", "x" * 65, "<script>", "ä", None])
@@ -85,9 +85,9 @@ def test_no_text_of_a_record_is_logged(served: Callable[..., TestClient], capfd:
         client.post("/verdict/invoke", json={"input": {"text": RECORD}})
         client.post("/chain/invoke", json={"input": {"messages": [{"type": "human", "content": RECORD}]}})
         client.get(f"/v1/verdicts?text={RECORD}")
-    said = capfd.readouterr().err
-    assert said.count('"event": "request"') == 8
-    assert "canary" not in said
+    log = capfd.readouterr().err
+    assert log.count('"event": "request"') == 8
+    assert "canary" not in log
 
 
 def test_people_read_text_and_nothing_that_is_sent_begins_a_line(

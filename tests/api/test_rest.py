@@ -1,11 +1,11 @@
-"""REST: what is judged, kept, corrected and told, in process, with the real models."""
+"""REST: verdicts, cases, corrections and explanations, in process, with the real models."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.pipeline.steps import Steps
+from retrieval.encoding.text_embedder import TextEmbedder
 from server import create_app
 from tests.served import HOST, eventually
 from tests.shop import ANOMALOUS, NEW, NORMAL
@@ -50,9 +50,9 @@ def judge(client: TestClient, sent: Any) -> Any:
     return answer.json()
 
 
-def same(one: dict[str, Any]) -> dict[str, Any]:
+def same(verdict: dict[str, Any]) -> dict[str, Any]:
     """A verdict without the time that it took."""
-    return {name: value for name, value in one.items() if name != "elapsed_ms"}
+    return {name: value for name, value in verdict.items() if name != "elapsed_ms"}
 
 
 def test_a_verdict_has_the_keys_of_the_contract(client: TestClient) -> None:
@@ -73,17 +73,19 @@ def test_a_verdict_has_the_keys_of_the_contract(client: TestClient) -> None:
 
 
 def test_the_labels_follow_the_cases(client: TestClient) -> None:
-    labels = [one["label"] for one in judge(client, {"source": "shop", "records": [NORMAL, {"text": ANOMALOUS}]})]
+    labels = [
+        verdict["label"] for verdict in judge(client, {"source": "shop", "records": [NORMAL, {"text": ANOMALOUS}]})
+    ]
     assert labels == ["normal", "anomalous"]
 
 
-def test_the_language_model_is_asked_about_what_is_new(client: TestClient) -> None:
+def test_the_language_model_is_queried_about_new_texts(client: TestClient) -> None:
     verdict = judge(client, {"text": NEW})
     assert isinstance(verdict["signals"]["language"], float)
     assert verdict["provenance"]["model"] == "embedded:qwen2.5-coder-0.5b"
 
 
-def test_one_many_a_batch_and_a_stream_say_the_same(client: TestClient) -> None:
+def test_one_many_a_batch_and_a_stream_give_the_same_verdicts(client: TestClient) -> None:
     texts = [NORMAL, ANOMALOUS, NEW, NORMAL]
     one_by_one = [same(judge(client, {"text": text})) for text in texts]
     many = judge(client, [texts[0], {"text": texts[1], "source": "shop"}, {"record": texts[2]}, {"text": texts[3]}])
@@ -91,12 +93,12 @@ def test_one_many_a_batch_and_a_stream_say_the_same(client: TestClient) -> None:
     body = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     streamed = client.post("/v1/verdicts", content=body, headers=NDJSON)
     assert streamed.headers["content-type"].startswith("application/x-ndjson")
-    assert [same(one) for one in many] == one_by_one
-    assert [same(one) for one in batch] == one_by_one
+    assert [same(verdict) for verdict in many] == one_by_one
+    assert [same(verdict) for verdict in batch] == one_by_one
     assert [same(json.loads(line)) for line in streamed.text.splitlines()] == one_by_one
 
 
-def test_every_door_gives_the_same_verdict(copy_of: Callable[..., Settings]) -> None:
+def test_every_entry_point_gives_the_same_verdict(copy_of: Callable[..., Settings]) -> None:
     chosen = copy_of()
     with TestClient(create_app(chosen), base_url=HOST) as client:
         for text in (NORMAL, NEW):
@@ -104,10 +106,10 @@ def test_every_door_gives_the_same_verdict(copy_of: Callable[..., Settings]) -> 
             served = client.post("/verdict/invoke", json={"input": {"text": text}}).json()["output"]
             batched = client.post("/verdict/batch", json={"inputs": [{"text": text}] * 2}).json()["output"]
             assert same(served) == same(rest)
-            assert [same(one) for one in batched] == [same(rest)] * 2
+            assert [same(verdict) for verdict in batched] == [same(rest)] * 2
         normal = judge(client, {"text": NORMAL})
-        said = client.post("/chain/invoke", json={"input": {"messages": [{"type": "human", "content": NORMAL}]}})
-        assert said.json()["output"] == f"verdict {normal['id']} (source shop): {normal['explanation']}"
+        chat = client.post("/chain/invoke", json={"input": {"messages": [{"type": "human", "content": NORMAL}]}})
+        assert chat.json()["output"] == f"verdict {normal['id']} (source shop): {normal['explanation']}"
     context = AppContext(chosen)
     try:
         again = build(context).invoke(JudgeRequest(text=NEW)).model_dump(mode="json")
@@ -126,7 +128,7 @@ def lasting(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("explain", ["none", "facts", "llm"])
-def test_as_much_is_explained_as_was_asked(client: TestClient, explain: str) -> None:
+def test_as_much_is_explained_as_requested(client: TestClient, explain: str) -> None:
     verdict = judge(client, {"text": ANOMALOUS, "explain": explain})
     facts = judge(client, {"text": ANOMALOUS})["explanation"]
     if explain == "none":
@@ -135,19 +137,27 @@ def test_as_much_is_explained_as_was_asked(client: TestClient, explain: str) -> 
         assert verdict["explanation"].startswith(facts)
 
 
-def test_a_record_that_cannot_be_judged_is_said(
+def test_a_record_that_cannot_be_judged_is_reported_and_the_others_are_judged(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No record is known that cannot: so a step is made to fail."""
+    """No such record is known, so the embedding model is made to fail on one text."""
+    encode = TextEmbedder.encode
 
-    def stumble(self: Steps, states: Any) -> Any:
-        raise ValueError("the numbers do not add up")
+    def failing(self: TextEmbedder, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Any:
+        if any("unreadable" in text for text in texts):
+            raise ValueError("the vector is not finite")
+        return encode(self, texts, progress)
 
-    monkeypatch.setattr(Steps, "collect_signals", stumble)
+    monkeypatch.setattr(TextEmbedder, "encode", failing)
+    reason = "could not be judged: the vector is not finite"
     with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
-        one = client.post("/v1/verdicts", json={"text": NORMAL})
-        assert (one.status_code, one.json()) == (422, {"detail": "could not be judged: the numbers do not add up"})
-        assert judge(client, [{"text": NORMAL}]) == [{"error": "could not be judged: the numbers do not add up"}]
+        refused = client.post("/v1/verdicts", json={"text": "an unreadable text"})
+        assert (refused.status_code, refused.json()) == (422, {"detail": reason})
+        first, failed, last = judge(client, [{"text": text} for text in (NORMAL, "an unreadable text", ANOMALOUS)])
+        assert (first["label"], failed, last["label"]) == ("normal", {"error": reason}, "anomalous")
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in ("an unreadable text", NEW))
+        failed, last = map(json.loads, client.post("/v1/verdicts", content=lines, headers=NDJSON).text.splitlines())
+        assert (failed, last["record"]["text"]) == ({"error": f"line 1: {reason}"}, NEW)
 
 
 def test_a_verdict_is_kept_in_the_history(client: TestClient) -> None:
@@ -164,7 +174,7 @@ def test_feedback_changes_the_next_verdict(fresh: TestClient) -> None:
     assert case.json()["record"]["text"] == ANOMALOUS
     after = judge(fresh, {"text": ANOMALOUS})
     assert after["label"] == "normal"
-    assert case.json()["case_id"] in [one["case_id"] for one in after["precedents"]]
+    assert case.json()["case_id"] in [precedent["case_id"] for precedent in after["precedents"]]
     assert after["provenance"]["casebook_version"] > before["provenance"]["casebook_version"]
     assert after["id"] != before["id"]
     again = fresh.post(f"/v1/verdicts/{after['id']}/feedback", json={"label": "anomalous"})
@@ -195,7 +205,7 @@ def test_cases_are_added_once(fresh: TestClient) -> None:
 def test_cases_make_a_source(fresh: TestClient) -> None:
     cases = [{"record": {"text": f"belt {i} runs"}, "label": "normal"} for i in range(3)]
     assert fresh.post("/v1/cases", json={"source": "factory", "cases": cases}).json()["added"] == 3
-    assert [one["name"] for one in fresh.get("/v1/sources").json()] == ["factory", "shop"]
+    assert [source["name"] for source in fresh.get("/v1/sources").json()] == ["factory", "shop"]
     answer = fresh.post("/v1/verdicts", json={"text": "belt 9 runs"})
     assert answer.status_code == 422
     assert "factory, shop" in answer.json()["detail"]
@@ -259,8 +269,8 @@ def test_broken_lines_in_a_stream_leave_the_others_alone(client: TestClient) -> 
     answer = client.post("/v1/verdicts", content=body, headers=NDJSON)
     assert answer.status_code == 200
     shown = [json.loads(line) for line in answer.text.split("\n")[:-1]]
-    assert [one.get("label", "error") for one in shown] == ["normal", *["error"] * 7, "anomalous"]
-    assert [one["error"].partition(":")[0] for one in shown if "error" in one] == [
+    assert [answer.get("label", "error") for answer in shown] == ["normal", *["error"] * 7, "anomalous"]
+    assert [answer["error"].partition(":")[0] for answer in shown if "error" in answer] == [
         "line 2",
         "line 4",
         "line 5",
@@ -281,7 +291,7 @@ def test_a_line_of_a_stream_over_the_limit_is_skipped(copy_of: Callable[..., Set
         shown = [
             json.loads(line) for line in client.post("/v1/verdicts", content=pieces(), headers=NDJSON).text.splitlines()
         ]
-    assert [one.get("label") or one["error"] for one in shown] == [
+    assert [answer.get("label") or answer["error"] for answer in shown] == [
         "line 1: longer than 2000 bytes",
         "normal",
         "line 3: longer than 2000 bytes",
@@ -289,11 +299,11 @@ def test_a_line_of_a_stream_over_the_limit_is_skipped(copy_of: Callable[..., Set
 
 
 @pytest.mark.parametrize("path", ["/v1/verdicts", "/v1/cases", "/verdict/invoke", "/chain/stream"])
-@pytest.mark.parametrize("told", [True, False], ids=["told length", "chunked"])
-def test_a_body_over_the_limit_is_refused(copy_of: Callable[..., Settings], path: str, told: bool) -> None:
+@pytest.mark.parametrize("has_length", [True, False], ids=["content-length", "chunked"])
+def test_a_body_over_the_limit_is_refused(copy_of: Callable[..., Settings], path: str, has_length: bool) -> None:
     with TestClient(create_app(copy_of(max_body_bytes=2_000)), base_url=HOST) as client:
         body = json.dumps({"text": "x" * 3_000}).encode()
-        content: Any = body if told else iter([body[:1_500], body[1_500:]])
+        content: Any = body if has_length else iter([body[:1_500], body[1_500:]])
         answer = client.post(path, content=content, headers={"content-type": "application/json"})
         assert answer.status_code == 413
         assert answer.json() == {"detail": "the body is longer than 2000 bytes"}
@@ -306,7 +316,7 @@ def test_a_body_over_the_limit_is_refused(copy_of: Callable[..., Settings], path
     "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "testserver", "[::2]", "localhost@evil"]
 )
 @pytest.mark.parametrize("path", ["/", "/v1/sources", "/chain/playground/", "/healthz"])
-def test_a_strangers_host_name_is_refused(client: TestClient, host: str, path: str) -> None:
+def test_another_host_name_is_refused(client: TestClient, host: str, path: str) -> None:
     answer = client.get(path, headers={"host": host})
     assert answer.status_code == 400
     assert "Host" in answer.json()["detail"]
@@ -322,20 +332,28 @@ def test_every_name_is_served_when_bound_to_every_address(copy_of: Callable[...,
     assert client.get("/healthz").status_code == 200
 
 
-def test_with_an_api_key_strangers_are_refused(copy_of: Callable[..., Settings]) -> None:
+def test_requests_without_the_api_key_are_refused(copy_of: Callable[..., Settings]) -> None:
     with TestClient(create_app(copy_of(api_key="s3cret")), base_url=HOST) as client:
-        doors = [
+        routes = [
             ("GET", path) for path in ("/", "/v1/sources", "/metrics", "/docs", "/openapi.json", "/chain/playground/")
         ]
-        doors += [("POST", path) for path in ("/v1/verdicts", "/v1/cases", "/v1/verdicts/x/feedback")]
-        doors += [
-            ("POST", f"/{chain}/{way}") for chain in ("chain", "verdict") for way in ("invoke", "batch", "stream")
+        routes += [("POST", path) for path in ("/v1/verdicts", "/v1/cases", "/v1/verdicts/x/feedback")]
+        routes += [
+            ("POST", f"/{chain}/{method}") for chain in ("chain", "verdict") for method in ("invoke", "batch", "stream")
         ]
-        for given in (None, "Bearer wrong", "s3cret", "Bearer s3cret ", "Basic s3cret", "Bearer s3cr\u00e9t", "bearer"):
-            headers = {} if given is None else {"authorization": given.encode()}
-            for method, path in doors:
+        for authorization in (
+            None,
+            "Bearer wrong",
+            "s3cret",
+            "Bearer s3cret ",
+            "Basic s3cret",
+            "Bearer s3cr\u00e9t",
+            "bearer",
+        ):
+            headers = {} if authorization is None else {"authorization": authorization.encode()}
+            for method, path in routes:
                 answer = client.request(method, path, headers=headers)
-                assert (answer.status_code, "API key" in answer.json()["detail"]) == (401, True), (given, path)
+                assert (answer.status_code, "API key" in answer.json()["detail"]) == (401, True), (authorization, path)
         assert client.get("/healthz").status_code == 200
         key = {"authorization": "Bearer s3cret"}
         assert client.post("/v1/verdicts", json={"text": NORMAL}, headers=key).json()["label"] == "normal"
@@ -374,23 +392,23 @@ def test_readiness_says_what_is_missing(copy_of: Callable[..., Settings]) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:astream_log is deprecated")
-@pytest.mark.parametrize("way", ["stream_log", "stream_events"])
-def test_who_watches_a_run_sees_answers_and_no_inner_state(client: TestClient, way: str) -> None:
-    """Nor what the language model said before it was checked."""
-    talk = client.post(f"/chain/{way}", json={"input": {"messages": [{"type": "human", "content": ANOMALOUS}]}})
-    verdict = client.post(f"/verdict/{way}", json={"input": {"text": ANOMALOUS}})
-    for watched in (talk.text, verdict.text):
+@pytest.mark.parametrize("method", ["stream_log", "stream_events"])
+def test_the_log_of_a_run_has_answers_and_no_inner_state(client: TestClient, method: str) -> None:
+    """Nor the language model's output before it is checked."""
+    chat = client.post(f"/chain/{method}", json={"input": {"messages": [{"type": "human", "content": ANOMALOUS}]}})
+    verdict = client.post(f"/verdict/{method}", json={"input": {"text": ANOMALOUS}})
+    for watched in (chat.text, verdict.text):
         assert "event: end" in watched
         assert "anomalous (probability of an anomaly" in watched
         for inner in ("fitted_on", "content_hash", "EmbeddedChatModel", "on_chat_model_start", "half_width"):
             assert inner not in watched
 
 
-def test_metrics_count_verdicts_of_every_door(fresh: TestClient) -> None:
+def test_metrics_count_verdicts_of_every_entry_point(fresh: TestClient) -> None:
     def count(label: str) -> float:
-        wanted = f'precedent_verdicts_total{{label="{label}",source="shop"}} '
+        prefix = f'precedent_verdicts_total{{label="{label}",source="shop"}} '
         lines = fresh.get("/metrics").text.splitlines()
-        return sum(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
+        return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
 
     before = count("normal")
     judge(fresh, {"text": NORMAL})
@@ -409,7 +427,7 @@ def test_the_welcome_page_leads_everywhere(client: TestClient) -> None:
         assert eventually(lambda path=path: client.get(path).status_code == 200), path  # type: ignore[misc]
 
 
-def test_no_page_of_ours_asks_another_machine(client: TestClient) -> None:
+def test_no_page_loads_from_another_host(client: TestClient) -> None:
     for path in ("/", "/docs", "/redoc", "/chain/playground/", "/verdict/playground/"):
         loaded = re.findall(r"(?:src|href)=[\"']?(https?:)?//([^/\"'\s>]+)", client.get(path).text)
         assert loaded == [], path
@@ -439,8 +457,8 @@ def test_the_documentation_lists_the_routes(client: TestClient) -> None:
     body = paths["/v1/verdicts"]["post"]["requestBody"]["content"]
     assert set(body) == {"application/json", "application/x-ndjson"}
     for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(schema))):
-        found = schema
+        target = schema
         for step in reference.split("/"):
-            found = found[step]
+            target = target[step]
     assert set(paths["/v1/verdicts"]["post"]["responses"]["200"]["content"]) == set(body)
     assert set(paths["/v1/cases"]["post"]["responses"]) == {"201", "4XX", "503"}

@@ -29,7 +29,11 @@ def gauge(client: TestClient, name: str) -> float | None:
     """The value for the source `shop`."""
     line = f'precedent_{name}{{source="shop"}} '
     return next(
-        (float(one.removeprefix(line)) for one in client.get("/metrics").text.splitlines() if one.startswith(line)),
+        (
+            float(sample.removeprefix(line))
+            for sample in client.get("/metrics").text.splitlines()
+            if sample.startswith(line)
+        ),
         None,
     )
 
@@ -39,12 +43,12 @@ def test_the_review_lists_what_to_correct(fresh: TestClient) -> None:
     listed = fresh.get("/v1/sources/shop/review", params={"n": 3}).json()
     assert len(listed) == 3
     assert set(listed[0]) == {"id", "label", "probability", "alike", "record"}
-    every = fresh.get("/v1/sources/shop/review").json()
-    assert {one["record"]["text"] for one in every} - set(NEW) == set(STRANGE)
-    assert max(one["alike"] for one in every) == 60
-    corrected = fresh.post(f"/v1/verdicts/{every[0]['id']}/feedback", json={"label": "normal"})
+    candidates = fresh.get("/v1/sources/shop/review").json()
+    assert {candidate["record"]["text"] for candidate in candidates} - set(NEW) == set(STRANGE)
+    assert max(candidate["alike"] for candidate in candidates) == 60
+    corrected = fresh.post(f"/v1/verdicts/{candidates[0]['id']}/feedback", json={"label": "normal"})
     assert corrected.status_code == 200
-    assert every[0]["id"] not in [one["id"] for one in fresh.get("/v1/sources/shop/review").json()]
+    assert candidates[0]["id"] not in [candidate["id"] for candidate in fresh.get("/v1/sources/shop/review").json()]
 
 
 @pytest.mark.parametrize(("path", "status"), [("nope/review", 404), ("shop/review?n=0", 422), ("shop/review?n=x", 422)])
@@ -73,13 +77,13 @@ def test_enough_feedback_fits_the_judge_anew(copy_of: Callable[..., Settings]) -
 
 
 def test_chat_corrections_fit_the_judge_anew(fresh: TestClient) -> None:
-    said = []
+    answers = []
     for text in STRANGE:
         verdict = fresh.post("/v1/verdicts", json={"text": text}).json()
         messages = [{"type": "human", "content": f"{verdict['id']} was normal"}]
-        said.append(fresh.post("/chain/invoke", json={"input": {"messages": messages}}).json()["output"])
-    assert ["refitted" in one for one in said] == [False] * 4 + [True]
-    assert all(one.startswith("Noted: ") for one in said)
+        answers.append(fresh.post("/chain/invoke", json={"input": {"messages": messages}}).json()["output"])
+    assert ["refitted" in answer for answer in answers] == [False] * 4 + [True]
+    assert all(answer.startswith("Noted: ") for answer in answers)
 
 
 def test_drift_is_refreshed_in_the_background(

@@ -128,7 +128,7 @@ def test_an_idle_ndjson_stream_ends_and_says_so(copy_of: Callable[..., Settings]
     sent = list[dict[str, Any]]()
     body = json.dumps({"text": NEW}).encode() + b"\n"
 
-    async def talk() -> None:
+    async def send_and_wait() -> None:
         messages = [{"type": "http.request", "body": body, "more_body": True}]
 
         async def receive() -> dict[str, Any]:
@@ -147,7 +147,7 @@ def test_an_idle_ndjson_stream_ends_and_says_so(copy_of: Callable[..., Settings]
             await asyncio.to_thread(eventually, lambda: app.state.server.not_ready is None)
             await app({**scope, **rest, "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1)}, receive, send)
 
-    asyncio.run(talk())
+    asyncio.run(send_and_wait())
     lines = [json.loads(line) for message in sent for line in message.get("body", b"").splitlines()]
     assert lines[0]["record"]["text"] == NEW
     assert lines[1:] == [{"error": "no progress for 1 seconds: the rest was cancelled"}]

@@ -31,8 +31,8 @@ class Talk:
         self.client = client
         self.messages: list[dict[str, str]] = []
 
-    def say(self, said: str) -> str:
-        self.messages.append({"type": "human", "content": said})
+    def say(self, message: str) -> str:
+        self.messages.append({"type": "human", "content": message})
         answer = self.client.post("/chain/invoke", json={"input": {"messages": self.messages}})
         assert answer.status_code == 200, answer.text
         output: str = answer.json()["output"]
@@ -42,9 +42,9 @@ class Talk:
     def judge(self, record: str) -> tuple[str, str, str]:
         """The verdict's id, source and label."""
         answer = self.say(record)
-        found = VERDICT.match(answer)
-        assert found, answer
-        return found[1], found[2], found[3]
+        match = VERDICT.match(answer)
+        assert match, answer
+        return match[1], match[2], match[3]
 
     @property
     def verdicts(self) -> int:
@@ -88,27 +88,28 @@ def test_what_is_not_normal_is_explained_in_sentences(client: TestClient) -> Non
     assert label == "anomalous"
     facts = client.get(f"/v1/verdicts/{verdict_id}").json()["explanation"]
     assert facts in talk.messages[-1]["content"]
-    told = talk.say("why?").removeprefix(facts)
-    assert re.match(r"\n\nIn words: (\S+ ){2,}", told), "the language model added no sentence"
+    sentences = talk.say("why?").removeprefix(facts)
+    assert re.match(r"\n\nIn words: (\S+ ){2,}", sentences), "the language model added no sentence"
 
 
-@pytest.mark.parametrize("ask", ["why?", "Why is that?", "but why?", "explain the verdict", "What is the reason?"])
-def test_why_speaks_of_the_last_verdict(talk: Talk, ask: str) -> None:
+@pytest.mark.parametrize("message", ["why?", "Why is that?", "but why?", "explain the verdict", "What is the reason?"])
+def test_why_explains_the_last_verdict(talk: Talk, message: str) -> None:
     talk.judge(NORMAL)
     verdict_id, _, _ = talk.judge(ANOMALOUS)
-    answer = talk.say(ask)
+    answer = talk.say(message)
     assert answer.startswith(talk.client.get(f"/v1/verdicts/{verdict_id}").json()["explanation"])
     assert talk.verdicts == 2
 
 
-@pytest.mark.parametrize("ask", ["show me the precedents", "precedents?", "what are the similar cases?"])
-def test_the_precedents_are_shown(talk: Talk, ask: str) -> None:
+@pytest.mark.parametrize("message", ["show me the precedents", "precedents?", "what are the similar cases?"])
+def test_the_precedents_are_shown(talk: Talk, message: str) -> None:
     verdict_id, _, _ = talk.judge(ANOMALOUS)
     precedents = talk.client.get(f"/v1/verdicts/{verdict_id}").json()["precedents"]
-    shown = talk.say(ask).splitlines()
+    shown = talk.say(message).splitlines()
     assert len(shown) == len(precedents) > 1
-    for line, one in zip(shown, precedents, strict=True):
-        assert line == f"- {one['case_id']} {one['label']}, similarity {one['similarity']:.2f}: {one['text']}"
+    for line, precedent in zip(shown, precedents, strict=True):
+        head = f"- {precedent['case_id']} {precedent['label']}, similarity {precedent['similarity']:.2f}"
+        assert line == f"{head}: {precedent['text']}"
 
 
 def test_a_verdict_can_be_named(talk: Talk) -> None:
@@ -118,7 +119,7 @@ def test_a_verdict_can_be_named(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "label"),
+    ("message", "label"),
     [
         ("that was normal", "normal"),
         ("No, that was a false alarm.", "normal"),
@@ -128,11 +129,11 @@ def test_a_verdict_can_be_named(talk: Talk) -> None:
         ("that was not normal!", "anomalous"),
     ],
 )
-def test_a_correction_changes_the_next_verdict(fresh: Talk, said: str, label: str) -> None:
+def test_a_correction_changes_the_next_verdict(fresh: Talk, message: str, label: str) -> None:
     record = ANOMALOUS if label == "normal" else NORMAL
     verdict_id, _, before = fresh.judge(record)
     assert before != label
-    answer = fresh.say(said)
+    answer = fresh.say(message)
     assert re.match(rf"Noted: the record of {verdict_id} is now case c\d+, {label}", answer)
     assert fresh.judge(record)[2] == label
 
@@ -148,8 +149,8 @@ def test_several_lines_are_judged_one_by_one(talk: Talk) -> None:
 
 
 def test_a_json_object_is_one_record(talk: Talk) -> None:
-    for said in (f'{{"text": "{NORMAL}", "line": 7, "file": "a.log"}}', f'{{\n"record": "{NORMAL}"}}'):
-        verdict_id, _, label = talk.judge(said)
+    for message in (f'{{"text": "{NORMAL}", "line": 7, "file": "a.log"}}', f'{{\n"record": "{NORMAL}"}}'):
+        verdict_id, _, label = talk.judge(message)
         assert label == "normal"
         assert talk.client.get(f"/v1/verdicts/{verdict_id}").json()["record"]["text"] == NORMAL
     verdict_id, _, _ = talk.judge('{"amount": 12.5, "country": "CH", "paid": true}')
@@ -157,9 +158,9 @@ def test_a_json_object_is_one_record(talk: Talk) -> None:
     assert record["fields"] == {"amount": 12.5, "country": "CH", "paid": True}
 
 
-@pytest.mark.parametrize("said", ["help", "?", "Hello!", "", "   ", "what can you do?"])
-def test_help_is_given(talk: Talk, said: str) -> None:
-    assert "that was normal" in talk.say(said)
+@pytest.mark.parametrize("message", ["help", "?", "Hello!", "", "   ", "what can you do?"])
+def test_help_is_given(talk: Talk, message: str) -> None:
+    assert "that was normal" in talk.say(message)
     assert talk.verdicts == 0
 
 
@@ -168,16 +169,16 @@ def test_no_message_at_all_is_answered_with_help(client: TestClient) -> None:
     assert answer.json()["output"].startswith("Paste a record")
 
 
-@pytest.mark.parametrize("said", ["why?", "show me the precedents", "that was normal"])
-def test_without_a_verdict_there_is_nothing_to_ask(talk: Talk, said: str) -> None:
+@pytest.mark.parametrize("message", ["why?", "show me the precedents", "that was normal"])
+def test_without_a_verdict_there_is_nothing_to_explain(talk: Talk, message: str) -> None:
     before = talk.cases()
-    assert "no verdict yet" in talk.say(said)
+    assert "no verdict yet" in talk.say(message)
     assert talk.cases() == before
 
 
-@pytest.mark.parametrize("said", ["why v0123456789ab?", "v0123456789ab was normal", "precedents of v0123456789ab"])
-def test_an_unknown_verdict_is_said(talk: Talk, said: str) -> None:
-    assert "no verdict 'v0123456789ab'" in talk.say(said)
+@pytest.mark.parametrize("message", ["why v0123456789ab?", "v0123456789ab was normal", "precedents of v0123456789ab"])
+def test_an_unknown_verdict_is_reported(talk: Talk, message: str) -> None:
+    assert "no verdict 'v0123456789ab'" in talk.say(message)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_with_several_sources_one_is_asked_for(fresh: Talk) -> None:
     assert fresh.judge(NORMAL)[1] == "shop"
 
 
-def test_an_empty_memory_says_how_to_begin(tmp_path: Any, copy_of: Callable[..., Settings]) -> None:
+def test_an_empty_casebook_is_reported(tmp_path: Any, copy_of: Callable[..., Settings]) -> None:
     chosen = copy_of(model="none").model_copy(update={"home": tmp_path / "nothing"})
     with TestClient(create_app(chosen), base_url=HOST) as client:
         talk = Talk(client)
@@ -257,7 +258,7 @@ def test_an_empty_memory_says_how_to_begin(tmp_path: Any, copy_of: Callable[...,
         assert "casebook of shop is empty" in talk.say("show me the precedents")
 
 
-def test_too_many_lines_are_sent_elsewhere(talk: Talk) -> None:
+def test_too_many_lines_are_refused(talk: Talk) -> None:
     assert "51 lines are too many" in talk.say("\n".join(f"GET /basket/{i} 200 in 1 ms" for i in range(51)))
     assert talk.verdicts == 0
 
@@ -277,19 +278,21 @@ def test_the_answer_streams_in_pieces(wordless: TestClient) -> None:
     body = {"input": {"messages": [{"type": "human", "content": f"{NORMAL}\n{ANOMALOUS}"}]}}
     with wordless.stream("POST", "/chain/stream", json=body) as streamed:
         lines = list(streamed.iter_lines())
-    said = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith('data: "')]
-    assert [bool(re.match("verdict v.* (normal|anomalous) ", piece)) for piece in said] == [True, True]
+    pieces = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith('data: "')]
+    assert [bool(re.match("verdict v.* (normal|anomalous) ", piece)) for piece in pieces] == [True, True]
     assert "event: end" in lines
 
 
-def test_python_and_http_say_the_same(copy_of: Callable[..., Settings]) -> None:
+def test_python_and_http_give_the_same_answers(copy_of: Callable[..., Settings]) -> None:
     context = AppContext(copy_of())
     try:
         chat = build_chat(context, partial(judge_one, context, build(context)))
         first = chat.invoke(ChatInput(messages=[HumanMessage(NORMAL)]))
         assert VERDICT.match(first)
         assert "".join(chat.stream(ChatInput(messages=[HumanMessage(NORMAL)]))) == first
-        asked = ChatInput(messages=[HumanMessage(NORMAL), AIMessage(first), HumanMessage("show me the precedents")])
-        assert chat.invoke(asked).startswith("- c")
+        conversation = ChatInput(
+            messages=[HumanMessage(NORMAL), AIMessage(first), HumanMessage("show me the precedents")]
+        )
+        assert chat.invoke(conversation).startswith("- c")
     finally:
         context.close()

@@ -116,7 +116,7 @@ def test_a_correction_needs_no_model(
     """It is embedded when the source is next searched; until then nothing of PyTorch or Chroma is loaded."""
     lines = ["apples rolled down the hill", "the choir sang"]
     (tmp_path / "new.log").write_text("\n".join(lines), encoding="utf-8")
-    ids = [one["id"] for one in _verdicts(learned("judge", "new.log", "--source", "svc", "--to", "jsonl"))]
+    ids = [verdict["id"] for verdict in _verdicts(learned("judge", "new.log", "--source", "svc", "--to", "jsonl"))]
     code = """
 import sys
 from agent.cli.app import command
@@ -136,14 +136,14 @@ assert not heavy, heavy
         corrected = learned("correct", ids[1], "anomalous")
     assert (corrected.code, "fitted" in corrected.out) == (0, False), corrected.err
     after = _verdicts(learned("judge", "new.log", "--source", "svc", "--to", "jsonl"))
-    assert [one["label"] for one in after] == ["anomalous", "anomalous"]
-    assert all("exactly this record" in str(one["explanation"]) for one in after), after
+    assert [verdict["label"] for verdict in after] == ["anomalous", "anomalous"]
+    assert all("exactly this record" in str(verdict["explanation"]) for verdict in after), after
 
 
 def test_prune_removes_what_the_settings_do_not_keep(
     learned: Run, cases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [one["id"] for one in _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))]
+    ids = [verdict["id"] for verdict in _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))]
     assert "removed 0 verdicts and 0 cached answers" in learned("sources", "prune").out
     monkeypatch.setenv("PRECEDENT_HISTORY_ROWS", "35")
     monkeypatch.setenv("PRECEDENT_LOG_FORMAT", "json")
@@ -253,12 +253,12 @@ WRONG_LINES = {
 
 @pytest.mark.parametrize("name", WRONG_LINES)
 def test_a_broken_line_is_named_and_all_others_judged(learned: Run, tmp_path: Path, name: str) -> None:
-    content, judged, said = WRONG_LINES[name]
+    content, judged, message = WRONG_LINES[name]
     (tmp_path / name).write_bytes(content)
     result = learned("judge", tmp_path / name, "--source", "svc", "--to", "jsonl")
     assert result.code == 1
     assert len(_verdicts(result)) == judged
-    assert said in result.err
+    assert message in result.err
 
 
 def test_a_row_without_a_label_is_named_by_learn_and_judged_by_judge(learned: Run, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_model_file_with_a_wrong_hash_is_refused(learned: Run, tmp_path: Path)
 
 @pytest.mark.network
 @pytest.mark.enable_socket
-def test_doctor_says_what_is_there(run: Run) -> None:
+def test_doctor_lists_what_is_installed(run: Run) -> None:
     result = run("doctor")
     assert result.code == 0
     for what in ("Python", "embedding model", "Ollama", "data directory", "disk"):
@@ -320,7 +320,7 @@ def test_doctor_says_what_is_there(run: Run) -> None:
 
 @pytest.mark.network
 @pytest.mark.enable_socket
-def test_doctor_says_what_is_missing_and_how_to_get_it(
+def test_doctor_lists_what_is_missing_and_how_to_get_it(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRECEDENT_CACHE", str(tmp_path / "no-models"))
@@ -366,10 +366,10 @@ def test_review_lists_what_to_correct_and_five_corrections_fit_the_judge(learned
     assert "precedent correct ID normal|anomalous" in shown.out
     assert "\x1b[2J" not in shown.out
     listed = json.loads(learned("review", "--source", "svc", "-n", 9, "--json").out)
-    assert {one["record"]["line"] for one in listed} == {1, 2, 3, 4, 5}
-    assert all(one["id"] in shown.out for one in listed)
-    said = [learned("correct", one["id"], "anomalous").out for one in listed]
-    assert ["refitted: 5 changes of its casebook" in one for one in said] == [False] * 4 + [True]
+    assert {candidate["record"]["line"] for candidate in listed} == {1, 2, 3, 4, 5}
+    assert all(candidate["id"] in shown.out for candidate in listed)
+    outputs = [learned("correct", candidate["id"], "anomalous").out for candidate in listed]
+    assert ["refitted: 5 changes of its casebook" in output for output in outputs] == [False] * 4 + [True]
     assert learned("review", "--source", "nope").code == 2
 
 
@@ -378,16 +378,18 @@ def test_a_source_shows_its_drift(learned: Run, tmp_path: Path) -> None:
     learned("judge", tmp_path / "new.log", "--source", "svc", "--to", "jsonl")
     drift = json.loads(learned("sources", "show", "svc", "--json").out)["drift"]
     assert (drift["records"], drift["novel_share"]) == (60, 1.0)
-    assert any(one.endswith("precedent review --source svc") for one in drift["findings"])
-    assert "drift: 100 % of what the last 60 records say" in learned("sources", "show", "svc").out
+    assert not any("precedent " in finding for finding in drift["findings"]), "commands are for the terminal"
+    shown = learned("sources", "show", "svc").out
+    assert "drift: 100 % of what the last 60 records say" in shown
+    assert "precedent review --source svc" in shown
 
 
-def test_explain_gives_the_facts_and_says_why_there_are_no_more_words(learned: Run, cases: Path) -> None:
+def test_explain_gives_the_facts_and_the_reason_without_sentences(learned: Run, cases: Path) -> None:
     judged = learned("judge", cases, "--source", "svc", "--to", "jsonl")
     verdict = json.loads(judged.out.splitlines()[0])
-    told = learned("explain", verdict["id"])
-    assert told.code == 0
-    first, second = told.out.splitlines()
+    explained = learned("explain", verdict["id"])
+    assert explained.code == 0
+    first, second = explained.out.splitlines()
     assert first == verdict["explanation"]
     assert second.startswith("(no sentences by the language model: ")
     assert learned("explain", "v000000000000").code == 2

@@ -1,4 +1,4 @@
-"""`precedent judge` on much: folders and patterns, short lines, what was found, and options that do not go together."""
+"""`precedent judge` on many records: folders and patterns, short lines, the summary, and options that conflict."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ def learned(run: Run, tmp_path: Path) -> Run:
 
 
 def many(lines: int, start: int = 100) -> str:
-    said = (f"disk {i} lost block {i}" if i % 50 == 0 else f"file {i} was {WORDS[i % 4]} in 3 ms" for i in range(lines))
-    return "".join(f"2026-01-0{1 + n % 3} 10:00:0{n % 10} {line}\n" for n, line in enumerate(said, start))
+    messages = (
+        f"disk {i} lost block {i}" if i % 50 == 0 else f"file {i} was {WORDS[i % 4]} in 3 ms" for i in range(lines)
+    )
+    return "".join(f"2026-01-0{1 + n % 3} 10:00:0{n % 10} {line}\n" for n, line in enumerate(messages, start))
 
 
 def test_many_records_are_summed_up_and_written_short(learned: Run, tmp_path: Path) -> None:
     (tmp_path / "big.log").write_text(many(MANY), encoding="utf-8")
-    told = learned("judge", "big.log", "--source", "svc")
-    assert told.code == 0, told.err
-    assert "10,000 records in" in told.err
-    assert "200 anomalous" in told.err
-    assert {"big.log:1", "(2026-01-02"} <= set(told.err.split())
+    done = learned("judge", "big.log", "--source", "svc")
+    assert done.code == 0, done.err
+    assert "10,000 records in" in done.err
+    assert "200 anomalous" in done.err
+    assert {"big.log:1", "(2026-01-02"} <= set(done.err.split())
     done = learned("judge", "big.log", "--source", "svc", "--output", "out.jsonl", "--report", "report.html")
     assert done.code == 0, done.err
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -47,7 +49,7 @@ def test_many_records_are_summed_up_and_written_short(learned: Run, tmp_path: Pa
     assert sum(line["label"] == "anomalous" for line in lines) == 200
     assert "lost block" in (tmp_path / "report.html").read_text()
     templates = [json.loads(line) for line in (tmp_path / "out.jsonl.templates.jsonl").read_text().splitlines()]
-    assert {one["template"] for one in templates} == {line["template"] for line in lines}
+    assert {template["template"] for template in templates} == {line["template"] for line in lines}
     corrected = learned("correct", templates[0]["id"], "normal")
     assert corrected.code == 0, corrected.err
 
@@ -61,13 +63,13 @@ def test_below_ten_thousand_whole_verdicts_are_written(learned: Run, tmp_path: P
     assert all(line["explanation"] for line in lines)
 
 
-def test_records_of_another_system_are_said_to_be_so(run: Run, tmp_path: Path) -> None:
+def test_records_of_another_system_are_reported(run: Run, tmp_path: Path) -> None:
     things = ("disk", "socket", "table", "queue", "router", "volume", "sensor", "cache")
-    own = [f"the {thing} was {verb}" for thing in things for verb in ("opened", "closed", "lost", "found", "moved")]
-    labels = ["bad" if "lost" in line else "-" for line in own]
-    (tmp_path / "own.log").write_text("\n".join(own * 2) + "\n", encoding="utf-8")
+    lines = [f"the {thing} was {verb}" for thing in things for verb in ("opened", "closed", "lost", "found", "moved")]
+    labels = ["bad" if "lost" in line else "-" for line in lines]
+    (tmp_path / "lines.log").write_text("\n".join(lines * 2) + "\n", encoding="utf-8")
     (tmp_path / "cases.log").write_text(
-        "".join(f"{a} {b}\n" for a, b in zip(labels, own, strict=True)), encoding="utf-8"
+        "".join(f"{a} {b}\n" for a, b in zip(labels, lines, strict=True)), encoding="utf-8"
     )
     assert run("learn", "cases.log", "--source", "svc", "--label", "0", "--brief", "Parts.").code == 0
     other = [f"GET /shop/{word} HTTP/1.1 404 Mozilla {i}" for i, word in enumerate(["cart", "home", "login"] * 20)]
@@ -76,7 +78,7 @@ def test_records_of_another_system_are_said_to_be_so(run: Run, tmp_path: Path) -
         done = run("judge", "web.log", "--source", "svc", *options)
         assert done.code == 0, done.err
         assert "60 of 60 records are farther from every case of svc" in " ".join(done.err.split())
-    assert "farther" not in run("judge", "own.log", "--source", "svc").err
+    assert "farther" not in run("judge", "lines.log", "--source", "svc").err
 
 
 def test_folders_and_patterns_are_read_file_by_file(learned: Run, tmp_path: Path) -> None:
@@ -90,8 +92,8 @@ def test_folders_and_patterns_are_read_file_by_file(learned: Run, tmp_path: Path
     for named, files in (("logs", ["logs/b.log", "logs/deep/a.log.gz"]), ("logs/*.log", ["logs/b.log"])):
         done = learned("judge", named, "--source", "svc", "--to", "jsonl", "--detail", "compact")
         assert done.code == 0, done.err
-        told = [json.loads(line)["file"] for line in done.out.splitlines()]
-        assert list(dict.fromkeys(told)) == files
+        read_files = [json.loads(line)["file"] for line in done.out.splitlines()]
+        assert list(dict.fromkeys(read_files)) == files
         left_out = [line for line in done.err.splitlines() if line.startswith("left out: ")]
         assert [("c.log" in line, "d.bin" in line) for line in left_out] == [(True, False), (False, True)][: len(files)]
     nothing = learned("judge", "logs/*.txt", "--source", "svc")
@@ -136,7 +138,7 @@ def test_a_parquet_file_that_was_not_finished_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--resume",), "--output"),
         (("-o", "out.log"), "--to"),
@@ -148,11 +150,11 @@ def test_a_parquet_file_that_was_not_finished_goes_on(
     ],
 )
 def test_what_does_not_go_together_is_refused(
-    learned: Run, tmp_path: Path, options: tuple[str, ...], said: str
+    learned: Run, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     before = (tmp_path / "cases.log").read_bytes()
     refused = learned("judge", "cases.log", "--source", "svc", *options)
-    assert (refused.code, said in refused.err) == (2, True), refused.err
+    assert (refused.code, message in refused.err) == (2, True), refused.err
     assert (tmp_path / "cases.log").read_bytes() == before
 
 
@@ -161,17 +163,17 @@ def test_what_cannot_be_read_costs_no_earlier_output(learned: Run, tmp_path: Pat
     (tmp_path / "out.jsonl").write_text("earlier\n", encoding="utf-8")
     (tmp_path / "odd.log").write_bytes(bytes(range(256)) * 9)
     os.mkfifo(tmp_path / "pipe")
-    for names, said in (
+    for names, message in (
         (["odd.log"], "binary"),
         (["cases.log", "none.log"], "no such file"),
         (["pipe"], "standard input"),
     ):
         refused = learned("judge", *names, "--source", "svc", "--output", "out.jsonl", *options)
-        assert (refused.code, said in refused.err) == (2, True), refused.err
+        assert (refused.code, message in refused.err) == (2, True), refused.err
         assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == "earlier\n"
 
 
-def test_ways_that_take_long_are_said(learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_options_are_reported(learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.data.inputs.MANY", 100)
     (tmp_path / "many.log").write_text(many(120), encoding="utf-8")
     by_pipe = learned("judge", "-", "--source", "svc", "--to", "jsonl", stdin=many(120).encode())

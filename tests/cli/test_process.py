@@ -1,4 +1,4 @@
-"""A process that leaves quickly leaves nothing behind: output, exit code, and what asked to be run at the end."""
+"""A process that exits fast still flushes its output, keeps its exit code, and runs its `atexit` functions."""
 
 from __future__ import annotations
 

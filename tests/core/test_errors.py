@@ -49,6 +49,14 @@ def test_any_other_error_is_described_with_its_class() -> None:
     assert describe(StoreFailure("locked")) == "locked"
 
 
+@pytest.mark.parametrize("kind", [ModelFailure, HashMismatch, EmbedderMismatch, StoreFailure])
+def test_a_hint_is_kept_apart_from_the_message(kind: type[Exception]) -> None:
+    error = kind("missing", "`make models` fetches it")
+    translated = translate(error)
+    assert translated is not None
+    assert (str(translated), translated.hint, describe(error)) == ("missing", "`make models` fetches it", "missing")
+
+
 @pytest.mark.parametrize("error", [UnknownSource("x", []), UnknownSource("x", ["a"]), UnknownVerdict("v1")])
 def test_messages_name_no_command(error: Exception) -> None:
     assert "`" not in str(error)

@@ -1,4 +1,4 @@
-"""A record has one content hash, whichever way it comes in."""
+"""A record has the same content hash at every entry point."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def by_file(row: dict[str, Any]) -> Record:
     return item.record
 
 
-def by_every_way(parts: dict[str, Any]) -> dict[str, Record]:
+def by_every_entry_point(parts: dict[str, Any]) -> dict[str, Record]:
     sent = json.loads(json.dumps(parts))
     return {
         "Record": Record(**parts),
@@ -68,8 +68,8 @@ def test_clean_text_can_be_stored_and_is_no_longer_than_before(text: str) -> Non
 @given(WORD)
 def test_a_text_has_one_content_hash(text: str) -> None:
     expected = by_file({"text": text}).content_hash
-    for way, record in by_every_way({"text": text}).items():
-        assert record.content_hash == expected, way
+    for entry_point, record in by_every_entry_point({"text": text}).items():
+        assert record.content_hash == expected, entry_point
     request = JudgeRequest(text=text)
     assert request.text == request.record.text
 
@@ -79,8 +79,8 @@ def test_a_text_has_one_content_hash(text: str) -> None:
 def test_a_session_has_one_content_hash(events: list[str]) -> None:
     expected = by_file({"events": events})
     for parts in ({"text": " ; ".join(events), "events": events}, {"events": events}, {"text": "", "events": events}):
-        for way, record in by_every_way(parts).items():
-            assert record.content_hash == expected.content_hash, way
+        for entry_point, record in by_every_entry_point(parts).items():
+            assert record.content_hash == expected.content_hash, entry_point
     assert JudgeRequest(events=events).text == expected.text
 
 
@@ -110,8 +110,8 @@ def test_the_text_of_a_session_does_not_count_beside_its_events() -> None:
 @given(st.dictionaries(WORD, WORD | st.floats(width=32), min_size=2, max_size=4))
 def test_a_row_has_one_content_hash(fields: dict[str, Any]) -> None:
     expected = by_file(fields)
-    for way, record in by_every_way({"text": expected.text, "fields": fields}).items():
-        assert record.content_hash == expected.content_hash, way
+    for entry_point, record in by_every_entry_point({"text": expected.text, "fields": fields}).items():
+        assert record.content_hash == expected.content_hash, entry_point
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])

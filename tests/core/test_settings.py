@@ -1,4 +1,4 @@
-"""Settings: which are known, and what a wrong one is told."""
+"""Settings: which are known, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_known_settings_and_the_tests_variables_are_read(tmp_path: Path, monkeyp
 
 def test_the_command_line_says_it_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRECEDENT_HOEM", "/tmp")
-    said = run_expecting_no_context(run)
-    assert said == (2, "error: unknown setting PRECEDENT_HOEM; did you mean PRECEDENT_HOME?\n")
+    outcome = run_expecting_no_context(run)
+    assert outcome == (2, "error: unknown setting PRECEDENT_HOEM; did you mean PRECEDENT_HOME?\n")
 
 
 def run_expecting_no_context(run: Run) -> tuple[int, str]:

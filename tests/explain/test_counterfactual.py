@@ -23,7 +23,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.scoring.fusion import SourceModel
 from agent.training.learn import learn
-from benchmarks.tracing import Ground, faults, untraced
+from benchmarks.tracing import Evidence, untraced, wrong_clauses
 from retrieval.encoding.field_encoder import EventCount, FieldEncoder, features
 from tests.conftest import make_settings
 
@@ -130,9 +130,9 @@ def test_a_false_number_or_name_in_an_explanation_is_found(
     fields = {"pieces": 190.0, "price": 50.0, "country": "XX"}
     text = " ".join(f"{name} is {value}" for name, value in fields.items())
     verdict = chain.invoke(JudgeRequest(source="orders", text=text, fields=fields))
-    ground = Ground(verdict, row, opened.casebook.cases("orders"), chain)
+    ground = Evidence(verdict, row, opened.casebook.cases("orders"), chain)
     assert "would be normal if" in verdict.explanation
-    assert list(faults(ground)) == []
+    assert list(wrong_clauses(ground)) == []
     for digit in re.finditer(r"\d", verdict.explanation):
         at = digit.start()
         # a counterfactual may be true of another number, too
@@ -140,7 +140,7 @@ def test_a_false_number_or_name_in_an_explanation_is_found(
             continue
         altered = verdict.explanation[:at] + str((int(digit[0]) + 5) % 10) + verdict.explanation[at + 1 :]
         lie = replace(ground, verdict=verdict.model_copy(update={"explanation": altered}))
-        assert list(faults(lie)), altered
+        assert list(wrong_clauses(lie)), altered
     assert list(untraced("Case c9999 says so.", ground))
     assert list(untraced("It has 191 pieces.", ground))
     assert not list(untraced(f"It has 190 pieces, as {verdict.precedents[0].case_id} shows.", ground))

@@ -61,8 +61,9 @@ def test_auto_takes_the_server_that_has_the_model(server: str, tmp_path: Path) -
 
 def test_a_named_model_with_a_tag_is_requested(server: str, tmp_path: Path) -> None:
     assert choose("ollama:llama3.1:8b", tmp_path, ollama_hosts=server).name == "ollama:llama3.1:8b"
-    with pytest.raises(ModelFailure, match="ollama pull absent"):
+    with pytest.raises(ModelFailure, match="no model 'absent'") as failure:
         choose("ollama:absent", tmp_path, ollama_hosts=server)
+    assert failure.value.hint == "`ollama pull absent` fetches it"
 
 
 def test_auto_is_embedded_when_the_server_lacks_the_model(server: str, tmp_path: Path) -> None:

@@ -129,9 +129,10 @@ def test_when_no_source_works_one_line_names_each(tmp_path: Path, wheelhouse: Pa
 
 
 def test_offline_names_the_path_and_the_command(tmp_path: Path) -> None:
-    with pytest.raises(ModelFailure, match="make models") as failure:
+    with pytest.raises(ModelFailure, match="is not on this machine") as failure:
         resolve("qwen2.5-coder-0.5b", cache=tmp_path, offline=True)
     assert str(tmp_path / "qwen2.5-coder-0.5b" / "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf") in str(failure.value)
+    assert "`make models`" in str(failure.value.hint)
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:

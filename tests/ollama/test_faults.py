@@ -76,7 +76,7 @@ def test_dead_before_and_alive_later(mortal: PrivateOllama, parts_on: Callable[.
     context = parts_on(mortal.host)
     first = judge(context, "job ant crashed")
     assert says_so(first)
-    assert "ollama serve" in " ".join(first.degraded)
+    assert "no Ollama server at" in " ".join(first.degraded)
     mortal.start()
     time.sleep(OPEN_SECONDS)
     assert whole(judge(context, "job ant crashed"))
@@ -108,22 +108,29 @@ def _eventually(context: AppContext, text: str) -> Verdict:
     return verdict
 
 
-def test_a_wrong_name_says_the_command_that_helps(server: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
-    (said,) = judge(parts_on(server.host, "ollama:nothing-here"), "job ant crashed").degraded
-    assert "ollama pull nothing-here" in said
-    (said,) = judge(parts_on(server.host, "ollama:precedent-jobs"), "job ant crashed").degraded
-    assert "precedent ollama create --name precedent-jobs" in said
-
-
-def test_a_model_removed_meanwhile_says_the_command_that_helps(
-    mortal: PrivateOllama, parts_on: Callable[..., AppContext]
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("nothing-here", "ollama pull nothing-here"), ("precedent-jobs", "precedent ollama create --name precedent-jobs")],
+)
+def test_a_wrong_name_is_degraded_and_the_error_has_the_command_that_helps(
+    server: PrivateOllama, parts_on: Callable[..., AppContext], name: str, command: str
 ) -> None:
+    context = parts_on(server.host, f"ollama:{name}")
+    (reason,) = judge(context, "job ant crashed").degraded
+    assert f"has no model {name!r}" in reason
+    assert "`" not in reason
+    with pytest.raises(ModelFailure) as failure:
+        context.language_detector()
+    assert command in str(failure.value.hint)
+
+
+def test_a_model_removed_meanwhile_is_named(mortal: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
     mortal.client.copy("smollm2:base", "passing")
     context = parts_on(mortal.host, "ollama:passing")
     assert whole(judge(context, "job ant crashed"))
     mortal.client.delete("passing")
-    (said,) = judge(context, "job bee crashed").degraded
-    assert "ollama pull passing" in said
+    (reason,) = judge(context, "job bee crashed").degraded
+    assert "has no model 'passing'" in reason
 
 
 def test_a_closed_port_is_degraded_at_once(parts_on: Callable[..., AppContext]) -> None:
@@ -135,8 +142,9 @@ def test_a_closed_port_is_degraded_at_once(parts_on: Callable[..., AppContext]) 
 def test_the_command_that_asks_for_a_dead_server_by_name_stops(
     monkeypatch: pytest.MonkeyPatch, parts_on: Callable[..., AppContext]
 ) -> None:
-    with pytest.raises(ModelFailure, match="ollama serve"):
+    with pytest.raises(ModelFailure, match="no Ollama server at") as failure:
         parts_on(NOBODY).language_detector()
+    assert failure.value.hint == "`ollama serve` starts it"
 
 
 def test_of_two_servers_one_dies(

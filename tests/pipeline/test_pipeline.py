@@ -216,7 +216,7 @@ def test_what_is_left_of_an_order_does_not_soften_the_verdict(chain: Runnable[Ju
     alone, both = (chain.invoke(JudgeRequest(text=sent, source="pg")) for sent in (plain, text))
     assert both.probability >= alone.probability - 1e-9
     assert both.record.text == text
-    assert "speaks to the judge" in both.explanation
+    assert "contains a prompt injection" in both.explanation
 
 
 def test_a_source_with_no_cases_still_gives_a_verdict(tmp_path: Path) -> None:

@@ -53,9 +53,11 @@ def test_templates_never_seen_are_told_with_what_to_do(context: AppContext) -> N
     judged(context, "log", texts("robot {} has lost its gripper", 20))
     found = measure_drift(context, "log")
     assert (found.records, found.novel_share, found.novel_expected) == (60, pytest.approx(1 / 3), 0.0)
-    (said,) = [one for one in found.findings if "templates" in one]
-    assert said.startswith("33 % of what the last 60 records say has templates that the casebook has never seen (0 %")
-    assert said.endswith("precedent review --source log")
+    (finding,) = [text for text in found.findings if "templates" in text]
+    assert finding.startswith(
+        "33 % of what the last 60 records say has templates that the casebook has never seen (0 %"
+    )
+    assert finding.endswith("else label some")
     context.casebook.add("log", [as_case(Record(text="robot 7 has lost its gripper"), "normal")], "file test")
     assert measure_drift(context, "log").novel_share == 0.0, "labelling one of them is what it takes"
 
@@ -94,10 +96,10 @@ def test_a_field_that_moved_is_named_and_one_that_did_not_is_not(context: AppCon
     judged(context, "pay", payments(rng.normal(140, 20, 200)))
     moved = measure_drift(context, "pay")
     assert next(iter(moved.field_psi)) == "amount"
-    (said,) = [one for one in moved.findings if "fields" in one]
-    assert "amount (" in said
-    assert "country" not in said
-    assert said.endswith("precedent sources rebuild pay")
+    (finding,) = [text for text in moved.findings if "fields" in text]
+    assert "amount (" in finding
+    assert "country" not in finding
+    assert finding.endswith("rebuild the source")
 
 
 def test_a_category_that_no_case_has(context: AppContext) -> None:
@@ -135,8 +137,8 @@ def test_contradicted_verdicts_are_counted(context: AppContext) -> None:
         correct(context, verdict.id, "anomalous")
     found = measure_drift(context, "log")
     assert (found.corrected, found.contradicted_share) == (8, 0.75)
-    (said,) = [one for one in found.findings if "contradicted" in one]
-    assert said.startswith(
+    (finding,) = [text for text in found.findings if "contradicted" in text]
+    assert finding.startswith(
         "people contradicted 10 % of the decided verdicts on the last 60 records, and no more than 5 %"
     )
 

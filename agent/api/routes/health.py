@@ -28,7 +28,7 @@ def welcome() -> str:
 
 @router.get("/healthz", tags=["health"])
 def healthz() -> dict[str, str]:
-    """The process answers."""
+    """The process answers requests."""
     return {"status": "ok"}
 
 

@@ -19,7 +19,7 @@ from agent.core.requests import parse_request
 from agent.pipeline.runnable import BatchedVerdictRunnable
 
 with warnings.catch_warnings():
-    # LangServe warns on import that it is deprecated; the project knows
+    # LangServe warns on import that it is deprecated
     warnings.simplefilter("ignore")
     from langserve import add_routes
 # its playgrounds read `stream_log`, which warns at each use that it is deprecated
@@ -37,33 +37,33 @@ def add_langserve(app: FastAPI, state: ServerState) -> None:
 
 
 async def _check_requests(request: Request, state: State) -> None:
-    """Refuse what cannot be judged: once LangServe's stream has begun, it is too late for an error status."""
+    """Refuse invalid requests: once LangServe's stream has begun, it is too late for an error status."""
     inputs = await _inputs(request)
     state.batcher.check_room(len(inputs))
-    for sent in inputs:
-        parsed = parse_request(sent, state.settings.max_record_chars)
+    for value in inputs:
+        parsed = parse_request(value, state.settings.max_record_chars)
         await run_in_threadpool(state.context.source, parsed.source)
 
 
 async def _check_conversations(request: Request, state: State) -> None:
-    """Refuse what is not a conversation: LangServe fails on messages of other shapes."""
+    """Refuse other inputs than conversations, on which LangServe fails."""
     inputs = await _inputs(request)
     state.batcher.check_room(len(inputs))
-    for sent in inputs:
-        messages = sent.get("messages") if isinstance(sent, dict) else None
+    for value in inputs:
+        messages = value.get("messages") if isinstance(value, dict) else None
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
             raise InputError("a conversation is expected: {'messages': [{'type': 'human', 'content': '…'}]}")
 
 
 async def _inputs(request: Request) -> list[Any]:
     """The inputs in a request to LangServe, whose own parser fails on some wrong shapes."""
-    sent = await request.json() if request.method == "POST" else None
-    if not isinstance(sent, dict):
+    body = await request.json() if request.method == "POST" else None
+    if not isinstance(body, dict):
         return []
-    configs = sent.get("config", {})
+    configs = body.get("config", {})
     for config in configs if isinstance(configs, list) else [configs]:
         if not isinstance(config, dict):
             raise InputError("`config` must be an object, or for a batch an array of objects")
-    if not isinstance(sent.get("inputs", []), list):
+    if not isinstance(body.get("inputs", []), list):
         raise InputError("`inputs` must be an array")
-    return [*sent.get("inputs", []), *([sent["input"]] if "input" in sent else [])]
+    return [*body.get("inputs", []), *([body["input"]] if "input" in body else [])]
