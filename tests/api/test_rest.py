@@ -15,7 +15,7 @@ from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from retrieval.encoding.text_embedder import TextEmbedder
+from retrieval.encoding.text_embedder import Embedder
 from server import create_app
 from tests.served import HOST, eventually
 from tests.shop import ANOMALOUS, NEW, NORMAL
@@ -141,14 +141,14 @@ def test_a_record_that_cannot_be_judged_is_reported_and_the_others_are_judged(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No such record is known, so the embedding model is made to fail on one text."""
-    encode = TextEmbedder.encode
+    encode = Embedder.encode
 
-    def failing(self: TextEmbedder, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Any:
+    def failing(self: Embedder, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Any:
         if any("unreadable" in text for text in texts):
             raise ValueError("the vector is not finite")
         return encode(self, texts, progress)
 
-    monkeypatch.setattr(TextEmbedder, "encode", failing)
+    monkeypatch.setattr(Embedder, "encode", failing)
     reason = "could not be judged: the vector is not finite"
     with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
         refused = client.post("/v1/verdicts", json={"text": "an unreadable text"})
