@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from agent.bulk.chunks import SIZE, prefetch, read_chunks
 from agent.bulk.group_judge import Budget, GroupJudge, Result
+from agent.bulk.hash_table import GroupNumbers
 from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
-from agent.bulk.template_grouping import BLANK, GroupNumbers, PreparedChunk, TemplateGroup, TemplateGrouper
+from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGroup, TemplateGrouper
 from agent.core.records import JudgeError, Verdict
 from agent.core.requests import Explain
 from agent.core.terminal import plural
@@ -220,12 +221,12 @@ class BulkRunner:
     def _grouped(
         self, stream: Stream, request: ReadRequest, start: int, line: int
     ) -> Iterator[tuple[PreparedChunk, GroupNumbers]]:
-        chunks = read_chunks(stream, start=start, line=line, size=self.options.chunk_size)
+        chunks = read_chunks(stream, start=start, line=line, size=self.options.chunk_size, rule=request.entries)
         try:
             for prepared in prefetch((self._grouper.prepare(chunk, request) for chunk in chunks), _PREFETCH):
                 yield prepared, self._grouper.assign(prepared)
         except Damaged as damage:
-            self.failures.append(request.row_error(damage.line, damage.reason))
+            self.failures.append(request.row_error(damage.line, damage.reason, stops=True))
 
     def _judge_new_groups(self) -> None:
         new = self._grouper.groups[len(self._results) :]
@@ -252,8 +253,7 @@ class BulkRunner:
             return prepared.texts(judged[indices])
 
         if self.options.lines:
-            only = [index for index, name in enumerate(LABELS) if name in self.options.only]
-            kept = np.flatnonzero(np.isin(traits["label"], only))
+            kept = np.flatnonzero(np.isin(traits["label"], [LABELS.index(name) for name in self.options.only]))
             for line in self._formatter.format_lines(file, lines[kept], groups[kept], partial(texts, kept)):
                 self._output.write(line)
         self.summary.blank += int((numbers == BLANK).sum())

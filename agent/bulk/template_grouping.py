@@ -6,21 +6,27 @@ new skeleton is read as a single record is read, and its group is that of all li
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
+import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.bulk.chunk_entries import Entry, find_entries
 from agent.bulk.chunks import Chunk
-from agent.core.records import Record
+from agent.bulk.hash_table import MAX_HASHES, GroupNumbers, Hashes, HashTable
+from agent.core.records import ANSI_SEQUENCE, Record
 from agent.core.requests import JudgeRequest, needs_segments
 from agent.data.readers.byte_stream import Stream
-from agent.data.readers.log import read_log
+from agent.data.readers.entries import EntryRule, LineKind
+from agent.data.readers.lines import RawLine
+from agent.data.readers.log import parse_entry, read_log
 from agent.data.readers.row import ParsedRow, ReadRequest
 from retrieval.encoding.representation import Representation
 from retrieval.text.template_hash import template_skeletons
@@ -28,13 +34,11 @@ from retrieval.text.template_hash import template_skeletons
 if TYPE_CHECKING:
     import polars as pl
 
-# number of a line that is no record; of a skeleton whose lines are grouped by their texts
-BLANK, BY_TEXT = -1, -2
-# size of the tables of skeletons and of lines
-_MAX_HASHES = 2_000_000
+# number of a line that is no record, of a skeleton whose lines are grouped by their texts, of a line that is joined to
+# the one before, of a skeleton that is not grouped yet; from _KINDS down: of skeletons that begin no entry
+BLANK, BY_TEXT, JOINED, UNREAD, _KINDS = -1, -2, -3, -4, -100
 _FIRST_WORD = r"^\s*\S+\s+"
-GroupNumbers = NDArray[np.int32]
-Hashes = NDArray[np.uint64]
+_MARK, _ANSI = re.compile(b"^" + codecs.BOM_UTF8, re.MULTILINE), re.compile(ANSI_SEQUENCE.encode())
 
 
 @dataclass
@@ -69,28 +73,6 @@ class TemplateGroup:
         return _short_id(self.template)
 
 
-class _Table:
-    """A map of hashes to group numbers, which is emptied when it is full."""
-
-    def __init__(self) -> None:
-        self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
-
-    def get(self, hashes: Hashes) -> tuple[GroupNumbers, NDArray[np.bool_]]:
-        """The numbers of n hashes, and whether each is in the table: shapes (n,)."""
-        if not len(self._hashes):
-            return np.full(len(hashes), BLANK, np.int32), np.zeros(len(hashes), np.bool_)
-        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        return self._numbers[at], self._hashes[at] == hashes
-
-    def put(self, hashes: Hashes, numbers: GroupNumbers) -> None:
-        """Add n hashes with their group numbers, shapes (n,)."""
-        if len(self._hashes) + len(hashes) > _MAX_HASHES:
-            self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
-        merged = np.concatenate([self._hashes, hashes])
-        order = np.argsort(merged)
-        self._hashes, self._numbers = merged[order], np.concatenate([self._numbers, numbers])[order]
-
-
 @dataclass(frozen=True)
 class PreparedChunk:
     """A chunk whose lines are not grouped yet.
@@ -105,6 +87,8 @@ class PreparedChunk:
         Hashes of the lines' skeletons.
     is_case : ndarray of bool, shape (n,)
         Whether a case has the line's text.
+    entries : dict of int to Entry
+        The entries over several lines by their first line, once they are found.
     """
 
     chunk: Chunk
@@ -112,17 +96,20 @@ class PreparedChunk:
     lines: pl.Series | None
     hashes: Hashes
     is_case: NDArray[np.bool_]
+    entries: dict[int, Entry] = field(default_factory=dict)
 
     def texts(self, indices: NDArray[Any]) -> list[str]:
         """The texts, as records have them, of the lines at ``indices``, shape (k,)."""
-        if self.lines is not None:
-            return _as_read(self.lines.gather(indices), self.request).to_list()
-        texts = {
-            item.record.line: item.record.text
-            for item in read_log(Stream(iter([self.chunk.data])), self.request)
-            if isinstance(item, ParsedRow)
-        }
-        return [texts.get(index + 1, "") for index in indices.tolist()]
+        first = self.chunk.first
+        if self.lines is None:
+            found = {row.record.line: row.record.text for row in _rows(self.chunk, self.request)}
+            return [found.get(first + index, "") for index in indices.tolist()]
+        texts: list[str] = _as_read(self.lines.gather(indices), self.request).to_list()
+        for place, index in enumerate(indices.tolist()):
+            if entry := self.entries.get(index):
+                row = entry.read(self.lines.__getitem__, self.request, first)
+                texts[place] = row.record.text if row else ""
+        return texts
 
 
 @dataclass
@@ -154,14 +141,21 @@ class TemplateGrouper:
 
     def __post_init__(self) -> None:
         self._seed = secrets.randbits(63)
-        self._by_skeleton, self._by_line = _Table(), _Table()
+        self._read_as: object = None
+        self._forget()
         self._by_key: dict[str, int] = {}
         self._case_texts = frozenset(self.case_texts)
-        self._cases = _Table()
+        self._has_long_cases = any("\n" in text for text in self._case_texts)
+        self._cases = HashTable()
         self._cases.put(self._hash(self.case_texts), np.zeros(len(self.case_texts), np.int32))
+
+    def _forget(self) -> None:
+        self._by_skeleton, self._by_line = HashTable(), HashTable()
+        self._by_skeletons: dict[bytes, int] = {}
 
     def prepare(self, chunk: Chunk, request: ReadRequest) -> PreparedChunk:
         """Do what does not depend on the chunks before; thread-safe."""
+        chunk = replace(chunk, data=_without_control_sequences(chunk.data))
         lines = _split(chunk)
         if lines is None:
             return PreparedChunk(chunk, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
@@ -172,12 +166,23 @@ class TemplateGrouper:
         return PreparedChunk(chunk, request, lines, hashes, is_case)
 
     def assign(self, prepared: PreparedChunk) -> GroupNumbers:
-        """The group number of each line, shape (n,); `BLANK` for a line that is no record."""
+        """The group number of each line, shape (n,); below 0 for a line that is no record or joined to one before."""
         chunk, request, lines, hashes = prepared.chunk, prepared.request, prepared.lines, prepared.hashes
+        rule = request.entries
+        if (read_as := (request.label, rule and rule.key)) != self._read_as:
+            self._read_as = read_as
+            self._forget()
         if lines is None:
             return self._one_by_one(chunk, request)
         numbers, known = self._by_skeleton.get(hashes)
-        if (new := np.flatnonzero(~known & ~prepared.is_case)).size:
+        unread = ~known
+        alone = np.ones(len(lines), np.bool_)
+        if rule is not None:
+            self._find_entries(prepared, numbers, unread, rule)
+            for entry in prepared.entries.values():
+                alone[list(entry.indices)] = False
+            unread = numbers == UNREAD
+        if (new := np.flatnonzero(unread & alone & ~prepared.is_case)).size:
             self._add(
                 self._by_skeleton,
                 hashes,
@@ -185,10 +190,54 @@ class TemplateGrouper:
                 lambda index: self._of_skeleton(lines[index], request, chunk.first + index),
             )
             numbers[new], _ = self._by_skeleton.get(hashes[new])
-        by_text = np.flatnonzero((numbers == BY_TEXT) | prepared.is_case)
+        by_text = np.flatnonzero(((numbers == BY_TEXT) | prepared.is_case) & alone)
         if len(by_text):
             numbers[by_text] = self._of_texts(lines.gather(by_text), request, chunk.first + by_text)
+        for index, entry in prepared.entries.items():
+            numbers[list(entry.indices)] = JOINED
+            numbers[index] = self._of_entry(entry, prepared)
         return numbers
+
+    def _find_entries(
+        self, prepared: PreparedChunk, numbers: GroupNumbers, unread: NDArray[np.bool_], rule: EntryRule
+    ) -> None:
+        """Find the entries over several lines, and the kinds of lines whose skeletons are new."""
+        lines = prepared.lines
+        assert lines is not None
+
+        def number_of(index: int) -> int:
+            line = lines[index]
+            if not line.strip():
+                return BLANK
+            kind = LineKind.START if rule.by_digits else rule.kind(line)
+            return _KINDS - kind if kind else UNREAD
+
+        if (new := np.flatnonzero(unread)).size:
+            self._add(self._by_skeleton, prepared.hashes, new, number_of)
+            numbers[new], _ = self._by_skeleton.get(prepared.hashes[new])
+        if rule.by_digits:
+            kinds = np.array([rule.kind(line) if line.strip() else 0 for line in lines.to_list()], np.int32)
+        else:
+            kinds = np.where(numbers <= _KINDS, _KINDS - numbers, 0)
+        if kinds.any():
+            at_beginning = prepared.chunk.first == 1
+            entries = find_entries(lines.to_list(), kinds, rule, at_beginning=at_beginning)
+            prepared.entries.update({entry.indices[0]: entry for entry in entries})
+
+    def _of_entry(self, entry: Entry, prepared: PreparedChunk) -> int:
+        """The group number of an entry, which is that of all entries of the same skeletons unless texts count."""
+        key = hashlib.blake2b(prepared.hashes[list(entry.indices)].tobytes() + bytes(entry.glued)).digest()
+        if key in self._by_skeletons:
+            return self._by_skeletons[key]
+        assert prepared.lines is not None
+        row = entry.read(prepared.lines.__getitem__, prepared.request, prepared.chunk.first)
+        if row is None:
+            return BLANK
+        self.notes += [f"{prepared.request.file}:{row.record.line}: {note}" for note in row.notes]
+        number, by_text = self._of_row(row), self._key(row)[0]
+        if not by_text and not self._has_long_cases and len(self._by_skeletons) < MAX_HASHES:
+            self._by_skeletons[key] = number
+        return number
 
     def _hash(self, texts: Sequence[str]) -> Hashes:
         import polars as pl
@@ -196,12 +245,12 @@ class TemplateGrouper:
         return pl.Series(texts, dtype=pl.String).hash(self._seed).to_numpy()
 
     @staticmethod
-    def _add(table: _Table, hashes: Hashes, new: NDArray[Any], number_of: Callable[[int], int]) -> None:
+    def _add(table: HashTable, hashes: Hashes, new: NDArray[Any], number_of: Callable[[int], int]) -> None:
         """Put the hashes at indices ``new`` into the table, in the order of their lines, the same in every run."""
         distinct, first = np.unique(hashes[new], return_index=True)
         order = np.argsort(first)
         numbers = [number_of(index) for index in new[first[order]].tolist()]
-        table.put(distinct[order], np.array(numbers, np.int32))
+        table.replace(distinct[order], np.array(numbers, np.int32))
 
     def _of_skeleton(self, line: str, request: ReadRequest, number: int) -> int:
         row = _read(line, request, number)
@@ -226,11 +275,12 @@ class TemplateGrouper:
     def _one_by_one(self, chunk: Chunk, request: ReadRequest) -> GroupNumbers:
         """The group numbers of a chunk that is not plain text, with notes on what the reader changed."""
         numbers = np.full(chunk.lines, BLANK, np.int32)
-        for item in read_log(Stream(iter([chunk.data])), request):
-            if isinstance(item, ParsedRow) and item.record.line:
-                line = chunk.first + item.record.line - 1
-                self.notes += [f"{request.file}:{line}: {note}" for note in item.notes]
-                numbers[item.record.line - 1] = self._of_row(_at(item, line))
+        if request.entries is not None:
+            numbers[[bool(line.strip()) for line in chunk.data.split(b"\n")[:-1]]] = JOINED
+        for row in _rows(chunk, request):
+            assert row.record.line is not None
+            self.notes += [f"{request.file}:{row.record.line}: {note}" for note in row.notes]
+            numbers[row.record.line - chunk.first] = self._of_row(row)
         return numbers
 
     def _of_row(self, row: ParsedRow | None) -> int:
@@ -281,11 +331,20 @@ def _split(chunk: Chunk) -> pl.Series | None:
     return lines if len(lines) == chunk.lines else None
 
 
+def _rows(chunk: Chunk, request: ReadRequest) -> Iterator[ParsedRow]:
+    """The records of a chunk, read one by one."""
+    items = read_log(Stream(iter([chunk.data])), request, first_line=chunk.first)
+    return (item for item in items if isinstance(item, ParsedRow))
+
+
 def _read(line: str, request: ReadRequest, number: int) -> ParsedRow | None:
     """A line as a single record is read; None if it is no record."""
-    item = next(iter(read_log(Stream(iter([line.encode() + b"\n"])), request)), None)
-    return _at(item, number) if isinstance(item, ParsedRow) else None
+    item = parse_entry(RawLine(number, line.encode()), request)
+    return item if isinstance(item, ParsedRow) else None
 
 
-def _at(row: ParsedRow, line: int) -> ParsedRow:
-    return replace(row, record=row.record.model_copy(update={"line": line}))
+def _without_control_sequences(data: bytes) -> bytes:
+    """Lines without byte order marks and what controls a terminal; single records are read without them too."""
+    if codecs.BOM_UTF8 in data:
+        data = _MARK.sub(b"", data)
+    return _ANSI.sub(b"", data) if b"\x1b" in data else data

@@ -16,6 +16,7 @@ from agent.cli.ollama import ollama_app
 from agent.cli.options import (
     FormatOption,
     ModelOption,
+    MultilineOption,
     NormalOption,
     SourceOption,
     TextOption,
@@ -29,7 +30,7 @@ from agent.cli.options import (
 )
 from agent.cli.process import fast_exit
 from agent.cli.sources import sources_app
-from agent.core.errors import EXPECTED, Stopped, translate
+from agent.core.errors import EXPECTED, Stopped, UsageError, translate
 
 app = typer.Typer(
     name="precedent",
@@ -88,6 +89,7 @@ def learn(
     source: SourceOption,
     label: Annotated[str, typer.Option("--label", help="Column that holds the label: a name, or a number from 0.")],
     normal: NormalOption = None,
+    multiline: MultilineOption = None,
     text: TextOption = None,
     format: FormatOption = None,
     brief: Annotated[
@@ -108,7 +110,7 @@ def learn(
     from agent.training.learn import learn as learn_cases
 
     context = open_context(model)
-    options = read_options(None, format, text, label, normal)
+    options = read_options(None, format, text, label, normal, multiline)
     with terminal.progress() as progress:
         result = learn_cases(
             context,
@@ -134,6 +136,7 @@ def evaluate(
     source: SourceOption,
     label: Annotated[str, typer.Option("--label", help="Column that holds the label.")],
     normal: NormalOption = None,
+    multiline: MultilineOption = None,
     text: TextOption = None,
     format: FormatOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
@@ -145,7 +148,9 @@ def evaluate(
     from agent.training.evaluation import evaluate_file
 
     context = open_context(model)
-    options = read_options(context.source(source), format, text, label, normal)
+    options = read_options(context.source(source), format, text, label, normal, multiline)
+    if options.label is None:
+        raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
     with terminal.progress() as progress:
         figures, failures = evaluate_file(context, file, source, options, progress)
     render.figures(figures, as_json)

@@ -12,6 +12,7 @@ import typer
 from agent.cli.options import (
     FormatOption,
     ModelOption,
+    MultilineOption,
     NormalOption,
     SourceOption,
     TextOption,
@@ -39,7 +40,8 @@ FilesArgument = Annotated[
     list[str], typer.Argument(metavar="FILE…", help="Files, folders or patterns; - is standard input.")
 ]
 LabelOption = Annotated[
-    str | None, typer.Option("--label", help="Column to leave out of the records. [the one learned from]")
+    str | None,
+    typer.Option("--label", help="Column to leave out of the records; none leaves out none. [the one learned from]"),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead of to the screen.")]
 ToOption = Annotated[
@@ -80,6 +82,7 @@ def judge(
     text: TextOption = None,
     label: LabelOption = None,
     normal: NormalOption = None,
+    multiline: MultilineOption = None,
     output: OutputOption = None,
     to: ToOption = None,
     detail: DetailOption = None,
@@ -93,11 +96,12 @@ def judge(
 ) -> None:
     """Judge records: one verdict each, in order."""
     from agent.data.inputs import expand_inputs, is_large_input
+    from agent.data.read_options import NO_LABEL
 
     labels = _parse_labels(only)
     to = to or _format_of(output)
     context = open_context(model)
-    options = read_options(context.source(source), format, text, label, normal)
+    options = read_options(context.source(source), format, text, label, normal, multiline)
     paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
         _refuse_to_overwrite(path, paths)
@@ -125,7 +129,7 @@ def judge(
     else:
         if large:
             print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
-        read = options.read if label is not None else options.read_unlabelled
+        read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
         failures = _one_by_one(context, read, paths, source, cast(Any, to), output, explain or "facts", labels)
     context.close()
     exit_if_failed(failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,6 +30,14 @@ NormalOption = Annotated[
     typer.Option("--normal", help="Label value that means normal; repeat it. [0, normal, -, ham, false]"),
 ]
 FormatOption = Annotated[FormatName | None, typer.Option("--format", help="Format of the file. [detected]")]
+MultilineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--multiline",
+        metavar="auto|off|REGEX",
+        help="Entries of a log over several lines: found out, none, or what their first line matches. [auto]",
+    ),
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, none, or a path to a .gguf.")
 ]
@@ -63,13 +72,25 @@ def read_options(
     text: list[str] | None,
     label: str | None,
     normal: list[str] | None,
+    multiline: str | None,
 ) -> ReadOptions:
-    """How to read files: the options, and for those not given, how the source was learned."""
-    from agent.data.read_options import ReadOptions
+    """How to read files: as the options say, and otherwise as the source was learned.
 
-    options = {"format": format, "text": text, "label": label, "normal": normal}
+    Raises
+    ------
+    UsageError
+        ``multiline`` is not a regular expression.
+    """
+    from agent.data.read_options import NO_LABEL, ReadOptions
+
+    try:
+        re.compile(multiline or "")
+    except re.error as error:
+        raise UsageError(f"--multiline {multiline!r}: use auto, off or a regular expression ({error})") from error
+    options = {"format": format, "text": text, "label": label, "normal": normal, "multiline": multiline}
     learned = (row.reading if row else None) or {}
-    return ReadOptions.model_validate({**learned, **{name: value for name, value in options.items() if value}})
+    options = {**learned, **{name: value for name, value in options.items() if value}}
+    return ReadOptions.model_validate({**options, "label": None if label == NO_LABEL else options.get("label")})
 
 
 def exit_if_failed(failures: list[Any]) -> None:

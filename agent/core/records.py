@@ -48,13 +48,20 @@ SIGNAL_NAME = r"[a-z][a-z0-9_]{0,62}"
 
 # NUL cannot be stored in PostgreSQL, a lone surrogate cannot be encoded as UTF-8; JSON can spell both
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# colours, cursor movements, titles and links of terminals
+ANSI_SEQUENCE = "\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\))"
+_ANSI = re.compile(ANSI_SEQUENCE)
 
 
 def clean_text(text: str) -> str:
-    """Replace what a store or UTF-8 cannot hold by U+FFFD: NUL and lone surrogates; a pair of them is one character.
+    """Remove the control sequences of terminals, and replace what a store or UTF-8 cannot hold by U+FFFD.
+
+    That is NUL and lone surrogates; a pair of surrogates is one character.
 
     Every entry point uses this function, so a record has the same content hash wherever it comes from.
     """
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
     if (text.isascii() and "\0" not in text) or not _UNSTORABLE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")

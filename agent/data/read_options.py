@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,15 +10,22 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from agent.core.errors import InputError
 from agent.data.readers import DEFAULT_NORMAL, Format, Kind, ParsedRow, ReadRequest, RowError, read_rows
-from agent.data.readers.byte_stream import Stream, opened
+from agent.data.readers.byte_stream import HEAD_BYTES, Stream, opened
+from agent.data.readers.entries import SAMPLED_LINES, EntryRule, entry_rule
+from agent.data.readers.entry_joining import decoded_start
 from agent.data.readers.format_detection import detect
+from agent.data.readers.lines import split_lines
 from agent.data.readers.values import normalise_label
+from retrieval.text.masking import mask
 
+# the label column of files that have none
+NO_LABEL = "none"
 _SAMPLE_ROWS = 50
+_START_WORDS, _START_CHARS = 2, 100
 
 
 class ReadOptions(BaseModel):
@@ -33,8 +41,12 @@ class ReadOptions(BaseModel):
         The columns of the text and of the label: names, or numbers where a file has no header.
     normal
         Label values that are normal, as a person writes them; any other is anomalous.
-    label_values
-        The commonest label values that `learn` found; they show whether another file has a numbered label column.
+    label_values, text_starts
+        The commonest label values that `learn` found, and beginnings of texts, masked; they show whether another file
+        has a numbered label column.
+    multiline
+        What begins an entry of a log: ``auto`` finds it out for each file, ``off``: each line does, else a regular
+        expression that the first line of an entry matches.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,10 +56,21 @@ class ReadOptions(BaseModel):
     label: str | None = None
     normal: tuple[str, ...] = DEFAULT_NORMAL
     label_values: tuple[str, ...] = ()
+    multiline: str = "auto"
+    text_starts: tuple[str, ...] = ()
 
-    def with_values(self, values: Sequence[str]) -> ReadOptions:
-        """These options with ``values`` as the label values."""
-        return self.model_copy(update={"label_values": tuple(values)})
+    @field_validator("multiline")
+    @classmethod
+    def _is_expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not auto, off or a regular expression: {error}") from error
+        return value
+
+    def with_values(self, values: Sequence[str], text_starts: Sequence[str] = ()) -> ReadOptions:
+        """These options with what a learned file held."""
+        return self.model_copy(update={"label_values": tuple(values), "text_starts": tuple(text_starts)})
 
     def read(
         self, path: str | Path, max_chars: int, *, lenient: bool = False, stdin: BinaryIO | None = None
@@ -96,13 +119,36 @@ class ReadOptions(BaseModel):
             kind = detect(stream, request.file, self.format)
             if lenient and not self._has_label(stream, kind, request):
                 request = replace(request, label=None)
+            if kind == "log":
+                request = replace(request, entries=self._entry_rule(stream, request))
             yield stream, kind, request
+
+    def _entry_rule(self, stream: Stream, request: ReadRequest) -> EntryRule | None:
+        if self.multiline == "off":
+            return None
+        lines = [decoded_start(line) for line in split_lines([stream.look_at_lines(SAMPLED_LINES)], HEAD_BYTES)]
+        label = int(request.label) if request.label is not None and request.label.isdecimal() else None
+        return entry_rule(lines, self.multiline, label)
 
     def _has_label(self, stream: Stream, kind: Kind, request: ReadRequest) -> bool:
         """Whether the file has a numbered label column, by its values in the first rows; others are known by name."""
         if request.label is None or not request.label.isdigit() or kind == "parquet":
             return True
         sample = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))
-        rows = islice(read_rows(sample, kind, request), _SAMPLE_ROWS)
-        values = [row.label_value for row in rows if isinstance(row, ParsedRow)]
+        rows = [row for row in islice(read_rows(sample, kind, request), _SAMPLE_ROWS) if isinstance(row, ParsedRow)]
+        if kind == "log" and self.text_starts:
+            unlabelled = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))
+            uncut = list(islice(read_rows(unlabelled, kind, replace(request, label=None)), _SAMPLE_ROWS))
+            matches = [
+                sum(text_start(row.record.text) in self.text_starts for row in each if isinstance(row, ParsedRow))
+                for each in (rows, uncut)
+            ]
+            if matches[0] != matches[1]:
+                return matches[0] > matches[1]
+        values = [row.label_value for row in rows]
         return sum(value in self.label_values for value in values) * 2 >= len(values)
+
+
+def text_start(text: str) -> str:
+    """The first words of a text, masked: lines of one log have few different ones."""
+    return mask(" ".join(text[:_START_CHARS].split()[:_START_WORDS]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.core.errors import PrecedentError, UsageError, translate
 from agent.core.logs import timed_event
 from agent.core.records import Label, Record
-from agent.data.read_options import ReadOptions
+from agent.data.read_options import ReadOptions, text_start
 from agent.data.readers import DEFAULT_NORMAL, RowError
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
@@ -22,6 +22,7 @@ from retrieval.casebook import NewCase, SourceSnapshot
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VALUES_SHOWN = 50
+_TEXTS_MASKED = 10_000
 Progress = Callable[[str, int, int], None]
 
 
@@ -33,8 +34,8 @@ class LearnResult:
     ----------
     read, added : int
         Records that were read, and cases that are new.
-    labels, label_values : Counter[str]
-        Records by label, and by the value of the label column.
+    labels, label_values, text_starts : Counter[str]
+        Records by label, by the value of the label column, and, of the first, by the masked beginning of the text.
     unreadable : list[RowError]
     notes : list[str]
         Remarks on records that were changed while reading.
@@ -56,6 +57,7 @@ class LearnResult:
     added: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     label_values: Counter[str] = field(default_factory=Counter)
+    text_starts: Counter[str] = field(default_factory=Counter)
     unreadable: list[RowError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     brief: str = ""
@@ -166,6 +168,8 @@ def _cases(
         result.read += 1
         result.labels[item.label] += 1
         result.label_values[item.label_value or ""] += 1
+        if (read_options.label or "").isdecimal() and result.read <= _TEXTS_MASKED:
+            result.text_starts[text_start(item.record.text)] += 1
         result.notes += [f"{item.record.file}:{item.record.line}: {note}" for note in item.notes]
         if progress and result.read % 500 == 0:
             progress("reading", result.read, 0)
@@ -188,8 +192,10 @@ def _finish(
     progress: Progress | None,
 ) -> None:
     casebook = context.casebook
-    values = [value for value, _ in result.label_values.most_common(_VALUES_SHOWN)]
-    casebook.set(source, reading=read_options.with_values(values).model_dump(mode="json"))
+    values, starts = (
+        [value for value, _ in counter.most_common(_VALUES_SHOWN)] for counter in (result.label_values, result.text_starts)
+    )
+    casebook.set(source, reading=read_options.with_values(values, starts).model_dump(mode="json"))
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
     casebook.sync(source, progress)

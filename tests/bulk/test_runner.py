@@ -36,7 +36,7 @@ from retrieval.encoding.representation import text_rules_sha256
 from retrieval.text.masking import RULES
 from tests.conftest import POSTGRES, make_settings
 
-LOG = ReadOptions(format="log", label="0", normal=("-",))
+LOG = ReadOptions(format="log", label="0", normal=("-",), multiline="off")
 ODD = (
     b"- \xff\xfe broken bytes 17\r\n\n   \n"
     b"- LOG:  checkpoint starting: time\r\n"
@@ -131,7 +131,7 @@ def test_what_was_met_may_be_forgotten(
     context, _ = learned
     # several blocks, each with lines met before and new ones
     file = POSTGRES / "judge.log"
-    monkeypatch.setattr("agent.bulk.template_grouping._MAX_HASHES", 5)
+    monkeypatch.setattr("agent.bulk.hash_table.MAX_HASHES", 5)
     runner_of(context, file, detail="full").run(tmp_path / "out.jsonl")
     same(read(tmp_path / "out.jsonl"), alone(context, file))
 

@@ -9,6 +9,7 @@ import pytest
 
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
+from agent.data.readers.entries import SAMPLED_LINES
 
 NUMBERED = ReadOptions(format="log", label="0", label_values=("-", "BAD"))
 
@@ -50,9 +51,15 @@ def test_a_numbered_label_is_known_by_its_values(
 
 
 def test_a_live_pipe_is_not_awaited_for_a_named_label() -> None:
-    assert first(ReadOptions(format="log", label="verdict"), [b"one line\n"]) == "one line"
+    options = ReadOptions(format="log", label="verdict", multiline="off")
+    assert first(options, [b"one line\n"]) == "one line"
 
 
 def test_a_live_pipe_is_awaited_for_few_lines_for_a_numbered_label() -> None:
-    assert first(NUMBERED, [b"- one line\n"] * 51) == "one line"
-    assert first(NUMBERED, [b"one line\n"] * 51) == "one line"
+    options = NUMBERED.model_copy(update={"multiline": "off"})
+    assert first(options, [b"- one line\n"] * 51) == "one line"
+    assert first(options, [b"one line\n"] * 51) == "one line"
+
+
+def test_a_live_pipe_is_awaited_for_the_lines_that_show_what_begins_an_entry() -> None:
+    assert first(ReadOptions(format="log"), [b"one line\n"] * (SAMPLED_LINES + 1)) == "one line"

@@ -329,7 +329,7 @@ class TestStreams:
                 assert self.lines, "waited for more than the first line"
                 return self.lines.pop(0)
 
-        first = next(read("-", stdin=Live()))  # type: ignore[arg-type]
+        first = next(read("-", stdin=Live(), multiline="off"))  # type: ignore[arg-type]
         assert isinstance(first, ParsedRow)
         assert first.record.text == "first"
 

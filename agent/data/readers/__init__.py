@@ -38,4 +38,4 @@ def read_rows(stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[Pars
     try:
         yield from reader(stream, request)
     except Damaged as damage:
-        yield request.row_error(damage.line, damage.reason)
+        yield request.row_error(damage.line, damage.reason, stops=True)

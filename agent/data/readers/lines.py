@@ -29,16 +29,15 @@ class RawLine:
     omitted: int = 0
 
 
-def split_lines(stream: Iterable[bytes], head: int, tail: int = 0) -> Iterator[RawLine]:
-    """Lines of a stream; one of more than ``head + tail`` bytes loses its middle.
+def split_lines(stream: Iterable[bytes], head: int, tail: int = 0, *, number: int = 1) -> Iterator[RawLine]:
+    """Lines of a stream, the first with that number; one of more than ``head + tail`` bytes loses its middle.
 
     Raises
     ------
     Damaged
         As the stream does. The line that the damage cut off is not returned.
     """
-    number = 1
-    buffer = _LineBuffer(head, tail)
+    buffer = LineBuffer(head, tail)
     try:
         for chunk in stream:
             *whole, rest = chunk.split(b"\n")
@@ -53,15 +52,29 @@ def split_lines(stream: Iterable[bytes], head: int, tail: int = 0) -> Iterator[R
         yield buffer.take(number)
 
 
-class _LineBuffer:
-    """The line that is being put together."""
+class LineBuffer:
+    """The line, or the entry over several lines, that is being put together.
+
+    Parameters
+    ----------
+    head, tail
+        Bytes that are kept of its beginning and its end.
+    """
 
     def __init__(self, head: int, tail: int) -> None:
         self.data = bytearray()
         self._head, self._tail = head, tail
         self._omitted, self._cut = 0, False
 
+    def add_line(self, line: RawLine) -> None:
+        """Add a line without its line end."""
+        self.add(line.data if line.cut else line.data.rstrip(b"\r"))
+        if line.cut:
+            self._cut, self._omitted = True, self._omitted + line.omitted
+            self.add(line.tail.rstrip(b"\r"))
+
     def add(self, piece: bytes) -> None:
+        """Add bytes."""
         self.data += piece
         excess = len(self.data) - self._head - self._tail
         if excess > 0:
@@ -71,6 +84,7 @@ class _LineBuffer:
             del self.data[middle]
 
     def take(self, number: int) -> RawLine:
+        """What was added, as a line with that number; the buffer is empty then."""
         end = self._head if self._cut else len(self.data)
         line = RawLine(number, bytes(self.data[:end]), self._cut, bytes(self.data[end:]), self._omitted)
         self.data.clear()
@@ -80,7 +94,7 @@ class _LineBuffer:
 
 def decode_line(line: RawLine, max_chars: int) -> tuple[str, tuple[str, ...]]:
     """A line as text of at most ``max_chars`` characters without its line end, and notes on what was changed."""
-    head, tail, omitted = line.data.rstrip(b"\r"), b"", 0
+    head, tail, omitted = without_mark(line.data).rstrip(b"\r"), b"", 0
     if line.cut:
         # The cuts may have gone through characters: drop the pieces, which are no bytes that are not UTF-8.
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
@@ -94,11 +108,16 @@ def decode_line(line: RawLine, max_chars: int) -> tuple[str, tuple[str, ...]]:
     return text, (*notes, *tail_notes, *shortened)
 
 
+def without_mark(data: bytes) -> bytes:
+    """A line without a byte order mark, which files that were joined to one have inside."""
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """UTF-8 as text: bytes that are not UTF-8, and NUL, become U+FFFD, and notes say how many."""
+    """UTF-8 as text: bytes that are not UTF-8, and NUL, become U+FFFD, and notes say how many; colours are removed."""
     text = data.decode("utf-8", "surrogateescape")
     if not (replaced := count_replaced(text)):
-        return text, ()
+        return clean_text(text), ()
     nul = text.count("\0")
     return clean_text(text), note_replaced(replaced - nul, "byte", "not UTF-8") + note_replaced(nul)
 
@@ -106,7 +125,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
 def count_replaced(text: str) -> int:
     """How many characters `clean_text` replaces."""
     cleaned = clean_text(text)
-    return 0 if cleaned == text else cleaned.count(REPLACEMENT) - text.count(REPLACEMENT)
+    return 0 if cleaned == text else max(0, cleaned.count(REPLACEMENT) - text.count(REPLACEMENT))
 
 
 def note_replaced(count: int, unit: str = "character", what: str = "NUL") -> tuple[str, ...]:

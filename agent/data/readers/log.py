@@ -1,42 +1,65 @@
-"""Logs and other texts with one record a line."""
+"""Logs and other texts with one record a line, or an entry of several lines where the file has such."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import expand
-from agent.data.readers.lines import decode_line, split_lines
+from agent.data.readers.entries import without_word
+from agent.data.readers.entry_joining import join_lines
+from agent.data.readers.lines import RawLine, decode_line, split_lines
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import Cell, parse_pairs
 
-_WORD = re.compile(r"\S+")
 _UTF8_LONGEST = 4
 
 
-def read_log(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
-    """Each line that is not blank; columns, where any are named, are its words, numbered from 0."""
+def read_log(stream: Stream, request: ReadRequest, *, first_line: int = 1) -> Iterator[ParsedRow | RowError]:
+    """Each entry that is not blank; columns, where any are named, are its first line's words, numbered from 0.
+
+    Parameters
+    ----------
+    stream, request
+    first_line
+        The number of the stream's first line, where the stream is a part of its file.
+    """
     if request.lenient:
         request = request.restricted_to([name for name in (*request.text, request.label) if name and name.isdecimal()])
-    label, columns = _column_numbers(request)
-    for raw in split_lines(stream, _UTF8_LONGEST * request.max_chars, request.max_chars):
-        text, notes = decode_line(raw, request.max_chars)
-        if not text.strip():
-            continue
-        cells: dict[str, Cell] = {}
-        if label is not None or columns:
-            words = list(_WORD.finditer(text))
-            if label is not None and label < len(words):
-                cells[str(request.label)] = words[label].group()
-                text = _without(text, words, label)
-            if columns:
-                text = " ".join(words[column].group() for column in columns if column < len(words))
-        yield request.parse_text(raw.number, text, parse_pairs(text), cells, notes=notes)
+    _check_columns(request)
+    lines = split_lines(stream, _UTF8_LONGEST * request.max_chars, request.max_chars, number=first_line)
+    entries: Iterable[tuple[RawLine, int]] = zip(lines, repeat(1))
+    if request.entries is not None:
+        entries = join_lines(lines, request.entries, request.max_chars, at_beginning=first_line == 1)
+    for raw, count in entries:
+        row = parse_entry(raw, request, count)
+        if row is not None:
+            yield row
 
 
-def _column_numbers(request: ReadRequest) -> tuple[int | None, list[int]]:
-    """The label's column and the text's, which in a log can only be numbers."""
+def parse_entry(raw: RawLine, request: ReadRequest, count: int = 1) -> ParsedRow | RowError | None:
+    """The record of an entry of ``count`` lines; None if it is blank."""
+    text, notes = decode_line(raw, request.max_chars)
+    if not text.strip():
+        return None
+    if count > 1 and request.entries is not None:
+        notes += request.entries.note()
+    cells: dict[str, Cell] = {}
+    if request.label is not None or request.text:
+        first, separator, rest = text.partition("\n")
+        words = first.split()
+        if request.label is not None and int(request.label) < len(words):
+            cells[request.label] = words[int(request.label)]
+            first = without_word(first, int(request.label))
+        if request.text:
+            first = " ".join(words[int(name)] for name in expand(request.text, known=()) if int(name) < len(words))
+        text = first + separator + rest
+    return request.parse_text(raw.number, text, parse_pairs(text), cells, notes=notes)
+
+
+def _check_columns(request: ReadRequest) -> None:
+    """Refuse names of columns: in a log they can only be numbers."""
     columns = expand(request.text, known=())
     for name in (*columns, *([] if request.label is None else [request.label])):
         if not name.isdecimal():
@@ -46,10 +69,3 @@ def _column_numbers(request: ReadRequest) -> tuple[int | None, list[int]]:
             )
     if request.label in columns:
         raise request.file_error(f"column {request.label} is the label: it cannot be part of the text as well")
-    return None if request.label is None else int(request.label), [int(name) for name in columns]
-
-
-def _without(text: str, words: list[re.Match[str]], number: int) -> str:
-    """``text`` without one of its words and the space after it; all else is untouched."""
-    start = words[number].start()
-    return text[:start] + text[words[number + 1].start() :] if number + 1 < len(words) else text[:start].rstrip()

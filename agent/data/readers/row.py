@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from agent.core.errors import InputError
 from agent.core.records import FieldValue, Label, Record, clean_text
 from agent.data.readers.columns import expand
+from agent.data.readers.entries import EntryRule
 from agent.data.readers.lines import shorten
 from agent.data.readers.values import Cell, parse_pairs, to_label, to_text, typed
 
@@ -27,11 +28,12 @@ class ParsedRow:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """One row that could not be read, and why; the rows around it are read all the same."""
+    """One row that could not be read, and why; the rows around it are read, those after it unless reading ``stops``."""
 
     file: str
     line: int | None
     reason: str
+    stops: bool = False
 
     def __str__(self) -> str:
         return ":".join(str(part) for part in (self.file, self.line) if part is not None) + f": {self.reason}"
@@ -54,6 +56,8 @@ class ReadRequest:
     lenient
         The columns were learned from another file. Those that this one lacks are left out, and a record without a
         label is not an error.
+    entries
+        What begins an entry of a log; ``None``: each line does.
     """
 
     file: str
@@ -62,6 +66,7 @@ class ReadRequest:
     normal: frozenset[str]
     max_chars: int
     lenient: bool = False
+    entries: EntryRule | None = None
 
     def __post_init__(self) -> None:
         if self.max_chars < _SHORTEST_MAX_CHARS:
@@ -74,9 +79,9 @@ class ReadRequest:
         text = self.text if all(name in known for name in expand(self.text, tuple(known))) else ()
         return replace(self, text=text, label=self.label if self.label in known else None)
 
-    def row_error(self, line: int | None, reason: str) -> RowError:
-        """The error for one record of the file."""
-        return RowError(self.file, line, reason)
+    def row_error(self, line: int | None, reason: str, *, stops: bool = False) -> RowError:
+        """The error for one record of the file, or for all from there on if reading ``stops``."""
+        return RowError(self.file, line, reason, stops)
 
     def file_error(self, reason: str) -> InputError:
         """The error for something wrong with the file as a whole."""
