@@ -36,7 +36,7 @@ _AFTER_INDENTED = re.compile(
 _GOROUTINE = re.compile(r"goroutine \d+ \[")
 _INDENTED = re.compile(r"(?:\t| {2})\s*[^\s\d]")
 CONTAINER = re.compile(r"(\d{4}-\d\d-\d\dT\S+ (stdout|stderr) )([FP])(?::\S*)? ")
-_MOST, _MANY, _SOME = 0.5, 0.2, 0.1
+_NEARLY_ALL, _MOST, _MANY, _SOME = 0.9, 0.5, 0.2, 0.1
 
 
 class LineKind(IntFlag):
@@ -147,7 +147,7 @@ def entry_rule(lines: Sequence[str], multiline: str, label: int | None) -> Entry
     if multiline == "off":
         return None
     lines = [line[:DECIDING_CHARS] for line in map(clean_text, lines) if line.strip()]
-    container = bool(lines) and all(map(CONTAINER.match, lines))
+    container = bool(lines) and sum(map(bool, map(CONTAINER.match, lines))) >= _NEARLY_ALL * len(lines)
     if container:
         messages = [line[match.end() :] for line in lines if (match := CONTAINER.match(line))]
         lines = [message for message in messages if message.strip()]
