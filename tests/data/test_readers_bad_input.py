@@ -127,7 +127,7 @@ def test_an_unreadable_row_says_where() -> None:
         ("a.jsonl", '{"events": ["a"]}\n{"events": ["a", {}]}\n', {}, [1], [(2, "event 2 of the session")]),
         ("a.jsonl", '{"a": 1}\n' + "[" * 100_000 + "\n", {}, [1], [(2, "nested too deeply")]),
         ("a.jsonl", '{"a": 1}\n{"a": ' + "9" * 5_000 + "}\n", {}, [1], [(2, "not JSON that can be read")]),
-        ("a.json", '[{"a": 1},\n{"a": 2},\n{"a" 3}]', {}, [1, 2], [(3, "at column 6; what follows is not read")]),
+        ("a.json", '[{"a": 1},\n{"a": 2},\n{"a" 3}]', {}, [1, 2], [(3, "at column 6; what follows is not read: 8 ")]),
         ("a.json", '[{"a": 1},\n{"a": 2}', {}, [1, 2], [(2, "Expecting ',' or ']'")]),
         ("a.json", '[{"a": 1}]\nmore', {}, [1], [(2, "Extra data")]),
     ],
@@ -218,14 +218,17 @@ def test_a_read_error_on_the_way_is_reported_after_what_was_read(tmp_path: Path)
     assert [item.record.text for item in items if isinstance(item, ParsedRow)] == ["one", "two"]
 
 
-def test_a_document_of_json_that_is_too_large_names_the_way_out(tmp_path: Path) -> None:
+def test_a_json_value_that_is_too_large_stops_the_reading_of_its_array(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.data.readers.json_text.MAX_CHARS", 1 << 20)
     path = tmp_path / "a.json"
-    with path.open("w") as file:
-        file.write("[\n")
-        for _ in range(70):
-            file.write(json.dumps({"text": "x" * (1 << 20)}) + ",\n")
-    with pytest.raises(InputError, match=r"more than 64 MiB: write one object a line"):
-        next(read(path))
+    path.write_text(json.dumps([{"a": 1}, {"text": "x" * (2 << 20)}, {"a": 2}], indent=1))
+    lines, problems = lines_and_problems(path)
+    assert lines == [2]
+    assert [line for line, _ in problems] == [5]
+    assert "one value of more than 1 MiB; what follows is not read: 2,097," in problems[0][1]
+    assert problems[0][1].endswith("bytes on 7 lines")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from agent.core.errors import InputError
+from agent.core.records import ANSI_SEQUENCE
 from agent.data.readers.byte_stream import Stream
 
 Kind = Literal["log", "csv", "jsonl", "parquet"]
@@ -35,6 +36,10 @@ _BINARY_MAGIC = {
     b"SQLite format 3\x00": "a database",
     PARQUET_MAGIC: "Parquet: --format parquet reads it",
 }
+# objects back to back, over several lines, in an array or after a record separator (RFC 7464)
+_JSON_BEGINS = re.compile(rb'[\s\x1e\[]*\{\s*"[^"]*"\s*:')
+_JSON_MAY_BEGIN = re.compile(rb'[\s\x1e\[]*(?:\{\s*(?:"[^"]*"?\s*)?)?(?:\x1b.*)?')
+_ANSI = re.compile(ANSI_SEQUENCE.encode())
 _BINARY_BYTES = 8_192
 _BINARY_SHARE = 0.3
 _NOT_TEXT = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\udc80-\udcff]")
@@ -82,8 +87,11 @@ def _detect_by_lines(head: bytes, ending: str, *, complete: bool) -> Kind | None
     lines = [line.strip(b"\r") for line in whole if line.strip()]
     if not lines:
         return None
-    if _is_json_object(lines[0]):
+    begins = _ANSI.sub(b"", head)
+    if _is_json_object(lines[0]) or _JSON_BEGINS.match(begins):
         return "jsonl"
+    if not complete and _JSON_MAY_BEGIN.fullmatch(begins):
+        return None
     if ending == ".log" or not _looks_tabular(lines[:SNIFFED_LINES]):
         return "log"
     if len(lines) < _FEWEST_LINES:
@@ -97,8 +105,7 @@ def _is_json_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        # A session's first line may be longer than the head.
-        return re.match(rb'\s*\{\s*"[^"]*"\s*:', line) is not None
+        return False
 
 
 def _looks_tabular(lines: list[bytes]) -> bool:

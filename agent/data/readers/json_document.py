@@ -1,102 +1,330 @@
-"""One JSON value over a whole file: an array of objects, or a single object written over many lines."""
+"""JSON that is not one value a line: arrays, envelopes, values back to back or over several lines, in bounded memory.
+
+An envelope is an object that wraps records: CloudTrail's ``Records``, ``items`` of kubectl, ``hits.hits`` of
+Elasticsearch, ``events`` and ``logEvents`` of CloudWatch, or, where it is all of its file, an object whose only large
+member is a list of objects. Its elements are the records, each with the line where it begins.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.core.errors import InputError
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.data.readers.format_detection import extension
-from agent.data.readers.lines import REPLACEMENT, decode, note_replaced
+from agent.data.readers.json_text import LARGE, JsonText
+from agent.data.readers.lines import without_mark
 
-_LARGEST = 64 << 20
-_REST = "what follows is not read"
+# most characters of a value that is decoded as a whole where it may be an envelope
+_SMALL = 1 << 20
+_ALWAYS = ("Records", "logEvents")
+_NAMES = (*_ALWAYS, "items", "events")
+_HITS, _HIT = "hits", "_source"
+# what Docker writes for each line
+_DOCKER_KEYS, _PART, _STREAM = frozenset({"log", "stream", "time", "attrs"}), "log", "stream"
+# an object with one of these is a record that has a list, as a session has its events
+_IDS = frozenset({"id", "session_id"})
+_LEAST_SHARE = 0.5
+_DECODER = json.JSONDecoder()
+_BETWEEN = re.compile(r"[ \t\r\n,\x1e\ufeff]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
+_NEXT_VALUE = re.compile(r"\n[ \t\x1e\ufeff]*(?=\{|\[\s*[\[{\]])")
+_NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?"
+_WORDS = rf"(?:{_NUMBER}|true|false|null)"
+# text that may stand before or between values begins otherwise
+_VALUE = re.compile(rf'[{{"]|\[\s*(?:[\[{{"\]]|{_WORDS}\s*[,\]])|{_WORDS}[ \t]*(?:[\r\n,]|\Z)')
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """An element of the array, or the only value, with the line where it begins."""
+    """A record's value with the line where it begins; ``problem`` says why there is none."""
 
     line: int
     value: Any
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
 
 
-def is_document(stream: Stream, file: str) -> bool:
-    """Whether a stream is one JSON value, and not a value a line."""
-    first = stream.look(lambda head: b"\n" in head.lstrip()).lstrip().partition(b"\n")[0].strip()
-    if first == b"{":
-        return True
-    if not first.startswith(b"["):
+class _Broken(Exception):
+    """An array or an object goes on in a form that is not JSON."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line, self.reason = line, reason
+
+
+def is_value_a_line(stream: Stream) -> bool:
+    """Whether the first line, of several, is a JSON value."""
+    head = stream.look(lambda head: head.lstrip().partition(b"\n")[2].strip() != b"").lstrip()
+    first, _, rest = head.partition(b"\n")
+    if not rest.strip():
         return False
     try:
-        value = json.loads(first)
+        return not isinstance(json.loads(without_mark(first)), list)
     except (ValueError, RecursionError):
-        return True
-    return extension(file) == ".json" or (bool(value) and isinstance(value[0], dict))
+        return False
 
 
-def read_document(stream: Stream, file: str) -> tuple[list[Element], Damaged | None]:
-    """Read a document; unlike lines it is held in memory as a whole, so its size is limited.
+def envelope(value: Any, columns: Collection[str], *, alone: bool) -> tuple[str, list[Any]] | None:
+    """The name and the list of the records that an object wraps; ``None`` if it is a record itself.
 
-    Returns
-    -------
-    elements
-        Those that could be read.
-    damage
-        Where and why reading had to stop, if it had to.
+    Parameters
+    ----------
+    value
+    columns
+        Columns of records, such as the label's: an object that has one is a record.
+    alone
+        Whether it is all of its file.
     """
-    data = bytearray()
-    damage = None
+    if not isinstance(value, dict) or any(name in value for name in columns):
+        return None
+    hits = value.get(_HITS)
+    if isinstance(hits, dict) and _are_objects(hits.get(_HITS)):
+        return _HITS, hits[_HITS]
+    lists = {name: item for name, item in value.items() if _are_objects(item)}
+    for name in _NAMES:
+        if name in lists and _wraps(value, name, alone=alone):
+            return name, lists[name]
+    full = [name for name, item in lists.items() if item]
+    if alone and len(full) == 1 and _size(lists[full[0]]) >= _LEAST_SHARE * _size(value):
+        return full[0], lists[full[0]]
+    return None
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value))
+
+
+def _wraps(value: dict[str, Any], name: str, *, alone: bool) -> bool:
+    """Whether the list of objects with that name is what the object is for, and not a part of a record."""
+    if not value[name]:
+        return alone or (len(value) == 1 and name in _ALWAYS)
+    if name == "items":
+        return len(value) == 1 or "kind" in value or "apiVersion" in value
+    return name != "events" or not _IDS & value.keys()
+
+
+def records(value: Any, columns: Collection[str]) -> list[Any]:
+    """The records in a value that is not all of its file."""
+    found = envelope(value, columns, alone=False)
+    return [value] if found is None else [_unwrapped(found[0], item) for item in found[1]]
+
+
+def values_of(line: str) -> list[Any]:
+    """The values that stand one after the other on a line; none if anything else is there as well."""
+    values, at = list[Any](), 0
+    while at < len(line):
+        between = _BETWEEN.match(line, at)
+        at = between.end() if between else at
+        if at < len(line):
+            try:
+                value, at = _DECODER.raw_decode(line, at)
+            except (ValueError, RecursionError):
+                return []
+            values.append(value)
+    return values
+
+
+def joined_parts(elements: Iterable[Element]) -> Iterator[Element]:
+    """The elements; the parts into which Docker cuts a long line of a container's log are one."""
+    parts, size = list[Element](), 0
+    for element in elements:
+        is_part = isinstance(element.value, dict) and element.value.keys() <= _DOCKER_KEYS and _PART in element.value
+        is_rest = is_part and bool(parts) and element.value.get(_STREAM) == parts[0].value.get(_STREAM)
+        if parts and not is_rest:
+            yield _as_one(parts)
+            parts, size = [], 0
+        if not is_part or not isinstance(element.value[_PART], str):
+            yield element
+            continue
+        parts.append(element)
+        size += len(element.value[_PART])
+        if element.value[_PART].endswith("\n") or size > _SMALL:
+            yield _as_one(parts)
+            parts, size = [], 0
+    if parts:
+        yield _as_one(parts)
+
+
+def _as_one(parts: list[Element]) -> Element:
+    if len(parts) == 1:
+        return parts[0]
+    text = "".join(part.value[_PART] for part in parts)
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return replace(parts[0], value={**parts[0].value, _PART: text}, notes=notes)
+
+
+def _unwrapped(name: str, item: Any) -> Any:
+    """The record in an element of the list with that name."""
+    source = item.get(_HIT) if name == _HITS and isinstance(item, dict) else None
+    return source if isinstance(source, dict) else item
+
+
+def read_values(stream: Stream, columns: Collection[str]) -> Iterator[Element]:
+    """The values of a stream, those in arrays and envelopes one by one.
+
+    What is not JSON between two values is skipped and is a `problem`, unless it comes before the first; where an array
+    or an envelope is broken, reading stops, and the last `problem` says how much is not read.
+
+    Raises
+    ------
+    Damaged
+        The stream is damaged: after what could be read before.
+    """
+    text = JsonText(stream)
+    banner: tuple[str, ...] = ()
+    text.skip(_BETWEEN)
+    first, is_first = text.line, True
+    while not text.at_end:
+        line = text.line
+        try:
+            if not _VALUE.match(text.text, text.position):
+                raise json.JSONDecodeError("Extra data", text.text, text.position)
+            for element in _values(text, columns, is_first=is_first):
+                yield replace(element, notes=banner + element.notes) if banner else element
+                banner = ()
+            is_first = False
+        except _Broken as broken:
+            if text.damage is None:
+                yield Element(broken.line, None, problem=f"{broken.reason}; what follows is not read: {text.unread()}")
+            break
+        except (ValueError, RecursionError) as error:
+            if text.damage is not None and text.is_near_end(error):
+                break
+            place, reason = text.describe(error)
+            is_banner = line == first and text.next not in "{["
+            text.skip_to(_NEXT_VALUE)
+            if not is_banner or text.at_end:
+                yield Element(place, None, problem=reason)
+            elif not banner:
+                banner = (f"what stands before the first JSON value is not read ({text.line - line} lines)",)
+        text.skip(_BETWEEN)
+    if text.damage is not None:
+        raise Damaged(text.damage.reason, text.line)
+
+
+def _values(text: JsonText, columns: Collection[str], *, is_first: bool) -> Iterator[Element]:
+    """The next value, or the elements of the next array or envelope."""
+    line = text.line
+    if text.next == "[":
+        yield from _array(text, columns, "")
+        return
+    value = text.value(_SMALL if text.next == "{" else None)
+    if value is LARGE:
+        yield from _members(text, columns, line)
+        return
+    notes, source = text.notes(), text.last
+    if any(isinstance(item, list | dict) for item in value.values()) if isinstance(value, dict) else False:
+        text.skip(_BETWEEN)
+        if found := envelope(value, columns, alone=is_first and text.at_end):
+            yield from _elements(*found, line, source, notes)
+            return
+    yield Element(line, value, notes)
+
+
+def _elements(name: str, items: list[Any], line: int, source: str, notes: tuple[str, ...]) -> Iterator[Element]:
+    """The elements of a list with that name in ``source``, which begins on that line."""
+    for offset, item in zip(_lines(source, name, items), items, strict=True):
+        yield Element(line + offset, _unwrapped(name, item), notes)
+
+
+def _lines(source: str, name: str, items: list[Any]) -> list[int]:
+    """How many lines after the beginning of an object each element of its list begins."""
+    for start in re.finditer(rf"{re.escape(json.dumps(name))}\s*:\s*\[\s*", source):
+        at, counted, line, lines = start.end(), 0, 0, list[int]()
+        for item in items:
+            try:
+                found, end = _DECODER.raw_decode(source, at)
+            except ValueError:
+                break
+            if found != item:
+                break
+            line, counted = line + source.count("\n", counted, at), at
+            lines.append(line)
+            between = _BETWEEN.match(source, end)
+            at = between.end() if between else end
+        if len(lines) == len(items):
+            return lines
+    return [0] * len(items)
+
+
+def _array(text: JsonText, columns: Collection[str], name: str) -> Iterator[Element]:
+    """The elements of the array at the position, the envelopes among them opened."""
+    text.position += 1
+    text.skip(_SPACE)
+    while text.next != "]":
+        line = text.line
+        value = _decoded(text)
+        notes = text.notes()
+        for item in records(_unwrapped(name, value), columns):
+            yield Element(line, item, notes)
+        text.skip(_SPACE)
+        if text.next == ",":
+            text.position += 1
+            text.skip(_SPACE)
+        elif text.next != "]":
+            raise _Broken(text.line, f"not JSON: Expecting ',' or ']'{_column(text)}")
+    text.position += 1
+
+
+def _members(text: JsonText, columns: Collection[str], line: int) -> Iterator[Element]:
+    """The elements of the large lists of the object at the position, or the object if it has none."""
+    members: dict[str, Any] = {}
+    sources: dict[str, tuple[int, str]] = {}
+    is_envelope = False
+    for name in _names(text):
+        start = text.line
+        is_record = any(column in members for column in columns)
+        value = LARGE if is_record else _decoded(text, _SMALL)
+        if value is LARGE and not is_record and text.starts_with_object():
+            is_envelope = True
+            yield from _array(text, columns, name) if text.next == "[" else _members(text, columns, text.line)
+            continue
+        members[name] = _decoded(text) if value is LARGE else value
+        sources[name] = start, f"{json.dumps(name)}:{text.last}"
+    if is_envelope:
+        return
+    if found := envelope(members, columns, alone=line == 1):
+        yield from _elements(*found, *sources[found[0]], text.notes())
+    else:
+        yield Element(line, members, text.notes())
+
+
+def _names(text: JsonText) -> Iterator[str]:
+    """The names of the members of the object at the position, each with the text at its value."""
+    text.position += 1
+    text.skip(_SPACE)
+    while text.next != "}":
+        if text.next != '"':
+            raise _Broken(text.line, f"not JSON: Expecting a name or '}}'{_column(text)}")
+        name = _decoded(text)
+        text.skip(_SPACE)
+        if text.next != ":":
+            raise _Broken(text.line, f"not JSON: Expecting ':'{_column(text)}")
+        text.position += 1
+        text.skip(_SPACE)
+        yield name
+        text.skip(_SPACE)
+        if text.next == ",":
+            text.position += 1
+            text.skip(_SPACE)
+        elif text.next != "}":
+            raise _Broken(text.line, f"not JSON: Expecting ',' or '}}'{_column(text)}")
+    text.position += 1
+
+
+def _decoded(text: JsonText, small: int | None = None) -> Any:
     try:
-        for chunk in stream:
-            data += chunk
-            if len(data) > _LARGEST:
-                size = f"{_LARGEST >> 20} MiB"
-                raise InputError(f"is one JSON value of more than {size}: write one object a line (jq -c '.[]')", file)
-    except Damaged as broken:
-        damage = Damaged(broken.reason, data.count(b"\n") + 1)
-    text, replaced = decode(bytes(data))
-    elements: list[Element] = []
-    try:
-        for element in _elements(text, noted=bool(replaced)):
-            elements.append(element)
-    except json.JSONDecodeError as error:
-        damage = damage or Damaged(f"not JSON: {error.msg} at column {error.colno}; {_REST}", error.lineno)
+        return text.value(small)
     except (ValueError, RecursionError) as error:
-        last = elements[-1].line if elements else 1
-        damage = damage or Damaged(f"not JSON that can be read, from here on: {error}; {_REST}", last)
-    return elements, damage
+        raise _Broken(*text.describe(error)) from error
 
 
-def _elements(text: str, *, noted: bool) -> Iterator[Element]:
-    decoder = json.JSONDecoder()
-    at, line, counted_to = _skip_space(text, 0), 1, 0
-    in_array = text.startswith("[", at)
-    if in_array:
-        at = _skip_space(text, at + 1)
-    more = not (in_array and text.startswith("]", at))
-    while more:
-        value, end = decoder.raw_decode(text, at)
-        line, counted_to = line + text.count("\n", counted_to, at), at
-        replaced = text.count(REPLACEMENT, at, end) if noted else 0
-        yield Element(line, value, note_replaced(replaced, what="NUL or not UTF-8"))
-        at = _skip_space(text, end)
-        more = in_array and text.startswith(",", at)
-        if more:
-            at = _skip_space(text, at + 1)
-    if in_array and not text.startswith("]", at):
-        raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
-    rest = _skip_space(text, at + in_array)
-    if rest < len(text):
-        raise json.JSONDecodeError("Extra data", text, rest)
-
-
-def _skip_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
+def _column(text: JsonText) -> str:
+    return f" at column {text.position - text.text.rfind(chr(10), 0, text.position)}"

@@ -1,4 +1,4 @@
-"""JSON: one object a line (a table's row or a session), or one array of them."""
+"""JSON: each object is a table's row or a session."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, time
+from itertools import chain
 from typing import Any
 
 from agent.core.errors import InputError
 from agent.core.records import BETWEEN_EVENTS, clean_text
-from agent.data.readers.byte_stream import HEAD_BYTES, Stream
+from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import default_columns, expand, time_column
-from agent.data.readers.json_document import is_document, read_document
-from agent.data.readers.lines import RawLine, count_replaced, decode, note_replaced, split_lines
+from agent.data.readers.json_document import Element, is_value_a_line, joined_parts, read_values, records, values_of
+from agent.data.readers.lines import RawLine, count_replaced, decode, note_replaced, split_lines, without_mark
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import Cell, to_text, typed
 
@@ -22,38 +23,50 @@ MAX_EVENTS = 10_000
 
 _IDS = ("id", "session_id")
 _LONGEST_LINE = 16 << 20
+# objects of which one must have the columns that are named
+_CHECKED = 1_000
+# fields of systemd's journal
+_JOURNAL, _MESSAGE = frozenset({"__CURSOR", "__REALTIME_TIMESTAMP", "_BOOT_ID"}), "MESSAGE"
 _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
 
 
 def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
-    """Each object of the stream, whether there is one a line or all are in one JSON document."""
-    if is_document(stream, request.file):
-        elements, damage = read_document(stream, request.file)
-        _check_columns(request, [element.value for element in elements])
-        for element in elements:
+    """Each record of the stream: one value a line, or as `agent.data.readers.json_document` finds them."""
+    columns = frozenset(name for name in (request.label, *request.text) if name)
+    elements = _of_lines(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
+    for element in joined_parts(_checked(elements, request)):
+        if element.problem is not None:
+            yield request.row_error(element.line, element.problem)
+        else:
             yield parse_object(request, element.line, element.value, element.notes)
-        if damage:
-            raise damage
-        return
-    _check_columns_of_lines(stream, request)
+
+
+def _of_lines(stream: Stream, columns: Collection[str]) -> Iterator[Element]:
     for line in split_lines(stream, _LONGEST_LINE):
         if line.data.strip():
-            yield _parse_line(request, line)
+            yield from _of_line(line, columns)
 
 
-def _parse_line(request: ReadRequest, line: RawLine) -> ParsedRow | RowError:
+def _of_line(line: RawLine, columns: Collection[str]) -> Iterator[Element]:
     if line.cut:
-        return request.row_error(line.number, f"longer than {_LONGEST_LINE >> 20} MiB")
-    text, notes = decode(line.data)
+        yield Element(line.number, None, problem=f"longer than {_LONGEST_LINE >> 20} MiB")
+        return
+    text, notes = decode(without_mark(line.data))
     try:
-        value = json.loads(text)
+        values = [json.loads(text)]
     except json.JSONDecodeError as error:
-        return request.row_error(line.number, f"not JSON: {error.msg} at column {error.colno}")
+        values = values_of(text)
+        if not values:
+            yield Element(line.number, None, problem=f"not JSON: {error.msg} at column {error.colno}")
     except ValueError as error:
-        return request.row_error(line.number, f"not JSON that can be read: {error}")
+        yield Element(line.number, None, problem=f"not JSON that can be read: {error}")
+        return
     except RecursionError:
-        return request.row_error(line.number, "nested too deeply")
-    return parse_object(request, line.number, value, notes)
+        yield Element(line.number, None, problem="nested too deeply")
+        return
+    for value in values:
+        for item in records(value, columns):
+            yield Element(line.number, item, notes)
 
 
 def parse_object(
@@ -107,12 +120,20 @@ def _note_texts(values: Iterable[Any]) -> tuple[str, ...]:
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
     """An object as cells: nested names joined with dots, lists as one string."""
     cells: dict[str, Cell] = {}
+    is_journal = not _JOURNAL.isdisjoint(value)
     for key, item in value.items():
         if isinstance(item, Mapping):
             cells |= flatten(item, f"{prefix}{key}.")
+        elif isinstance(item, list) and (is_journal or key == _MESSAGE) and _are_bytes(item):
+            cells[f"{prefix}{key}"] = bytes(item).decode("utf-8", "replace")
         else:
             cells[f"{prefix}{key}"] = _to_cell(item)
     return cells
+
+
+def _are_bytes(items: list[Any]) -> bool:
+    """Whether a list is a text that systemd's journal has written as the values of its bytes."""
+    return bool(items) and all(type(item) is int and 0 <= item <= 255 for item in items)
 
 
 def _to_cell(value: Any) -> Cell:
@@ -127,33 +148,28 @@ def _to_cell(value: Any) -> Cell:
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
-def _check_columns_of_lines(stream: Stream, request: ReadRequest) -> None:
-    """Check the first object, which usually has all columns; keys may vary, so else all that are in view."""
-    for enough in (lambda head: b"\n" in head.lstrip(), lambda head: False):
-        head = stream.look(enough)
-        lines = head.split(b"\n") if stream.complete else head.split(b"\n")[:-1]
-        try:
-            _check_columns(request, _values(lines))
-            return
-        except InputError:
-            if stream.ended or len(head) >= HEAD_BYTES:
-                raise
-
-
-def _check_columns(request: ReadRequest, values: Iterable[Any]) -> None:
-    """Refuse a file none of whose objects has a column that was named."""
+def _checked(elements: Iterator[Element], request: ReadRequest) -> Iterator[Element]:
+    """The elements; a file none of whose first objects has a column that was named is refused."""
     if not request.text and request.label is None:
+        yield from elements
         return
-    known: dict[str, None] = {}
-    for value in values:
-        if isinstance(value, dict):
+    first, known = list[Element](), dict[str, None]()
+    for element in elements:
+        first.append(element)
+        if isinstance(element.value, dict):
             with suppress(RecursionError):
-                known |= dict.fromkeys(map(clean_text, flatten(value)))
+                known |= dict.fromkeys(map(clean_text, flatten(element.value)))
+        try:
+            _check_columns(request, list(known))
+            break
+        except InputError:
+            if len(first) == _CHECKED:
+                raise
+    else:
+        _check_columns(request, list(known))
+    yield from chain(first, elements)
+
+
+def _check_columns(request: ReadRequest, known: list[str]) -> None:
     if known:
-        request.restricted_to(known).text_columns(list(known))
-
-
-def _values(lines: list[bytes]) -> Iterator[Any]:
-    for line in lines:
-        with suppress(ValueError, RecursionError):
-            yield json.loads(line)
+        request.restricted_to(known).text_columns(known)
