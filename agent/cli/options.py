@@ -100,7 +100,9 @@ def exit_if_failed(failures: list[Any]) -> None:
     if failures:
         for failure in failures:
             print_status(str(failure))
-        print_status(f"{plural(len(failures), 'record')} could not be judged or learned; all others were")
+        stopped = sum(getattr(failure, "stops", False) for failure in failures)
+        rest = f"in {plural(stopped, 'file')} reading stopped there, as listed" if stopped else "all others were"
+        print_status(f"{plural(len(failures), 'record')} could not be judged or learned; {rest}")
         raise typer.Exit(1)
 
 

@@ -193,7 +193,8 @@ def _finish(
 ) -> None:
     casebook = context.casebook
     values, starts = (
-        [value for value, _ in counter.most_common(_VALUES_SHOWN)] for counter in (result.label_values, result.text_starts)
+        [value for value, _ in counter.most_common(_VALUES_SHOWN)]
+        for counter in (result.label_values, result.text_starts)
     )
     casebook.set(source, reading=read_options.with_values(values, starts).model_dump(mode="json"))
     if brief is not None:

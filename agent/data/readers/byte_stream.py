@@ -161,7 +161,9 @@ def _unpacked(stream: Stream, name: str, decompressor: Callable[[], Any]) -> Ite
                 try:
                     data = current.decompress(piece)
                 except (zlib.error, zstandard.ZstdError) as error:
-                    raise Damaged(f"the {name} data is damaged from here on ({error})") from error
+                    unread = len(piece) + len(chunk[start + _PACKED_PIECE :]) + sum(map(len, stream))
+                    reason = f"the {name} data is damaged from here on ({error}); {unread:,} packed bytes are not read"
+                    raise Damaged(reason) from error
                 piece = b""
                 if current.eof:
                     piece, current = current.unused_data, None

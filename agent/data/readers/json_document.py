@@ -39,12 +39,13 @@ _VALUE = re.compile(rf'[{{"]|\[\s*(?:[\[{{"\]]|{_WORDS}\s*[,\]])|{_WORDS}[ \t]*(
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """A record's value with the line where it begins; ``problem`` says why there is none."""
+    """A record's value with the line where it begins; ``problem`` says why it has none, ``stops`` that none follows."""
 
     line: int
     value: Any
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    stops: bool = False
 
 
 class _Broken(Exception):
@@ -192,7 +193,8 @@ def read_values(stream: Stream, columns: Collection[str]) -> Iterator[Element]:
             is_first = False
         except _Broken as broken:
             if text.damage is None:
-                yield Element(broken.line, None, problem=f"{broken.reason}; what follows is not read: {text.unread()}")
+                problem = f"{broken.reason}; what follows is not read: {text.unread()}"
+                yield Element(broken.line, None, problem=problem, stops=True)
             break
         except (ValueError, RecursionError) as error:
             if text.damage is not None and text.is_near_end(error):

@@ -36,7 +36,7 @@ def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | Row
     elements = _of_lines(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
     for element in joined_parts(_checked(elements, request)):
         if element.problem is not None:
-            yield request.row_error(element.line, element.problem)
+            yield request.row_error(element.line, element.problem, stops=element.stops)
         else:
             yield parse_object(request, element.line, element.value, element.notes)
 
