@@ -141,15 +141,15 @@ class TemplateGrouper:
 
     def __post_init__(self) -> None:
         self._seed = secrets.randbits(63)
-        self._read_as: object = None
-        self._forget()
+        self._forget(None)
         self._by_key: dict[str, int] = {}
         self._case_texts = frozenset(self.case_texts)
         self._has_long_cases = any("\n" in text for text in self._case_texts)
         self._cases = HashTable()
         self._cases.put(self._hash(self.case_texts), np.zeros(len(self.case_texts), np.int32))
 
-    def _forget(self) -> None:
+    def _forget(self, read_as: object) -> None:
+        self._read_as = read_as
         self._by_skeleton, self._by_line = HashTable(), HashTable()
         self._by_skeletons: dict[bytes, int] = {}
 
@@ -170,19 +170,19 @@ class TemplateGrouper:
         chunk, request, lines, hashes = prepared.chunk, prepared.request, prepared.lines, prepared.hashes
         rule = request.entries
         if (read_as := (request.label, rule and rule.key)) != self._read_as:
-            self._read_as = read_as
-            self._forget()
+            self._forget(read_as)
         if lines is None:
             return self._one_by_one(chunk, request)
         numbers, known = self._by_skeleton.get(hashes)
-        unread = ~known
-        alone = np.ones(len(lines), np.bool_)
+        unread, is_case = ~known, prepared.is_case
         if rule is not None:
             self._find_entries(prepared, numbers, unread, rule)
-            for entry in prepared.entries.values():
-                alone[list(entry.indices)] = False
             unread = numbers == UNREAD
-        if (new := np.flatnonzero(unread & alone & ~prepared.is_case)).size:
+        if prepared.entries:
+            for entry in prepared.entries.values():
+                numbers[list(entry.indices)] = JOINED
+            unread, is_case = unread & (numbers != JOINED), is_case & (numbers != JOINED)
+        if (new := np.flatnonzero(unread & ~is_case)).size:
             self._add(
                 self._by_skeleton,
                 hashes,
@@ -190,11 +190,9 @@ class TemplateGrouper:
                 lambda index: self._of_skeleton(lines[index], request, chunk.first + index),
             )
             numbers[new], _ = self._by_skeleton.get(hashes[new])
-        by_text = np.flatnonzero(((numbers == BY_TEXT) | prepared.is_case) & alone)
-        if len(by_text):
+        if len(by_text := np.flatnonzero((numbers == BY_TEXT) | is_case)):
             numbers[by_text] = self._of_texts(lines.gather(by_text), request, chunk.first + by_text)
         for index, entry in prepared.entries.items():
-            numbers[list(entry.indices)] = JOINED
             numbers[index] = self._of_entry(entry, prepared)
         return numbers
 
@@ -218,7 +216,9 @@ class TemplateGrouper:
         if rule.by_digits:
             kinds = np.array([rule.kind(line) if line.strip() else 0 for line in lines.to_list()], np.int32)
         else:
-            kinds = np.where(numbers <= _KINDS, _KINDS - numbers, 0)
+            if not (is_special := numbers <= _KINDS).any():
+                return
+            kinds = np.where(is_special, _KINDS - numbers, 0)
         if kinds.any():
             at_beginning = prepared.chunk.first == 1
             entries = find_entries(lines.to_list(), kinds, rule, at_beginning=at_beginning)
@@ -278,9 +278,9 @@ class TemplateGrouper:
         if request.entries is not None:
             numbers[[bool(line.strip()) for line in chunk.data.split(b"\n")[:-1]]] = JOINED
         for row in _rows(chunk, request):
-            assert row.record.line is not None
-            self.notes += [f"{request.file}:{row.record.line}: {note}" for note in row.notes]
-            numbers[row.record.line - chunk.first] = self._of_row(row)
+            line = row.record.line or chunk.first
+            self.notes += [f"{request.file}:{line}: {note}" for note in row.notes]
+            numbers[line - chunk.first] = self._of_row(row)
         return numbers
 
     def _of_row(self, row: ParsedRow | None) -> int:
@@ -345,6 +345,6 @@ def _read(line: str, request: ReadRequest, number: int) -> ParsedRow | None:
 
 def _without_control_sequences(data: bytes) -> bytes:
     """Lines without byte order marks and what controls a terminal; single records are read without them too."""
-    if codecs.BOM_UTF8 in data:
+    if not data.isascii() and codecs.BOM_UTF8 in data:
         data = _MARK.sub(b"", data)
     return _ANSI.sub(b"", data) if b"\x1b" in data else data

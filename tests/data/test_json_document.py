@@ -46,6 +46,7 @@ ENVELOPES: dict[str, Any] = {
     },
     "filter-log-events": {"events": ITEMS, "searchedLogStreams": []},
     "subscription": {"messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "g", "logEvents": ITEMS},
+    "nested": {"request": {"id": "7"}, "data": {"page": 1, "rows": ITEMS}},
     "any": {"page": 1, "total": 6, "answers": ITEMS, "next": None},
 }
 

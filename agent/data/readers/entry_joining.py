@@ -12,7 +12,7 @@ from agent.data.readers.entries import CONTAINER, DECIDING_CHARS, EntryRule, Lin
 from agent.data.readers.lines import LineBuffer, RawLine, without_mark
 
 # most lines of an entry; most of them that neither have what begins an entry nor are indented
-MAX_LINES, MAX_PLAIN_LINES = 1_000_000, 1_000
+MAX_LINES, MAX_PLAIN_LINES = 4_000_000, 1_000
 _UTF8_LONGEST = 4
 _CONTAINER_BYTES = re.compile(CONTAINER.pattern.encode())
 

@@ -88,9 +88,13 @@ def envelope(value: Any, columns: Collection[str], *, alone: bool) -> tuple[str,
     for name in _NAMES:
         if name in lists and _wraps(value, name, alone=alone):
             return name, lists[name]
-    full = [name for name, item in lists.items() if item]
-    if alone and len(full) == 1 and _size(lists[full[0]]) >= _LEAST_SHARE * _size(value):
-        return full[0], lists[full[0]]
+    if not alone:
+        return None
+    for name, item in value.items():
+        if (item and name in lists) or isinstance(item, dict):
+            found = (name, item) if name in lists else envelope(item, columns, alone=True)
+            if found and _size(found[1]) >= _LEAST_SHARE * _size(value):
+                return found
     return None
 
 
@@ -233,7 +237,8 @@ def _values(text: JsonText, columns: Collection[str], *, is_first: bool) -> Iter
 def _elements(name: str, items: list[Any], line: int, source: str, notes: tuple[str, ...]) -> Iterator[Element]:
     """The elements of a list with that name in ``source``, which begins on that line."""
     for offset, item in zip(_lines(source, name, items), items, strict=True):
-        yield Element(line + offset, _unwrapped(name, item), notes)
+        for record in records(_unwrapped(name, item), ()):
+            yield Element(line + offset, record, notes)
 
 
 def _lines(source: str, name: str, items: list[Any]) -> list[int]:
@@ -293,7 +298,8 @@ def _members(text: JsonText, columns: Collection[str], line: int) -> Iterator[El
     if is_envelope:
         return
     if found := envelope(members, columns, alone=line == 1):
-        yield from _elements(*found, *sources[found[0]], text.notes())
+        inner = (source for source in sources.values() if json.dumps(found[0]) in source[1])
+        yield from _elements(*found, *sources.get(found[0], next(inner, (line, ""))), text.notes())
     else:
         yield Element(line, members, text.notes())
 
