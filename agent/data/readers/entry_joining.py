@@ -169,15 +169,15 @@ def join_lines(
 
 def last_entry(data: bytes, rule: EntryRule) -> int:
     """Where the last entry of these lines begins, which may go on after them; 0 if that cannot be seen."""
-    end = data.rfind(b"\n") + 1
-    for _ in range(MAX_LINES):
+    end, lines = data.rfind(b"\n") + 1, 0
+    while lines < MAX_LINES:
         if not end:
             return 0
         start = data.rfind(b"\n", 0, end - 1) + 1
         line = decoded_start(RawLine(0, data[start : end - 1]))
         if line.strip() and not rule.kind(line) & ~LineKind.PARTIAL and not _is_cut(data, start, rule):
             return start
-        end = start
+        end, lines = start, lines + bool(line.strip())
     return data.rfind(b"\n") + 1
 
 
