@@ -35,7 +35,7 @@ MultilineOption = Annotated[
     typer.Option(
         "--multiline",
         metavar="auto|off|REGEX",
-        help="Entries of a log over several lines: found out, none, or what their first line matches. [auto]",
+        help="Log entries over several lines: detected, none, or begun by lines that match. [auto]",
     ),
 ]
 ModelOption = Annotated[

@@ -59,7 +59,7 @@ class EntryRule:
     Parameters
     ----------
     begins
-        Whether a line that is not indented begins an entry; ``None``: each does, and indentation tells.
+        Whether a line that is not indented begins an entry; ``None``: each does, and indented lines follow it.
     reason
         Why a line is joined, for a person.
     label
