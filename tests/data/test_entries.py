@@ -78,6 +78,15 @@ def test_a_label_stands_before_the_first_line_only() -> None:
     ]
 
 
+def test_an_entry_whose_beginning_is_in_another_file_has_no_label() -> None:
+    content = "\tat x.Y.z(Y.java:1)\nmore\n" + "".join(f"- {TIME.format(number)}a\n" for number in range(3))
+    (first, *others) = read("-", stdin=io.BytesIO(content.encode()), format="log", label="0")
+    assert str(first) == "-:1: no label in column '0'"
+    assert [item.label for item in others if isinstance(item, ParsedRow)] == ["normal"] * 3
+    lenient = rows(content, label="0", label_values=("-",), lenient=True)
+    assert lenient[0].record.text == "\tat x.Y.z(Y.java:1)\nmore"
+
+
 def test_lines_with_labels_of_their_own_are_not_joined() -> None:
     content = f"- {TIME.format(1)}a\n- \tat x.Y.z(Y.java:1)\nBAD {TIME.format(2)}c\nBAD more\n"
     assert len(rows(content, label="0", normal=["-"])) == 4

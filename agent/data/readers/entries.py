@@ -94,6 +94,10 @@ class EntryRule:
         kind = self._kind(message) if message.strip() and self.reason else LineKind.START
         return kind | LineKind.PARTIAL if header[3] == "P" else kind
 
+    def is_beginning(self, line: str) -> bool:
+        """Whether an entry that begins with this line is whole, so that the line has a label."""
+        return self.begins is None or not self.kind(line) & ~LineKind.PARTIAL
+
     def _kind(self, line: str) -> LineKind:
         is_indented = line[:1].isspace()
         if self.begins is None:

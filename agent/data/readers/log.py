@@ -49,7 +49,8 @@ def parse_entry(raw: RawLine, request: ReadRequest, count: int = 1) -> ParsedRow
     if request.label is not None or request.text:
         first, separator, rest = text.partition("\n")
         words = first.split()
-        if request.label is not None and int(request.label) < len(words):
+        is_whole = request.entries is None or request.entries.is_beginning(first)
+        if request.label is not None and int(request.label) < len(words) and is_whole:
             cells[request.label] = words[int(request.label)]
             first = without_word(first, int(request.label))
         if request.text:
