@@ -92,7 +92,7 @@ def envelope(value: Any, columns: Collection[str], *, alone: bool) -> tuple[str,
         return None
     for name, item in value.items():
         if (item and name in lists) or isinstance(item, dict):
-            found = (name, item) if name in lists else envelope(item, columns, alone=True)
+            found = (name, lists[name]) if name in lists else envelope(item, columns, alone=True)
             if found and _size(found[1]) >= _LEAST_SHARE * _size(value):
                 return found
     return None
