@@ -79,12 +79,16 @@ def test_an_envelope_a_line(name: str) -> None:
         {"order": 7, "items": [{"sku": 1}, {"sku": 2}], "total": 5},
         {"id": "s1", "events": ["open", "close"]},
         {"user": "x", "Records": []},
+        {"user": "x", "items": []},
+        {"user": "x", "cart": {"items": []}},
         {"scores": [1, 2, 3], "name": "y"},
     ],
 )
 def test_a_record_with_a_list_is_one_record(record: dict[str, Any]) -> None:
     assert len(found("".join(json.dumps(record) + "\n" for _ in range(3)))[1]) == 3
     assert len(found(json.dumps(record) * 3)[1]) == 3
+    if record.get("items") is None or not record["items"]:
+        assert len(found(json.dumps(record, indent=1))[1]) == 1
 
 
 def test_an_object_with_the_label_is_a_record() -> None:
@@ -95,7 +99,8 @@ def test_an_object_with_the_label_is_a_record() -> None:
 
 
 def test_empty_envelopes() -> None:
-    for content in ('{"Records": []}', '{"Records": []}\n{"logEvents": []}\n', '{"hits": {"hits": []}}'):
+    empty = '{"events": [], "searchedLogStreams": []}', '{"apiVersion": "v1", "kind": "List", "items": []}'
+    for content in (*empty, '{"Records": []}', '{"Records": []}\n{"logEvents": []}\n', '{"hits": {"hits": []}}'):
         with pytest.raises(InputError, match="has no records"):
             found(content)
     assert found('{"Records": []}\n' + json.dumps({"Records": ITEMS}))[1] == TEXTS

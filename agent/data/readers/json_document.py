@@ -88,7 +88,7 @@ def envelope(value: Any, columns: Collection[str], *, alone: bool) -> tuple[str,
     for name in _NAMES:
         if name in lists and _wraps(value, name, alone=alone):
             return name, lists[name]
-    if not alone:
+    if not alone or _IDS & value.keys():
         return None
     for name, item in value.items():
         if (item and name in lists) or isinstance(item, dict):
@@ -108,10 +108,12 @@ def _size(value: Any) -> int:
 
 def _wraps(value: dict[str, Any], name: str, *, alone: bool) -> bool:
     """Whether the list of objects with that name is what the object is for, and not a part of a record."""
+    is_kubectl = "kind" in value and "apiVersion" in value
     if not value[name]:
-        return alone or (len(value) == 1 and name in _ALWAYS)
+        others = any(item for key, item in value.items() if key != name)
+        return (name == "items" and is_kubectl) or ((alone or name in _ALWAYS) and not others)
     if name == "items":
-        return len(value) == 1 or "kind" in value or "apiVersion" in value
+        return len(value) == 1 or is_kubectl
     return name != "events" or not _IDS & value.keys()
 
 
