@@ -370,11 +370,11 @@ def test_sentences_count_as_calls_and_those_not_written_are_named(tmp_path: Path
     learn(context, [tmp_path / "learn.log"], "pg", LOG, brief="PostgreSQL", budget=0)
     give_language_weight(context, "pg")
     file = tmp_path / "judge.log"
-    known, unknown = lines[0], b"a tape was eaten by its drive\n"
-    file.write_bytes(known + unknown)
     # the record of no known template is the uncertain one: its signal, then its sentences, then those of the other
     for calls, signals, explained in ((0, 0, 0), (1, 1, 0), (2, 1, 1), (3, 1, 2)):
-        summary = triage(context, file, calls=calls, detail="full", explain="llm").run(tmp_path / f"{calls}.jsonl")
+        # a complete verdict would be stored for the next run
+        file.write_bytes(lines[0] + f"a {'very ' * calls}old tape was eaten by its drive\n".encode())
+        summary = runner_of(context, file, calls=calls, detail="full", explain="llm").run(tmp_path / f"{calls}.jsonl")
         verdicts = read(tmp_path / f"{calls}.jsonl")
         assert summary.llm_answers == calls
         assert sum(verdict["signals"]["language"] is not None for verdict in verdicts) == signals
