@@ -11,9 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+from agent.core.prompts import PromptVariant
 from agent.core.records import Record
 from agent.core.settings import settings
-from agent.detectors.language import build_messages, examples_for
+from agent.detectors.language import NearCase, build_messages, examples_for
 from agent.pipeline.context import AppContext
 from agent.scoring.fusion import SourceModel
 from llm.llamacpp.backend import LlamaCppBackend
@@ -35,11 +36,12 @@ class BareEngine:
     def decode(self, record: Record) -> tuple[float, int]:
         """Seconds for the question's tokens after the prefix, which is in the context already, and how many."""
         row = self._row
-        way = SourceModel.of(row.source_model, row.counts).prompt_for(self._context.language_detector().model.name)
+        name = self._context.language_detector().model.name
+        way = SourceModel.of(row.source_model, row.counts).prompt_for(name) or PromptVariant()
         found = self._context.casebook.find(row.name, record, record.content_hash, self._context.settings.precedents)
-        near = [(one.similarity, one.case) for one in found.nearest]
-        examples = examples_for(near) if way.examples else ()
-        masked = (row.representation or Representation()).masked(record)
+        representation = row.representation or Representation()
+        near = [NearCase(near.similarity, near.case.label, representation.masked(near.case)) for near in found.nearest]
+        examples, masked = examples_for(near, way), representation.masked(record)
         prompt = self._model.prompt(build_messages(row.brief, masked, examples, way))
         self._engine.read(Prompt(prompt.prefix, prompt.suffix[:1]), lambda: False)
         started = time.perf_counter()

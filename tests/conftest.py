@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +20,8 @@ from agent.cli.app import command
 from agent.core.settings import Settings, settings
 from agent.pipeline.context import AppContext, default_context
 from agent.pipeline.pipeline import build
+from agent.scoring.calibration import Objective, reaching_bias
+from agent.scoring.fusion import DEFAULT_WITH_LLM, SourceModel
 from benchmarks.private_ollama import binary
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -35,6 +37,15 @@ os.environ["OLLAMA_HOST"] = "127.0.0.1:9"
 def make_settings(home: Path, **values: object) -> Settings:
     """Settings with a data directory under the test's folder; never fetching anything."""
     return Settings.model_validate({"home": home, "offline": True, "model": "embedded:qwen2.5-coder-0.5b", **values})
+
+
+def give_language_weight(context: AppContext, source: str) -> None:
+    """Store the source's model as if a trial had shown that the language model helps, whichever it is."""
+    row = context.source(source)
+    model = SourceModel.of(row.source_model, row.counts)
+    with_llm = replace(DEFAULT_WITH_LLM, threshold=model.without_llm.threshold)
+    changed = replace(model, with_llm=reaching_bias(with_llm, Objective()))
+    context.casebook.set(source, source_model=changed.to_json())
 
 
 @pytest.fixture

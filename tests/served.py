@@ -16,7 +16,7 @@ from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from server import create_app
-from tests.conftest import make_settings
+from tests.conftest import give_language_weight, make_settings
 from tests.shop import BRIEF, LOG
 
 HOST = "http://127.0.0.1"
@@ -30,6 +30,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.write_text(LOG, encoding="utf-8")
     context = AppContext(make_settings(home))
     learn(context, [log], "shop", ReadOptions(format="log", label="0", normal=("-",)), brief=BRIEF, budget=0)
+    give_language_weight(context, "shop")
     context.close()
     return home
 

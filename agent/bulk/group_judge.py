@@ -61,14 +61,14 @@ class GroupJudge:
 
     Attributes
     ----------
-    llm_answers : int
-        Answers of the language model so far.
+    llm_answers, llm_changed : int
+        Answers of the language model so far, and how many of them changed a label.
     """
 
     def __init__(self, context: AppContext, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
         self._context, self._source, self._explain = context, source, explain
         self._budget, self._progress = budget, progress
-        self.llm_answers = self._calls = 0
+        self.llm_answers = self.llm_changed = self._calls = 0
 
     def verdicts(
         self, groups: Sequence[TemplateGroup], *, store: bool = True, explain: Explain | None = None
@@ -100,7 +100,7 @@ class GroupJudge:
             if store:
                 self._store(batch, results)
             self._progress("judging templates", len(results), len(groups))
-        self._query_llm(deferred, results, store)
+        self._query_llm(deferred, results, store, explain or self._explain)
         ordered = [results[group.key] for group in groups]
         self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
         return ordered
@@ -118,10 +118,12 @@ class GroupJudge:
     ) -> Iterator[tuple[TemplateGroup, Result | Deferred]]:
         requests = [JudgeRequest.about(group.first, self._source, explain or self._explain) for group in groups]
         for outcome, group in zip(self._pipeline.judge(requests, skip_llm_reason), groups, strict=True):
-            self.llm_answers = self._pipeline.llm_answers
+            self.llm_answers, self.llm_changed = self._pipeline.llm_answers, self._pipeline.llm_changed
             yield group, outcome if isinstance(outcome, Deferred) else as_result(group.first, outcome)
 
-    def _query_llm(self, groups: Sequence[TemplateGroup], results: dict[str, Result], store: bool) -> None:
+    def _query_llm(
+        self, groups: Sequence[TemplateGroup], results: dict[str, Result], store: bool, explain: Explain
+    ) -> None:
         """Judge groups with the language model as far as the budget allows, the most uncertain records first."""
 
         def priority(group: TemplateGroup) -> float:
@@ -132,15 +134,26 @@ class GroupJudge:
         for number, group in enumerate(ranked, start=1):
             if not self._budget.allows(self._calls):
                 return
-            before = self.llm_answers
-            ((_, outcome),) = self._judge([group])
+            before, provisional = self.llm_answers, results[group.key]
+            # with one call left, a record that lacks a signal and sentences gets the signal
+            only_signal = not self._budget.allows(self._calls + 1) and self._lacking(provisional) > 1
+            ((_, outcome),) = self._judge([group], "facts" if only_signal else explain)
             assert not isinstance(outcome, Deferred)
+            if only_signal and isinstance(outcome, Verdict):
+                reason = f"explanation: {self._budget.skip_llm_reason}"
+                outcome = outcome.model_copy(update={"degraded": (*outcome.degraded, reason)})
             results[group.key] = outcome
             # a failed call counts; a record in segments takes several
             self._calls += max(1, self.llm_answers - before)
             if store:
                 self._store([group], results)
             self._progress("querying the language model", number, len(ranked))
+
+    def _lacking(self, result: Result) -> int:
+        """How many answers of the language model a verdict lacks because of the budget."""
+        if not isinstance(result, Verdict):
+            return 0
+        return sum(text.endswith(f": {self._budget.skip_llm_reason}") for text in result.degraded)
 
     def _store(self, groups: Sequence[TemplateGroup], results: Mapping[str, Result]) -> None:
         """Store verdicts, but for those that lack a signal which the next run may have."""

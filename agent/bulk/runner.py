@@ -157,15 +157,15 @@ class BulkRunner:
         elif options.lines:
             self._output.write(self._formatter.header)
             self._checkpoint(0, (0, 1))
-        seconds, llm_answers, finished = self.summary.seconds, self.summary.llm_answers, False
+        earlier, finished = self.summary.model_copy(), False
         try:
             if options.calls is not None or options.seconds is not None:
                 self._survey()
             for number in range(state.get("file", 0), len(options.files)):
                 position = state["at"] if number == state.get("file") else [0, 1]
                 for end in self._file(options.files[number], *position):
-                    self.summary.seconds = seconds + time.monotonic() - self._started
-                    self.summary.llm_answers = llm_answers + self._judge.llm_answers
+                    self.summary.seconds = earlier.seconds + time.monotonic() - self._started
+                    self.summary.set_llm_use(earlier, self._judge.llm_answers, self._judge.llm_changed)
                     self._show_notes()
                     if options.lines and time.monotonic() >= self._checkpoint_due:
                         self._checkpoint(number, end)

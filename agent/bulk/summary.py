@@ -60,8 +60,8 @@ class Summary(BaseModel):
         The reasons for that, and how many records each affects.
     templates : int
         Distinct verdicts.
-    llm_answers : int
-        Answers of the language model.
+    llm_answers, llm_changed : int
+        Answers of the language model, and how many of them changed the label of a template.
     seconds : float
         Duration, over all runs that were resumed.
     groups : dict of str to Group
@@ -78,6 +78,7 @@ class Summary(BaseModel):
     lacking: dict[str, int] = {}
     templates: int = 0
     llm_answers: int = 0
+    llm_changed: int = 0
     seconds: float = 0.0
     groups: dict[str, Group] = {}
     spans: list[Span] = []
@@ -159,10 +160,16 @@ class Summary(BaseModel):
         for reason in verdict.degraded:
             self.lacking[reason] = self.lacking.get(reason, 0) + count
 
+    def set_llm_use(self, earlier: Summary, answers: int, changed: int) -> None:
+        """Set the use of the language model to that of the ``earlier`` runs and that of this one."""
+        self.llm_answers = earlier.llm_answers + answers
+        self.llm_changed = earlier.llm_changed + changed
+
     def to_line(self) -> str:
         """One line for a person."""
         labels = ", ".join(f"{self.counts[label]:,} {label}" for label in ("anomalous", "unsure", "normal"))
-        calls = f", {plural(self.llm_answers, 'call')} of the language model" if self.llm_answers else ""
+        changed = f", which changed {plural(self.llm_changed, 'label')}"
+        calls = f", {plural(self.llm_answers, 'call')} of the language model{changed}" if self.llm_answers else ""
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
         verdicts = plural(self.templates, "distinct verdict")
         return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}"

@@ -181,6 +181,8 @@ _MEANING = {
     "ece": "mean distance of probabilities from observed frequencies",
     "coverage": "share of records that are not unsure",
     "selective_error": "error among those",
+    "llm_calls": "answers of the language model",
+    "llm_changed": "labels that these changed",
 }
 
 
@@ -196,7 +198,7 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
 
     table = Table("figure", "value", "meaning")
     for name, value in evaluation.model_dump().items():
-        shown = "not defined" if value is None else f"{value:.4g}" if name != "n" else str(value)
+        shown = "not defined" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(name, shown, _MEANING.get(name, ""))
     console().print(table)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -63,10 +64,20 @@ class PromptVariant:
         A key of `agent.detectors.language.WORDINGS`.
     reference : float or None
         The model's log-odds for an empty record; None where that was not queried.
-    examples : bool
-        Whether the nearest cases are in the prompt.
+    examples : int
+        How many of the nearest cases are in the prompt.
+    balanced : bool
+        Whether half of the examples are of each label.
     """
 
     wording: str = "belongs"
     reference: float | None = None
-    examples: bool = False
+    examples: int = 0
+    balanced: bool = False
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PromptVariant:
+        """The variant of plain values; in models of earlier versions ``examples`` is a boolean."""
+        examples = data["examples"]
+        earlier = {"examples": 4, "balanced": True} if examples is True else {"examples": int(examples)}
+        return cls(**{**data, **earlier})

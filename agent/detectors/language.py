@@ -11,10 +11,11 @@ import hashlib
 import math
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,15 +26,15 @@ from agent.detectors.base import DetectorInput
 from llm.base import ChatBackend
 from llm.errors import EngineBusy, ModelFailure, NoLogProbabilities
 from retrieval.store.caches import LLMCache
-from retrieval.text.prompt_injection import remove_injections
 from retrieval.types import StoredCase
 
-NEAR = 0.90
 # prompts/ask_NAME.j2: which is best differs by source, the first is best on average
 WORDINGS = ("belongs", "expert", "listed", "watch")
+# how many of the nearest cases are in the prompt, and whether half of them are of each label: none or four, and if four
+# are better than none, the others
+EXAMPLES = ((0, False), (4, False), (2, False), (8, False), (4, True))
 _DEFAULT_PROMPT = PromptVariant(WORDINGS[0])
 NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
-_EXAMPLES = 2
 _EXAMPLE_CHARS = 300
 _NO_CONTENT = "N/A"
 _ATTEMPTS = 2
@@ -43,37 +44,46 @@ _ANSWERS = ("anomalous", "normal")
 _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
 
 
+class NearCase(NamedTuple):
+    """A case that may be an example in the prompt about a record; ``text`` is masked."""
+
+    similarity: float
+    label: str
+    text: str
+
+
 def build_messages(
-    brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), prompt: PromptVariant = _DEFAULT_PROMPT
+    brief: str, text: str, examples: Sequence[NearCase] = (), prompt: PromptVariant = _DEFAULT_PROMPT
 ) -> list[BaseMessage]:
     """The messages of a query; the system message is the same for a whole source, so its KV cache is reused."""
+    shown = [case._replace(text=_shortened(case.text)[:_EXAMPLE_CHARS]) for case in examples]
     return [
         SystemMessage(render(f"ask_{prompt.wording}", brief=brief or NO_BRIEF)),
-        HumanMessage(render("verdict_record", text=text, examples=examples)),
+        HumanMessage(render("verdict_record", text=text, examples=shown)),
     ]
 
 
-def examples_for(near: Iterable[tuple[float, StoredCase]]) -> list[dict[str, str]]:
+def _shortened(masked: str) -> str:
+    return _LEADING_MASKS.sub("", masked)
+
+
+def examples_for(near: Iterable[NearCase], prompt: PromptVariant) -> list[NearCase]:
     """The examples of a prompt, the most similar last.
 
     Parameters
     ----------
-    near : iterable of (float, StoredCase)
-        Similarities and cases, the nearest first.
-
-    Returns
-    -------
-    list
-        Empty unless there are near cases of both labels: distant examples mislead small models.
+    near : iterable of NearCase
+        The nearest first.
+    prompt : PromptVariant
+        Says how many examples there are, and whether half of them are of each label.
     """
-    close = [(similarity, case) for similarity, case in near if similarity >= NEAR]
-    if {case.label for _, case in close} != set(_ANSWERS):
-        return []
-    chosen = [pair for label in _ANSWERS for pair in [pair for pair in close if pair[1].label == label][:_EXAMPLES]]
-    return [
-        {"text": " ".join(remove_injections(case.text).split())[:_EXAMPLE_CHARS], "label": case.label}
-        for _, case in sorted(chosen, key=lambda pair: pair[0])
-    ]
+    left = Counter(dict.fromkeys(_ANSWERS, prompt.examples // 2 if prompt.balanced else prompt.examples))
+    chosen = list[NearCase]()
+    for case in near:
+        if len(chosen) < prompt.examples and left[case.label] > 0:
+            left[case.label] -= 1
+            chosen.append(case)
+    return chosen[::-1]
 
 
 class StructuredAnswer(BaseModel):
@@ -111,7 +121,7 @@ class LanguageDetector:
         self._lock, self._in_flight = threading.Lock(), dict[str, tuple[threading.Lock, int]]()
 
     def log_odds(
-        self, brief: str, text: str, examples: Sequence[Mapping[str, str]] = (), prompt: PromptVariant = _DEFAULT_PROMPT
+        self, brief: str, text: str, examples: Sequence[NearCase] = (), prompt: PromptVariant = _DEFAULT_PROMPT
     ) -> float:
         """Raw log-odds of *anomalous* for ``text``; equal queries at the same time are one.
 
@@ -163,12 +173,12 @@ class LanguageDetector:
         return self.log_odds(brief, _NO_CONTENT, (), prompt)
 
     def query(
-        self, brief: str, text: str, prompt: PromptVariant = _DEFAULT_PROMPT, examples: Sequence[Mapping[str, str]] = ()
+        self, brief: str, text: str, prompt: PromptVariant = _DEFAULT_PROMPT, examples: Sequence[NearCase] = ()
     ) -> Signal:
         """Return the signal; when the model was not queried or gave no answer, ``degraded`` says why."""
         try:
             room = self.model.room(build_messages(brief, "", (), prompt))
-            clipped, dropped = self.model.clip(_LEADING_MASKS.sub("", text), min(self._record_tokens, max(room, 1)))
+            clipped, dropped = self.model.clip(_shortened(text), min(self._record_tokens, max(room, 1)))
             if examples and self.model.room(build_messages(brief, clipped, examples, prompt)) < 0:
                 examples = ()
             base = self.content_free_log_odds(brief, prompt) if prompt.reference is None else prompt.reference
@@ -183,11 +193,15 @@ class LanguageDetector:
 
 @dataclass(frozen=True)
 class SourceLanguageDetector:
-    """The signal `language` of one source: a language model with the source's ``brief`` and ``prompt``."""
+    """The signal `language` of one source: a language model with the source's ``brief`` and ``prompt``.
+
+    ``masked`` gives the masked text of a case.
+    """
 
     detector: LanguageDetector
     brief: str
     prompt: PromptVariant
+    masked: Callable[[StoredCase], str]
     name: str = "language"
 
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
@@ -195,6 +209,5 @@ class SourceLanguageDetector:
         return [self._signal(record) for record in records]
 
     def _signal(self, record: DetectorInput) -> Signal:
-        near = ((neighbour.similarity, neighbour.case) for neighbour in record.found.nearest)
-        examples = examples_for(near) if self.prompt.examples else ()
-        return self.detector.query(self.brief, record.masked, self.prompt, examples)
+        near = (NearCase(near.similarity, near.case.label, self.masked(near.case)) for near in record.found.nearest)
+        return self.detector.query(self.brief, record.masked, self.prompt, examples_for(near, self.prompt))

@@ -102,6 +102,8 @@ class Decider:
         telling = [top_contribution(fusion, verdict.signals, verdict.label)]
         if verdict.label == "unsure":
             telling.insert(0, why_unsure(fusion, verdict.probability))
+            if self._context.settings.model != "none" and source.representation.field_encoder is None:
+                telling.append(source.model.language_unused)
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
         model = self._steps.field_model(state) if weighed else None
         if model and source.normal_encoder and verdict.label != "normal" and not find_injections(state.record.text):

@@ -39,12 +39,20 @@ def build(context: AppContext) -> VerdictRunnable:
 
 
 class Pipeline:
-    """Judges records. Safe to share between threads. ``llm_answers`` counts answers of the language model."""
+    """Judges records. Safe to share between threads.
+
+    Attributes
+    ----------
+    llm_answers : int
+        Answers of the language model so far: log-odds, and explanations in sentences.
+    llm_changed : int
+        How many of its log-odds changed the label of a record, or of a segment.
+    """
 
     def __init__(self, context: AppContext) -> None:
         self._steps = Steps(context)
         self._decider = Decider(context, self._steps)
-        self.llm_answers = 0
+        self.llm_answers = self.llm_changed = 0
 
     def judge(self, requests: Sequence[JudgeRequest], skip_llm: str | None = None) -> Iterator[Outcome]:
         """Judge records, each as if it were alone.
@@ -52,7 +60,7 @@ class Pipeline:
         Parameters
         ----------
         skip_llm
-            Why the language model is not queried; None if it may be.
+            Why the language model is not queried, neither for log-odds nor for sentences; None if it may be.
 
         Yields
         ------
@@ -101,9 +109,13 @@ class Pipeline:
         if skipped is not None and deferred:
             # a segment that the language model has not seen may count for the whole record
             state = state.with_language(skipped)
-        # a deferred record is judged again: its sentences are written then
-        explained = replace(state, explain="facts") if deferred and state.explain == "llm" else state
+        with_sentences = state.explain == "llm"
+        explained = replace(state, explain="facts") if skip_llm and with_sentences else state
         verdict = self._decider.explain(explained, self._decider.decide(state))
+        if skip_llm and with_sentences:
+            verdict = verdict.model_copy(update={"degraded": (*verdict.degraded, f"explanation: {skip_llm}")})
+            deferred = True
+        self.llm_answers += with_sentences and not any(text.startswith("explanation: ") for text in verdict.degraded)
         verdict = verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - started)})
         return Deferred(verdict) if deferred else verdict
 
@@ -114,6 +126,7 @@ class Pipeline:
         if self._steps.llm_may_decide(state):
             if skipped is not None:
                 return state.with_language(skipped)
-            state = self._steps.query_language_model(state)
+            before, state = state, self._steps.query_language_model(state)
             self.llm_answers += state.signals["language"].log_odds is not None
+            self.llm_changed += state.label != before.label
         return self._steps.remember(state)

@@ -23,7 +23,7 @@ class VerdictRunnable(Runnable[Any, Verdict]):
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
 
     @property
     def InputType(self) -> type[JudgeRequest]:  # noqa: N802
@@ -59,7 +59,7 @@ class VerdictRunnable(Runnable[Any, Verdict]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Verdicts with their places, in the order of ``inputs``, each as soon as it is known."""
-        for place, outcome in enumerate(self._pipeline.judge([coerce_request(sent) for sent in inputs])):
+        for place, outcome in enumerate(self.pipeline.judge([coerce_request(sent) for sent in inputs])):
             assert not isinstance(outcome, Deferred)
             if isinstance(outcome, Exception) and not return_exceptions:
                 raise outcome

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.core.records import SIGNALS, FieldValue, Record, Signal
+from agent.core.records import SIGNALS, FieldValue, Record, Signal, VerdictLabel
 from agent.core.requests import Explain
 from agent.detectors.base import DetectorInput
 from agent.detectors.neighbours import has_known_template
@@ -92,6 +92,12 @@ class JudgingState:
     def fused(self) -> tuple[float, Fusion]:
         """The probability of *anomalous*, and the fusion that gives it."""
         return fuse(self.source.model, self.log_odds, self.has_known_template)
+
+    @property
+    def label(self) -> VerdictLabel:
+        """The label that the signals so far give."""
+        probability, fusion = self.fused()
+        return fusion.label(probability)
 
     def with_evidence(self, retrieved: RetrievalResult, signals: Mapping[str, Signal], **changes: Any) -> JudgingState:
         """The record's state with the precedents and signals of an equivalent record."""

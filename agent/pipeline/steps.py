@@ -29,8 +29,6 @@ from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import features
 from retrieval.lru_cache import LRUCache
 
-# below this AUC on the source's own cases the language model is not queried
-_USELESS_AUC = 0.55
 _CACHED_RECORDS, _CACHED_SOURCES = 16_384, 64
 
 
@@ -121,12 +119,10 @@ class Steps:
 
     def llm_may_decide(self, state: JudgingState) -> bool:
         """Whether the language model could change the label: not for known templates, nor for clear cases."""
-        model, encoder = state.source.model, state.source.representation.field_encoder
+        encoder = state.source.representation.field_encoder
         if state.has_known_template or (encoder is not None and state.signals["fields"].log_odds is not None):
             return False
-        if model.language_auc is not None and model.language_auc < _USELESS_AUC:
-            return False
-        return model.language_may_decide(state.log_odds)
+        return state.source.model.language_may_decide(state.log_odds)
 
     def query_language_model(self, state: JudgingState) -> JudgingState:
         """Add the language model's signal, or the reason why there is none."""
@@ -134,8 +130,15 @@ class Steps:
             detector = self._context.language_detector()
         except ModelFailure as error:
             return state.with_language(Signal(degraded=str(error)))
-        prompt = state.source.model.prompt_for(detector.model.name)
-        (signal,) = SourceLanguageDetector(detector, state.source.row.brief, prompt).score([state.detector_input])
+        source, name = state.source, detector.model.name
+        prompt = source.model.prompt_for(name)
+        if prompt is None:
+            tried = (
+                f"{name} was not tried on this source's cases, {source.model.model} was: run `precedent learn` again"
+            )
+            return state.with_language(Signal(degraded=f"not queried: {tried}"))
+        language = SourceLanguageDetector(detector, source.row.brief, prompt, source.representation.masked)
+        (signal,) = language.score([state.detector_input])
         return state.with_language(signal)
 
     def field_model(self, state: JudgingState) -> TabularModel | None:

@@ -95,7 +95,7 @@ class SourceModel:
     prompt : PromptVariant
         How the language model named in ``model`` is queried.
     model : str or None
-        Name of the language model that was tried on the cases.
+        Name of the language model that was tried on the cases, or that had no weight to be tried for.
     language_auc : float or None
         AUC of the language model alone on the sampled cases; None when it was not tried on enough of them.
     language_range : (float, float)
@@ -147,9 +147,21 @@ class SourceModel:
             return replace(KNOWN, threshold=threshold)
         return self.with_llm if signals.get("language") is not None else self.without_llm
 
-    def prompt_for(self, model: str) -> PromptVariant:
-        """How the language model of this name is queried."""
-        return self.prompt if model == self.model else PromptVariant()
+    def prompt_for(self, model: str) -> PromptVariant | None:
+        """How the language model of this name is queried; None if its weight is that of another model.
+
+        The weight of a model that was tried on cases of both labels holds for that model alone.
+        """
+        if model == self.model:
+            return self.prompt
+        return PromptVariant() if self.language_auc is None else None
+
+    @property
+    def language_unused(self) -> str | None:
+        """Why no language model is queried about this source's records; None if one is."""
+        if self.with_llm.weights.get("language"):
+            return None
+        return self.language_note or "the language model was not tried when this source was learned: not used"
 
     def language_may_decide(self, signals: LogOdds) -> bool:
         """Whether querying the language model could change the label of the other signals, or make it sure.
@@ -175,7 +187,7 @@ class SourceModel:
                 **data,
                 "with_llm": Fusion(**data["with_llm"]),
                 "without_llm": Fusion(**data["without_llm"]),
-                "prompt": PromptVariant(**data["prompt"]),
+                "prompt": PromptVariant.from_json(data["prompt"]),
                 "nn_distance_quantiles": tuple(data["nn_distance_quantiles"]),
                 "language_range": tuple(data["language_range"]),
                 "detectors": tuple(data.get("detectors", ())),

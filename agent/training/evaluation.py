@@ -44,6 +44,8 @@ class Evaluation(BaseModel):
         Error among the decided records; None if there are none.
     records_per_second : float
     n : int
+    llm_calls, llm_changed : int
+        Answers of the language model, and how many of them changed the label of a record.
     learned : int
         Records that are cases of the source: their verdicts are no test.
     """
@@ -59,6 +61,8 @@ class Evaluation(BaseModel):
     selective_error: float | None
     records_per_second: float
     n: int
+    llm_calls: int = 0
+    llm_changed: int = 0
     learned: int = Field(default=0, exclude=True)
 
 
@@ -178,7 +182,8 @@ def evaluate_file(
         return count
 
     started = time.perf_counter()
-    answers = judge_many(context, build(context), records(), source, explain="none", keep=False)
+    chain = build(context)
+    answers = judge_many(context, chain, records(), source, explain="none", keep=False)
     for number, answer in enumerate(answers, start=1):
         label = anomalous.popleft()
         if isinstance(answer, Verdict):
@@ -192,4 +197,6 @@ def evaluate_file(
     if not scores:
         raise InputError("none of its records could be judged", str(path))
     figures = scores.evaluation(time.perf_counter() - started)
-    return figures.model_copy(update={"learned": learned + cases_among_hashes()}), failures
+    pipeline = chain.pipeline
+    calls = {"llm_calls": pipeline.llm_answers, "llm_changed": pipeline.llm_changed}
+    return figures.model_copy(update={**calls, "learned": learned + cases_among_hashes()}), failures

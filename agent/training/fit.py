@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.detectors.language import LanguageDetector, examples_for
+from agent.detectors.language import LanguageDetector
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.registry import installed
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
@@ -28,17 +27,12 @@ from agent.scoring.fusion import (
     Fusion,
     SourceModel,
 )
+from agent.training.language_trial import LanguageTrial
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
-from agent.training.prompt_selection import MIN_CASES, PromptTrial, roc_auc, select_prompt
-from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
 
-_SEED = 20_26
-_LANGUAGE_RANGE = (0.05, 0.95)
-# nearest cases among which a prompt's examples are looked for
-_EXAMPLE_CANDIDATES = 16
 # records below which fields are not learned; cases up to which a kind of anomaly counts by their number
 _MIN_ROWS, _FULL_KIND = 8, 20
 # different contents for each template from which on texts are lines of templates, not prose
@@ -150,10 +144,10 @@ def fit_source(
     )
     if not task.by_fields and len({template.anomalous for template in templates}) < 2:
         model = _with_one_label(model, templates, task.objective)
+    trained = texts is not None or (tabular is not None and tabular.supervised) or bool(extra.detectors)
+    trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained)
     # with a model of fields and no texts, the pipeline never queries the language model
-    if language is not None and budget and not (task.by_fields and tabular):
-        trained = texts is not None or (tabular is not None and tabular.supervised)
-        model = _with_language(model, task, templates, language, budget, progress, trained=trained)
+    model = trial.run(model, () if task.by_fields and tabular else templates, language, budget, progress)
     casebook.set(name, source_model=model.to_json(), models=FittedDetectors(tabular, texts, extra.detectors).dumps())
     return model
 
@@ -257,75 +251,3 @@ def _with_one_label(model: SourceModel, templates: Sequence[Template], objective
     if not objective.f1:
         without_llm, with_llm = (replace(fusion, threshold=objective.least_cost) for fusion in (without_llm, with_llm))
     return replace(model, without_llm=without_llm, with_llm=with_llm)
-
-
-# the language model
-
-
-def _with_language(
-    model: SourceModel,
-    task: _Task,
-    templates: Sequence[Template],
-    language: LanguageDetector,
-    budget: int,
-    progress: Progress | None,
-    *,
-    trained: bool,
-) -> SourceModel:
-    """The source model with the language model tried on a balanced sample of templates, within the budget.
-
-    A model that was not tried on enough cases of both labels gets no weight beside ``trained`` detectors: its default
-    weight is a guess, and on SMS it made verdicts worse.
-    """
-    order = np.random.default_rng(_SEED).permutation(len(templates))
-    by_label = [[templates[i] for i in order if templates[i].anomalous is label] for label in (True, False)]
-    chosen = [template for of_label in by_label for template in of_label[:budget]]
-    try:
-        selection = select_prompt(language, task.row.brief, _trials(task, templates, chosen), budget, progress)
-    except (ModelFailure, EngineBusy) as error:
-        return _without_language(model, f"the language model could not be tried ({error})", trained=trained)
-    answered = [(chosen[i], log_odds) for i, log_odds in selection.log_odds.items()]
-    labels, answers = [template.anomalous for template, _ in answered], [log_odds for _, log_odds in answered]
-    counts = {"anomalous": labels.count(True), "normal": labels.count(False)}
-    note = f"the language model was tried on {counts['normal']} normal and {counts['anomalous']} anomalous cases"
-    if selection.missing:
-        note += f"; {selection.missing} got no answer"
-    if not answers or (trained and min(counts.values()) < MIN_CASES):
-        return _without_language(model, f"{note}, fewer than {MIN_CASES} of a label", trained=trained)
-    stands_for = {
-        label: sum(template.anomalous is label for template in templates) / labels.count(label) for label in set(labels)
-    }
-    rows = [{**template.signals, "language": log_odds} for template, log_odds in answered]
-    with_llm = model.with_llm
-    if len(set(labels)) == 2:
-        with_llm = task.fusion(DEFAULT_WITH_LLM, rows, labels, [stands_for[label] for label in labels])
-    low, high = np.quantile(answers, _LANGUAGE_RANGE)
-    return replace(
-        model,
-        with_llm=with_llm,
-        prompt=selection.variant,
-        model=language.model.name,
-        language_auc=roc_auc(answers, labels),
-        language_range=(float(low), float(high)),
-        language_note=note,
-    )
-
-
-def _without_language(model: SourceModel, why: str, *, trained: bool) -> SourceModel:
-    """The source model whose language model is not queried, where trained detectors exist; else as it is."""
-    if not trained:
-        return replace(model, language_note=why)
-    silent = replace(model.without_llm, weights={**model.without_llm.weights, "language": 0.0})
-    return replace(model, with_llm=silent, language_note=f"{why}: it gets no say in this source's verdicts")
-
-
-def _trials(task: _Task, templates: Sequence[Template], chosen: Sequence[Template]) -> list[PromptTrial]:
-    """The cases to query about, each with the examples that the others give it."""
-    vectors: NDArray[np.float32] = np.stack([template.vector for template in templates])
-    trials = []
-    for template in chosen:
-        similar = vectors @ template.vector
-        nearest = [i for i in np.argsort(-similar)[:_EXAMPLE_CANDIDATES] if templates[i] is not template]
-        examples = examples_for((float(similar[i]), templates[i].case) for i in nearest)
-        trials.append(PromptTrial(task.representation.masked(template.case), template.anomalous, examples))
-    return trials

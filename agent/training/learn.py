@@ -49,7 +49,7 @@ class LearnResult:
     language_missing : PrecedentError or None
         Why the language model was not available.
     language_note : str or None
-        On how many cases of each label it was tried, how many got no answer, and whether it has a weight.
+        On how many cases of each label it was tried, how many got no answer, and whether it helps.
     """
 
     source: str
@@ -226,8 +226,8 @@ def _model_name(context: AppContext, source: str, result: LearnResult, progress:
 
 
 def _unfitted(snapshot: SourceSnapshot, model: str | None) -> bool:
-    """Whether the fit is missing, older than the cases, or from another language model than ``model``."""
-    return is_outdated(snapshot) or (model is not None and (snapshot.source_model or {})["model"] not in (model, None))
+    """Whether the fit is missing, older than the cases, or without a trial of the language model ``model``."""
+    return is_outdated(snapshot) or (model is not None and (snapshot.source_model or {})["model"] != model)
 
 
 def is_outdated(snapshot: SourceSnapshot) -> bool:

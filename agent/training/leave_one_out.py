@@ -33,6 +33,8 @@ class Template:
     signals: dict[str, float | None]
     nearest: tuple[tuple[str, str, float], ...]
     """Key, label and similarity of the nearest templates, nearest first."""
+    unseen_kind: Mapping[str, float | None] | None = None
+    """Signals without all templates of its kind; None where kinds are not known."""
 
     @property
     def anomalous(self) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS, Verdict
 from agent.core.settings import settings
 from agent.data.readers import ParsedRow
-from agent.detectors.language import LanguageDetector
+from agent.detectors.language import LanguageDetector, NearCase, examples_for
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
@@ -28,6 +29,8 @@ from retrieval.store.engine import open_store
 
 # records that the language model is heard on alone, over all draws of a task
 _ALONE = 100
+# cases of each label among which its examples are
+_NEAREST = 4
 Progress = Callable[[str, int, int], None]
 
 
@@ -159,11 +162,14 @@ def _witnesses(
     chosen, weights = _balanced(truth, most, seed)
     row = context.casebook.source(source)
     assert row is not None
-    way = SourceModel.of(row.source_model, row.counts).prompt_for(witness.model.name)
+    way = SourceModel.of(row.source_model, row.counts).prompt_for(witness.model.name) or PromptVariant()
     heard = []
     for number, i in enumerate(chosen, start=1):
-        masked = (row.representation or Representation()).masked(verdicts[i].record)
-        heard.append(witness.query(row.brief, masked, way).log_odds)
+        representation = row.representation or Representation()
+        found = context.casebook.find(source, verdicts[i].record, verdicts[i].record.content_hash, _NEAREST)
+        near = [NearCase(near.similarity, near.case.label, representation.masked(near.case)) for near in found.nearest]
+        masked = representation.masked(verdicts[i].record)
+        heard.append(witness.query(row.brief, masked, way, examples_for(near, way)).log_odds)
         progress("hearing the language model alone", number, len(chosen))
     language = of_witness(heard, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)
     return {name: one for name, one in {"language": language, **out}.items() if one["n"]}

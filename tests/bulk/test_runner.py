@@ -34,7 +34,7 @@ from agent.pipeline.service import judge_many
 from agent.training.learn import learn
 from retrieval.encoding.representation import text_rules_sha256
 from retrieval.text.masking import RULES
-from tests.conftest import POSTGRES, make_settings
+from tests.conftest import POSTGRES, give_language_weight, make_settings
 
 LOG = ReadOptions(format="log", label="0", normal=("-",), multiline="off")
 ODD = (
@@ -339,6 +339,7 @@ def test_within_a_budget_records_that_were_not_queried_are_named(tmp_path: Path)
     (tmp_path / "learn.log").write_bytes(b"".join(lines[:150]))
     context = AppContext(make_settings(tmp_path / "home"))
     learn(context, [tmp_path / "learn.log"], "pg", LOG, brief="PostgreSQL", budget=0)
+    give_language_weight(context, "pg")
     file = tmp_path / "judge.log"
     file.write_bytes(b"".join(dict.fromkeys((POSTGRES / "judge.log").read_bytes().splitlines(keepends=True)[:300])))
     for calls in (0, 2):
@@ -359,6 +360,27 @@ def test_within_a_budget_records_that_were_not_queried_are_named(tmp_path: Path)
         assert bool(summary.llm_answers) == bool(calls)
         assert any("limit" in reason for reason in verdict["degraded"]) == (not calls)
         assert (verdict["signals"]["language"] is None) == (not calls)
+    context.close()
+
+
+def test_sentences_count_as_calls_and_those_not_written_are_named(tmp_path: Path) -> None:
+    lines = (POSTGRES / "learn.log").read_bytes().splitlines(keepends=True)
+    (tmp_path / "learn.log").write_bytes(b"".join(lines[:150]))
+    context = AppContext(make_settings(tmp_path / "home"))
+    learn(context, [tmp_path / "learn.log"], "pg", LOG, brief="PostgreSQL", budget=0)
+    give_language_weight(context, "pg")
+    file = tmp_path / "judge.log"
+    # the record of no known template is the uncertain one: its signal, then its sentences, then those of the other
+    for calls, signals, explained in ((0, 0, 0), (1, 1, 0), (2, 1, 1), (3, 1, 2)):
+        # a complete verdict would be stored for the next run
+        file.write_bytes(lines[0] + f"a {'very ' * calls}old tape was eaten by its drive\n".encode())
+        summary = runner_of(context, file, calls=calls, detail="full", explain="llm").run(tmp_path / f"{calls}.jsonl")
+        verdicts = read(tmp_path / f"{calls}.jsonl")
+        assert summary.llm_answers == calls
+        assert sum(verdict["signals"]["language"] is not None for verdict in verdicts) == signals
+        reason = "explanation: not queried: the limit of its calls was reached"
+        assert sum(reason not in verdict["degraded"] for verdict in verdicts) == explained
+        assert all(verdict["explanation"] for verdict in verdicts)
     context.close()
 
 

@@ -17,7 +17,7 @@ from tests.conftest import Result, Run
 
 CONTRACT_FIGURES = {
     "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "ece", "coverage", "selective_error",
-    "records_per_second", "n",
+    "records_per_second", "n", "llm_calls", "llm_changed",
 }  # fmt: skip
 LINES = [("-", f"service copied file number {i} to the {place}") for i in range(12) for place in ("tape", "disk")] + [
     ("bad", f"service lost file number {i}: {how}") for i in range(6) for how in ("checksum error", "disk gone")

@@ -23,7 +23,7 @@ from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from server import create_app
-from tests.conftest import POSTGRES, make_settings, missing
+from tests.conftest import POSTGRES, give_language_weight, make_settings, missing
 
 pytestmark = [
     pytest.mark.browser,
@@ -59,12 +59,13 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def learned(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The demo's source; the labels are known, so the language model need not be tried on cases."""
+    """The demo's source, with a language model that counts as tried."""
     chosen = make_settings(tmp_path_factory.mktemp("playground") / "home")
     context = AppContext(chosen)
     brief = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
     intake = ReadOptions(format="log", label="0", normal=("-",))
     learn(context, [POSTGRES / "learn.log"], "postgres", intake, brief=brief, budget=0)
+    give_language_weight(context, "postgres")
     context.close()
     return chosen
 

@@ -114,12 +114,19 @@ def test_a_judge_survives_json() -> None:
     judge = SourceModel(
         nn_distance_quantiles=(0.1, 0.2),
         templates=7,
-        prompt=PromptVariant("watch", 0.5, True),
+        prompt=PromptVariant("watch", 0.5, 4, True),
         model="m",
         language_auc=0.9,
         fitted_on=3,
     )
     assert SourceModel.from_json(judge.to_json()) == judge
+
+
+@pytest.mark.parametrize(("stored", "read"), [(True, (4, True)), (False, (0, False))])
+def test_the_prompt_of_an_earlier_version_is_read(stored: bool, read: tuple[int, bool]) -> None:
+    data = {**SourceModel().to_json(), "prompt": {"wording": "watch", "reference": 0.5, "examples": stored}}
+    prompt = SourceModel.from_json(data).prompt
+    assert (prompt.wording, prompt.reference, prompt.examples, prompt.balanced) == ("watch", 0.5, *read)
 
 
 def test_the_language_model_is_heard_only_where_its_word_could_change_the_label() -> None:

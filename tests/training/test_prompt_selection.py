@@ -7,16 +7,17 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import BaseMessage
 
-from agent.core.prompts import render
-from agent.detectors.language import WORDINGS, LanguageDetector
+from agent.core.prompts import PromptVariant, render
+from agent.detectors.language import EXAMPLES, WORDINGS, LanguageDetector, NearCase, examples_for
 from agent.training.prompt_selection import PromptTrial, select_prompt
-from llm.errors import ModelFailure
+from llm.errors import ModelFailure, NoAnswer
 from retrieval.store.caches import LLMCache
 from retrieval.store.engine import open_store
 
@@ -57,8 +58,8 @@ def wording_of(system: str) -> str:
     return next(one for one in WORDINGS if system == render(f"ask_{one}", brief=BRIEF))
 
 
-def cases(n: int, examples: Sequence[Mapping[str, str]] = ()) -> list[PromptTrial]:
-    return [PromptTrial(f"record {i} is {'bad' if i % 2 else 'good'}", bool(i % 2), examples) for i in range(n)]
+def cases(n: int, near: Sequence[NearCase] = ()) -> list[PromptTrial]:
+    return [PromptTrial(f"record {i} is {'bad' if i % 2 else 'good'}", bool(i % 2), near) for i in range(n)]
 
 
 def language_detector(model: Played, folder: Path) -> LanguageDetector:
@@ -89,16 +90,53 @@ def test_the_usual_wording_stays_without_a_clear_gain_or_calls_enough(tmp_path: 
     assert len(few.asked) <= 49
 
 
-@pytest.mark.parametrize("help_", [True, False])
-def test_examples_are_given_only_where_they_help(tmp_path: Path, help_: bool) -> None:
-    def answer(system: str, user: str) -> float:
-        bad = "is bad" in user.splitlines()[-1]
-        with_examples = "Labelled before" in user
-        return (2.0 if bad else -2.0) if with_examples is help_ else len(user) % 3 - 1.0
+NEAR = [NearCase(1 - i / 10, "anomalous" if i in (0, 1, 3, 5, 6) else "normal", f"disk {i}") for i in range(10)]
 
-    examples = [{"text": "disk full", "label": "anomalous"}, {"text": "disk found", "label": "normal"}]
-    asked = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(300, examples), 200)
-    assert asked.variant.examples is help_
+
+@pytest.mark.parametrize("best", EXAMPLES)
+def test_as_many_examples_are_given_as_help(tmp_path: Path, best: tuple[int, bool]) -> None:
+    shown = [case.text for case in examples_for(NEAR, PromptVariant(examples=best[0], balanced=best[1]))]
+
+    def answer(system: str, user: str) -> float:
+        given = re.findall("Labelled before: (.*)", user)
+        bad = "is bad" in user.splitlines()[-1]
+        size = 2.0 if given == shown else 0.5 if given and shown else 0.0
+        return size if bad else -size
+
+    asked = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, cases(300, NEAR), 200)
+    assert (asked.variant.examples, asked.variant.balanced) == best
+
+
+def test_examples_are_the_nearest_cases_the_most_similar_last() -> None:
+    def texts(examples: int, balanced: bool) -> list[str]:
+        return [case.text[-1] for case in examples_for(NEAR, PromptVariant("x", None, examples, balanced))]
+
+    assert texts(0, False) == []
+    assert texts(3, False) == ["2", "1", "0"]
+    assert texts(4, True) == ["4", "2", "1", "0"]
+    # as many as there are
+    assert texts(40, False) == [str(i) for i in reversed(range(10))]
+    assert [case.text[-1] for case in examples_for(NEAR[:2], PromptVariant(examples=4, balanced=True))] == ["1", "0"]
+
+
+def test_a_variant_is_better_for_what_it_adds_to_the_other_detectors(tmp_path: Path) -> None:
+    """Without examples the model repeats what the others know; with four it knows the rest."""
+
+    def known(i: int) -> bool:
+        return i % 3 > 0
+
+    def answer(system: str, user: str) -> float:
+        if user == "N/A":
+            return 0.0
+        i = int(re.findall(r"record (\d+) is", user)[-1])
+        sure = 2.0 if i % 2 else -2.0
+        return sure if known(i) is (user.count("Labelled before") != 4) else 0.0
+
+    trials = [
+        replace(case, others=(3.0 if case.anomalous else -3.0) * known(i)) for i, case in enumerate(cases(300, NEAR))
+    ]
+    selection = select_prompt(language_detector(Played(answer), tmp_path), BRIEF, trials, 200)
+    assert selection.variant.examples == 4
 
 
 def test_a_model_that_cannot_be_heard_is_an_error_and_no_guess(tmp_path: Path) -> None:
@@ -137,6 +175,21 @@ def test_a_wording_without_answers_ends_its_own_trial_only(tmp_path: Path) -> No
     assert len(selection.log_odds) > 100
     # a case, then the empty record that it is compared with
     assert sum(wording_of(system) in WORDINGS[:2] for system, _ in model.asked) <= 2 * 8
+
+
+def test_a_wording_without_an_answer_to_the_empty_record_is_missing(tmp_path: Path) -> None:
+    """A server that lists few tokens may give none of either answer; that ends neither a long trial nor a short one."""
+
+    def answer(system: str, user: str) -> float:
+        if wording_of(system) == WORDINGS[0] and user == "N/A":
+            raise NoAnswer("the model's reply begins with 'I'")
+        return 2.0 if "bad" in user else -2.0
+
+    for budget in (200, 40):
+        detector = language_detector(Played(answer), tmp_path / str(budget))
+        selection = select_prompt(detector, BRIEF, cases(300), budget)
+        assert selection.variant.wording == WORDINGS[1]
+        assert len(selection.log_odds) >= budget * 0.4
 
 
 def test_the_same_asked_at_the_same_time_is_asked_once(tmp_path: Path) -> None:

@@ -1,0 +1,263 @@
+"""The trial of a language model on a source's cases: whether it is used, with which prompt, and with what weight.
+
+Where detectors were trained, the model must earn its weight: verdicts on held-out kinds of records have a smaller
+log-loss with it than without it, by more than chance, and rank no worse.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.numerics import Floats, map_estimate
+from agent.detectors.language import LanguageDetector, NearCase
+from agent.scoring.calibration import Objective, fit, reaching_bias
+from agent.scoring.fusion import DEFAULT_WITH_LLM, Fusion, SourceModel
+from agent.training.leave_one_out import CaseKey, Template
+from agent.training.prompt_selection import (
+    MIN_CASES,
+    PRIOR_WEIGHT,
+    PromptSelection,
+    PromptTrial,
+    roc_auc,
+    select_prompt,
+)
+from llm.errors import EngineBusy, ModelFailure
+from retrieval.casebook import SourceSnapshot, StoredCase
+from retrieval.encoding.representation import Representation
+
+_SEED, _FOLDS = 20_26, 5
+# quantiles of the answers between which nearly all lie
+_RANGE = (0.05, 0.95)
+# texts at least as similar as this are of one kind; standard errors by which the gain in log-loss must exceed 0: with
+# 1.64, a model that helps is found half as often, with 0 every third one that guesses passes (simulated)
+_SAME_KIND, _STANDARD_ERRORS = 0.6, 1.0
+# a stronger prior leaves log-odds of the other detectors too small, which a model that repeats them could mend
+_WEAK_PRIOR = 20.0
+_OTHERS = "others"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the language model adds to the other detectors, on held-out kinds of cases.
+
+    Attributes
+    ----------
+    auc_without, auc_with : float
+        Area under the ROC curve of the fused log-odds.
+    gain : float
+        Lower confidence bound of the decrease in log-loss, summed over the cases.
+    """
+
+    auc_without: float
+    auc_with: float
+    gain: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether verdicts are better with the model than without it."""
+        return self.gain > 0 and self.auc_with >= self.auc_without
+
+    def __str__(self) -> str:
+        aucs = f"AUC {self.auc_without:.3f} → {self.auc_with:.3f}"
+        return f"the model helps here: {aucs}" if self.helps else f"the model does not help here ({aucs}): not used"
+
+
+@dataclass(frozen=True)
+class LanguageTrial:
+    """The trial of a language model on one source.
+
+    Parameters
+    ----------
+    row : SourceSnapshot
+    by_key : mapping
+        A case of each template, by key and label.
+    risk : float
+    objective : Objective
+        See `agent.scoring.calibration.fit`.
+    trained : bool
+        Whether detectors were trained on cases of both labels.
+    """
+
+    row: SourceSnapshot
+    by_key: Mapping[CaseKey, StoredCase]
+    risk: float
+    objective: Objective
+    trained: bool
+
+    def run(
+        self,
+        model: SourceModel,
+        templates: Sequence[Template],
+        detector: LanguageDetector | None,
+        budget: int,
+        progress: Progress | None,
+    ) -> SourceModel:
+        """The source model with the language model tried on a balanced sample of ``templates``.
+
+        Parameters
+        ----------
+        model : SourceModel
+            With the other detectors fitted.
+        templates : sequence of Template
+            Empty if the pipeline never queries the language model for records of this source.
+        detector : LanguageDetector or None
+            None if there is no language model.
+        budget : int
+            The most queries.
+        progress : callable, optional
+        """
+        if detector is None:
+            return self._unused(model, None)
+        if not budget:
+            return self._unused(model, "the language model was not tried (no calls are allowed)")
+        if not templates:
+            return self._unused(replace(model, model=detector.model.name), None)
+        ranked = sorted(templates, key=lambda template: hashlib.sha256(template.case.key.encode()).digest())
+        by_label = [[template for template in ranked if template.anomalous is label] for label in (True, False)]
+        chosen = [template for of_label in by_label for template in of_label[:budget]]
+        fused = [model.without_llm.log_odds(_of_new_kind(template)) if self.trained else 0.0 for template in chosen]
+        trials = list(map(self._trial, chosen, fused))
+        try:
+            selection = select_prompt(detector, self.row.brief, trials, budget, progress)
+        except (ModelFailure, EngineBusy) as error:
+            return self._unused(model, f"the language model could not be tried ({error})")
+        return self._weighed(replace(model, model=detector.model.name), templates, chosen, selection)
+
+    def _unused(self, model: SourceModel, why: str | None) -> SourceModel:
+        """The source model that queries no language model where detectors were trained; else it has its default weight.
+
+        Beside trained detectors the default weight is a guess: on SMS it made verdicts worse.
+        """
+        if not self.trained:
+            return replace(model, language_note=why)
+        without = replace(model.without_llm, weights={**model.without_llm.weights, "language": 0.0})
+        return replace(model, with_llm=without, language_note=f"{why}: not used" if why else None)
+
+    def _trial(self, template: Template, others: float) -> PromptTrial:
+        """The case to query about, with its nearest cases as a new record of a new kind would retrieve them."""
+        representation = self.row.representation or Representation()
+        most_similar = 1.0 if template.unseen_kind is None else _SAME_KIND
+        cases = [(value, self.by_key.get((key, label))) for key, label, value in template.nearest]
+        near = [NearCase(value, case.label, representation.masked(case)) for value, case in cases if case]
+        near = [case for case in near if case.similarity <= most_similar]
+        return PromptTrial(representation.masked(template.case), template.anomalous, near, others)
+
+    def _weighed(
+        self,
+        model: SourceModel,
+        templates: Sequence[Template],
+        chosen: Sequence[Template],
+        selection: PromptSelection,
+    ) -> SourceModel:
+        """The source model with the answers weighed."""
+        tried = [chosen[i] for i in selection.log_odds]
+        answers = list(selection.log_odds.values())
+        labels = [template.anomalous for template in tried]
+        counts = {label: labels.count(label) for label in (False, True)}
+        note = f"the language model was tried on {counts[False]} normal and {counts[True]} anomalous cases"
+        if selection.missing:
+            note += f"; {selection.missing} got no answer"
+        low, high = np.quantile(answers, _RANGE)
+        model = replace(
+            model,
+            prompt=selection.variant,
+            language_auc=roc_auc(answers, labels),
+            language_range=(float(low), float(high)),
+            language_note=note,
+        )
+        stands_for = {
+            label: sum(template.anomalous is label for template in templates) / count
+            for label, count in counts.items()
+            if count
+        }
+        weights = [stands_for[label] for label in labels]
+        if not self.trained:
+            rows = [{**template.signals, "language": answer} for template, answer in zip(tried, answers, strict=True)]
+            with_llm = fit(DEFAULT_WITH_LLM, rows, labels, weights, self.risk, self.objective)
+            # with cases of one label the weights stay
+            return replace(model, with_llm=with_llm) if all(counts.values()) else model
+        if min(counts.values()) < MIN_CASES:
+            return self._unused(model, f"{note}, fewer than {MIN_CASES} of a label")
+        rounds = [[model.without_llm.log_odds(template.signals) for template in tried]]
+        if any(template.unseen_kind is not None for template in tried):
+            rounds.append([model.without_llm.log_odds(_of_new_kind(template)) for template in tried])
+        others = np.array(rounds[-1])
+        kinds = kinds_of(np.stack([template.vector for template in tried]))
+        evidence = compare(others, np.array(answers), np.array(labels), np.array(weights), kinds)
+        model = replace(model, language_note=f"{note}; {evidence}")
+        if not evidence.helps:
+            silent = {**model.without_llm.weights, "language": 0.0}
+            return replace(model, with_llm=replace(model.without_llm, weights=silent))
+        rows = [
+            {_OTHERS: z, "language": answer} for of_round in rounds for z, answer in zip(of_round, answers, strict=True)
+        ]
+        default = Fusion({_OTHERS: 1.0, "language": PRIOR_WEIGHT}, bias=0.0)
+        fusion = fit(default, rows, labels * len(rounds), weights * len(rounds), self.risk, self.objective)
+        return replace(model, with_llm=reaching_bias(_combined(model.without_llm, fusion), self.objective))
+
+
+def _of_new_kind(template: Template) -> Mapping[str, float | None]:
+    """The template's signals if no case were of its kind, where that is known."""
+    return {**template.signals, **(template.unseen_kind or {})}
+
+
+def _combined(without: Fusion, fusion: Fusion) -> Fusion:
+    """One fusion of ``without``, a fusion of the other detectors, and ``fusion`` of its log-odds with the model's."""
+    share = fusion.weights[_OTHERS]
+    weights = {name: share * weight for name, weight in without.weights.items()}
+    weights["language"] = fusion.weights["language"]
+    return replace(fusion, weights=weights, bias=fusion.bias + share * without.bias)
+
+
+def kinds_of(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Numbers of the kinds of n cases, shape (n,), by clusters of their unit ``vectors``, shape (n, dimensions)."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    clusters = AgglomerativeClustering(None, metric="cosine", linkage="average", distance_threshold=1 - _SAME_KIND)
+    kinds: NDArray[np.int64] = clusters.fit_predict(vectors)
+    return kinds
+
+
+def compare(
+    others: Floats, answers: Floats, anomalous: NDArray[np.bool_], weights: Floats, kinds: NDArray[np.int64]
+) -> Evidence:
+    """Compare verdicts with the language model and without it, each on kinds that its weights were not fitted to.
+
+    Parameters
+    ----------
+    others : shape (n,)
+        Fused log-odds of the other detectors.
+    answers : shape (n,)
+        Log-odds of the language model.
+    anomalous : shape (n,)
+    weights : shape (n,)
+        How many cases each counts as.
+    kinds : shape (n,)
+        Numbers of the cases' kinds.
+    """
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if len(set(kinds.tolist())) < 2:
+        kinds = np.arange(len(kinds))
+    y, weights = anomalous.astype(float), weights * (len(weights) / weights.sum())
+    one = np.ones_like(others)
+    columns = {False: np.stack([others, one], axis=1), True: np.stack([others, answers, one], axis=1)}
+    starts = {False: np.array([1.0, 0.0]), True: np.array([1.0, 0.0, 0.0])}
+    fused = {with_llm: np.array(others) for with_llm in columns}
+    folds = StratifiedGroupKFold(min(_FOLDS, len(set(kinds.tolist()))), shuffle=True, random_state=_SEED)
+    for rest, held_out in folds.split(columns[True], anomalous, kinds):
+        for with_llm, x in columns.items():
+            theta = map_estimate(x[rest], y[rest], _WEAK_PRIOR * weights[rest], starts[with_llm])
+            fused[with_llm][held_out] = x[held_out] @ theta
+    auc = {with_llm: float(roc_auc_score(anomalous, z)) for with_llm, z in fused.items()}
+    losses = {with_llm: weights * (np.logaddexp(0, z) - y * z) for with_llm, z in fused.items()}
+    by_kind = np.bincount(kinds, weights=losses[False] - losses[True])
+    error = np.sqrt(len(by_kind)) * np.std(by_kind, ddof=1)
+    return Evidence(auc[False], auc[True], float(by_kind.sum() - _STANDARD_ERRORS * error))
