@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.detectors.clauses import ClauseModel
 from agent.detectors.registry import InstalledDetector
 from agent.detectors.tabular import TabularModel
 from agent.detectors.text_classifier import TextClassifier
@@ -23,7 +24,7 @@ _TRUSTED = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 ]
-_TEXTS, _FIELDS, _INSTALLED = "texts.", "fields", "detector."
+_TEXTS, _CLAUSES, _FIELDS, _INSTALLED = "texts.", "clauses.", "fields", "detector."
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class FittedDetectors:
     fields: TabularModel | None = None
     texts: TextClassifier | None = None
     installed: tuple[InstalledDetector, ...] = ()
+    clauses: ClauseModel | None = None
 
     def dumps(self) -> bytes:
         """The detectors as one packed array file."""
         packed, out = dict[str, Any](), io.BytesIO()
         if self.texts is not None:
             packed = {f"{_TEXTS}{name}": value for name, value in self.texts.dumps().items()}
+        if self.clauses is not None:
+            packed |= {f"{_CLAUSES}{name}": value for name, value in self.clauses.dumps().items()}
         if self.fields is not None:
             import skops.io
 
@@ -57,9 +61,12 @@ class FittedDetectors:
         DetectorError
             A detector of an installed package cannot be loaded.
         """
-        fields, texts, states = None, dict[str, Any](), defaultdict[str, dict[str, Any]](dict)
+        fields, states = None, defaultdict[str, dict[str, Any]](dict)
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             texts = {name.removeprefix(_TEXTS): arrays[name] for name in arrays.files if name.startswith(_TEXTS)}
+            clauses = {
+                name.removeprefix(_CLAUSES): arrays[name] for name in arrays.files if name.startswith(_CLAUSES)
+            }
             for name in arrays.files:
                 if name.startswith(_INSTALLED):
                     detector, _, key = name.removeprefix(_INSTALLED).partition(".")
@@ -70,4 +77,9 @@ class FittedDetectors:
 
                 fields = TabularModel.loads(skops.io.loads(arrays[_FIELDS].tobytes(), trusted=_TRUSTED))
         installed = tuple(InstalledDetector.load(name, state) for name, state in states.items())
-        return cls(fields, TextClassifier.loads(texts) if texts else None, installed)
+        return cls(
+            fields,
+            TextClassifier.loads(texts) if texts else None,
+            installed,
+            ClauseModel.loads(clauses) if clauses else None,
+        )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.detectors.clauses import ClauseModel
 from agent.detectors.language import LanguageDetector
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.registry import installed
@@ -148,7 +149,8 @@ def fit_source(
     trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained)
     # with a model of fields and no texts, the pipeline never queries the language model
     model = trial.run(model, () if task.by_fields and tabular else templates, language, budget, progress)
-    casebook.set(name, source_model=model.to_json(), models=FittedDetectors(tabular, texts, extra.detectors).dumps())
+    fitted = FittedDetectors(tabular, texts, extra.detectors, _fit_clauses(task, templates))
+    casebook.set(name, source_model=model.to_json(), models=fitted.dumps())
     return model
 
 
@@ -238,6 +240,14 @@ def _fit_texts(task: _Task, templates: list[Template], k: int) -> tuple[TextClas
         _with_signals(template, {"neighbours": float(value)})
         for template, value in zip(templates, log_odds, strict=True)
     ]
+
+
+def _fit_clauses(task: _Task, templates: Sequence[Template]) -> ClauseModel | None:
+    """The model of the clauses of texts."""
+    if task.by_fields or not templates:
+        return None
+    masked = [task.representation.masked(template.case) for template in templates]
+    return ClauseModel.fit(masked, np.array([template.anomalous for template in templates]))
 
 
 def _with_one_label(model: SourceModel, templates: Sequence[Template], objective: Objective) -> SourceModel:

@@ -28,6 +28,7 @@ RULES = (
 )
 _PATTERN = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(RULES)))
 _PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(RULES)}
+PLACEHOLDER = re.compile(r"<(?:time|date|uuid|email|ip|hex|n)>")
 # replacing a number may uncover an address next to it
 _GLUED = re.compile(r"\w<|>\w")
 _SPACE = re.compile(r"\s+")
@@ -95,4 +96,4 @@ def strip_placeholders(masked: str) -> str:
     >>> strip_placeholders("<time> [<n>] core.<n> at <hex> from <ip>")
     '[ ] core. at from'
     """
-    return _SPACE.sub(" ", re.sub(r"<(?:time|date|uuid|email|ip|hex|n)>", " ", masked)).strip() or masked
+    return _SPACE.sub(" ", PLACEHOLDER.sub(" ", masked)).strip() or masked
