@@ -2,13 +2,13 @@
 
 A linear model of character n-grams tells windows of anomalous cases from those of normal ones. Which window makes an
 anomalous case anomalous is not known: the model is fitted to all that no normal case has, then again to the most
-anomalous of each case (multiple-instance learning, Andrews et al. 2002). Windows that normal cases have count nothing.
-The greatest value of a record is calibrated on cases that the model has not seen.
+anomalous of each case (multiple-instance learning, Andrews et al. 2002). Without anomalous cases, a window is as
+anomalous as its n-grams are rare. Windows that normal cases have count nothing. The greatest value of a record is
+calibrated on cases that the model has not seen.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,32 +19,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.numerics import Floats, map_estimate
-from retrieval.text.clauses import Window, windows
+from retrieval.text.clauses import known_runs, places, windows
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
-_MIN_CASES, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 2_000, 5, 2, 1.0
-_TOP = 3
-_LOWEST = -20.0
-Numbers = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
+_MIN_CASES, _MIN_NORMAL, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 20, 2_000, 5, 2, 1.0
+_TOP, _USUAL = 3, 0.75
+# log-odds below which no clause is looked at further
+NEGLIGIBLE = -4.0
 
 
 class Suspicion(NamedTuple):
-    """How anomalous a record's clauses are.
+    """How anomalous one place of a text makes the record.
 
     Attributes
     ----------
     log_odds : float
-        That the record is anomalous, as its most anomalous clause has it among so few as records usually have.
+        By the place alone, if it were one of so few as records usually have.
     bound : float
-        The same, less what so many clauses as this record has make likely by chance.
-    clauses : tuple of str
-        The most anomalous ones, most anomalous first.
+        The same, less what so many places as this text has make likely by chance.
+    clause : str
+        The most anomalous window of the place.
+    records : tuple of str
+        The clause with what belongs to it, to be compared as records.
     """
 
     log_odds: float
     bound: float
-    clauses: tuple[str, ...]
+    clause: str
+    records: tuple[str, ...]
+
+    def combined(self, of_record: float, sure: float) -> float:
+        """The mean with the log-odds, above their threshold, of the place as a record of its own.
+
+        At least 0, which is never sure, where only the number of clauses speaks against it, and where the place as a
+        record would be called anomalous: from ``sure`` on.
+        """
+        total = (self.bound + of_record) / 2
+        unsure = of_record >= sure or self.log_odds + of_record > 0
+        return max(total, 0.0) if unsure else total
 
 
 @dataclass(frozen=True)
@@ -55,162 +67,148 @@ class ClauseModel:
     ----------
     weights : shape (2**16 + 1,)
         Of the n-grams and, last, the bias.
-    known : shape (n,)
-        Hashes of the normal cases' clauses and windows, ascending.
-    alarming : shape (n,)
-        Hashes of the anomalous cases' windows that no normal case has, ascending.
+    known : frozenset of int
+        Hashes of the normal cases' runs of words.
     slope, bias : float
-        From a record's greatest value to log-odds.
+        From a record's greatest value to log-odds, with cases of both labels.
     usual : float
-        How many unknown windows a record usually has.
+        How many new windows three in four of the records with any have at most.
+    tail : shape (n,)
+        Without anomalous cases, the normal cases' greatest values, ascending; empty with both labels.
     """
 
     weights: NDArray[np.float32]
-    known: Hashes
-    alarming: Hashes
+    known: frozenset[int]
     slope: float
     bias: float
     usual: float
+    tail: Floats
 
     @classmethod
     def fit(cls, masked: Sequence[str], anomalous: NDArray[np.bool_]) -> ClauseModel | None:
         """Fit to the masked texts of n cases, of which ``anomalous``, shape (n,), says the labels.
 
-        None with fewer than five cases of a label that have windows of their own.
+        None with too few normal cases, or too few that have windows of their own.
         """
         order = np.random.default_rng(_SEED).permutation(len(masked))
-        chosen = [i for label in (False, True) for i in order[anomalous[order] == label][:_MAX_CASES].tolist()]
-        cases, labels = _Cases.of([masked[i] for i in chosen]), anomalous[chosen]
-        if min(labels.sum(), (~labels).sum()) < _MIN_CASES:
-            return None
-        folds = np.empty(len(labels), dtype=np.int64)
-        for label in (False, True):
-            folds[labels == label] = np.arange((labels == label).sum()) % _FOLDS
-        greatest, counts = np.full(len(labels), np.nan), np.zeros(len(labels))
-        for fold in range(_FOLDS):
-            model = cases.fit(np.flatnonzero(folds != fold), labels)
-            if model is None:
-                return None
-            for i in np.flatnonzero(folds == fold).tolist():
-                unknown = cases.unknown(i, model)
-                counts[i] = len(unknown)
-                if len(unknown):
-                    greatest[i] = model.values[unknown].max()
-        model = cases.fit(np.arange(len(labels)), labels)
-        scored = ~np.isnan(greatest)
-        if model is None or min((scored & labels).sum(), (scored & ~labels).sum()) < _MIN_CASES:
-            return None
-        x = np.c_[greatest[scored], np.ones(scored.sum())]
-        slope, bias = map_estimate(x, labels[scored].astype(float), np.ones(scored.sum()), np.array([1.0, 0.0]))
-        hashes = _hashes(cases.texts)
-        return cls(
-            model.weights.astype(np.float32),
-            np.sort(hashes[model.known]),
-            np.sort(hashes[model.alarming]),
-            float(slope),
-            float(bias),
-            max(float(np.median(counts[scored & ~labels])), 1.0),
-        )
-
-    def suspicion(self, masked: str) -> Suspicion:
-        """How anomalous the clauses of a masked text are."""
-        found = windows(masked)
-        unknown = [text for text, is_unknown in zip(found, self._unknown(found), strict=True) if is_unknown]
-        if not unknown:
-            return Suspicion(_LOWEST, _LOWEST, ())
-        values = _linear(_ngrams([window.text for window in unknown]), self.weights.astype(np.float64))
-        order = np.argsort(-values, kind="stable")[:_TOP]
-        log_odds = self.slope * float(values[order[0]]) + self.bias
-        bound = log_odds - math.log(max(1.0, len(unknown) / self.usual))
-        return Suspicion(log_odds, bound, tuple(unknown[i].text for i in order))
-
-    def _unknown(self, found: Sequence[Window]) -> list[bool]:
-        """Whether each window counts: an anomalous case has it, or one of its clauses is in no normal case."""
-        texts = list(dict.fromkeys(text for window in found for text in (window.text, *window.clauses)))
-        hashes = _hashes(texts)
-        known = dict(zip(texts, _is_in(hashes, self.known).tolist(), strict=True))
-        alarming = dict(zip(texts, _is_in(hashes, self.alarming).tolist(), strict=True))
-        return [
-            not known[text] and (alarming[text] or not all(known[clause] for clause in clauses))
-            for text, clauses in found
+        both = anomalous.sum() >= _MIN_CASES
+        chosen = [
+            i for label in (False, True)[: 1 + both] for i in order[anomalous[order] == label][:_MAX_CASES].tolist()
         ]
+        texts, labels = [masked[i] for i in chosen], anomalous[chosen]
+        if (~labels).sum() < (_MIN_CASES if both else _MIN_NORMAL):
+            return None
+        held_out = _held_out(texts, labels)
+        weights = None if held_out is None else _fit(texts, labels, _known(texts, labels))
+        if held_out is None or weights is None:
+            return None
+        greatest, counts = held_out
+        scored, known = ~np.isnan(greatest), _known(masked, anomalous)
+        slope, bias, tail = 0.0, 0.0, np.zeros(0)
+        if both:
+            if min((scored & labels).sum(), (scored & ~labels).sum()) < _MIN_CASES:
+                return None
+            x = np.c_[greatest[scored], np.ones(scored.sum())]
+            slope, bias = map_estimate(x, labels[scored].astype(float), np.ones(scored.sum()), np.array([1.0, 0.0]))
+        else:
+            tail = np.sort(np.nan_to_num(greatest, nan=-1.0))
+        usual = max(float(np.quantile(counts[scored], _USUAL)) if scored.any() else 1.0, 1.0)
+        return cls(weights.astype(np.float32), known, float(slope), float(bias), usual, tail)
+
+    def suspicions(self, masked: str) -> list[Suspicion]:
+        """The most anomalous places of a masked text, the most anomalous first; none where all is known text."""
+        found = places(masked, self.known)
+        texts = list(dict.fromkeys(window for place in found for window in place.windows))
+        if not texts:
+            return []
+        values = _values(_ngrams(texts), self.weights.astype(np.float64), mean=bool(len(self.tail)))
+        value = dict(zip(texts, values.tolist(), strict=True))
+        # half of what it were if each window were another chance: most overlap with others
+        penalty = math.log(max(1.0, len(texts) / self.usual)) / 2
+        suspicions = dict[tuple[str, ...], Suspicion]()
+        for place in found:
+            clause = max(place.windows, key=value.__getitem__)
+            log_odds = self._log_odds(value[clause])
+            # the places of one entry are one
+            of_entry = place.records[1:] or place.records
+            other = suspicions.get(of_entry)
+            if log_odds > NEGLIGIBLE and (other is None or log_odds > other.log_odds):
+                suspicions[of_entry] = Suspicion(log_odds, log_odds - penalty, clause, place.records)
+        return sorted(suspicions.values(), key=lambda suspicion: -suspicion.log_odds)[:_TOP]
+
+    def _log_odds(self, greatest: float) -> float:
+        if len(self.tail):
+            n = len(self.tail)
+            p = (n - int(np.searchsorted(self.tail, greatest)) + 1) / (n + 2)
+            return math.log((1 - p) / p)
+        return self.slope * greatest + self.bias
 
     def dumps(self) -> dict[str, Any]:
         """The model as plain arrays, see `loads`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**state, "known": np.array(sorted(self.known), np.uint64)}
 
     @classmethod
     def loads(cls, state: Mapping[str, Any]) -> ClauseModel:
         """The model that `dumps` gave ``state`` of."""
         numbers = {name: float(state[name]) for name in ("slope", "bias", "usual")}
-        return cls(state["weights"], state["known"], state["alarming"], **numbers)
+        return cls(state["weights"], frozenset(state["known"].tolist()), tail=state["tail"], **numbers)
 
 
-class _Fit(NamedTuple):
-    """Weights, each text's value, and which texts normal cases have, and which only windows of anomalous ones."""
-
-    weights: Floats
-    values: Floats
-    known: NDArray[np.bool_]
-    alarming: NDArray[np.bool_]
+def _known(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> frozenset[int]:
+    return frozenset(known_runs(text for text, label in zip(masked, anomalous, strict=True) if not label))
 
 
-@dataclass(frozen=True)
-class _Cases:
-    """The windows of cases, by the numbers of their distinct ``texts``; ``grams``: the n-grams of these."""
-
-    texts: list[str]
-    grams: Any
-    windows: list[Numbers]
-    clauses: list[list[Numbers]]
-
-    @classmethod
-    def of(cls, masked: Sequence[str]) -> _Cases:
-        found = [windows(text) for text in masked]
-        all_texts = (text for bag in found for window in bag for text in (window.text, *window.clauses))
-        number = {text: at for at, text in enumerate(dict.fromkeys(all_texts))}
-        return cls(
-            list(number),
-            _ngrams(list(number)),
-            [np.array([number[window.text] for window in bag], dtype=np.int64) for bag in found],
-            [[np.array([number[clause] for clause in window.clauses]) for window in bag] for bag in found],
-        )
-
-    def unknown(self, case: int, model: _Fit) -> Numbers:
-        """The windows of a case that count, see `ClauseModel._unknown`."""
-        known, alarming = model.known, model.alarming
-        of_case = zip(self.windows[case].tolist(), self.clauses[case], strict=True)
-        counted = [at for at, parts in of_case if not known[at] and (alarming[at] or not known[parts].all())]
-        return np.array(counted, dtype=np.int64)
-
-    def fit(self, chosen: Numbers, anomalous: NDArray[np.bool_]) -> _Fit | None:
-        """The model of the ``chosen`` cases; None if no anomalous one has a window of its own."""
-        from sklearn.linear_model import LogisticRegression
-
-        known, alarming = np.zeros(len(self.texts), np.bool_), np.zeros(len(self.texts), np.bool_)
-        for i in chosen[~anomalous[chosen]].tolist():
-            known[np.concatenate([self.windows[i], *self.clauses[i]])] = True
-        own = [self.windows[i][~known[self.windows[i]]] for i in chosen[anomalous[chosen]].tolist()]
-        own = [bag for bag in own if len(bag)]
-        if not own or not known.any():
+def _held_out(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> tuple[Floats, Floats] | None:
+    """Each case's greatest value, NaN without new windows, and their number, by models that have not seen it."""
+    folds = np.empty(len(masked), dtype=np.int64)
+    for label in (False, True):
+        folds[anomalous == label] = np.arange((anomalous == label).sum()) % _FOLDS
+    greatest, counts = np.full(len(masked), np.nan), np.zeros(len(masked))
+    for fold in range(_FOLDS):
+        rest = np.flatnonzero(folds != fold)
+        texts, labels = [masked[i] for i in rest.tolist()], anomalous[rest]
+        known = _known(texts, labels)
+        weights = _fit(texts, labels, known)
+        if weights is None:
             return None
-        normal, anomalous_ones = np.flatnonzero(known), np.concatenate(own)
-        alarming[anomalous_ones] = True
-        case = np.repeat(range(len(own)), [len(bag) for bag in own])
-        shares = 1 / np.bincount(case)[case]
-        x, y = self.grams[np.r_[normal, anomalous_ones]], np.r_[np.zeros(len(normal)), np.ones(len(anomalous_ones))]
-        for _ in range(_ROUNDS):
-            sample = np.r_[np.ones(len(normal)), shares * len(normal) / shares.sum()]
-            used = sample > 0
-            model = LogisticRegression(C=_C, solver="liblinear", max_iter=300, random_state=_SEED)
-            model.fit(x[used], y[used], sample_weight=sample[used])
-            weights = np.r_[model.coef_[0], model.intercept_]
-            values = _linear(self.grams, weights)
-            top = np.full(len(own), -np.inf)
-            np.maximum.at(top, case, values[anomalous_ones])
-            shares = (values[anomalous_ones] >= top[case] - _MARGIN).astype(float)
-            shares /= np.bincount(case, shares)[case]
-        return _Fit(weights, values, known, alarming)
+        for i in np.flatnonzero(folds == fold).tolist():
+            new = windows(masked[i], known)
+            counts[i] = len(new)
+            if new:
+                greatest[i] = _values(_ngrams(new), weights, mean=not anomalous.any()).max()
+    return greatest, counts
+
+
+def _fit(masked: Sequence[str], anomalous: NDArray[np.bool_], known: frozenset[int]) -> Floats | None:
+    """Weights of the n-grams, and a bias; None if no anomalous case has a window of its own."""
+    from scipy.sparse import vstack
+    from sklearn.linear_model import LogisticRegression
+
+    normal = {window for text, label in zip(masked, anomalous, strict=True) if not label for window in windows(text)}
+    if not anomalous.any():
+        counts = np.bincount(_ngrams(sorted(normal)).indices, minlength=2**_BITS)
+        return np.asarray(np.r_[np.log((1 + len(normal)) / (1 + counts)), 0.0])
+    bags = [windows(text, known) for text, label in zip(masked, anomalous, strict=True) if label]
+    bags = [bag for bag in bags if bag]
+    if not bags or not normal:
+        return None
+    case = np.repeat(range(len(bags)), [len(bag) for bag in bags])
+    new = _ngrams([text for bag in bags for text in bag])
+    x = vstack([_ngrams(sorted(normal)), new]).tocsr()
+    y = np.r_[np.zeros(len(normal)), np.ones(len(case))]
+    shares = 1 / np.bincount(case)[case]
+    for _ in range(_ROUNDS):
+        sample = np.r_[np.ones(len(normal)), shares * len(normal) / shares.sum()]
+        used = sample > 0
+        model = LogisticRegression(C=_C, solver="liblinear", max_iter=300, random_state=_SEED)
+        model.fit(x[used], y[used], sample_weight=sample[used])
+        weights = np.r_[model.coef_[0], model.intercept_]
+        values, top = _values(new, weights, mean=False), np.full(len(bags), -np.inf)
+        np.maximum.at(top, case, values)
+        shares = (values >= top[case] - _MARGIN).astype(float)
+        shares /= np.bincount(case, shares)[case]
+    return np.asarray(weights)
 
 
 @cache
@@ -224,16 +222,7 @@ def _ngrams(texts: Sequence[str]) -> Any:
     return _hashing().transform(texts).tocsr()
 
 
-def _linear(x: Any, weights: Floats) -> Floats:
-    return np.asarray(x @ weights[:-1]).ravel() + weights[-1]
-
-
-def _is_in(hashes: Hashes, ordered: Hashes) -> NDArray[np.bool_]:
-    if not len(ordered):
-        return np.zeros(len(hashes), np.bool_)
-    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)] == hashes)
-
-
-def _hashes(texts: Sequence[str]) -> Hashes:
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, np.uint64)
+def _values(x: Any, weights: Floats, *, mean: bool) -> Floats:
+    """The weighted sum of each row's n-grams and the bias, or the mean of their weights."""
+    total = np.asarray(x @ weights[:-1]).ravel()
+    return np.asarray(total / np.maximum(np.asarray(x.sum(axis=1)).ravel(), 1e-9) if mean else total + weights[-1])

@@ -25,13 +25,24 @@ _CONTENT_PSEUDO_COUNT = 0.04
 _TEMPLATE_PSEUDO_COUNT = 0.08
 _QUOTE = 90
 SAME = "exactly this record"
+# greatest log-odds where extrapolation begins
+_SURE = 4.6
 
 
 @dataclass(frozen=True)
 class NeighboursDetector:
-    """The signal `neighbours`; ``classifier`` gives the source's classifier of texts, which takes time to load."""
+    """The signal `neighbours`.
+
+    Parameters
+    ----------
+    classifier : callable
+        Gives the source's classifier of texts, which takes time to load.
+    reach : float
+        The greatest cosine distance of a case to its nearest other case: farther away, nothing was ever tested.
+    """
 
     classifier: Callable[[], TextClassifier | None]
+    reach: float = math.inf
     name: str = "neighbours"
 
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
@@ -50,8 +61,24 @@ class NeighboursDetector:
         texts = Texts.of(np.stack([records[i].found.vector for i in unknown]), masked, written)  # type: ignore[misc]
         log_odds = model.log_odds(texts, np.array([signals[i].log_odds for i in unknown]))
         for i, value in zip(unknown, log_odds, strict=True):
-            signals[i] = signals[i].model_copy(update={"log_odds": float(value)})
+            distance = 1 - records[i].found.nearest[0].similarity
+            signals[i] = signals[i].model_copy(update={"log_odds": bounded(float(value), distance, self.reach)})
         return signals
+
+
+def bounded(log_odds: float, distance: float, reach: float) -> float:
+    """Log-odds of a text as far as they may be trusted at a cosine ``distance`` from its nearest case.
+
+    Beyond ``reach`` they are an extrapolation: their greatest amount falls from 4.6 (.99) with the fourth power of the
+    distance, smoothly, so that they still rank.
+
+    >>> round(bounded(8.0, 0.3, 0.5), 2), round(bounded(8.0, 0.67, 0.5), 2), round(bounded(8.0, 1.0, 0.5), 2)
+    (8.0, 1.43, 0.29)
+    """
+    if distance <= reach:
+        return log_odds
+    most = _SURE * (reach / distance) ** 4
+    return most * math.tanh(log_odds / most) if most else 0.0
 
 
 def _is_known(record: DetectorInput) -> bool:

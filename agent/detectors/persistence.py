@@ -64,9 +64,7 @@ class FittedDetectors:
         fields, states = None, defaultdict[str, dict[str, Any]](dict)
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             texts = {name.removeprefix(_TEXTS): arrays[name] for name in arrays.files if name.startswith(_TEXTS)}
-            clauses = {
-                name.removeprefix(_CLAUSES): arrays[name] for name in arrays.files if name.startswith(_CLAUSES)
-            }
+            clauses = {name.removeprefix(_CLAUSES): arrays[name] for name in arrays.files if name.startswith(_CLAUSES)}
             for name in arrays.files:
                 if name.startswith(_INSTALLED):
                     detector, _, key = name.removeprefix(_INSTALLED).partition(".")

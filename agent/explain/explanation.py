@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SENTENCES = 3
 _TOKENS = 120
+_CLAUSE_CHARS = 120
 # words of a sentence
 _MIN_WORDS = 3
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z“\"])|\n+")
@@ -73,6 +74,12 @@ def why_unsure(fusion: Fusion, probability: float) -> str:
         return "no case is like it, so that it is not called normal"
     low, high = fusion.band
     return f"from {low:.2f} to {high:.2f} either label would be wrong too often"
+
+
+def why_by_clause(clause: str) -> str:
+    """Which clause of a record decides, in words."""
+    text = clause if len(clause) <= _CLAUSE_CHARS else clause[: _CLAUSE_CHARS - 1] + "…"
+    return f"by its clause “{text}”, which no normal case has"
 
 
 def collect_facts(text: str, telling: Sequence[str | None], signals: Mapping[str, Signal]) -> tuple[str, ...]:

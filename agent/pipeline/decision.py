@@ -10,7 +10,7 @@ from agent.core.prompts import prompt_sha256
 from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_id
 from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.explain.counterfactual import Perturbation, counterfactual
-from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_unsure
+from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import with_sentences
 from agent.pipeline.state import JudgingState
@@ -100,6 +100,8 @@ class Decider:
         source = state.source
         fusion = source.model.fusion_for(verdict.signals, state.has_known_template)
         telling = [top_contribution(fusion, verdict.signals, verdict.label)]
+        if state.clause:
+            telling = [why_by_clause(state.clause.text)]
         if verdict.label == "unsure":
             telling.insert(0, why_unsure(fusion, verdict.probability))
             if self._context.settings.model != "none" and source.representation.field_encoder is None:
@@ -124,6 +126,8 @@ class Decider:
 
 
 def _is_partly_read(state: JudgingState) -> bool:
+    if state.all_read:
+        return False
     return _is_longer_than_read(state) or any(signal.truncated for signal in state.signals.values())
 
 
@@ -131,7 +135,7 @@ def _is_longer_than_read(state: JudgingState) -> bool:
     """Whether the record is a text of which only the beginning was embedded."""
     record = state.record
     is_text = not (record.fields or record.events)
-    return is_text and len(record.text) > LONGEST_SPLIT and not state.has_known_template
+    return is_text and len(record.text) > LONGEST_SPLIT and not (state.has_known_template or state.all_read)
 
 
 def _is_unlike_every_case(state: JudgingState) -> bool:

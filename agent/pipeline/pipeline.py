@@ -1,8 +1,9 @@
 """The pipeline, from requests to verdicts. Start reading the code here.
 
     all records of a source together:  prepare -> (cached?) -> retrieve -> score_fields -> collect_signals
+                                       -> (long?) compare_clauses
     then each record:                  (undecided?) query_language_model -> remember -> most_anomalous_segment
-                                       -> decide -> explain
+                                       -> with_clause -> decide -> explain
 
 One record is a batch of one. The steps are in `steps` (to the signals) and `decision` (to the verdict).
 """
@@ -20,8 +21,9 @@ from agent.core.records import Deferred, Signal, Verdict
 from agent.core.requests import JudgeRequest, needs_segments, split_into_segments
 from agent.pipeline.context import AppContext
 from agent.pipeline.decision import Decider, most_anomalous_segment
-from agent.pipeline.state import JudgingState
+from agent.pipeline.state import Clause, JudgingState
 from agent.pipeline.steps import Steps
+from retrieval.text.prompt_injection import find_injections
 
 if TYPE_CHECKING:
     from agent.pipeline.runnable import VerdictRunnable
@@ -71,9 +73,11 @@ class Pipeline:
 
     def _judge_source(self, requests: Sequence[JudgeRequest], skip_llm: str | None) -> Iterator[Outcome]:
         started = time.perf_counter()
-        segments = [split_into_segments(request) if needs_segments(request) else [request] for request in requests]
         try:
+            segments = [self._segments(request) for request in requests]
             states = iter(self._signals(list(chain.from_iterable(segments))))
+            of_records = [list(islice(states, len(of_record))) for of_record in segments]
+            clauses = self._steps.compare_clauses([whole for whole, *_ in of_records])
         except _RECORD_ERRORS as error:
             if len(requests) == 1:
                 yield error
@@ -82,12 +86,20 @@ class Pipeline:
                 yield from chain.from_iterable(self._judge_source([request], skip_llm) for request in requests)
             return
         share = (time.perf_counter() - started) / len(requests)
-        for of_record in segments:
+        for states_of_record, clause in zip(of_records, clauses, strict=True):
             started = time.perf_counter() - share
             try:
-                yield self._verdict(list(islice(states, len(of_record))), skip_llm, started)
+                yield self._verdict(states_of_record, clause, skip_llm, started)
             except _RECORD_ERRORS as error:
                 yield error
+
+    def _segments(self, request: JudgeRequest) -> list[JudgeRequest]:
+        """The record, and its segments if it needs any: long ones do not where their clauses are compared."""
+        if not needs_segments(request):
+            return [request]
+        if not find_injections(request.text) and self._steps.has_clauses(request):
+            return [request]
+        return split_into_segments(request)
 
     def _signals(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
         """All signals but the language model's; those of equal texts are computed once."""
@@ -101,14 +113,27 @@ class Pipeline:
             for key, state, cached in zip(keys, states, recalled, strict=True)
         ]
 
-    def _verdict(self, segments: Sequence[JudgingState], skip_llm: str | None, started: float) -> Verdict | Deferred:
+    def _verdict(
+        self, segments: Sequence[JudgingState], clause: Clause | None, skip_llm: str | None, started: float
+    ) -> Verdict | Deferred:
+        whole, *rest = segments
+        whole = replace(whole, all_read=self._steps.clauses_are_compared(whole))
+        if clause is not None and (decided := whole.without_language().with_clause(clause)).is_anomalous:
+            return self._explained(decided, skip_llm, started, deferred=False)
         skipped = None if skip_llm is None else Signal(degraded=skip_llm)
-        states = [self._with_language(state, skipped) for state in segments]
+        states = [self._with_language(state, skipped) for state in (whole, *rest)]
         state = most_anomalous_segment(states) if len(states) > 1 else states[0]
         deferred = skipped is not None and any(each.signals.get("language") is skipped for each in states)
         if skipped is not None and deferred:
             # a segment that the language model has not seen may count for the whole record
             state = state.with_language(skipped)
+        if clause is not None:
+            state = state.with_clause(clause)
+        return self._explained(state, skip_llm, started, deferred=deferred)
+
+    def _explained(
+        self, state: JudgingState, skip_llm: str | None, started: float, *, deferred: bool
+    ) -> Verdict | Deferred:
         with_sentences = state.explain == "llm"
         explained = replace(state, explain="facts") if skip_llm and with_sentences else state
         verdict = self._decider.explain(explained, self._decider.decide(state))

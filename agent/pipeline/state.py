@@ -40,6 +40,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Clause:
+    """The most anomalous clause of a record: the probability it gives the record, its own precedents and signals."""
+
+    text: str
+    probability: float
+    found: RetrievalResult
+    signals: Mapping[str, Signal]
+
+
+@dataclass(frozen=True, slots=True)
 class JudgingState:
     """What is known of a record so far; each step returns a new state with its part added.
 
@@ -53,6 +63,10 @@ class JudgingState:
         Log-odds of the trees (None without trees) and of the record's outlier_score; None without a model of fields.
     complete
         Whether the signals came from the cache, so that no detector has anything to add.
+    clause
+        The clause that counts for the whole record, whose precedents and signals these are; None if none does.
+    all_read
+        Whether all clauses of the text were compared, however long it is.
     """
 
     source: Source
@@ -67,6 +81,8 @@ class JudgingState:
     field_scores: tuple[float | None, float] | None = None
     signals: Mapping[str, Signal] = field(default_factory=dict)
     complete: bool = False
+    clause: Clause | None = None
+    all_read: bool = False
 
     @classmethod
     def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
@@ -91,7 +107,14 @@ class JudgingState:
 
     def fused(self) -> tuple[float, Fusion]:
         """The probability of *anomalous*, and the fusion that gives it."""
-        return fuse(self.source.model, self.log_odds, self.has_known_template)
+        probability, fusion = fuse(self.source.model, self.log_odds, self.has_known_template)
+        return (self.clause.probability, fusion) if self.clause else (probability, fusion)
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the signals so far make the record anomalous."""
+        probability, fusion = self.fused()
+        return fusion.label(probability) == "anomalous"
 
     @property
     def label(self) -> VerdictLabel:
@@ -102,6 +125,17 @@ class JudgingState:
     def with_evidence(self, retrieved: RetrievalResult, signals: Mapping[str, Signal], **changes: Any) -> JudgingState:
         """The record's state with the precedents and signals of an equivalent record."""
         return replace(self, retrieved=retrieved, signals=signals, **changes)
+
+    def with_clause(self, clause: Clause) -> JudgingState:
+        """The record's state with the evidence of one of its clauses, where that keeps it from being normal."""
+        fields = {"fields": self.signals["fields"]} if "fields" in self.signals else {}
+        by_clause = replace(self, found=clause.found, signals={**clause.signals, **fields}, clause=clause)
+        probability, fusion = by_clause.fused()
+        return by_clause if probability > self.fused()[0] and fusion.label(probability) != "normal" else self
+
+    def without_language(self) -> JudgingState:
+        """The same state without the language model's signal, which only records that were judged before have."""
+        return replace(self, signals={name: signal for name, signal in self.signals.items() if name != "language"})
 
     def with_language(self, signal: Signal) -> JudgingState:
         """The same state with the language model's signal."""

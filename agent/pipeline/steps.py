@@ -6,15 +6,18 @@ source; the result for a record does not depend on the others in the list.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from agent.core.errors import DetectorError
-from agent.core.records import Signal
+from agent.core.numerics import expit, logit
+from agent.core.records import Record, Signal
 from agent.core.requests import JudgeRequest
 from agent.detectors.base import DetectorInput, Scorer
+from agent.detectors.clauses import Suspicion
 from agent.detectors.fields import FieldsDetector
 from agent.detectors.language import SourceLanguageDetector
 from agent.detectors.neighbours import NeighboursDetector
@@ -23,11 +26,13 @@ from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import TabularModel
 from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
-from agent.pipeline.state import JudgingState, Source
+from agent.pipeline.state import Clause, JudgingState, Source
 from llm.errors import ModelFailure
 from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import features
 from retrieval.lru_cache import LRUCache
+from retrieval.text.clauses import is_long
+from retrieval.text.prompt_injection import find_injections
 
 _CACHED_RECORDS, _CACHED_SOURCES = 16_384, 64
 
@@ -48,6 +53,7 @@ class Steps:
         self._evidence: LRUCache[tuple[RetrievalResult, dict[str, Signal]]] = LRUCache(_CACHED_RECORDS)
         self._sources: LRUCache[Source] = LRUCache(_CACHED_SOURCES)
         self._fits: LRUCache[_Fitted] = LRUCache(8)
+        self._clauses: LRUCache[tuple[Clause | None]] = LRUCache(_CACHED_RECORDS)
 
     def prepare(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
         """Read the source once, mask the records, and derive their cache keys."""
@@ -78,6 +84,55 @@ class Steps:
     def score(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Add precedents and the signals of all detectors but the language model."""
         return self.collect_signals(self.score_fields(self.retrieve(states))) if states else []
+
+    def compare_clauses(self, states: Sequence[JudgingState]) -> list[Clause | None]:
+        """The most anomalous clause of each record of one source; None where none could count for it.
+
+        Only texts longer than a clause or two that are no known template, in sources with cases of both labels.
+        """
+        keys = [(state.source.row.name, state.source.row.revision, _full_masked(state)) for state in states]
+        found = {key: self._clauses.get(key) for key in keys}
+        new = {key: state for key, state in zip(keys, states, strict=True) if found[key] is None}
+        for key, clause in zip(new, self._most_anomalous_clauses(list(new.values())), strict=True):
+            found[key] = (clause,)
+            self._clauses.put(key, (clause,))
+        return [clauses[0] for key in keys if (clauses := found[key])]
+
+    def _most_anomalous_clauses(self, states: Sequence[JudgingState]) -> list[Clause | None]:
+        found = [
+            (number, suspicion, JudgingState.of(state.source, Record(text=text), "none"))
+            for number, state in enumerate(states)
+            if self.clauses_are_compared(state) and not state.without_language().is_anomalous
+            for suspicion in self._suspicions(state)
+            for text in suspicion.records
+        ]
+        clauses: list[Clause | None] = [None] * len(states)
+        for (number, suspicion, _), scored in zip(found, self.score([state for *_, state in found]), strict=True):
+            probability, fusion = scored.fused()
+            if not scored.has_known_template:
+                of_record = logit(probability) - fusion.threshold
+                probability = expit(fusion.threshold + suspicion.combined(of_record, fusion.half_width))
+            best = clauses[number]
+            if best is None or probability > best.probability:
+                clauses[number] = Clause(suspicion.clause, probability, scored.found, scored.signals)
+        return clauses
+
+    def _suspicions(self, state: JudgingState) -> list[Suspicion]:
+        model = self._fitted(state.source).clauses
+        return model.suspicions(_full_masked(state)) if model else []
+
+    def clauses_are_compared(self, state: JudgingState) -> bool:
+        """Whether the record's clauses are compared with those of the source's cases."""
+        is_text = state.source.representation.field_encoder is None and not state.record.events
+        known = state.has_known_template and not find_injections(state.record.text)
+        if not is_text or known or not is_long(_full_masked(state)):
+            return False
+        return self._fitted(state.source).clauses is not None
+
+    def has_clauses(self, request: JudgeRequest) -> bool:
+        """Whether the request's source has a model of clauses."""
+        source = self._source(self._context.source(request.source))
+        return self._fitted(source).clauses is not None
 
     def retrieve(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Search the casebook for the nearest cases of each label."""
@@ -111,7 +166,7 @@ class Steps:
         model, fitted = source.model, partial(self._fitted, source)
         by_fields = source.representation.field_encoder is not None
         return [
-            NeighboursDetector(lambda: fitted().texts),
+            NeighboursDetector(lambda: fitted().texts, max(model.nn_distance_quantiles, default=math.inf)),
             NoveltyDetector(model.nn_distance_quantiles, model.templates, by_fields, partial(_difference, source)),
             FieldsDetector(lambda: fitted().fields, source.normal_encoder),
             *(fitted().installed if model.detectors else ()),
@@ -190,6 +245,12 @@ def _cache_keys(state: JudgingState, case_hashes: set[str]) -> tuple[Hashable, .
         return ()
     template = (row.name, row.revision, state.masked)
     return template, (*template, record.text)
+
+
+def _full_masked(state: JudgingState) -> str:
+    """The masked text with what addresses the model, which may hide a fault and cannot instruct a model of clauses."""
+    representation = state.source.representation
+    return representation.mask(representation.full_text(state.record))
 
 
 def _difference(source: Source, record: DetectorInput) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from retrieval.encoding.field_encoder import FieldEncoder, FieldValue, features
 from retrieval.text.masking import RULES, mask
-from retrieval.text.prompt_injection import INJECTION, remove_injections
+from retrieval.text.prompt_injection import INJECTION, plain, remove_injections
 
 _PROSE_WORDS = 2.5
 
@@ -61,11 +61,15 @@ class Representation:
 
     def comparable_text(self, record: RecordLike) -> str:
         """The record's text, or that of its prose fields, without prompt injections."""
+        return remove_injections(self.full_text(record))
+
+    def full_text(self, record: RecordLike) -> str:
+        """The record's text, or that of its prose fields, normalised."""
         if self.prose and record.fields:
             prose = [str(record.fields[name]) for name in self.prose if record.fields.get(name) is not None]
             if prose:
-                return remove_injections(" ".join(prose))
-        return remove_injections(record.text)
+                return plain(" ".join(prose))
+        return plain(record.text)
 
     def key(self, record: RecordLike, content_hash: str) -> str:
         """The identity of the record's template, 64 hex digits; of its content where records are compared by fields."""

@@ -1,27 +1,46 @@
-"""Masked texts to clauses: what stands between punctuation marks, quotes and times, alone and joined to longer windows.
+"""Masked texts to clauses and windows of clauses, so that a statement is found wherever it stands in a text.
 
-A record may hold several statements, of which one decides. Windows of two lengths begin at each clause, so that a
-statement of another record is found wherever it stands. Clauses without any mark are cut into pieces.
+Clauses end at punctuation marks, quotes and brackets, where known text begins or ends, and, without any of these, after
+some words. A window is a clause, or a clause with those after it up to a short or a long text.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 from retrieval.text.masking import PLACEHOLDER
 
-# characters: the least of a window of either length, and the longest clause that is not cut; a record with fewer in all
-# is one clause or two
-_SHORT, _LONG, _PIECE, _MANY = 18, 72, 42, 120
-_WORD_PIECE = _PIECE // 2
-_BREAK = re.compile(
-    r"(?<=[.;:!?,|])\s+|(?<=[。；：！？，、｡])\s*"
-    r"|\s*[\"“”«»„‟(){}\[\]]+[,:]?\s*|(?:(?<=\s)|^)['‘’`]+|['‘’`]+(?=[\s,.;:]|$)"
-    r"|\s+(?:[-=–—]+>?|\\n)\s+|\\n"
-)
+# characters: least sizes of the two kinds of window, size of a piece of a clause, and of a text of a clause or two
+_SHORT, _LONG, _PIECE, _MANY = 18, 72, 48, 64
+# the longest entry that is compared as a record
+_ENTRY_CHARS = 240
+# words that must come in the same order to be known text
+_RUN = 4
 _ENTRY = re.compile(r"(?:^|\s+)(?=<(?:time|date)>)")
-_HAS_WORD = re.compile(r"[^\W\d_]")
+# scripts without spaces: each character is a word
+_UNSPACED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+_WORD = re.compile(rf"(?:{_UNSPACED}|(?:(?!{_UNSPACED})\S){{1,{_PIECE}}})\s?")
+_MARKS = " \"“”«»„‟'‘’`(){}[]<>,.;:!?|=。；：！？，、｡…"
+_ENDS = re.compile(r"[.;:!?,|\"“”«»„‟'‘’`(){}\[\]。；：！？，、｡]$|^[-=–—]+>?$")
+_BEGINS = re.compile(r"^[\"“”«»„‟‘’'`(){}\[\]]")
+_GLUED = re.compile(r"(?<=[\"}\]),;])(?=[\"{\[(])|(?<=\":)|\\n")
+_QUOTES = '"“”«»„‟‘’`(){}[] '
+_SPACE = re.compile(r"\s+")
+_HAS_WORD = re.compile(rf"[^\W\d_]{{2}}|{_UNSPACED}")
+
+
+@dataclass(frozen=True)
+class _Word:
+    text: str
+    known: bool
+    begins: bool
+    goes_on: bool
+    """Whether it begins a clause only because known text begins or ends there."""
 
 
 def is_long(masked: str) -> bool:
@@ -30,59 +49,122 @@ def is_long(masked: str) -> bool:
     >>> is_long("<time> [<n>] LOG: checkpoint starting: time")
     False
     """
-    return len(masked) > _MANY and len(PLACEHOLDER.sub("", masked)) > _MANY
+    return len(masked) > _MANY and len(_SPACE.sub(" ", PLACEHOLDER.sub(" ", masked))) > _MANY
 
 
-class Window(NamedTuple):
-    """A window of a text, and the clauses that it joins."""
+def known_runs(masked: Iterable[str]) -> set[int]:
+    """Hashes of the runs of four words (of all words, where there are fewer) in masked texts."""
+    entries = (_words(entry) for text in masked for entry in _ENTRY.split(text))
+    return {number for words in entries if words for number in _runs([key for _, key in words])}
 
-    text: str
-    clauses: tuple[str, ...]
+
+class Place(NamedTuple):
+    """Where new text is: the windows that begin there, shortest first, and what is compared of it as records."""
+
+    windows: tuple[str, ...]
+    records: tuple[str, ...]
 
 
-def windows(masked: str) -> list[Window]:
-    """The distinct windows of a masked text, in order: from each clause on, as many as make a short and a long text.
+def windows(masked: str, known: set[int] | frozenset[int] = frozenset()) -> list[str]:
+    """The distinct windows of a masked text that hold a word which is not known text, in order, see `places`.
 
-    No window goes beyond a time or date, where another entry may begin.
-
-    >>> [window.text for window in windows("<time> ERROR: disk full; stopping")]
+    >>> windows("<time> ERROR: disk full; stopping")
     ['ERROR: disk full; stopping', 'disk full; stopping', 'stopping']
+    >>> known = known_runs(["LOG: all is well with the disk"])
+    >>> windows("LOG: all is well with the disk LOG: disk on fire", known)
+    ['all is well with the disk LOG: disk on fire', 'LOG: disk on fire', 'disk on fire']
     """
-    found = dict[str, Window]()
-    for entry in _ENTRY.split(masked):
-        parts = _clauses(entry)
-        for start in range(len(parts)):
-            text, at = parts[start], start + 1
-            for least in (_SHORT, _LONG):
-                while at < len(parts) and len(text) < least:
-                    text, at = f"{text} {parts[at]}", at + 1
-                found.setdefault(text, Window(text, tuple(parts[start:at])))
-    return list(found.values())
+    return list(dict.fromkeys(window for place in places(masked, known) for window in place.windows))
 
 
-def _clauses(entry: str) -> list[str]:
-    """The clauses of a masked text, in order, without placeholders."""
+def places(masked: str, known: set[int] | frozenset[int] = frozenset()) -> list[Place]:
+    """The places of a masked text where something is that is not known text, in order.
+
+    No window goes beyond a time, where another entry may begin. The records of a place are its longest window and,
+    where it is short and mostly new, its entry.
+
+    Parameters
+    ----------
+    masked
+        The text.
+    known
+        See `known_runs`.
+    """
     found = []
-    for part in _BREAK.split(entry):
-        if _HAS_WORD.search(text := PLACEHOLDER.sub(" ", part)):
-            found += _pieces(text)
+    for entry in filter(str.strip, _ENTRY.split(masked)):
+        marked = _marked(_words(entry), known)
+        is_record = len(entry) <= _ENTRY_CHARS and 2 * sum(word.known for word in marked) <= len(marked)
+        parts = [part for part in _clauses(marked) if _HAS_WORD.search(_text(part))]
+        for start in range(len(parts)):
+            if not (_is_new(parts[start]) or (parts[start + 1 :] and _is_new(parts[start + 1], goes_on=True))):
+                continue
+            texts, words, at = list[str](), list(parts[start]), start + 1
+            for least in (_SHORT, _LONG):
+                while at < len(parts) and len(_text(words)) < least:
+                    words, at = words + parts[at], at + 1
+                if _is_new(words):
+                    texts.append(_text(words))
+            if texts:
+                record = entry.strip().rstrip(_QUOTES)
+                records = (texts[-1], record) if is_record else (texts[-1],)
+                found.append(Place(tuple(dict.fromkeys(texts)), records))
     return found
 
 
-def _pieces(text: str) -> list[str]:
-    """A clause in pieces of whole words; words longer than a piece, as where no spaces are written, are cut."""
-    words = text.split()
-    if len(text) <= _PIECE:
-        return [" ".join(words)]
-    pieces, piece = list[str](), ""
-    for word in words:
-        if len(word) > _PIECE:
-            pieces += [piece] if piece else []
-            pieces += [word[start : start + _WORD_PIECE] for start in range(0, len(word), _WORD_PIECE)]
-            piece = ""
-        elif piece and len(piece) + len(word) >= _PIECE:
-            pieces.append(piece)
-            piece = word
+def _words(entry: str) -> list[tuple[str, str]]:
+    """The words of an entry, each with marks after it, and with the key that it is compared by."""
+    words = list[tuple[str, str]]()
+    for word in _WORD.findall(_SPACE.sub(" ", _GLUED.sub(" ", PLACEHOLDER.sub(" ", entry)))):
+        key = word.strip(_MARKS).casefold()
+        if key or not words:
+            words.append((word, key))
         else:
-            piece = f"{piece} {word}".strip()
-    return pieces + ([piece] if piece else [])
+            words[-1] = words[-1][0] + word, words[-1][1]
+    return words
+
+
+def _runs(keys: Sequence[str]) -> Iterator[int]:
+    """Hashes of the runs of words, one for each place where one begins."""
+    for start in range(max(len(keys) - _RUN + 1, 1)):
+        digest = hashlib.blake2b("\0".join(keys[start : start + _RUN]).encode(), digest_size=8).digest()
+        yield int.from_bytes(digest, "little")
+
+
+def _marked(entry: Sequence[tuple[str, str]], known: set[int] | frozenset[int]) -> list[_Word]:
+    """The words of an entry: which are known text, and which begin a clause."""
+    is_known = [False] * len(entry)
+    if known:
+        for start, number in enumerate(_runs([key for _, key in entry])):
+            if number in known:
+                is_known[start : start + _RUN] = [True] * min(_RUN, len(entry) - start)
+    marked, size = list[_Word](), 0
+    for at, (text, _) in enumerate(entry):
+        ends = (
+            at == 0
+            or size + len(text) > _PIECE
+            or bool(_ENDS.search(entry[at - 1][0].rstrip()) or _BEGINS.search(text))
+        )
+        begins = ends or is_known[at] != is_known[at - 1]
+        size = len(text) + (0 if begins else size + 1)
+        marked.append(_Word(text, is_known[at], begins, begins and not ends))
+    return marked
+
+
+def _clauses(words: Sequence[_Word]) -> Iterator[list[_Word]]:
+    number = 0
+
+    def clause(word: _Word) -> int:
+        nonlocal number
+        number += word.begins
+        return number
+
+    for _, group in groupby(words, clause):
+        yield list(group)
+
+
+def _is_new(words: Sequence[_Word], *, goes_on: bool = False) -> bool:
+    return not all(word.known for word in words) and (words[0].goes_on or not goes_on)
+
+
+def _text(words: Sequence[_Word]) -> str:
+    return "".join(word.text for word in words).strip(_QUOTES)

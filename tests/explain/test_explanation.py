@@ -66,7 +66,7 @@ PRECEDENTS = "the precedents' labels"
             {"neighbours": None},
             "decided by the usual leaning of this source (weighed -1.0, in all -1.0)",
         ),
-        # where a witness speaks for the label, it is named, however much the source leans that way
+        # where a detector supports the label, it is named, however much the source leans that way
         ("normal", {"neighbours": -0.4}, f"decided by {PRECEDENTS} (weighed -0.2, in all -1.2)"),
         ("unsure", {"neighbours": 0.4}, "weighing most: the usual leaning of this source (weighed -1.0, in all -0.8)"),
         (
@@ -76,7 +76,7 @@ PRECEDENTS = "the precedents' labels"
         ),
     ],
 )
-def test_the_witness_that_moved_the_verdict_most_is_named(
+def test_the_detector_that_moved_the_verdict_most_is_named(
     label: VerdictLabel, signals: dict[str, float | None], said: str
 ) -> None:
     assert top_contribution(FUSION, signals, label) == said
@@ -90,7 +90,7 @@ def test_an_installed_detector_that_decides_is_named() -> None:
     assert collect_facts("row", [], signals) == ("leans", "near")
 
 
-def test_where_no_witness_speaks_for_the_label_none_is_named() -> None:
+def test_where_no_detector_supports_the_label_none_is_named() -> None:
     assert top_contribution(KNOWN, {"neighbours": 0.0}, "unsure") is None
     assert top_contribution(KNOWN, {"neighbours": -1.0}, "anomalous") is None
 
