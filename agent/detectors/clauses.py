@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.numerics import Floats, map_estimate
-from retrieval.text.clauses import known_runs, places, windows
+from retrieval.text.clauses import Known, Place, places, windows
+from retrieval.text.masking import strip_placeholders
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
 _MIN_CASES, _MIN_NORMAL, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 20, 2_000, 5, 2, 1.0
-_TOP, _USUAL = 3, 0.75
+_TOP, _USUAL, _SHARE = 3, 0.75, 0.6
 # log-odds below which no clause is looked at further
 NEGLIGIBLE = -4.0
 
@@ -67,8 +68,8 @@ class ClauseModel:
     ----------
     weights : shape (2**16 + 1,)
         Of the n-grams and, last, the bias.
-    known : frozenset of int
-        Hashes of the normal cases' runs of words.
+    known : Known
+        The normal cases' text.
     slope, bias : float
         From a record's greatest value to log-odds, with cases of both labels.
     usual : float
@@ -78,7 +79,7 @@ class ClauseModel:
     """
 
     weights: NDArray[np.float32]
-    known: frozenset[int]
+    known: Known
     slope: float
     bias: float
     usual: float
@@ -117,7 +118,13 @@ class ClauseModel:
 
     def suspicions(self, masked: str) -> list[Suspicion]:
         """The most anomalous places of a masked text, the most anomalous first; none where all is known text."""
-        found = places(masked, self.known)
+        most = _SHARE * len(strip_placeholders(masked))
+        # what is most of the record is judged already, as the record
+        found = [
+            place._replace(records=records)
+            for place in places(masked, self.known)
+            if (records := _that_fit(place, most))
+        ]
         texts = list(dict.fromkeys(window for place in found for window in place.windows))
         if not texts:
             return []
@@ -130,7 +137,7 @@ class ClauseModel:
             clause = max(place.windows, key=value.__getitem__)
             log_odds = self._log_odds(value[clause])
             # the places of one entry are one
-            of_entry = place.records[1:] or place.records
+            of_entry = place.records[-1:]
             other = suspicions.get(of_entry)
             if log_odds > NEGLIGIBLE and (other is None or log_odds > other.log_odds):
                 suspicions[of_entry] = Suspicion(log_odds, log_odds - penalty, clause, place.records)
@@ -146,17 +153,28 @@ class ClauseModel:
     def dumps(self) -> dict[str, Any]:
         """The model as plain arrays, see `loads`."""
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**state, "known": np.array(sorted(self.known), np.uint64)}
+        exceptions = np.array(sorted(self.known.exceptions), np.uint64).reshape(-1, 3)
+        return {**state, "known": np.array(sorted(self.known.runs), np.uint64), "exceptions": exceptions}
 
     @classmethod
     def loads(cls, state: Mapping[str, Any]) -> ClauseModel:
         """The model that `dumps` gave ``state`` of."""
         numbers = {name: float(state[name]) for name in ("slope", "bias", "usual")}
-        return cls(state["weights"], frozenset(state["known"].tolist()), tail=state["tail"], **numbers)
+        known = Known(frozenset(state["known"].tolist()), frozenset(map(tuple, state["exceptions"].tolist())))
+        return cls(state["weights"], known, tail=state["tail"], **numbers)
 
 
-def _known(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> frozenset[int]:
-    return frozenset(known_runs(text for text, label in zip(masked, anomalous, strict=True) if not label))
+def _that_fit(place: Place, most: float) -> tuple[str, ...]:
+    """The records of a place, or its shortest window, of at most so many characters."""
+    fitting = [text for text in place.records if len(strip_placeholders(text)) <= most]
+    return tuple(fitting or [text for text in place.windows[:1] if len(text) <= most])
+
+
+def _known(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> Known:
+    normal, others = (
+        [text for text, label in zip(masked, anomalous, strict=True) if label == wanted] for wanted in (False, True)
+    )
+    return Known.of(normal, others)
 
 
 def _held_out(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> tuple[Floats, Floats] | None:
@@ -180,7 +198,7 @@ def _held_out(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> tuple[Floa
     return greatest, counts
 
 
-def _fit(masked: Sequence[str], anomalous: NDArray[np.bool_], known: frozenset[int]) -> Floats | None:
+def _fit(masked: Sequence[str], anomalous: NDArray[np.bool_], known: Known) -> Floats | None:
     """Weights of the n-grams, and a bias; None if no anomalous case has a window of its own."""
     from scipy.sparse import vstack
     from sklearn.linear_model import LogisticRegression

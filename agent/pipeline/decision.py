@@ -52,7 +52,7 @@ class Decider:
         if _is_partly_read(state):
             # the rest of the record may hold anything
             probability = max(probability, expit(fusion.threshold))
-        if _is_unlike_every_case(state) and fusion.label(probability) == "normal":
+        if (_is_unlike_every_case(state) or not _has_evidence(state)) and fusion.label(probability) == "normal":
             fusion = fusion.widened_to(probability)
         provenance = self._provenance(state)
         return Verdict(
@@ -136,6 +136,11 @@ def _is_longer_than_read(state: JudgingState) -> bool:
     record = state.record
     is_text = not (record.fields or record.events)
     return is_text and len(record.text) > LONGEST_SPLIT and not (state.has_known_template or state.all_read)
+
+
+def _has_evidence(state: JudgingState) -> bool:
+    """Whether any detector gave a signal: without cases and a language model none does."""
+    return any(signal.log_odds is not None for signal in state.signals.values())
 
 
 def _is_unlike_every_case(state: JudgingState) -> bool:

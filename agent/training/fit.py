@@ -246,7 +246,8 @@ def _fit_clauses(task: _Task, templates: Sequence[Template]) -> ClauseModel | No
     """The model of the clauses of texts."""
     if task.by_fields or not templates:
         return None
-    masked = [task.representation.masked(template.case) for template in templates]
+    mask, full_text = task.representation.mask, task.representation.full_text
+    masked = [mask(full_text(template.case)) for template in templates]
     return ClauseModel.fit(masked, np.array([template.anomalous for template in templates]))
 
 

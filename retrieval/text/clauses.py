@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from retrieval.text.masking import PLACEHOLDER
 
 # characters: least sizes of the two kinds of window, size of a piece of a clause, and of a text of a clause or two
-_SHORT, _LONG, _PIECE, _MANY = 18, 72, 48, 64
+_SHORT, _LONG, _PIECE, _MANY = 18, 72, 48, 100
 # the longest entry that is compared as a record
 _ENTRY_CHARS = 240
 # words that must come in the same order to be known text
@@ -52,10 +53,49 @@ def is_long(masked: str) -> bool:
     return len(masked) > _MANY and len(_SPACE.sub(" ", PLACEHOLDER.sub(" ", masked))) > _MANY
 
 
-def known_runs(masked: Iterable[str]) -> set[int]:
-    """Hashes of the runs of four words (of all words, where there are fewer) in masked texts."""
-    entries = (_words(entry) for text in masked for entry in _ENTRY.split(text))
-    return {number for words in entries if words for number in _runs([key for _, key in words])}
+class Known(NamedTuple):
+    """Text that is known to be normal: hashes of runs of four words, of all words where there are fewer.
+
+    ``exceptions`` are texts that are anomalous as a whole although each run is known: hashes of their first runs, their
+    numbers of words, and hashes of all their words.
+    """
+
+    runs: frozenset[int]
+    exceptions: frozenset[tuple[int, int, int]] = frozenset()
+
+    @classmethod
+    def of(cls, normal: Iterable[str], anomalous: Iterable[str] = ()) -> Known:
+        """What is known from masked texts of either label."""
+        normal_keys = [
+            [key for _, key in words] for text in normal for words in map(_words, _ENTRY.split(text)) if words
+        ]
+        runs = frozenset(number for keys in normal_keys for number in _runs(keys))
+        exceptions = set[tuple[int, int, int]]()
+        for text in anomalous:
+            entries = [words for words in map(_words, _ENTRY.split(text)) if words]
+            keys = [key for _, key in entries[0]] if len(entries) == 1 else []
+            if len(keys) >= _RUN and runs.issuperset(_runs(keys)):
+                exceptions.add((_hash(keys[:_RUN]), len(keys), _hash(keys)))
+        found = cls(runs, frozenset(exceptions))
+        # what a normal text has as well is no exception
+        normal_ones = {exception for keys in normal_keys for _, exception in found.exceptions_in(keys)}
+        return cls(runs, found.exceptions - normal_ones)
+
+    def exceptions_in(self, keys: Sequence[str]) -> Iterator[tuple[int, tuple[int, int, int]]]:
+        """Where an exception begins in a sequence of words, and which."""
+        if not self.exceptions:
+            return
+        lengths = defaultdict[int, set[int]](set)
+        for first, length, _ in self.exceptions:
+            lengths[first].add(length)
+        for start, first in enumerate(_runs(keys)):
+            for length in sorted(lengths.get(first, ())):
+                exception = first, length, _hash(keys[start : start + length])
+                if start + length <= len(keys) and exception in self.exceptions:
+                    yield start, exception
+
+
+NOTHING = Known(frozenset())
 
 
 class Place(NamedTuple):
@@ -65,19 +105,19 @@ class Place(NamedTuple):
     records: tuple[str, ...]
 
 
-def windows(masked: str, known: set[int] | frozenset[int] = frozenset()) -> list[str]:
+def windows(masked: str, known: Known = NOTHING) -> list[str]:
     """The distinct windows of a masked text that hold a word which is not known text, in order, see `places`.
 
     >>> windows("<time> ERROR: disk full; stopping")
     ['ERROR: disk full; stopping', 'disk full; stopping', 'stopping']
-    >>> known = known_runs(["LOG: all is well with the disk"])
+    >>> known = Known.of(["LOG: all is well with the disk"])
     >>> windows("LOG: all is well with the disk LOG: disk on fire", known)
     ['all is well with the disk LOG: disk on fire', 'LOG: disk on fire', 'disk on fire']
     """
     return list(dict.fromkeys(window for place in places(masked, known) for window in place.windows))
 
 
-def places(masked: str, known: set[int] | frozenset[int] = frozenset()) -> list[Place]:
+def places(masked: str, known: Known = NOTHING) -> list[Place]:
     """The places of a masked text where something is that is not known text, in order.
 
     No window goes beyond a time, where another entry may begin. The records of a place are its longest window and,
@@ -88,7 +128,7 @@ def places(masked: str, known: set[int] | frozenset[int] = frozenset()) -> list[
     masked
         The text.
     known
-        See `known_runs`.
+        What is known to be normal.
     """
     found = []
     for entry in filter(str.strip, _ENTRY.split(masked)):
@@ -126,17 +166,21 @@ def _words(entry: str) -> list[tuple[str, str]]:
 def _runs(keys: Sequence[str]) -> Iterator[int]:
     """Hashes of the runs of words, one for each place where one begins."""
     for start in range(max(len(keys) - _RUN + 1, 1)):
-        digest = hashlib.blake2b("\0".join(keys[start : start + _RUN]).encode(), digest_size=8).digest()
-        yield int.from_bytes(digest, "little")
+        yield _hash(keys[start : start + _RUN])
 
 
-def _marked(entry: Sequence[tuple[str, str]], known: set[int] | frozenset[int]) -> list[_Word]:
+def _hash(keys: Sequence[str]) -> int:
+    return int.from_bytes(hashlib.blake2b("\0".join(keys).encode(), digest_size=8).digest(), "little")
+
+
+def _marked(entry: Sequence[tuple[str, str]], known: Known) -> list[_Word]:
     """The words of an entry: which are known text, and which begin a clause."""
-    is_known = [False] * len(entry)
-    if known:
-        for start, number in enumerate(_runs([key for _, key in entry])):
-            if number in known:
-                is_known[start : start + _RUN] = [True] * min(_RUN, len(entry) - start)
+    is_known, keys = [False] * len(entry), [key for _, key in entry]
+    for start, number in enumerate(_runs(keys) if known.runs else ()):
+        if number in known.runs:
+            is_known[start : start + _RUN] = [True] * min(_RUN, len(entry) - start)
+    for start, (_, length, _) in known.exceptions_in(keys):
+        is_known[start : start + length] = [False] * length
     marked, size = list[_Word](), 0
     for at, (text, _) in enumerate(entry):
         ends = (

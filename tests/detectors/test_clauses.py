@@ -40,7 +40,7 @@ def padded(fault: str, count: int) -> str:
     return " ".join([*lines[: count // 2], fault, *lines[count // 2 :]])
 
 
-@pytest.mark.parametrize("count", [1, 4, 30, 200])
+@pytest.mark.parametrize("count", [2, 4, 30, 200])
 def test_a_fault_is_found_in_any_amount_of_normal_text(model: ClauseModel, count: int) -> None:
     found = model.suspicions(padded("chimney motor failed and burned", count))[0]
     assert min(found.log_odds, found.bound) > 0, found
@@ -63,7 +63,7 @@ def test_many_new_clauses_make_one_of_them_less_sure(model: ClauseModel) -> None
     random.Random(1).shuffle(words)
     new = "; ".join(" ".join(words[i : i + 3]) for i in range(0, 63, 3))
     fault = "chimney motor failed and burned"
-    few, many = model.suspicions(f"{fault}; x y")[0], model.suspicions(f"{fault}; {new}")[0]
+    few, many = model.suspicions(padded(fault, 3))[0], model.suspicions(f"{padded(fault, 3)}; {new}")[0]
     assert many.bound < few.bound
     assert many.log_odds == pytest.approx(few.log_odds)
 

@@ -81,7 +81,8 @@ def test_normal_lines_together_are_not_anomalous(learned: AppContext) -> None:
     # the whole of thousands of characters is far from every case
     assert [verdict.label for verdict in verdicts[:2]] == ["normal"] * 2
     assert "anomalous" not in {verdict.label for verdict in verdicts}
-    assert not any("clause" in verdict.explanation or verdict.degraded for verdict in verdicts)
+    assert not any("clause" in verdict.explanation for verdict in verdicts)
+    assert not any("was not read" in reason for verdict in verdicts for reason in verdict.degraded)
 
 
 def test_verdicts_do_not_depend_on_other_records_nor_on_what_was_judged_before(learned: AppContext) -> None:
@@ -110,3 +111,12 @@ def test_bulk_gives_the_same_verdicts(learned: AppContext, tmp_path: Path) -> No
     singly = judge(learned, *texts)
     assert [row["label"] for row in out] == [verdict.label for verdict in singly]
     assert [row["probability"] for row in out] == pytest.approx([v.probability for v in singly], abs=1e-6)
+
+
+def test_without_cases_and_without_a_model_nothing_is_called_normal(tmp_path: Path) -> None:
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    context.casebook.create("hall")
+    context.casebook.set("hall", brief="Machines in a factory hall.", brief_by="person")
+    verdicts = judge(context, FAULT, padded(FAULT, 900), padded("", 900))
+    context.close()
+    assert [verdict.label for verdict in verdicts] == ["unsure"] * 3

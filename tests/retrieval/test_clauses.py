@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.text.clauses import is_long, known_runs, windows
+from retrieval.text.clauses import Known, is_long, windows
 from retrieval.text.masking import mask
 
 NORMAL = "the nightly backup of all shops ended without any error and was copied to the archive"
@@ -31,7 +31,7 @@ FAULT = "pump seal ruptured"
     ],
 )
 def test_what_no_normal_text_has_is_a_window_of_its_own(text: str) -> None:
-    found = windows(mask(text), known_runs([mask(NORMAL)]))
+    found = windows(mask(text), Known.of([mask(NORMAL)]))
     assert min((window for window in found if "seal" in window), key=len).strip('.;,!"') in (FAULT, f"message {FAULT}")
     assert not [window for window in found if window.casefold().strip(".;!,") in NORMAL]
 
@@ -39,13 +39,13 @@ def test_what_no_normal_text_has_is_a_window_of_its_own(text: str) -> None:
 @pytest.mark.parametrize("joined", [" ", ". ", "\n", ' "', " | "])
 def test_known_text_has_no_windows_however_often_and_however_joined(joined: str) -> None:
     other = "user anna opened a session from the office in Graz"
-    known = known_runs([mask(NORMAL), mask(other)])
+    known = Known.of([mask(NORMAL), mask(other)])
     assert windows(mask(joined.join([NORMAL, other, other, NORMAL])), known) == []
 
 
 def test_text_without_spaces_is_cut() -> None:
     padding, fault = "系统运行正常请求处理完成用户登录成功", "磁盘已满无法写入"
-    found = windows(padding * 9 + fault + padding * 9, known_runs([padding * 2]))
+    found = windows(padding * 9 + fault + padding * 9, Known.of([padding * 2]))
     assert max(map(len, found)) <= 150
     assert any(fault in window and len(window) < 30 for window in found)
     assert max(map(len, windows("x" * 9_000))) <= 150
@@ -53,7 +53,7 @@ def test_text_without_spaces_is_cut() -> None:
 
 @given(st.text(max_size=300), st.text(max_size=60))
 def test_any_text_has_windows_made_of_its_words(text: str, normal: str) -> None:
-    found = windows(text, known_runs([normal]))
+    found = windows(text, Known.of([normal]))
     assert all(found)
     assert len(found) == len(set(found))
     squeezed = "".join(text.split())
@@ -65,3 +65,13 @@ def test_short_records_are_not_long() -> None:
     assert not is_long("ERROR: disk full")
     assert not is_long("<n> " * 100), "placeholders are no text"
     assert is_long(NORMAL * 2)
+
+
+def test_an_anomalous_text_made_of_known_runs_is_no_known_text() -> None:
+    normal = ["the pump was stopped by the crew at noon", "by the crew at noon the hall was cleaned"]
+    fault = "the pump was stopped by the crew at noon the hall was cleaned"
+    padded = f"{NORMAL} {fault} {NORMAL}"
+    assert windows(padded, Known.of([NORMAL, *normal])) == []
+    found = windows(padded, Known.of([NORMAL, *normal], [fault]))
+    assert "".join(found).count("pump was stopped") >= 1
+    assert windows(padded, Known.of([NORMAL, *normal, f"then {fault}"], [fault])) == [], "a normal text has it too"
