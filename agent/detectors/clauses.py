@@ -24,7 +24,7 @@ from retrieval.text.masking import strip_placeholders
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
 _MIN_CASES, _MIN_NORMAL, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 20, 2_000, 5, 2, 1.0
-_TOP, _USUAL, _SHARE = 3, 0.75, 0.6
+_TOP, _USUAL, _SHARE, _JUST_UNSURE = 3, 0.75, 0.6, 0.9
 # log-odds below which no clause is looked at further
 NEGLIGIBLE = -4.0
 
@@ -52,12 +52,13 @@ class Suspicion(NamedTuple):
     def combined(self, of_record: float, sure: float) -> float:
         """The mean with the log-odds, above their threshold, of the place as a record of its own.
 
-        At least 0, which is never sure, where only the number of clauses speaks against it, and where the place as a
-        record would be called anomalous: from ``sure`` on.
+        ``sure`` is the least that is called anomalous, its negative the greatest that is called normal. The result is
+        not called normal where only the number of clauses speaks against the place, nor where the place as a record
+        would be called anomalous.
         """
         total = (self.bound + of_record) / 2
         unsure = of_record >= sure or self.log_odds + of_record > 0
-        return max(total, 0.0) if unsure else total
+        return max(total, _JUST_UNSURE * -sure) if unsure else total
 
 
 @dataclass(frozen=True)

