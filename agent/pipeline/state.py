@@ -45,7 +45,7 @@ class Clause:
 
     text: str
     probability: float
-    found: RetrievalResult
+    retrieved: RetrievalResult
     signals: Mapping[str, Signal]
 
 
@@ -129,7 +129,7 @@ class JudgingState:
     def with_clause(self, clause: Clause) -> JudgingState:
         """The record's state with the evidence of one of its clauses, where that keeps it from being normal."""
         fields = {"fields": self.signals["fields"]} if "fields" in self.signals else {}
-        by_clause = replace(self, found=clause.found, signals={**clause.signals, **fields}, clause=clause)
+        by_clause = replace(self, retrieved=clause.retrieved, signals={**clause.signals, **fields}, clause=clause)
         probability, fusion = by_clause.fused()
         return by_clause if probability > self.fused()[0] and fusion.label(probability) != "normal" else self
 

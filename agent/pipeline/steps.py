@@ -114,7 +114,7 @@ class Steps:
                 probability = expit(fusion.threshold + suspicion.combined(of_record, fusion.half_width))
             best = clauses[number]
             if best is None or probability > best.probability:
-                clauses[number] = Clause(suspicion.clause, probability, scored.found, scored.signals)
+                clauses[number] = Clause(suspicion.clause, probability, scored.retrieved, scored.signals)
         return clauses
 
     def _suspicions(self, state: JudgingState) -> list[Suspicion]:
