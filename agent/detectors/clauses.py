@@ -24,7 +24,7 @@ from retrieval.text.masking import strip_placeholders
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
 _MIN_CASES, _MIN_NORMAL, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 20, 2_000, 5, 2, 1.0
-_TOP, _USUAL, _SHARE, _JUST_UNSURE = 3, 0.75, 0.6, 0.9
+_TOP, _USUAL, _SHARE, _JUST_UNSURE = 6, 0.75, 0.6, 0.9
 # log-odds below which no clause is looked at further
 NEGLIGIBLE = -4.0
 
