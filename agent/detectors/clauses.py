@@ -161,7 +161,8 @@ class ClauseModel:
     def loads(cls, state: Mapping[str, Any]) -> ClauseModel:
         """The model that `dumps` gave ``state`` of."""
         numbers = {name: float(state[name]) for name in ("slope", "bias", "usual")}
-        known = Known(frozenset(state["known"].tolist()), frozenset(map(tuple, state["exceptions"].tolist())))
+        exceptions = frozenset((first, words, text) for first, words, text in state["exceptions"].tolist())
+        known = Known(frozenset(state["known"].tolist()), exceptions)
         return cls(state["weights"], known, tail=state["tail"], **numbers)
 
 
