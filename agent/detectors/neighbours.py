@@ -25,8 +25,8 @@ _CONTENT_PSEUDO_COUNT = 0.04
 _TEMPLATE_PSEUDO_COUNT = 0.08
 _QUOTE = 90
 SAME = "exactly this record"
-# greatest log-odds where extrapolation begins
-_SURE = 4.6
+# greatest log-odds where extrapolation begins, and where that is
+_SURE, _BEYOND = 4.6, 1.25
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ class NeighboursDetector:
 def bounded(log_odds: float, distance: float, reach: float) -> float:
     """Log-odds of a text as far as they may be trusted at a cosine ``distance`` from its nearest case.
 
-    Beyond ``reach`` they are an extrapolation: their greatest amount falls from 4.6 (.99) with the square of the
+    A quarter beyond ``reach`` and farther they are an extrapolation: their greatest amount falls from 4.6 (.99) with the square of the
     distance, smoothly, so that they still rank.
 
     >>> round(bounded(8.0, 0.3, 0.5), 2), round(bounded(8.0, 0.67, 0.5), 2), round(bounded(8.0, 1.0, 0.5), 2)
-    (8.0, 2.55, 1.15)
+    (8.0, 3.86, 1.8)
     """
+    reach *= _BEYOND
     if distance <= reach:
         return log_odds
     most = _SURE * (reach / distance) ** 2
