@@ -69,8 +69,8 @@ class NeighboursDetector:
 def bounded(log_odds: float, distance: float, reach: float) -> float:
     """Log-odds of a text as far as they may be trusted at a cosine ``distance`` from its nearest case.
 
-    A quarter beyond ``reach`` and farther they are an extrapolation: their greatest amount falls from 4.6 (.99) with the square of the
-    distance, smoothly, so that they still rank.
+    A quarter beyond ``reach`` and farther they are an extrapolation: their greatest amount falls from 4.6 (.99) with
+    the square of the distance, smoothly, so that they still rank.
 
     >>> round(bounded(8.0, 0.3, 0.5), 2), round(bounded(8.0, 0.67, 0.5), 2), round(bounded(8.0, 1.0, 0.5), 2)
     (8.0, 3.86, 1.8)
