@@ -113,8 +113,7 @@ class JudgingState:
     @property
     def is_anomalous(self) -> bool:
         """Whether the signals so far make the record anomalous."""
-        probability, fusion = self.fused()
-        return fusion.label(probability) == "anomalous"
+        return self.label == "anomalous"
 
     @property
     def label(self) -> VerdictLabel:
