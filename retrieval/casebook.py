@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import and_, bindparam, delete, exists, insert, select, update
+from sqlalchemy import and_, delete, insert, select
 
 from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.source_encoder import SourceEncoder
@@ -20,19 +20,22 @@ from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import DECIMALS
-from retrieval.index.synced import SAME_KEY, Progress, SyncedIndex
+from retrieval.index.synced import Progress, SyncedIndex
 from retrieval.store.cases import (
     CaseQueries,
     KeyLabel,
     case_row,
     cases_of_keys,
     counts_and_vectors,
+    delete_orphaned_vectors,
     insert_cases,
+    set_keys,
     vectors_of_keys,
 )
 from retrieval.store.engine import open_store
 from retrieval.store.schema import cases, sources, template_verdicts, vectors, verdicts
 from retrieval.store.sources import Sources, SourceSnapshot
+from retrieval.text.kept_numbers import KeptNumbers
 from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, Vector
 
 __all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceSnapshot", "StoredCase"]
@@ -66,6 +69,7 @@ class Casebook:
         queries = CaseQueries(self.engine)
         self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
         self.templates, self.by_template = queries.templates, queries.by_template
+        self.mixed_keys = queries.mixed_keys
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
         self._index = VectorIndex(home / "index", chroma_url)
@@ -126,12 +130,7 @@ class Casebook:
             keys = connection.scalars(select(cases.c.key).where(same)).all()
             connection.execute(delete(cases).where(same))
             connection.execute(insert(cases).values(case_row(name, case, representation, given_by)))
-            orphaned = and_(vectors.c.source == name, vectors.c.key.in_(keys), ~exists().where(SAME_KEY))
-            orphans = [
-                (key, label)
-                for key, label in connection.execute(select(vectors.c.key, vectors.c.label).where(orphaned))
-            ]
-            connection.execute(delete(vectors).where(orphaned))
+            orphans = delete_orphaned_vectors(connection, name, vectors.c.key.in_(keys))
             number = connection.scalar(select(cases.c.id).where(same))
             self._sources.cases_changed(connection, name)
         self._synced.discard(name, orphans)
@@ -166,22 +165,32 @@ class Casebook:
                 # the embedded index itself is damaged; every source's part of it can be made again
                 shutil.rmtree(self._index.folder)
                 self._synced.own()
-            all_cases = self.cases(name)
+            all_cases, source = self.cases(name), self.source(name)
             representation = Representation.fit(all_cases)
-            keys = [
-                {"case": int(case.case_id[1:]), "new": representation.key(case, case.content_hash)}
-                for case in all_cases
-            ]
+            if source and source.representation and representation.field_encoder is None:
+                representation = representation.keeping(source.representation.kept)
             with self.engine.begin() as connection:
                 connection.execute(delete(vectors).where(vectors.c.source == name))
-                if keys:
-                    rekeyed = update(cases).where(cases.c.id == bindparam("case")).values(key=bindparam("new"))
-                    connection.execute(rekeyed, keys)
+                if all_cases:
+                    set_keys(connection, all_cases, representation)
                     self._sources.update(connection, name, representation=representation.to_json())
                 self._sources.update(connection, name, embedder=None)
                 self._sources.cases_changed(connection, name)
             self._synced.forget(name)
             self.sync(name, progress)
+
+    def keep_numbers(self, name: str, kept: KeptNumbers) -> None:
+        """Change which numbers masking leaves in the source's texts; `sync` then embeds the templates that are new."""
+        source = self.source(name)
+        if source is None or source.representation is None or source.representation.kept == kept:
+            return
+        representation = source.representation.keeping(kept)
+        with self._synced.lock, self.engine.begin() as connection:
+            set_keys(connection, self.cases(name), representation)
+            orphans = delete_orphaned_vectors(connection, name)
+            self._sources.update(connection, name, representation=representation.to_json())
+            self._sources.cases_changed(connection, name)
+        self._synced.discard(name, orphans)
 
     # search
 

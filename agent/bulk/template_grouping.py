@@ -29,7 +29,7 @@ from agent.data.readers.lines import RawLine
 from agent.data.readers.log import parse_entry, read_log
 from agent.data.readers.row import ParsedRow, ReadRequest
 from retrieval.encoding.representation import Representation
-from retrieval.text.template_hash import template_skeletons
+from retrieval.text.template_hash import template_hashes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -159,7 +159,7 @@ class TemplateGrouper:
         lines = _split(chunk)
         if lines is None:
             return PreparedChunk(chunk, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
-        hashes = template_skeletons(chunk.data).hash(self._seed).to_numpy()
+        hashes = template_hashes(chunk.data, lines, self.representation.kept, self._seed)
         is_case = np.zeros(len(lines), np.bool_)
         if self._case_texts:
             _, is_case = self._cases.get(_as_read(lines, request).hash(self._seed).to_numpy())

@@ -155,6 +155,8 @@ def learned(result: LearnResult) -> None:
             print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")
     for note in result.notes[:10]:
         print(escape_controls(note), file=sys.stderr)
+    for note in result.case_notes:
+        print_line(note, "yellow")
     if result.brief:
         origin = "brief, drafted by the language model" if result.brief_drafted else "brief"
         print_line(f"{origin}: {result.brief}")

@@ -98,6 +98,12 @@ def has_known_template(found: RetrievalResult) -> bool:
     return any(found.same_template.values())
 
 
+def label_disagreement(found: RetrievalResult) -> float:
+    """Share of the rarer label among the cases with the record's content, or else its template; 0 without any."""
+    counts = found.same_content if any(found.same_content.values()) else found.same_template
+    return min(counts.values()) / max(1, sum(counts.values()))
+
+
 def neighbours(found: RetrievalResult) -> Signal:
     """The signal of one record, without the classifier."""
     log_odds = counted(found.same_content, _CONTENT_PSEUDO_COUNT)

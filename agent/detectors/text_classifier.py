@@ -106,8 +106,8 @@ class TextClassifier:
 
     @classmethod
     def fit(
-        cls, texts: Texts, anomalous: Bools, nearest: int, *, by_template: bool
-    ) -> tuple[TextClassifier | None, Floats]:
+        cls, texts: Texts, anomalous: Bools, nearest: int, kind_folds: Ints | None, *, by_template: bool
+    ) -> tuple[TextClassifier | None, list[Floats]]:
         """Fit to n cases.
 
         Parameters
@@ -116,6 +116,8 @@ class TextClassifier:
         anomalous : shape (n,)
         nearest : int
             How many cases of each label the kernel log ratio takes.
+        kind_folds : shape (n,) or None
+            Fold of each case, all cases of a kind in one; None if there are too few kinds.
         by_template : bool
             Whether the ``texts`` were made with the styles of the masked texts.
 
@@ -123,23 +125,35 @@ class TextClassifier:
         -------
         TextClassifier or None
             None with fewer than three cases of a label.
-        shape (n,)
-            Out-of-fold log-odds of the cases; empty without a classifier.
+        list of arrays of shape (n,)
+            Out-of-fold log-odds of the cases: by classifiers that have not seen the case, and, where there are
+            ``kind_folds``, by classifiers that have not seen its kind. Empty without a classifier.
         """
         if min(anomalous.sum(), (~anomalous).sum()) < _MIN_CASES:
-            return None, np.zeros(0)
+            return None, []
         # scikit-learn's StackingClassifier has neither non-negative weights with a prior nor the kernel of other cases
-        parts = np.empty((len(anomalous), _PARTS))
         folds = _folds(anomalous)
+        foldings = [folds] if kind_folds is None else [folds, _split(kind_folds)]
+        rounds = [cls._held_out(texts, anomalous, nearest, folding, by_template) for folding in foldings]
+        out_of_fold = [np.empty(len(anomalous)) for _ in rounds]
+        for rest, held_out in folds:
+            stack = _fit_stack([parts[rest] for parts in rounds], anomalous[rest])
+            for log_odds, parts in zip(out_of_fold, rounds, strict=True):
+                log_odds[held_out] = _linear(parts[held_out], stack)
+        stack = _fit_stack(rounds, anomalous)
+        return cls(**_fit_parts(texts, anomalous), stack=stack, by_template=by_template), out_of_fold
+
+    @classmethod
+    def _held_out(
+        cls, texts: Texts, anomalous: Bools, nearest: int, folds: Sequence[tuple[Ints, Ints]], by_template: bool
+    ) -> Floats:
+        """What the models and the kernel log ratio give n cases, each fitted on the other folds, shape (n, 4)."""
+        parts = np.empty((len(anomalous), _PARTS))
         for rest, held_out in folds:
             fitted = cls(**_fit_parts(texts[rest], anomalous[rest]), stack=np.zeros(0), by_template=by_template)
             ratios = _kernel_log_ratios(texts.vectors[held_out], texts.vectors[rest], anomalous[rest], nearest)
             parts[held_out] = fitted._parts(texts[held_out], ratios)
-        out_of_fold = np.empty(len(anomalous))
-        for rest, held_out in folds:
-            out_of_fold[held_out] = _linear(parts[held_out], _fit_stack(parts[rest], anomalous[rest]))
-        stack = _fit_stack(parts, anomalous)
-        return cls(**_fit_parts(texts, anomalous), stack=stack, by_template=by_template), out_of_fold
+        return parts
 
     def log_odds(self, texts: Texts, kernel_log_ratios: Floats) -> Floats:
         """Log-odds of n texts, shape (n,), with the kernel log ratios of their nearest cases, shape (n,)."""
@@ -235,11 +249,17 @@ def _linear(x: Any, weights: Floats) -> Floats:
     return np.asarray(np.asarray(x @ weights[:-1]).ravel() + weights[-1])
 
 
-def _fit_stack(parts: Floats, anomalous: Bools) -> Floats:
-    """Non-negative weights of the parts, and a bias; the prior is a quarter each."""
+def _fit_stack(rounds: Sequence[Floats], anomalous: Bools) -> Floats:
+    """Non-negative weights of the parts, and a bias; the prior is a quarter each. Each round has all cases."""
     start = np.r_[np.full(_PARTS, 1 / _PARTS), 0.0]
-    x = np.c_[parts, np.ones(len(parts))]
-    return map_estimate(x, anomalous.astype(float), np.ones(len(parts)), start)
+    x = np.vstack([np.c_[parts, np.ones(len(parts))] for parts in rounds])
+    labels = np.tile(anomalous.astype(float), len(rounds))
+    return map_estimate(x, labels, np.full(len(labels), 1 / len(rounds)), start)
+
+
+def _split(fold_of_case: Ints) -> list[tuple[Ints, Ints]]:
+    """For each fold the indices of the cases that are not in it, and of those that are."""
+    return [(np.flatnonzero(fold_of_case != f), np.flatnonzero(fold_of_case == f)) for f in np.unique(fold_of_case)]
 
 
 def _folds(anomalous: Bools) -> list[tuple[Ints, Ints]]:

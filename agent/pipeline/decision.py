@@ -9,12 +9,14 @@ from agent.core.numerics import expit
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_id
 from agent.core.requests import LONG, LONGEST_SPLIT
+from agent.detectors.neighbours import label_disagreement
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import with_sentences
 from agent.pipeline.state import JudgingState
 from agent.pipeline.steps import Steps
+from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections
 
 
@@ -52,7 +54,8 @@ class Decider:
         if _is_partly_read(state):
             # the rest of the record may hold anything
             probability = max(probability, expit(fusion.threshold))
-        if (_is_unlike_every_case(state) or not _has_evidence(state)) and fusion.label(probability) == "normal":
+        untested = _is_unlike_every_case(state) or not _has_evidence(state) or _unseen_number(state) is not None
+        if self._is_contradicted(state) or (untested and fusion.label(probability) == "normal"):
             fusion = fusion.widened_to(probability)
         provenance = self._provenance(state)
         return Verdict(
@@ -102,8 +105,11 @@ class Decider:
         telling = [top_contribution(fusion, verdict.signals, verdict.label)]
         if state.clause:
             telling = [why_by_clause(state.clause.text)]
+        if (number := _unseen_number(state)) is not None:
+            telling.insert(0, f"no case has “{number.value}” {place_in_words(number.place)}")
         if verdict.label == "unsure":
-            telling.insert(0, why_unsure(fusion, verdict.probability))
+            contradicted = "the cases like it contradict each other" if self._is_contradicted(state) else None
+            telling.insert(0, contradicted or why_unsure(fusion, verdict.probability))
             if self._context.settings.model != "none" and source.representation.field_encoder is None:
                 telling.append(source.model.language_unused)
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
@@ -113,6 +119,10 @@ class Decider:
             perturbation = Perturbation(state.record, model, source.model, verdict.signals, is_normal)
             telling.append(counterfactual(perturbation, source.normal_encoder, source.representation.prose))
         return collect_facts(state.record.text, telling, state.signals)
+
+    def _is_contradicted(self, state: JudgingState) -> bool:
+        """Whether too many of the cases with the record's content, or else its template, have the other label."""
+        return label_disagreement(state.retrieved) > self._context.settings.risk
 
     def _is_normal_as(self, state: JudgingState, record: Record) -> bool:
         """Whether ``record``, a variation of the state's record, is judged normal without a new answer of the model."""
@@ -153,6 +163,12 @@ def _is_unlike_every_case(state: JudgingState) -> bool:
     if not (nearest and distances and is_text) or state.has_known_template:
         return False
     return 1 - nearest[0].similarity > distances[-1]
+
+
+def _unseen_number(state: JudgingState) -> PlacedNumber | None:
+    """A number that no case has where numbers tell the labels apart; None for known templates."""
+    kept = state.source.representation.kept
+    return unseen_number(state.text, kept) if kept and not state.has_known_template else None
 
 
 def _degraded(state: JudgingState) -> tuple[str, ...]:

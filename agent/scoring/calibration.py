@@ -74,6 +74,7 @@ def fit(
     weights: Sequence[float],
     risk: float,
     objective: Objective = Objective(),
+    rounds: int = 1,
 ) -> Fusion:
     """Fit a fusion to the out-of-fold signals of a source's cases.
 
@@ -85,7 +86,7 @@ def fit(
     default : Fusion
         Mean of the prior; returned as it is when the cases have only one label.
     rows : n mappings
-        Log-odds of n cases by detector, each computed without that case.
+        Log-odds of n cases by detector, each computed without that case; those of one round after those of another.
     anomalous : n booleans
         Labels of the cases.
     weights : n floats
@@ -94,6 +95,8 @@ def fit(
         Largest error among decided records; the unsure band follows from it.
     objective : Objective
         What the threshold is chosen for.
+    rounds : int
+        How many rows each case has: its signals under different conditions, which are no further evidence.
     """
     names = list(default.weights)
     if len(set(anomalous)) < 2:
@@ -101,18 +104,19 @@ def fit(
     x = np.array([[row.get(name) or 0.0 for name in names] + [1.0] for row in rows]).reshape(len(rows), -1)
     y = np.asarray(anomalous, dtype=float)
     w = np.asarray(weights, dtype=float)
-    w = w * (len(w) / w.sum())
+    w = w * (len(w) / rounds / w.sum())
     start = np.array([default.weights[name] for name in names] + [default.bias])
     base = logit(float(w @ y / w.sum()))
     bounds = min(base, 0.0) - _MAX_CORRECTION, max(base, 0.0) + _MAX_CORRECTION
     theta = map_estimate(x, y, w, start, bounds)
     fitted_weights = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
     fusion = Fusion(fitted_weights, float(theta[-1]), default.half_width, objective.least_cost)
-    if len(y) < _MIN_CASES:
+    if len(y) < _MIN_CASES * rounds:
         return reaching_bias(fusion, objective)
     # log-odds of each fold by a fit on the others: those of the fit on all cases are too optimistic
     unseen = np.empty(len(y))
-    fold = np.argsort(np.argsort(y, kind="stable")) % _FOLDS
+    first = y[: len(y) // rounds]
+    fold = np.tile(np.argsort(np.argsort(first, kind="stable")) % _FOLDS, rounds)
     for number in range(_FOLDS):
         rest = fold != number
         unseen[~rest] = x[~rest] @ map_estimate(x[rest], y[rest], w[rest], start, bounds)
@@ -120,7 +124,8 @@ def fit(
     if objective.f1:
         threshold = float(np.clip(_best_f1(unseen, y, w), fusion.bias - _WIDEST, fusion.bias + _WIDEST))
     half_width = _half_width(unseen - threshold, y > 0.5, w, risk)
-    return reaching_bias(replace(fusion, threshold=threshold, half_width=half_width), objective)
+    fusion = replace(fusion, threshold=threshold, half_width=min(half_width, _WIDEST), risk_kept=half_width <= _WIDEST)
+    return reaching_bias(fusion, objective)
 
 
 def reaching_bias(fusion: Fusion, objective: Objective) -> Fusion:
@@ -140,7 +145,7 @@ def _best_f1(z: Floats, y: Floats, w: Floats) -> float:
 
     order = np.argsort(-z, kind="stable")
     z, y, w = z[order], y[order], w[order]
-    anomalous = float((w * y).sum() / w.mean())
+    anomalous = float((w * y).sum())
     share = _PLUG_IN_CASES / (_PLUG_IN_CASES + anomalous)
     truth = (1 - share) * y + share * expit(z)
     found = np.cumsum(w * truth)
@@ -155,7 +160,7 @@ def _best_f1(z: Floats, y: Floats, w: Floats) -> float:
 
 
 def _half_width(z: Floats, y: NDArray[np.bool_], w: Floats, risk: float) -> float:
-    """The narrowest band that keeps the error of the decided cases, plus one more error, under ``risk``.
+    """The narrowest band that keeps the error of the decided cases, plus one more error, under ``risk``; else infinity.
 
     Selective classification with a guaranteed risk (Geifman & El-Yaniv 2017), in its simplest finite-sample form.
     """
@@ -164,6 +169,6 @@ def _half_width(z: Floats, y: NDArray[np.bool_], w: Floats, risk: float) -> floa
     decided = np.cumsum(w[order])
     fine = np.flatnonzero((wrong + 1) / (decided + 1) <= risk)
     if len(fine) == 0:
-        return _WIDEST
+        return math.inf
     last = fine[-1]
-    return float(np.clip(np.abs(z[order[last]]) if last + 1 < len(z) else 0.0, NARROWEST, _WIDEST))
+    return float(max(np.abs(z[order[last]]) if last + 1 < len(z) else 0.0, NARROWEST))

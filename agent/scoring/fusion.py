@@ -37,12 +37,15 @@ class Fusion:
         Distance from the threshold to either end of the unsure band, in log-odds.
     threshold : float
         Log-odds that separate normal from anomalous.
+    risk_kept : bool or None
+        Whether the error of the decided cases stays under the source's risk; None if that was not tested.
     """
 
     weights: dict[str, float]
     bias: float
     half_width: float = _DEFAULT_HALF_WIDTH
     threshold: float = 0.0
+    risk_kept: bool | None = None
 
     def log_odds(self, signals: LogOdds) -> float:
         """The fused log-odds of *anomalous*."""
@@ -80,6 +83,12 @@ OUTLIER_SCORE = Fusion({"fields": 1.0}, bias=0.0, half_width=1.2)
 KNOWN = Fusion({"neighbours": 1.0}, bias=0.0)
 
 
+def base_rate(share: float) -> Fusion:
+    """The fusion where nothing but the ``share`` of anomalous cases is known: its verdicts are unsure."""
+    bias = logit(share)
+    return Fusion({}, bias=bias, threshold=bias)
+
+
 @dataclass(frozen=True)
 class SourceModel:
     """What was fitted to a source's cases, except the detectors: two fusions and reference values.
@@ -112,6 +121,8 @@ class SourceModel:
         Whether the verdict on an unknown template depends on what masking hides.
     detectors : tuple of str
         Names of the fitted detectors of installed packages.
+    notes : tuple of str
+        What a person should know of the cases: contradictions, numbers that are not masked.
     """
 
     with_llm: Fusion = UNLABELLED_WITH_LLM
@@ -128,6 +139,7 @@ class SourceModel:
     objective: str = "f1"
     by_text: bool = False
     detectors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:
@@ -191,6 +203,7 @@ class SourceModel:
                 "nn_distance_quantiles": tuple(data["nn_distance_quantiles"]),
                 "language_range": tuple(data["language_range"]),
                 "detectors": tuple(data.get("detectors", ())),
+                "notes": tuple(data.get("notes", ())),
             }
         )
 

@@ -5,7 +5,6 @@ Read `fit_source` first; it is the order of the steps.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,7 @@ from agent.detectors.language import LanguageDetector
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.registry import installed
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
-from agent.detectors.text_classifier import TextClassifier, Texts
+from agent.detectors.text_classifier import TextClassifier
 from agent.scoring.calibration import Objective, fit, reaching_bias
 from agent.scoring.fusion import (
     DEFAULT_WITH_LLM,
@@ -28,6 +27,8 @@ from agent.scoring.fusion import (
     Fusion,
     SourceModel,
 )
+from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
+from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.language_trial import LanguageTrial
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
@@ -84,11 +85,12 @@ class _Task:
         rows: Sequence[Mapping[str, float | None]],
         anomalous: Sequence[bool],
         weights: Sequence[float] | None = None,
+        rounds: int = 1,
     ) -> Fusion:
         """`agent.scoring.calibration.fit`, with installed detectors at weight 0 in the prior."""
         names = {name for row in rows for name in row} & installed().keys()
         default = replace(default, weights={**default.weights, **dict.fromkeys(sorted(names), 0.0)})
-        return fit(default, rows, anomalous, weights or [1.0] * len(rows), self.risk, self.objective)
+        return fit(default, rows, anomalous, weights or [1.0] * len(rows), self.risk, self.objective, rounds)
 
 
 def fit_source(
@@ -112,25 +114,20 @@ def fit_source(
         The language model to try, with at most ``budget`` calls; None leaves it untried.
     precedents : int
         Nearest cases of each label that are retrieved.
-    risk : float
-        See `agent.scoring.calibration.fit`.
-    objective : str, optional
-        See `agent.scoring.calibration.Objective.parse`; by default the source keeps its own.
+    risk, objective
+        See `agent.scoring.calibration.fit` and `Objective.parse`; by default the source keeps its objective.
     """
     task = _Task.read(casebook, name, risk, objective)
     if progress:
         progress("fitting", 0, 0)
     tabular, field_scores, normal = _fit_fields(task)
     templates, distances = leave_one_out(casebook, task.row, task.by_key, precedents)
-    texts, templates = _fit_texts(task, templates, precedents)
+    texts, templates = _fit_texts(task, templates, distances, precedents)
     templates = _with_field_scores(task, templates, field_scores)
     extra = fit_installed_detectors(templates, task.by_key, task.representation)
-    templates = [_with_signals(template, extra.seen_kind.get(template.key, {})) for template in templates]
-    if task.by_fields:
-        without_llm = _fuse_fields(task, tabular, field_scores, extra)
-    else:
-        labels = [template.anomalous for template in templates]
-        without_llm = task.fusion(DEFAULT_WITHOUT_LLM, [template.signals for template in templates], labels)
+    templates = [template.with_signals(extra.seen_kind.get(template.key, {})) for template in templates]
+    contradictory = fusion_of_contradictions(task.by_key, task.row.counts)
+    without_llm = _fuse_fields(task, tabular, field_scores, extra) if task.by_fields else _fuse_texts(task, templates)
     model = SourceModel(
         without_llm=without_llm,
         # the weight of a language model that was not tried is the default
@@ -142,16 +139,38 @@ def fit_source(
         normal_field_encoder=normal.to_json() if normal else None,
         by_text=bool(extra.detectors) or (texts is not None and not texts.by_template),
         detectors=tuple(detector.name for detector in extra.detectors),
+        notes=_notes(task, without_llm, contradictory),
     )
-    if not task.by_fields and len({template.anomalous for template in templates}) < 2:
+    if contradictory is not None:
+        model = replace(model, without_llm=contradictory, with_llm=contradictory)
+    elif not task.by_fields:
         model = _with_one_label(model, templates, task.objective)
     trained = texts is not None or (tabular is not None and tabular.supervised) or bool(extra.detectors)
     trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained)
     # with a model of fields and no texts, the pipeline never queries the language model
-    model = trial.run(model, () if task.by_fields and tabular else templates, language, budget, progress)
+    cases = () if contradictory or (task.by_fields and tabular) else templates
+    model = trial.run(model, cases, language, budget, progress)
     fitted = FittedDetectors(tabular, texts, extra.detectors, _fit_clauses(task, templates))
     casebook.set(name, source_model=model.to_json(), models=fitted.dumps())
     return model
+
+
+def _fit_texts(
+    task: _Task, templates: list[Template], distances: Sequence[float], nearest: int
+) -> tuple[TextClassifier | None, list[Template]]:
+    if not templates or task.by_fields:
+        return None, templates
+    return fit_texts(templates, distances, task.representation, nearest, by_template=task.by_template)
+
+
+def _notes(task: _Task, fusion: Fusion, contradictory: Fusion | None) -> tuple[str, ...]:
+    notes = notes_on_cases(task.by_key, task.representation.kept, contradictory, task.by_fields)
+    return notes + note_on_risk(fusion, task.risk, task.by_key)
+
+
+def _fuse_texts(task: _Task, templates: Sequence[Template]) -> Fusion:
+    rows, labels = rows_of_all_rounds(templates)
+    return task.fusion(DEFAULT_WITHOUT_LLM, rows, labels, rounds=max(1, len(rows) // max(1, len(templates))))
 
 
 # fields
@@ -182,8 +201,8 @@ def _fuse_fields(
         return replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
     places = list(task.by_key)
     # a content with both labels is decided by its counts, and teaches nothing about unseen records
-    count = Counter(key for key, _ in places)
-    usable = np.array([count[places[i][0]] == 1 for i in scores.which]) & ~np.isnan(scores.fields)
+    mixed = contradictory_keys(places)
+    usable = np.array([places[i][0] not in mixed for i in scores.which]) & ~np.isnan(scores.fields)
     kinds, outlier = scores.kinds[usable], scores.outlier_score[usable]
     keys = [places[i] for i in scores.which[usable]]
     anomalous = kinds > 0
@@ -211,35 +230,7 @@ def _with_field_scores(task: _Task, templates: Sequence[Template], scores: OutOf
         return list(templates)
     places = list(task.by_key)
     fields = {places[i]: float(value) for i, value in zip(scores.which, scores.fields, strict=True)}
-    return [_with_signals(template, {"fields": fields.get(template.key)}) for template in templates]
-
-
-def _with_signals(template: Template, signals: Mapping[str, float | None]) -> Template:
-    return replace(template, signals={**template.signals, **signals})
-
-
-# texts, installed detectors
-
-
-def _fit_texts(task: _Task, templates: list[Template], k: int) -> tuple[TextClassifier | None, list[Template]]:
-    """The classifier of texts, and the templates with its out-of-fold log-odds."""
-    if task.by_fields or not templates:
-        return None, templates
-    cases, representation = [template.case for template in templates], task.representation
-    masked, written = zip(
-        *((representation.masked(case), representation.comparable_text(case)) for case in cases), strict=True
-    )
-    texts = Texts.of(
-        np.stack([template.vector for template in templates]), masked, masked if task.by_template else written
-    )
-    labels = np.array([template.anomalous for template in templates])
-    model, log_odds = TextClassifier.fit(texts, labels, k, by_template=task.by_template)
-    if model is None:
-        return None, templates
-    return model, [
-        _with_signals(template, {"neighbours": float(value)})
-        for template, value in zip(templates, log_odds, strict=True)
-    ]
+    return [template.with_signals({"fields": fields.get(template.key)}) for template in templates]
 
 
 def _fit_clauses(task: _Task, templates: Sequence[Template]) -> ClauseModel | None:
@@ -252,7 +243,9 @@ def _fit_clauses(task: _Task, templates: Sequence[Template]) -> ClauseModel | No
 
 
 def _with_one_label(model: SourceModel, templates: Sequence[Template], objective: Objective) -> SourceModel:
-    """The model of texts of one label: far from normal cases is anomalous, far from anomalous ones says nothing."""
+    """The model where texts have one label: what is far from normal cases is anomalous."""
+    if len({template.anomalous for template in templates}) == 2:
+        return model
     without_llm, with_llm = UNLABELLED_WITHOUT_LLM, UNLABELLED_WITH_LLM
     if templates and templates[0].anomalous:
         without_llm, with_llm = (

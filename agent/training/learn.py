@@ -17,6 +17,7 @@ from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
 from agent.training.fit import fit_source
+from agent.training.telling_numbers import keep_telling_numbers
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
 
@@ -50,6 +51,8 @@ class LearnResult:
         Why the language model was not available.
     language_note : str or None
         On how many cases of each label it was tried, how many got no answer, and whether it helps.
+    case_notes : Sequence[str]
+        Which cases contradict each other, and which numbers are not masked.
     """
 
     source: str
@@ -66,6 +69,7 @@ class LearnResult:
     language_auc: float | None = None
     language_missing: PrecedentError | None = None
     language_note: str | None = None
+    case_notes: Sequence[str] = ()
 
 
 def check_name(source: str) -> str:
@@ -276,7 +280,7 @@ def refit(
     budget, objective, progress
         See `learn`.
     result : LearnResult, optional
-        Gets ``language_auc`` and ``language_note``.
+        Gets ``language_auc``, ``language_note`` and ``case_notes``.
     """
     try:
         detector = context.language_detector()
@@ -284,6 +288,7 @@ def refit(
         detector = None
     settings = context.settings
     with context.fitting(source), timed_event("refit", source=source):
+        keep_telling_numbers(context.casebook, source)
         # corrections are stored without their embeddings
         context.casebook.sync(source, progress)
         judge = fit_source(
@@ -298,3 +303,4 @@ def refit(
         )
     if result is not None:
         result.language_auc, result.language_note = judge.language_auc, judge.language_note
+        result.case_notes = judge.notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ class Template:
     def key(self) -> CaseKey:
         """Key and label of the case."""
         return self.case.key, self.case.label
+
+    def with_signals(self, signals: Mapping[str, float | None]) -> Template:
+        """The same template with these signals added."""
+        return replace(self, signals={**self.signals, **signals})
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""How good verdicts are on public data, beside each witness alone and plain baselines: `make bench-quality`."""
+"""How good verdicts are on public data, beside each signal alone and plain baselines: `make bench-quality`."""

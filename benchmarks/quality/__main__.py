@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.quality.results import Result, code, kept
-from benchmarks.quality.running import Progress, RememberingParts, run
+from benchmarks.quality.running import CachedContext, Progress, run
 from benchmarks.quality.table import page
 from benchmarks.quality.tasks import TASKS, Task
 from llm.weights.catalog import default_model
@@ -21,15 +21,15 @@ _EVERY_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    asked = _parser().parse_args(arguments)
-    folder: Path = asked.results
+    options = _parser().parse_args(arguments)
+    folder: Path = options.results
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [TASKS[name] for name in asked.task or TASKS]
-    if asked.table:
+    tasks = [TASKS[name] for name in options.task or TASKS]
+    if options.table:
         results = [result for task in tasks if (result := kept(folder, task.name))]
     else:
-        results = _measured(tasks, asked.seeds, asked.limit, asked.model, folder)
-    if asked.write:
+        results = _measured(tasks, options.seeds, options.limit, options.model, folder)
+    if options.write:
         _PAGE.write_text(page(results), encoding="utf-8")
     print(page(results))
 
@@ -62,7 +62,7 @@ def _measured(tasks: Sequence[Task], seeds: int | None, limit: int | None, model
     """The tasks' results; draws that were measured before, with the same code and model, are not measured again."""
     results, state = [], code()
     with tempfile.TemporaryDirectory() as home:
-        parts = RememberingParts(Path(home), model, folder / "answers.db")
+        parts = CachedContext(Path(home), model, folder / "answers.db")
         parts.warm()
         for task in tasks:
             if task.missing:

@@ -42,12 +42,12 @@ def forest(
     """Random forest; ``best_f1``: told by the threshold with the best F1 out of bag instead of one half."""
     from sklearn.ensemble import RandomForestClassifier
 
-    known, asked = _matrices(learned, judged, ratios)
+    known, unknown = _matrices(learned, judged, ratios)
     labels = _anomalous(learned)
     model = RandomForestClassifier(trees, min_samples_leaf=leaf, oob_score=best_f1, random_state=0, n_jobs=-1).fit(
         known, labels
     )
-    probability: Floats = model.predict_proba(asked)[:, 1]
+    probability: Floats = model.predict_proba(unknown)[:, 1]
     return _moved(probability, _best_f1(model.oob_decision_function_[:, 1], labels)) if best_f1 else probability
 
 
@@ -55,18 +55,18 @@ def isolation_forest(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], 
     """Fitted on normal records; told by its own offset."""
     from sklearn.ensemble import IsolationForest
 
-    known, asked = _matrices(learned, judged)
+    known, unknown = _matrices(learned, judged)
     model = IsolationForest(n_estimators=_TREES, random_state=0, n_jobs=-1).fit(known)
-    return _sigmoid(-np.asarray(model.decision_function(asked)))
+    return _sigmoid(-np.asarray(model.decision_function(unknown)))
 
 
 def ecod(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode) -> Floats:
     """PyOD's ECOD (Li et al. 2022), fitted on normal records; told by its own threshold."""
     from pyod.models.ecod import ECOD
 
-    known, asked = _matrices(learned, judged)
+    known, unknown = _matrices(learned, judged)
     model = ECOD().fit(known)
-    return _sigmoid(np.asarray(model.decision_function(asked)) - model.threshold_)
+    return _sigmoid(np.asarray(model.decision_function(unknown)) - model.threshold_)
 
 
 def _matrices(

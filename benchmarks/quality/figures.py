@@ -38,15 +38,15 @@ def _most_confident_first(verdicts: Sequence[Verdict]) -> list[int]:
     return sorted((int(i) for i in shuffled), key=lambda i: -distance(verdicts[i]))
 
 
-def of_witness(
+def of_signal(
     signals: Sequence[float | None],
     probabilities: Sequence[float],
     anomalous: Sequence[bool],
     weights: Sequence[float] | None = None,
 ) -> Figures:
-    """How well one witness's log-odds rank the ``n`` records that it was heard on, and all fused rank the very same.
+    """How well one signal's log-odds rank the ``n`` records that have it, and all fused rank the same ones.
 
-    ``weights``: how many judged records each stands for. Figures are None where only one label was heard.
+    ``weights``: how many judged records each stands for. Figures are None where only one label occurs.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 

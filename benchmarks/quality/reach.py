@@ -43,7 +43,7 @@ def _better(mean: Figures) -> bool:
 
 def _ranked(mean: Figures) -> dict[str, Figures]:
     """The signals that were measured on both labels."""
-    return {name: one for name, one in mean["witnesses"].items() if one["roc_auc"] is not None}
+    return {name: one for name, one in mean["signals"].items() if one["roc_auc"] is not None}
 
 
 _LABELLED = (

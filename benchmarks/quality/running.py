@@ -1,4 +1,4 @@
-"""One draw of a task, by the way that a user's records take: files, `learn`, the chain, `judge_many`."""
+"""One draw of a task, with the functions of the commands: files, `learn`, `judge_many`."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from agent.pipeline.service import judge_many
 from agent.scoring.fusion import SourceModel
 from agent.training.learn import learn
 from benchmarks.quality.baselines import encoding_once
-from benchmarks.quality.figures import Figures, of_baseline, of_verdicts, of_witness
+from benchmarks.quality.figures import Figures, of_baseline, of_signal, of_verdicts
 from benchmarks.quality.tasks import Draw, Task
 from llm.errors import ModelFailure
 from retrieval.encoding.representation import Representation
 from retrieval.store.caches import LLMCache
 from retrieval.store.engine import open_store
 
-# records that the language model is heard on alone, over all draws of a task
+# records that the language model alone is measured on, over all draws of a task
 _ALONE = 100
 # cases of each label among which its examples are
 _NEAREST = 4
 Progress = Callable[[str, int, int], None]
 
 
-class RememberingParts(AppContext):
+class CachedContext(AppContext):
     """The product's parts on an empty data directory; what the language model answered outlives them in ``answers``."""
 
     def __init__(self, home: Path, model: str, answers: Path) -> None:
         chosen = {"home": home, "model": model, "store": None, "chroma": None}
         super().__init__(settings().model_copy(update=chosen))
-        self.asked = _Asked(open_store(f"sqlite:///{answers}"))
-        self._listening: LanguageDetector | None = None
+        self.llm_cache = _CountingCache(open_store(f"sqlite:///{answers}"))
+        self._caching_detector: LanguageDetector | None = None
 
     def warm(self) -> None:
         """Load the models, so that no task's seconds hold it."""
@@ -51,13 +51,13 @@ class RememberingParts(AppContext):
 
     def language_detector(self) -> LanguageDetector:
         model = super().language_detector().model
-        if self._listening is None:
-            self._listening = LanguageDetector(model, self.asked, self.settings.record_tokens)
-        return self._listening
+        if self._caching_detector is None:
+            self._caching_detector = LanguageDetector(model, self.llm_cache, self.settings.record_tokens)
+        return self._caching_detector
 
 
-class _Asked(LLMCache):
-    """Answers remembered, and which distinct questions were asked, whether answered now or before."""
+class _CountingCache(LLMCache):
+    """Cached answers, and the distinct questions, answered now or in an earlier run."""
 
     questions: set[str]
 
@@ -66,17 +66,17 @@ class _Asked(LLMCache):
         return super().get(question)
 
 
-def run(context: RememberingParts, task: Task, seed: int, limit: int | None, progress: Progress) -> Figures:
+def run(context: CachedContext, task: Task, seed: int, limit: int | None, progress: Progress) -> Figures:
     """The figures of one draw; of what is judged, a seeded sample of ``limit``."""
     draw = task.draw(seed)
     judged = draw.judged
     if limit is not None and limit < len(judged):
         judged = [judged[i] for i in sorted(random.Random(seed).sample(range(len(judged)), limit))]
-    source, context.asked.questions = f"{task.name}-{seed}", set()
+    source, context.llm_cache.questions = f"{task.name}-{seed}", set()
     with tempfile.TemporaryDirectory() as folder:
-        cases, asked = Path(folder) / f"learn{task.suffix}", Path(folder) / f"judge{task.suffix}"
+        cases, to_judge = Path(folder) / f"learn{task.suffix}", Path(folder) / f"judge{task.suffix}"
         _write(cases, draw, draw.learned)
-        _write(asked, draw, judged)
+        _write(to_judge, draw, judged)
         started = time.perf_counter()
         drafted = 0
         if draw.learned:
@@ -88,12 +88,12 @@ def run(context: RememberingParts, task: Task, seed: int, limit: int | None, pro
             context.casebook.create(source)
             context.casebook.set(source, brief=task.brief, brief_by="person")
         learning = time.perf_counter() - started
-        known, readings = _readings(context, task, cases if draw.learned else None), _readings(context, task, asked)
+        known, readings = _readings(context, task, cases if draw.learned else None), _readings(context, task, to_judge)
 
     started = time.perf_counter()
     verdicts, truth = _judged(context, source, readings, progress)
     judging = time.perf_counter() - started
-    calls = len(context.asked.questions) + drafted
+    calls = len(context.llm_cache.questions) + drafted
     figures: Figures = {
         "labels": len(known),
         "anomalous_labels": sum(one.label == "anomalous" for one in known),
@@ -102,7 +102,7 @@ def run(context: RememberingParts, task: Task, seed: int, limit: int | None, pro
         "degraded": sum(bool(verdict.degraded) for verdict in verdicts),
         "llm_calls": calls,
         "fused": of_verdicts(verdicts, truth),
-        "witnesses": _witnesses(context, source, verdicts, truth, seed, _ALONE // task.draws, progress),
+        "signals": _signals(context, source, verdicts, truth, seed, _ALONE // task.draws, progress),
         "baselines": {},
         "seconds": {"learning": learning, "judging": judging},
     }
@@ -139,7 +139,7 @@ def _judged(
     return verdicts, truth
 
 
-def _witnesses(
+def _signals(
     context: AppContext,
     source: str,
     verdicts: Sequence[Verdict],
@@ -148,30 +148,30 @@ def _witnesses(
     most: int,
     progress: Progress,
 ) -> Figures:
-    """Each witness's figures; the language model's on at most ``most`` records, for the chain seldom asks it."""
+    """Each signal's figures; the language model's on at most ``most`` records, because it is seldom queried."""
     probabilities = [verdict.probability for verdict in verdicts]
     out = {
-        name: of_witness([verdict.signals[name] for verdict in verdicts], probabilities, truth)
+        name: of_signal([verdict.signals[name] for verdict in verdicts], probabilities, truth)
         for name in SIGNALS
         if name != "language"
     }
     try:
-        witness = context.language_detector()
+        detector = context.language_detector()
     except ModelFailure:
         return {name: one for name, one in out.items() if one["n"]}
     chosen, weights = _balanced(truth, most, seed)
     row = context.casebook.source(source)
     assert row is not None
-    way = SourceModel.of(row.source_model, row.counts).prompt_for(witness.model.name) or PromptVariant()
-    heard = []
+    prompt = SourceModel.of(row.source_model, row.counts).prompt_for(detector.model.name) or PromptVariant()
+    log_odds = []
     for number, i in enumerate(chosen, start=1):
         representation = row.representation or Representation()
         found = context.casebook.find(source, verdicts[i].record, verdicts[i].record.content_hash, _NEAREST)
         near = [NearCase(near.similarity, near.case.label, representation.masked(near.case)) for near in found.nearest]
         masked = representation.masked(verdicts[i].record)
-        heard.append(witness.query(row.brief, masked, way, examples_for(near, way)).log_odds)
-        progress("hearing the language model alone", number, len(chosen))
-    language = of_witness(heard, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)
+        log_odds.append(detector.query(row.brief, masked, prompt, examples_for(near, prompt)).log_odds)
+        progress("querying the language model alone", number, len(chosen))
+    language = of_signal(log_odds, [probabilities[i] for i in chosen], [truth[i] for i in chosen], weights)
     return {name: one for name, one in {"language": language, **out}.items() if one["n"]}
 
 
@@ -181,7 +181,7 @@ def _balanced(truth: Sequence[bool], most: int, seed: int) -> tuple[list[int], l
     by_label = [[i for i, anomalous in enumerate(truth) if anomalous is label] for label in (False, True)]
     fewer = min(map(len, by_label))
     chosen: dict[int, float] = {}
-    for mine in by_label:
-        size = min(len(mine), max(most // 2, most - fewer))
-        chosen |= {i: len(mine) / size for i in rng.sample(mine, size)}
+    for indices in by_label:
+        size = min(len(indices), max(most // 2, most - fewer))
+        chosen |= {i: len(indices) / size for i in rng.sample(indices, size)}
     return sorted(chosen), [chosen[i] for i in sorted(chosen)]

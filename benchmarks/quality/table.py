@@ -87,7 +87,7 @@ def _rows(result: Result, figures: Figures) -> list[list[str]]:
         fused["f1"] += f" ({_figure(min(f1))}–{_figure(max(f1))})"
     labels = f"{figures['labels']:,.0f} ({figures['anomalous_labels']:,.0f})"
     rows = [["**all fused**", *fused.values(), labels, f"{figures['llm_calls']:,.0f}"]]
-    for name, one in figures["witnesses"].items():
+    for name, one in figures["signals"].items():
         records = "" if round(one["n"]) == round(figures["fused"]["n"]) else f", {one['n']:,.0f} records"
         rows.append([f"{name} alone{records}", *(_figure(one.get(column)) for column in COLUMNS), "", ""])
     for name, one in figures["baselines"].items():

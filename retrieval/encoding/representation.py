@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
 from retrieval.encoding.field_encoder import FieldEncoder, FieldValue, features
+from retrieval.text.kept_numbers import KeptNumbers, KeptPlace, mask_except
 from retrieval.text.masking import RULES, mask
 from retrieval.text.prompt_injection import INJECTION, plain, remove_injections
 
@@ -37,10 +38,15 @@ class RecordLike(Protocol):
 
 @dataclass(frozen=True)
 class Representation:
-    """How records are compared: ``field_encoder`` is None where it is by text, which the fields ``prose`` hold."""
+    """How records are compared.
+
+    ``field_encoder`` is None where it is by text, which the fields ``prose`` hold; ``kept`` are the numbers that
+    masking leaves in texts.
+    """
 
     prose: tuple[str, ...] = ()
     field_encoder: FieldEncoder | None = None
+    kept: KeptNumbers = ()
 
     @classmethod
     def fit(cls, records: Sequence[RecordLike]) -> Representation:
@@ -57,7 +63,7 @@ class Representation:
 
     def mask(self, text: str) -> str:
         """As `masked`, of a record's `comparable_text`."""
-        return text if self.field_encoder is not None else mask(text)
+        return text if self.field_encoder is not None else mask_except(text, self.kept)
 
     def comparable_text(self, record: RecordLike) -> str:
         """The record's text, or that of its prose fields, without prompt injections."""
@@ -77,14 +83,23 @@ class Representation:
             return content_hash
         return hashlib.sha256(self.masked(record).encode()).hexdigest()
 
+    def keeping(self, kept: KeptNumbers) -> Representation:
+        """The same with these numbers kept in texts."""
+        return replace(self, kept=kept)
+
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the store."""
-        return {"prose": list(self.prose), "axes": self.field_encoder.to_json() if self.field_encoder else None}
+        return {
+            "prose": list(self.prose),
+            "axes": self.field_encoder.to_json() if self.field_encoder else None,
+            "kept": [[place, sorted(values)] for place, values in self.kept],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Representation:
         """The reverse of `to_json`."""
-        return cls(tuple(data["prose"]), FieldEncoder.from_json(data["axes"]) if data["axes"] else None)
+        kept = tuple(KeptPlace(place, frozenset(values)) for place, values in data.get("kept", ()))
+        return cls(tuple(data["prose"]), FieldEncoder.from_json(data["axes"]) if data["axes"] else None, kept)
 
 
 @cache

@@ -17,7 +17,7 @@ from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.errors import StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import TIE, ExactIndex
-from retrieval.store.cases import unpacked
+from retrieval.store.cases import SAME_KEY, unpacked
 from retrieval.store.engine import insert_or_ignore
 from retrieval.store.schema import cases, vectors
 from retrieval.store.sources import SourceSnapshot
@@ -27,8 +27,6 @@ _CHUNK = 2_000
 _EMBEDDED_TOGETHER = 512
 # the step's name, how many are done, of how many
 Progress = Callable[[str, int, int], None]
-# a case and its vector
-SAME_KEY = and_(vectors.c.source == cases.c.source, vectors.c.key == cases.c.key, vectors.c.label == cases.c.label)
 
 
 class SyncedIndex:

@@ -8,7 +8,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Text, and_, bindparam, cast, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from retrieval.encoding.representation import Representation
 from retrieval.store.engine import insert_or_ignore
@@ -16,6 +29,8 @@ from retrieval.store.schema import cases, vectors
 from retrieval.types import LABELS, NewCase, StoredCase, Vector, stored_case
 
 _CHUNK = 2_000
+# a case and its vector
+SAME_KEY = and_(vectors.c.source == cases.c.source, vectors.c.key == cases.c.key, vectors.c.label == cases.c.label)
 # of a case: content hash and label, or key and label
 ContentLabel = tuple[str, str]
 KeyLabel = tuple[str, str]
@@ -27,11 +42,16 @@ class CaseQueries:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def cases(self, name: str) -> list[StoredCase]:
-        """Every case of a source, oldest first."""
+    def cases(self, name: str, keys: Collection[str] | None = None) -> list[StoredCase]:
+        """Every case of a source, or those with one of the ``keys``, oldest first."""
+        query = select(cases).where(cases.c.source == name).order_by(cases.c.id)
+        parts = [query]
+        if keys is not None:
+            ordered = sorted(keys)
+            parts = [query.where(cases.c.key.in_(ordered[i : i + _CHUNK])) for i in range(0, len(ordered), _CHUNK)]
         with self._engine.connect() as connection:
-            rows = connection.execute(select(cases).where(cases.c.source == name).order_by(cases.c.id))
-            return [stored_case(row) for row in rows]
+            rows = [row for part in parts for row in connection.execute(part)]
+        return [stored_case(row) for row in sorted(rows, key=lambda row: row.id)]
 
     def hashes_of_cases(self, name: str, hashes: Collection[str]) -> set[str]:
         """Those of the content ``hashes`` that belong to a case."""
@@ -54,6 +74,12 @@ class CaseQueries:
         counted = select(cases.c.key, func.count()).where(cases.c.source == name).group_by(cases.c.key)
         with self._engine.connect() as connection:
             return dict(connection.execute(counted).all())
+
+    def mixed_keys(self, name: str) -> set[str]:
+        """The keys that have cases of both labels."""
+        grouped = select(cases.c.key).where(cases.c.source == name).group_by(cases.c.key)
+        with self._engine.connect() as connection:
+            return set(connection.scalars(grouped.having(func.count(cases.c.label.distinct()) > 1)))
 
     def by_template(self, name: str) -> dict[KeyLabel, tuple[StoredCase, int]]:
         """The newest case of each key and label, and how many there are; in the order of the first ones."""
@@ -133,6 +159,22 @@ def _raise_times(connection: Connection, name: str, occurrences: Mapping[Content
         )
         connection.execute(statement, raised)
     return bool(raised)
+
+
+def set_keys(connection: Connection, stored: Sequence[StoredCase], representation: Representation) -> None:
+    """Write the keys that a representation gives the cases, where these differ."""
+    keys = [(case, representation.key(case, case.content_hash)) for case in stored]
+    changed = [{"case": int(case.case_id[1:]), "new": key} for case, key in keys if key != case.key]
+    if changed:
+        connection.execute(update(cases).where(cases.c.id == bindparam("case")).values(key=bindparam("new")), changed)
+
+
+def delete_orphaned_vectors(connection: Connection, name: str, *among: ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Delete a source's vectors that no case has; returns their keys and labels."""
+    orphaned = and_(vectors.c.source == name, *among, ~exists().where(SAME_KEY))
+    gone = connection.execute(select(vectors.c.key, vectors.c.label).where(orphaned)).all()
+    connection.execute(delete(vectors).where(orphaned))
+    return [(key, label) for key, label in gone]
 
 
 def counts_and_vectors(

@@ -26,8 +26,8 @@ RULES = (
     ("hex", r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{8,}\b"),
     ("n", r"\d+(?:[.,]\d+)*"),
 )
-_PATTERN = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(RULES)))
-_PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(RULES)}
+VARIABLE_PARTS = re.compile("|".join(f"(?P<r{i}>{pattern})" for i, (_, pattern) in enumerate(RULES)))
+PLACEHOLDERS = {f"r{i}": f"<{name}>" for i, (name, _) in enumerate(RULES)}
 PLACEHOLDER = re.compile(r"<(?:time|date|uuid|email|ip|hex|n)>")
 # replacing a number may uncover an address next to it
 _GLUED = re.compile(r"\w<|>\w")
@@ -42,14 +42,19 @@ def mask(text: str) -> str:
     >>> mask("2026-01-02 03:04:05.678 UTC [412] core.2275 at 0x7f3a from 10.0.0.7:5432")
     '<time> [<n>] core.<n> at <hex> from <ip>'
     """
-    masked = _PATTERN.sub(_placeholder, text)
+    return remask(text)
+
+
+def remask(text: str) -> str:
+    """As `mask`, uncached."""
+    masked = VARIABLE_PARTS.sub(_placeholder, text)
     if _GLUED.search(masked):
-        masked = _PATTERN.sub(_placeholder, masked)
+        masked = VARIABLE_PARTS.sub(_placeholder, masked)
     return _SPACE.sub(" ", masked).strip()
 
 
 def _placeholder(match: re.Match[str]) -> str:
-    return _PLACEHOLDERS[match.lastgroup or ""]
+    return PLACEHOLDERS[match.lastgroup or ""]
 
 
 # sessions consist of few different events
@@ -82,8 +87,8 @@ def find_time(line: str) -> str | None:
     '2026-01-02 03:04:05.678 UTC'
     >>> find_time("backup of 2026-01-02 failed")
     """
-    for match in _PATTERN.finditer(line):
-        if _PLACEHOLDERS[match.lastgroup or ""] in ("<time>", "<date>"):
+    for match in VARIABLE_PARTS.finditer(line):
+        if PLACEHOLDERS[match.lastgroup or ""] in ("<time>", "<date>"):
             before = line[: match.start()]
             in_header = _ACCESS_LOG.fullmatch(before) or all(map(_HEADER_WORD.fullmatch, before.split()))
             return match[0].strip() if in_header and "\n" not in before else None

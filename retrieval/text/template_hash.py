@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval.text.kept_numbers import KeptNumbers, number_columns
+
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
@@ -35,6 +37,24 @@ def template_skeletons(lines: bytes) -> pl.Series:
     with_address = skeletons.str.contains("0x", literal=True) | skeletons.str.contains("0X", literal=True)
     places = with_address.arg_true()
     return skeletons.scatter(places, _one_address(skeletons.gather(places))) if len(places) else skeletons
+
+
+def template_hashes(data: bytes, lines: pl.Series, kept: KeptNumbers, seed: int) -> NDArray[np.uint64]:
+    """Seeded hashes of n lines, shape (n,): lines with the same hash have the same masked text.
+
+    Parameters
+    ----------
+    data, lines
+        The lines as bytes, UTF-8 without NUL, and one by one.
+    kept : KeptNumbers
+        Numbers that masking leaves in texts.
+    seed : int
+    """
+    hashes = template_skeletons(data).hash(seed).to_numpy()
+    for factor, column in enumerate(number_columns(lines, kept), start=1):
+        # odd factors lose nothing, and keep the places apart
+        hashes = hashes * np.uint64(2 * factor + 1) + column.fill_null("").hash(seed).to_numpy()
+    return hashes
 
 
 def _one_digit(lines: bytes) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import pytest
 
 from agent.core.records import Provenance, Record, Verdict
 from benchmarks.quality.__main__ import main
-from benchmarks.quality.figures import of_verdicts, of_witness
+from benchmarks.quality.figures import of_signal, of_verdicts
 from benchmarks.quality.results import code, kept
 from benchmarks.quality.table import page
 from benchmarks.quality.tasks import TASKS
@@ -107,9 +107,9 @@ def test_the_least_confident_are_those_near_the_threshold() -> None:
 
 
 def test_a_witness_is_compared_where_it_was_heard() -> None:
-    figures = of_witness([1.0, None, 3.0, 2.0], [0.9, 0.1, 0.8, 0.7], [False, True, True, False], [1.0, 1.0, 1.0, 3.0])
+    figures = of_signal([1.0, None, 3.0, 2.0], [0.9, 0.1, 0.8, 0.7], [False, True, True, False], [1.0, 1.0, 1.0, 3.0])
     assert figures["n"] == 3
     assert figures["roc_auc"] == pytest.approx(1.0)
     assert figures["fused_roc_auc"] == pytest.approx(0.75), "the record with .7 stands for three"
-    one_label = of_witness([1.0, None], [0.5, 0.5], [True, False])
+    one_label = of_signal([1.0, None], [0.5, 0.5], [True, False])
     assert (one_label["n"], one_label["roc_auc"]) == (1, None)

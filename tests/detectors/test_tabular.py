@@ -169,9 +169,9 @@ def test_texts_are_told_by_spelling_and_manner_where_vectors_say_nothing() -> No
         for bad in anomalous
     ]
     texts = Texts.of(vectors, ["call <n>" if bad else "see you at <n>" for bad in anomalous], said)
-    model, told = TextClassifier.fit(texts, anomalous, 4, by_template=False)
+    model, (log_odds,) = TextClassifier.fit(texts, anomalous, 4, None, by_template=False)
     assert model is not None
-    assert roc_auc_score(anomalous, told) > 0.99
+    assert roc_auc_score(anomalous, log_odds) > 0.99
     kept = FittedDetectors.loads(FittedDetectors(texts=model).dumps()).texts
     assert kept is not None
     assert kept.log_odds(texts, np.zeros(240)) == pytest.approx(model.log_odds(texts, np.zeros(240)))
@@ -179,5 +179,20 @@ def test_texts_are_told_by_spelling_and_manner_where_vectors_say_nothing() -> No
 
 def test_texts_need_three_cases_of_each_label() -> None:
     texts = Texts.of(np.eye(6, dtype=np.float32), ["a"] * 6, ["a"] * 6)
-    model, _ = TextClassifier.fit(texts, np.array([True, True, False, False, False, False]), 4, by_template=False)
+    model, _ = TextClassifier.fit(texts, np.arange(6) < 2, 4, None, by_template=False)
     assert model is None
+
+
+def test_out_of_fold_by_kind_no_sibling_helps() -> None:
+    """Each of eight kinds has its own word and one label; what tells is the kind, so unseen kinds are chance."""
+    kinds = np.repeat(np.arange(8), 10)
+    anomalous = kinds % 2 == 0
+    rng = np.random.default_rng(3)
+    vectors = np.eye(8, dtype=np.float32)[kinds] + rng.normal(0, 0.05, (80, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    masked = [f"{'abcdefgh'[kind] * 6} {'xyz'[i % 3] * 3}" for i, kind in enumerate(kinds)]
+    texts = Texts.of(vectors, masked, masked)
+    model, (known, unseen) = TextClassifier.fit(texts, anomalous, 4, kinds // 2, by_template=True)
+    assert model is not None
+    assert roc_auc_score(anomalous, known) > 0.99
+    assert roc_auc_score(anomalous, unseen) < 0.7

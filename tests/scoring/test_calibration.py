@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.core.numerics import expit
 from agent.core.records import Provenance, Record, Verdict, VerdictLabel
 from agent.scoring.calibration import Objective, fit
-from agent.scoring.fusion import DEFAULT_WITHOUT_LLM, FIELDS
+from agent.scoring.fusion import DEFAULT_WITHOUT_LLM, FIELDS, Fusion
 from agent.training.evaluation import evaluate
 
 OVERLAP = 1.2
@@ -146,3 +146,24 @@ def test_detectors_that_call_new_kinds_of_anomaly_normal_do_not_make_normal_rows
     # the anomalous ones are not lost: they lean to their label
     leaning = np.array([fitted.log_odds(row) > fitted.threshold for row in rows])
     assert (leaning == anomalous).mean() > 0.95
+
+
+def test_several_rounds_of_the_same_cases_are_no_further_evidence() -> None:
+    rng = np.random.default_rng(5)
+    anomalous = [bool(label) for label in rng.random(60) < 0.3]
+    rows = [{"neighbours": float(rng.normal(2.0 if label else -2.0, 2.0))} for label in anomalous]
+    default = Fusion({"neighbours": 0.5}, bias=0.0)
+    once = fit(default, rows, anomalous, [1.0] * 60, 0.05)
+    twice = fit(default, rows * 2, anomalous * 2, [1.0] * 120, 0.05, rounds=2)
+    assert twice.weights["neighbours"] == pytest.approx(once.weights["neighbours"], abs=1e-4)
+    assert (twice.bias, twice.threshold) == pytest.approx((once.bias, once.threshold), abs=1e-3)
+
+
+def test_it_is_known_whether_the_risk_is_kept() -> None:
+    labels = [i % 3 == 0 for i in range(90)]
+    apart = [{"neighbours": 3.0 if label else -3.0} for label in labels]
+    against = [{"neighbours": float(rng)} for rng in np.random.default_rng(2).normal(0.0, 3.0, 90)]
+    default = Fusion({"neighbours": 1.0}, bias=0.0)
+    assert fit(default, apart, labels, [1.0] * 90, 0.05).risk_kept is True
+    assert fit(default, against, labels, [1.0] * 90, 0.05).risk_kept is False
+    assert fit(default, apart[:9], labels[:9], [1.0] * 9, 0.05).risk_kept is None

@@ -1,0 +1,70 @@
+"""Kinds of templates: clusters of similar ones, that are held out together so that no sibling stays in training."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# mean cosine distance up to which clusters are joined; templates above which they are not clustered
+_DISTANCE, _MOST = 0.4, 3_000
+Ints = NDArray[np.int64]
+
+
+def kinds_of_templates(vectors: NDArray[np.float32]) -> Ints:
+    """The number of the kind of each of n templates, shape (n,), by average-linkage clustering of their embeddings.
+
+    Many templates are mostly free texts; each of them is a kind of its own.
+
+    Parameters
+    ----------
+    vectors : shape (n, dimensions)
+        Unit length.
+    """
+    if not 2 <= len(vectors) <= _MOST:
+        return np.arange(len(vectors))
+    from sklearn.cluster import AgglomerativeClustering
+
+    clustering = AgglomerativeClustering(
+        n_clusters=None, metric="cosine", linkage="average", distance_threshold=_DISTANCE
+    )
+    return np.asarray(clustering.fit_predict(vectors), dtype=np.int64)
+
+
+def folds_of_kinds(kinds: Ints, anomalous: NDArray[np.bool_], most: int) -> Ints | None:
+    """The number of each template's fold, shape (n,); a kind is in one fold, and each label in several.
+
+    scikit-learn's StratifiedGroupKFold may leave a fold without any anomalous template.
+
+    Parameters
+    ----------
+    kinds : shape (n,)
+    anomalous : shape (n,)
+    most : int
+        Folds at most.
+
+    Returns
+    -------
+    shape (n,) or None
+        None if all templates of a label are of one kind.
+    """
+    members = {kind: np.flatnonzero(kinds == kind) for kind in np.unique(kinds).tolist()}
+    with_anomalous = [kind for kind, of_kind in members.items() if anomalous[of_kind].any()]
+    with_normal = [kind for kind, of_kind in members.items() if not anomalous[of_kind].all()]
+    folds = min(most, len(with_anomalous), len(with_normal))
+    if folds < 2:
+        return None
+    fold = np.full(len(kinds), -1)
+    for label, of_label in ((True, with_anomalous), (False, with_normal)):
+        for kind in sorted(of_label, key=lambda kind: (-len(members[kind]), kind)):
+            if fold[members[kind][0]] < 0:
+                filled = np.bincount(fold[(fold >= 0) & (anomalous == label)], minlength=folds)
+                fold[members[kind]] = filled.argmin()
+    rests = [anomalous[fold != held_out] for held_out in range(folds)]
+    return fold if all(0 < rest.sum() < len(rest) for rest in rests) else None
+
+
+def similarity_to_other_kinds(vectors: NDArray[np.float32], kinds: Ints) -> NDArray[np.float32]:
+    """Cosine similarity of each of n templates to the nearest one of another kind, shape (n,); -1 if there is none."""
+    similar = vectors @ vectors.T
+    similar[kinds[:, None] == kinds[None]] = -1.0
+    return np.asarray(similar.max(axis=1))
