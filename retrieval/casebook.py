@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import and_, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, select, update
 
 from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.source_encoder import SourceEncoder
@@ -23,6 +23,7 @@ from retrieval.index.exact import DECIMALS
 from retrieval.index.synced import SAME_KEY, Progress, SyncedIndex
 from retrieval.store.cases import (
     CaseQueries,
+    ContentLabel,
     KeyLabel,
     case_row,
     cases_of_keys,
@@ -95,16 +96,21 @@ class Casebook:
 
     # cases
 
-    def add(self, name: str, new: Iterable[NewCase], given_by: str) -> int:
+    def add(self, name: str, new: Iterable[NewCase], given_by: str, seen: Counter[ContentLabel] | None = None) -> int:
         """Commit cases in batches; call `sync` after it.
 
         Content that comes with the same label again is one case, which counts as often as it came in one call.
+
+        Parameters
+        ----------
+        seen
+            Counts each content with its label, see `remove_relabelled`.
 
         Returns
         -------
         How many cases were new.
         """
-        seen: Counter[tuple[str, str]] = Counter()
+        seen = Counter() if seen is None else seen
         added, remaining = 0, iter(new)
         while batch := list(islice(remaining, _CHUNK)):
             seen.update((case.content_hash, case.label) for case in batch)
@@ -117,6 +123,27 @@ class Casebook:
             added += new_cases
         return added
 
+    def remove_relabelled(self, name: str, given_by: str, seen: Mapping[ContentLabel, int]) -> int:
+        """Remove the cases that ``given_by`` gave before with another label, and only that, than it has ``seen`` now.
+
+        Returns
+        -------
+        How many cases were removed.
+        """
+        contents = {content for content, _ in seen}
+        with self.engine.begin() as connection:
+            earlier = select(cases.c.id, cases.c.hash, cases.c.label, cases.c.key)
+            rows = connection.execute(earlier.where(cases.c.source == name, cases.c.given_by == given_by)).all()
+            old = [row for row in rows if row.hash in contents and (row.hash, row.label) not in seen]
+            for start in range(0, len(old), _CHUNK):
+                chunk = old[start : start + _CHUNK]
+                connection.execute(delete(cases).where(cases.c.id.in_([row.id for row in chunk])))
+            gone = _remove_orphaned_vectors(connection, name, sorted({row.key for row in old}))
+            if old:
+                self._sources.cases_changed(connection, name)
+        self._synced.discard(name, gone)
+        return len(old)
+
     def relabel(self, name: str, case: NewCase, given_by: str) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
         self.create(name)
@@ -126,12 +153,7 @@ class Casebook:
             keys = connection.scalars(select(cases.c.key).where(same)).all()
             connection.execute(delete(cases).where(same))
             connection.execute(insert(cases).values(case_row(name, case, representation, given_by)))
-            orphaned = and_(vectors.c.source == name, vectors.c.key.in_(keys), ~exists().where(SAME_KEY))
-            orphans = [
-                (key, label)
-                for key, label in connection.execute(select(vectors.c.key, vectors.c.label).where(orphaned))
-            ]
-            connection.execute(delete(vectors).where(orphaned))
+            orphans = _remove_orphaned_vectors(connection, name, keys)
             number = connection.scalar(select(cases.c.id).where(same))
             self._sources.cases_changed(connection, name)
         self._synced.discard(name, orphans)
@@ -260,3 +282,15 @@ class Casebook:
                 near += sorted(zip(pairs, cosines, strict=True), key=order)[:k]
             out.append(sorted(near, key=order))
         return out
+
+
+def _remove_orphaned_vectors(connection: Connection, name: str, keys: Sequence[str]) -> list[KeyLabel]:
+    """Remove the vectors of these keys that have no case any more, and return what they were of."""
+    gone = list[KeyLabel]()
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        orphaned = and_(vectors.c.source == name, vectors.c.key.in_(chunk), ~exists().where(SAME_KEY))
+        query = select(vectors.c.key, vectors.c.label).where(orphaned)
+        gone += [(key, label) for key, label in connection.execute(query)]
+        connection.execute(delete(vectors).where(orphaned))
+    return gone
