@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.core.terminal import escape_controls, plural, print_line, rich_text, truncate
+from agent.core.terminal import plural, print_line, truncate
 
 if TYPE_CHECKING:
     from agent.training.reading_report import ReadingReport
@@ -17,15 +17,15 @@ def reading_report(report: ReadingReport) -> None:
     values = ", ".join(f"{value} ({count:,})" for value, count in report.label_values.most_common(_MAX_VALUES))
     counts = ", ".join(f"{report.labels[label]:,} {label}" for label in ("normal", "anomalous"))
     kind = f", {plural(report.sessions, 'session')}" if report.sessions else ""
-    _line(f"{plural(report.records, 'record')} read{kind}: {counts}; label values: {values}")
+    print_line(f"{plural(report.records, 'record')} read{kind}: {counts}; label values: {values}")
     if report.unreadable:
-        _line(f"{plural(report.unreadable, 'row')} could not be read, the first: {report.errors[0]}", "yellow")
+        print_line(f"{plural(report.unreadable, 'row')} could not be read, the first: {report.errors[0]}", "yellow")
     if report.table is not None:
         _columns(report)
         for remark in report.table.remarks[:_MAX_REMARKS]:
-            _line(f"odd: {remark}", "yellow")
+            print_line(f"odd: {remark}", "yellow")
     for label, record in report.preview:
-        _line(f"{label}: {truncate(' '.join(record.text.split()), _MAX_CHARS)}", "dim")
+        print_line(f"{label}: {truncate(' '.join(record.text.split()), _MAX_CHARS)}", "dim")
 
 
 def _columns(report: ReadingReport) -> None:
@@ -39,14 +39,10 @@ def _columns(report: ReadingReport) -> None:
             details.append(f"written as {column.notation}")
         if column.filled < 1:
             details.append(f"empty in {1 - column.filled:.1%} of the records")
-        _line(
+        print_line(
             f"  {column.name}: {column.type}" + "".join(f", {detail}" for detail in details if column.type != "empty")
         )
     if (more := len(schema.columns) - _MAX_COLUMNS) > 0:
-        _line(f"  and {plural(more, 'more column')}")
+        print_line(f"  and {plural(more, 'more column')}")
     for name, why in schema.left_out.items():
-        _line(f"  left out: column {name!r}, {why} (--text with the columns to keep takes it in)")
-
-
-def _line(text: str, style: str = "") -> None:
-    print_line(rich_text(escape_controls(text), style))
+        print_line(f"  left out: column {name!r}, {why} (--text with the columns to keep takes it in)")
