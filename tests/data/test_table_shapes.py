@@ -32,6 +32,7 @@ def fields(path: Path, content: str | bytes) -> list[dict[str, object]]:
 
 SHAPES = {
     "comments": "# made by probe 7\n# widths in cm\n" + text([HEADER, *ROWS]),
+    "comments inside": "# made by probe 7\n" + text([HEADER, *ROWS[:5]]) + "# half\n" + text(ROWS[5:]) + "# end\n",
     "title": "Trees of 2024\n\nExported on Monday\n" + text([HEADER, *ROWS]),
     "separator line": "sep=;\n" + text([HEADER, *ROWS], delimiter=";"),
     "quoted separator line": '"sep=|"\r\n' + text([HEADER, *ROWS], delimiter="|", end="\r\n"),
@@ -64,7 +65,10 @@ def test_what_is_left_out_is_named_on_the_record_after_it(tmp_path: Path) -> Non
     path = tmp_path / "t.csv"
     path.write_text("# by probe 7\n" + text([HEADER, ROWS[0], HEADER, *ROWS[1:]]), encoding="utf-8")
     first, second, third = list(read(path, label="cut"))[:3]
-    assert first.notes == ("what comes before line 2 is not part of the table",)  # type: ignore[union-attr]
+    assert first.notes == (  # type: ignore[union-attr]
+        "what comes before line 2 is not part of the table",
+        "lines that begin with # are left out",
+    )
     assert second.notes == ("line 4 is the header again and is left out",)  # type: ignore[union-attr]
     assert third.notes == ()  # type: ignore[union-attr]
 

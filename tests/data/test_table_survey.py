@@ -50,6 +50,7 @@ NOTATIONS: dict[str, Callable[[float], str]] = {
     "currency code": lambda value: f"USD {value:.2f}",
     "percent": lambda value: f"{value:.2f}%",
     "unit": lambda value: f"{value:.2f} km/h",
+    "negative in brackets": lambda value: f"({-value:,.2f})" if value < 0 else f"{value:,.2f}",
     "minus sign": lambda value: f"{value:.2f}".replace("-", "\u2212"),
     "exponent": lambda value: f"{value:.6e}",
 }
@@ -65,6 +66,11 @@ def test_numbers_are_read_in_the_notation_of_their_column(tmp_path: Path, notati
     assert [column.type for column in made.table.schema.columns] == ["number", "category"]
     assert values(tmp_path / "t.csv", made, "value") == pytest.approx(numbers, rel=1e-5)
     assert made.table.remarks == ()
+
+
+def test_a_single_column_of_numbers_is_read_in_its_notation(tmp_path: Path) -> None:
+    made = report(tmp_path / "t.csv", {"value": ["1,5", "2,25"] * 10}, ";")
+    assert values(tmp_path / "t.csv", made, "value") == [1.5, 2.25] * 10
 
 
 @pytest.mark.parametrize(("other", "expected"), [("21,5", 14_250.0), ("21.5", 14.25)])

@@ -11,7 +11,9 @@ from agent.data.readers.csv_dialect import Layout, find_layout
 from agent.data.readers.csv_rows import LONGEST_LINE, BrokenRow, split_rows
 from agent.data.readers.format_detection import SNIFFED_LINES
 from agent.data.readers.lines import split_lines
+from agent.data.readers.notation import split_cell
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.values import is_missing
 
 _ENOUGH = 1 << 16
 
@@ -43,8 +45,10 @@ def _records(stream: Iterable[bytes], layout: Layout, request: ReadRequest) -> I
     time = time_column(names)
     single = names.index(columns[0])
     first_cells = (cell for cells in layout.sample for cell in cells[single : single + 1])
-    numeric = all(isinstance(request.table.typed(columns[0], cell), float | None) for cell in first_cells)
+    numeric = all(_is_number(cell, columns[0], request) for cell in first_cells)
     lines = (line for line in split_lines(stream, LONGEST_LINE) if line.number >= layout.first_line)
+    if layout.commented:
+        lines = (line for line in lines if not line.data.startswith(b"#"))
     notes, headers = tuple[str, ...](), 0
     for row in split_rows(lines, layout.dialect, len(names), layout.header):
         if isinstance(row, BrokenRow):
@@ -57,3 +61,10 @@ def _records(stream: Iterable[bytes], layout: Layout, request: ReadRequest) -> I
             cells = dict(zip(names, row.cells, strict=True))
             yield request.parse_cells(row.line, cells, columns, time=time, numeric=numeric, notes=(*notes, *row.notes))
             notes = ()
+
+
+def _is_number(cell: str, column: str, request: ReadRequest) -> bool:
+    """Whether a cell may be one of a column of numbers; in a survey, in whatever notation."""
+    if request.raw:
+        return is_missing(cell) or split_cell(cell) is not None
+    return isinstance(request.table.typed(column, cell), float | None)

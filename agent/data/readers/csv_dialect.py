@@ -37,8 +37,10 @@ class Layout(NamedTuple):
         The first rows below the header.
     first_line
         The line of the header, or of the first row.
+    commented
+        Whether lines that begin with # are comments.
     notes
-        What was left out before it.
+        What is left out.
     """
 
     dialect: Dialect
@@ -46,6 +48,7 @@ class Layout(NamedTuple):
     header: list[str] | None
     sample: list[list[str]]
     first_line: int
+    commented: bool
     notes: tuple[str, ...]
 
 
@@ -73,9 +76,13 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
     rows = rows[start:]
     cells = [row.cells for row in rows]
     skipped = before + start
-    notes = (f"what comes before line {rows[0].line} is not part of the table",) if skipped else ()
+    commented = bool(skipped) and lines[before].data.startswith(b"#")
+    notes: tuple[str, ...] = (f"what comes before line {rows[0].line} is not part of the table",) if skipped else ()
+    if commented:
+        notes = (*notes, "lines that begin with # are left out")
     if not _has_header(cells, request):
-        return Layout(dialect, tuple(map(str, range(_common_width(cells)[0]))), None, cells, rows[0].line, notes)
+        numbers = tuple(map(str, range(_common_width(cells)[0])))
+        return Layout(dialect, numbers, None, cells, rows[0].line, commented, notes)
     header, below = cells[0], cells[1:]
     width = _common_width(below)[0] if below else len(header)
     names = list(header)
@@ -90,7 +97,7 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
             f"does not read as a table: with the delimiter {dialect.delimiter!r} and {quotes} its header has "
             f"{len(names)} columns and its first rows have {width}"
         )
-    return Layout(dialect, header_names(names), header, below, rows[0].line, notes)
+    return Layout(dialect, header_names(names), header, below, rows[0].line, commented, notes)
 
 
 def _fits(row: Sequence[str], width: int) -> bool:

@@ -65,10 +65,12 @@ def split_cell(cell: str) -> CellParts | None:
         if len(plain["fraction"]) != _GROUP:
             return CellParts("", "", {STYLES[0]: number})
     text = text.translate(_PLAIN_SIGNS)
-    match = _CELL.fullmatch(text) if len(text) <= _LONGEST else None
-    if match is None or (match["sign"] and match["inner"]):
+    # accountants write -5 as (5)
+    negative = text.startswith("(") and text.endswith(")")
+    match = _CELL.fullmatch(text[1:-1] if negative else text) if len(text) <= _LONGEST else None
+    if match is None or (bool(match["sign"]) + bool(match["inner"]) + negative) > 1:
         return None
-    sign = match["sign"] or match["inner"]
+    sign = "-" if negative else match["sign"] or match["inner"]
     values = {}
     for decimal, thousands in STYLES:
         digits = _plain_digits(match["body"], decimal, thousands)
