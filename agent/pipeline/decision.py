@@ -57,7 +57,8 @@ class Decider:
             probability = max(probability, expit(fusion.threshold))
         problems = state.field_problems
         if fusion.label(probability) == "normal" and (
-            _is_unlike_every_case(state) or self._may_hide_an_anomaly(state, problems)
+            # a missing column alone makes a vector far from all others
+            (_is_unlike_every_case(state) and not problems.missing) or self._may_hide_an_anomaly(state, problems)
         ):
             fusion = fusion.widened_to(probability)
         provenance = self._provenance(state)
