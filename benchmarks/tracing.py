@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from agent.core.numerics import logit
 from agent.core.records import Precedent, Record, Verdict
 from agent.core.requests import JudgeRequest
-from agent.data.readers.values import parse_pairs
+from agent.data.readers.values import split_pairs
 from retrieval.casebook import SourceSnapshot, StoredCase
 from retrieval.text.masking import mask
 
@@ -283,7 +283,7 @@ def _counterfactual(match: re.Match[str], quotations: list[str], evidence: Evide
             if replaced != 1 or old not in (value, f"{value:.12g}" if isinstance(value, float) else ""):
                 return False
     request = JudgeRequest(
-        source=evidence.row.name, text=text, fields=parse_pairs(text), events=tuple(events), explain="none"
+        source=evidence.row.name, text=text, fields=split_pairs(text), events=tuple(events), explain="none"
     )
     return evidence.chain.invoke(request).label == "normal"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from retrieval.index.exact import DECIMALS
 from retrieval.index.synced import Progress, SyncedIndex
 from retrieval.store.cases import (
     CaseQueries,
+    ContentLabel,
     KeyLabel,
     case_row,
     cases_of_keys,
@@ -99,16 +100,21 @@ class Casebook:
 
     # cases
 
-    def add(self, name: str, new: Iterable[NewCase], given_by: str) -> int:
+    def add(self, name: str, new: Iterable[NewCase], given_by: str, seen: Counter[ContentLabel] | None = None) -> int:
         """Commit cases in batches; call `sync` after it.
 
         Content that comes with the same label again is one case, which counts as often as it came in one call.
+
+        Parameters
+        ----------
+        seen
+            Counts each content with its label, see `remove_relabelled`.
 
         Returns
         -------
         How many cases were new.
         """
-        seen: Counter[tuple[str, str]] = Counter()
+        seen = Counter() if seen is None else seen
         added, remaining = 0, iter(new)
         while batch := list(islice(remaining, _CHUNK)):
             seen.update((case.content_hash, case.label) for case in batch)
@@ -120,6 +126,27 @@ class Casebook:
                     self._sources.cases_changed(connection, name)
             added += new_cases
         return added
+
+    def remove_relabelled(self, name: str, given_by: str, seen: Mapping[ContentLabel, int]) -> int:
+        """Remove the cases that ``given_by`` gave before with another label, and only that, than it has ``seen`` now.
+
+        Returns
+        -------
+        How many cases were removed.
+        """
+        contents = {content for content, _ in seen}
+        with self.engine.begin() as connection:
+            earlier = select(cases.c.id, cases.c.hash, cases.c.label)
+            rows = connection.execute(earlier.where(cases.c.source == name, cases.c.given_by == given_by)).all()
+            old = [row for row in rows if row.hash in contents and (row.hash, row.label) not in seen]
+            for start in range(0, len(old), _CHUNK):
+                chunk = old[start : start + _CHUNK]
+                connection.execute(delete(cases).where(cases.c.id.in_([row.id for row in chunk])))
+            gone = delete_orphaned_vectors(connection, name)
+            if old:
+                self._sources.cases_changed(connection, name)
+        self._synced.discard(name, gone)
+        return len(old)
 
     def relabel(self, name: str, case: NewCase, given_by: str) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""

@@ -21,6 +21,7 @@ from agent.core.errors import EXPECTED, Busy, UnknownSource, UnknownVerdict, Usa
 from agent.core.records import Label, Verdict
 from agent.core.requests import JudgeRequest, format_validation_error, parse_request
 from agent.core.terminal import plural
+from agent.data.readers.jsonl import flatten
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
@@ -266,4 +267,4 @@ def _request(fields: dict[str, Any] | None, text: str, source: str | None, max_c
         return parse_request({"source": source, "text": text}, max_chars)
     if set(fields) <= {*JudgeRequest.model_fields, "record"} - {"explain"}:
         return parse_request({"source": source, **fields}, max_chars)
-    return parse_request({"source": source, "text": text, "fields": fields}, max_chars)
+    return parse_request({"source": source, "fields": flatten(fields)}, max_chars)

@@ -14,6 +14,7 @@ from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
+    ColumnsOption,
     FormatOption,
     ModelOption,
     MultilineOption,
@@ -102,10 +103,12 @@ def learn(
         str | None,
         typer.Option("--optimise", help="What the threshold optimises: f1, accuracy, cost:FP,FN. [as before; f1]"),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the files are read, and write nothing.")] = False,
     model: ModelOption = None,
 ) -> None:
     """Learn labelled records as cases of a source. A record that is a case already adds nothing."""
     from agent.cli import render
+    from agent.cli.reading import reading_report
     from agent.core import terminal
     from agent.training.learn import learn as learn_cases
 
@@ -120,9 +123,14 @@ def learn(
             brief=read_brief(brief),
             budget=budget,
             objective=optimise,
+            dry_run=dry_run,
             progress=progress,
         )
-    render.learned(result)
+    if dry_run:
+        assert result.report is not None
+        reading_report(result.report)
+    else:
+        render.learned(result)
     context.close()
     exit_if_failed(result.unreadable)
 
@@ -139,6 +147,7 @@ def evaluate(
     multiline: MultilineOption = None,
     text: TextOption = None,
     format: FormatOption = None,
+    columns: ColumnsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     model: ModelOption = None,
 ) -> None:
@@ -148,7 +157,7 @@ def evaluate(
     from agent.training.evaluation import evaluate_file
 
     context = open_context(model)
-    options = read_options(context.source(source), format, text, label, normal, multiline)
+    options = read_options(context.source(source), format, text, label, normal, multiline, columns)
     if options.label is None:
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
     with terminal.progress() as progress:

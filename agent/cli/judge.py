@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from agent.cli.options import (
+    ColumnsOption,
     FormatOption,
     ModelOption,
     MultilineOption,
@@ -83,6 +84,7 @@ def judge(
     label: LabelOption = None,
     normal: NormalOption = None,
     multiline: MultilineOption = None,
+    columns: ColumnsOption = None,
     output: OutputOption = None,
     to: ToOption = None,
     detail: DetailOption = None,
@@ -101,7 +103,7 @@ def judge(
     labels = _parse_labels(only)
     to = to or _format_of(output)
     context = open_context(model)
-    options = read_options(context.source(source), format, text, label, normal, multiline)
+    options = read_options(context.source(source), format, text, label, normal, multiline, columns)
     paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
         _refuse_to_overwrite(path, paths)

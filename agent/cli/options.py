@@ -29,6 +29,10 @@ NormalOption = Annotated[
     list[str] | None,
     typer.Option("--normal", help="Label value that means normal; repeat it. [0, normal, -, ham, false]"),
 ]
+ColumnsOption = Annotated[
+    list[str] | None,
+    typer.Option("--columns", metavar="OLD=NEW", help="Column that the file has under another name; repeat it."),
+]
 FormatOption = Annotated[FormatName | None, typer.Option("--format", help="Format of the file. [detected]")]
 MultilineOption = Annotated[
     str | None,
@@ -73,13 +77,14 @@ def read_options(
     label: str | None,
     normal: list[str] | None,
     multiline: str | None,
+    columns: list[str] | None = None,
 ) -> ReadOptions:
-    """How to read files: as the options say, and otherwise as the source was learned.
+    """How to read files: the options, and for those not given, how the source was learned.
 
     Raises
     ------
     UsageError
-        ``multiline`` is not a regular expression.
+        ``multiline`` is not a regular expression, or a pair of ``columns`` names no column that was learned.
     """
     from agent.data.read_options import NO_LABEL, ReadOptions
 
@@ -90,7 +95,15 @@ def read_options(
     options = {"format": format, "text": text, "label": label, "normal": normal, "multiline": multiline}
     learned = (row.reading if row else None) or {}
     options = {**learned, **{name: value for name, value in options.items() if value}}
-    return ReadOptions.model_validate({**options, "label": None if label == NO_LABEL else options.get("label")})
+    read = ReadOptions.model_validate({**options, "label": None if label == NO_LABEL else options.get("label")})
+    if not columns:
+        return read
+    pairs = [column.partition("=") for column in columns]
+    try:
+        table = read.table.with_names([(first.strip(), second.strip()) for first, _, second in pairs])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return read.model_copy(update={"table": table})
 
 
 def exit_if_failed(failures: list[Any]) -> None:

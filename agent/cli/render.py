@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.options import with_hint
+from agent.cli.reading import reading_report
 from agent.core.errors import NEW_SOURCE_HINT
 from agent.core.records import Verdict
 from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
@@ -145,11 +146,13 @@ def notes(row: ParsedRow) -> None:
 
 def learned(result: LearnResult) -> None:
     """Print what `learn` did."""
-    values = ", ".join(f"{value} ({count:,})" for value, count in result.label_values.most_common(8))
+    if result.report is not None:
+        reading_report(result.report)
     read, added = plural(result.read, "record"), plural(result.added, "new case")
     print_line(f"{read} read for source {result.source}: {added}, the rest were cases already")
-    counts = ", ".join(f"{result.labels[label]:,} {label}" for label in LABELS)
-    print_line(f"{counts}; label values: {values}")
+    if result.relabelled:
+        changed = plural(result.relabelled, "case")
+        print_line(f"{changed} of the same files had the other label before: only the new one holds")
     for label in LABELS:
         if result.read and not result.labels[label]:
             print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")

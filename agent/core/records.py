@@ -68,13 +68,13 @@ def clean_text(text: str) -> str:
 
 
 def _clean_fields(fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
-    """Clean names and texts; NaN and infinities become ``None``, since JSON has no numbers for them."""
+    """Clean names and texts; of what JSON has no numbers for, NaN becomes ``None`` and an infinity its name."""
     cleaned: dict[str, FieldValue] = {}
     for name, value in fields.items():
         if isinstance(value, str):
             value = clean_text(value)
         elif isinstance(value, float) and not math.isfinite(value):
-            value = None
+            value = None if math.isnan(value) else str(value)
         cleaned[clean_text(name)] = value
     return cleaned
 

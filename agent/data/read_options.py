@@ -19,6 +19,7 @@ from agent.data.readers.entries import SAMPLED_LINES, EntryRule, entry_rule
 from agent.data.readers.entry_joining import decoded_start
 from agent.data.readers.format_detection import detect
 from agent.data.readers.lines import split_lines
+from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import normalise_label
 from retrieval.text.masking import mask
 
@@ -47,6 +48,8 @@ class ReadOptions(BaseModel):
     multiline
         What begins an entry of a log: ``auto`` finds it out for each file, ``off``: each line does, else a regular
         expression that the first line of an entry matches.
+    table
+        What `learn` found of the columns.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,6 +61,7 @@ class ReadOptions(BaseModel):
     label_values: tuple[str, ...] = ()
     multiline: str = "auto"
     text_starts: tuple[str, ...] = ()
+    table: TableSchema = TableSchema()
 
     @field_validator("multiline")
     @classmethod
@@ -73,7 +77,13 @@ class ReadOptions(BaseModel):
         return self.model_copy(update={"label_values": tuple(values), "text_starts": tuple(text_starts)})
 
     def read(
-        self, path: str | Path, max_chars: int, *, lenient: bool = False, stdin: BinaryIO | None = None
+        self,
+        path: str | Path,
+        max_chars: int,
+        *,
+        lenient: bool = False,
+        stdin: BinaryIO | None = None,
+        raw: bool = False,
     ) -> Iterator[ParsedRow | RowError]:
         """Read the records of one file.
 
@@ -87,6 +97,8 @@ class ReadOptions(BaseModel):
             See `open`.
         stdin
             What to read in place of standard input.
+        raw
+            Whether fields are the cells as they stand in the file.
 
         Raises
         ------
@@ -94,7 +106,7 @@ class ReadOptions(BaseModel):
             The file as a whole cannot be read, or has no records.
         """
         empty = True
-        with self.open(path, max_chars, lenient=lenient, stdin=stdin) as (stream, kind, request):
+        with self.open(path, max_chars, lenient=lenient, stdin=stdin, raw=raw) as (stream, kind, request):
             for item in read_rows(stream, kind, request):
                 empty = False
                 yield item
@@ -107,14 +119,14 @@ class ReadOptions(BaseModel):
 
     @contextmanager
     def open(
-        self, path: str | Path, max_chars: int, *, lenient: bool, stdin: BinaryIO | None = None
+        self, path: str | Path, max_chars: int, *, lenient: bool, stdin: BinaryIO | None = None, raw: bool = False
     ) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
         """Open a file and find out what it holds.
 
         With ``lenient``, columns that the file lacks are not read, and a record without a label is not an error.
         """
         normal = frozenset(map(normalise_label, self.normal))
-        request = ReadRequest(str(path), self.text, self.label, normal, max_chars, lenient)
+        request = ReadRequest(str(path), self.text, self.label, normal, max_chars, lenient, table=self.table, raw=raw)
         with opened(request.file, stdin) as stream:
             kind = detect(stream, request.file, self.format)
             if lenient and not self._has_label(stream, kind, request):

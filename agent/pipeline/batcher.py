@@ -280,7 +280,11 @@ class MicroBatcher:
         cacheable = [
             (request, verdict)
             for request, verdict in ((item.request, verdict) for item, verdict in verdicts)
-            if isinstance(request, TextRequest) and request.explain != "llm" and (self._no_llm or not verdict.degraded)
+            # of a record with fields, another text has other fields
+            if isinstance(request, TextRequest)
+            and not verdict.record.fields
+            and request.explain != "llm"
+            and (self._no_llm or not verdict.degraded)
         ]
         case_texts = self._case_texts(cache, [request.text for request, _ in cacheable])
         for request, verdict in cacheable:

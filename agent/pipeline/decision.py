@@ -9,6 +9,7 @@ from agent.core.numerics import expit
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_id
 from agent.core.requests import LONG, LONGEST_SPLIT
+from agent.detectors.field_expectations import FieldProblems, filled_in
 from agent.detectors.neighbours import label_disagreement
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
@@ -16,6 +17,8 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import with_sentences
 from agent.pipeline.state import JudgingState
 from agent.pipeline.steps import Steps
+from agent.scoring.fusion import fuse
+from retrieval.encoding.field_encoder import features
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections
 
@@ -54,8 +57,16 @@ class Decider:
         if _is_partly_read(state):
             # the rest of the record may hold anything
             probability = max(probability, expit(fusion.threshold))
-        untested = _is_unlike_every_case(state) or not _has_evidence(state) or _unseen_number(state) is not None
-        if self._is_contradicted(state) or (untested and fusion.label(probability) == "normal"):
+        problems = state.field_problems
+        untested = (
+            # a missing column alone makes a vector far from all others
+            (_is_unlike_every_case(state) and not problems.missing)
+            or not _has_evidence(state)
+            or _unseen_number(state) is not None
+        )
+        if self._is_contradicted(state) or (
+            fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems))
+        ):
             fusion = fusion.widened_to(probability)
         provenance = self._provenance(state)
         return Verdict(
@@ -74,7 +85,7 @@ class Decider:
             signals=state.log_odds,
             record=state.record,
             provenance=provenance,
-            degraded=_degraded(state),
+            degraded=_degraded(state, problems),
             elapsed_ms=0.0,
         )
 
@@ -88,6 +99,26 @@ class Decider:
         if state.explain == "llm":
             return with_sentences(self._context, verdict, state.source.row.brief, facts, state.masked)
         return verdict
+
+    def _may_hide_an_anomaly(self, state: JudgingState, problems: FieldProblems) -> bool:
+        """Whether what was not read of the fields could make a record anomalous that is normal without it.
+
+        Values that no case has may mean anything. Missing columns do no harm if the verdict stays normal whatever
+        value of the cases they are given, one by one and together; what is unusual about them only a model of both
+        labels can say.
+        """
+        weights = state.source.model.fusion_for(state.log_odds, known=False).weights
+        if problems == FieldProblems() or not weights.get("fields"):
+            return False
+        model = self._steps.field_model(state)
+        if problems.unlike or problems.unreadable or model is None or not model.supervised:
+            return True
+        rows = filled_in(features(state.record.fields, state.record.events), problems.missing, model.columns)
+        return not rows or any(
+            fusion.label(probability) != "normal"
+            for trees, _ in model.signals(rows, [state.record.events] * len(rows))
+            for probability, fusion in (fuse(state.source.model, {**state.log_odds, "fields": trees}, known=False),)
+        )
 
     def _provenance(self, state: JudgingState) -> Provenance:
         model = self._context.language_detector().model if state.log_odds["language"] is not None else None
@@ -154,13 +185,12 @@ def _has_evidence(state: JudgingState) -> bool:
 
 
 def _is_unlike_every_case(state: JudgingState) -> bool:
-    """Whether the record is a text farther from every case than any case is from the others.
+    """Whether the record is farther from every case than any case is from the others.
 
-    Whatever the detectors say, no person has labelled such texts as normal.
+    Whatever the detectors say, no person has labelled such records as normal.
     """
     nearest, distances = state.retrieved.nearest, state.source.model.nn_distance_quantiles
-    is_text = state.source.representation.field_encoder is None
-    if not (nearest and distances and is_text) or state.has_known_template:
+    if not (nearest and distances) or state.has_known_template:
         return False
     return 1 - nearest[0].similarity > distances[-1]
 
@@ -171,9 +201,11 @@ def _unseen_number(state: JudgingState) -> PlacedNumber | None:
     return unseen_number(state.text, kept) if kept and not state.has_known_template else None
 
 
-def _degraded(state: JudgingState) -> tuple[str, ...]:
+def _degraded(state: JudgingState, problems: FieldProblems) -> tuple[str, ...]:
     row = state.source.row
     reasons = [f"{name}: {signal.degraded}" for name, signal in sorted(state.signals.items()) if signal.degraded]
+    if problems.degraded:
+        reasons.append(f"fields: {problems.degraded}")
     if _is_longer_than_read(state):
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.source_model:

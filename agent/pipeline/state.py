@@ -8,35 +8,44 @@ from typing import Any
 
 from agent.core.records import SIGNALS, FieldValue, Record, Signal, VerdictLabel
 from agent.core.requests import Explain
+from agent.data.read_options import ReadOptions
+from agent.data.record_reading import as_read
 from agent.detectors.base import DetectorInput
+from agent.detectors.field_expectations import FieldExpectations, FieldProblems
 from agent.detectors.neighbours import has_known_template
 from agent.scoring.fusion import Fusion, SourceModel, fuse
 from retrieval.casebook import RetrievalResult, SourceSnapshot
-from retrieval.encoding.field_encoder import FieldEncoder
+from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
 
+_NO_PROBLEMS = FieldProblems()
 _NOT_SEARCHED = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source as it was when the batch began: its row, and what is decoded from it.
+    """A source as it was when the batch began: its row, what is decoded from it, and how its files are read.
 
-    `normal_encoder` describes the normal cases' fields; it is None for sources without fields.
+    `normal_encoder` describes the normal cases' fields, `expectations` what those of all cases hold; both are None for
+    sources without fields.
     """
 
     row: SourceSnapshot
     model: SourceModel
     normal_encoder: FieldEncoder | None
     representation: Representation
+    expectations: FieldExpectations | None
+    read_options: ReadOptions
 
     @classmethod
     def of(cls, row: SourceSnapshot) -> Source:
         """Decode the stored models of a source."""
         model = SourceModel.of(row.source_model, row.counts)
         encoder = FieldEncoder.from_json(model.normal_field_encoder) if model.normal_field_encoder else None
-        return cls(row, model, encoder, row.representation or Representation())
+        expected = FieldExpectations.from_json(model.field_expectations) if model.field_expectations else None
+        options = ReadOptions.model_validate(row.reading or {})
+        return cls(row, model, encoder, row.representation or Representation(), expected, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,8 @@ class JudgingState:
 
     @classmethod
     def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
-        """The state of a record before any step."""
+        """The state of a record before any step; the record is the one that a file would give."""
+        record = as_read(record, source.read_options)
         text = source.representation.comparable_text(record)
         return cls(source, record, explain, text, source.representation.mask(text), record.content_hash)
 
@@ -94,6 +104,14 @@ class JudgingState:
     def has_known_template(self) -> bool:
         """Whether a case has the record's template or content."""
         return has_known_template(self.retrieved)
+
+    @property
+    def field_problems(self) -> FieldProblems:
+        """How the fields differ from those of the cases; nothing for a record whose content is a case."""
+        expectations = self.source.expectations
+        if expectations is None or self.has_known_template:
+            return _NO_PROBLEMS
+        return expectations.problems(features(self.record.fields, self.record.events))
 
     @property
     def log_odds(self) -> dict[str, float | None]:

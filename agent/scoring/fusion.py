@@ -113,6 +113,8 @@ class SourceModel:
         How the language model was tried, in words.
     normal_field_encoder : dict or None
         The `FieldEncoder` of the normal cases, as JSON.
+    field_expectations : dict or None
+        The `agent.detectors.field_expectations.FieldExpectations` of the cases, as JSON.
     fitted_on : int
         Version of the casebook.
     objective : str
@@ -135,6 +137,7 @@ class SourceModel:
     language_range: tuple[float, float] = (-8.0, 8.0)
     language_note: str | None = None
     normal_field_encoder: dict[str, Any] | None = None
+    field_expectations: dict[str, Any] | None = None
     fitted_on: int = 0
     objective: str = "f1"
     by_text: bool = False

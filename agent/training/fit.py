@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.detectors.clauses import ClauseModel
+from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.registry import installed
@@ -120,7 +121,7 @@ def fit_source(
     task = _Task.read(casebook, name, risk, objective)
     if progress:
         progress("fitting", 0, 0)
-    tabular, field_scores, normal = _fit_fields(task)
+    tabular, field_scores, normal, expectations = _fit_fields(task)
     templates, distances = leave_one_out(casebook, task.row, task.by_key, precedents)
     texts, templates = _fit_texts(task, templates, distances, precedents)
     templates = _with_field_scores(task, templates, field_scores)
@@ -137,6 +138,7 @@ def fit_source(
         fitted_on=task.row.version,
         objective=task.objective_name,
         normal_field_encoder=normal.to_json() if normal else None,
+        field_expectations=expectations.to_json() if expectations else None,
         by_text=bool(extra.detectors) or (texts is not None and not texts.by_template),
         detectors=tuple(detector.name for detector in extra.detectors),
         notes=_notes(task, without_llm, contradictory),
@@ -176,12 +178,14 @@ def _fuse_texts(task: _Task, templates: Sequence[Template]) -> Fusion:
 # fields
 
 
-def _fit_fields(task: _Task) -> tuple[TabularModel | None, OutOfFoldScores | None, FieldEncoder | None]:
-    """The model of fields, its out-of-fold scores, and the encoder of the normal cases."""
+def _fit_fields(
+    task: _Task,
+) -> tuple[TabularModel | None, OutOfFoldScores | None, FieldEncoder | None, FieldExpectations | None]:
+    """The model of fields, its out-of-fold scores, the encoder of the normal cases, and what the fields hold."""
     cases = list(task.by_key.values())
     rows = [features(case.fields, case.events) for case in cases]
     if len(rows) < _MIN_ROWS or sum(map(bool, rows)) * 2 <= len(rows) or task.row.representation is None:
-        return None, None, None
+        return None, None, None, None
     model, scores = TabularModel.fit(
         rows,
         [case.events for case in cases],
@@ -190,7 +194,8 @@ def _fit_fields(task: _Task) -> tuple[TabularModel | None, OutOfFoldScores | Non
         [case.occurrences for case in cases],
     )
     normal_rows = [row for row, case in zip(rows, cases, strict=True) if case.label == "normal"]
-    return model, scores, FieldEncoder.fit(normal_rows) if normal_rows else None
+    expectations = FieldExpectations.fit([case.fields for case in cases], [case.events for case in cases])
+    return model, scores, FieldEncoder.fit(normal_rows) if normal_rows else None, expectations
 
 
 def _fuse_fields(

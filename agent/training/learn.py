@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from agent.core.errors import PrecedentError, UsageError, translate
 from agent.core.logs import timed_event
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions, text_start
 from agent.data.readers import DEFAULT_NORMAL, RowError
+from agent.data.record_reading import as_read
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
 from agent.training.fit import fit_source
+from agent.training.reading_report import ReadingReport, survey
 from agent.training.telling_numbers import keep_telling_numbers
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
@@ -35,6 +42,10 @@ class LearnResult:
     ----------
     read, added : int
         Records that were read, and cases that are new.
+    relabelled : int
+        Cases of the same file that had another label before, and have only the new one now.
+    report : ReadingReport or None
+        What reading the files found.
     labels, label_values, text_starts : Counter[str]
         Records by label, by the value of the label column, and, of the first, by the masked beginning of the text.
     unreadable : list[RowError]
@@ -58,6 +69,8 @@ class LearnResult:
     source: str
     read: int = 0
     added: int = 0
+    relabelled: int = 0
+    report: ReadingReport | None = None
     labels: Counter[str] = field(default_factory=Counter)
     label_values: Counter[str] = field(default_factory=Counter)
     text_starts: Counter[str] = field(default_factory=Counter)
@@ -96,6 +109,7 @@ def learn(
     brief: str | None = None,
     budget: int | None = None,
     objective: str | None = None,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> LearnResult:
     """Learn the labelled records of ``files`` as cases of ``source``.
@@ -116,12 +130,14 @@ def learn(
         The most queries of the language model; None is the setting ``language_budget``.
     objective : str, optional
         See `agent.scoring.calibration.Objective.parse`; None keeps the source's.
+    dry_run : bool
+        Whether to read the files only.
     progress : Progress, optional
 
     Raises
     ------
     InputError
-        A file cannot be read at all. The files before it are learned.
+        A file cannot be read at all, or lacks columns that the others have. Nothing is learned.
     UsageError
         The source's name or the objective is invalid, no label column is named, or no value of it means normal.
     """
@@ -133,38 +149,71 @@ def learn(
             raise UsageError(f"--optimise: {error}") from error
     if read_options.label is None:
         raise UsageError("learn needs --label COLUMN, the column that holds the labels")
-    _check_normal(context, files, source, read_options)
-    for path in files:
-        cases = _cases(context, path, read_options, result, progress)
-        result.added += context.casebook.add(source, cases, f"file {path}")
-    if result.read:
-        _finish(context, source, read_options, result, brief, budget, objective, progress)
+    with _stdin_of(files) as stdin:
+        _read(context, files, read_options, result, stdin=stdin, progress=progress, dry_run=dry_run)
+    if result.read and not dry_run:
+        _finish(context, source, result, brief, budget, objective, progress)
     return result
 
 
-def _check_normal(context: AppContext, files: Sequence[str | Path], source: str, read_options: ReadOptions) -> None:
-    """Raise if no record is normal by the default values and the user named none."""
-    snapshot = context.casebook.source(source)
-    if read_options.normal != DEFAULT_NORMAL or "-" in map(str, files) or (snapshot and snapshot.counts["normal"]):
+def _read(
+    context: AppContext,
+    files: Sequence[str | Path],
+    read_options: ReadOptions,
+    result: LearnResult,
+    *,
+    stdin: BinaryIO | None,
+    progress: Progress | None,
+    dry_run: bool,
+) -> None:
+    """Read the files, once to see what they hold, and once more to add their records as cases."""
+    snapshot = context.casebook.source(result.source)
+    earlier = ReadOptions.model_validate((snapshot.reading if snapshot else None) or {}).table
+    read_options = read_options.model_copy(update={"table": earlier})
+    result.report = report = survey(
+        files, read_options, context.settings.max_record_chars, stdin=stdin, progress=progress
+    )
+    if not (snapshot and snapshot.counts["normal"]):
+        _check_normal(read_options, report)
+    if dry_run:
         return
-    seen: Counter[str] = Counter()
     for path in files:
-        for item in read_options.read(path, context.settings.max_record_chars):
-            if not isinstance(item, RowError):
-                if item.label == "normal":
-                    return
-                seen[item.label_value or ""] += 1
-    if len(seen) > 1:
-        values = ", ".join(value for value, _ in seen.most_common(_VALUES_SHOWN))
+        given_by, seen = f"file {path}", Counter[tuple[str, str]]()
+        cases = _cases(context, path, report.options, result, stdin, progress)
+        result.added += context.casebook.add(result.source, cases, given_by, seen)
+        if seen:
+            result.relabelled += context.casebook.remove_relabelled(result.source, given_by, seen)
+
+
+def _check_normal(read_options: ReadOptions, report: ReadingReport) -> None:
+    """Raise if no record is normal by the default values and the user named none."""
+    if read_options.normal == DEFAULT_NORMAL and not report.labels["normal"] and len(report.label_values) > 1:
+        values = ", ".join(value for value, _ in report.label_values.most_common(_VALUES_SHOWN))
         raise UsageError(
             f"which values of {read_options.label} mean normal? Name them with --normal VALUE; it holds {values}"
         )
 
 
+@contextmanager
+def _stdin_of(files: Sequence[str | Path]) -> Iterator[BinaryIO | None]:
+    """What standard input holds, on disk, if it is one of the files: it is read more than once."""
+    with tempfile.TemporaryFile() as spool:
+        if "-" in map(str, files):
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+        yield spool if "-" in map(str, files) else None
+
+
 def _cases(
-    context: AppContext, path: str | Path, read_options: ReadOptions, result: LearnResult, progress: Progress | None
+    context: AppContext,
+    path: str | Path,
+    read_options: ReadOptions,
+    result: LearnResult,
+    stdin: BinaryIO | None,
+    progress: Progress | None,
 ) -> Iterator[NewCase]:
-    for item in read_options.read(path, context.settings.max_record_chars):
+    if stdin is not None:
+        stdin.seek(0)
+    for item in read_options.read(path, context.settings.max_record_chars, stdin=stdin):
         if isinstance(item, RowError):
             result.unreadable.append(item)
             continue
@@ -177,7 +226,7 @@ def _cases(
         result.notes += [f"{item.record.file}:{item.record.line}: {note}" for note in item.notes]
         if progress and result.read % 500 == 0:
             progress("reading", result.read, 0)
-        yield as_case(item.record, item.label, item.label_value)
+        yield as_case(as_read(item.record, read_options), item.label, item.label_value)
 
 
 def as_case(record: Record, label: Label, label_value: str | None = None) -> NewCase:
@@ -188,7 +237,6 @@ def as_case(record: Record, label: Label, label_value: str | None = None) -> New
 def _finish(
     context: AppContext,
     source: str,
-    read_options: ReadOptions,
     result: LearnResult,
     brief: str | None,
     budget: int | None,
@@ -200,13 +248,14 @@ def _finish(
         [value for value, _ in counter.most_common(_VALUES_SHOWN)]
         for counter in (result.label_values, result.text_starts)
     )
-    casebook.set(source, reading=read_options.with_values(values, starts).model_dump(mode="json"))
+    assert result.report is not None
+    casebook.set(source, reading=result.report.options.with_values(values, starts).model_dump(mode="json"))
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
     casebook.sync(source, progress)
     model = _model_name(context, source, result, progress)
     snapshot = context.source(source)
-    is_changed = result.added or brief is not None or result.brief_drafted or objective is not None
+    is_changed = result.added or result.relabelled or brief is not None or result.brief_drafted or objective is not None
     if is_changed or _unfitted(snapshot, model):
         refit(context, source, budget=budget, objective=objective, progress=progress, result=result)
     result.brief = snapshot.brief

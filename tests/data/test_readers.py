@@ -90,7 +90,7 @@ class TestTables:
         path = write(tmp_path, "t.csv", "\n".join(delimiter.join(row) for row in table) + "\n")
         first, second = readings(path, label="label")
         assert first.record.fields == {"amount": 12.5, "shop": "kiosk", "online": True, "note": None}
-        assert first.record.text == "amount is 12.50 shop is kiosk online is true"
+        assert first.record.text == "amount is 12.5 shop is kiosk online is true"
         assert (first.label, first.record.line) == ("normal", 2)
         assert second.record.fields == {"amount": 7.0, "shop": "bar", "online": False, "note": None}
         assert (second.label, second.label_value, second.record.line) == ("anomalous", "1", 3)

@@ -74,7 +74,8 @@ HEADS = st.sampled_from(
 )
 def test_no_bytes_break_the_reader(format: Any, data: bytes, head: bytes, packed: bool, label: str | None) -> None:
     content = gzip.compress(head + data) if packed else head + data
-    lines = (head + data).count(b"\n") + (head + data).count(b"\0") + 1
+    # a table may have carriage returns for line ends
+    lines = sum((head + data).count(end) for end in (b"\n", b"\r", b"\0")) + 1
     try:
         items = list(read("-", stdin=io.BytesIO(content), format=format, label=label))
     except InputError:

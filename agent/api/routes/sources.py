@@ -10,6 +10,8 @@ from agent.api.bodies import JsonRoute
 from agent.api.schemas import Added, Brief, NewCases, SourceView
 from agent.api.state import State
 from agent.core.requests import check_record_size
+from agent.data.read_options import ReadOptions
+from agent.data.record_reading import as_read
 from agent.training.active_learning import Candidate, select_for_review
 from agent.training.learn import as_case, check_name, refit, refit_while_due
 
@@ -20,8 +22,11 @@ router = APIRouter(prefix="/v1", route_class=JsonRoute)
 def post_cases(new: NewCases, background: BackgroundTasks, state: State) -> Added:
     """Add labelled records. The same record again adds nothing; the source is refitted in the background."""
     casebook, limit = state.context.casebook, state.settings.max_record_chars
-    cases = [as_case(check_record_size(case.record, limit), case.label) for case in new.cases]
-    added = casebook.add(check_name(new.source), cases, given_by="API")
+    known = casebook.source(check_name(new.source))
+    options = ReadOptions.model_validate((known.reading if known else None) or {})
+    records = [as_read(check_record_size(case.record, limit), options) for case in new.cases]
+    cases = [as_case(record, case.label) for record, case in zip(records, new.cases, strict=True)]
+    added = casebook.add(new.source, cases, given_by="API")
     casebook.sync(new.source)
     if added:
         background.add_task(refit_while_due, state.context, new.source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from agent.data.readers.byte_stream import Damaged
@@ -13,16 +13,21 @@ from agent.data.readers.lines import RawLine, decode
 LONGEST_LINE = 16 << 20
 _LONGEST_FIELD = 1 << 20
 _MOST_LINES_A_ROW = 1_000
+# a byte order mark, inside of a file that was joined from several
+_MARK = "\ufeff"
 
 # The limit is the csv module's own, for the whole process, and 128 KiB unless raised.
 csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
 
 
 class Dialect(NamedTuple):
-    """How cells are separated, and whether quotes enclose them."""
+    """How cells are separated, and what encloses them: the quote, its escape, and whether spaces come before it."""
 
     delimiter: str
     quoted: bool
+    quote: str = '"'
+    escape: str | None = None
+    spaced: bool = False
 
 
 class Row(NamedTuple):
@@ -40,8 +45,12 @@ class BrokenRow(NamedTuple):
     reason: str
 
 
-def split_rows(lines: Iterator[RawLine], dialect: Dialect, width: int | None) -> Iterator[Row | BrokenRow]:
+def split_rows(
+    lines: Iterator[RawLine], dialect: Dialect, width: int | None, header: Sequence[str] | None = None
+) -> Iterator[Row | BrokenRow]:
     """The rows of a table, blank lines left out; each must have ``width`` cells, where that is known.
+
+    A row may end in a delimiter that one more cell would follow, and the ``header`` may have any width.
 
     A quoted cell may hold line ends. If its row does not come out right, only the line where it began is
     broken and reading goes on at the next, so that a stray quote never swallows what follows it.
@@ -50,9 +59,21 @@ def split_rows(lines: Iterator[RawLine], dialect: Dialect, width: int | None) ->
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
     while True:
         try:
-            for cells in csv.reader(feed, delimiter=dialect.delimiter, quoting=quoting, strict=True):
+            for cells in csv.reader(
+                feed,
+                delimiter=dialect.delimiter,
+                quoting=quoting,
+                quotechar=dialect.quote,
+                escapechar=dialect.escape,
+                skipinitialspace=dialect.spaced,
+                strict=True,
+            ):
                 if len(cells) > 1 or any(cell.strip() for cell in cells):
-                    if width is not None and len(cells) != width:
+                    cells[0] = cells[0].removeprefix(_MARK)
+                    is_header = cells == header
+                    if width is not None and len(cells) == width + 1 and not (is_header or cells[-1].strip()):
+                        cells.pop()
+                    if width is not None and len(cells) != width and not is_header:
                         raise _Misfit(f"expected {width} column{'s' * (width != 1)}, found {len(cells)}")
                     yield Row(feed.row[0].number, cells, tuple(feed.notes))
                 feed.next_row()

@@ -16,7 +16,7 @@ from agent.data.readers.columns import default_columns, expand, time_column
 from agent.data.readers.json_document import Element, is_value_a_line, joined_parts, read_values, records, values_of
 from agent.data.readers.lines import RawLine, count_replaced, decode, note_replaced, split_lines, without_mark
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.readers.values import Cell, to_text, typed
+from agent.data.readers.values import Cell, to_text
 
 EVENTS = "events"
 MAX_EVENTS = 10_000
@@ -33,8 +33,13 @@ _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", f
 def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each record of the stream: one value a line, or as `agent.data.readers.json_document` finds them."""
     columns = frozenset(name for name in (request.label, *request.text) if name)
-    elements = _of_lines(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
-    for element in joined_parts(_checked(elements, request)):
+    found = _of_lines(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
+    elements, request = _checked(found, request)
+    yield from request.noting(_rows(elements, request))
+
+
+def _rows(elements: Iterator[Element], request: ReadRequest) -> Iterator[ParsedRow | RowError]:
+    for element in joined_parts(elements):
         if element.problem is not None:
             yield request.row_error(element.line, element.problem, stops=element.stops)
         else:
@@ -88,10 +93,11 @@ def parse_object(
     if replaced := _note_texts([*cells, *cells.values(), *(events or ())]):
         notes += replaced
         cells = {clean_text(name): cell for name, cell in cells.items()}
+    cells = request.with_learned_names(cells)
     request = request.restricted_to(cells)
     if events is not None:
         return _parse_session(request, line, events, cells, notes)
-    columns = expand(request.text, cells) or default_columns(cells, request.label, ids)
+    columns = expand(request.text, cells) or default_columns(cells, request.label, request.table.excluded(ids))
     return request.parse_cells(line, cells, columns, time=time_column(cells), notes=notes)
 
 
@@ -107,7 +113,7 @@ def _parse_session(
         if not isinstance(event, str | int | float):
             return request.row_error(line, f"event {position} of the session is neither a string nor a number")
     texts = tuple(map(to_text, events))
-    fields = {name: typed(cells.get(name)) for name in expand(request.text, cells) if name != EVENTS}
+    fields = {name: request.typed(name, cells.get(name)) for name in expand(request.text, cells) if name != EVENTS}
     text = BETWEEN_EVENTS.join(texts)
     return request.parse_text(line, text, fields, cells, events=texts, time=time_column(cells), notes=notes)
 
@@ -148,11 +154,16 @@ def _to_cell(value: Any) -> Cell:
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
-def _checked(elements: Iterator[Element], request: ReadRequest) -> Iterator[Element]:
-    """The elements; a file none of whose first objects has a column that was named is refused."""
-    if not request.text and request.label is None:
-        yield from elements
-        return
+def _checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterator[Element], ReadRequest]:
+    """The elements, and the request for a file with these, see `ReadRequest.matched`.
+
+    Raises
+    ------
+    InputError
+        None of the first objects has a column that was named.
+    """
+    if not request.text and request.label is None and not request.table.columns:
+        return elements, request
     first, known = list[Element](), dict[str, None]()
     for element in elements:
         first.append(element)
@@ -160,16 +171,17 @@ def _checked(elements: Iterator[Element], request: ReadRequest) -> Iterator[Elem
             with suppress(RecursionError):
                 known |= dict.fromkeys(map(clean_text, flatten(element.value)))
         try:
-            _check_columns(request, list(known))
-            break
+            return chain(first, elements), _check_columns(request, list(known))
         except InputError:
             if len(first) == _CHECKED:
                 raise
-    else:
-        _check_columns(request, list(known))
-    yield from chain(first, elements)
+    return chain(first, elements), _check_columns(request, list(known))
 
 
-def _check_columns(request: ReadRequest, known: list[str]) -> None:
+def _check_columns(request: ReadRequest, known: list[str]) -> ReadRequest:
     if known:
-        request.restricted_to(known).text_columns(known)
+        matched = request.matched(known)
+        names = list(matched.with_learned_names(dict.fromkeys(known)))
+        matched.restricted_to(names).text_columns(names)
+        return matched
+    return request

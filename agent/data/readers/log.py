@@ -11,7 +11,7 @@ from agent.data.readers.entries import without_word
 from agent.data.readers.entry_joining import join_lines
 from agent.data.readers.lines import RawLine, decode_line, split_lines
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.readers.values import Cell, parse_pairs
+from agent.data.readers.values import Cell
 
 _UTF8_LONGEST = 4
 
@@ -56,7 +56,7 @@ def parse_entry(raw: RawLine, request: ReadRequest, count: int = 1) -> ParsedRow
         if request.text:
             first = " ".join(words[int(name)] for name in expand(request.text, known=()) if int(name) < len(words))
         text = first + separator + rest
-    return request.parse_text(raw.number, text, parse_pairs(text), cells, notes=notes)
+    return request.parse_text(raw.number, text, request.fields_of(text), cells, notes=notes)
 
 
 def _check_columns(request: ReadRequest) -> None:

@@ -31,16 +31,21 @@ def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | R
         except _FAILURES as error:
             raise request.file_error(f"is not Parquet that can be read: {_first_line(error)}") from error
         known = list(dict.fromkeys([*schema.names(), *(flatten(first[0]) if first else ())]))
-        request = request.restricted_to(known)
-        request.text_columns(known)
-        line = 0
-        try:
-            for batch in frame.collect_batches(chunk_size=_BATCH):
-                for row in batch.iter_rows(named=True):
-                    line += 1
-                    yield parse_object(request, line, row, ids=())
-        except _FAILURES as error:
-            raise Damaged(f"cannot be read any further: {_first_line(error)}", line + 1) from error
+        request = request.matched(known)
+        names = list(request.with_learned_names(dict.fromkeys(known)))
+        request.restricted_to(names).text_columns(names)
+        yield from request.noting(_rows(frame, request))
+
+
+def _rows(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
+    line = 0
+    try:
+        for batch in frame.collect_batches(chunk_size=_BATCH):
+            for row in batch.iter_rows(named=True):
+                line += 1
+                yield parse_object(request, line, row, ids=())
+    except _FAILURES as error:
+        raise Damaged(f"cannot be read any further: {_first_line(error)}", line + 1) from error
 
 
 @contextmanager

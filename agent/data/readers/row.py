@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from agent.core.errors import InputError
 from agent.core.records import FieldValue, Label, Record, clean_text
-from agent.data.readers.columns import expand
+from agent.data.readers.columns import default_columns, expand
 from agent.data.readers.entries import EntryRule
 from agent.data.readers.lines import shorten
-from agent.data.readers.values import Cell, parse_pairs, to_label, to_text, typed
+from agent.data.readers.table_schema import TableSchema
+from agent.data.readers.values import Cell, spell_out, split_pairs, to_label, to_text
 
 _NAMES_LISTED = 40
+_NO_SCHEMA = TableSchema()
+T = TypeVar("T")
 _SHORTEST_MAX_CHARS = 64
 
 
@@ -58,6 +62,12 @@ class ReadRequest:
         label is not an error.
     entries
         What begins an entry of a log; ``None``: each line does.
+    table
+        What is known of the source's columns.
+    raw
+        Fields are the cells as they stand in the file.
+    notes
+        What is to be said of the file as a whole.
     """
 
     file: str
@@ -67,6 +77,9 @@ class ReadRequest:
     max_chars: int
     lenient: bool = False
     entries: EntryRule | None = None
+    table: TableSchema = _NO_SCHEMA
+    raw: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_chars < _SHORTEST_MAX_CHARS:
@@ -78,6 +91,49 @@ class ReadRequest:
             return self
         text = self.text if all(name in known for name in expand(self.text, tuple(known))) else ()
         return replace(self, text=text, label=self.label if self.label in known else None)
+
+    def matched(self, known: Sequence[str], notes: tuple[str, ...] = ()) -> ReadRequest:
+        """The same request for a file with columns ``known``, under whatever names it has the learned ones.
+
+        ``notes``: what else is to be said of the file.
+
+        Raises
+        ------
+        InputError
+            It lacks learned columns.
+        """
+        columns = expand(self.text, known) or default_columns(known, self.label, self.table.left_out)
+        if not self.table.columns or len(columns) < 2:
+            # a single column is a text, which may spell out the learned ones
+            return replace(self, notes=notes)
+        try:
+            renamed, matches = self.table.match(known, self.label)
+        except ValueError as error:
+            raise self.file_error(str(error)) from error
+        return replace(self, table=self.table.model_copy(update={"renamed": renamed}), notes=(*notes, *matches))
+
+    def noting(self, rows: Iterable[ParsedRow | RowError]) -> Iterator[ParsedRow | RowError]:
+        """The rows, the first record with the notes on the file."""
+        waiting = self.notes
+        for row in rows:
+            if waiting and isinstance(row, ParsedRow):
+                row, waiting = replace(row, notes=(*waiting, *row.notes)), ()
+            yield row
+
+    def with_learned_names(self, cells: Mapping[str, T]) -> dict[str, T]:
+        """The cells by the learned names of their columns."""
+        renamed = self.table.renamed
+        return {renamed.get(name, name): cell for name, cell in cells.items()} if renamed else dict(cells)
+
+    def typed(self, name: str, cell: Cell) -> FieldValue:
+        """The value of a cell of a column."""
+        if self.raw:
+            return to_text(cell) if isinstance(cell, int) and not isinstance(cell, bool) else cell
+        return self.table.typed(name, cell)
+
+    def fields_of(self, text: str) -> dict[str, FieldValue]:
+        """The fields of a text of the form ``name is value …``."""
+        return {name: self.typed(name, value) for name, value in split_pairs(text).items()}
 
     def row_error(self, line: int | None, reason: str, *, stops: bool = False) -> RowError:
         """The error for one record of the file, or for all from there on if reading ``stops``."""
@@ -135,13 +191,12 @@ class ReadRequest:
         if len(columns) == 1:
             cell = cells.get(columns[0])
             text = to_text(cell)
-            fields = parse_pairs(text)
-            if not fields and (numeric or isinstance(cell, int | float)):
-                fields = {columns[0]: typed(cell)}
+            fields = self.fields_of(text)
+            if not fields and (numeric or isinstance(cell, int | float) or columns[0] in self.table.notations):
+                fields = {columns[0]: self.typed(columns[0], cell)}
         else:
-            fields = {name: typed(cells.get(name)) for name in columns}
-            filled = (name for name, value in fields.items() if value is not None)
-            text = " ".join(f"{name} is {to_text(cells[name]).strip()}" for name in filled)
+            fields = {name: self.typed(name, cells.get(name)) for name in columns}
+            text = spell_out(fields)
             if len(text) > self.max_chars:
                 # The text's note is enough; each field is only kept from being longer.
                 fields = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from decimal import Decimal
 from functools import lru_cache
 
 from agent.core.records import FieldValue, Label
@@ -13,13 +15,21 @@ DEFAULT_NORMAL = ("0", "normal", "-", "ham", "false")
 _MISSING = frozenset({"", "nan", "na", "null"})
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _LONGEST_NUMBER = 64
+_MINUS = "\u2212"
+# whole numbers below it are exact as floats
+_EXACT = 2**53
 _PAIR_NAME = re.compile(r"[^\W\d][\w.\-/]*")
 
 
 def parse_number(value: str) -> float | None:
     """``value`` as a number, ``None`` if it is not written as one (``1_000`` and ``inf`` are words)."""
-    stripped = value.strip()
+    stripped = value.strip().replace(_MINUS, "-")
     return float(stripped) if len(stripped) <= _LONGEST_NUMBER and _NUMBER.fullmatch(stripped) else None
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell stands for no value."""
+    return cell.strip().casefold() in _MISSING
 
 
 def typed(cell: Cell) -> FieldValue:
@@ -31,7 +41,7 @@ def typed(cell: Cell) -> FieldValue:
     try:
         return float(cell)
     except OverflowError:
-        return None
+        return "inf"
 
 
 @lru_cache(maxsize=1 << 16)  # cells repeat: this halves the time of a table
@@ -55,24 +65,41 @@ def to_text(cell: Cell) -> str:
     return str(cell)
 
 
-def parse_pairs(text: str) -> dict[str, FieldValue]:
-    """The fields of a text of the form ``name is value name is value …``; none if it has another form.
+def split_pairs(text: str) -> dict[str, str]:
+    """The names and values of a text of the form ``name is value name is value …``; none if it has another form.
 
     The form is exact (one word a value, no name twice, at least two pairs), so that prose is not taken for it.
     """
+    if " is " not in text:
+        return {}
     words = text.split()
     names = words[0::3]
     if len(words) < 6 or len(words) % 3 or any(word != "is" for word in words[1::3]):
         return {}
     if len(set(names)) < len(names) or not all(_PAIR_NAME.fullmatch(name) for name in names):
         return {}
-    return {name: typed(value) for name, value in zip(names, words[2::3], strict=True)}
+    return dict(zip(names, words[2::3], strict=True))
+
+
+def spell_out(fields: Mapping[str, FieldValue]) -> str:
+    """The text of a row: ``name is value …``, without missing values; the same for equal values, however written."""
+    return " ".join(f"{name} is {_written(value)}" for name, value in fields.items() if value is not None)
+
+
+def _written(value: FieldValue) -> str:
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    return str(int(value)) if isinstance(value, float) and whole else to_text(value).strip()
 
 
 def normalise_label(value: str) -> str:
     """The form in which label values are compared: ``0``, ``0.0`` and `` 0`` are one, so are ``HAM`` and ``ham``."""
     number = parse_number(value)
-    return value.strip().casefold() if number is None else str(number)
+    if number is None:
+        return value.strip().casefold()
+    if not number.is_integer() or abs(number) < _EXACT:
+        return str(number)
+    # floats are the same for neighbouring whole numbers beyond 2**53
+    return str(int(Decimal(value.strip().replace(_MINUS, "-"))))
 
 
 def to_label(value: str, normal: frozenset[str]) -> Label | None:

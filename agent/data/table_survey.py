@@ -1,0 +1,225 @@
+"""What the columns of a table hold, found by reading all of it once: types, notations, row numbers, odd cells.
+
+Memory stays bounded: of each column a count of its distinct values is kept up to a limit, and a few examples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from agent.core.records import FieldValue
+from agent.data.readers.notation import STYLES, Notation, Style, split_cell
+from agent.data.readers.table_schema import ColumnType, LearnedColumn, TableSchema
+from agent.data.readers.values import is_missing
+
+# share of the filled cells that must be numbers for a column of numbers; that makes others worth a remark
+_NUMERIC, _PARTLY = 0.5, 0.1
+# share of the cells with a unit that must have the same
+_SAME_UNIT = 0.98
+_MAX_DISTINCT, _MAX_UNITS, _MAX_WORDS = 10_000, 50, 1_000
+_MAX_SHOWN, _MAX_CHARS = 3, 24
+_FEWEST_ROWS = 10
+_PROSE_WORDS = 3
+_NUMBERS_ROWS = re.compile(
+    r"(?:unnamed[: ]*\d*|index|idx|level_\d+|row[ _-]?(?:id|no|nr|num|number|names?)?|no\.?|nr\.?|#|line|seq|"
+    r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial)",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class ColumnSurvey:
+    """Counts of one column's cells."""
+
+    name: str
+    cells: int = 0
+    filled: int = 0
+    numbers: int = 0
+    booleans: int = 0
+    prose: int = 0
+    styles: Counter[Style] = field(default_factory=Counter)
+    units: Counter[tuple[str, str]] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    distinct: set[int] = field(default_factory=set)
+    last: float | None = None
+    whole: bool = True
+    consecutive: bool = True
+
+    def add(self, cell: FieldValue) -> None:
+        """Count a cell."""
+        self.cells += 1
+        if cell is None or (isinstance(cell, str) and is_missing(cell)):
+            self.whole = self.consecutive = False
+            return
+        self.filled += 1
+        if self.filled <= _MAX_DISTINCT:
+            self.distinct.add(hash(cell))
+        if isinstance(cell, bool) or (isinstance(cell, str) and cell.strip().casefold() in ("true", "false")):
+            self.booleans += 1
+            self.whole = False
+            return
+        parts = split_cell(cell) if isinstance(cell, str) else None
+        if isinstance(cell, float):
+            self.numbers += 1
+            self.styles[STYLES[0]] += 1
+            self._follow(cell)
+        elif parts is not None:
+            self.numbers += 1
+            self.styles.update(parts.values.keys())
+            if (parts.prefix or parts.suffix) and len(self.units) < _MAX_UNITS:
+                self.units[parts.prefix, parts.suffix] += 1
+            self._follow(parts.values.get(STYLES[0]))
+        else:
+            self.whole = False
+            self.prose += isinstance(cell, str) and len(cell.split()) >= _PROSE_WORDS
+            if isinstance(cell, str) and (cell in self.words or len(self.words) < _MAX_WORDS):
+                self.words[cell] += 1
+
+    def _follow(self, number: float | None) -> None:
+        self.whole &= number is not None and number.is_integer()
+        self.consecutive &= self.last is None or number == self.last + 1
+        self.last = number
+
+    def next_file(self) -> None:
+        """Row numbers begin again in the next file."""
+        self.last = None
+
+    @property
+    def numbers_rows(self) -> bool:
+        """Whether it only numbers the rows: whole numbers that go up by one at each, or differ under such a name."""
+        if not self.whole or self.filled < _FEWEST_ROWS or self.filled != self.cells or self.units:
+            return False
+        unlike = len(self.distinct) == min(self.filled, _MAX_DISTINCT)
+        return self.consecutive or (unlike and bool(_NUMBERS_ROWS.fullmatch(self.name.strip())))
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """What reading found.
+
+    Parameters
+    ----------
+    records
+        How many records were read.
+    schema
+        By which the source's files are read.
+    distinct
+        How many different values a column has, None where there are too many cells to count them.
+    remarks
+        What looks odd.
+    """
+
+    records: int
+    schema: TableSchema
+    distinct: dict[str, int | None]
+    remarks: tuple[str, ...]
+
+
+class TableSurvey:
+    """Collects the columns of all records; see `report`."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, ColumnSurvey] = {}
+        self.records = 0
+
+    def add(self, fields: dict[str, FieldValue]) -> None:
+        """Count the raw fields of a record (`agent.data.readers.row.ReadRequest`, ``raw``)."""
+        self.records += 1
+        for name, cell in fields.items():
+            column = self.columns.get(name)
+            if column is None:
+                column = self.columns[name] = ColumnSurvey(name)
+            column.add(cell)
+
+    def next_file(self) -> None:
+        """The records that follow are of another file."""
+        for column in self.columns.values():
+            column.next_file()
+
+    def report(self, named: Iterable[str]) -> TableReport:
+        """The schema and the remarks; columns that are ``named`` by the user are never left out."""
+        kept = frozenset(named)
+        columns = [column for column in self.columns.values() if column.filled or column.cells]
+        everywhere = (column for column in columns if column.filled == self.records)
+        counting = [column.name for column in everywhere if column.numbers_rows and column.name not in kept]
+        if len(counting) == len(columns):
+            counting = []
+        left_out = dict.fromkeys(counting, "it numbers the rows")
+        comma = _decimal_comma(columns)
+        learned, remarks = list[LearnedColumn](), list[str]()
+        for column in columns:
+            if column.name in left_out:
+                continue
+            notation, remark = _notation(column, comma)
+            learned.append(
+                LearnedColumn(
+                    name=column.name, type=_type(column), filled=column.filled / self.records, notation=notation
+                )
+            )
+            remarks += [f"{column.name}: {text}" for text in (remark, _oddness(column)) if text]
+        distinct = {column.name: len(column.distinct) if column.filled <= _MAX_DISTINCT else None for column in columns}
+        return TableReport(
+            self.records, TableSchema(columns=tuple(learned), left_out=left_out), distinct, tuple(remarks)
+        )
+
+
+def _type(column: ColumnSurvey) -> ColumnType:
+    if not column.filled:
+        return "empty"
+    if column.booleans == column.filled:
+        return "yes/no"
+    if column.numbers > _NUMERIC * column.filled and _one_unit(column):
+        return "number"
+    return "text" if column.prose > column.filled / 2 else "category"
+
+
+def _one_unit(column: ColumnSurvey) -> bool:
+    total = column.units.total()
+    return not total or column.units.most_common(1)[0][1] >= _SAME_UNIT * total
+
+
+def _decimal_comma(columns: Sequence[ColumnSurvey]) -> bool:
+    """Whether numbers of the table have a decimal comma: what can be read in no other style decides."""
+    comma = point = 0
+    for column in columns:
+        best = {mark: max((column.styles[style] for style in STYLES if style[0] == mark), default=0) for mark in ",."}
+        comma += max(best[","] - best["."], 0)
+        point += max(best["."] - best[","], 0)
+    return comma > point
+
+
+def _notation(column: ColumnSurvey, comma: bool) -> tuple[Notation | None, str | None]:
+    """How the column's numbers are written, None for plainly; a remark on those that are not read."""
+    if _type(column) != "number":
+        if column.numbers > _NUMERIC * column.filled:
+            shown = ", ".join(" ".join(filter(None, unit)) for unit, _ in column.units.most_common(_MAX_SHOWN))
+            return None, f"numbers with different units ({shown}): they are read as words, not as numbers"
+        return None, None
+    # small numbers have no separator of thousands: a style with one counts for those without as well
+    fits = {style: column.styles[style] + (column.styles[style[0], ""] if style[1] else 0) for style in STYLES}
+    usable = [style for style in STYLES if column.styles[style]]
+    mark = "," if comma else "."
+    decimal, thousands = max(usable, key=lambda style: (fits[style], style[0] == mark, bool(style[1]) == comma))
+    ((prefix, suffix),) = [unit for unit, _ in column.units.most_common(1)] or [("", "")]
+    notation = Notation(decimal=decimal, thousands=thousands, prefix=prefix, suffix=suffix)
+    remark = None
+    if fits[decimal, thousands] < column.numbers:
+        remark = (
+            f"{column.numbers - fits[decimal, thousands]:,} numbers are written in another notation than {notation}"
+        )
+    return (None if notation == Notation() else notation), remark
+
+
+def _oddness(column: ColumnSurvey) -> str | None:
+    words = column.filled - column.numbers - column.booleans
+    if not words or not column.numbers:
+        return None
+    shown = ", ".join(repr(word[:_MAX_CHARS]) for word, _ in column.words.most_common(_MAX_SHOWN))
+    if column.numbers > _NUMERIC * column.filled:
+        return f"{words:,} of {column.filled:,} cells are words instead of numbers, such as {shown}"
+    if column.numbers > _PARTLY * column.filled:
+        return f"{column.numbers:,} of {column.filled:,} cells are numbers among words such as {shown}"
+    return None

@@ -1,0 +1,114 @@
+"""The reading before learning: all files once, to find out how their columns are read, and what looks odd."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.core.records import Label, Record
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow, RowError
+from agent.data.record_reading import as_read
+from agent.data.table_survey import TableReport, TableSurvey
+
+_PREVIEWED, _MAX_ERRORS = 3, 20
+_EVERY = 5_000
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class ReadingReport:
+    """What reading found.
+
+    Attributes
+    ----------
+    options : ReadOptions
+        How the files are read, with the columns that were found.
+    records, events, unreadable : int
+        Records that were read, those of them that are sessions, and rows that could not be read.
+    labels, label_values : Counter[str]
+        Records by label, and by the value of the label column.
+    table : TableReport
+        The columns.
+    errors : list[RowError]
+        The first of the rows that could not be read.
+    preview : list[tuple[Label or None, Record]]
+        The first records as the models see them.
+    """
+
+    options: ReadOptions
+    records: int = 0
+    sessions: int = 0
+    unreadable: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    label_values: Counter[str] = field(default_factory=Counter)
+    table: TableReport | None = None
+    errors: list[RowError] = field(default_factory=list)
+    preview: list[tuple[Label | None, Record]] = field(default_factory=list)
+
+
+def survey(
+    files: Sequence[str | Path],
+    options: ReadOptions,
+    max_chars: int,
+    *,
+    stdin: BinaryIO | None = None,
+    progress: Progress | None = None,
+) -> ReadingReport:
+    """Read all files once; see `ReadingReport`.
+
+    Parameters
+    ----------
+    files
+        The files; each must have the columns of those before it, and those that the source was learned from.
+    options
+        How to read them.
+    max_chars
+        The most characters of a text.
+    stdin
+        Standard input, if it is one of the files; it is read from its beginning each time.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read at all, or lacks columns.
+    """
+    done, columns, earlier = ReadingReport(options), TableSurvey(), options.table
+    for path in files:
+        columns.next_file()
+        for item in options.read(path, max_chars, stdin=_rewound(stdin), raw=True):
+            if isinstance(item, RowError):
+                done.unreadable += 1
+                done.errors += [item] if len(done.errors) < _MAX_ERRORS else []
+                continue
+            done.records += 1
+            done.sessions += bool(item.record.events)
+            done.labels[item.label or ""] += 1
+            done.label_values[item.label_value or ""] += 1
+            if item.record.fields:
+                columns.add(item.record.fields)
+            if progress and done.records % _EVERY == 0:
+                progress("reading", done.records, 0)
+        # a part of the records having fields is no table: a log with some lines of the form "name is value"
+        if columns.records * 2 > done.records:
+            done.table = columns.report(named=() if not options.text else columns.columns)
+            options = options.model_copy(update={"table": done.table.schema.joined(earlier)})
+    done.options = options
+    _preview(done, files, max_chars, stdin)
+    return done
+
+
+def _preview(done: ReadingReport, files: Sequence[str | Path], max_chars: int, stdin: BinaryIO | None) -> None:
+    rows = (row for path in files for row in done.options.read(path, max_chars, stdin=_rewound(stdin)))
+    first = islice((row for row in rows if isinstance(row, ParsedRow)), _PREVIEWED)
+    done.preview = [(row.label, as_read(row.record, done.options)) for row in first]
+
+
+def _rewound(stdin: BinaryIO | None) -> BinaryIO | None:
+    if stdin is not None:
+        stdin.seek(0)
+    return stdin

@@ -1,0 +1,185 @@
+"""What reading finds of a table's columns: how numbers are written, what numbers the rows, what is odd."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from agent.core.errors import InputError
+from agent.data.read_options import ReadOptions
+from agent.training.reading_report import ReadingReport, survey
+
+OPTIONS = ReadOptions(label="label")
+
+
+def report(
+    path: Path, columns: dict[str, list[str]], delimiter: str = ",", options: ReadOptions = OPTIONS
+) -> ReadingReport:
+    columns = {**columns, "label": ["0"] * len(next(iter(columns.values())))}
+    rows = [list(columns), *map(list, zip(*columns.values(), strict=True))]
+    path.write_text("".join(delimiter.join(f'"{cell}"' for cell in row) + "\n" for row in rows), encoding="utf-8")
+    return survey([path], options, 65_536)
+
+
+def values(path: Path, made: ReadingReport, name: str) -> list[object]:
+    rows = made.options.read_unlabelled(path, 65_536)
+    return [row.record.fields[name] for row in rows]  # type: ignore[union-attr]
+
+
+def grouped(value: float, decimal: str, thousands: str) -> str:
+    return f"{value:,.2f}".translate(str.maketrans({",": thousands, ".": decimal}))
+
+
+NOTATIONS: dict[str, Callable[[float], str]] = {
+    "decimal comma": lambda value: f"{value:.2f}".replace(".", ","),
+    "comma and points": lambda value: grouped(value, ",", "."),
+    "point and commas": lambda value: grouped(value, ".", ","),
+    "comma and spaces": lambda value: grouped(value, ",", " "),
+    "comma and no-break spaces": lambda value: grouped(value, ",", "\u00a0"),
+    "comma and narrow no-break spaces": lambda value: grouped(value, ",", "\u202f"),
+    "apostrophes": lambda value: grouped(value, ".", "'"),
+    "typographic apostrophes": lambda value: grouped(value, ".", "\u2019"),
+    "dollars": lambda value: f"${value:.2f}",
+    "euros after": lambda value: grouped(value, ",", ".") + " €",
+    "currency code": lambda value: f"USD {value:.2f}",
+    "percent": lambda value: f"{value:.2f}%",
+    "unit": lambda value: f"{value:.2f} km/h",
+    "negative in brackets": lambda value: f"({-value:,.2f})" if value < 0 else f"{value:,.2f}",
+    "minus sign": lambda value: f"{value:.2f}".replace("-", "\u2212"),
+    "exponent": lambda value: f"{value:.6e}",
+}
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+def test_numbers_are_read_in_the_notation_of_their_column(tmp_path: Path, notation: str) -> None:
+    rng = random.Random(3)
+    numbers = [round(rng.uniform(-4_000, 4_000), 2) for _ in range(40)] + [0.5, 12.0, 999.0, -1_234_567.25]
+    columns = {"value": [NOTATIONS[notation](number) for number in numbers], "kind": ["a", "b"] * 22}
+    made = report(tmp_path / "t.csv", columns)
+    assert made.table is not None
+    assert [column.type for column in made.table.schema.columns] == ["number", "category"]
+    assert values(tmp_path / "t.csv", made, "value") == pytest.approx(numbers, rel=1e-5)
+    assert made.table.remarks == ()
+
+
+def test_a_single_column_of_numbers_is_read_in_its_notation(tmp_path: Path) -> None:
+    made = report(tmp_path / "t.csv", {"value": ["1,5", "2,25"] * 10}, ";")
+    assert values(tmp_path / "t.csv", made, "value") == [1.5, 2.25] * 10
+
+
+@pytest.mark.parametrize(("other", "expected"), [("21,5", 14_250.0), ("21.5", 14.25)])
+def test_three_digits_after_a_point_are_thousands_where_commas_are_decimal(
+    tmp_path: Path, other: str, expected: float
+) -> None:
+    made = report(tmp_path / "t.csv", {"volume": ["14.250"] * 20, "heat": [other] * 20}, ";")
+    assert set(values(tmp_path / "t.csv", made, "volume")) == {expected}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["2024-03-01", "2024-03-02"], ["10.0.0.1", "10.0.0.2"], ["12:30", "12:31"], ["v1.2.3", "v1.2.4"],
+        ["a1", "b2"], ["north", "south"], ["1,2,3", "4,5"],
+    ],
+)  # fmt: skip
+def test_what_is_no_number_stays_a_word(tmp_path: Path, texts: list[str]) -> None:
+    made = report(tmp_path / "t.csv", {"value": texts * 10, "n": ["1.5", "2.5"] * 10})
+    assert made.table is not None
+    assert made.table.schema.columns[0].type == "category"
+    assert values(tmp_path / "t.csv", made, "value") == texts * 10
+
+
+def test_odd_cells_and_mixed_units_are_named(tmp_path: Path) -> None:
+    columns = {
+        "rate": ["1.5"] * 98 + ["OVERFLOW", "#N/A"],
+        "size": ["3 MB", "4 kB"] * 50,
+        "mixed": ["1.5"] * 30 + ["low", "high"] * 35,
+    }
+    made = report(tmp_path / "t.csv", columns)
+    assert made.table is not None
+    assert made.table.remarks == (
+        "rate: 2 of 100 cells are words instead of numbers, such as 'OVERFLOW', '#N/A'",
+        "size: numbers with different units (MB, kB): they are read as words, not as numbers",
+        "mixed: 30 of 100 cells are numbers among words such as 'low', 'high'",
+    )
+
+
+NUMBERING = {
+    "unnamed, from 0": ("", list(range(40)), True),
+    "unnamed, from 1000": ("", list(range(1000, 1040)), True),
+    "any name": ("counter", list(range(1, 41)), True),
+    "index with gaps": ("index", list(range(0, 200, 5)), True),
+    "shuffled id": ("id", random.Random(2).sample(range(500), 40), True),
+    "pandas' name": ("Unnamed: 0", random.Random(2).sample(range(500), 40), True),
+    "odometer": ("km", sorted(random.Random(2).sample(range(9_000), 40)), False),
+    "hours of days": ("hour", [i % 24 for i in range(40)], False),
+    "a constant": ("id", [7] * 40, False),
+    "fractions": ("id", [i + 0.5 for i in range(40)], False),
+    "few rows": ("dose", list(range(6)), False),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERING)
+def test_only_what_numbers_the_rows_is_left_out(tmp_path: Path, kind: str) -> None:
+    name, numbers, left_out = NUMBERING[kind]
+    path = tmp_path / "t.csv"
+    made = report(path, {name: list(map(str, numbers)), "load": [f"{i * 7 % 11}.5" for i in range(len(numbers))]})
+    assert made.table is not None
+    assert bool(made.table.schema.left_out) == left_out
+    (record, *_) = [row.record for row in made.options.read_unlabelled(path, 65_536)]  # type: ignore[union-attr]
+    assert len(record.fields) + len(record.text) > 3
+    assert (len(record.fields) == 2) != left_out
+
+
+def test_a_column_that_is_named_is_never_left_out(tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(update={"text": ("n", "load")})
+    made = report(tmp_path / "t.csv", {"n": list(map(str, range(40))), "load": ["1.5", "2.5"] * 20}, options=options)
+    assert made.table is not None
+    assert not made.table.schema.left_out
+
+
+def test_each_file_must_have_the_columns_of_the_first(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("heat,load,label\n" + "1.5,2.5,0\n" * 20, encoding="utf-8")
+    second.write_text("1.5,2.5,0\n" * 20, encoding="utf-8")
+    with pytest.raises(InputError, match=r"b\.csv"):
+        survey([first, second], OPTIONS, 65_536)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_small_and_empty_columns(tmp_path: Path, rows: int) -> None:
+    made = report(tmp_path / "t.csv", {"a": ["1.5"] * rows, "none": [""] * rows})
+    assert made.table is not None
+    assert [(column.type, column.filled) for column in made.table.schema.columns] == [("number", 1.0), ("empty", 0.0)]
+    assert made.records == rows == len(made.preview)
+
+
+def test_types_of_parquet(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "price": [Decimal("12.50"), Decimal("1.25")] * 20,
+            "day": [date(2024, 3, 1), date(2024, 3, 2)] * 20,
+            "paid": [True, False] * 20,
+            "shop": pl.Series(["bar", "inn"] * 20, dtype=pl.Categorical),
+            "label": [0] * 40,
+        }
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    made = survey([tmp_path / "t.parquet"], OPTIONS, 65_536)
+    assert made.table is not None
+    types = {column.name: column.type for column in made.table.schema.columns}
+    assert types == {"price": "number", "day": "category", "paid": "yes/no", "shop": "category"}
+    assert made.preview[0][1].fields == {"price": 12.5, "day": "2024-03-01", "paid": True, "shop": "bar"}
+
+
+def test_neighbouring_large_whole_numbers_are_different_labels(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,label\n" + "".join(f"{i}.5,{2**53 + i % 2}\n" for i in range(20)), encoding="utf-8")
+    made = survey([path], OPTIONS.model_copy(update={"normal": (str(2**53),)}), 65_536)
+    assert dict(made.labels) == {"normal": 10, "anomalous": 10}

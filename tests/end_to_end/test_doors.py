@@ -1,0 +1,137 @@
+"""One record, one verdict: files, Python, REST, NDJSON, LangServe and the chat read the same row alike."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sse_starlette.sse import AppStatus
+from starlette.testclient import TestClient
+
+from agent.core.records import Record
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.learn import learn
+from server import create_app
+from tests.conftest import make_settings
+
+NAMES = ("speed", "load", "line")
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+def rows(count: int) -> list[list[str]]:
+    rng = random.Random(11)
+    return [
+        [f"{rng.gauss(90 if i % 9 == 8 else 40, 4):.1f}", str(rng.randint(2, 9)), rng.choice(["north", "south"])]
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source learned from a table with a row number, and room for files to judge."""
+    folder = tmp_path_factory.mktemp("doors")
+    with (folder / "learn.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["", *NAMES, "fault"])
+        table.writerows([i, *row, int(i % 9 == 8)] for i, row in enumerate(rows(120)))
+    context = AppContext(make_settings(folder / "home", model="none"))
+    learn(context, [folder / "learn.csv"], "belts", ReadOptions(label="fault"))
+    context.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def context(folder: Path) -> Iterator[AppContext]:
+    context = AppContext(make_settings(folder / "home", model="none"))
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[TestClient]:
+    AppStatus.should_exit_event = None
+    with TestClient(create_app(make_settings(folder / "home", model="none")), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def of_file(folder: Path, context: AppContext, name: str, content: str) -> dict[str, Any]:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    options = ReadOptions.model_validate(context.source("belts").reading)
+    records = [row.record for row in options.read_unlabelled(path, 65_536) if isinstance(row, ParsedRow)]
+    (verdict,) = judge_many(context, build(context), records, "belts")
+    return verdict.model_dump(mode="json")  # type: ignore[union-attr]
+
+
+def everywhere(folder: Path, context: AppContext, client: TestClient, cells: list[str]) -> Iterator[dict[str, Any]]:
+    """The verdicts on a row through each door, in each form that the door takes."""
+    texts = dict(zip(NAMES, cells, strict=True))
+    numbers = {"speed": float(cells[0]), "load": float(cells[1]), "line": cells[2]}
+    words = " ".join(f"{name} is {cell}" for name, cell in texts.items())
+    yield of_file(folder, context, "one.csv", f"{','.join(NAMES)}\n{','.join(cells)}\n")
+    yield of_file(folder, context, "numbered.csv", f",{','.join(NAMES)},fault\n7,{','.join(cells)},\n")
+    yield of_file(folder, context, "texts.jsonl", json.dumps(texts))
+    yield of_file(folder, context, "numbers.jsonl", json.dumps(dict(reversed(numbers.items()))))
+    yield of_file(folder, context, "one.log", words)
+    chain = build(context)
+    sent: list[dict[str, Any]] = [
+        {"fields": texts},
+        {"fields": numbers},
+        {"text": words},
+        {"text": words, "fields": texts},
+    ]
+    sent.append({"fields": {**dict(reversed(numbers.items())), "fault": "1", "0": 3}})
+    for form in sent:
+        request = {"source": "belts", **form}
+        yield chain.invoke(request).model_dump(mode="json")
+        yield chain.invoke({"source": "belts", "record": Record(**{"text": "", **form}).model_dump()}).model_dump(
+            mode="json"
+        )
+        yield client.post("/v1/verdicts", json=request).json()
+        yield json.loads(client.post("/v1/verdicts", content=json.dumps(request), headers=NDJSON).text)
+        yield client.post("/verdict/invoke", json={"input": request}).json()["output"]
+    for message in (words, json.dumps(texts), json.dumps(numbers)):
+        said = client.post(
+            "/chain/invoke", json={"input": {"messages": [{"type": "human", "content": f"belts> {message}"}]}}
+        )
+        found = re.match(r"verdict (v\w+)", said.json()["output"])
+        assert found
+        yield client.get(f"/v1/verdicts/{found[1]}").json()
+
+
+@settings(max_examples=6)
+@given(
+    speed=st.one_of(st.floats(20, 60), st.floats(70, 120)).map(lambda value: f"{value:.1f}"),
+    load=st.integers(0, 12).map(str),
+    line=st.sampled_from(["north", "south", "east"]),
+)
+def test_a_row_has_one_verdict_whichever_door(
+    folder: Path, context: AppContext, client: TestClient, speed: str, load: str, line: str
+) -> None:
+    verdicts = list(everywhere(folder, context, client, [speed, load, line]))
+    assert {verdict["label"] for verdict in verdicts} == {verdicts[0]["label"]}
+    assert [verdict["probability"] for verdict in verdicts] == pytest.approx(
+        [verdicts[0]["probability"]] * len(verdicts)
+    )
+    assert all(verdict["record"]["fields"] == verdicts[0]["record"]["fields"] for verdict in verdicts)
+    assert all(verdict["record"]["text"] == verdicts[0]["record"]["text"] for verdict in verdicts)
+
+
+def test_a_case_is_known_through_each_door(folder: Path, context: AppContext, client: TestClient) -> None:
+    """The label of a row that was learned decides, however the row is written."""
+    for cells in rows(10)[-2:]:
+        verdicts = list(everywhere(folder, context, client, cells))
+        assert len({verdict["probability"] for verdict in verdicts}) == 1
+        assert verdicts[0]["precedents"][0]["similarity"] == pytest.approx(1)

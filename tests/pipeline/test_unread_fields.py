@@ -1,0 +1,105 @@
+"""What of a record's fields cannot be read as the cases' is named, and such a record is never called normal."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agent.core.records import Record, Verdict
+from agent.data.read_options import ReadOptions
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import build
+from agent.training.learn import learn
+from tests.conftest import make_settings
+
+CASES = 150
+
+
+def pump(rng: random.Random, *, bad: bool) -> dict[str, Any]:
+    """A pump's readings: the pressure shows a fault, nothing else does."""
+    row = {name: round(rng.gauss(20, 2), 2) for name in ("inlet", "outlet", "flow", "noise")}
+    return {"pressure": round(rng.gauss(9 if bad else 3, 0.3), 2), **row, "mode": rng.choice(["auto", "hand"])}
+
+
+def shift(rng: random.Random, *, bad: bool) -> dict[str, Any]:
+    events = ["start", *rng.choices(["load", "mix", "drain"], k=4), "stop"]
+    return {"events": events + ["overheat"] * (3 if bad else 0)}
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
+    """Pumps with faults and without, and shifts."""
+    home, rng = tmp_path_factory.mktemp("fields"), random.Random(4)
+    context = AppContext(make_settings(home / "home", model="none"))
+    for source, make, every in (("pumps", pump, 8), ("healthy", pump, CASES + 1), ("shifts", shift, 8)):
+        rows = [{**make(rng, bad=i % every == 7), "fault": int(i % every == 7)} for i in range(CASES)]
+        path = home / f"{source}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        learn(context, [path], source, ReadOptions(label="fault"))
+    yield context
+    context.close()
+
+
+def judged(context: AppContext, source: str, **changes: Any) -> Verdict:
+    fields = {**pump(random.Random(99), bad=False), **changes}
+    kept = {name: value for name, value in fields.items() if value != "absent"}
+    return build(context).invoke({"source": source, "text": "a pump", "fields": kept})
+
+
+@pytest.mark.parametrize("source", ["pumps", "healthy"])
+def test_a_record_whose_columns_are_all_there_is_normal(context: AppContext, source: str) -> None:
+    verdict = judged(context, source)
+    assert (verdict.label, verdict.degraded) == ("normal", ())
+
+
+@pytest.mark.parametrize("source", ["pumps", "healthy"])
+@pytest.mark.parametrize("word", ["OVERFLOW", "#N/A", "ERR", "inf", "-inf", "3.1 bar", "3,1", float("inf")])
+def test_a_word_in_place_of_a_number_is_named_and_never_normal(context: AppContext, source: str, word: Any) -> None:
+    verdict = judged(context, source, flow=word)
+    assert verdict.label != "normal"
+    assert verdict.degraded[0].startswith("fields: flow is ")
+
+
+@pytest.mark.parametrize("missing", [None, "absent", float("nan")])
+def test_a_missing_number_that_could_show_an_anomaly_is_never_normal(context: AppContext, missing: Any) -> None:
+    verdict = judged(context, "pumps", pressure=missing)
+    assert verdict.label == "unsure"
+    assert verdict.degraded == ("fields: no value of pressure, which the cases have",)
+
+
+def test_a_missing_number_that_shows_nothing_is_named_only(context: AppContext) -> None:
+    verdict = judged(context, "pumps", noise="absent")
+    assert verdict.label == "normal"
+    assert verdict.degraded == ("fields: no value of noise, which the cases have",)
+
+
+def test_without_anomalous_cases_any_missing_number_may_show_one(context: AppContext) -> None:
+    assert judged(context, "healthy", noise="absent").label == "unsure"
+
+
+@pytest.mark.parametrize("changes", [{"mode": "remote"}, {"noise": 900.0}])
+def test_a_value_unlike_every_case_is_never_normal(context: AppContext, changes: dict[str, Any]) -> None:
+    assert judged(context, "pumps", **changes).label != "normal"
+
+
+@pytest.mark.parametrize("source", ["pumps", "healthy"])
+def test_a_record_of_another_table_is_never_normal(context: AppContext, source: str) -> None:
+    chain = build(context)
+    for sent in ({"fields": {"user": "n1", "ok": False}}, {"text": "user n1 logged in"}):
+        verdict = chain.invoke({"source": source, **sent})
+        assert verdict.label != "normal"
+        assert any("no value of pressure" in reason for reason in verdict.degraded)
+
+
+def test_an_event_that_no_session_has_is_never_normal(context: AppContext) -> None:
+    known = shift(random.Random(8), bad=False)["events"]
+    chain = build(context)
+    verdict = chain.invoke(Record(text=" ; ".join(known), events=tuple(known)).model_dump() | {"source": "shifts"})
+    assert verdict.label == "normal"
+    changed = [*known[:-1], "fire alarm", known[-1]]
+    verdict = chain.invoke({"source": "shifts", "text": " ; ".join(changed), "events": changed})
+    assert verdict.label != "normal"
