@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import glob
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from agent.core.errors import InputError
 from agent.data.readers.byte_stream import Damaged, opened
@@ -84,3 +88,12 @@ def _check_readable(file: str, format: Format) -> None:
         raise InputError("can be read only once: give it as standard input, as in `judge - < FILE`", file)
     with opened(file) as stream:
         detect(stream, file, format)
+
+
+@contextmanager
+def spooled_stdin(files: Sequence[str | Path]) -> Iterator[BinaryIO | None]:
+    """What standard input holds, on disk, if it is one of the files: it is read more than once."""
+    with tempfile.TemporaryFile() as spool:
+        if "-" in map(str, files):
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+        yield spool if "-" in map(str, files) else None

@@ -17,6 +17,7 @@ from agent.core.numerics import Floats, map_estimate
 from agent.detectors.language import LanguageDetector, NearCase
 from agent.scoring.calibration import Objective, fit, reaching_bias
 from agent.scoring.fusion import DEFAULT_WITH_LLM, Fusion, SourceModel
+from agent.training.kinds import kinds_of_templates
 from agent.training.leave_one_out import CaseKey, Template
 from agent.training.prompt_selection import (
     MIN_CASES,
@@ -188,7 +189,7 @@ class LanguageTrial:
         if any(template.unseen_kind is not None for template in tried):
             rounds.append([model.without_llm.log_odds(_of_new_kind(template)) for template in tried])
         others = np.array(rounds[-1])
-        kinds = kinds_of(np.stack([template.vector for template in tried]))
+        kinds = kinds_of_templates(np.stack([template.vector for template in tried]))
         evidence = compare(others, np.array(answers), np.array(labels), np.array(weights), kinds)
         model = replace(model, language_note=f"{note}; {evidence}")
         if not evidence.helps:
@@ -213,15 +214,6 @@ def _combined(without: Fusion, fusion: Fusion) -> Fusion:
     weights = {name: share * weight for name, weight in without.weights.items()}
     weights["language"] = fusion.weights["language"]
     return replace(fusion, weights=weights, bias=fusion.bias + share * without.bias)
-
-
-def kinds_of(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Numbers of the kinds of n cases, shape (n,), by clusters of their unit ``vectors``, shape (n, dimensions)."""
-    from sklearn.cluster import AgglomerativeClustering
-
-    clusters = AgglomerativeClustering(None, metric="cosine", linkage="average", distance_threshold=1 - _SAME_KIND)
-    kinds: NDArray[np.int64] = clusters.fit_predict(vectors)
-    return kinds
 
 
 def compare(

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +12,7 @@ from typing import BinaryIO
 from agent.core.errors import PrecedentError, UsageError, translate
 from agent.core.logs import timed_event
 from agent.core.records import Label, Record
+from agent.data.inputs import spooled_stdin
 from agent.data.read_options import ReadOptions, text_start
 from agent.data.readers import DEFAULT_NORMAL, RowError
 from agent.data.record_reading import as_read
@@ -149,7 +146,7 @@ def learn(
             raise UsageError(f"--optimise: {error}") from error
     if read_options.label is None:
         raise UsageError("learn needs --label COLUMN, the column that holds the labels")
-    with _stdin_of(files) as stdin:
+    with spooled_stdin(files) as stdin:
         _read(context, files, read_options, result, stdin=stdin, progress=progress, dry_run=dry_run)
     if result.read and not dry_run:
         _finish(context, source, result, brief, budget, objective, progress)
@@ -192,15 +189,6 @@ def _check_normal(read_options: ReadOptions, report: ReadingReport) -> None:
         raise UsageError(
             f"which values of {read_options.label} mean normal? Name them with --normal VALUE; it holds {values}"
         )
-
-
-@contextmanager
-def _stdin_of(files: Sequence[str | Path]) -> Iterator[BinaryIO | None]:
-    """What standard input holds, on disk, if it is one of the files: it is read more than once."""
-    with tempfile.TemporaryFile() as spool:
-        if "-" in map(str, files):
-            shutil.copyfileobj(sys.stdin.buffer, spool)
-        yield spool if "-" in map(str, files) else None
 
 
 def _cases(

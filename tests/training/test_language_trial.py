@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.core.numerics import Floats
-from agent.training.language_trial import Evidence, compare, kinds_of
+from agent.training.kinds import kinds_of_templates
+from agent.training.language_trial import Evidence, compare
 
 KINDS = np.repeat(np.arange(20), 4)
 ANOMALOUS = KINDS % 2 == 1
@@ -57,7 +58,7 @@ def test_cases_of_one_kind_are_compared_each_by_itself() -> None:
 def test_kinds_are_clusters_of_similar_texts() -> None:
     vectors = np.eye(3)[[0, 0, 1, 2, 2]] + 0.05
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    kinds = kinds_of(vectors.astype(np.float32))
+    kinds = kinds_of_templates(vectors.astype(np.float32))
     assert kinds[0] == kinds[1] != kinds[2]
     assert len(set(kinds.tolist())) == 3
     assert kinds[3] == kinds[4]
