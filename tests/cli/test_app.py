@@ -164,10 +164,10 @@ def test_explain_says_to_what_a_verdict_was_corrected(learned: Run, cases: Path)
 
 
 def test_a_terminal_is_not_steered_by_a_record(learned: Run) -> None:
-    result = learned("judge", "-", "--source", "svc", stdin=b"service \x1b[2J\x1b]0;owned\x07 lost file\n")
+    result = learned("judge", "-", "--source", "svc", stdin=b"service \x1b[2J\x1b]0;owned\x07 lost\x08 file\n")
     assert result.code == 0
-    assert "\x1b[2J" not in result.out
-    assert "\\x1b" in result.out
+    assert not {"\x1b", "\x07", "\x08"} & set(result.out)
+    assert "\\x08" in result.out
 
 
 # what is wrong with a file as a whole: exit 2, one line that names it

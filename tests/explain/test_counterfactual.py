@@ -203,10 +203,10 @@ def test_a_column_named_like_an_event_count_is_missing_where_it_is_missing(tmp_p
     verdict = judge.invoke(JudgeRequest(source="rows", fields={"y": 3.0}))
     assert "count of x is 0" not in verdict.explanation
     assert "count of x were" not in verdict.explanation or "(it is missing)" in verdict.explanation
-    high = judge.invoke(JudgeRequest(source="rows", fields={"count of x": 95.0, "y": 3.0}))
+    high = judge.invoke(JudgeRequest(source="rows", fields={"count of x": 95.5, "y": 3.0}))
     assert high.label == "anomalous"
-    assert "count of x is 95, above all normal cases" in high.explanation
-    assert re.search(r"would be normal if count of x were \d+ \(it is 95\)", high.explanation), high.explanation
+    assert "count of x is 95.5, above all normal cases" in high.explanation
+    assert re.search(r"would be normal if count of x were \d+ \(it is 95\.5\)", high.explanation), high.explanation
     context.close()
 
 

@@ -42,7 +42,7 @@ def row(amount: float, country: str, label: Label = "normal") -> NewCase:
 
 
 def payment(amount: float, country: str) -> Record:
-    return Record(text=f"amount is {amount} country is {country}", fields={"amount": amount, "country": country})
+    return Record(text=f"amount is {amount:g} country is {country}", fields={"amount": amount, "country": country})
 
 
 def table(size: int = 40) -> list[NewCase]:
