@@ -22,6 +22,8 @@ from agent.training.learn import learn
 SOURCE = "postgres"
 # fewer than the default, so that the demo takes one minute instead of three
 _BUDGET = 48
+# similarity from which the nearest case is of the same template
+_SAME = 0.999
 _FOLDER = Path(os.path.relpath(Path(__file__).resolve().parents[2] / "examples" / "postgres"))
 _NEXT = """Next:
   make serve                                   then chat at http://127.0.0.1:8000/chain/playground/
@@ -64,9 +66,10 @@ def run(context: AppContext) -> None:
     figures = evaluate(verdicts, [row.label == "anomalous" for row in rows], time.perf_counter() - judging_started)
     render.verdict_table(verdicts)
 
-    print("\nOne of them explained by the language model (each number and case is checked against the facts):")
-    queried = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.signals["language"]]
-    for verdict in sorted(queried, key=lambda verdict: -verdict.probability)[:1]:
+    new = [verdict for verdict in verdicts if verdict.label == "anomalous" and verdict.precedents[0].similarity < _SAME]
+    if new and context.settings.model != "none":
+        print("\nOne of them explained by the language model (each number and case is checked against the facts):")
+        verdict = max(new, key=lambda verdict: verdict.probability)
         explained = chain.invoke(JudgeRequest.about(verdict.record, SOURCE, explain="llm"))
         print(terminal.escape_controls(f"- {explained.record.file}:{explained.record.line}: {explained.explanation}"))
 
