@@ -88,6 +88,8 @@ def read_options(
     """
     from agent.data.read_options import NO_LABEL, ReadOptions
 
+    if (multiline or "").lower() in ("on", "yes", "true", "no", "false", "none"):
+        raise UsageError(f"--multiline {multiline}: use auto, off or a regular expression")
     try:
         re.compile(multiline or "")
     except re.error as error:

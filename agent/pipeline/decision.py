@@ -22,6 +22,9 @@ from retrieval.encoding.field_encoder import features
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections
 
+# templates below which their distances do not tell what is unlike them all; cosine distance that does then
+_FEW_TEMPLATES, _FARTHEST_OF_FEW = 20, 0.5
+
 
 def most_anomalous_segment(states: Sequence[JudgingState]) -> JudgingState:
     """The whole record's state with the evidence of its most anomalous segment.
@@ -187,12 +190,15 @@ def _has_evidence(state: JudgingState) -> bool:
 def _is_unlike_every_case(state: JudgingState) -> bool:
     """Whether the record is farther from every case than any case is from the others.
 
-    Whatever the detectors say, no person has labelled such records as normal.
+    Whatever the detectors say, no person has labelled such records as normal. A few templates may all be far from each
+    other, which shows nothing about a text.
     """
     nearest, distances = state.retrieved.nearest, state.source.model.nn_distance_quantiles
     if not (nearest and distances) or state.has_known_template:
         return False
-    return 1 - nearest[0].similarity > distances[-1]
+    is_text = state.source.representation.field_encoder is None
+    few = is_text and state.source.model.templates < _FEW_TEMPLATES
+    return 1 - nearest[0].similarity > (min(distances[-1], _FARTHEST_OF_FEW) if few else distances[-1])
 
 
 def _unseen_number(state: JudgingState) -> PlacedNumber | None:
