@@ -42,3 +42,5 @@ def test_an_option_that_is_given_replaces_what_was_learned() -> None:
     assert read_options(None, None, None, "none", None, None).label is None
     with pytest.raises(UsageError, match=r"--multiline '\(': use auto, off or a regular expression"):
         read_options(None, None, None, None, None, "(")
+    with pytest.raises(UsageError, match="--multiline on: use auto, off or a regular expression"):
+        read_options(None, None, None, None, None, "on")
