@@ -90,19 +90,28 @@ class Steps:
 
         Only texts longer than a clause or two that are no known template, in sources with cases of both labels.
         """
-        keys = [(state.source.row.name, state.source.row.revision, _full_masked(state)) for state in states]
+        compared = [
+            number
+            for number, state in enumerate(states)
+            if self.clauses_are_compared(state) and not state.without_language().is_anomalous
+        ]
+        row = states[0].source.row
+        keys = [(row.name, row.revision, _full_masked(states[number])) for number in compared]
         found = {key: self._clauses.get(key) for key in keys}
-        new = {key: state for key, state in zip(keys, states, strict=True) if found[key] is None}
+        new = {key: states[number] for key, number in zip(keys, compared, strict=True) if found[key] is None}
         for key, clause in zip(new, self._most_anomalous_clauses(list(new.values())), strict=True):
             found[key] = (clause,)
             self._clauses.put(key, (clause,))
-        return [clauses[0] for key in keys if (clauses := found[key])]
+        clauses: list[Clause | None] = [None] * len(states)
+        for key, number in zip(keys, compared, strict=True):
+            if cached := found[key]:
+                (clauses[number],) = cached
+        return clauses
 
     def _most_anomalous_clauses(self, states: Sequence[JudgingState]) -> list[Clause | None]:
         found = [
             (number, suspicion, JudgingState.of(state.source, Record(text=text), "none"))
             for number, state in enumerate(states)
-            if self.clauses_are_compared(state) and not state.without_language().is_anomalous
             for suspicion in self._suspicions(state)
             for text in suspicion.records
         ]

@@ -137,8 +137,7 @@ class LanguageTrial:
         """
         if not self.trained:
             return replace(model, language_note=why)
-        without = replace(model.without_llm, weights={**model.without_llm.weights, "language": 0.0})
-        return replace(model, with_llm=without, language_note=f"{why}: not used" if why else None)
+        return replace(_without_weight(model), language_note=f"{why}: not used" if why else None)
 
     def _trial(self, template: Template, others: float) -> PromptTrial:
         """The case to query about, with its nearest cases as a new record of a new kind would retrieve them."""
@@ -193,14 +192,18 @@ class LanguageTrial:
         evidence = compare(others, np.array(answers), np.array(labels), np.array(weights), kinds)
         model = replace(model, language_note=f"{note}; {evidence}")
         if not evidence.helps:
-            silent = {**model.without_llm.weights, "language": 0.0}
-            return replace(model, with_llm=replace(model.without_llm, weights=silent))
+            return _without_weight(model)
         rows = [
             {_OTHERS: z, "language": answer} for of_round in rounds for z, answer in zip(of_round, answers, strict=True)
         ]
         default = Fusion({_OTHERS: 1.0, "language": PRIOR_WEIGHT}, bias=0.0)
         fusion = fit(default, rows, labels * len(rounds), weights * len(rounds), self.risk, self.objective)
         return replace(model, with_llm=reaching_bias(_combined(model.without_llm, fusion), self.objective))
+
+
+def _without_weight(model: SourceModel) -> SourceModel:
+    """The source model with which the language model is never queried."""
+    return replace(model, with_llm=replace(model.without_llm, weights={**model.without_llm.weights, "language": 0.0}))
 
 
 def _of_new_kind(template: Template) -> Mapping[str, float | None]:
@@ -239,8 +242,8 @@ def compare(
     if len(set(kinds.tolist())) < 2:
         kinds = np.arange(len(kinds))
     y, weights = anomalous.astype(float), weights * (len(weights) / weights.sum())
-    one = np.ones_like(others)
-    columns = {False: np.stack([others, one], axis=1), True: np.stack([others, answers, one], axis=1)}
+    ones = np.ones_like(others)
+    columns = {False: np.stack([others, ones], axis=1), True: np.stack([others, answers, ones], axis=1)}
     starts = {False: np.array([1.0, 0.0]), True: np.array([1.0, 0.0, 0.0])}
     fused = {with_llm: np.array(others) for with_llm in columns}
     folds = StratifiedGroupKFold(min(_FOLDS, len(set(kinds.tolist()))), shuffle=True, random_state=_SEED)

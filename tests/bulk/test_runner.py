@@ -334,12 +334,18 @@ def test_packed_files_and_damage(learned: tuple[AppContext, Path], tmp_path: Pat
     assert "cut short" in str(run.failures[0])
 
 
-def test_within_a_budget_records_that_were_not_queried_are_named(tmp_path: Path) -> None:
+def with_weighted_model(folder: Path) -> AppContext:
+    """A source of the demo's log in which the language model has weight."""
     lines = (POSTGRES / "learn.log").read_bytes().splitlines(keepends=True)
-    (tmp_path / "learn.log").write_bytes(b"".join(lines[:150]))
-    context = AppContext(make_settings(tmp_path / "home"))
-    learn(context, [tmp_path / "learn.log"], "pg", LOG, brief="PostgreSQL", budget=0)
+    (folder / "learn.log").write_bytes(b"".join(lines[:150]))
+    context = AppContext(make_settings(folder / "home"))
+    learn(context, [folder / "learn.log"], "pg", LOG, brief="PostgreSQL", budget=0)
     give_language_weight(context, "pg")
+    return context
+
+
+def test_within_a_budget_records_that_were_not_queried_are_named(tmp_path: Path) -> None:
+    context = with_weighted_model(tmp_path)
     file = tmp_path / "judge.log"
     file.write_bytes(b"".join(dict.fromkeys((POSTGRES / "judge.log").read_bytes().splitlines(keepends=True)[:300])))
     for calls in (0, 2):
@@ -364,16 +370,13 @@ def test_within_a_budget_records_that_were_not_queried_are_named(tmp_path: Path)
 
 
 def test_sentences_count_as_calls_and_those_not_written_are_named(tmp_path: Path) -> None:
-    lines = (POSTGRES / "learn.log").read_bytes().splitlines(keepends=True)
-    (tmp_path / "learn.log").write_bytes(b"".join(lines[:150]))
-    context = AppContext(make_settings(tmp_path / "home"))
-    learn(context, [tmp_path / "learn.log"], "pg", LOG, brief="PostgreSQL", budget=0)
-    give_language_weight(context, "pg")
+    context = with_weighted_model(tmp_path)
     file = tmp_path / "judge.log"
+    known = (tmp_path / "learn.log").read_bytes().splitlines(keepends=True)[0]
     # the record of no known template is the uncertain one: its signal, then its sentences, then those of the other
     for calls, signals, explained in ((0, 0, 0), (1, 1, 0), (2, 1, 1), (3, 1, 2)):
         # a complete verdict would be stored for the next run
-        file.write_bytes(lines[0] + f"a {'very ' * calls}old tape was eaten by its drive\n".encode())
+        file.write_bytes(known + f"a {'very ' * calls}old tape was eaten by its drive\n".encode())
         summary = runner_of(context, file, calls=calls, detail="full", explain="llm").run(tmp_path / f"{calls}.jsonl")
         verdicts = read(tmp_path / f"{calls}.jsonl")
         assert summary.llm_answers == calls

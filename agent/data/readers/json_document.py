@@ -273,12 +273,7 @@ def _array(text: JsonText, columns: Collection[str], name: str) -> Iterator[Elem
         notes = text.notes()
         for item in records(_unwrapped(name, value), columns):
             yield Element(line, item, notes)
-        text.skip(_SPACE)
-        if text.next == ",":
-            text.position += 1
-            text.skip(_SPACE)
-        elif text.next != "]":
-            raise _Broken(text.line, f"not JSON: Expecting ',' or ']'{_column(text)}")
+        _skip_separator(text, "]")
     text.position += 1
 
 
@@ -320,13 +315,18 @@ def _names(text: JsonText) -> Iterator[str]:
         text.position += 1
         text.skip(_SPACE)
         yield name
-        text.skip(_SPACE)
-        if text.next == ",":
-            text.position += 1
-            text.skip(_SPACE)
-        elif text.next != "}":
-            raise _Broken(text.line, f"not JSON: Expecting ',' or '}}'{_column(text)}")
+        _skip_separator(text, "}")
     text.position += 1
+
+
+def _skip_separator(text: JsonText, end: str) -> None:
+    """Skip the comma after an element or a member, if ``end`` does not follow it."""
+    text.skip(_SPACE)
+    if text.next == ",":
+        text.position += 1
+        text.skip(_SPACE)
+    elif text.next != end:
+        raise _Broken(text.line, f"not JSON: Expecting ',' or '{end}'{_column(text)}")
 
 
 def _decoded(text: JsonText, small: int | None = None) -> Any:
