@@ -19,6 +19,8 @@ _LIMIT = 4.0
 # fewer than one in twenty cases is as far from the others
 _FAR = math.log(0.95 / 0.05)
 _MIN_RECORDS, _MOST = 50, 0.5
+# cosine similarity from which texts are of one kind
+SAME_KIND = 0.6
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 *Embedding* is the vector of the masked text, *char n-grams* are hashed from the masked text, *style* is ten numbers of
 how the text is written, which masking removes. With the kernel log ratio of the nearest cases they give one log-odds;
 their weights are learned from out-of-fold values (stacking, Wolpert 1992). Where the cases are many lines of few
-templates, the style is that of the template, so that all its lines get the same verdict.
+templates, the style counts nothing: all lines of a template get the same verdict, and how long or how upper-case a
+template is tells nothing about other templates (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _CHARS = 4_000
 _MIN_CASES, _FOLDS, _FOLDS_OF_FEW, _FEW = 3, 5, 10, 2_000
 _STYLES, _STYLE_LIMIT = 10, 4
 _PARTS = 4
+_STYLE = 2
+# prior of the sum of the parts' weights, each part in units of its standard deviation
+_PRIOR_WEIGHT = 2.0
 # of classifiers stored before the parts were renamed
 _OLD_NAMES = {
     "meaning": "embedding",
@@ -92,7 +96,7 @@ class TextClassifier:
     stack : shape (5,)
         Weights of the three models and of the kernel log ratio, and the bias.
     by_template : bool
-        Whether the style is that of the masked text.
+        Whether the texts are lines of templates, whose style is not used.
     """
 
     embedding: Floats
@@ -119,7 +123,7 @@ class TextClassifier:
         kind_folds : shape (n,) or None
             Fold of each case, all cases of a kind in one; None if there are too few kinds.
         by_template : bool
-            Whether the ``texts`` were made with the styles of the masked texts.
+            Whether the texts are lines of templates, whose style is not used.
 
         Returns
         -------
@@ -137,10 +141,10 @@ class TextClassifier:
         rounds = [cls._held_out(texts, anomalous, nearest, folding, by_template) for folding in foldings]
         out_of_fold = [np.empty(len(anomalous)) for _ in rounds]
         for rest, held_out in folds:
-            stack = _fit_stack([parts[rest] for parts in rounds], anomalous[rest])
+            stack = _fit_stack([parts[rest] for parts in rounds], anomalous[rest], by_template)
             for log_odds, parts in zip(out_of_fold, rounds, strict=True):
                 log_odds[held_out] = _linear(parts[held_out], stack)
-        stack = _fit_stack(rounds, anomalous)
+        stack = _fit_stack(rounds, anomalous, by_template)
         return cls(**_fit_parts(texts, anomalous), stack=stack, by_template=by_template), out_of_fold
 
     @classmethod
@@ -249,12 +253,18 @@ def _linear(x: Any, weights: Floats) -> Floats:
     return np.asarray(np.asarray(x @ weights[:-1]).ravel() + weights[-1])
 
 
-def _fit_stack(rounds: Sequence[Floats], anomalous: Bools) -> Floats:
-    """Non-negative weights of the parts, and a bias; the prior is a quarter each. Each round has all cases."""
-    start = np.r_[np.full(_PARTS, 1 / _PARTS), 0.0]
-    x = np.vstack([np.c_[parts, np.ones(len(parts))] for parts in rounds])
+def _fit_stack(rounds: Sequence[Floats], anomalous: Bools, by_template: bool) -> Floats:
+    """Non-negative weights of the parts, and a bias; the prior is the same for each. Each round has all cases."""
+    used = [part for part in range(_PARTS) if part != _STYLE or not by_template]
+    x = np.vstack(rounds)[:, used]
+    # the parts have different scales, and the prior must not prefer the largest
+    scale = x.std(axis=0) + 1e-6
+    start = np.r_[np.full(len(used), _PRIOR_WEIGHT / len(used)), 0.0]
     labels = np.tile(anomalous.astype(float), len(rounds))
-    return map_estimate(x, labels, np.full(len(labels), 1 / len(rounds)), start)
+    theta = map_estimate(np.c_[x / scale, np.ones(len(x))], labels, np.full(len(labels), 1 / len(rounds)), start)
+    stack = np.zeros(_PARTS + 1)
+    stack[used], stack[-1] = theta[:-1] / scale, theta[-1]
+    return stack
 
 
 def _split(fold_of_case: Ints) -> list[tuple[Ints, Ints]]:

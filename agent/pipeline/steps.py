@@ -21,7 +21,7 @@ from agent.detectors.clauses import Suspicion
 from agent.detectors.fields import FieldsDetector
 from agent.detectors.language import SourceLanguageDetector
 from agent.detectors.neighbours import NeighboursDetector
-from agent.detectors.novelty import NoveltyDetector
+from agent.detectors.novelty import SAME_KIND, NoveltyDetector
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import TabularModel
 from agent.explain.diff import diff_events, diff_words
@@ -182,11 +182,17 @@ class Steps:
         ]
 
     def llm_may_decide(self, state: JudgingState) -> bool:
-        """Whether the language model could change the label: not for known templates, nor for clear cases."""
+        """Whether the language model could change the label: not for known templates, nor for clear cases.
+
+        How clear a case is tells little about records of a new kind: what the other detectors learned is about others.
+        """
         encoder = state.source.representation.field_encoder
         if state.has_known_template or (encoder is not None and state.signals["fields"].log_odds is not None):
             return False
-        return state.source.model.language_may_decide(state.log_odds)
+        model, nearest = state.source.model, state.retrieved.nearest
+        if model.language_unused is None and nearest and nearest[0].similarity < SAME_KIND:
+            return True
+        return model.language_may_decide(state.log_odds)
 
     def query_language_model(self, state: JudgingState) -> JudgingState:
         """Add the language model's signal, or the reason why there is none."""

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from agent.core.numerics import Floats, map_estimate
 from agent.detectors.language import LanguageDetector, NearCase
+from agent.detectors.novelty import SAME_KIND
 from agent.scoring.calibration import Objective, fit, reaching_bias
 from agent.scoring.fusion import DEFAULT_WITH_LLM, Fusion, SourceModel
 from agent.training.kinds import kinds_of_templates
 from agent.training.leave_one_out import CaseKey, Template
 from agent.training.prompt_selection import (
     MIN_CASES,
-    PRIOR_WEIGHT,
     PromptSelection,
     PromptTrial,
     roc_auc,
@@ -34,9 +34,9 @@ from retrieval.encoding.representation import Representation
 _SEED, _FOLDS = 20_26, 5
 # quantiles of the answers between which nearly all lie
 _RANGE = (0.05, 0.95)
-# texts at least as similar as this are of one kind; standard errors by which the gain in log-loss must exceed 0: with
-# 1.64, a model that helps is found half as often, with 0 every third one that guesses passes (simulated)
-_SAME_KIND, _STANDARD_ERRORS = 0.6, 1.0
+# standard errors by which the weight must exceed 0: one in twenty of
+# the models that guess does (docs/decisions/0005)
+_STANDARD_ERRORS = 1.645
 # a stronger prior leaves log-odds of the other detectors too small, which a model that repeats them could mend
 _WEAK_PRIOR = 20.0
 _OTHERS = "others"
@@ -50,19 +50,22 @@ class Evidence:
     Attributes
     ----------
     auc_without, auc_with : float
-        Area under the ROC curve of the fused log-odds.
+        Area under the ROC curve of the fused log-odds, on kinds that they were not fitted to.
     gain : float
-        Lower confidence bound of the decrease in log-loss, summed over the cases.
+        Decrease of their log-loss, summed over the cases.
+    least_weight : float
+        Lower confidence bound of the model's weight beside the other detectors.
     """
 
     auc_without: float
     auc_with: float
     gain: float
+    least_weight: float
 
     @property
     def helps(self) -> bool:
         """Whether verdicts are better with the model than without it."""
-        return self.gain > 0 and self.auc_with >= self.auc_without
+        return self.least_weight > 0 and self.gain > 0 and self.auc_with >= self.auc_without
 
     def __str__(self) -> str:
         aucs = f"AUC {self.auc_without:.3f} → {self.auc_with:.3f}"
@@ -142,7 +145,7 @@ class LanguageTrial:
     def _trial(self, template: Template, others: float) -> PromptTrial:
         """The case to query about, with its nearest cases as a new record of a new kind would retrieve them."""
         representation = self.row.representation or Representation()
-        most_similar = 1.0 if template.unseen_kind is None else _SAME_KIND
+        most_similar = 1.0 if template.unseen_kind is None else SAME_KIND
         cases = [(value, self.by_key.get((key, label))) for key, label, value in template.nearest]
         near = [NearCase(value, case.label, representation.masked(case)) for value, case in cases if case]
         near = [case for case in near if case.similarity <= most_similar]
@@ -196,7 +199,7 @@ class LanguageTrial:
         rows = [
             {_OTHERS: z, "language": answer} for of_round in rounds for z, answer in zip(of_round, answers, strict=True)
         ]
-        default = Fusion({_OTHERS: 1.0, "language": PRIOR_WEIGHT}, bias=0.0)
+        default = Fusion({_OTHERS: 1.0, "language": DEFAULT_WITH_LLM.weights["language"]}, bias=0.0)
         fusion = fit(default, rows, labels * len(rounds), weights * len(rounds), self.risk, self.objective)
         return replace(model, with_llm=reaching_bias(_combined(model.without_llm, fusion), self.objective))
 
@@ -223,6 +226,9 @@ def compare(
     others: Floats, answers: Floats, anomalous: NDArray[np.bool_], weights: Floats, kinds: NDArray[np.int64]
 ) -> Evidence:
     """Compare verdicts with the language model and without it, each on kinds that its weights were not fitted to.
+
+    The confidence bound of the weight takes all cases of a kind as one observation (sandwich estimator for clusters;
+    Liang & Zeger 1986).
 
     Parameters
     ----------
@@ -253,6 +259,19 @@ def compare(
             fused[with_llm][held_out] = x[held_out] @ theta
     auc = {with_llm: float(roc_auc_score(anomalous, z)) for with_llm, z in fused.items()}
     losses = {with_llm: weights * (np.logaddexp(0, z) - y * z) for with_llm, z in fused.items()}
-    by_kind = np.bincount(kinds, weights=losses[False] - losses[True])
-    error = np.sqrt(len(by_kind)) * np.std(by_kind, ddof=1)
-    return Evidence(auc[False], auc[True], float(by_kind.sum() - _STANDARD_ERRORS * error))
+    gain = float((losses[False] - losses[True]).sum())
+    return Evidence(auc[False], auc[True], gain, _least_weight(columns[True], y, weights, kinds, starts[True]))
+
+
+def _least_weight(x: Floats, y: Floats, weights: Floats, kinds: NDArray[np.int64], start: Floats) -> float:
+    """Lower confidence bound of the weight in the second column of ``x``, shape (n, 3)."""
+    from scipy.special import expit
+
+    theta = map_estimate(x, y, _WEAK_PRIOR * weights, start)
+    p = expit(x @ theta)
+    # the prior is left out of the curvature: it is weak
+    curvature = np.linalg.pinv((x * (weights * p * (1 - p))[:, None]).T @ x)
+    scores = np.zeros((kinds.max() + 1, x.shape[1]))
+    np.add.at(scores, kinds, (weights * (p - y))[:, None] * x)
+    variance = curvature @ (scores.T @ scores) @ curvature
+    return float(theta[1] - _STANDARD_ERRORS * np.sqrt(variance[1, 1]))
