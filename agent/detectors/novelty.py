@@ -19,6 +19,7 @@ _LIMIT = 4.0
 # fewer than one in twenty cases is as far from the others
 _FAR = math.log(0.95 / 0.05)
 _MIN_RECORDS, _MOST = 50, 0.5
+_DOUBT = 0.05
 # cosine similarity from which texts are of one kind
 SAME_KIND = 0.6
 
@@ -71,8 +72,26 @@ def nn_distance_quantiles(distance: float, reference: Sequence[float], cases: in
     """
     if not reference:
         return None
-    share = 1 - bisect_left(reference, distance) / len(reference)
-    p = (share * cases + 1) / (cases + 2)
+    return _log_odds((1 - bisect_left(reference, distance) / len(reference)) * cases, cases)
+
+
+def undecided_novelty(cases: int, risk: float) -> float:
+    """The greatest log-odds of the signal that do not show a record to be unlike the normal ``cases``.
+
+    Beyond the k-th largest of n distances lie at most a share ``risk`` of all normal records, with a confidence of
+    .95, for the k of Wilks' tolerance limits (1941): with a risk of .05, none of fewer than 59 cases shows that.
+    """
+    from scipy.special import betaincinv
+
+    farther = 0
+    while farther < cases and betaincinv(farther + 1, cases - farther, 1 - _DOUBT) <= risk:
+        farther += 1
+    return _log_odds(farther, cases)
+
+
+def _log_odds(farther: float, cases: int) -> float:
+    """Log-odds of being unlike ``cases`` of which so many are at least as far from the others."""
+    p = (farther + 1) / (cases + 2)
     return max(-_LIMIT, min(_LIMIT, math.log((1 - p) / p)))
 
 

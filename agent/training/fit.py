@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.core.numerics import expit
 from agent.detectors.clauses import ClauseModel
 from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
+from agent.detectors.novelty import undecided_novelty
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.registry import installed
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
@@ -146,7 +148,7 @@ def fit_source(
     if contradictory is not None:
         model = replace(model, without_llm=contradictory, with_llm=contradictory)
     elif not task.by_fields:
-        model = _with_one_label(model, templates, task.objective)
+        model = _with_one_label(model, templates, task.objective, task.risk)
     trained = texts is not None or (tabular is not None and tabular.supervised) or bool(extra.detectors)
     trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained)
     # with a model of fields and no texts, the pipeline never queries the language model
@@ -247,7 +249,9 @@ def _fit_clauses(task: _Task, templates: Sequence[Template]) -> ClauseModel | No
     return ClauseModel.fit(masked, np.array([template.anomalous for template in templates]))
 
 
-def _with_one_label(model: SourceModel, templates: Sequence[Template], objective: Objective) -> SourceModel:
+def _with_one_label(
+    model: SourceModel, templates: Sequence[Template], objective: Objective, risk: float
+) -> SourceModel:
     """The model where texts have one label: what is far from normal cases is anomalous."""
     if len({template.anomalous for template in templates}) == 2:
         return model
@@ -259,4 +263,6 @@ def _with_one_label(model: SourceModel, templates: Sequence[Template], objective
         without_llm = replace(without_llm, threshold=without_llm.bias)
     if not objective.f1:
         without_llm, with_llm = (replace(fusion, threshold=objective.least_cost) for fusion in (without_llm, with_llm))
+    highest = without_llm.log_odds({"novelty": undecided_novelty(len(templates), risk)})
+    without_llm = without_llm.widened_to(expit(highest))
     return replace(model, without_llm=without_llm, with_llm=with_llm)
