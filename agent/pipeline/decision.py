@@ -71,11 +71,12 @@ class Decider:
             fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems))
         ):
             fusion = fusion.widened_to(probability)
+        label = fusion.label(probability)
         provenance = self._provenance(state)
         return Verdict(
             id=verdict_id(state.source.row.name, state.record, provenance),
             source=state.source.row.name,
-            label=fusion.label(probability),
+            label=label,
             probability=probability,
             unsure_band=fusion.band,
             explanation="",
@@ -88,7 +89,7 @@ class Decider:
             signals=state.log_odds,
             record=state.record,
             provenance=provenance,
-            degraded=_degraded(state, problems),
+            degraded=_degraded(state, problems.degraded(unlike=label != "anomalous")),
             elapsed_ms=0.0,
         )
 
@@ -207,11 +208,12 @@ def _unseen_number(state: JudgingState) -> PlacedNumber | None:
     return unseen_number(state.text, kept) if kept and not state.has_known_template else None
 
 
-def _degraded(state: JudgingState, problems: FieldProblems) -> tuple[str, ...]:
+def _degraded(state: JudgingState, fields: str | None) -> tuple[str, ...]:
+    """What is partial of the verdict; ``fields``: of the signal of the fields."""
     row = state.source.row
     reasons = [f"{name}: {signal.degraded}" for name, signal in sorted(state.signals.items()) if signal.degraded]
-    if problems.degraded:
-        reasons.append(f"fields: {problems.degraded}")
+    if fields:
+        reasons.append(f"fields: {fields}")
     if _is_longer_than_read(state):
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.source_model:

@@ -103,3 +103,27 @@ def test_an_event_that_no_session_has_is_never_normal(context: AppContext) -> No
     changed = [*known[:-1], "fire alarm", known[-1]]
     verdict = chain.invoke({"source": "shifts", "text": " ; ".join(changed), "events": changed})
     assert verdict.label != "normal"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"noise": 9.0}, "noise is 9, far from all cases"),
+        ({"pressure": 0.2}, "pressure is 0.2, far from all cases"),
+        ({"mode": "remote"}, "mode is “remote”, which no case has"),
+    ],
+)
+def test_a_value_that_keeps_a_verdict_from_being_normal_is_named(
+    context: AppContext, changes: dict[str, Any], named: str
+) -> None:
+    verdict = judged(context, "pumps", **changes)
+    assert verdict.label == "unsure"
+    assert any(reason.startswith(f"fields: {named}") for reason in verdict.degraded), verdict.degraded
+
+
+def test_a_text_that_spells_out_an_unknown_category_names_it(context: AppContext) -> None:
+    spelled = " ".join(
+        f"{name} is {value}" for name, value in {**pump(random.Random(99), bad=False), "mode": "weird"}.items()
+    )
+    verdict = build(context).invoke({"source": "pumps", "text": spelled})
+    assert (verdict.label, verdict.degraded) == ("unsure", ("fields: mode is “weird”, which no case has",))
