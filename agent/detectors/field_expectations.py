@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.detectors.tabular_encoder import Row, TabularEncoder
-from retrieval.encoding.field_encoder import EventCount, FieldEncoder, FieldValue
+from retrieval.encoding.field_encoder import EventCount, FieldEncoder, FieldValue, features
 from retrieval.text.masking import kind_of_event
 
 # share of the cases that fill a required column; greatest probability of a new value that makes one a surprise
@@ -30,6 +30,8 @@ _SELDOM_BEYOND = 0.01
 # rank correlation of a number with the order of the cases from which on it rises or falls from case to case
 _TREND = 0.9
 _HUGE = 1e300
+# what a record may have beside its fields
+_PARTS = frozenset({"events", "text"})
 # every how many of a number's 33 quantiles a missing value is tried at
 _STEP = 4
 
@@ -46,21 +48,39 @@ class FieldProblems:
         Numbers that are written as words which no case has.
     unlike
         Values that no case has or comes near to.
+    unknown
+        Names of fields that no case has; they are not read.
+    parts
+        Parts of the record that are not read at all, because no case has them.
     """
 
     missing: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def may_be_renamed(self) -> bool:
+        """Whether a missing column may be there under another name."""
+        return bool(self.missing and self.unknown)
+
+    @property
+    def concern_values(self) -> bool:
+        """Whether a value is missing, unreadable or unlike the cases'."""
+        return bool(self.missing or self.unreadable or self.unlike)
 
     def degraded(self, *, unlike: bool) -> str | None:
         """Why the signal of the fields is partial; None if every column was read.
 
         ``unlike``: whether that names values unlike all cases as well, which keep a verdict from being normal.
         """
-        parts = [*self.unreadable[:_MAX_SHOWN], *(self.unlike[:_MAX_SHOWN] if unlike else ())]
+        parts = [*self.parts, *self.unreadable[:_MAX_SHOWN], *(self.unlike[:_MAX_SHOWN] if unlike else ())]
+        if self.unknown:
+            names = [f"'{name[:_MAX_CHARS]}'" for name in self.unknown]
+            parts.append(f"no case has {_listed(names)}, which {'is' if len(names) == 1 else 'are'} not read")
         if self.missing:
-            more = f" and {len(self.missing) - _MAX_SHOWN} more" if len(self.missing) > _MAX_SHOWN else ""
-            parts.append(f"no value of {', '.join(self.missing[:_MAX_SHOWN])}{more}, which the cases have")
+            parts.append(f"no value of {_listed(self.missing)}, which the cases have")
         return "; ".join(parts) or None
 
 
@@ -82,6 +102,10 @@ class FieldExpectations:
         All values of each category where a new one is seldom.
     events
         The kinds of event of sessions, None where new ones are not seldom.
+    columns
+        All names of fields; None if that is not known.
+    parts
+        What the cases have beside fields: "events", and "text" where it says something else than these.
     """
 
     required: tuple[str, ...]
@@ -90,10 +114,17 @@ class FieldExpectations:
     words: dict[str, frozenset[str]]
     values: dict[str, frozenset[str]]
     events: frozenset[str] | None
+    columns: frozenset[str] | None = None
+    parts: frozenset[str] = _PARTS
 
     @classmethod
-    def fit(cls, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> FieldExpectations:
-        """Learn from the fields of n cases, and the events of each (empty for a row of a table)."""
+    def fit(
+        cls, rows: Sequence[Row], sessions: Sequence[Sequence[str]], *, own_text: bool = False
+    ) -> FieldExpectations:
+        """Learn from the fields of n cases, and the events of each (empty for a row of a table).
+
+        ``own_text``: whether a case has a text that says something else than its fields and events.
+        """
         encoder = FieldEncoder.fit(rows)
         filled = Counter(name for row in rows for name, value in row.items() if value is not None)
         used = [*encoder.numbers, *encoder.categories]
@@ -115,10 +146,25 @@ class FieldExpectations:
             words,
             {name: known for name, known in values.items() if known},
             _closed(kinds, len(sessions)),
+            frozenset(filled),
+            frozenset(part for part, has in (("events", any(sessions)), ("text", own_text)) if has),
         )
 
-    def problems(self, row: Row) -> FieldProblems:
-        """How a record with these features (`retrieval.encoding.field_encoder.features`) differs from the cases."""
+    def problems(
+        self, fields: Row, events: Sequence[str] = (), *, own_text: bool = False, dropped: Sequence[str] = ()
+    ) -> FieldProblems:
+        """How a record differs from the cases.
+
+        Parameters
+        ----------
+        fields, events
+            Its parts.
+        own_text
+            Whether its text says something else than these.
+        dropped
+            Names of other fields that it had, which are not part of the source's records.
+        """
+        row = features(fields, events)
         missing = tuple(name for name in self.required if row.get(name) is None)
         unreadable, unlike = list[str](), list[str]()
         for name, (low, high) in self.ranges.items():
@@ -135,7 +181,14 @@ class FieldExpectations:
         if self.events is not None:
             new = [name.event for name in row if isinstance(name, EventCount) and name.event not in self.events]
             unlike += [f"“{event[:_MAX_CHARS]}” is an event that no case has" for event in new]
-        return FieldProblems(missing, tuple(unreadable), tuple(unlike))
+        columns = fields.keys() if self.columns is None else self.columns
+        unknown = [*dropped, *(name for name, value in fields.items() if value is not None and name not in columns)]
+        unread = list[str]()
+        if own_text and "text" not in self.parts:
+            unread.append(f"the text is not read, no case has one beside its {'events' if events else 'fields'}")
+        if events and "events" not in self.parts:
+            unread.append("the events are not read, no case has any")
+        return FieldProblems(missing, tuple(unreadable), tuple(unlike), tuple(unknown), tuple(unread))
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the store."""
@@ -146,6 +199,8 @@ class FieldExpectations:
             "words": {name: sorted(words) for name, words in self.words.items()},
             "values": {name: sorted(values) for name, values in self.values.items()},
             "events": None if self.events is None else sorted(self.events),
+            "columns": None if self.columns is None else sorted(self.columns),
+            "parts": sorted(self.parts),
         }
 
     @classmethod
@@ -161,7 +216,18 @@ class FieldExpectations:
             {name: frozenset(words) for name, words in data["words"].items()},
             {name: frozenset(values) for name, values in data["values"].items()},
             None if data["events"] is None else frozenset(data["events"]),
+            None if data.get("columns") is None else frozenset(data["columns"]),
+            frozenset(data.get("parts", _PARTS)),
         )
+
+
+# of sources whose cases are texts
+NO_FIELDS = FieldExpectations((), {}, {}, {}, {}, None, columns=frozenset(), parts=frozenset({"text"}))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_SHOWN
+    return ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _closed(values: Iterable[str], cases: int) -> frozenset[str] | None:

@@ -67,8 +67,10 @@ class Decider:
             or not _has_evidence(state)
             or _unseen_number(state) is not None
         )
-        if self._is_contradicted(state) or (
-            fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems))
+        if (
+            self._is_contradicted(state)
+            or state.lacks_fields
+            or (fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems)))
         ):
             fusion = fusion.widened_to(probability)
         label = fusion.label(probability)
@@ -111,8 +113,10 @@ class Decider:
         value of the cases they are given, one by one and together; what is unusual about them only a model of both
         labels can say.
         """
+        if problems.parts or problems.may_be_renamed:
+            return True
         weights = state.source.model.fusion_for(state.log_odds, known=False).weights
-        if problems == FieldProblems() or not weights.get("fields"):
+        if not problems.concern_values or not weights.get("fields"):
             return False
         model = self._steps.field_model(state)
         if problems.unlike or problems.unreadable or model is None or not model.supervised:
@@ -212,8 +216,7 @@ def _degraded(state: JudgingState, fields: str | None) -> tuple[str, ...]:
     """What is partial of the verdict; ``fields``: of the signal of the fields."""
     row = state.source.row
     reasons = [f"{name}: {signal.degraded}" for name, signal in sorted(state.signals.items()) if signal.degraded]
-    if fields:
-        reasons.append(f"fields: {fields}")
+    reasons += [f"fields: {reason}" for reason in (state.reading_note, fields) if reason]
     if _is_longer_than_read(state):
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.source_model:
