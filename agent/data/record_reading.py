@@ -52,6 +52,9 @@ def as_read(record: Record, options: ReadOptions) -> Record:
         return record
     changes = {"fields": fields, "text": text, "time": record.time or _time(record, request)}
     changed = {name: value for name, value in changes.items() if value != getattr(record, name)}
+    if list(fields) != list(record.fields):
+        # the text spells them out in this order
+        changed["fields"] = fields
     return record.model_copy(update=changed) if changed else record
 
 
