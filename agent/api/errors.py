@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from agent.core.errors import EXPECTED, Busy, translate
 from agent.core.logs import log_event
 from agent.core.records import clean_text
-from agent.core.requests import error_location
+from agent.core.requests import error_location, plain_message
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -41,7 +41,7 @@ def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, (ValidationError, RequestValidationError))
     # without the input, which may have values that JSON has not
     details = [
-        {"loc": error_location(detail["loc"]), "msg": detail["msg"], "type": detail["type"]}
+        {"loc": error_location(detail["loc"]), "msg": plain_message(detail["msg"]), "type": detail["type"]}
         for detail in error.errors()
     ]
     return JSONResponse({"detail": details}, 422)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -121,6 +122,26 @@ def prefetch(items: Iterator[T], count: int) -> Generator[T, None, None]:
     count : int
         Items that exist at a time, the one in use included.
     """
+    for batch in prefetch_batches(items, 1, count):
+        yield from batch
+
+
+def prefetch_batches(
+    items: Iterator[T], size: int, count: int, pause: float | None = None
+) -> Generator[list[T], None, None]:
+    """Yield the items in order in lists, while a thread produces the next ones.
+
+    Parameters
+    ----------
+    items : iterator
+        As in `prefetch`.
+    size : int
+        Items of a list; the last one may be shorter.
+    count : int
+        Items that exist at a time, those in use included.
+    pause : float, optional
+        Seconds after which a shorter list is yielded when no further item is produced.
+    """
     free, stopped = threading.Semaphore(count), threading.Event()
     produced = SimpleQueue[tuple[bool, T | BaseException | None]]()
 
@@ -135,18 +156,30 @@ def prefetch(items: Iterator[T], count: int) -> Generator[T, None, None]:
 
     producer = threading.Thread(target=produce, name="prefetch", daemon=True)
     producer.start()
+    batch = list[T]()
+    last = time.monotonic()
     try:
         while True:
             try:
                 is_item, item = produced.get(timeout=_SIGNAL_SECONDS)
             except Empty:
-                continue
-            if not is_item:
-                if isinstance(item, BaseException):
-                    raise item
-                return
-            yield item  # type: ignore[misc]
-            free.release()
+                if not (batch and pause is not None and time.monotonic() - last > pause):
+                    continue
+            else:
+                last = time.monotonic()
+                if is_item:
+                    batch.append(item)  # type: ignore[arg-type]
+                if is_item and len(batch) < size:
+                    continue
+                if not is_item:
+                    if batch:
+                        yield batch
+                    if isinstance(item, BaseException):
+                        raise item
+                    return
+            yield batch
+            free.release(len(batch))
+            batch = []
     finally:
         stopped.set()
         free.release()

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from agent.cli.options import print_status
+
 
 def review(
     source: Annotated[str, typer.Option("--source", "-s", help="The source whose verdicts are considered.")],
@@ -29,11 +31,20 @@ def correct(
     """Correct a verdict: its record becomes a case, and verdicts on records like it follow."""
     from agent.core import terminal
     from agent.pipeline.context import default_context
+    from agent.pipeline.history import load_verdict
     from agent.training import feedback
 
     context = default_context()
+    contradicted = feedback.contradicted_cases(load_verdict(context, verdict_id), label)
     case = feedback.correct(context, verdict_id, label)
     typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
+    if contradicted:
+        first, others = contradicted[0], len(contradicted) - 1
+        more = f" and {terminal.plural(others, 'other')}" if others else ""
+        text = terminal.truncate(first.text, 100)
+        print_status(
+            f"this contradicts case {first.case_id}{more}, alike in all that is compared: {first.label}, {text}"
+        )
     with terminal.progress() as progress:
         changes = feedback.refit_if_due(context, verdict_id, progress)
     if changes:

@@ -35,6 +35,8 @@ Explain = Literal["none", "facts", "llm"]
 To = Literal["table", "jsonl", "csv", "parquet"]
 Detail = Literal["full", "compact"]
 _BY_SUFFIX: dict[str, To] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+# seconds without a further record on standard input after which those that came are judged
+_PAUSE = 0.5
 _LABELS = ("normal", "anomalous", "unsure")
 
 FilesArgument = Annotated[
@@ -186,7 +188,7 @@ def _one_by_one(
     from agent.data.readers import RowError
     from agent.detectors.novelty import is_far, mostly_unfamiliar
     from agent.pipeline.pipeline import build
-    from agent.pipeline.service import judge_many
+    from agent.pipeline.service import CHUNK, judge_chunks, judge_many
     from retrieval.encoding.representation import Representation
 
     failures: list[RowError | JudgeError] = []
@@ -202,8 +204,17 @@ def _one_by_one(
 
     judged = far = 0
     by_text = (context.source(source).representation or Representation()).field_encoder is None
+    chain = build(context)
+    if "-" in files:
+        from agent.bulk.chunks import prefetch_batches
+
+        # whoever writes to the pipe may pause, and what has come is judged then
+        chunks = prefetch_batches(records(), CHUNK, 2 * CHUNK, _PAUSE)
+        answers = judge_chunks(context, chain, chunks, source, explain)
+    else:
+        answers = judge_many(context, chain, records(), source, explain)
     with render.writer(to, output) as write, terminal.progress() as progress:
-        for number, answer in enumerate(judge_many(context, build(context), records(), source, explain), start=1):
+        for number, answer in enumerate(answers, start=1):
             if not isinstance(answer, Verdict):
                 failures.append(answer)
             else:

@@ -58,6 +58,7 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
             stream.flush()
         elif to == "csv":
             rows.writerow(_flat(verdict))
+            stream.flush()
         else:
             verdicts.append(verdict)
         counts[verdict.label] += 1
@@ -149,7 +150,9 @@ def learned(result: LearnResult) -> None:
     if result.report is not None:
         reading_report(result.report)
     read, added = plural(result.read, "record"), plural(result.added, "new case")
-    print_line(f"{read} read for source {result.source}: {added}, the rest were cases already")
+    others = result.read - result.added
+    again = f"; {plural(others, 'other')} repeat{'s' * (others == 1)} these or earlier cases" if others else ""
+    print_line(f"{read} read for source {result.source}: {added}{again}")
     if result.relabelled:
         changed = plural(result.relabelled, "case")
         print_line(f"{changed} of the same files had the other label before: only the new one holds")
@@ -266,9 +269,11 @@ def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> Non
     from rich.table import Table
 
     table = Table(expand=True, pad_edge=False)
+    # ids are neither folded nor cut, so that they can be copied
+    whole = max(len(candidate.id) for candidate in selected)
     for name, ratio in (("id", None), ("file:line", 1), ("verdict", None), ("p", None), ("record", 3)):
-        # ids are not folded, so that they can be copied
-        table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None)
+        width = whole if name == "id" else None
+        table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None, min_width=width)
     for candidate in selected:
         record = candidate.record
         text = rich_text(truncate(record.text, 200))

@@ -113,7 +113,7 @@ class Record(_Frozen):
     where it stood.
     """
 
-    text: CleanText
+    text: CleanText = ""
     fields: CleanFields = Field(default_factory=dict)
     events: tuple[CleanText, ...] = ()
     file: CleanText | None = None

@@ -28,6 +28,22 @@ _PARTS = tuple(Record.model_fields)
 _TEXT = (str, type(None))
 _PLAIN = {"source": _TEXT, "text": (str,), "file": _TEXT, "line": (int, type(None)), "time": _TEXT, "explain": (str,)}
 _EXPLAIN = get_args(Explain)
+_WORDS = {
+    "Value error, ": "",
+    "Field required": "is required",
+    "Extra inputs are not permitted": "is not a key of this object",
+    "Input should be": "must be",
+    "a valid string": "a text",
+    "a valid dictionary or object to extract fields from": "an object",
+    "a valid dictionary or instance of": "an object, as of",
+    "a valid dictionary": "an object",
+    "a valid tuple": "an array",
+    "a valid list": "an array",
+    "a valid boolean": "true or false",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "List should have at least 1 item after validation, not 0": "must not be empty",
+}
 
 
 class JudgeRequest(BaseModel):
@@ -232,7 +248,15 @@ def format_validation_error(error: ValidationError) -> str:
     """The first error, with its place, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(error_location(first["loc"]))
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    message = plain_message(first["msg"])
+    return f"{place}: {message}" if place else message
+
+
+def plain_message(message: str) -> str:
+    """What pydantic says of an error, in the words of JSON and of this interface."""
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
 
 
 def error_location(loc: Iterable[int | str]) -> list[str]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
-from agent.data.read_options import ReadOptions
+from agent.data.read_options import ReadOptions, text_start
 from agent.data.readers.columns import default_columns, expand, time_column
+from agent.data.readers.entries import without_word
+from agent.data.readers.lines import GAP
 from agent.data.readers.row import ReadRequest
-from agent.data.readers.values import spell_out, split_pairs, to_text
+from agent.data.readers.table_schema import TableSchema
+from agent.data.readers.values import spell_out, split_pairs, to_text, typed
+from retrieval.encoding.representation import RecordLike
 
 _IDS = frozenset({"id", "session_id"})
 _ANY_LENGTH = 1 << 30
+_DELIMITERS = ",;\t|"
 
 
 def as_read(record: Record, options: ReadOptions) -> Record:
@@ -28,8 +35,9 @@ def as_read(record: Record, options: ReadOptions) -> Record:
     if record.events:
         fields, text = _session_fields(record, request), record.text.strip() or BETWEEN_EVENTS.join(record.events)
     elif not record.fields:
-        fields = _typed(request.with_learned_names(split_pairs(record.text)), request)
-        text = spell_out(fields) or record.text
+        written = without_label(record.text, options)
+        fields = _typed(request.with_learned_names(split_pairs(written) or row_cells(written, options.table)), request)
+        text = spell_out(fields) or written
     else:
         cells = request.with_learned_names(record.fields)
         fields = _typed(cells, request)
@@ -44,7 +52,78 @@ def as_read(record: Record, options: ReadOptions) -> Record:
         return record
     changes = {"fields": fields, "text": text, "time": record.time or _time(record, request)}
     changed = {name: value for name, value in changes.items() if value != getattr(record, name)}
+    if list(fields) != list(record.fields):
+        # the text spells them out in this order
+        changed["fields"] = fields
     return record.model_copy(update=changed) if changed else record
+
+
+def without_label(text: str, options: ReadOptions) -> str:
+    """A log line without the word that is its label, where the source's lines have one and this one does.
+
+    That is a word that labels have, before a text that begins as those of the source do.
+    """
+    if options.label is None or not options.label.isdecimal() or not options.text_starts:
+        return text
+    first, separator, rest = text.partition("\n")
+    number, words = int(options.label), first.split()
+    if number >= len(words) or words[number] not in options.label_values or text_start(text) in options.text_starts:
+        return text
+    cut = without_word(first, number)
+    return cut + separator + rest if text_start(cut) in options.text_starts else text
+
+
+def row_cells(text: str, table: TableSchema) -> dict[str, str]:
+    """The cells of a row of a delimited table whose columns are the learned ones in their order; none if it is none.
+
+    Each number must be in a number's place.
+    """
+    columns = table.columns
+    if len(columns) < 2 or "\n" in text.strip():
+        return {}
+    for delimiter in _DELIMITERS:
+        try:
+            cells = next(csv.reader([text], delimiter=delimiter, strict=True), [])
+        except csv.Error:
+            continue
+        values = [table.typed(column.name, cell) for column, cell in zip(columns, cells, strict=False)]
+        fits = [
+            isinstance(value, float) == (column.type == "number")
+            for column, value in zip(columns, values, strict=False)
+        ]
+        if len(cells) == len(columns) and all(fits) and any(column.type == "number" for column in columns):
+            return {column.name: cell for column, cell in zip(columns, cells, strict=True)}
+    return {}
+
+
+def note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str | None:
+    """What there is to say of how the ``record`` was read from what was ``sent``."""
+    if sent.fields or sent.events or not record.fields or split_pairs(without_label(sent.text, options)):
+        return None
+    return f"the text is read as a row, its values as those of {', '.join(record.fields)} in this order"
+
+
+def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[str, ...]:
+    """The names of the fields of a session as it was ``sent`` that the ``record`` read of it lacks.
+
+    Its label, its time, its ids and columns that learning left out are meant to be.
+    """
+    if not sent.events or not sent.fields:
+        return ()
+    excluded = options.table.excluded(_IDS)
+    kept = {name for name in default_columns(sent.fields, options.label, excluded) if sent.fields[name] is not None}
+    return tuple(name for name in sent.fields if name in kept and name not in record.fields)
+
+
+def has_own_text(record: RecordLike) -> bool:
+    """Whether a record has a text beside its fields or events that does not just say the same."""
+    written = record.text.strip()
+    if not written or not (record.fields or record.events):
+        return False
+    same = BETWEEN_EVENTS.join(record.events) if record.events else spell_out(record.fields)
+    if written == same.strip() or (GAP in written and same.startswith(written.partition(GAP)[0])):
+        return False
+    return len(record.fields) != 1 or bool(record.events) or typed(written) not in record.fields.values()
 
 
 def _spells_out(written: str, record: Record) -> bool:

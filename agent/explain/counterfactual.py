@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
+from agent.data.readers.values import spell_out
+from agent.data.record_reading import has_own_text
 from agent.detectors.tabular import TabularModel
 from agent.explain.diff import quote_text
 from agent.scoring.fusion import LogOdds, SourceModel, fuse
@@ -130,7 +132,7 @@ def smallest_change(perturbation: Perturbation, options: list[FeatureChange]) ->
 
 
 def moved(record: Record, changes: Changes) -> Record:
-    """The changed record; of a session, with events added or removed to match its counts."""
+    """The changed record; of a session, with events added or removed to match its counts; of a row, with its text."""
     fields, events = dict(record.fields), list(record.events)
     for change in changes:
         if isinstance(change.name, EventCount):
@@ -139,6 +141,8 @@ def moved(record: Record, changes: Changes) -> Record:
             fields[change.name] = change.new
     spelt_out = bool(record.events) and record.text == BETWEEN_EVENTS.join(record.events)
     text = BETWEEN_EVENTS.join(events) if spelt_out else record.text
+    if fields and not record.events and not has_own_text(record):
+        text = spell_out(fields)
     return record.model_copy(update={"text": text, "fields": fields, "events": tuple(events)})
 
 

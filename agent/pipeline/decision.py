@@ -67,15 +67,18 @@ class Decider:
             or not _has_evidence(state)
             or _unseen_number(state) is not None
         )
-        if self._is_contradicted(state) or (
-            fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems))
+        if (
+            self._is_contradicted(state)
+            or state.lacks_fields
+            or (fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems)))
         ):
             fusion = fusion.widened_to(probability)
+        label = fusion.label(probability)
         provenance = self._provenance(state)
         return Verdict(
             id=verdict_id(state.source.row.name, state.record, provenance),
             source=state.source.row.name,
-            label=fusion.label(probability),
+            label=label,
             probability=probability,
             unsure_band=fusion.band,
             explanation="",
@@ -88,7 +91,7 @@ class Decider:
             signals=state.log_odds,
             record=state.record,
             provenance=provenance,
-            degraded=_degraded(state, problems),
+            degraded=_degraded(state, problems.degraded(unlike=label != "anomalous")),
             elapsed_ms=0.0,
         )
 
@@ -110,8 +113,10 @@ class Decider:
         value of the cases they are given, one by one and together; what is unusual about them only a model of both
         labels can say.
         """
+        if problems.parts or problems.may_be_renamed:
+            return True
         weights = state.source.model.fusion_for(state.log_odds, known=False).weights
-        if problems == FieldProblems() or not weights.get("fields"):
+        if not problems.concern_values or not weights.get("fields"):
             return False
         model = self._steps.field_model(state)
         if problems.unlike or problems.unreadable or model is None or not model.supervised:
@@ -207,11 +212,11 @@ def _unseen_number(state: JudgingState) -> PlacedNumber | None:
     return unseen_number(state.text, kept) if kept and not state.has_known_template else None
 
 
-def _degraded(state: JudgingState, problems: FieldProblems) -> tuple[str, ...]:
+def _degraded(state: JudgingState, fields: str | None) -> tuple[str, ...]:
+    """What is partial of the verdict; ``fields``: of the signal of the fields."""
     row = state.source.row
     reasons = [f"{name}: {signal.degraded}" for name, signal in sorted(state.signals.items()) if signal.degraded]
-    if problems.degraded:
-        reasons.append(f"fields: {problems.degraded}")
+    reasons += [f"fields: {reason}" for reason in (state.reading_note, fields) if reason]
     if _is_longer_than_read(state):
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.source_model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,7 +13,8 @@ from agent.core.records import JudgeError, Record, Verdict, as_result
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
 
-_CHUNK = 256
+# records that are judged together
+CHUNK = 256
 _SECONDS_BETWEEN_YIELDS = 0.5
 T = TypeVar("T")
 
@@ -49,7 +50,21 @@ def judge_many(
         No record can be judged: there is no such source, or a part is missing.
     """
     remaining = iter(records)
-    while chunk := list(islice(remaining, _CHUNK)):
+    chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
+    return judge_chunks(context, chain, chunks, source, explain, keep=keep)
+
+
+def judge_chunks(
+    context: AppContext,
+    chain: Runnable[JudgeRequest, Verdict],
+    chunks: Iterable[Sequence[Record]],
+    source: str,
+    explain: Explain = "facts",
+    *,
+    keep: bool = True,
+) -> Iterator[Verdict | JudgeError]:
+    """As `judge_many`, of records that are judged in these chunks."""
+    for chunk in chunks:
         requests = [JudgeRequest.about(record, source, explain) for record in chunk]
         for ready in _in_time(chain.batch_as_completed(requests, return_exceptions=True)):
             results = [as_result(chunk[place], answer) for place, answer in ready]

@@ -9,13 +9,13 @@ from typing import Any
 from agent.core.records import SIGNALS, FieldValue, Record, Signal, VerdictLabel
 from agent.core.requests import Explain
 from agent.data.read_options import ReadOptions
-from agent.data.record_reading import as_read
+from agent.data.record_reading import as_read, dropped_fields, has_own_text, note_on_reading
 from agent.detectors.base import DetectorInput
-from agent.detectors.field_expectations import FieldExpectations, FieldProblems
+from agent.detectors.field_expectations import NO_FIELDS, FieldExpectations, FieldProblems
 from agent.detectors.neighbours import has_known_template
 from agent.scoring.fusion import Fusion, SourceModel, fuse
 from retrieval.casebook import RetrievalResult, SourceSnapshot
-from retrieval.encoding.field_encoder import FieldEncoder, features
+from retrieval.encoding.field_encoder import FieldEncoder
 from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
 
@@ -74,6 +74,10 @@ class JudgingState:
         Whether the signals came from the cache, so that no detector has anything to add.
     clause
         The clause that counts for the whole record, whose precedents and signals these are; None if none does.
+    dropped
+        Names of the fields it was sent with that are not part of the source's records.
+    reading_note
+        What there is to say of how it was read.
     all_read
         Whether all clauses of the text were compared, however long it is.
     """
@@ -91,14 +95,17 @@ class JudgingState:
     signals: Mapping[str, Signal] = field(default_factory=dict)
     complete: bool = False
     clause: Clause | None = None
+    dropped: tuple[str, ...] = ()
+    reading_note: str | None = None
     all_read: bool = False
 
     @classmethod
     def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
         """The state of a record before any step; the record is the one that a file would give."""
-        record = as_read(record, source.read_options)
-        text = source.representation.comparable_text(record)
-        return cls(source, record, explain, text, source.representation.mask(text), record.content_hash)
+        sent, record = record, as_read(record, source.read_options)
+        text, dropped = source.representation.comparable_text(record), dropped_fields(sent, record, source.read_options)
+        masked, note = source.representation.mask(text), note_on_reading(sent, record, source.read_options)
+        return cls(source, record, explain, text, masked, record.content_hash, dropped=dropped, reading_note=note)
 
     @property
     def has_known_template(self) -> bool:
@@ -106,12 +113,24 @@ class JudgingState:
         return has_known_template(self.retrieved)
 
     @property
+    def lacks_fields(self) -> bool:
+        """Whether it is a text, of a source whose cases are compared by what such a record has not: nothing is read."""
+        has_none = not (self.record.fields or self.record.events)
+        return has_none and self.source.representation.field_encoder is not None and not self.has_known_template
+
+    @property
     def field_problems(self) -> FieldProblems:
         """How the fields differ from those of the cases; nothing for a record whose content is a case."""
-        expectations = self.source.expectations
-        if expectations is None or self.has_known_template:
-            return _NO_PROBLEMS
-        return expectations.problems(features(self.record.fields, self.record.events))
+        record, expectations = self.record, self.source.expectations
+        if not (record.fields or record.events):
+            return expectations.problems({}) if expectations and not self.has_known_template else _NO_PROBLEMS
+        own_text = has_own_text(record)
+        if expectations is None:
+            reads_text = self.source.representation.field_encoder is None and not self.source.model.detectors
+            return NO_FIELDS.problems(record.fields, record.events) if reads_text and own_text else _NO_PROBLEMS
+        if self.has_known_template:
+            return FieldProblems(unknown=self.dropped)
+        return expectations.problems(record.fields, record.events, own_text=own_text, dropped=self.dropped)
 
     @property
     def log_odds(self) -> dict[str, float | None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from agent.core.records import Case, Label, Record
+from agent.core.records import Case, Label, Precedent, Record, Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.training.learn import Progress, as_case, refit_while_due
 from retrieval.casebook import SourceSnapshot
 
 _FEWEST, _SHARE = 5, 0.02
+# cosine from which on two vectors are the same, but for rounding
+_SAME = 1 - 1e-6
 
 
 def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
@@ -26,6 +28,18 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
     context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
+
+
+def contradicted_cases(verdict: Verdict, label: Label) -> tuple[Precedent, ...]:
+    """The precedents that no comparison tells from the verdict's record and that have another label than ``label``.
+
+    A case with the very content of the record is not among them: the correction replaces its label.
+    """
+    return tuple(
+        precedent
+        for precedent in verdict.precedents
+        if precedent.similarity >= _SAME and precedent.label != label and precedent.text != verdict.record.text
+    )
 
 
 def refit_due(snapshot: SourceSnapshot) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.core.numerics import expit
+from agent.data.record_reading import has_own_text
 from agent.detectors.clauses import ClauseModel
 from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
@@ -196,7 +197,11 @@ def _fit_fields(
         [case.occurrences for case in cases],
     )
     normal_rows = [row for row, case in zip(rows, cases, strict=True) if case.label == "normal"]
-    expectations = FieldExpectations.fit([case.fields for case in cases], [case.events for case in cases])
+    expectations = FieldExpectations.fit(
+        [case.fields for case in cases],
+        [case.events for case in cases],
+        own_text=any(map(has_own_text, cases)),
+    )
     return model, scores, FieldEncoder.fit(normal_rows) if normal_rows else None, expectations
 
 

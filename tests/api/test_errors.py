@@ -48,7 +48,7 @@ def test_lines_of_a_stream_are_refused_in_plain_sentences(client: TestClient) ->
         "line 3: it is not valid JSON here: it is nested too deeply",
         "line 4: it is not valid JSON: byte 11 is not UTF-8",
         "line 5: it is not valid JSON here: a number has too many digits",
-        "line 6: text: Input should be a valid string",
+        "line 6: text: must be a text",
     ]
 
 
@@ -113,3 +113,23 @@ def test_an_unexpected_error_is_a_500_that_leads_to_its_one_traceback(
     assert logged.count("builtins.ZeroDivisionError") == 1
     assert "test_errors.py" in logged
     assert QUOTED not in logged, "its message may quote a record"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/v1/verdicts", {"text": 5}, "must be a text"),
+        ("/v1/verdicts", {"text": "a", "colour": 1}, "is not a key of this object"),
+        ("/v1/verdicts", {"records": []}, "must not be empty"),
+        ("/v1/verdicts", {"text": "a", "fields": []}, "must be an object"),
+        ("/v1/verdicts", {"text": "a", "line": "x"}, "must be a whole number"),
+        ("/v1/cases", {"source": "svc"}, "is required"),
+        ("/v1/verdicts/x/feedback", {"label": "strange"}, "must be 'normal' or 'anomalous'"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_in_words(client: TestClient, path: str, body: object, message: str) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 422
+    detail = answer.json()["detail"]
+    assert message in (detail if isinstance(detail, str) else detail[0]["msg"])
+    assert not any(word in answer.text for word in ("Input should", "Field required", "permitted", "valid"))

@@ -69,7 +69,7 @@ def test_a_verdict_has_the_keys_of_the_contract(client: TestClient) -> None:
     assert "disk failure" in verdict["precedents"][0]["text"]
     assert verdict["record"] == record
     assert set(verdict["provenance"]) == {"model", "model_sha256", "prompt_sha256", "casebook_version"}
-    assert verdict["degraded"] == []
+    assert verdict["degraded"] == ["fields: no case has 'n', which is not read"]
 
 
 def test_the_labels_follow_the_cases(client: TestClient) -> None:

@@ -156,6 +156,31 @@ def test_prune_removes_what_the_settings_do_not_keep(
     assert learned("explain", ids[-1]).code == 2
 
 
+def test_correct_names_a_case_that_it_contradicts(learned: Run, tmp_path: Path) -> None:
+    (tmp_path / "one.log").write_text(
+        "service copied file number 77 to the tape\nservice 9 melted away\n", encoding="utf-8"
+    )
+    (known, new) = _verdicts(learned("judge", tmp_path / "one.log", "--source", "svc", "--to", "jsonl"))
+    assert known["precedents"][0]["similarity"] == pytest.approx(1)
+    label, case = known["precedents"][0]["label"], known["precedents"][0]["case_id"]
+    other = {"normal": "anomalous", "anomalous": "normal"}[label]
+    assert "contradicts" not in learned("correct", known["id"], label).err
+    assert f"this contradicts case {case}" in learned("correct", known["id"], other).err
+    assert "contradicts" not in learned("correct", new["id"], other).err
+
+
+def test_review_shows_whole_ids_on_a_narrow_screen(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some.log").write_text("the fan 3 howls\na pump leaks\n", encoding="utf-8")
+    ids = [
+        verdict["id"] for verdict in _verdicts(learned("judge", tmp_path / "some.log", "-s", "svc", "--to", "jsonl"))
+    ]
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = learned("review", "--source", "svc").out
+    assert all(verdict_id in shown for verdict_id in ids), shown
+
+
 def test_explain_says_to_what_a_verdict_was_corrected(learned: Run, cases: Path) -> None:
     verdict = _verdicts(learned("judge", cases, "--source", "svc", "--to", "jsonl"))[0]
     assert "corrected" not in learned("explain", verdict["id"]).out

@@ -15,6 +15,7 @@ import pytest
 
 from agent.core.errors import InputError
 from agent.data.readers import ParsedRow, RowError, json_document
+from agent.data.readers.table_schema import LearnedColumn, TableSchema
 from tests.data.reading import read
 
 ITEMS = [{"level": "info", "message": f"text {number}", "shop": number % 3} for number in range(6)]
@@ -206,10 +207,10 @@ def test_parts_of_a_long_line_that_docker_cut_are_one_record() -> None:
     content = "".join(json.dumps({"log": log, "stream": stream, "time": "2026-01-02"}) + "\n" for log, stream in parts)
     lines, texts, _ = found(content)
     assert [text.replace("\n", "") for text in texts] == [
-        "log is a stream is stdout",
-        "log is b begins and ends stream is stdout",
-        "log is cut stream is stdout",
-        "log is c stream is stderr",
+        "a",
+        "b begins and ends",
+        "cut",
+        "c",
     ]
     assert lines == [1, 2, 5, 6]
 
@@ -232,3 +233,25 @@ def test_a_large_envelope_is_read_in_bounded_memory_as_fast_as_lines(tmp_path: P
     assert read_all("a.json")[0] == count == 30_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 * 1024
     assert read_all("a.json")[1] < 2 * seconds
+
+
+def test_a_line_of_a_container_is_its_text(tmp_path: Path) -> None:
+    lines = ["speed is 40 load is 3\n", "out of ", "memory: killed\n", "ready\r\n"]
+    path = tmp_path / "c.log"
+    path.write_text(
+        "".join(
+            json.dumps({"log": line, "stream": "stdout", "time": f"2024-03-01T00:00:0{i}Z"}) + "\n"
+            for i, line in enumerate(lines)
+        )
+    )
+    records = [row.record for row in read(path) if isinstance(row, ParsedRow)]
+    assert [record.text for record in records] == ["speed is 40 load is 3", "out of memory: killed", "ready"]
+    assert [record.fields for record in records] == [{"speed": 40.0, "load": 3.0}, {}, {}]
+    assert records[1].time == "2024-03-01T00:00:01Z"
+    # columns that are named, or that were learned, are read
+    named = [row.record.text for row in read(path, text=["stream", "log"]) if isinstance(row, ParsedRow)]
+    assert named[2] == "stream is stdout log is ready"
+    learned = TableSchema(columns=tuple(LearnedColumn(name=name, type="text") for name in ("log", "stream")))
+    assert [row.record.fields["stream"] for row in read(path, table=learned) if isinstance(row, ParsedRow)] == [
+        "stdout"
+    ] * 3

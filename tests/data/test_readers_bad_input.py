@@ -105,7 +105,8 @@ def test_an_unreadable_row_says_where() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "good", "problems"),
     [
-        ("a.csv", "a,b,c\n1,2,3\n4,5\n6,7,8\n", {}, [2, 4], [(3, "expected 3 columns, found 2")]),
+        ("a.csv", "a,b,c\n1,2,3\n4\n6,7,8\n", {}, [2, 4], [(3, "expected 3 columns, found 1")]),
+        ("a.csv", "a,b,c\n1,2,3\n4,5,6,7\n6,7,8\n", {}, [2, 4], [(3, "expected 3 columns, found 4")]),
         ("a.csv", 'a,b\n1,2\n3,"4\n5,6\n7,8\n', {}, [2, 4, 5], [(3, "an opening quote is never closed")]),
         ("a.csv", 'a,b\n1,2\n"3,4\n5,6\n"7,8\n9,1\n', {}, [2, 4, 6], [(3, "not doubled"), (5, "never closed")]),
         ("a.csv", "a,b\n1,2\n3,x\ry\n5,6\n", {}, [2, 4], [(3, "a carriage return inside a field")]),

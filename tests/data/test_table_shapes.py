@@ -160,3 +160,84 @@ def test_of_many_columns_a_file_may_lack_few(tmp_path: Path) -> None:
             first, *_ = options.read_unlabelled(path, 65_536)
             assert isinstance(first, ParsedRow)
             assert first.notes[0].startswith("lacks 'c0', 'c1', which the cases have")
+
+
+def test_rows_that_lack_their_last_cells_have_no_value_there(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text([HEADER, *(row if i % 7 else row[:2] for i, row in enumerate(ROWS))]), encoding="utf-8")
+    parsed = list(read(path, label="cut", lenient=True))
+    assert len(parsed) == len(ROWS)
+    assert all(isinstance(row, ParsedRow) for row in parsed)
+    records = [row.record.fields for row in parsed if isinstance(row, ParsedRow)]
+    assert records == [row if i % 7 else {**row, "tree": None} for i, row in enumerate(PLAIN)]
+    notes = [(row.record.line, row.notes) for row in parsed if isinstance(row, ParsedRow) and row.notes]
+    assert notes == [(2, ("has 2 of 4 cells; those missing are empty, also in later rows",))]
+
+
+def test_a_row_over_several_lines_is_not_filled_up(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b,c\n1,2,3\n4,"5\n6",\n7,"8\n9,1,2\n', encoding="utf-8")
+    items = list(read(path))
+    assert [item.line for item in items if isinstance(item, RowError)] == [5]
+    assert [item.record.line for item in items if isinstance(item, ParsedRow)] == [2, 3, 6]
+
+
+def test_a_backslash_before_a_quote_may_be_one_of_the_cell(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(
+        '"n","message","label"\n"1","say \\"hi\\" now","0"\n"2","in C:\\dir\\","1"\n"3","plain","0"\n', encoding="utf-8"
+    )
+    rows = [row for row in read(path, text=["message"], label="label") if isinstance(row, ParsedRow)]
+    assert [row.record.text for row in rows] == ['say "hi" now', "in C:\\dir\\", "plain"]
+
+
+def test_columns_that_no_case_has_are_named_once(tmp_path: Path) -> None:
+    table = TableSchema(columns=tuple(LearnedColumn(name=name, type="number") for name in ("width", "height")))
+    for name, content in (
+        ("t.csv", "width,height,weight,cut,time\n1,2,3,0,9\n2,3,4,0,9\n"),
+        (
+            "t.jsonl",
+            '{"width": 1, "height": 2, "weight": 3, "cut": 0, "id": 7}\n{"width": 2, "height": 3, "weight": 4}\n',
+        ),
+    ):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        rows = list(read(tmp_path / name, label="cut", lenient=True, table=table))
+        notes = [note for row in rows if isinstance(row, ParsedRow) for note in row.notes]
+        assert notes == ["has 'weight', which the cases do not have: is not read"]
+
+
+def test_what_sessions_have_beside_their_events_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    line = '{"session_id": 3, "events": ["a", "b"], "host": "n1", "label": 0, "time": "noon"}\n'
+    path.write_text(line * 3 + line.replace("host", "text"), encoding="utf-8")
+    rows = [row for row in read(path, label="label") if isinstance(row, ParsedRow)]
+    named = "beside the events of a session {} is not read"
+    assert [row.notes for row in rows] == [(named.format("'host'"),), (), (), (named.format("'text'"),)]
+    assert not [row for row in read(path, label="label", text=["host", "text"]) if getattr(row, "notes", ())]
+
+
+def test_a_new_name_that_the_file_does_not_have_is_named(tmp_path: Path) -> None:
+    learned = TableSchema(columns=tuple(LearnedColumn(name=name, type="number") for name in ("width", "height")))
+    path = tmp_path / "t.csv"
+    path.write_text("w,height\n1,2\n2,3\n", encoding="utf-8")
+    with pytest.raises(InputError, match="--columns width=wide: it has no column 'wide', but 'w', 'height'"):
+        list(read(path, lenient=True, table=learned.with_names([("width", "wide")])))
+    rows = list(read(path, lenient=True, table=learned.with_names([("width", "w")])))
+    assert next(row.record.fields for row in rows if isinstance(row, ParsedRow)) == {"width": 1.0, "height": 2.0}
+
+
+@pytest.mark.parametrize("name", ["message", "log_text", "Body"])
+def test_a_word_over_a_single_column_of_texts_is_its_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "t.csv"
+    texts = ["the tree was cut", "no tree, no shade", "leaves fell early"]
+    path.write_text("".join(f"{line}\n" for line in (name, *(f'"{text}"' for text in texts))), encoding="utf-8")
+    rows = [row for row in read(path, label="cut", lenient=True) if isinstance(row, ParsedRow)]
+    assert [row.record.text for row in rows] == texts
+    assert rows[0].notes == (f"its first line, '{name}', is read as the name of its only column",)
+
+
+@pytest.mark.parametrize("lines", [["started", "the disk failed", "stopped"], ["fell over", "it fell", "it rose"]])
+def test_a_text_over_texts_is_a_record(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert [row.record.text for row in read(path) if isinstance(row, ParsedRow)] == lines

@@ -24,6 +24,7 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.learn import learn
 from server import create_app
+from tests import shop
 from tests.conftest import make_settings
 
 NAMES = ("speed", "load", "line")
@@ -85,12 +86,15 @@ def everywhere(folder: Path, context: AppContext, client: TestClient, cells: lis
     yield of_file(folder, context, "texts.jsonl", json.dumps(texts))
     yield of_file(folder, context, "numbers.jsonl", json.dumps(dict(reversed(numbers.items()))))
     yield of_file(folder, context, "one.log", words)
+    yield of_file(folder, context, "row.log", ",".join(cells))
     chain = build(context)
     sent: list[dict[str, Any]] = [
         {"fields": texts},
         {"fields": numbers},
         {"text": words},
         {"text": words, "fields": texts},
+        {"text": ",".join(cells)},
+        {"text": "; ".join(cells)},
     ]
     sent.append({"fields": {**dict(reversed(numbers.items())), "fault": "1", "0": 3}})
     for form in sent:
@@ -102,7 +106,9 @@ def everywhere(folder: Path, context: AppContext, client: TestClient, cells: lis
         yield client.post("/v1/verdicts", json=request).json()
         yield json.loads(client.post("/v1/verdicts", content=json.dumps(request), headers=NDJSON).text)
         yield client.post("/verdict/invoke", json={"input": request}).json()["output"]
-    for message in (words, json.dumps(texts), json.dumps(numbers)):
+        yield client.post("/v1/verdicts", json={"source": "belts", "records": [form]}).json()[0]
+        yield client.post("/v1/verdicts", json=[request]).json()[0]
+    for message in (words, ",".join(cells), json.dumps(texts), json.dumps(numbers)):
         said = client.post(
             "/chain/invoke", json={"input": {"messages": [{"type": "human", "content": f"belts> {message}"}]}}
         )
@@ -135,3 +141,40 @@ def test_a_case_is_known_through_each_door(folder: Path, context: AppContext, cl
         verdicts = list(everywhere(folder, context, client, cells))
         assert len({verdict["probability"] for verdict in verdicts}) == 1
         assert verdicts[0]["precedents"][0]["similarity"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("text", ["40.1", "40.1,3", "40.1,3,north,7", "north,3,40.1", "a, b, c", "nothing of a belt"])
+def test_a_text_of_which_a_source_of_rows_reads_nothing_is_unsure(client: TestClient, text: str) -> None:
+    verdict = client.post("/v1/verdicts", json={"source": "belts", "text": text}).json()
+    assert verdict["label"] == "unsure"
+    assert "no value of load, speed, line, which the cases have" in "; ".join(verdict["degraded"])
+
+
+def test_a_row_that_is_read_by_the_order_of_its_values_says_so(client: TestClient) -> None:
+    verdict = client.post("/v1/verdicts", json={"source": "belts", "text": "40.1,3,north"}).json()
+    named = "fields: the text is read as a row, its values as those of speed, load, line in this order"
+    assert (verdict["label"], verdict["degraded"]) == ("normal", [named])
+
+
+def test_a_batch_takes_sessions_and_rows_without_a_text(client: TestClient) -> None:
+    fields = {"speed": 40.0, "load": 3, "line": "north"}
+    records = [{"fields": fields}, {"events": ["start", "stop"]}, "40,3,north", {"text": "", "fields": fields}]
+    sent = {"source": "belts", "records": records}
+    answers = client.post("/v1/verdicts", json=sent).json()
+    assert [answer["label"] for answer in answers] == ["normal", "unsure", "normal", "normal"]
+    assert client.post("/v1/verdicts", json={"source": "belts", "records": [{}]}).status_code == 422
+
+
+def test_a_labelled_log_line_loses_its_label_as_in_a_file(
+    folder: Path, context: AppContext, client: TestClient
+) -> None:
+    path = folder / "shop.log"
+    path.write_text(shop.LOG, encoding="utf-8")
+    learn(context, [path], "shop", ReadOptions(format="log", label="0", normal=("-",)))
+    for line in ("- health check passed in 77 ms", "FAULT disk failure on sd77: input/output error, 9 sectors lost"):
+        labelled = client.post("/v1/verdicts", json={"source": "shop", "text": line}).json()
+        bare = client.post("/v1/verdicts", json={"source": "shop", "text": line.partition(" ")[2]}).json()
+        assert labelled == {**bare, "elapsed_ms": labelled["elapsed_ms"]}
+        assert labelled["record"]["text"] == line.partition(" ")[2]
+    for line in ("- - -", "FAULT", "a - b", "FAULTY disk failure on sd1"):
+        assert client.post("/v1/verdicts", json={"source": "shop", "text": line}).json()["record"]["text"] == line

@@ -225,3 +225,11 @@ def test_the_features_of_a_moved_session_are_those_that_are_judged(events: list[
     got = moved_row(before, moves)
     if after.events:
         assert {key: value for key, value in got.items() if value} == expected
+
+
+def test_the_text_of_a_changed_row_is_that_of_its_fields() -> None:
+    changes = (FeatureChange("size", 3.0, 4.0, 0.1),)
+    row = Record(text="size is 3 place is the far shelf", fields={"size": 3.0, "place": "the far shelf"})
+    assert moved(row, changes).text == "size is 4 place is the far shelf"
+    described = row.model_copy(update={"text": "a box on the far shelf"})
+    assert moved(described, changes).text == described.text

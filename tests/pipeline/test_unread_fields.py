@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from agent.core.records import Record, Verdict
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.training.learn import learn
+from agent.training.learn import as_case, learn, refit
+from tests import shop
 from tests.conftest import make_settings
 
 CASES = 150
@@ -40,6 +42,9 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
         path = home / f"{source}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         learn(context, [path], source, ReadOptions(label="fault"))
+    path = home / "shop.log"
+    path.write_text(shop.LOG, encoding="utf-8")
+    learn(context, [path], "shop", ReadOptions(format="log", label="0", normal=("-",)))
     yield context
     context.close()
 
@@ -47,7 +52,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
 def judged(context: AppContext, source: str, **changes: Any) -> Verdict:
     fields = {**pump(random.Random(99), bad=False), **changes}
     kept = {name: value for name, value in fields.items() if value != "absent"}
-    return build(context).invoke({"source": source, "text": "a pump", "fields": kept})
+    return build(context).invoke({"source": source, "fields": kept})
 
 
 @pytest.mark.parametrize("source", ["pumps", "healthy"])
@@ -103,3 +108,96 @@ def test_an_event_that_no_session_has_is_never_normal(context: AppContext) -> No
     changed = [*known[:-1], "fire alarm", known[-1]]
     verdict = chain.invoke({"source": "shifts", "text": " ; ".join(changed), "events": changed})
     assert verdict.label != "normal"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"noise": 9.0}, "noise is 9, far from all cases"),
+        ({"pressure": 0.2}, "pressure is 0.2, far from all cases"),
+        ({"mode": "remote"}, "mode is “remote”, which no case has"),
+    ],
+)
+def test_a_value_that_keeps_a_verdict_from_being_normal_is_named(
+    context: AppContext, changes: dict[str, Any], named: str
+) -> None:
+    verdict = judged(context, "pumps", **changes)
+    assert verdict.label == "unsure"
+    assert any(reason.startswith(f"fields: {named}") for reason in verdict.degraded), verdict.degraded
+
+
+def test_a_text_that_spells_out_an_unknown_category_names_it(context: AppContext) -> None:
+    spelled = " ".join(
+        f"{name} is {value}" for name, value in {**pump(random.Random(99), bad=False), "mode": "weird"}.items()
+    )
+    verdict = build(context).invoke({"source": "pumps", "text": spelled})
+    assert (verdict.label, verdict.degraded) == ("unsure", ("fields: mode is “weird”, which no case has",))
+
+
+@pytest.mark.parametrize("source", ["pumps", "healthy"])
+def test_fields_that_no_case_has_are_named_only(context: AppContext, source: str) -> None:
+    verdict = judged(context, source, colour="red", weight=12)
+    assert verdict.label == "normal"
+    assert verdict.degraded == ("fields: no case has 'colour', 'weight', which are not read",)
+    assert judged(context, source, colour=None).degraded == ()
+
+
+@pytest.mark.parametrize("column", ["noise", "pressure"])
+@pytest.mark.parametrize("source", ["pumps", "healthy"])
+def test_a_column_under_another_name_is_never_normal(context: AppContext, source: str, column: str) -> None:
+    verdict = judged(context, source, **{column: "absent", f"{column}_new": 3.0})
+    assert verdict.label == "unsure"
+    (reason,) = verdict.degraded
+    assert f"no case has '{column}_new', which is not read" in reason
+    assert f"no value of {column}" in reason
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ({"text": "the casing is cracked"}, "fields: the text is not read, no case has one beside its fields"),
+        ({"events": ["start", "overheat"]}, "fields: the events are not read, no case has any"),
+    ],
+)
+def test_a_part_of_a_row_that_no_case_has_keeps_it_from_being_normal(
+    context: AppContext, parts: dict[str, Any], named: str
+) -> None:
+    fields = pump(random.Random(99), bad=False)
+    verdict = build(context).invoke({"source": "pumps", "fields": fields, **parts})
+    assert verdict.label == "unsure"
+    assert named in "; ".join(verdict.degraded)
+
+
+def test_what_a_session_has_beside_its_events_is_named(context: AppContext) -> None:
+    events = shift(random.Random(8), bad=False)["events"]
+    chain = build(context)
+    verdict = chain.invoke({"source": "shifts", "events": events, "fields": {"host": "n1", "fault": 0, "id": 3}})
+    assert verdict.degraded == ("fields: no case has 'host', which is not read",)
+    verdict = chain.invoke({"source": "shifts", "events": [*events[:2], *events[1:]], "text": "the mixer burns"})
+    assert verdict.label != "normal"
+    assert "the text is not read, no case has one beside its events" in verdict.degraded[0]
+
+
+def test_a_text_source_names_fields_and_is_not_sure_beside_events(context: AppContext) -> None:
+    chain = build(context)
+    line: dict[str, Any] = {"source": "shop", "text": shop.NORMAL}
+    assert (plain := chain.invoke(line)).label == "normal"
+    named = chain.invoke({**line, "fields": {"bird": "canary"}})
+    assert (named.label, named.degraded) == ("normal", ("fields: no case has 'bird', which is not read",))
+    assert plain.degraded == ()
+    assert chain.invoke({**line, "events": ["the disk burns"]}).label == "unsure"
+
+
+def test_rows_with_texts_of_their_own_are_read_as_the_cases_were(tmp_path: Path) -> None:
+    """Where the cases have texts beside their fields, one more is nothing new."""
+    context, rng = AppContext(make_settings(tmp_path / "home", model="none")), random.Random(4)
+    cases = [
+        as_case(Record(text=f"reading {i}", fields=pump(rng, bad=i % 8 == 7)), "anomalous" if i % 8 == 7 else "normal")
+        for i in range(CASES)
+    ]
+    context.casebook.add("pumps", cases, given_by="test")
+    context.casebook.sync("pumps")
+    refit(context, "pumps")
+    verdict = build(context).invoke({"source": "pumps", "text": "another", "fields": pump(random.Random(9), bad=False)})
+    assert (verdict.label, verdict.degraded) == ("normal", ())
+    context.close()

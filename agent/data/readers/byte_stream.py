@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import select
 import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,8 @@ from agent.core.errors import InputError
 
 HEAD_BYTES = 1 << 20
 _CHUNK = 1 << 16
+# lines that show a format, and how long a pipe is waited for when it has given these
+_FEWEST_LINES, _PAUSE = 2, 0.5
 # One KiB of zstd can stand for 32 MiB: small pieces bound the memory, and little is lost where a file is damaged.
 _PACKED_PIECE = 1 << 10
 _GZIP = b"\x1f\x8b"
@@ -46,18 +50,28 @@ class Stream:
         The data; an empty chunk ends it.
     path
         The regular file that holds exactly these bytes, if there is one.
+    is_paused
+        Whether no more comes for a while, from a pipe.
     """
 
-    def __init__(self, chunks: Iterator[bytes], path: Path | None = None) -> None:
+    def __init__(
+        self, chunks: Iterator[bytes], path: Path | None = None, is_paused: Callable[[], bool] | None = None
+    ) -> None:
         self.head = b""
         self.ended = False
         self.path = path
         self._chunks = chunks
+        self._is_paused = is_paused
         self._damage: Damaged | None = None
 
     def look(self, enough: Callable[[bytes], bool]) -> bytes:
-        """The beginning: as much as is ``enough``, at most about `HEAD_BYTES`, or all there is."""
+        """The beginning: as much as is ``enough``, at most about `HEAD_BYTES`, or all there is.
+
+        Two lines are enough where whoever writes to a pipe pauses after them.
+        """
         while not (self.ended or len(self.head) >= HEAD_BYTES or enough(self.head)):
+            if self._is_paused is not None and self.head.count(b"\n") >= _FEWEST_LINES and self._is_paused():
+                break
             try:
                 chunk = next(self._chunks, b"")
             except Damaged as damage:
@@ -118,7 +132,7 @@ def opened(file: str, stdin: BinaryIO | None = None) -> Iterator[Stream]:
 
 
 def _prepared(raw: BinaryIO, file: str, path: Path | None) -> Stream:
-    stream = Stream(_chunks_of(raw), path)
+    stream = Stream(_chunks_of(raw), path, partial(_has_paused, raw))
     magic = stream.look(lambda head: len(head) >= 4)
     if stream.complete and not stream.head:
         raise InputError("is empty", file)
@@ -144,6 +158,15 @@ def _chunks_of(raw: BinaryIO) -> Iterator[bytes]:
             yield chunk
     except OSError as error:
         raise Damaged(f"cannot be read any further: {error.strerror or error}") from error
+
+
+def _has_paused(raw: BinaryIO) -> bool:
+    """Whether a pipe has had nothing to read for a while; a file always has."""
+    try:
+        return not select.select([raw], [], [], _PAUSE)[0]
+    except (OSError, ValueError, TypeError):
+        # bytes in memory have no descriptor, and Windows selects sockets only
+        return False
 
 
 def _unpacked(stream: Stream, name: str, decompressor: Callable[[], Any]) -> Iterator[bytes]:

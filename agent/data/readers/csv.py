@@ -49,7 +49,7 @@ def _records(stream: Iterable[bytes], layout: Layout, request: ReadRequest) -> I
     lines = (line for line in split_lines(stream, LONGEST_LINE) if line.number >= layout.first_line)
     if layout.commented:
         lines = (line for line in lines if not line.data.startswith(b"#"))
-    notes, headers = tuple[str, ...](), 0
+    notes, headers, short = tuple[str, ...](), 0, False
     for row in split_rows(lines, layout.dialect, len(names), layout.header):
         if isinstance(row, BrokenRow):
             yield request.row_error(row.line, row.reason)
@@ -59,6 +59,10 @@ def _records(stream: Iterable[bytes], layout: Layout, request: ReadRequest) -> I
                 notes = (*notes, f"line {row.line} is the header again and is left out")
         else:
             cells = dict(zip(names, row.cells, strict=True))
+            if row.missing and not short:
+                short = True
+                found = f"{len(names) - row.missing} of {len(names)}"
+                notes = (*notes, f"has {found} cells; those missing are empty, also in later rows")
             yield request.parse_cells(row.line, cells, columns, time=time, numeric=numeric, notes=(*notes, *row.notes))
             notes = ()
 

@@ -84,6 +84,8 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
         numbers = tuple(map(str, range(_common_width(cells)[0])))
         return Layout(dialect, numbers, None, cells, rows[0].line, commented, notes)
     header, below = cells[0], cells[1:]
+    if len(header) == 1 and _is_over_prose(header[0].strip(), below):
+        notes = (*notes, f"its first line, {header[0].strip()!r}, is read as the name of its only column")
     width = _common_width(below)[0] if below else len(header)
     names = list(header)
     if width == len(header) + 1 and sum(bool(row[-1].strip()) for row in below if len(row) == width):
@@ -192,11 +194,20 @@ def _has_header(sample: list[list[str]], request: ReadRequest) -> bool:
 
 
 def _reads_as_header(first: list[str], below: list[list[str]]) -> bool:
-    """Distinct short words that never come again in their columns; a single one only over numbers."""
+    """Distinct short words that never come again in their columns; a single one only over numbers or over prose."""
     names = [cell.strip() for cell in first]
     if len(set(names)) < len(names) or not all(map(_is_name, names)) or _comes_again(names, below):
         return False
-    return len(names) > 1 or (bool(below) and all(parse_number(row[0]) is not None for row in below))
+    return (
+        len(names) > 1
+        or (bool(below) and all(parse_number(row[0]) is not None for row in below))
+        or _is_over_prose(names[0], below)
+    )
+
+
+def _is_over_prose(name: str, below: list[list[str]]) -> bool:
+    """Whether a word stands over texts, each of which has several."""
+    return len(below) > 1 and len(name.split()) == 1 and all(len(",".join(row).split()) > 1 for row in below)
 
 
 def _has_numeric_column(first: list[str], below: list[list[str]]) -> bool:

@@ -31,11 +31,12 @@ class Dialect(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row's cells, and the line where it begins."""
+    """A row's cells, the line where it begins, and how many of the cells it lacks, which are empty."""
 
     line: int
     cells: list[str]
     notes: tuple[str, ...]
+    missing: int = 0
 
 
 class BrokenRow(NamedTuple):
@@ -50,7 +51,8 @@ def split_rows(
 ) -> Iterator[Row | BrokenRow]:
     """The rows of a table, blank lines left out; each must have ``width`` cells, where that is known.
 
-    A row may end in a delimiter that one more cell would follow, and the ``header`` may have any width.
+    A row may end in a delimiter that one more cell would follow, and the ``header`` may have any width. The last cells
+    may be missing (`Row.missing`), unless no delimiter shows that it is a row.
 
     A quoted cell may hold line ends. If its row does not come out right, only the line where it began is
     broken and reading goes on at the next, so that a stray quote never swallows what follows it.
@@ -73,15 +75,34 @@ def split_rows(
                     is_header = cells == header
                     if width is not None and len(cells) == width + 1 and not (is_header or cells[-1].strip()):
                         cells.pop()
-                    if width is not None and len(cells) != width and not is_header:
+                    missing = 0 if width is None or is_header else width - len(cells)
+                    if missing < 0 or (missing and (len(cells) < 2 or len(feed.row) > 1)):
                         raise _Misfit(f"expected {width} column{'s' * (width != 1)}, found {len(cells)}")
-                    yield Row(feed.row[0].number, cells, tuple(feed.notes))
+                    yield Row(feed.row[0].number, cells + [""] * missing, tuple(feed.notes), missing)
                 feed.next_row()
             break
         except (_Misfit, csv.Error) as error:
-            yield BrokenRow(feed.retry_after_first(), _reason(str(error)))
+            first = feed.retry_after_first()
+            read = _escaped_otherwise(first, dialect, width)
+            yield Row(first.number, read, ()) if read else BrokenRow(first.number, _reason(str(error)))
     if feed.damage:
         raise feed.damage
+
+
+def _escaped_otherwise(line: RawLine, dialect: Dialect, width: int | None) -> list[str] | None:
+    r"""The cells of a line that fits only if a backslash before a quote is read as it is not in the other lines.
+
+    It escapes the quote in ``"say \"hi\""``, and stands for itself in ``"C:\dir\"``.
+    """
+    text, escape = decode(line.data)[0], "\\" if dialect.escape is None else None
+    if width is None or line.cut or not dialect.quoted or f"\\{dialect.quote}" not in text:
+        return None
+    reader = csv.reader([text], delimiter=dialect.delimiter, quotechar=dialect.quote, escapechar=escape, strict=True)
+    try:
+        (cells,) = reader
+    except (csv.Error, ValueError):
+        return None
+    return cells if len(cells) == width else None
 
 
 class _Misfit(Exception):
@@ -142,9 +163,9 @@ class _LineFeed:
         self.notes.clear()
         self._length = 0
 
-    def retry_after_first(self) -> int:
-        """Give back all lines of the row but its first, and return that one's number."""
+    def retry_after_first(self) -> RawLine:
+        """Give back all lines of the row but its first, and return that one."""
         first, *rest = self.row
         self._again.extendleft(reversed(rest))
         self.next_row()
-        return first.number
+        return first

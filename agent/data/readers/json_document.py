@@ -23,7 +23,7 @@ _ALWAYS = ("Records", "logEvents")
 _NAMES = (*_ALWAYS, "items", "events")
 _HITS, _HIT = "hits", "_source"
 # what Docker writes for each line
-_DOCKER_KEYS, _PART, _STREAM = frozenset({"log", "stream", "time", "attrs"}), "log", "stream"
+_DOCKER_KEYS, CONTAINER_TEXT, _STREAM = frozenset({"log", "stream", "time", "attrs"}), "log", "stream"
 # an object with one of these is a record that has a list, as a session has its events
 _IDS = frozenset({"id", "session_id"})
 _LEAST_SHARE = 0.5
@@ -142,29 +142,34 @@ def joined_parts(elements: Iterable[Element]) -> Iterator[Element]:
     """The elements; the parts into which Docker cuts a long line of a container's log are one."""
     parts, size = list[Element](), 0
     for element in elements:
-        is_part = isinstance(element.value, dict) and element.value.keys() <= _DOCKER_KEYS and _PART in element.value
+        is_part = is_container_line(element.value)
         is_rest = is_part and bool(parts) and element.value.get(_STREAM) == parts[0].value.get(_STREAM)
         if parts and not is_rest:
             yield _as_one(parts)
             parts, size = [], 0
-        if not is_part or not isinstance(element.value[_PART], str):
+        if not is_part:
             yield element
             continue
         parts.append(element)
-        size += len(element.value[_PART])
-        if element.value[_PART].endswith("\n") or size > _SMALL:
+        size += len(element.value[CONTAINER_TEXT])
+        if element.value[CONTAINER_TEXT].endswith("\n") or size > _SMALL:
             yield _as_one(parts)
             parts, size = [], 0
     if parts:
         yield _as_one(parts)
 
 
+def is_container_line(value: Any) -> bool:
+    """Whether a value is a line of a container's log, as Docker's driver ``json-file`` writes it."""
+    return isinstance(value, dict) and value.keys() <= _DOCKER_KEYS and isinstance(value.get(CONTAINER_TEXT), str)
+
+
 def _as_one(parts: list[Element]) -> Element:
     if len(parts) == 1:
         return parts[0]
-    text = "".join(part.value[_PART] for part in parts)
+    text = "".join(part.value[CONTAINER_TEXT] for part in parts)
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return replace(parts[0], value={**parts[0].value, _PART: text}, notes=notes)
+    return replace(parts[0], value={**parts[0].value, CONTAINER_TEXT: text}, notes=notes)
 
 
 def _unwrapped(name: str, item: Any) -> Any:

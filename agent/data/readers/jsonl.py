@@ -13,7 +13,16 @@ from agent.core.errors import InputError
 from agent.core.records import BETWEEN_EVENTS, clean_text
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import default_columns, expand, time_column
-from agent.data.readers.json_document import Element, is_value_a_line, joined_parts, read_values, records, values_of
+from agent.data.readers.json_document import (
+    CONTAINER_TEXT,
+    Element,
+    is_container_line,
+    is_value_a_line,
+    joined_parts,
+    read_values,
+    records,
+    values_of,
+)
 from agent.data.readers.lines import RawLine, count_replaced, decode, note_replaced, split_lines, without_mark
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import Cell, to_text
@@ -39,11 +48,25 @@ def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | Row
 
 
 def _rows(elements: Iterator[Element], request: ReadRequest) -> Iterator[ParsedRow | RowError]:
+    named = set[str]()
     for element in joined_parts(elements):
         if element.problem is not None:
             yield request.row_error(element.line, element.problem, stops=element.stops)
-        else:
-            yield parse_object(request, element.line, element.value, element.notes)
+            continue
+        notes = element.notes
+        if isinstance(element.value, dict) and (unread := _beside_events(element.value, request) - named):
+            named |= unread
+            listed = ", ".join(sorted(map(repr, unread)))
+            notes = (*notes, f"beside the events of a session {listed} {'is' if len(unread) == 1 else 'are'} not read")
+        yield parse_object(request, element.line, element.value, notes)
+
+
+def _beside_events(value: Mapping[str, Any], request: ReadRequest) -> set[str]:
+    """The names of what a session has beside its events that makes no part of the record, but its label, time, ids."""
+    if not isinstance(value.get(EVENTS), list):
+        return set()
+    names = default_columns(value, request.label, request.table.excluded((*_IDS, EVENTS)))
+    return set(map(clean_text, names)) - set(expand(request.text, tuple(value)))
 
 
 def _of_lines(stream: Stream, columns: Collection[str]) -> Iterator[Element]:
@@ -98,6 +121,13 @@ def parse_object(
     if events is not None:
         return _parse_session(request, line, events, cells, notes)
     columns = expand(request.text, cells) or default_columns(cells, request.label, request.table.excluded(ids))
+    if (
+        is_container_line(value)
+        and not request.text
+        and request.label != CONTAINER_TEXT
+        and not request.has_learned(columns)
+    ):
+        columns, cells = [CONTAINER_TEXT], {**cells, CONTAINER_TEXT: value[CONTAINER_TEXT].rstrip("\r\n")}
     return request.parse_cells(line, cells, columns, time=time_column(cells), notes=notes)
 
 
@@ -180,7 +210,7 @@ def _checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterato
 
 def _check_columns(request: ReadRequest, known: list[str]) -> ReadRequest:
     if known:
-        matched = request.matched(known)
+        matched = request.matched(known, ids=_IDS)
         names = list(matched.with_learned_names(dict.fromkeys(known)))
         matched.restricted_to(names).text_columns(names)
         return matched

@@ -92,10 +92,10 @@ class ReadRequest:
         text = self.text if all(name in known for name in expand(self.text, tuple(known))) else ()
         return replace(self, text=text, label=self.label if self.label in known else None)
 
-    def matched(self, known: Sequence[str], notes: tuple[str, ...] = ()) -> ReadRequest:
+    def matched(self, known: Sequence[str], notes: tuple[str, ...] = (), ids: Collection[str] = ()) -> ReadRequest:
         """The same request for a file with columns ``known``, under whatever names it has the learned ones.
 
-        ``notes``: what else is to be said of the file.
+        ``notes``: what else is to be said of the file; ``ids``: columns that are read only where they were learned.
 
         Raises
         ------
@@ -107,7 +107,9 @@ class ReadRequest:
             # a single column is a text, which may spell out the learned ones
             return replace(self, notes=notes)
         try:
-            renamed, matches = self.table.match(known, self.label)
+            renamed, matches = self.table.match(
+                known, self.label, columns=() if self.text else set(columns).difference(ids)
+            )
         except ValueError as error:
             raise self.file_error(str(error)) from error
         return replace(self, table=self.table.model_copy(update={"renamed": renamed}), notes=(*notes, *matches))
@@ -119,6 +121,10 @@ class ReadRequest:
             if waiting and isinstance(row, ParsedRow):
                 row, waiting = replace(row, notes=(*waiting, *row.notes)), ()
             yield row
+
+    def has_learned(self, columns: Sequence[str]) -> bool:
+        """Whether all of these, of several columns, were learned."""
+        return len(columns) > 1 and {column.name for column in self.table.columns}.issuperset(columns)
 
     def with_learned_names(self, cells: Mapping[str, T]) -> dict[str, T]:
         """The cells by the learned names of their columns."""

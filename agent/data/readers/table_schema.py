@@ -108,7 +108,9 @@ class TableSchema(BaseModel):
         order = {column.name: number for number, column in enumerate(self.columns)}
         return sorted(names, key=lambda name: order.get(name, len(order)))
 
-    def match(self, known: Sequence[str], label: str | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
+    def match(
+        self, known: Sequence[str], label: str | None = None, columns: Collection[str] = ()
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
         """Learned names by the names of a file's columns, and notes on what was matched and what is missing.
 
         Parameters
@@ -117,13 +119,21 @@ class TableSchema(BaseModel):
             The names of the file's columns.
         label
             The column of the labels, which the file may lack.
+        columns
+            Those of the file's columns that would make its records.
 
         Raises
         ------
         ValueError
-            Of the columns that the source's cases have, the file lacks more than one in ten.
+            Of the columns that the source's cases have, the file lacks more than one in ten, or it has none of the name
+            that ``--columns`` gives.
         """
         names = {name: learned for name, learned in self.renamed.items() if name in known}
+        for name, learned in self.renamed.items():
+            if name not in known and learned not in known:
+                raise ValueError(
+                    f"--columns {learned}={name}: it has no column {name!r}, but {_listed(list(map(repr, known)))}"
+                )
         free = [name for name in known if name not in names]
         required = [column.name for column in self.columns if column.filled >= _REQUIRED]
         missing, alike = [], list[str]()
@@ -140,6 +150,10 @@ class TableSchema(BaseModel):
         notes = [f"columns are read by other names: {_listed(alike)}"] if alike else []
         if len(missing) > _MAY_LACK * len(required):
             raise ValueError(self._refusal(missing, [name for name in free if name not in required]))
+        learned_names = {column.name for column in self.columns}
+        if unknown := [name for name in free if name in columns and name not in learned_names]:
+            verb = "is" if len(unknown) == 1 else "are"
+            notes.append(f"has {_listed(list(map(repr, unknown)))}, which the cases do not have: {verb} not read")
         if missing:
             notes.append(
                 f"lacks {_listed(list(map(repr, missing)))}, which the cases have: "
