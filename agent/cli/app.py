@@ -19,6 +19,7 @@ from agent.cli.options import (
     ModelOption,
     MultilineOption,
     NormalOption,
+    RateOption,
     SourceOption,
     TextOption,
     exit_if_failed,
@@ -148,6 +149,7 @@ def evaluate(
     text: TextOption = None,
     format: FormatOption = None,
     columns: ColumnsOption = None,
+    rate: RateOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     model: ModelOption = None,
 ) -> None:
@@ -161,7 +163,7 @@ def evaluate(
     if options.label is None:
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
     with terminal.progress() as progress:
-        figures, failures = evaluate_file(context, file, source, options, progress)
+        figures, failures = evaluate_file(context, file, source, options, progress, print_status, rate)
     render.figures(figures, as_json)
     context.close()
     exit_if_failed(failures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from agent.cli.options import (
     ModelOption,
     MultilineOption,
     NormalOption,
+    RateOption,
     SourceOption,
     TextOption,
     exit_if_failed,
@@ -87,6 +89,7 @@ def judge(
     normal: NormalOption = None,
     multiline: MultilineOption = None,
     columns: ColumnsOption = None,
+    rate: RateOption = None,
     output: OutputOption = None,
     to: ToOption = None,
     detail: DetailOption = None,
@@ -112,6 +115,8 @@ def judge(
     large = is_large_input(paths)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report))
+    read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
+    llm_calls, time_limit = _set_reference(context, read, paths, source, rate, llm_calls, time_limit)
     failures: list[Any]
     if in_bulk or (large and (detail != "full" or to == "jsonl")):
         from agent.bulk.runner import BulkOptions
@@ -133,10 +138,34 @@ def judge(
     else:
         if large:
             print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
-        read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
         failures = _one_by_one(context, read, paths, source, cast(Any, to), output, explain or "facts", labels)
     context.close()
     exit_if_failed(failures)
+
+
+def _set_reference(
+    context: AppContext,
+    read: Callable[[str, int], Iterator[ParsedRow | RowError]],
+    files: list[str],
+    source: str,
+    rate: float | None,
+    calls: int | None,
+    seconds: float | None,
+) -> tuple[int | None, float | None]:
+    """Measure the reference of a source without labels; returns the calls and the seconds that are left for judging."""
+    from agent.core import terminal
+    from agent.training.batch_reference import reference_of_files
+
+    started = time.monotonic()
+    until = None if seconds is None else started + seconds
+    most = None if calls is None else calls // 2
+    with terminal.progress() as progress:
+        note = reference_of_files(context, source, files, read, rate=rate, calls=most, until=until, progress=progress)
+    if note is None:
+        return calls, seconds
+    print_status(note)
+    left = None if seconds is None else max(0.0, started + seconds - time.monotonic())
+    return None if calls is None else calls - calls // 2, left
 
 
 def _parse_labels(only: str | None) -> frozenset[str]:

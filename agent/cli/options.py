@@ -42,6 +42,12 @@ MultilineOption = Annotated[
         help="Log entries over several lines: detected, none, or begun by lines that match. [auto]",
     ),
 ]
+RateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--rate", help="Share of records that are anomalous, for a source without labels. [as before; 0.05 is assumed]"
+    ),
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, none, or a path to a .gguf.")
 ]

@@ -63,21 +63,28 @@ class PromptVariant:
     wording : str
         A key of `agent.detectors.language.WORDINGS`.
     reference : float or None
-        The model's log-odds for an empty record; None where that was not queried.
+        What is subtracted from the model's log-odds: those for an empty record, or, with ``templates``, the centre of
+        a batch of records; None where neither was queried.
     examples : int
         How many of the nearest cases are in the prompt.
     balanced : bool
         Whether half of the examples are of each label.
+    templates : int
+        How many templates the batch had.
+    typical : tuple of str
+        The most frequent templates of the batch, which the prompt shows.
     """
 
     wording: str = "belongs"
     reference: float | None = None
     examples: int = 0
     balanced: bool = False
+    templates: int = 0
+    typical: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PromptVariant:
         """The variant of plain values; in models of earlier versions ``examples`` is a boolean."""
         examples = data["examples"]
         earlier = {"examples": 4, "balanced": True} if examples is True else {"examples": int(examples)}
-        return cls(**{**data, **earlier})
+        return cls(**{**data, **earlier, "typical": tuple(data.get("typical", ()))})

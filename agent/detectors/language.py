@@ -2,7 +2,8 @@
 
 No verdict is generated and parsed: the log-probabilities of the first answer token are read, of "anomalous" against
 "normal". The answer to a record without content is subtracted (contextual calibration, Zhao et al. 2021): it is the
-effect of the prompt alone.
+effect of the prompt alone. For a source without labels, a batch of its records gives the reference instead
+(`agent.training.batch_reference`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,7 +36,7 @@ WORDINGS = ("belongs", "expert", "listed", "watch")
 EXAMPLES = ((0, False), (4, False), (2, False), (8, False), (4, True))
 _DEFAULT_PROMPT = PromptVariant(WORDINGS[0])
 NO_BRIEF = "Anomalous records tell of failures, errors, attacks, losses or abuse; everything routine is normal."
-_EXAMPLE_CHARS = 300
+_EXAMPLE_CHARS, _TYPICAL_CHARS = 300, 120
 _NO_CONTENT = "N/A"
 _ATTEMPTS = 2
 _MAX_LOG_ODDS = 4.0
@@ -57,8 +58,12 @@ def build_messages(
 ) -> list[BaseMessage]:
     """The messages of a query; the system message is the same for a whole source, so its KV cache is reused."""
     shown = [case._replace(text=_shortened(case.text)[:_EXAMPLE_CHARS]) for case in examples]
+    described = brief or NO_BRIEF
+    if prompt.typical:
+        typical = [" ".join(_shortened(text).split())[:_TYPICAL_CHARS] for text in prompt.typical]
+        described = render("typical_records", brief=described, typical=typical)
     return [
-        SystemMessage(render(f"ask_{prompt.wording}", brief=brief or NO_BRIEF)),
+        SystemMessage(render(f"ask_{prompt.wording}", brief=described)),
         HumanMessage(render("verdict_record", text=text, examples=shown)),
     ]
 
@@ -186,9 +191,54 @@ class LanguageDetector:
         except (ModelFailure, EngineBusy, OSError) as error:
             return Signal(degraded=str(error))
         leaning = "anomalous" if log_odds > 0 else "normal"
-        facts = [f"the language model leans {leaning} (log-odds {log_odds:+.1f})"]
+        compared = f", compared with {prompt.templates} templates of this source" if prompt.templates else ""
+        facts = [f"the language model leans {leaning} (log-odds {log_odds:+.1f}{compared})"]
         shortened = f"the record is long, {dropped} tokens in its middle were not read" if dropped else None
         return Signal(log_odds=log_odds, facts=tuple(facts), degraded=shortened, truncated=bool(dropped))
+
+
+@dataclass(frozen=True)
+class BatchReference:
+    """What the reference of a source without labels was measured on; it holds for this prompt and this model only.
+
+    Attributes
+    ----------
+    rate : float
+        Share of anomalous records that was assumed.
+    given : bool
+        Whether a person gave the rate.
+    templates, queried, records : int
+        Size of the batch, and to how many of its templates the answers were compared.
+    prompt_sha256 : str
+        Of the system message, which holds the brief.
+    model : str
+    model_sha256 : str or None
+    fusion : dict
+        The `agent.scoring.fusion.Fusion` of the batch, as JSON.
+    """
+
+    rate: float
+    given: bool
+    templates: int
+    queried: int
+    records: int
+    prompt_sha256: str
+    model: str
+    model_sha256: str | None
+    fusion: dict[str, Any]
+
+    def is_of_prompt(self, brief: str, prompt: PromptVariant) -> bool:
+        """Whether the source still has the brief and the prompt that it was measured with."""
+        return self.prompt_sha256 == system_message_sha256(brief, prompt)
+
+    def is_of_model(self, model: ChatBackend) -> bool:
+        """Whether it was measured with this language model."""
+        return (self.model, self.model_sha256) == (model.name, model.sha256)
+
+
+def system_message_sha256(brief: str, prompt: PromptVariant) -> str:
+    """SHA-256 (hex) of the system message of a source's queries."""
+    return hashlib.sha256(str(build_messages(brief, "", (), prompt)[0].content).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

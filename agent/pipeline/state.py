@@ -6,14 +6,17 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS, FieldValue, Record, Signal, VerdictLabel
 from agent.core.requests import Explain
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read, dropped_fields, has_own_text, note_on_reading
 from agent.detectors.base import DetectorInput
 from agent.detectors.field_expectations import NO_FIELDS, FieldExpectations, FieldProblems
+from agent.detectors.language import BatchReference
 from agent.detectors.neighbours import has_known_template
 from agent.scoring.fusion import Fusion, SourceModel, fuse
+from llm.base import ChatBackend
 from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import FieldEncoder
 from retrieval.encoding.representation import Representation
@@ -41,11 +44,23 @@ class Source:
     @classmethod
     def of(cls, row: SourceSnapshot) -> Source:
         """Decode the stored models of a source."""
-        model = SourceModel.of(row.source_model, row.counts)
+        model = source_model_of(row)
         encoder = FieldEncoder.from_json(model.normal_field_encoder) if model.normal_field_encoder else None
         expected = FieldExpectations.from_json(model.field_expectations) if model.field_expectations else None
         options = ReadOptions.model_validate(row.reading or {})
         return cls(row, model, encoder, row.representation or Representation(), expected, options)
+
+
+def source_model_of(row: SourceSnapshot, llm: ChatBackend | None = None) -> SourceModel:
+    """The model of a source, without a batch reference that is of another brief, or of another model than ``llm``."""
+    model = SourceModel.of(row.source_model, row.counts)
+    if model.batch_reference is None:
+        return model
+    reference = BatchReference(**model.batch_reference)
+    if reference.is_of_prompt(row.brief, model.prompt) and (llm is None or reference.is_of_model(llm)):
+        return model
+    with_llm = SourceModel.unfitted(row.counts).with_llm
+    return replace(model, prompt=PromptVariant(), model=None, with_llm=with_llm, batch_reference=None)
 
 
 @dataclass(frozen=True, slots=True)

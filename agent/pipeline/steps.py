@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import TabularModel
 from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
-from agent.pipeline.state import Clause, JudgingState, Source
+from agent.pipeline.state import Clause, JudgingState, Source, source_model_of
 from llm.errors import ModelFailure
 from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import features
@@ -219,6 +220,11 @@ class Steps:
         cached = self._sources.get(row.name)
         if cached is None or cached.row.revision != row.revision:
             cached = Source.of(row)
+            if cached.model.batch_reference is not None:
+                # without a language model its reference does not matter
+                with suppress(ModelFailure):
+                    llm = self._context.language_detector().model
+                    cached = replace(cached, model=source_model_of(row, llm))
             self._sources.put(row.name, cached)
         return cached
 

@@ -125,6 +125,8 @@ class SourceModel:
         Names of the fitted detectors of installed packages.
     notes : tuple of str
         What a person should know of the cases: contradictions, numbers that are not masked.
+    batch_reference : dict or None
+        The `agent.detectors.language.BatchReference` of a source without cases, as JSON.
     """
 
     with_llm: Fusion = UNLABELLED_WITH_LLM
@@ -143,6 +145,7 @@ class SourceModel:
     by_text: bool = False
     detectors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    batch_reference: dict[str, Any] | None = None
 
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:

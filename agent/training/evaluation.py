@@ -20,6 +20,7 @@ from agent.data.readers import RowError
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
+from agent.training.batch_reference import reference_of_files
 
 _CALIBRATION_BINS = 10
 # content hashes that are looked up in the casebook at once
@@ -147,9 +148,24 @@ def _calibration_error(probability: NDArray[np.float64], truth: NDArray[np.bool_
 
 
 def evaluate_file(
-    context: AppContext, path: str | Path, source: str, intake: ReadOptions, progress: Progress
+    context: AppContext,
+    path: str | Path,
+    source: str,
+    intake: ReadOptions,
+    progress: Progress,
+    notify: Callable[[str], None] | None = None,
+    rate: float | None = None,
 ) -> tuple[Evaluation, list[RowError | JudgeError]]:
-    """Judge a file's labelled records; nothing is learned, and no verdict is kept in memory or in the history.
+    """Judge a file's labelled records; no label is learned, and no verdict is kept in memory or in the history.
+
+    Parameters
+    ----------
+    context, path, source, intake, progress
+        What is judged, and how it is read.
+    notify : callable, optional
+        Takes notes for a person.
+    rate : float, optional
+        See `agent.training.batch_reference.set_batch_reference`.
 
     Returns
     -------
@@ -162,6 +178,9 @@ def evaluate_file(
     InputError
         The file cannot be read, or none of its records could be judged.
     """
+    note = reference_of_files(context, source, [str(path)], intake.read, rate=rate, progress=progress)
+    if note and notify:
+        notify(note)
     failures: list[RowError | JudgeError] = []
     # of the records that are read and not judged yet
     anomalous: deque[bool] = deque()

@@ -32,6 +32,7 @@ from agent.scoring.fusion import (
     SourceModel,
 )
 from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
+from agent.training.first_corrections import corrected
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.language_trial import LanguageTrial
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
@@ -155,7 +156,11 @@ def fit_source(
     # with a model of fields and no texts, the pipeline never queries the language model
     cases = () if contradictory or (task.by_fields and tabular) else templates
     model = trial.run(model, cases, language, budget, progress)
-    fitted = FittedDetectors(tabular, texts, extra.detectors, _fit_clauses(task, templates))
+    if not (contradictory or task.by_fields):
+        model = corrected(model, task.row, templates, language)
+    # first corrections are too few to know which clauses are anomalous
+    clauses = None if model.batch_reference else _fit_clauses(task, templates)
+    fitted = FittedDetectors(tabular, texts, extra.detectors, clauses)
     casebook.set(name, source_model=model.to_json(), models=fitted.dumps())
     return model
 

@@ -18,6 +18,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.scoring.fusion import SourceModel
+from agent.training.batch_reference import set_batch_reference
 from agent.training.learn import learn
 from benchmarks.quality.baselines import encoding_once
 from benchmarks.quality.figures import Figures, of_baseline, of_signal, of_verdicts
@@ -130,6 +131,8 @@ def _judged(
     context: AppContext, source: str, readings: Sequence[ParsedRow], progress: Progress
 ) -> tuple[list[Verdict], list[bool]]:
     verdicts, truth = [], []
+    if note := set_batch_reference(context, source, lambda: (one.record for one in readings), progress=progress):
+        progress(note, 0, 1)
     answers = judge_many(context, build(context), (one.record for one in readings), source, explain="none")
     for number, (answer, reading) in enumerate(zip(answers, readings, strict=True), start=1):
         if isinstance(answer, Verdict):
