@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -154,15 +154,15 @@ class ClauseModel:
     def dumps(self) -> dict[str, Any]:
         """The model as plain arrays, see `loads`."""
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        exceptions = np.array(sorted(self.known.exceptions), np.uint64).reshape(-1, 3)
-        return {**state, "known": np.array(sorted(self.known.runs), np.uint64), "exceptions": exceptions}
+        cases = np.array(sorted(self.known.anomalous), np.uint64).reshape(-1, 3)
+        return {**state, "known": np.array(sorted(self.known.runs), np.uint64), "exceptions": cases}
 
     @classmethod
     def loads(cls, state: Mapping[str, Any]) -> ClauseModel:
         """The model that `dumps` gave ``state`` of."""
         numbers = {name: float(state[name]) for name in ("slope", "bias", "usual")}
-        exceptions = frozenset((first, words, text) for first, words, text in state["exceptions"].tolist())
-        known = Known(frozenset(state["known"].tolist()), exceptions)
+        cases = frozenset((first, words, text) for first, words, text in state["exceptions"].tolist())
+        known = Known(frozenset(state["known"].tolist()), cases)
         return cls(state["weights"], known, tail=state["tail"], **numbers)
 
 
@@ -209,7 +209,13 @@ def _fit(masked: Sequence[str], anomalous: NDArray[np.bool_], known: Known) -> F
     if not anomalous.any():
         counts = np.bincount(_ngrams(sorted(normal)).indices, minlength=2**_BITS)
         return np.asarray(np.r_[np.log((1 + len(normal)) / (1 + counts)), 0.0])
-    bags = [windows(text, known) for text, label in zip(masked, anomalous, strict=True) if label]
+    # the text of a case is one window where the case is known
+    unlabelled = replace(known, anomalous=frozenset())
+    bags = [
+        windows(text, unlabelled) or windows(text, known)
+        for text, label in zip(masked, anomalous, strict=True)
+        if label
+    ]
     bags = [bag for bag in bags if bag]
     if not bags or not normal:
         return None
