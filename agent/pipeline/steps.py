@@ -110,13 +110,18 @@ class Steps:
 
     def _most_anomalous_clauses(self, states: Sequence[JudgingState]) -> list[Clause | None]:
         found = [
-            (number, suspicion, JudgingState.of(state.source, Record(text=text), "none"))
+            (number, suspicion, text)
             for number, state in enumerate(states)
             for suspicion in self._suspicions(state)
             for text in suspicion.records
         ]
+        texts = list(dict.fromkeys(text for *_, text in found))
+        source = states[0].source if states else None
+        records = [JudgingState.of(source, Record(text=text), "none") for text in texts] if source else []
+        scored_texts = dict(zip(texts, self.score(records), strict=True))
         clauses: list[Clause | None] = [None] * len(states)
-        for (number, suspicion, _), scored in zip(found, self.score([state for *_, state in found]), strict=True):
+        for number, suspicion, text in found:
+            scored = scored_texts[text]
             probability, fusion = scored.fused()
             if not scored.has_known_template:
                 of_record = logit(probability) - fusion.threshold

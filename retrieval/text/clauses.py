@@ -79,14 +79,18 @@ class Known:
     anomalous
         Texts of anomalous cases that no normal case has: hashes of their first runs, their numbers of words, and hashes
         of all their words.
+    entries
+        Hashes of anomalous cases' masked texts, placeholders included, that are no normal case's.
     """
 
     runs: frozenset[int] = frozenset()
     anomalous: frozenset[tuple[int, int, int]] = frozenset()
+    entries: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, normal: Iterable[str], anomalous: Iterable[str] = ()) -> Known:
         """What is known from masked texts of either label."""
+        normal, anomalous = list(normal), list(anomalous)
         normal_keys = [keys for text in normal for keys in map(_keys, _ENTRY.split(text)) if keys]
         runs = frozenset(number for keys in normal_keys for number in _runs(keys))
         texts = set[tuple[int, int, int]]()
@@ -97,7 +101,8 @@ class Known:
                 texts.add((_hash(keys[:_RUN]), len(keys), _hash(keys)))
         found = cls(runs, frozenset(texts))
         normal_ones = {text for keys in normal_keys for _, text in found.anomalous_in(keys)}
-        return cls(runs, found.anomalous - normal_ones)
+        entries = {_hash([text.strip()]) for text in anomalous} - {_hash([text.strip()]) for text in normal}
+        return cls(runs, found.anomalous - normal_ones, frozenset(entries))
 
     @cached_property
     def _lengths(self) -> Mapping[int, Sequence[int]]:
@@ -137,6 +142,8 @@ class Place(NamedTuple):
 
     windows: tuple[str, ...]
     records: tuple[str, ...]
+    is_case: bool = False
+    """Whether it is the text of an anomalous case."""
 
 
 def windows(masked: str, known: Known = NOTHING) -> list[str]:
@@ -156,7 +163,7 @@ def places(masked: str, known: Known = NOTHING) -> list[Place]:
 
     No window goes beyond a time, where another entry may begin, nor, once it is a short text, into known text. The
     records of a place are its longest window, where new text begins all that is new up to known text, and, where it is
-    short and mostly new, its entry. The text of an anomalous case is a place.
+    short and mostly new, its entry, which alone is compared if it begins with a time. The text of an anomalous case is a place.
 
     Parameters
     ----------
@@ -196,22 +203,29 @@ class _Entry:
 
 
 def _places(entry: _Entry, known: Known) -> list[Place]:
+    text = entry.text.strip()
+    if known.entries and _hash([text]) in known.entries:
+        return [Place((entry.words(0, len(entry.text)),), (text,), is_case=True)]
     keys = [token.key for token in entry.tokens]
     cases = _longest(known.anomalous_in(keys))
     words = _marked(entry, known.normal_in(keys), cases)
-    is_record = len(entry.text) <= _ENTRY_CHARS and 2 * sum(word.known for word in words) <= len(words)
-    whole = [entry.text.strip().rstrip(_QUOTES)] if is_record else []
+    is_record = len(text) <= _ENTRY_CHARS and 2 * sum(word.known for word in words) <= len(words)
+    whole = [text.rstrip(_QUOTES)] if is_record else []
     found = list[Place]()
     for first, last in cases:
         start, end = entry.tokens[first].start, entry.tokens[last].end
         before = entry.tokens[first - 1].end if first else 0
-        found.append(_place([entry.words(start, end)], [entry.record(start, end), entry.record(before, end), *whole]))
+        records = [entry.record(start, end), entry.record(before, end), *whole]
+        found.append(_place([entry.words(start, end)], records)._replace(is_case=True))
     parts = [part for part in _clauses(words) if _HAS_WORD.search(entry.words(part[0].start, part[-1].end))]
     for at, part in enumerate(parts):
         if not (_is_new(part) or (parts[at + 1 :] and _is_new(parts[at + 1], goes_on=True))):
             continue
         start, spans = part[0].start, _spans(entry, parts[at:])
-        if spans:
+        if spans and whole and PLACEHOLDER.match(text):
+            # it begins with a time, as a line of a log does
+            found.append(_place([entry.words(start, end) for end in spans], whole))
+        elif spans:
             records = [entry.record(start, spans[-1])]
             if not part[0].read and (at == 0 or parts[at - 1][-1].read):
                 end = next((other[0].start for other in parts[at:] if other[0].read), len(entry.text))
