@@ -163,7 +163,8 @@ def places(masked: str, known: Known = NOTHING) -> list[Place]:
 
     No window goes beyond a time, where another entry may begin, nor, once it is a short text, into known text. The
     records of a place are its longest window, where new text begins all that is new up to known text, and, where it is
-    short and mostly new, its entry, which alone is compared if it begins with a time. The text of an anomalous case is a place.
+    short and mostly new, its entry, which alone is compared if it begins with a time. The text of an anomalous case is
+    a place.
 
     Parameters
     ----------
@@ -195,11 +196,10 @@ class _Entry:
         return " ".join(self._words[start:end].split()).strip(_QUOTES)
 
     def record(self, start: int, end: int) -> str:
-        """A part as a record of its own: with the placeholders after it, and with those before its first word."""
+        """A part as a record of its own: with the placeholders after it, and those that the entry begins with."""
         following = next((token.start for token in self.tokens if token.start >= end), len(self.text))
-        if self.tokens and start == self.tokens[0].start:
-            start = 0
-        return self.text[start:following].strip().rstrip(_QUOTES)
+        first = start == self.tokens[0].start
+        return self.text[0 if first else start : following].strip().rstrip(_QUOTES)
 
 
 def _places(entry: _Entry, known: Known) -> list[Place]:
@@ -215,7 +215,10 @@ def _places(entry: _Entry, known: Known) -> list[Place]:
     for first, last in cases:
         start, end = entry.tokens[first].start, entry.tokens[last].end
         before = entry.tokens[first - 1].end if first else 0
-        records = [entry.record(start, end), entry.record(before, end), *whole]
+        # with the placeholders on either side, or without those before it
+        record = entry.record(before, end)
+        bare = record.removeprefix(entry.text[before:start].lstrip())
+        records = [record, bare, *whole]
         found.append(_place([entry.words(start, end)], records)._replace(is_case=True))
     parts = [part for part in _clauses(words) if _HAS_WORD.search(entry.words(part[0].start, part[-1].end))]
     for at, part in enumerate(parts):
@@ -290,7 +293,9 @@ def _marked(entry: _Entry, known: Sequence[bool], cases: Sequence[tuple[int, int
         begins = ends or (known[at], of_case[at]) != (known[at - 1], of_case[at - 1])
         size, before = length + (0 if begins else size + 1), text
         is_known = known[at] and not of_case[at]
-        marked.append(_Word(token.start, token.end, is_known, is_known or bool(of_case[at]), begins, begins and not ends))
+        marked.append(
+            _Word(token.start, token.end, is_known, is_known or bool(of_case[at]), begins, begins and not ends)
+        )
     return marked
 
 
