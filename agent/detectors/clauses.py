@@ -25,7 +25,7 @@ from retrieval.text.masking import strip_placeholders
 _BITS, _C, _SEED = 16, 10.0, 20_26
 _MIN_CASES, _MIN_NORMAL, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 20, 2_000, 5, 2, 1.0
 # places compared as records: so many, and in long texts one for so many characters
-_TOP, _CHARS_PER_PLACE = 6, 50
+_TOP, _CHARS_PER_PLACE = 3, 50
 # the weight of the clause by itself, beside that of the clause as a record
 _WEIGHT = 0.3
 _USUAL, _SHARE, _JUST_UNSURE = 0.75, 0.6, 0.9
