@@ -95,9 +95,9 @@ class Known:
         runs = frozenset(number for keys in normal_keys for number in _runs(keys))
         texts = set[tuple[int, int, int]]()
         for text in anomalous:
-            entries = [keys for keys in map(_keys, _ENTRY.split(text)) if keys]
-            if len(entries) == 1 and len(" ".join(entries[0])) >= _SHORT:
-                (keys,) = entries
+            of_entries = [keys for keys in map(_keys, _ENTRY.split(text)) if keys]
+            if len(of_entries) == 1 and len(" ".join(of_entries[0])) >= _SHORT:
+                (keys,) = of_entries
                 texts.add((_hash(keys[:_RUN]), len(keys), _hash(keys)))
         found = cls(runs, frozenset(texts))
         normal_ones = {text for keys in normal_keys for _, text in found.anomalous_in(keys)}
