@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,7 +24,11 @@ from retrieval.text.masking import strip_placeholders
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
 _MIN_CASES, _MIN_NORMAL, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 20, 2_000, 5, 2, 1.0
-_TOP, _USUAL, _SHARE, _JUST_UNSURE = 6, 0.75, 0.6, 0.9
+# places compared as records: so many, and in long texts one for so many characters
+_TOP, _CHARS_PER_PLACE = 3, 50
+# the weight of the clause by itself, beside that of the clause as a record
+_WEIGHT = 0.3
+_USUAL, _SHARE, _JUST_UNSURE = 0.75, 0.6, 0.9
 # log-odds below which no clause is looked at further
 NEGLIGIBLE = -4.0
 
@@ -50,13 +54,13 @@ class Suspicion(NamedTuple):
     records: tuple[str, ...]
 
     def combined(self, of_record: float, sure: float) -> float:
-        """The mean with the log-odds, above their threshold, of the place as a record of its own.
+        """The weighted mean with the log-odds, above their threshold, of the place as a record of its own.
 
         ``sure`` is the least that is called anomalous, its negative the greatest that is called normal. The result is
         not called normal where only the number of clauses speaks against the place, nor where the place as a record
         would be called anomalous.
         """
-        total = (self.bound + of_record) / 2
+        total = _WEIGHT * self.bound + (1 - _WEIGHT) * of_record
         unsure = of_record >= sure or self.log_odds + of_record > 0
         return max(total, _JUST_UNSURE * -sure) if unsure else total
 
@@ -140,9 +144,14 @@ class ClauseModel:
             # the places of one entry are one
             of_entry = place.records[-1:]
             other = suspicions.get(of_entry)
+            if place.is_case:
+                # whatever the model of clauses makes of it
+                log_odds = max(log_odds, 0.0)
             if log_odds > NEGLIGIBLE and (other is None or log_odds > other.log_odds):
                 suspicions[of_entry] = Suspicion(log_odds, log_odds - penalty, clause, place.records)
-        return sorted(suspicions.values(), key=lambda suspicion: -suspicion.log_odds)[:_TOP]
+        return sorted(suspicions.values(), key=lambda suspicion: -suspicion.log_odds)[
+            : max(_TOP, len(masked) // _CHARS_PER_PLACE)
+        ]
 
     def _log_odds(self, greatest: float) -> float:
         if len(self.tail):
@@ -154,15 +163,18 @@ class ClauseModel:
     def dumps(self) -> dict[str, Any]:
         """The model as plain arrays, see `loads`."""
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        exceptions = np.array(sorted(self.known.exceptions), np.uint64).reshape(-1, 3)
-        return {**state, "known": np.array(sorted(self.known.runs), np.uint64), "exceptions": exceptions}
+        cases = np.array(sorted(self.known.anomalous), np.uint64).reshape(-1, 3)
+        entries = np.array(sorted(self.known.entries), np.uint64)
+        return {**state, "known": np.array(sorted(self.known.runs), np.uint64), "exceptions": cases, "entries": entries}
 
     @classmethod
     def loads(cls, state: Mapping[str, Any]) -> ClauseModel:
         """The model that `dumps` gave ``state`` of."""
         numbers = {name: float(state[name]) for name in ("slope", "bias", "usual")}
-        exceptions = frozenset((first, words, text) for first, words, text in state["exceptions"].tolist())
-        known = Known(frozenset(state["known"].tolist()), exceptions)
+        cases = frozenset((first, words, text) for first, words, text in state["exceptions"].tolist())
+        # sources that an earlier version learned have no entries
+        entries = frozenset(state["entries"].tolist()) if "entries" in state else frozenset[int]()
+        known = Known(frozenset(state["known"].tolist()), cases, entries)
         return cls(state["weights"], known, tail=state["tail"], **numbers)
 
 
@@ -209,7 +221,13 @@ def _fit(masked: Sequence[str], anomalous: NDArray[np.bool_], known: Known) -> F
     if not anomalous.any():
         counts = np.bincount(_ngrams(sorted(normal)).indices, minlength=2**_BITS)
         return np.asarray(np.r_[np.log((1 + len(normal)) / (1 + counts)), 0.0])
-    bags = [windows(text, known) for text, label in zip(masked, anomalous, strict=True) if label]
+    # the text of a case is one window where the case is known
+    unlabelled = replace(known, anomalous=frozenset(), entries=frozenset())
+    bags = [
+        windows(text, unlabelled) or windows(text, known)
+        for text, label in zip(masked, anomalous, strict=True)
+        if label
+    ]
     bags = [bag for bag in bags if bag]
     if not bags or not normal:
         return None

@@ -77,7 +77,7 @@ class Pipeline:
             segments = [self._segments(request) for request in requests]
             states = iter(self._signals(list(chain.from_iterable(segments))))
             of_records = [list(islice(states, len(of_record))) for of_record in segments]
-            clauses = self._steps.compare_clauses([whole for whole, *_ in of_records])
+            compared = self._steps.compare_clauses([whole for whole, *_ in of_records])
         except _RECORD_ERRORS as error:
             if len(requests) == 1:
                 yield error
@@ -86,10 +86,10 @@ class Pipeline:
                 yield from chain.from_iterable(self._judge_source([request], skip_llm) for request in requests)
             return
         share = (time.perf_counter() - started) / len(requests)
-        for states_of_record, clause in zip(of_records, clauses, strict=True):
+        for (_, *segments_of_record), (whole, clause) in zip(of_records, compared, strict=True):
             started = time.perf_counter() - share
             try:
-                yield self._verdict(states_of_record, clause, skip_llm, started)
+                yield self._verdict([whole, *segments_of_record], clause, skip_llm, started)
             except _RECORD_ERRORS as error:
                 yield error
 
@@ -117,7 +117,6 @@ class Pipeline:
         self, segments: Sequence[JudgingState], clause: Clause | None, skip_llm: str | None, started: float
     ) -> Verdict | Deferred:
         whole, *rest = segments
-        whole = replace(whole, all_read=self._steps.clauses_are_compared(whole))
         if clause is not None and (decided := whole.without_language().with_clause(clause)).is_anomalous:
             return self._explained(decided, skip_llm, started, deferred=False)
         skipped = None if skip_llm is None else Signal(degraded=skip_llm)

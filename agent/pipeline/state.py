@@ -178,11 +178,15 @@ class JudgingState:
         return replace(self, retrieved=retrieved, signals=signals, **changes)
 
     def with_clause(self, clause: Clause) -> JudgingState:
-        """The record's state with the evidence of one of its clauses, where that keeps it from being normal."""
+        """The record's state with the evidence of one of its clauses, where that changes the label.
+
+        A record that is unsure by itself keeps its probability, so that ordinary records rank as without clauses.
+        """
         fields = {"fields": self.signals["fields"]} if "fields" in self.signals else {}
         by_clause = replace(self, retrieved=clause.retrieved, signals={**clause.signals, **fields}, clause=clause)
-        probability, fusion = by_clause.fused()
-        return by_clause if probability > self.fused()[0] and fusion.label(probability) != "normal" else self
+        # the fusions with and without the language model differ in their thresholds
+        changed = by_clause.label not in ("normal", self.label) and by_clause.fused()[0] > self.fused()[0]
+        return by_clause if changed else self
 
     def without_language(self) -> JudgingState:
         """The same state without the language model's signal, which only records that were judged before have."""

@@ -18,7 +18,6 @@ from agent.core.numerics import expit, logit
 from agent.core.records import Record, Signal
 from agent.core.requests import JudgeRequest
 from agent.detectors.base import DetectorInput, Scorer
-from agent.detectors.clauses import Suspicion
 from agent.detectors.fields import FieldsDetector
 from agent.detectors.language import SourceLanguageDetector
 from agent.detectors.neighbours import NeighboursDetector
@@ -86,38 +85,49 @@ class Steps:
         """Add precedents and the signals of all detectors but the language model."""
         return self.collect_signals(self.score_fields(self.retrieve(states))) if states else []
 
-    def compare_clauses(self, states: Sequence[JudgingState]) -> list[Clause | None]:
-        """The most anomalous clause of each record of one source; None where none could count for it.
+    def compare_clauses(self, states: Sequence[JudgingState]) -> list[tuple[JudgingState, Clause | None]]:
+        """The states of records of one source, and the most anomalous clause of each; None where none could count.
 
-        Only texts longer than a clause or two that are no known template, in sources with cases of both labels.
+        Only texts longer than a clause or two that are no known template, in sources with a model of clauses, are
+        compared: `JudgingState.all_read` says which.
         """
-        compared = [
-            number
-            for number, state in enumerate(states)
-            if self.clauses_are_compared(state) and not state.without_language().is_anomalous
-        ]
+        texts = [self._text_to_compare(state) for state in states]
         row = states[0].source.row
-        keys = [(row.name, row.revision, _full_masked(states[number])) for number in compared]
-        found = {key: self._clauses.get(key) for key in keys}
-        new = {key: states[number] for key, number in zip(keys, compared, strict=True) if found[key] is None}
-        for key, clause in zip(new, self._most_anomalous_clauses(list(new.values())), strict=True):
+        keys = {
+            number: (row.name, row.revision, text)
+            for number, (state, text) in enumerate(zip(states, texts, strict=True))
+            if text is not None and not state.without_language().is_anomalous
+        }
+        found = {key: self._clauses.get(key) for key in keys.values()}
+        new = [key for key, clause in found.items() if clause is None]
+        most_anomalous = self._most_anomalous_clauses(states[0].source, [text for *_, text in new])
+        for key, clause in zip(new, most_anomalous, strict=True):
             found[key] = (clause,)
             self._clauses.put(key, (clause,))
         clauses: list[Clause | None] = [None] * len(states)
-        for key, number in zip(keys, compared, strict=True):
+        for number, key in keys.items():
             if cached := found[key]:
                 (clauses[number],) = cached
-        return clauses
+        return [
+            (replace(state, all_read=text is not None), clause)
+            for state, text, clause in zip(states, texts, clauses, strict=True)
+        ]
 
-    def _most_anomalous_clauses(self, states: Sequence[JudgingState]) -> list[Clause | None]:
+    def _most_anomalous_clauses(self, source: Source, masked: Sequence[str]) -> list[Clause | None]:
+        """The most anomalous clause of each masked text."""
+        model = self._fitted(source).clauses if masked else None
         found = [
-            (number, suspicion, JudgingState.of(state.source, Record(text=text), "none"))
-            for number, state in enumerate(states)
-            for suspicion in self._suspicions(state)
+            (number, suspicion, text)
+            for number, of_record in enumerate(masked)
+            for suspicion in (model.suspicions(of_record) if model else ())
             for text in suspicion.records
         ]
-        clauses: list[Clause | None] = [None] * len(states)
-        for (number, suspicion, _), scored in zip(found, self.score([state for *_, state in found]), strict=True):
+        texts = list(dict.fromkeys(text for *_, text in found))
+        records = [JudgingState.of(source, Record(text=text), "none") for text in texts]
+        scored_texts = dict(zip(texts, self.score(records), strict=True))
+        clauses: list[Clause | None] = [None] * len(masked)
+        for number, suspicion, text in found:
+            scored = scored_texts[text]
             probability, fusion = scored.fused()
             if not scored.has_known_template:
                 of_record = logit(probability) - fusion.threshold
@@ -127,17 +137,13 @@ class Steps:
                 clauses[number] = Clause(suspicion.clause, probability, scored.retrieved, scored.signals)
         return clauses
 
-    def _suspicions(self, state: JudgingState) -> list[Suspicion]:
-        model = self._fitted(state.source).clauses
-        return model.suspicions(_full_masked(state)) if model else []
-
-    def clauses_are_compared(self, state: JudgingState) -> bool:
-        """Whether the record's clauses are compared with those of the source's cases."""
+    def _text_to_compare(self, state: JudgingState) -> str | None:
+        """The masked text whose clauses are compared with those of the source's cases; None if they are not."""
         is_text = state.source.representation.field_encoder is None and not state.record.events
-        known = state.has_known_template and not find_injections(state.record.text)
-        if not is_text or known or not is_long(_full_masked(state)):
-            return False
-        return self._fitted(state.source).clauses is not None
+        if not is_text or (state.has_known_template and not find_injections(state.record.text)):
+            return None
+        masked = _full_masked(state)
+        return masked if is_long(masked) and self._fitted(state.source).clauses is not None else None
 
     def has_clauses(self, request: JudgeRequest) -> bool:
         """Whether the request's source has a model of clauses."""
@@ -271,7 +277,8 @@ def _cache_keys(state: JudgingState, case_hashes: set[str]) -> tuple[Hashable, .
 def _full_masked(state: JudgingState) -> str:
     """The masked text with what addresses the model, which may hide a fault and cannot instruct a model of clauses."""
     representation = state.source.representation
-    return representation.mask(representation.full_text(state.record))
+    text = representation.full_text(state.record)
+    return state.masked if text == state.text else representation.mask(text)
 
 
 def _difference(source: Source, record: DetectorInput) -> str | None:

@@ -11,19 +11,11 @@ from agent.detectors.clauses import ClauseModel, Suspicion
 from agent.detectors.neighbours import bounded
 from agent.detectors.persistence import FittedDetectors
 from retrieval.text.masking import mask
-
-THINGS = ["belt", "pump", "mill", "oven", "press", "drill", "crane", "lift", "saw", "robot", "valve", "fan"]
-GOOD = [
-    "{} started its shift on time",
-    "{} was oiled by the crew of hall two",
-    "{} reports a steady load",
-    "parts for {} were delivered to the dock",
-]
-BAD = ["{} seal ruptured and oil was lost", "emergency stop: {} is on fire", "{} motor failed and burned"]
+from tests.machine_hall import BAD, FAULT, GOOD, THINGS
 
 
 def texts(patterns: list[str]) -> list[str]:
-    return [mask(pattern.format(thing)) for pattern in patterns for thing in THINGS]
+    return [mask(pattern.format(thing, n=7)) for pattern in patterns for thing in THINGS]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +34,7 @@ def padded(fault: str, count: int) -> str:
 
 @pytest.mark.parametrize("count", [2, 4, 30, 200])
 def test_a_fault_is_found_in_any_amount_of_normal_text(model: ClauseModel, count: int) -> None:
-    found = model.suspicions(padded("chimney motor failed and burned", count))[0]
+    found = model.suspicions(padded(FAULT, count))[0]
     assert min(found.log_odds, found.bound) > 0, found
     assert "motor failed" in found.clause
 
@@ -62,15 +54,14 @@ def test_many_new_clauses_make_one_of_them_less_sure(model: ClauseModel) -> None
     words = [f"{a}{b}{c}o" for a in "bdgk" for b in "aeiu" for c in "lmnr"]
     random.Random(1).shuffle(words)
     new = "; ".join(" ".join(words[i : i + 3]) for i in range(0, 63, 3))
-    fault = "chimney motor failed and burned"
-    few, many = model.suspicions(padded(fault, 3))[0], model.suspicions(f"{padded(fault, 3)}; {new}")[0]
+    few, many = model.suspicions(padded(FAULT, 3))[0], model.suspicions(f"{padded(FAULT, 3)}; {new}")[0]
     assert many.bound < few.bound
     assert many.log_odds == pytest.approx(few.log_odds)
 
 
 def test_only_the_number_of_clauses_never_makes_a_fault_normal() -> None:
-    assert Suspicion(3.0, -4.0, "x", ()).combined(1.0, 3.0) == pytest.approx(-1.5)
-    assert Suspicion(3.0, 2.0, "x", ()).combined(2.0, 3.0) == 2.0
+    assert Suspicion(3.0, -4.0, "x", ()).combined(1.0, 3.0) == pytest.approx(-0.5)
+    assert Suspicion(3.0, 2.0, "x", ()).combined(2.0, 3.0) == pytest.approx(2.0)
     assert Suspicion(9.0, -9.0, "x", ()).combined(-5.0, 3.0) > -3.0
     assert Suspicion(-2.0, -4.0, "x", ()).combined(-2.0, 1.0) < 0
     assert Suspicion(-3.0, -4.0, "x", ()).combined(2.0, 1.0) > -1.0, "as a record it would be anomalous"
@@ -97,10 +88,31 @@ def test_it_needs_cases() -> None:
     assert same is None, "anomalous cases without any word of their own"
 
 
+def test_the_text_of_a_case_is_suspicious_whatever_its_words() -> None:
+    # every word and every run of four words is known to be normal
+    normal = [*texts(GOOD), "the pump was stopped by the crew at noon", "by the crew at noon the hall was cleaned"]
+    fault = "the pump was stopped by the crew at noon the hall was cleaned"
+    labels = np.array([False] * len(normal) + [True] * (1 + len(texts(BAD))))
+    fitted = ClauseModel.fit([*normal, *texts(BAD), fault], labels)
+    assert fitted is not None
+    assert fitted.suspicions(padded(fault, 20))[0].clause == fault
+    assert fault in fitted.suspicions(padded(fault, 20))[0].records
+
+
+def test_a_model_of_an_earlier_version_is_loaded(model: ClauseModel) -> None:
+    state = {name: value for name, value in model.dumps().items() if name != "entries"}
+    assert ClauseModel.loads(state).suspicions(padded(FAULT, 9))[0].log_odds > 0
+
+
+def test_long_texts_have_more_places(model: ClauseModel) -> None:
+    clauses = [f"{a}{b}lo {b}{a}no seal ruptured" for a in "bdgkpt" for b in "aeiou"]
+    assert len(model.suspicions(padded("; ".join(clauses), 20))) > 12
+
+
 def test_it_is_stored_and_loaded(model: ClauseModel) -> None:
     loaded = FittedDetectors.loads(FittedDetectors(clauses=model).dumps()).clauses
     assert loaded is not None
-    text = padded("chimney motor failed and burned", 9)
+    text = padded(FAULT, 9)
     assert loaded.suspicions(text) == model.suspicions(text)
     assert FittedDetectors.loads(FittedDetectors().dumps()).clauses is None
 

@@ -17,17 +17,8 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import Pipeline
 from agent.training.learn import learn
 from tests.conftest import make_settings
+from tests.machine_hall import BAD, FAULT, GOOD, THINGS
 
-THINGS = ["belt", "pump", "mill", "oven", "press", "drill", "crane", "lift", "saw", "robot", "valve", "fan"]
-GOOD = [
-    "{} started its shift on time",
-    "{} was oiled by the crew of hall two",
-    "{} reports a steady load of {n} percent",
-    "parts for {} were delivered to the dock",
-    "{} finished {n} pieces without a stop",
-]
-BAD = ["{} seal ruptured and oil was lost", "emergency stop: {} is on fire", "{} motor failed and burned"]
-FAULT = "chimney motor failed and burned"
 LOG = ReadOptions(format="log", label="0")
 
 
@@ -74,6 +65,16 @@ def test_a_hidden_fault_is_anomalous_and_its_clause_is_named(learned: AppContext
         assert "motor failed" in verdict.explanation.split("“")[1]
         assert "motor failed" in verdict.precedents[0].text, "the precedents are those of the clause"
         assert not verdict.degraded
+
+
+def test_a_known_fault_is_found_between_texts_that_no_case_has(learned: AppContext) -> None:
+    # nothing separates the fault from words that no case has, and which say nothing bad
+    unseen = "the visitors from the school went round the halls with their teacher and had lunch in the canteen"
+    fault = "pump motor failed and burned"
+    for text in (f"{unseen} {fault} {unseen}", f"{fault} {unseen}", f"{unseen} {fault}"):
+        (verdict,) = judge(learned, f"{padded('', 900)} {text} {padded('', 900)}")
+        assert verdict.label == "anomalous", text
+        assert f"by its clause “{fault}”" in verdict.explanation
 
 
 def test_normal_lines_together_are_not_anomalous(learned: AppContext) -> None:

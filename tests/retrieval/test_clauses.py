@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.text.clauses import Known, is_long, windows
+from retrieval.text.clauses import Known, is_long, places, windows
 from retrieval.text.masking import mask
 
 NORMAL = "the nightly backup of all shops ended without any error and was copied to the archive"
@@ -75,3 +75,44 @@ def test_an_anomalous_text_made_of_known_runs_is_no_known_text() -> None:
     found = windows(padded, Known.of([NORMAL, *normal], [fault]))
     assert "".join(found).count("pump was stopped") >= 1
     assert windows(padded, Known.of([NORMAL, *normal, f"then {fault}"], [fault])) == [], "a normal text has it too"
+
+
+def test_a_normal_text_of_few_words_is_known_among_others() -> None:
+    known = Known.of(["generating core", "iar <hex> dear <hex>", NORMAL])
+    assert windows(f"generating core generating core iar <hex> dear <hex> {NORMAL} generating core", known) == []
+    assert windows(f"generating core {FAULT} generating core", known)[-1] == FAULT
+
+
+def test_windows_end_where_known_text_begins() -> None:
+    known = Known.of([NORMAL])
+    found = windows(f"{NORMAL} {FAULT} {NORMAL}", known)
+    assert found[-1] == FAULT
+    assert not [window for window in found if window.startswith(FAULT) and window != FAULT]
+
+
+@pytest.mark.parametrize("before", ["", "visitors had lunch in the canteen ", "<n> "])
+@pytest.mark.parametrize("after", ["", " visitors went home at noon"])
+def test_the_text_of_an_anomalous_case_is_found_without_any_mark(before: str, after: str) -> None:
+    case = "kernel stopped for reason <n>"
+    (place, *_) = places(f"{before}{case}{after}", Known.of([NORMAL], [case]))
+    assert place.is_case
+    assert place.windows == ("kernel stopped for reason",)
+    assert case in place.records
+    assert not any(place.is_case for place in places(f"then {case}{after}", Known.of([f"a {case}"], [case])))
+
+
+def test_an_anomalous_entry_is_found_by_its_placeholders_too() -> None:
+    normal, case = "<time> [<n>] redo done at <n> in all", "<time> [<n>] redo done at <hex> in all"
+    text = f"{normal} {case} {normal}"
+    assert places(text, Known.of([normal])) == []
+    (place,) = places(text, Known.of([normal], [case]))
+    assert place.is_case
+    assert place.records == (case,)
+
+
+def test_what_is_compared_as_a_record_keeps_its_placeholders() -> None:
+    known = Known.of([NORMAL])
+    (place, *_) = places(f"{NORMAL} {FAULT} <n> of <n> {NORMAL}", known)[1:]
+    assert f"{FAULT} <n> of <n>" in place.records
+    entry = "<time> pump seal ruptured at the dock, oil is lost"
+    assert {place.records for place in places(f"{NORMAL} {entry} <time> {NORMAL}", known)} == {(entry,)}
