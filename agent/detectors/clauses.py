@@ -23,7 +23,9 @@ from retrieval.text.clauses import Known, Place, places, windows
 from retrieval.text.masking import strip_placeholders
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
-_MIN_CASES, _MIN_NORMAL, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 20, 2_000, 5, 2, 1.0
+# of fewer normal cases alone, none shows that few of all normal records are beyond it (see `novelty.undecided_novelty`)
+_MIN_NORMAL = 59
+_MIN_CASES, _MAX_CASES, _FOLDS, _ROUNDS, _MARGIN = 5, 2_000, 5, 2, 1.0
 # places compared as records: so many, and in long texts one for so many characters
 _TOP, _CHARS_PER_PLACE = 3, 50
 # the weight of the clause by itself, beside that of the clause as a record

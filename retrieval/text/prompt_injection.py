@@ -20,7 +20,7 @@ _PATTERNS = (
     r"<\|?(?:im_start|im_end|eot_id|begin_of_text|endoftext)\|?>",
     r"\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>",
     r"</?\s*(?:record|case|precedent|system|assistant|user|instruction|verdict)s?\b[^>\n]{0,80}>",
-    r"(?:^|(?<=[\s.;>|\]]))(?:#{1,4}\s*)?(?:system|assistant|user|human|instruction)s?(?:\s*+(?:prompt|message))?\s*+:\s[^\n]*",
+    r"(?:^|(?<=[\s.;>|\]]))(?:#{1,4}\s*)?(?:system|assistant|user|human|instruction)s?(?:\s*+(?:prompt|message))?\s*+:\s(?!\s*\d[\d.,]*\s*(?:%|[a-z]{1,3}\b))[^\n]*",
     # orders
     r"\b(?:please\s+)?(?:ignore|disregard|forget|override|bypass|skip)\b[^.;\n]{0,60}?"
     r"\b(?:above|previous|prior|earlier|preceding|instruction\w*|rules?|prompt|brief|everything|all of|before)\b"
