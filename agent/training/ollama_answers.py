@@ -18,7 +18,7 @@ _SURE = {
 }
 _MEANS = {word: sure for sure, words in _SURE.items() for word in words}
 _FORM = re.compile(rf"\s*[\"'*`]*(?P<label>normal|anomalous)\b\W+(?P<sure>{'|'.join(_MEANS)})\b", re.IGNORECASE)
-_QUOTED = re.compile(r"“([^”]*)”")
+_QUOTED = re.compile(r"[“\"]([^”\"]+)[”\"]")
 # standard errors by which the balanced accuracy must exceed that of always the same label
 _STANDARD_ERRORS = 1.64
 

@@ -14,17 +14,19 @@ from agent.training.kinds import folds_of_kinds, kinds_of_templates
 from agent.training.ollama_forms import (
     LABELS,
     Example,
+    Examples,
     deciding_words,
     medoids,
     record_text,
     shown_text,
+    with_general,
     word_counts,
 )
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.representation import Representation
 
-# cases of each label: the most in a prompt, and the fewest that say something
-MOST_SHOWN, MIN_CASES = 16, 8
+# the most cases of each label in a prompt, and the fewest that say something
+MOST_SHOWN, MIN_CASES = {"normal": 12, "anomalous": 3}, 8
 _FOLDS, _SEED = 3, 20_26
 
 
@@ -39,9 +41,9 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Round:
-    """Cases for a prompt, by label, the most representative first, and others to try it on."""
+    """Cases for a prompt, see `few_shot_prompt`, and others to try it on."""
 
-    examples: Mapping[str, Sequence[Example]]
+    examples: Mapping[bool, Examples]
     held_out: Sequence[HeldOut]
 
 
@@ -52,7 +54,7 @@ class SourceCases:
     Attributes
     ----------
     examples : mapping
-        Cases for the prompt, by label, the most representative first.
+        Cases for the prompt, see `few_shot_prompt`.
     counts : mapping
         How many templates of each label the source has.
     choice : sequence of Round
@@ -61,7 +63,7 @@ class SourceCases:
         To measure the chosen form with: other cases, except where there are few.
     """
 
-    examples: Mapping[str, Sequence[Example]]
+    examples: Mapping[bool, Examples]
     counts: Mapping[str, int]
     choice: Sequence[Round]
     confirmation: Sequence[Round]
@@ -78,33 +80,50 @@ class _Templates:
     kinds: NDArray[np.int64]
     representation: Representation
 
-    def shown(self, places: Sequence[int], most: int) -> dict[str, list[int]]:
-        """Of the templates at ``places`` those that represent each label best, at most half of them and ``most``."""
-        chosen = {}
-        for label in LABELS:
-            own = np.array([i for i in places if self.anomalous[i] == (label == "anomalous")], dtype=np.int64)
-            best = medoids(self.vectors[own], self.weights[own], most) if len(own) else []
-            chosen[label] = [int(own[i]) for i in best]
-        return chosen
+    def shown(self, places: Sequence[int]) -> dict[bool, dict[str, list[int]]]:
+        """Of the templates at ``places`` those for a prompt: representative (False) and contrasting ones (True)."""
+        of_label = {label: np.array([i for i in places if self.cases[i].label == label], dtype=int) for label in LABELS}
+        representative = {
+            label: [int(own[i]) for i in medoids(self.vectors[own], self.weights[own], MOST_SHOWN[label])]
+            for label, own in of_label.items()
+        }
+        # in turn, for each anomalous template the most similar normal one, and a representative one
+        normal, mixed = of_label["normal"].tolist(), list[int]()
+        for turn, likely in enumerate(representative["normal"]):
+            left = [j for j in normal if j not in mixed]
+            if left and representative["anomalous"]:
+                anomalous = self.vectors[representative["anomalous"][turn % len(representative["anomalous"])]]
+                mixed.append(left[int(np.argmax(self.vectors[left] @ anomalous))])
+            if likely not in mixed:
+                mixed.append(likely)
+        return {False: representative, True: {**representative, "normal": mixed[: MOST_SHOWN["normal"]]}}
 
-    def examples(self, places: Mapping[str, Sequence[int]]) -> dict[str, list[Example]]:
-        texts = {i: shown_text(self.cases[i], self.representation) for of_label in places.values() for i in of_label}
+    def examples(self, shown: Mapping[bool, Mapping[str, Sequence[int]]]) -> dict[bool, Examples]:
+        """The templates at the places of `shown`, as a prompt shows them."""
         counts = {
             label: word_counts([shown_text(case, self.representation) for case in self.cases if case.label == label])
             for label in LABELS
         }
+        others = dict(zip(LABELS, LABELS[::-1], strict=True))
+
+        def example(i: int, label: str) -> Example:
+            text = shown_text(self.cases[i], self.representation)
+            return Example(text, label, deciding_words(text, counts[label], counts[others[label]]))
+
         return {
-            label: [Example(texts[i], label, deciding_words(texts[i], counts[label], counts[other])) for i in of_label]
-            for (label, of_label), other in zip(places.items(), LABELS[::-1], strict=True)
+            contrasting: with_general({label: [example(i, label) for i in places[label]] for label in LABELS})
+            for contrasting, places in shown.items()
         }
 
-    def held_out(self, places: Sequence[int], shown: Mapping[str, Sequence[int]]) -> list[HeldOut]:
-        known = {self.kinds[i] for of_label in shown.values() for i in of_label}
+    def held_out(self, places: Sequence[int], in_prompt: set[int]) -> list[HeldOut]:
+        """The templates at ``places``, as records to try a prompt on which shows those of ``in_prompt``."""
+        known = {self.kinds[i] for i in in_prompt}
         return [
             HeldOut(record_text(self.cases[i]), bool(self.anomalous[i]), self.kinds[i] not in known) for i in places
         ]
 
     def counts(self, places: Sequence[int]) -> dict[str, int]:
+        """How many of the templates at ``places`` have each label."""
         anomalous = int(self.anomalous[list(places)].sum())
         return {"normal": len(places) - anomalous, "anomalous": anomalous}
 
@@ -117,18 +136,22 @@ def source_cases(casebook: Casebook, row: SourceSnapshot, each: int) -> SourceCa
     """
     templates = _templates(casebook, row)
     everything = range(len(templates.cases))
-    shown = templates.shown(everything, MOST_SHOWN)
+    shown = templates.shown(everything)
     examples, counts = templates.examples(shown), templates.counts(everything)
-    in_prompt = {i for of_label in shown.values() for i in of_label}
-    rest = [i for i in everything if i not in in_prompt]
     if each < MIN_CASES:
         return SourceCases(examples, counts, (), ())
+    in_prompt = _places(shown)
+    rest = [i for i in everything if i not in in_prompt]
     if min(templates.counts(rest).values()) >= 2 * MIN_CASES:
         halves = _halves(templates, rest, each)
-        rounds = [[Round(examples, templates.held_out(half, shown))] for half in halves]
+        rounds = [[Round(examples, templates.held_out(half, in_prompt))] for half in halves]
         return SourceCases(examples, counts, *rounds)
     by_turns = _by_turns(templates, each) if min(counts.values()) >= MIN_CASES else []
     return SourceCases(examples, counts, by_turns, by_turns)
+
+
+def _places(shown: Mapping[bool, Mapping[str, Sequence[int]]]) -> set[int]:
+    return {i for of_label in shown.values() for places in of_label.values() for i in places}
 
 
 def _templates(casebook: Casebook, row: SourceSnapshot) -> _Templates:
@@ -184,7 +207,7 @@ def _by_turns(templates: _Templates, each: int) -> list[Round]:
         return []
     rounds = []
     for fold in range(int(folds.max()) + 1):
-        shown = templates.shown(np.flatnonzero(folds != fold).tolist(), MOST_SHOWN)
+        shown = templates.shown(np.flatnonzero(folds != fold).tolist())
         tried = _sample(templates, np.flatnonzero(folds == fold).tolist(), math.ceil(each / _FOLDS))
-        rounds.append(Round(templates.examples(shown), templates.held_out(tried, shown)))
+        rounds.append(Round(templates.examples(shown), templates.held_out(tried, _places(shown))))
     return rounds

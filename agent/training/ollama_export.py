@@ -57,7 +57,7 @@ def compose(
     """
     brief, cases = _of_source(casebook, source)
     form = choice.form if choice else FORMS[0]
-    prompt = few_shot_prompt(brief, with_general(cases.examples), form)
+    prompt = few_shot_prompt(brief, cases.examples, form)
     numbers = {"temperature": 0, "seed": 0, "num_ctx": CONTEXT_TOKENS, "num_predict": 80}
     return Modelfile(weights, prompt.system, family, numbers, prompt.turns)
 
@@ -96,7 +96,8 @@ def tried(
 def _of_source(casebook: Casebook | None, source: str | None, each: int = 0) -> tuple[str, SourceCases]:
     """The brief and the cases of a source; none of either without a source."""
     if casebook is None or source is None:
-        return "", SourceCases({}, {}, (), ())
+        general = with_general({})
+        return "", SourceCases({False: general, True: general}, {}, (), ())
     row = casebook.source(source)
     if row is None:
         raise UnknownSource(source, casebook.names())

@@ -59,24 +59,32 @@ class Form:
 
     Attributes
     ----------
+    wording : str
+        How the question is put, see ``prompts/ollama_system.j2``: small models lean to one label or the other by it.
     cases : int
-        How many cases of each label it shows, at most: as many of one as of the other.
+        How many anomalous cases it shows, at most.
+    normals : int
+        How many normal cases it shows for each of them.
+    contrasting : bool
+        Whether half of the normal cases are those most like the anomalous ones; else all are representative.
     last : str
         The label of the last case, which small models repeat.
-    grouped : bool
-        Whether all cases of one label come before those of the other; else they alternate.
     quoting : bool
         Whether the reason quotes words of the record.
     """
 
+    wording: str
     cases: int
-    last: str
-    grouped: bool = False
+    normals: int = 1
+    contrasting: bool = False
+    last: str = "normal"
     quoting: bool = True
 
     def __str__(self) -> str:
-        order = "grouped" if self.grouped else "in turn"
-        return f"{self.cases} cases of each label {order}, the last one {self.last}"
+        which = "contrasting" if self.contrasting else "representative"
+        each = "one normal case" if self.normals == 1 else f"{self.normals} normal cases"
+        shown = f"up to {self.cases} anomalous cases, and {each} for each of them ({which})"
+        return f"wording {self.wording!r}, {shown}, the last one {self.last}"
 
 
 @dataclass(frozen=True)
@@ -93,30 +101,32 @@ class FewShotPrompt:
         return [SystemMessage(self.system), *turns, HumanMessage(record)]
 
 
-def few_shot_prompt(brief: str, examples: Mapping[str, Sequence[Example]], form: Form) -> FewShotPrompt:
+# By label, the most representative first.
+Examples = Mapping[str, Sequence[Example]]
+
+
+def few_shot_prompt(brief: str, examples: Mapping[bool, Examples], form: Form) -> FewShotPrompt:
     """The prompt of a source.
 
     Parameters
     ----------
     brief : str
     examples : mapping
-        Some of each label, the most representative first.
+        Some of each label: representative ones (False) and contrasting ones (True).
     form : Form
     """
-    first = next(label for label in LABELS if label != form.last)
-    each = min(form.cases, *(len(examples[label]) for label in LABELS))
-    by_label = [examples[label][:each] for label in (first, form.last)]
-    ordered = (
-        [*by_label[0], *by_label[1]] if form.grouped else [one for pair in zip(*by_label, strict=True) for one in pair]
-    )
+    normal, anomalous = (examples[form.contrasting][label] for label in LABELS)
     turns = list[tuple[str, str]]()
-    for example in ordered:
-        answer = render("ollama_answer", label=example.label, words=example.words if form.quoting else None)
-        turns += [("user", example.text), ("assistant", answer)]
-    return FewShotPrompt(render("ollama_system", brief=brief or NO_BRIEF, quoting=form.quoting), tuple(turns))
+    for i in range(min(form.cases, len(anomalous), len(normal) // form.normals)):
+        group = [anomalous[i], *normal[i * form.normals : (i + 1) * form.normals]]
+        for example in group if form.last == "normal" else group[::-1]:
+            answer = render("ollama_answer", label=example.label, words=example.words if form.quoting else None)
+            turns += [("user", example.text), ("assistant", answer)]
+    system = render("ollama_system", brief=brief or NO_BRIEF, wording=form.wording, quoting=form.quoting)
+    return FewShotPrompt(system, tuple(turns))
 
 
-def with_general(examples: Mapping[str, Sequence[Example]]) -> dict[str, Sequence[Example]]:
+def with_general(examples: Examples) -> dict[str, Sequence[Example]]:
     """The examples, with general ones for a label of which there is none."""
     return {
         label: examples.get(label) or [example for example in GENERAL if example.label == label] for label in LABELS
@@ -184,7 +194,7 @@ def deciding_words(text: str, own: Mapping[str, int], other: Mapping[str, int]) 
     if not phrases:
         return " ".join(text.split()[:_PHRASE])[:40]
     longest = max(phrases)[0]
-    return max(phrase for phrase in phrases if phrase[0] >= min(longest, _PHRASE - 1))[3].strip(".,:;()[]")
+    return max(phrase for phrase in phrases if phrase[0] >= min(longest, _PHRASE - 1))[3].strip(" .,:;()[]")
 
 
 def word_counts(texts: Sequence[str]) -> Counter[str]:

@@ -14,14 +14,18 @@ from llm.base import ChatBackend
 from llm.errors import NoAnswer, NoLogProbabilities
 from retrieval.types import LABELS
 
-# the first one is best on average: it is taken where nothing can be tried
+# The first one is taken where nothing can be tried. With a good brief few cases rank records as well as many do; what
+# differs by source is how far the model leans to *anomalous*: the less, the more normal cases there are for each
+# anomalous one, and the more these are like anomalous ones
 FORMS = (
-    Form(8, "normal"),
-    Form(8, "anomalous"),
-    Form(8, "normal", grouped=True),
-    Form(8, "anomalous", grouped=True),
-    Form(4, "normal"),
-    Form(16, "normal"),
+    Form("unless", 1),
+    Form("unless", 1, last="anomalous"),
+    Form("unless", 1, normals=3, contrasting=True),
+    Form("unless", 1, normals=8, contrasting=True),
+    Form("unless", 2, normals=4, contrasting=True),
+    Form("unless", 3, normals=4, contrasting=True),
+    Form("unless", 3, normals=4),
+    Form("review", 1, normals=3),
 )
 ANSWER_TOKENS = 60
 # forms that are tried on all cases of the choice, after a third of them

@@ -17,15 +17,34 @@ from agent.training.learn import learn
 from agent.training.ollama_answers import Figures, is_in, parsed, quotations
 from agent.training.ollama_cases import source_cases
 from agent.training.ollama_export import compose, tried
-from agent.training.ollama_forms import deciding_words, few_shot_prompt, with_general, word_counts
+from agent.training.ollama_forms import deciding_words, few_shot_prompt, word_counts
 from agent.training.ollama_trial import FORMS, Trial, cases_within
 from llm.errors import ModelFailure, NoAnswer, NoLogProbabilities
 from tests.conftest import Run, make_settings
 
-THINGS = (
-    "pump valve fan belt motor gauge lamp filter boiler tank hatch crane lift gate hoist rail drum mixer oven press"
-).split()
-PARTS = "inlet outlet cover shaft housing bearing".split()
+THINGS = [
+    "pump",
+    "valve",
+    "fan",
+    "belt",
+    "motor",
+    "gauge",
+    "lamp",
+    "filter",
+    "boiler",
+    "tank",
+    "hatch",
+    "crane",
+    "lift",
+    "gate",
+    "hoist",
+    "rail",
+    "drum",
+    "mixer",
+    "oven",
+    "press",
+]
+PARTS = ["inlet", "outlet", "cover", "shaft", "housing", "bearing"]
 GOOD = ("{} {} inspected and in order", "{} {} cleaned on schedule", "regular test of the {} {} passed")
 BAD = ("{} {} is broken", "{} {} leaks oil: emergency stop", "smoke at the {} {}, alarm raised")
 
@@ -106,7 +125,7 @@ def test_the_form_is_taken_with_which_the_answers_are_right(machines: AppContext
         brief, cases = "Machines.", source_cases(machines.casebook, machines.source("machines"), 8)
         wanted = [
             text.split(",")[0]
-            for role, text in few_shot_prompt(brief, with_general(cases.examples), form).turns
+            for role, text in few_shot_prompt(brief, cases.examples, form).turns
             if role == "assistant"
         ]
 
@@ -114,7 +133,7 @@ def test_the_form_is_taken_with_which_the_answers_are_right(machines: AppContext
             return knowing(labels, damaged) if labels == wanted else 3.0
 
         choice = Trial(Machinist(score), brief, cases).choose()
-        chosen = few_shot_prompt(brief, with_general(cases.examples), choice.form).turns
+        chosen = few_shot_prompt(brief, cases.examples, choice.form).turns
         assert [text.split(",")[0] for role, text in chosen if role == "assistant"] == wanted
         assert choice.figures is not None
         assert choice.figures.balanced_accuracy == 1
@@ -186,7 +205,7 @@ def test_a_source_with_too_few_cases_is_not_measured_and_has_both_labels_in_its_
     messages = compose(context.casebook, "machines", "x", None, choice).messages
     context.close()
     labels = [text.partition(",")[0] for role, text in messages if role == "assistant"]
-    assert labels.count("normal") == labels.count("anomalous") >= 1
+    assert labels == ["anomalous", "normal"]
 
 
 def test_few_cases_are_tried_by_turns(tmp_path: Path) -> None:
@@ -251,6 +270,7 @@ def test_what_an_answer_quotes_is_compared_by_words() -> None:
     answer = "anomalous, probably\nReason: the words “Disk  FULL”."
     assert parsed(answer) == ("anomalous", "probably")
     assert quotations(answer) == ["Disk  FULL"]
+    assert quotations('normal, probably\nReason: the words "Disk  FULL".') == ["Disk  FULL"]
     assert is_in("Disk  FULL", "the disk full")
     assert not is_in("disk empty", "the disk full")
 
