@@ -3,8 +3,8 @@
 BGL_2k: cases hold 60 % of the templates, and 100 lines of the other templates are judged, 50 of them anomalous, each of
 another template as far as there are enough. The demo: cases are the first half of the log, 50 anomalous and 50 normal
 lines of the second half are judged, drawn at random.
-`python -m benchmarks.ollama_run [-v] [--lines N] [--seed N] [--only bgl|demo] [--usual] [MODEL …]`, catalog names;
-`--usual`: the usual prompt, untried.
+`python -m benchmarks.ollama_run [-v] [--lines N] [--seed N] [--only bgl|demo] [--budget N] [MODEL …]`, catalog
+names; with budget 0 it is the usual prompt, untried.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from retrieval.types import LABELS
 
 _DEMO = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 _LOG = ReadOptions(format="log", label="0", normal=("-",))
-_BUDGET = 250
 
 
 def to_judge(rows: list[ParsedRow], count: int, seed: int, spread: bool) -> list[ParsedRow]:
@@ -84,7 +83,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", choices=list(TASKS))
-    parser.add_argument("--usual", action="store_true")
+    parser.add_argument("--budget", type=int, default=250)
     options = parser.parse_args()
     for task in [options.only] if options.only else TASKS:
         if task == "bgl" and not BGL.is_file():
@@ -109,7 +108,7 @@ def _measure(
         chat = EmbeddedChatModel(model_path=weights.path, model_sha256=weights.sha256, context_tokens=CONTEXT_TOKENS)
         return LlamaCppBackend(chat)
 
-    choice = tried(context.casebook, task, model, 0 if options.usual else _BUDGET)
+    choice = tried(context.casebook, task, model, options.budget)
     print(f"{task}, {name}: {choice.form}; {choice.figures or choice.why} ({time.perf_counter() - started:.0f} s)")
     made = f"precedent-{task}"
     compose(context.casebook, task, str(weights.path), of_gguf(weights.path), choice).create(server.host, made)

@@ -50,7 +50,7 @@ def create_model(
     force: ForceOption = False,
     budget: BudgetOption = 250,
 ) -> None:
-    """Create the model on the Ollama server, with the prompt that is best on cases which are not in it."""
+    """Create the model on the Ollama server, with the best of several prompts."""
     from agent.core import terminal
     from agent.pipeline.context import default_context
     from llm.ollama.urls import base_url, parse_hosts

@@ -64,7 +64,7 @@ class Form:
     cases : int
         How many anomalous cases it shows, at most.
     normals : int
-        How many normal cases it shows for each of them.
+        How many normal cases it shows for each of them, at most.
     contrasting : bool
         Whether half of the normal cases are those most like the anomalous ones; else all are representative.
     last : str
@@ -117,7 +117,7 @@ def few_shot_prompt(brief: str, examples: Mapping[bool, Examples], form: Form) -
     """
     normal, anomalous = (examples[form.contrasting][label] for label in LABELS)
     turns = list[tuple[str, str]]()
-    for i in range(min(form.cases, len(anomalous), len(normal) // form.normals)):
+    for i in range(min(form.cases, len(anomalous), math.ceil(len(normal) / form.normals))):
         group = [anomalous[i], *normal[i * form.normals : (i + 1) * form.normals]]
         for example in group if form.last == "normal" else group[::-1]:
             answer = render("ollama_answer", label=example.label, words=example.words if form.quoting else None)
