@@ -18,11 +18,11 @@ from retrieval.types import LABELS
 # differs by source is how far the model leans to *anomalous*: the less, the more normal cases there are for each
 # anomalous one, and the more these are like anomalous ones
 FORMS = (
+    Form("unless", 2, normals=4, contrasting=True),
     Form("unless", 1),
     Form("unless", 1, last="anomalous"),
     Form("unless", 1, normals=3, contrasting=True),
     Form("unless", 1, normals=8, contrasting=True),
-    Form("unless", 2, normals=4, contrasting=True),
     Form("unless", 3, normals=4, contrasting=True),
     Form("unless", 3, normals=4),
     Form("review", 1, normals=3),

@@ -88,7 +88,7 @@ def test_ollama_run_prints_a_verdict_and_a_reason(
     modelfile = compose(learned.casebook, "pg", str(path), of_gguf(path))
     assert "A PostgreSQL server's log." in modelfile.system
     labels = [text.partition(",")[0] for role, text in modelfile.messages if role == "assistant"]
-    assert labels == ["anomalous", "normal"]
+    assert labels == ["anomalous", *["normal"] * 4] * 2
     modelfile.create(server.host, "precedent-pg")
     for record in ("LOG:  checkpoint starting: time", "PANIC:  could not write to file: No space left on device"):
         done = server.run("run", "precedent-pg", record)

@@ -205,7 +205,8 @@ def test_a_source_with_too_few_cases_is_not_measured_and_has_both_labels_in_its_
     messages = compose(context.casebook, "machines", "x", None, choice).messages
     context.close()
     labels = [text.partition(",")[0] for role, text in messages if role == "assistant"]
-    assert labels == ["anomalous", "normal"]
+    assert labels[0] == "anomalous"
+    assert labels[-1] == "normal"
 
 
 def test_few_cases_are_tried_by_turns(tmp_path: Path) -> None:
