@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from agent.core.settings import Settings
     from agent.pipeline.context import AppContext
+    from agent.training.ollama_trial import Choice, Progress
+    from llm.base import ChatBackend
     from llm.ollama.modelfile import Modelfile
 
 ollama_app = typer.Typer(help="Create a model for `ollama run`, here or on another machine.", rich_markup_mode=None)
@@ -20,13 +24,33 @@ SourceOption = Annotated[
     str | None, typer.Option("--source", "-s", help="The source whose brief and cases go into it. [none]")
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="The model's name. [precedent, or precedent-SOURCE]")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Make the model even if it is no better than always the same answer.")
+]
+BudgetOption = Annotated[
+    int, typer.Option("--budget", min=0, help="Most calls of the model to try prompts; 0: the usual prompt, untried.")
+]
+
+
+@dataclass(frozen=True)
+class _Options:
+    gguf: str | None
+    from_: str | None
+    source: str | None
+    force: bool
+    budget: int
 
 
 @ollama_app.command("create")
 def create_model(
-    gguf: GgufOption = None, from_: FromOption = None, source: SourceOption = None, name: NameOption = None
+    gguf: GgufOption = None,
+    from_: FromOption = None,
+    source: SourceOption = None,
+    name: NameOption = None,
+    force: ForceOption = False,
+    budget: BudgetOption = 250,
 ) -> None:
-    """Create the model on the Ollama server."""
+    """Create the model on the Ollama server, with the best of several prompts."""
     from agent.core import terminal
     from agent.pipeline.context import default_context
     from llm.ollama.urls import base_url, parse_hosts
@@ -34,7 +58,8 @@ def create_model(
     context = default_context()
     name = name or _name(source)
     with terminal.progress() as progress:
-        modelfile = _compose(context, gguf, from_, source)
+        modelfile, note = _compose(context, _Options(gguf, from_, source, force, budget), progress)
+        typer.echo(note)
         for host in parse_hosts(context.settings.ollama_hosts):
             modelfile.create(host, name, progress)
             typer.echo(f'{name} is on {base_url(host)}: ollama run {name} "a record"')
@@ -48,15 +73,21 @@ def export_model(
     from_: FromOption = None,
     source: SourceOption = None,
     name: NameOption = None,
+    force: ForceOption = False,
+    budget: BudgetOption = 250,
 ) -> None:
-    """Write a folder with the Modelfile, for a machine without Precedent."""
+    """Write a folder with the Modelfile, for a machine without Precedent; see `create`."""
+    from agent.core import terminal
     from agent.pipeline.context import default_context
     from agent.training.ollama_export import export
 
     context = default_context()
     name = name or _name(source)
-    export(_compose(context, gguf, from_, source), folder, name, source)
+    with terminal.progress() as progress:
+        modelfile, note = _compose(context, _Options(gguf, from_, source, force, budget), progress)
+    export(modelfile, folder, name, source, note)
     context.close()
+    typer.echo(note)
     typer.echo(f"{folder} is written; there: ollama create {name} -f Modelfile")
 
 
@@ -64,16 +95,61 @@ def _name(source: str | None) -> str:
     return f"precedent-{source}" if source else "precedent"
 
 
-def _compose(context: AppContext, gguf: str | None, from_: str | None, source: str | None) -> Modelfile:
+def _compose(context: AppContext, options: _Options, progress: Progress) -> tuple[Modelfile, str]:
+    """The Modelfile, and how good its answers are."""
     from agent.core.errors import UsageError
     from agent.training.ollama_export import compose, of_gguf
     from llm.weights.catalog import default_model
     from llm.weights.resolver import resolve
 
-    if gguf and from_:
+    if options.gguf and options.from_:
         raise UsageError("--gguf and --from both name the weights: give one of them")
-    casebook = context.casebook if source else None
-    if from_:
-        return compose(casebook, source, from_, None)
-    path = resolve(gguf or default_model(), cache=context.settings.cache, offline=context.settings.offline).path
-    return compose(casebook, source, str(path.resolve()), of_gguf(path))
+    casebook = context.casebook if options.source else None
+    if options.from_:
+        weights, family = options.from_, None
+    else:
+        settings = context.settings
+        path = resolve(options.gguf or default_model(), cache=settings.cache, offline=settings.offline).path.resolve()
+        weights, family = str(path), of_gguf(path)
+    choice, note = _tried(context, options, f"ollama:{weights}" if options.from_ else weights, progress)
+    return compose(casebook, options.source, weights, family, choice), note
+
+
+def _tried(context: AppContext, options: _Options, model: str, progress: Progress) -> tuple[Choice | None, str]:
+    """The choice of a prompt, None if none was tried, and how good its answers are."""
+    from agent.core.errors import UsageError
+    from agent.training.ollama_export import tried
+    from agent.training.ollama_trial import FORMS
+
+    if options.source is None:
+        return None, "How good its answers are was not measured: that takes the cases of a --source."
+    choice = tried(context.casebook, options.source, lambda: _model(context.settings, model), options.budget, progress)
+    if choice.figures is None:
+        return choice, f"How good its answers are could not be measured: {choice.why}."
+    note = f"The best of {len(FORMS)} prompts ({choice.form}): {choice.figures}."
+    if not choice.figures.better_than_one_label:
+        if not options.force:
+            raise UsageError(
+                f"the model is no better than always the same answer. {note}",
+                "another model, or --force to make it all the same",
+            )
+        note = f"No better than always the same answer. {note}"
+    return choice, note
+
+
+def _model(settings: Settings, model: str) -> ChatBackend:
+    """The model to be tried, with the context that it will have."""
+    from agent.training.ollama_export import CONTEXT_TOKENS
+    from llm.factory import choose_model
+
+    return choose_model(
+        model,
+        cache=settings.cache,
+        offline=settings.offline,
+        ollama_hosts=settings.ollama_hosts,
+        ollama_model=settings.ollama_model,
+        context_tokens=CONTEXT_TOKENS,
+        threads=settings.threads,
+        queue_size=settings.queue_size,
+        timeout=settings.request_timeout,
+    )

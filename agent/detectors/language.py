@@ -57,10 +57,10 @@ def build_messages(
     brief: str, text: str, examples: Sequence[NearCase] = (), prompt: PromptVariant = _DEFAULT_PROMPT
 ) -> list[BaseMessage]:
     """The messages of a query; the system message is the same for a whole source, so its KV cache is reused."""
-    shown = [case._replace(text=_shortened(case.text)[:_EXAMPLE_CHARS]) for case in examples]
+    shown = [case._replace(text=without_leading_masks(case.text)[:_EXAMPLE_CHARS]) for case in examples]
     described = brief or NO_BRIEF
     if prompt.typical:
-        typical = [" ".join(_shortened(text).split())[:_TYPICAL_CHARS] for text in prompt.typical]
+        typical = [" ".join(without_leading_masks(text).split())[:_TYPICAL_CHARS] for text in prompt.typical]
         described = render("typical_records", brief=described, typical=typical)
     return [
         SystemMessage(render(f"ask_{prompt.wording}", brief=described)),
@@ -68,7 +68,8 @@ def build_messages(
     ]
 
 
-def _shortened(masked: str) -> str:
+def without_leading_masks(masked: str) -> str:
+    """A masked text without the masks at its beginning."""
     return _LEADING_MASKS.sub("", masked)
 
 
@@ -183,7 +184,7 @@ class LanguageDetector:
         """Return the signal; when the model was not queried or gave no answer, ``degraded`` says why."""
         try:
             room = self.model.room(build_messages(brief, "", (), prompt))
-            clipped, dropped = self.model.clip(_shortened(text), min(self._record_tokens, max(room, 1)))
+            clipped, dropped = self.model.clip(without_leading_masks(text), min(self._record_tokens, max(room, 1)))
             if examples and self.model.room(build_messages(brief, clipped, examples, prompt)) < 0:
                 examples = ()
             base = self.content_free_log_odds(brief, prompt) if prompt.reference is None else prompt.reference

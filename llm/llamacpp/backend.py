@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure
@@ -22,7 +22,10 @@ class LlamaCppBackend:
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
         """The natural logarithm of each answer's probability, exact for every answer."""
-        chat = self.chat.bind(max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS, answers=answers)
+        few_shot = _has_examples(messages)
+        chat = self.chat.bind(
+            max_tokens=1, logprobs=True, top_logprobs=TOP_LOGPROBS, answers=answers, few_shot=few_shot
+        )
         return read_answers(chat.invoke(list(messages)).response_metadata["logprobs"][0], answers)
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
@@ -31,9 +34,14 @@ class LlamaCppBackend:
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
         """Yield the reply piece by piece."""
-        for chunk in self.chat.stream(list(messages), max_tokens=max_tokens):
+        for chunk in self.chat.stream(list(messages), max_tokens=max_tokens, few_shot=_has_examples(messages)):
             yield str(chunk.content)
 
     def room(self, messages: Sequence[BaseMessage]) -> int:
         """How many tokens fit into the context beside ``messages`` and a reply of one token; may be negative."""
         return self.chat.context_tokens - len(self.chat.prompt(messages)) - 1
+
+
+def _has_examples(messages: Sequence[BaseMessage]) -> bool:
+    """Whether there are replies in the conversation: these are examples, which recur with each record."""
+    return any(isinstance(message, AIMessage) for message in messages)

@@ -31,7 +31,7 @@ class EmbeddedChatModel(BaseChatModel):
 
     Decoding is greedy; a reply does not depend on earlier or concurrent calls. Every call takes the keywords
     ``max_tokens``, ``logprobs``, ``top_logprobs`` (as with ``bind``; the metadata then has the shape that Ollama
-    returns) and ``answers`` (see `llm.llamacpp.generation.Options`).
+    returns), ``answers`` (see `llm.llamacpp.generation.Options`) and ``few_shot`` (see `ChatTemplate.prompt`).
     Calls raise ModelFailure (the file cannot be loaded, the prompt exceeds the context, the model was closed) and
     EngineBusy (the queue stays full).
     """
@@ -89,13 +89,13 @@ class EmbeddedChatModel(BaseChatModel):
         """See `llm.llamacpp.truncation.clip_exactly`."""
         return clip_exactly(self.weights, text, max_tokens)
 
-    def prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
+    def prompt(self, messages: Sequence[BaseMessage], few_shot: bool = False) -> Prompt:
         """Return the token ids of ``messages``, see `ChatTemplate.prompt`."""
         weights = self.weights
         with self._loading:
             if self._template is None:
                 self._template = ChatTemplate(weights)
-        return self._template.prompt(messages)
+        return self._template.prompt(messages, few_shot)
 
     @property
     def _llm_type(self) -> str:
@@ -117,23 +117,33 @@ class EmbeddedChatModel(BaseChatModel):
         return await agenerate_from_stream(self._astream(messages, stop, **kwargs))
 
     def _stream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        few_shot: bool = False,
+        **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         job = Job[Step | Summary]()
         try:
-            self._submit(job, messages, self._options(stop, **kwargs))
+            self._submit(job, messages, self._options(stop, **kwargs), few_shot)
             while (event := job.get()) is not None:
                 yield self._chunk(event)
         finally:
             job.cancel()
 
     async def _astream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        few_shot: bool = False,
+        **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         job = Job[Step | Summary]()
         try:
             # Loading, tokenising and waiting take time: not on the event loop.
-            await asyncio.to_thread(self._submit, job, messages, self._options(stop, **kwargs))
+            await asyncio.to_thread(self._submit, job, messages, self._options(stop, **kwargs), few_shot)
             while (event := await asyncio.to_thread(job.get)) is not None:
                 yield self._chunk(event)
         finally:
@@ -155,8 +165,8 @@ class EmbeddedChatModel(BaseChatModel):
             answers=tuple(answers),
         )
 
-    def _submit(self, job: Job[Step | Summary], messages: list[BaseMessage], options: Options) -> None:
-        prompt, weights = self.prompt(messages), self.weights
+    def _submit(self, job: Job[Step | Summary], messages: list[BaseMessage], options: Options, few_shot: bool) -> None:
+        prompt, weights = self.prompt(messages, few_shot), self.weights
         excess = len(prompt) + options.max_tokens - self.context_tokens
         if excess > 0:
             raise ModelFailure(

@@ -20,13 +20,13 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from llm.errors import ModelFailure
 from llm.llamacpp.gguf import Weights
 
-# There are few system messages and sequences of roles, and they recur with each record.
-_CACHED = 32
+# There are few system messages, examples and sequences of roles, and they recur with each record.
+_CACHED = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids of a conversation: ``prefix`` ends where the first content after the system message begins."""
+    """Token ids of a conversation: ``prefix`` recurs with each record, ``suffix`` does not."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -50,16 +50,18 @@ class ChatTemplate:
             self._template = environment.from_string(weights.chat_template)
         except TemplateError as error:
             raise ModelFailure(f"the chat template of {weights.path.name} is broken: {error}") from error
-        self._system_tokens = lru_cache(_CACHED)(self._content)
+        self._recurring_tokens = lru_cache(_CACHED)(self._content)
         self._pieces = lru_cache(_CACHED)(self._render)
 
-    def prompt(self, messages: Sequence[BaseMessage]) -> Prompt:
+    def prompt(self, messages: Sequence[BaseMessage], few_shot: bool = False) -> Prompt:
         """Return the tokens of a conversation up to the beginning of the model's reply.
 
         Parameters
         ----------
         messages : sequence of BaseMessage
             System messages at the start are merged into one.
+        few_shot : bool
+            The turns before the last message are examples, which recur as the system message does.
 
         Returns
         -------
@@ -72,6 +74,7 @@ class ChatTemplate:
             A content is not text, a role is not system, user or assistant, or the template rejects the conversation.
         """
         turns = _turns(messages)
+        recurring = len(turns) - 1 if few_shot else int(turns[0][0] == "system")
         prefix: list[int] = []
         suffix: list[int] = []
         tokens = prefix
@@ -79,9 +82,9 @@ class ChatTemplate:
             if isinstance(piece, tuple):
                 tokens.extend(piece)
                 continue
-            role, content = turns[piece]
-            if piece == 0 and role == "system":
-                tokens.extend(self._system_tokens(content))
+            content = turns[piece][1]
+            if piece < recurring:
+                tokens.extend(self._recurring_tokens(content))
             else:
                 tokens = suffix
                 tokens.extend(self._content(content))

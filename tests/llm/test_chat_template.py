@@ -55,6 +55,15 @@ def test_the_prompt_reads_as_the_model_was_trained(weights: Weights, template: C
     assert read_back(weights, prompt.prefix).endswith("S<|im_end|>\n<|im_start|>user\n")
 
 
+def test_examples_belong_to_the_part_that_recurs(weights: Weights, template: ChatTemplate) -> None:
+    examples = [SystemMessage("S"), HumanMessage("one"), AIMessage("two")]
+    prompts = [template.prompt([*examples, HumanMessage(text)], few_shot=True) for text in ("three", "four")]
+    assert prompts[0].prefix == prompts[1].prefix
+    assert read_back(weights, prompts[0].prefix).endswith("two<|im_end|>\n<|im_start|>user\n")
+    usual = template.prompt([*examples, HumanMessage("three")])
+    assert prompts[0].prefix + prompts[0].suffix == usual.prefix + usual.suffix
+
+
 def test_leading_system_messages_are_one(template: ChatTemplate) -> None:
     two = template.prompt([SystemMessage("a"), SystemMessage("b"), HumanMessage("x")])
     assert two == template.prompt([SystemMessage("a\n\nb"), HumanMessage("x")])

@@ -14,6 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
+from agent.training.ollama_answers import is_in, quotations
 from agent.training.ollama_export import compose, export, of_gguf, parsed
 from benchmarks.private_ollama import PrivateOllama
 from llm.llamacpp.gguf import Weights
@@ -87,13 +88,15 @@ def test_ollama_run_prints_a_verdict_and_a_reason(
     modelfile = compose(learned.casebook, "pg", str(path), of_gguf(path))
     assert "A PostgreSQL server's log." in modelfile.system
     labels = [text.partition(",")[0] for role, text in modelfile.messages if role == "assistant"]
-    assert labels == ["normal", "anomalous"] * 4
+    assert labels == ["anomalous", *["normal"] * 4] * 2
     modelfile.create(server.host, "precedent-pg")
     for record in ("LOG:  checkpoint starting: time", "PANIC:  could not write to file: No space left on device"):
         done = server.run("run", "precedent-pg", record)
         assert done.returncode == 0, done.stderr
         assert parsed(done.stdout) is not None, done.stdout
         assert "Reason:" in done.stdout
+        assert quotations(done.stdout), done.stdout
+        assert all(is_in(words, record) for words in quotations(done.stdout)), done.stdout
     # the chain must not ask the model with examples in front of its own prompt
     assert parts_on(server.host, "ollama:precedent-pg").language_detector().model.name == "ollama:precedent-pg:base"
 
