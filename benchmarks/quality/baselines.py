@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -60,13 +61,14 @@ def isolation_forest(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], 
     return _sigmoid(-np.asarray(model.decision_function(unknown)))
 
 
-def ecod(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode) -> Floats:
-    """PyOD's ECOD (Li et al. 2022), fitted on normal records; told by its own threshold."""
-    from pyod.models.ecod import ECOD
+def pyod(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode, *, module: str, name: str) -> Floats:
+    """A detector of PyOD with its defaults, fitted on normal records in standard units; told by its own threshold."""
+    from sklearn.preprocessing import StandardScaler
 
     known, unknown = _matrices(learned, judged)
-    model = ECOD().fit(known)
-    return _sigmoid(np.asarray(model.decision_function(unknown)) - model.threshold_)
+    scaler = StandardScaler().fit(known)
+    model = getattr(importlib.import_module(f"pyod.models.{module}"), name)().fit(scaler.transform(known))
+    return _sigmoid(np.asarray(model.decision_function(scaler.transform(unknown))) - model.threshold_)
 
 
 def _matrices(
@@ -179,7 +181,12 @@ JOBS: Mapping[str, Baseline] = {"random forest, 4 ratios": partial(forest, trees
 FEW_JOBS: Mapping[str, Baseline] = {
     "random forest, 4 ratios, out-of-bag F1": partial(forest, trees=600, leaf=2, ratios=True, best_f1=True)
 }
+_PYOD = {"knn": "KNN", "iforest": "IForest", "ecod": "ECOD", "lof": "LOF", "ocsvm": "OCSVM", "pca": "PCA"}
 NORMAL_ONLY: Mapping[str, Baseline] = {
     "isolation forest": isolation_forest,
-    **({"PyOD ECOD": ecod} if importlib.util.find_spec("pyod") else {}),
+    **{
+        f"PyOD {name}": partial(pyod, module=module, name=name)
+        for module, name in _PYOD.items()
+        if importlib.util.find_spec("pyod")
+    },
 }

@@ -101,6 +101,46 @@ def _hdfs_normal(seed: int) -> Draw:
     return Draw(normal[:learned], normal[learned:] + rng.sample(sessions(_HDFS[1], 1), 2_000))
 
 
+def _hdfs_few(seed: int) -> Draw:
+    """As many labels as .5 % of the 575,061 sessions of the whole set, with its share of anomalous ones (2.9 %)."""
+
+    def sessions(name: str, label: int) -> list[str]:
+        rows = [json.dumps({"events": [f"E{n}" for n in row.split()], "label": label}) for row in _lines(name)]
+        random.Random(seed).shuffle(rows)
+        return rows
+
+    normal, anomalous = sessions(_HDFS[0], 0), sessions(_HDFS[1], 1)
+    return Draw(normal[:2_792] + anomalous[:83], normal[2_792:] + anomalous[83:145])
+
+
+# scikit-learn's tables and the class that is anomalous
+_TABLES = (
+    *(("breast_cancer", 0), ("iris", 1), ("iris", 2), ("wine", 0), ("wine", 1), ("wine", 2)),
+    *(("digits", 1), ("digits", 4), ("digits", 8), ("digits", 9)),
+)
+
+
+def _table(labels: int | None, number: int) -> Draw:
+    """Normal rows of half of a table, or ``labels`` of all its rows; judges the others, one in ten anomalous."""
+    from sklearn import datasets
+
+    name, anomalous = _TABLES[number % len(_TABLES)]
+    bunch = getattr(datasets, f"load_{name}")()
+    header = ",".join([*(str(column).replace(",", " ") for column in bunch.feature_names), "label"])
+    rows: dict[bool, list[str]] = {False: [], True: []}
+    for values, target in zip(bunch.data.tolist(), bunch.target.tolist(), strict=True):
+        rows[target == anomalous].append(",".join(map(str, [*values, int(target == anomalous)])))
+    rng = random.Random(number)
+    for of_label in rows.values():
+        rng.shuffle(of_label)
+    half, few = len(rows[False]) // 2, len(rows[True]) // 2
+    judged = rows[False][half:] + rows[True][few:][: max(5, (len(rows[False]) - half) // 9)]
+    if labels is None:
+        return Draw(rows[False][:half], judged, header)
+    known = rows[False][:half] + rows[True][:few]
+    return Draw(rng.sample(known, min(labels, len(known))), judged, header)
+
+
 def _sms(labels: int, seed: int) -> Draw:
     rows = _lines("sms/SMSSpamCollection")
     random.Random(seed).shuffle(rows)
@@ -116,6 +156,7 @@ _ROWS = ReadOptions(format="csv", label="label", text=("text",))
 _CONNECTIONS = ReadOptions(format="csv", label="41", text=("0-40",))
 _SESSIONS = ReadOptions(format="jsonl", label="label")
 _MESSAGES = ReadOptions(format="csv", label="0", text=("1",))
+_TABLE = ReadOptions(format="csv", label="label")
 
 _TEMPLATES = Task(
     "bgl-templates",
@@ -227,6 +268,45 @@ TASKS = {
             brief=_SMS,
             draws=_DRAWS,
             baselines=baselines.TEXT,
+        ),
+        Task(
+            "sms-20",
+            "SMS spam: learns 20 messages, judges all others.",
+            ("sms/SMSSpamCollection",),
+            _MESSAGES,
+            partial(_sms, 20),
+            suffix=".tsv",
+            brief=_SMS,
+            draws=_DRAWS,
+            baselines=baselines.TEXT,
+        ),
+        Task(
+            "hdfs-few",
+            "HDFS sessions: learns 2,875, .5 % of the whole set, with its share of anomalous ones; judges others.",
+            _HDFS,
+            _SESSIONS,
+            _hdfs_few,
+            suffix=".jsonl",
+            draws=_DRAWS,
+            baselines=baselines.FIELDS,
+        ),
+        Task(
+            "tables-normal",
+            "Ten classes of four of scikit-learn's tables, each once the anomalous one: learns half of the other rows.",
+            (),
+            _TABLE,
+            partial(_table, None),
+            draws=len(_TABLES),
+            baselines=baselines.NORMAL_ONLY,
+        ),
+        Task(
+            "tables-200",
+            "The same with 200 labelled rows of both labels, or as many as there are.",
+            (),
+            _TABLE,
+            partial(_table, 200),
+            draws=len(_TABLES),
+            baselines=baselines.FIELDS,
         ),
     )
 }
