@@ -68,7 +68,9 @@ def pyod(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode, *
     known, unknown = _matrices(learned, judged)
     scaler = StandardScaler().fit(known)
     model = getattr(importlib.import_module(f"pyod.models.{module}"), name)().fit(scaler.transform(known))
-    return _sigmoid(np.asarray(model.decision_function(scaler.transform(unknown))) - model.threshold_)
+    # constant columns make PyOD's PCA divide by 0
+    score = np.nan_to_num(np.asarray(model.decision_function(scaler.transform(unknown))) - model.threshold_)
+    return _sigmoid(score)
 
 
 def _matrices(
@@ -130,6 +132,8 @@ def embedded_regression(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow
     """Logistic regression on the embedding model's vectors of the plain text."""
     from sklearn.linear_model import LogisticRegression
 
+    if len(set(_anomalous(learned).tolist())) < 2:
+        return np.full(len(judged), 0.0)
     model = LogisticRegression(max_iter=1_000).fit(encode(_texts(learned)), _anomalous(learned))
     probability: Floats = model.predict_proba(encode(_texts(judged)))[:, 1]
     return probability
@@ -149,6 +153,8 @@ def tfidf_regression(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], 
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
+    if len(set(_anomalous(learned).tolist())) < 2:
+        return np.full(len(judged), 0.0)
     vectorizer = TfidfVectorizer(sublinear_tf=True)
     model = LogisticRegression(max_iter=1_000).fit(vectorizer.fit_transform(_texts(learned)), _anomalous(learned))
     probability: Floats = model.predict_proba(vectorizer.transform(_texts(judged)))[:, 1]
