@@ -136,7 +136,7 @@ def same(together: Sequence[Verdict | JudgeError], expected: dict[Any, Verdict])
 def test_together_as_alone_in_any_order(kind: LearnResult, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     context, source, records = kind
     expected = alone(kind)
-    monkeypatch.setattr(service, "_CHUNK", size)
+    monkeypatch.setattr(service, "CHUNK", size)
     shuffled = random.Random(size).sample(records, len(records))
     verdicts = list(judge_many(context, build(context), shuffled, source))
     assert [verdict.record for verdict in verdicts] == shuffled
