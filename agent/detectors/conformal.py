@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agent.detectors.tabular_encoder import Row, TabularEncoder, signed_log
 
 # p-value at even odds
-ALPHA = 0.02
+ALPHA = 0.04
 _LIMIT = 6.0
 _MAX_POINTS, _BLOCK, _MAX_Z = 5_000, 1_000, 20.0
 _SEED = 20_26
