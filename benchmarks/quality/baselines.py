@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -61,13 +60,16 @@ def isolation_forest(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], 
     return _sigmoid(-np.asarray(model.decision_function(unknown)))
 
 
-def pyod(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode, *, module: str, name: str) -> Floats:
+def pyod(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode, *, name: str) -> Floats:
     """A detector of PyOD with its defaults, fitted on normal records in standard units; told by its own threshold."""
+    from pyod.models import ecod, iforest, knn, lof, ocsvm, pca
     from sklearn.preprocessing import StandardScaler
 
     known, unknown = _matrices(learned, judged)
     scaler = StandardScaler().fit(known)
-    model = getattr(importlib.import_module(f"pyod.models.{module}"), name)().fit(scaler.transform(known))
+    detectors = {"KNN": knn.KNN, "IForest": iforest.IForest, "ECOD": ecod.ECOD}
+    detectors |= {"LOF": lof.LOF, "OCSVM": ocsvm.OCSVM, "PCA": pca.PCA}
+    model = detectors[name]().fit(scaler.transform(known))
     # constant columns make PyOD's PCA divide by 0
     score = np.nan_to_num(np.asarray(model.decision_function(scaler.transform(unknown))) - model.threshold_)
     return _sigmoid(score)
@@ -187,12 +189,8 @@ JOBS: Mapping[str, Baseline] = {"random forest, 4 ratios": partial(forest, trees
 FEW_JOBS: Mapping[str, Baseline] = {
     "random forest, 4 ratios, out-of-bag F1": partial(forest, trees=600, leaf=2, ratios=True, best_f1=True)
 }
-_PYOD = {"knn": "KNN", "iforest": "IForest", "ecod": "ECOD", "lof": "LOF", "ocsvm": "OCSVM", "pca": "PCA"}
+_PYOD = ("KNN", "IForest", "ECOD", "LOF", "OCSVM", "PCA")
 NORMAL_ONLY: Mapping[str, Baseline] = {
     "isolation forest": isolation_forest,
-    **{
-        f"PyOD {name}": partial(pyod, module=module, name=name)
-        for module, name in _PYOD.items()
-        if importlib.util.find_spec("pyod")
-    },
+    **{f"PyOD {name}": partial(pyod, name=name) for name in _PYOD if importlib.util.find_spec("pyod")},
 }
