@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from agent.core.errors import InputError
 from agent.data.readers import DEFAULT_NORMAL, Format, Kind, ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import HEAD_BYTES, Stream, opened
+from agent.data.readers.csv_dialect import DELIMITERS
 from agent.data.readers.entries import SAMPLED_LINES, EntryRule, entry_rule
 from agent.data.readers.entry_joining import decoded_start
 from agent.data.readers.format_detection import detect
@@ -129,11 +130,24 @@ class ReadOptions(BaseModel):
         request = ReadRequest(str(path), self.text, self.label, normal, max_chars, lenient, table=self.table, raw=raw)
         with opened(request.file, stdin) as stream:
             kind = detect(stream, request.file, self.format)
+            if kind == "log" and self.format == "auto" and self._begins_with_columns(stream):
+                kind = "csv"
             if lenient and not self._has_label(stream, kind, request):
                 request = replace(request, label=None)
             if kind == "log":
                 request = replace(request, entries=self._entry_rule(stream, request))
             yield stream, kind, request
+
+    def _begins_with_columns(self, stream: Stream) -> bool:
+        """Whether the first line is a header: it has at least half of two or more columns that the source learned."""
+        known = {column.name.casefold() for column in self.table.columns}
+        lines = stream.look(lambda head: b"\n" in head).decode("utf-8-sig", "replace").splitlines()
+        headers = [
+            {cell.strip(" \"'").casefold() for cell in lines[0].split(delimiter)}
+            for delimiter in DELIMITERS
+            if lines and delimiter in lines[0]
+        ]
+        return len(known) > 1 and any(len(known & header) * 2 >= len(known) for header in headers)
 
     def _entry_rule(self, stream: Stream, request: ReadRequest) -> EntryRule | None:
         if self.multiline == "off":

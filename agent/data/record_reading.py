@@ -7,6 +7,7 @@ import csv
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
 from agent.data.read_options import ReadOptions, text_start
 from agent.data.readers.columns import default_columns, expand, time_column
+from agent.data.readers.csv_dialect import DELIMITERS
 from agent.data.readers.entries import without_word
 from agent.data.readers.lines import GAP
 from agent.data.readers.row import ReadRequest
@@ -16,7 +17,6 @@ from retrieval.encoding.representation import RecordLike
 
 _IDS = frozenset({"id", "session_id"})
 _ANY_LENGTH = 1 << 30
-_DELIMITERS = ",;\t|"
 
 
 def as_read(record: Record, options: ReadOptions) -> Record:
@@ -81,7 +81,7 @@ def row_cells(text: str, table: TableSchema) -> dict[str, str]:
     columns = table.columns
     if len(columns) < 2 or "\n" in text.strip():
         return {}
-    for delimiter in _DELIMITERS:
+    for delimiter in DELIMITERS:
         try:
             cells = next(csv.reader([text], delimiter=delimiter, strict=True), [])
         except csv.Error:
@@ -128,7 +128,13 @@ def has_own_text(record: RecordLike) -> bool:
 
 def _spells_out(written: str, record: Record) -> bool:
     """Whether a record's text is empty, or says what its fields say."""
-    return not written or written == spell_out(record.fields) or split_pairs(written).keys() == record.fields.keys()
+    if not written or written == spell_out(record.fields):
+        return True
+    pairs = split_pairs(written)
+    return pairs.keys() == record.fields.keys() and all(
+        to_text(record.fields[name]).casefold() == value.casefold() or typed(value) == record.fields[name]
+        for name, value in pairs.items()
+    )
 
 
 def _typed(cells: dict[str, FieldValue] | dict[str, str], request: ReadRequest) -> dict[str, FieldValue]:

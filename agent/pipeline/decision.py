@@ -122,11 +122,15 @@ class Decider:
         if problems.unlike or problems.unreadable or model is None or not model.supervised:
             return True
         rows = filled_in(features(state.record.fields, state.record.events), problems.missing, model.columns)
-        return not rows or any(
-            fusion.label(probability) != "normal"
-            for trees, _ in model.signals(rows, [state.record.events] * len(rows))
-            for probability, fusion in (fuse(state.source.model, {**state.log_odds, "fields": trees}, known=False),)
-        )
+        if not rows:
+            return True
+        by_fields = state.source.representation.field_encoder is not None
+        for trees, outlier in model.signals(rows, [state.record.events] * len(rows)):
+            signals = {**state.log_odds, "fields": trees, **({"novelty": outlier} if by_fields else {})}
+            probability, fusion = fuse(state.source.model, signals, known=False)
+            if fusion.label(probability) != "normal":
+                return True
+        return False
 
     def _provenance(self, state: JudgingState) -> Provenance:
         model = self._context.language_detector().model if state.log_odds["language"] is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 
 from agent.core.records import Record, Verdict
 from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.data.readers.table_schema import LearnedColumn, TableSchema
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import as_case, learn, refit
@@ -201,3 +204,25 @@ def test_rows_with_texts_of_their_own_are_read_as_the_cases_were(tmp_path: Path)
     verdict = build(context).invoke({"source": "pumps", "text": "another", "fields": pump(random.Random(9), bad=False)})
     assert (verdict.label, verdict.degraded) == ("normal", ())
     context.close()
+
+
+@pytest.mark.parametrize(
+    "piped", ["outlet,Inlet\n58.0,48.0\n", "outlet;inlet\n58.0;48.0\n", "outlet\tinlet\n58.0\t48.0\n"]
+)
+def test_a_piped_table_is_read_by_its_header_however_few_columns_it_has(piped: str) -> None:
+    """By their order, a row of swapped columns would be another one."""
+    columns = tuple(LearnedColumn(name=name, type="number", filled=1.0) for name in ("inlet", "outlet"))
+    options = ReadOptions(table=TableSchema(columns=columns))
+    (item,) = options.read("-", 65_536, lenient=True, stdin=io.BytesIO(piped.encode()))
+    assert isinstance(item, ParsedRow)
+    assert item.record.fields == {"inlet": 48.0, "outlet": 58.0}
+
+
+def test_a_text_that_contradicts_the_fields_is_not_normal(context: AppContext) -> None:
+    fields = pump(random.Random(99), bad=False)
+    spelled = " ".join(f"{name} is {value}" for name, value in fields.items())
+    assert build(context).invoke({"source": "pumps", "fields": fields, "text": spelled}).label == "normal"
+    contradicting = spelled.replace(f"noise is {fields['noise']}", "noise is 900")
+    verdict = build(context).invoke({"source": "pumps", "fields": fields, "text": contradicting})
+    assert verdict.label != "normal"
+    assert verdict.degraded

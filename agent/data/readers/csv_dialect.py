@@ -14,7 +14,7 @@ from agent.data.readers.lines import RawLine, decode
 from agent.data.readers.row import ReadRequest
 from agent.data.readers.values import parse_number
 
-_DELIMITERS = (",", "\t", ";", "|")
+DELIMITERS = (",", "\t", ";", "|")
 _LONGEST_NAME = 60
 _MOST_WORDS_A_NAME = 4
 # rows among which the header is looked for
@@ -67,7 +67,7 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
     InputError
         The lines do not read as a table.
     """
-    delimiters: Sequence[str] = _DELIMITERS
+    delimiters: Sequence[str] = DELIMITERS
     before = 0
     if separator := _SEPARATOR.fullmatch(decode(lines[0].data)[0].strip()):
         delimiters, before = (separator["delimiter"],), 1

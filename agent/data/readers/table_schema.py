@@ -162,7 +162,7 @@ class TableSchema(BaseModel):
         return names, tuple(notes)
 
     def _refusal(self, missing: Sequence[str], free: Sequence[str]) -> str:
-        numbered = list(free) == [str(number) for number in range(len(free))]
+        numbered = bool(free) and list(free) == [str(number) for number in range(len(free))]
         nearest = dict[str, str]()
         for learned in missing:
             close = difflib.get_close_matches(learned.casefold(), [name.casefold() for name in free], 1, 0.5)
