@@ -45,6 +45,9 @@ def test_the_commands_run_as_shown(server: PrivateOllama, tmp_path: Path) -> Non
     for command in commands():
         program, *arguments = shlex.split(command)
         if program == "precedent":
+            if arguments[0] == "ollama":
+                # the trial takes minutes, see tests/training/test_ollama_trial.py
+                arguments += ["--budget", "0"]
             done = subprocess.run(
                 [sys.executable, "-c", "from agent.cli.app import main; main()", *arguments],
                 cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
