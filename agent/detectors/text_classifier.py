@@ -30,7 +30,7 @@ _STYLES, _STYLE_LIMIT = 10, 4
 _PARTS = 4
 _STYLE = 2
 # prior of the sum of the parts' weights, each part in units of its standard deviation
-_PRIOR_WEIGHT = 2.0
+_PRIOR_WEIGHT = 1.5
 # of classifiers stored before the parts were renamed
 _OLD_NAMES = {
     "meaning": "embedding",

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS, FieldValue, Record, Signal, VerdictLabel
-from agent.core.requests import Explain
+from agent.core.requests import LONG, Explain
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read, dropped_fields, has_own_text, note_on_reading
 from agent.detectors.base import DetectorInput
@@ -180,13 +180,15 @@ class JudgingState:
     def with_clause(self, clause: Clause) -> JudgingState:
         """The record's state with the evidence of one of its clauses, where that changes the label.
 
-        A record that is unsure by itself keeps its probability, so that ordinary records rank as without clauses.
+        A record that is unsure by itself keeps its probability, so that ordinary records rank as without clauses. Of a
+        record of which only the beginning is embedded, the clause says more than the whole.
         """
         fields = {"fields": self.signals["fields"]} if "fields" in self.signals else {}
         by_clause = replace(self, retrieved=clause.retrieved, signals={**clause.signals, **fields}, clause=clause)
         # the fusions with and without the language model differ in their thresholds
-        changed = by_clause.label not in ("normal", self.label) and by_clause.fused()[0] > self.fused()[0]
-        return by_clause if changed else self
+        changed = by_clause.label != self.label or len(self.record.text) > LONG
+        counts = changed and by_clause.label != "normal" and by_clause.fused()[0] > self.fused()[0]
+        return by_clause if counts else self
 
     def without_language(self) -> JudgingState:
         """The same state without the language model's signal, which only records that were judged before have."""
