@@ -30,8 +30,9 @@ commands: one file is learned, another judged. Means over the draws of a task, F
 - *AUC* is the area under the ROC curve, *AP* average precision, *ECE* expected calibration error. *decided*: the share
   of records outside the source's unsure band. *error at 80 %*: the error among the 80 % most confident verdicts.
   Accuracy, precision, recall and F1 (of anomalous) take unsure records too, at the source's threshold.
-- A signal *alone* ranks by its log-odds. The pipeline queries the language model only where it may change the label, and
-  about records of new kinds; alone, it is queried on a seeded sample with equally many of both labels, weighted by their shares.
+- A signal *alone* ranks by its log-odds. The pipeline queries the language model only where it may change the label,
+  and about records of new kinds; alone, it is queried on a seeded sample with equally many of both labels, weighted
+  by their shares.
 - *labels*: learned cases, in brackets the anomalous ones. *LLM calls*: distinct prompts while learning and judging,
   answered in this run or an earlier one.
 - *holds*: all fused rank as well as each signal alone, on the records that have that signal (AUC, .002 allowed).
