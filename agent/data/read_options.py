@@ -141,13 +141,16 @@ class ReadOptions(BaseModel):
     def _begins_with_columns(self, stream: Stream) -> bool:
         """Whether the first line is a header: it has at least half of two or more columns that the source learned."""
         known = {column.name.casefold() for column in self.table.columns}
-        lines = stream.look(lambda head: b"\n" in head).decode("utf-8-sig", "replace").splitlines()
+        if len(known) < 2:
+            return False
+        head = stream.look(lambda head: b"\n" in head)
+        first = "".join(head.decode("utf-8-sig", "replace").splitlines()[:1])
         headers = [
-            {cell.strip(" \"'").casefold() for cell in lines[0].split(delimiter)}
+            {cell.strip(" \"'").casefold() for cell in first.split(delimiter)}
             for delimiter in DELIMITERS
-            if lines and delimiter in lines[0]
+            if delimiter in first
         ]
-        return len(known) > 1 and any(len(known & header) * 2 >= len(known) for header in headers)
+        return any(len(known & header) * 2 >= len(known) for header in headers)
 
     def _entry_rule(self, stream: Stream, request: ReadRequest) -> EntryRule | None:
         if self.multiline == "off":

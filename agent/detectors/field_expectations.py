@@ -292,7 +292,7 @@ def _trend(numbers: NDArray[np.float64]) -> float:
 def filled_in(row: Row, missing: Sequence[str], columns: TabularEncoder) -> list[Row]:
     """The row with values of the cases in its missing columns: each by itself, and all numbers low or high together.
 
-    None where more is missing than is there: too little of the record is left to say anything of it.
+    No row where more is missing than is there: too little of the record is left to say anything of it.
     """
     if len(missing) > sum(value is not None for value in row.values()):
         return []

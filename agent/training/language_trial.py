@@ -34,8 +34,7 @@ from retrieval.encoding.representation import Representation
 _SEED, _FOLDS = 20_26, 5
 # quantiles of the answers between which nearly all lie
 _RANGE = (0.05, 0.95)
-# standard errors by which the weight must exceed 0: one in twenty of
-# the models that guess does (docs/decisions/0005)
+# standard errors by which the weight must exceed 0: that of one in twenty models that guess does (docs/decisions/0005)
 _STANDARD_ERRORS = 1.645
 # a stronger prior leaves log-odds of the other detectors too small, which a model that repeats them could mend
 _WEAK_PRIOR = 20.0
