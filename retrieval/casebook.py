@@ -8,11 +8,12 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import delete, select
 
 from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.source_encoder import SourceEncoder
@@ -21,6 +22,15 @@ from retrieval.errors import StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import DECIMALS
 from retrieval.index.synced import Progress, SyncedIndex
+from retrieval.store.case_changes import (
+    CaseChange,
+    case_of_id,
+    newest_change,
+    replace_content,
+    replaced_rows,
+    restore,
+    rows_of_content,
+)
 from retrieval.store.cases import (
     CaseQueries,
     ContentLabel,
@@ -34,10 +44,10 @@ from retrieval.store.cases import (
     vectors_of_keys,
 )
 from retrieval.store.engine import open_store
-from retrieval.store.schema import cases, sources, template_verdicts, vectors, verdicts
+from retrieval.store.schema import case_changes, cases, sources, template_verdicts, vectors, verdicts
 from retrieval.store.sources import Sources, SourceSnapshot
 from retrieval.text.kept_numbers import KeptNumbers
-from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, Vector
+from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, Vector, stored_case
 
 __all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceSnapshot", "StoredCase"]
 
@@ -88,7 +98,7 @@ class Casebook:
         with self._synced.lock:
             self._synced.own()
             with self.engine.begin() as connection:
-                for table in (template_verdicts, verdicts, vectors, cases):
+                for table in (template_verdicts, verdicts, vectors, case_changes, cases):
                     connection.execute(delete(table).where(table.c.source == name))
                 connection.execute(delete(sources).where(sources.c.name == name))
             self._synced.forget(name)
@@ -148,20 +158,57 @@ class Casebook:
         self._synced.discard(name, gone)
         return len(old)
 
-    def relabel(self, name: str, case: NewCase, given_by: str) -> str:
+    def relabel(self, name: str, case: NewCase, given_by: str, verdict_id: str | None = None) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
         self.create(name)
         with self.engine.begin() as connection:
             representation = self._sources.representation(connection, name, [case.record])
-            same = and_(cases.c.source == name, cases.c.hash == case.content_hash)
-            keys = connection.scalars(select(cases.c.key).where(same)).all()
-            connection.execute(delete(cases).where(same))
-            connection.execute(insert(cases).values(case_row(name, case, representation, given_by)))
-            orphans = delete_orphaned_vectors(connection, name, vectors.c.key.in_(keys))
-            number = connection.scalar(select(cases.c.id).where(same))
+            row = case_row(name, case, representation, given_by)
+            number, orphans = replace_content(
+                connection, name, case.content_hash, [row], "labelled", given_by, verdict_id
+            )
             self._sources.cases_changed(connection, name)
         self._synced.discard(name, orphans)
         return f"c{number}"
+
+    def change_case(self, case_id: str, label: str | None, changed_by: str) -> CaseChange | None:
+        """Give a case another label, or remove it; None if there is no such case.
+
+        Parameters
+        ----------
+        label
+            With it, the case is the only one with its content; None removes the case.
+        """
+        with self.engine.begin() as connection:
+            row = case_of_id(connection, case_id)
+            if row is None:
+                return None
+            if label is None:
+                rest = [other for other in rows_of_content(connection, row["source"], row["hash"]) if other != row]
+                changed, action = rest, "deleted"
+            else:
+                given = {"given_by": changed_by, "given_at": datetime.now(UTC)}
+                changed, action = [{**row, "label": label, "label_value": None, **given}], "relabelled"
+            _, orphans = replace_content(
+                connection, row["source"], row["hash"], changed, action, changed_by, case=row, label=label
+            )
+            self._sources.cases_changed(connection, row["source"])
+            change = newest_change(connection, source=row["source"], content_hash=row["hash"])
+        self._synced.discard(row["source"], orphans)
+        return change
+
+    def undo(self, change: CaseChange, changed_by: str) -> bool:
+        """Restore the cases that a change replaced; False if their content was changed since."""
+        with self.engine.begin() as connection:
+            newest = newest_change(connection, source=change.source, content_hash=change.content_hash)
+            if newest is None or newest.number != change.number:
+                return False
+            rows = replaced_rows(connection, change)
+            representation = self._sources.representation(connection, change.source, [stored_case(row) for row in rows])
+            orphans = restore(connection, change, rows, representation, changed_by)
+            self._sources.cases_changed(connection, change.source)
+        self._synced.discard(change.source, orphans)
+        return True
 
     def sync(self, name: str, progress: Progress | None = None) -> None:
         """Embed and index what is missing; a no-op when nothing changed since the last call.

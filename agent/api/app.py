@@ -9,7 +9,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from agent.api.bodies import JsonRoute
 from agent.api.errors import add_error_handlers
 from agent.api.middleware import GuardMiddleware, RequestLogMiddleware, TimeoutMiddleware
-from agent.api.routes import health, langserve, sources, verdicts
+from agent.api.routes import cases, health, langserve, sources, verdicts
 from agent.api.schemas import Problem
 from agent.api.state import ServerState
 from agent.core.logs import configure_logging
@@ -40,7 +40,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.state.server = state
     app.router.route_class = JsonRoute
     add_error_handlers(app)
-    for routes in (health.router, verdicts.router, sources.router):
+    for routes in (health.router, verdicts.router, sources.router, cases.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
     # the middleware that is added last runs first

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from agent.cli.bench import bench_app
+from agent.cli.cases import cases_app
 from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
 from agent.cli.ollama import ollama_app
@@ -41,6 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(sources_app, name="sources")
+app.add_typer(cases_app, name="cases")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
 

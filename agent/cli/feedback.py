@@ -36,7 +36,7 @@ def correct(
 
     context = default_context()
     contradicted = feedback.contradicted_cases(load_verdict(context, verdict_id), label)
-    case = feedback.correct(context, verdict_id, label)
+    case = feedback.correct(context, verdict_id, label, "command line")
     typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
     if contradicted:
         first, others = contradicted[0], len(contradicted) - 1

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.cli.doctor import Finding
     from agent.data.readers import ParsedRow
     from agent.training.active_learning import Candidate
+    from agent.training.cases import CaseView
     from agent.training.drift import Drift
     from agent.training.evaluation import Evaluation
     from agent.training.learn import LearnResult
@@ -288,6 +289,22 @@ def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> Non
         )
     console().print(table)
     print("Correct or confirm each: precedent correct ID normal|anomalous; then judge again.")
+
+
+def cases(rows: Sequence[CaseView]) -> None:
+    """Print a table of cases."""
+    from rich.table import Table
+
+    table = Table(expand=True, pad_edge=False)
+    widths = {"id": max([len(str(case.case_id)) for case in rows], default=2), "label": 9, "given at": 10}
+    for name, ratio in (("id", None), ("label", None), ("given by", 1), ("given at", None), ("record", 3)):
+        table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None, min_width=widths.get(name))
+    for case in rows:
+        label = rich_text(case.label, STYLES[case.label])
+        given_at = f"{case.given_at:%Y-%m-%d}" if case.given_at else "-"
+        text = rich_text(truncate(case.record.text, 200))
+        table.add_row(str(case.case_id), label, rich_text(case.given_by), given_at, text)
+    console().print(table)
 
 
 def stream_text(pieces: Iterable[str]) -> str:

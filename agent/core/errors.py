@@ -4,6 +4,7 @@ PrecedentError                exit code / HTTP status
 ├── UsageError                2 / 422   the request itself is wrong
 │   ├── UnknownSource         2 / 404   no source of that name
 │   ├── UnknownVerdict        2 / 404   no verdict of that id
+│   ├── UnknownCase           2 / 404   no case of that id
 │   └── InputError            2 / 422   a file or a body that cannot be read, with its file and line
 ├── MissingPart               3 / 503   a model, a program or a package is missing
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
@@ -71,6 +72,15 @@ class UnknownVerdict(UsageError):
         super().__init__(
             f"no verdict {verdict_id!r} in the history", "`precedent judge --to jsonl` writes ids (key `id`)"
         )
+
+
+class UnknownCase(UsageError):
+    """There is no case of that id."""
+
+    http_status = 404
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(f"no case {case_id!r} in the casebook", "`precedent cases list --source NAME` lists them")
 
 
 class InputError(UsageError):

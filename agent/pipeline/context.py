@@ -13,6 +13,7 @@ from agent.core.records import clean_text
 from agent.core.settings import Settings, settings
 from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.store.caches import LLMCache
+from retrieval.store.case_changes import CaseRows
 from retrieval.store.verdicts import History
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class AppContext:
     def history(self) -> History:
         """The history of verdicts, in the casebook's store."""
         return History(self.casebook.engine)
+
+    @cached_property
+    def case_rows(self) -> CaseRows:
+        """The cases with all that is stored of them, and their changes."""
+        return CaseRows(self.casebook.engine)
 
     def source(self, name: str | None) -> SourceSnapshot:
         """The source called ``name``; None stands for the only source there is.

@@ -1,22 +1,29 @@
-"""Corrections of verdicts: each becomes a case at once, and enough of them cause a new fit of the source."""
+"""Corrections of verdicts, and undoing them: each changes a case at once; enough of them cause a new fit."""
 
 from __future__ import annotations
 
+from agent.core.errors import UsageError
 from agent.core.records import Case, Label, Precedent, Record, Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.training.learn import Progress, as_case, refit_while_due
 from retrieval.casebook import SourceSnapshot
+from retrieval.store.case_changes import CaseChange
 
 _FEWEST, _SHARE = 5, 0.02
 # cosine from which on two vectors are the same, but for rounding
 _SAME = 1 - 1e-6
 
 
-def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
+def correct(context: AppContext, verdict_id: str, label: Label, by: str | None = None) -> Case:
     """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
 
     The case is embedded when the source is next searched, so that storing it needs no model.
+
+    Parameters
+    ----------
+    by : str, optional
+        Who corrects it, or where.
 
     Raises
     ------
@@ -25,9 +32,36 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     """
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
-    case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
+    given_by = f"feedback on {verdict_id}" + (f", {by}" if by else "")
+    case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by, verdict_id)
     context.history.corrected(verdict_id, label)
     return Case(record=record, label=label, given_by="feedback", case_id=case_id)
+
+
+def undo_correction(context: AppContext, changed: str, by: str = "a person") -> CaseChange:
+    """Undo the last change of a case, or the last correction of a verdict: the cases are as they were before.
+
+    Parameters
+    ----------
+    changed : str
+        The id of a verdict or of a case, which may be removed by now.
+
+    Raises
+    ------
+    UsageError
+        There is nothing to undo, or the record was labelled otherwise since.
+    """
+    is_verdict = changed.startswith("v")
+    rows = context.case_rows
+    change = rows.last_change(verdict_id=changed) if is_verdict else rows.last_change(case_id=changed)
+    if change is None:
+        raise UsageError(f"there is no change of {changed} to undo")
+    if not context.casebook.undo(change, by):
+        raise UsageError(f"the record of {changed} was changed again since: undo that first")
+    if change.verdict_id:
+        earlier = rows.last_change(verdict_id=change.verdict_id)
+        context.history.corrected(change.verdict_id, earlier.label_after if earlier else None)
+    return change
 
 
 def contradicted_cases(verdict: Verdict, label: Label) -> tuple[Precedent, ...]:
@@ -54,13 +88,18 @@ def refit_due(snapshot: SourceSnapshot) -> bool:
 
 
 def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> int:
-    """Fit the source of a corrected verdict again if that is due.
+    """As `refit_source_if_due`, of the source of a corrected verdict."""
+    return refit_source_if_due(context, load_verdict(context, verdict_id).source, progress)
+
+
+def refit_source_if_due(context: AppContext, source: str, progress: Progress | None = None) -> int:
+    """Fit a source again if enough of its cases have changed.
 
     Returns
     -------
     int
         Changes of the casebook since the fit before, 0 if the source was not fitted.
     """
-    snapshot = context.source(load_verdict(context, verdict_id).source)
+    snapshot = context.source(source)
     changes = snapshot.version - (snapshot.source_model["fitted_on"] if snapshot.source_model else 0)
     return changes if refit_while_due(context, snapshot.name, refit_due, progress) else 0

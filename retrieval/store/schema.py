@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # the newest revision in migrations/versions; a change of the tables below needs a new one
-HEAD = "0004"
+HEAD = "0005"
 VERSION_TABLE = "schema_version"
 metadata = MetaData()
 
@@ -66,6 +66,26 @@ cases = Table(
     Column("given_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("source", "hash", "label"),
     Index("cases_by_key", "source", "key", "label"),
+)
+# `before`: the rows of `cases` that the change replaced
+case_changes = Table(
+    "case_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    _source_column(),
+    Column("hash", String(64), nullable=False),
+    Column("case_id", Integer, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("label_before", String(16)),
+    Column("label_after", String(16)),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    Column("verdict_id", String(64)),
+    Column("before", JSON, nullable=False),
+    Column("undone", Boolean, nullable=False, default=False),
+    Index("case_changes_by_content", "source", "hash"),
+    Index("case_changes_by_case", "case_id"),
+    Index("case_changes_by_verdict", "verdict_id"),
 )
 vectors = Table(
     "vectors",

@@ -98,8 +98,8 @@ class History:
         with self._engine.connect() as connection:
             return connection.scalar(select(verdicts.c.corrected_to).where(verdicts.c.id == verdict_id))
 
-    def corrected(self, verdict_id: str, label: str) -> None:
-        """Note that a person corrected the verdict to ``label``."""
+    def corrected(self, verdict_id: str, label: str | None) -> None:
+        """Note that a person corrected the verdict to ``label``; None: that the correction was undone."""
         with self._engine.begin() as connection:
             connection.execute(update(verdicts).where(verdicts.c.id == verdict_id).values(corrected_to=label))
 

@@ -89,6 +89,6 @@ def get_explanation(verdict_id: str, state: State) -> StreamingResponse:
 @router.post("/{verdict_id}/feedback")
 def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks, state: State) -> Case:
     """Correct a verdict: its record becomes a case, and similar records follow it. Enough corrections start a refit."""
-    case = correct(state.context, verdict_id, feedback.label)
+    case = correct(state.context, verdict_id, feedback.label, "API")
     background.add_task(refit_if_due, state.context, verdict_id)
     return case

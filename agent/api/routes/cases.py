@@ -1,0 +1,70 @@
+"""Routes about single cases; adding cases is with the sources."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query
+
+from agent.api.bodies import JsonRoute
+from agent.api.schemas import Feedback
+from agent.api.state import State
+from agent.core.records import Label
+from agent.training.cases import CaseDetail, CasePage, ChangeView, delete_case, list_cases, relabel_case, show_case
+from agent.training.feedback import refit_source_if_due, undo_correction
+
+router = APIRouter(prefix="/v1", tags=["cases"], route_class=JsonRoute)
+_BY = "API"
+
+
+@router.get("/cases")
+def get_cases(
+    state: State,
+    source: str | None = None,
+    label: Label | None = None,
+    text: Annotated[str, Query(max_length=200)] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+) -> CasePage:
+    """The cases of a source, newest first; ``text``: words that a case's text has."""
+    return list_cases(state.context, source, label, text, limit, offset)
+
+
+@router.get("/cases/{case_id}")
+def get_case(case_id: str, state: State) -> CaseDetail:
+    """A case, and who labelled it what when."""
+    return show_case(state.context, case_id)
+
+
+@router.patch("/cases/{case_id}")
+def patch_case(case_id: str, changed: Feedback, background: BackgroundTasks, state: State) -> CaseDetail:
+    """Give a case another label. Enough changes start a refit of the source."""
+    case = relabel_case(state.context, case_id, changed.label, _BY)
+    background.add_task(refit_source_if_due, state.context, case.source)
+    return case
+
+
+@router.delete("/cases/{case_id}")
+def remove_case(case_id: str, background: BackgroundTasks, state: State) -> CaseDetail:
+    """Remove a case; the answer is the case as it was."""
+    case = delete_case(state.context, case_id, _BY)
+    background.add_task(refit_source_if_due, state.context, case.source)
+    return case
+
+
+@router.delete("/cases/{case_id}/changes/last")
+def undo_case_change(case_id: str, background: BackgroundTasks, state: State) -> ChangeView:
+    """Undo the last change of a case, also of one that was removed; the answer is the change that was undone."""
+    return _undone(case_id, background, state)
+
+
+@router.delete("/verdicts/{verdict_id}/feedback")
+def undo_feedback(verdict_id: str, background: BackgroundTasks, state: State) -> ChangeView:
+    """Undo the last correction of a verdict; the answer is the change that was undone."""
+    return _undone(verdict_id, background, state)
+
+
+def _undone(changed: str, background: BackgroundTasks, state: State) -> ChangeView:
+    change = undo_correction(state.context, changed, _BY)
+    background.add_task(refit_source_if_due, state.context, change.source)
+    return ChangeView.of(change)

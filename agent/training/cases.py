@@ -1,0 +1,135 @@
+"""Single cases of a casebook: listed, shown with their history, relabelled and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from agent.core.errors import UnknownCase
+from agent.core.records import Case, Label, Record
+from agent.pipeline.context import AppContext
+from retrieval.store.case_changes import CaseChange
+
+
+class ChangeView(BaseModel):
+    """Who changed the label of a record when; None as a label: it was, or is, no case."""
+
+    action: str
+    case_id: str
+    label_before: str | None
+    label_after: str | None
+    changed_by: str
+    changed_at: datetime
+    verdict_id: str | None
+    undone: bool
+
+    @classmethod
+    def of(cls, change: CaseChange) -> ChangeView:
+        """The view of a stored change."""
+        values = {name: getattr(change, name) for name in cls.model_fields}
+        return cls(**{**values, "changed_at": _utc(change.changed_at)})
+
+
+class CaseView(Case):
+    """A case with its source, and the value of the label column that it was learned with."""
+
+    source: str
+    label_value: str | None = None
+    occurrences: int = 1
+
+
+class CaseDetail(CaseView):
+    """A case, and the changes of its record's label, oldest first."""
+
+    history: list[ChangeView]
+
+
+class CasePage(BaseModel):
+    """Some of the cases of a source, newest first, and how many match in all."""
+
+    source: str
+    total: int
+    cases: list[CaseView]
+
+
+def list_cases(
+    context: AppContext,
+    source: str | None = None,
+    label: Label | None = None,
+    text: str = "",
+    limit: int = 50,
+    offset: int = 0,
+) -> CasePage:
+    """The cases of a source, the newest first.
+
+    Parameters
+    ----------
+    source : str, optional
+        By default the only one there is.
+    text : str
+        Words, all of which a case's text has.
+
+    Raises
+    ------
+    UnknownSource, UsageError
+        There is no such source, or none was named and there are several.
+    """
+    name = context.source(source).name
+    rows, total = context.case_rows.newest(name, label, text.split(), limit, offset)
+    return CasePage(source=name, total=total, cases=[CaseView(**_values(row)) for row in rows])
+
+
+def show_case(context: AppContext, case_id: str) -> CaseDetail:
+    """A case and its history.
+
+    Raises
+    ------
+    UnknownCase
+        There is no such case.
+    """
+    row = context.case_rows.get(case_id)
+    if row is None:
+        raise UnknownCase(case_id)
+    changes = context.case_rows.changes(row["source"], row["hash"])
+    return CaseDetail(**_values(row), history=[ChangeView.of(change) for change in changes])
+
+
+def relabel_case(context: AppContext, case_id: str, label: Label, by: str = "a person") -> CaseDetail:
+    """Give a case another label; it is then the only case with its content.
+
+    Raises
+    ------
+    UnknownCase
+        There is no such case.
+    """
+    if show_case(context, case_id).label != label and context.casebook.change_case(case_id, label, by) is None:
+        raise UnknownCase(case_id)
+    return show_case(context, case_id)
+
+
+def delete_case(context: AppContext, case_id: str, by: str = "a person") -> CaseDetail:
+    """Remove a case; returns it as it was. `agent.training.feedback.undo_correction` brings it back.
+
+    Raises
+    ------
+    UnknownCase
+        There is no such case.
+    """
+    case = show_case(context, case_id)
+    if context.casebook.change_case(case_id, None, by) is None:
+        raise UnknownCase(case_id)
+    return case
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {name: row[name] for name in ("text", "fields", "events", "file", "line", "time")}
+    values = {name: row[name] for name in ("source", "label", "label_value", "occurrences", "given_by")}
+    return {**values, "record": Record(**parts), "given_at": _utc(row["given_at"]), "case_id": f"c{row['id']}"}
+
+
+def _utc(moment: datetime) -> datetime:
+    """The moment with its time zone, which SQLite does not store."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
