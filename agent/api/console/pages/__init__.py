@@ -1,0 +1,12 @@
+"""The pages of the console, a module for each."""
+
+from __future__ import annotations
+
+from nicegui import ui
+
+
+def register() -> None:
+    """Register all pages with NiceGUI."""
+    from agent.api.console.pages.judge import judge_page
+
+    ui.page("/")(judge_page)
