@@ -170,9 +170,9 @@ class GuardMiddleware:
 class TimeoutMiddleware:
     """Bounds a request: 504 when it is not answered in time, and its work is cancelled.
 
-    Once the answer has begun, and for an upload, the limit is for each step (a piece sent or received), and ends with the last piece, so
-    that background tasks may take longer. A stream that is cut off ends with a line that gives the reason, where its
-    format allows that.
+    Once the answer has begun, and for an upload, the limit is for each step (a piece sent or received), and ends
+    with the last piece, so that background tasks may take longer. A stream that is cut off ends with a line that gives
+    the reason, where its format allows that.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +14,8 @@ from fastapi import Request
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
+from agent.api.console.chat_drawer import ChatDrawer
+from agent.api.console.elements import server, text
 from agent.api.console.i18n import LANGUAGE_COOKIE, LANGUAGES, THEME_COOKIE, _, is_dark, language_of
 
 if TYPE_CHECKING:
@@ -49,17 +51,6 @@ _MORE = (
 )
 
 
-def server() -> ServerState:
-    """The state of the server that the page belongs to."""
-    request = cast(Request, ui.context.client.request)
-    return cast("ServerState", request.scope["precedent.server"])
-
-
-def text(tag: str, content: str, classes: str = "") -> TextElement:
-    """An element with a text, which is never read as HTML."""
-    return TextElement(tag=tag, text=content).classes(classes)
-
-
 @cache
 def _head() -> str:
     """The console's style sheet and script; their addresses change with their contents."""
@@ -84,10 +75,13 @@ def page_frame(title: str) -> Iterator[ui.element]:
         menu.props(f'aria-label="{_("Menu")}"')
         text("h1", title, "bar-title")
         ui.space()
+        chat_button = ui.button(icon="chat", on_click=lambda: chat.toggle()).props("flat dense round")
+        chat_button.props(f'aria-label="{_("Chat with the agent")}"')
         _language_menu(request)
         _theme_button(dark)
+    chat = ChatDrawer()
     state = server()
-    with ui.element("main").props('id="main" tabindex="-1"').classes("main") as main:
+    with ui.element("div").props('id="main" tabindex="-1"').classes("main") as main:
         if state.not_ready:
             _loading_note(state)
         yield main
@@ -151,23 +145,3 @@ def _loading_note(state: ServerState) -> None:
             note.set_text(f"{_('Records cannot be judged yet')}: {state.not_ready}")
 
     timer = ui.timer(1.0, look)
-
-
-def notify_error(message: str) -> None:
-    """Show what went wrong, until it is dismissed."""
-    ui.notify(message, type="negative", timeout=0, close_button=_("Close"))
-
-
-def confirm(question: str, action: str, on_yes: Callable[[], object]) -> None:
-    """Have a person confirm an action that cannot be undone."""
-    with ui.dialog() as dialog, ui.card().classes("dialog"):
-        text("p", question)
-        with ui.row().classes("actions"):
-            ui.button(_("Cancel"), on_click=dialog.close).props("flat")
-
-            def accept() -> None:
-                dialog.close()
-                on_yes()
-
-            ui.button(action, on_click=accept).props("color=negative")
-    dialog.open()

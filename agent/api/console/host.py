@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,19 +15,24 @@ from fastapi import FastAPI
 from nicegui import core, ui
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent.api.console.elements import STATE_KEY
 from agent.api.console.frame import PAGES, STATIC
 
 if TYPE_CHECKING:
     from agent.api.state import ServerState
 
-SCOPE_KEY = "precedent.server"
 _INTERNAL = ("/_nicegui/", "/_nicegui_ws/")
 _SCRIPT = re.compile(rb"<script(?=[ >])")
 _ICON = "/favicon.ico"
 _TITLE, _MESSAGES_RESENT, _RECONNECT_SECONDS = "Precedent", 100, 10.0
+_SEVERAL_PROCESSES = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Precedent</title><h1>Precedent</h1>
+<p>The console needs a server of one process: start <code>precedent serve</code> without <code>--workers</code>.</p>
+<p><a href="/chain/playground/">Chat</a> · <a href="/verdict/playground/">One record, one verdict</a> ·
+<a href="/docs">The API</a></p></html>"""
 _active = 0
 
 
@@ -133,7 +140,11 @@ class ConsoleRoute(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by NiceGUI; its pages find the server's state in the scope."""
-        scope[SCOPE_KEY] = self._state
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            # a page's socket would reach a process that does not know the page
+            await HTMLResponse(_SEVERAL_PROCESSES, 503, SECURITY_HEADERS)(scope, receive, send)
+            return
+        scope[STATE_KEY] = self._state
         await self._app(scope, receive, send)
 
     @asynccontextmanager
@@ -145,7 +156,11 @@ class ConsoleRoute(BaseRoute):
             if _active > 1:
                 yield
                 return
-            async with self._host.router.lifespan_context(self._host):
+            async with AsyncExitStack() as stack:
+                with warnings.catch_warnings():
+                    # NiceGUI looks at every object of the process, and some warn
+                    warnings.simplefilter("ignore")
+                    await stack.enter_async_context(self._host.router.lifespan_context(self._host))
                 yield
         finally:
             _active -= 1

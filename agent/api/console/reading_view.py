@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from agent.api.console.frame import text
+from agent.api.console.elements import text
 from agent.api.console.i18n import _
 from agent.core.terminal import plural, truncate
 from agent.training.reading_report import ReadingReport

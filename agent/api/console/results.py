@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 from nicegui import events, ui
 
-from agent.api.console.frame import notify_error, server, text
+from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import LISTED, Job
+from agent.api.console.paged_grid import PagedGrid
 from agent.api.console.verdict_panel import VerdictPanel
 from agent.core.errors import EXPECTED, describe
 from agent.core.records import Label, Verdict
@@ -24,7 +24,6 @@ _LEADING_TIME = (
     r"/^(\d{4}[-\/]\d\d[-\/]\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?( ?(UTC|GMT|Z|[+-]\d\d:?\d\d))?|"
     r"[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d)\s+(?=\S)/"
 )
-_ROWS_A_REQUEST, _REQUESTS_KEPT = 200, 30
 
 
 class Results:
@@ -88,7 +87,7 @@ class Results:
                 for failure in job.failures:
                     text("p", failure)
 
-    def _table(self) -> ui.aggrid:
+    def _table(self) -> PagedGrid:
         label = "p => !p.data ? '' : p.data.corrected ? p.value + ' → ' + p.data.corrected : p.value"
         columns = [
             {"field": "line", "headerName": _("line"), "width": 70, "type": "rightAligned"},
@@ -116,45 +115,10 @@ class Results:
             },
             {"field": "why", "headerName": _("why"), "flex": 1, "minWidth": 110, "cellClass": "cell-why"},
         ]
-        options = {
-            "columnDefs": columns,
-            "defaultColDef": {"sortable": True, "resizable": True, "suppressMovable": True},
-            "rowModelType": "infinite",
-            "cacheBlockSize": # the time that a record begins with, which the cell leaves out; the panel shows it
-_LEADING_TIME = (
-    r"/^(\d{4}[-\/]\d\d[-\/]\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?( ?(UTC|GMT|Z|[+-]\d\d:?\d\d))?|"
-    r"[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d)\s+(?=\S)/"
-)
-_ROWS_A_REQUEST,
-            "maxBlocksInCache": _REQUESTS_KEPT,
-            "rowHeight": 30,
-            "headerHeight": 34,
-            "suppressDragLeaveHidesColumns": True,
-            ":getRowId": "p => String(p.data.row)",
-            "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
-            "datasource": self._datasource(),
-        }
-        grid = ui.aggrid(options, theme="quartz", auto_size_columns=False).classes("grid")
-        picked = f"(e) => emit(getElement({grid.id}).api.getDisplayedRowAtIndex(e.rowIndex)?.data?.row)"
-        grid.on("cellFocused", self._on_row, js_handler=picked)
-        return grid
-
-    def _datasource(self) -> dict[str, str]:
-        query = urlencode({"labels": ",".join(sorted(self._labels)), "search": self._search})
-        address = f"/console/jobs/{self._job.id}/rows?{query}"
-        return {
-            ":getRows": f"""p => {{
-                const order = p.sortModel[0];
-                const sort = order ? `&sort=${{order.colId}}&descending=${{order.sort === "desc"}}` : "";
-                fetch(`{address}&start=${{p.startRow}}&end=${{p.endRow}}${{sort}}`)
-                    .then(r => r.ok ? r.json() : Promise.reject())
-                    .then(d => p.successCallback(d.rows, d.total))
-                    .catch(() => p.failCallback());
-            }}"""
-        }
+        return PagedGrid(f"/console/jobs/{self._job.id}/rows", columns, "row", self._on_row)
 
     def _refresh(self) -> None:
-        self._grid.run_grid_method("setGridOption", "datasource", self._datasource())
+        self._grid.show({"labels": ",".join(sorted(self._labels)), "search": self._search})
 
     def _on_search(self, event: events.ValueChangeEventArguments) -> None:
         self._search = event.value or ""
@@ -167,8 +131,7 @@ _ROWS_A_REQUEST,
             self._buttons[name].props(f'aria-pressed="{pressed}"')
         self._refresh()
 
-    async def _on_row(self, event: events.GenericEventArguments) -> None:
-        row = event.args
+    async def _on_row(self, row: object) -> None:
         if not isinstance(row, int) or row == self._row:
             return
         self._row = row
@@ -194,4 +157,4 @@ _ROWS_A_REQUEST,
     def _on_corrected(self, verdict: Verdict, label: Label) -> None:
         assert self._row is not None
         self._job.corrected[self._row] = label
-        self._grid.run_grid_method("refreshInfiniteCache")
+        self._grid.reload()

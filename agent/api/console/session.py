@@ -19,8 +19,8 @@ _MOST_BYTES, _PAUSE = 4_096, 0.5
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Sign in · Precedent</title><style>
-:root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-height:90vh;
-margin:0;background:light-dark(#f5f6f7,#14181b);color:light-dark(#1c2429,#e4e8ea)}}
+:root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;display:grid;
+place-items:center;min-height:90vh;margin:0;background:light-dark(#f5f6f7,#14181b);color:light-dark(#1c2429,#e4e8ea)}}
 main{{width:min(21rem,88vw);padding:1.6rem;border:1px solid light-dark(#d5dadd,#333c42);border-radius:8px;
 background:light-dark(#fff,#1b2125)}}h1{{font-size:1.15rem;margin:0 0 .2rem}}p{{margin:.2rem 0 1rem}}
 label{{display:block;font-weight:600;margin-bottom:.3rem}}input,button{{font:inherit;width:100%;box-sizing:border-box;

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
-from agent.api.console.frame import notify_error, server, text
+from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import Upload, UploadedFiles
 from agent.api.console.reading_view import show_reading

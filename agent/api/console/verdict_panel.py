@@ -8,7 +8,7 @@ from typing import get_args
 
 from nicegui import events, ui
 
-from agent.api.console.frame import notify_error, server, text
+from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.word_diff import differing
 from agent.core.cancellable_stream import stream_in_thread
@@ -118,7 +118,7 @@ class VerdictPanel:
                     text("kbd", key)
         if self._corrected:
             note = _("Labelled {label} by you: it is a case of the source now, and similar records follow it.")
-            text("p", note.format(label=_(self._corrected)), "note")
+            text("p", note.format(label=_(self._corrected)), "note labelled")
 
     def _record(self, verdict: Verdict) -> None:
         record = verdict.record

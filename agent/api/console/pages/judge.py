@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from nicegui import events, ui
 
-from agent.api.console.frame import notify_error, page_frame, server, text
+from agent.api.console.elements import notify_error, server, text
+from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
 from agent.api.console.jobs import Job, Upload
 from agent.api.console.results import Results
