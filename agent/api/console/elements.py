@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from fastapi import Request
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
@@ -19,8 +18,7 @@ STATE_KEY = "precedent.server"
 
 def server() -> ServerState:
     """The state of the server that the page belongs to."""
-    request = cast(Request, ui.context.client.request)
-    return cast("ServerState", request.scope[STATE_KEY])
+    return cast("ServerState", ui.context.client.request.scope[STATE_KEY])
 
 
 def text(tag: str, content: str, classes: str = "") -> TextElement:

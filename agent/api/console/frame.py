@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from nicegui import ui
@@ -37,9 +37,6 @@ class PageLink:
 
 LINKS = (
     PageLink("/", "Judge", "fact_check"),
-    PageLink("/unlabelled", "No labels yet?", "filter_list"),
-    PageLink("/live", "Live", "monitor_heart"),
-    PageLink("/casebook", "Casebook", "library_books"),
     PageLink("/source", "Source", "tune"),
 )
 PAGES = frozenset(link.path for link in LINKS)
@@ -62,24 +59,23 @@ def _head() -> str:
 @contextmanager
 def page_frame(title: str) -> Iterator[ui.element]:
     """The frame of a page; elements made within it are the page's main content."""
-    request = cast(Request, ui.context.client.request)
+    request = ui.context.client.request
     ui.add_head_html(_head())
     ui.page_title(f"{title} · Precedent")
     dark = ui.dark_mode(is_dark(request))
     ui.colors(primary="#1f6075", secondary="#45616d", accent="#b5532f", negative="#b3261e", positive="#1b6e4b")
     ui.run_javascript(f"document.documentElement.lang={language_of(request)!r}")
     TextElement(tag="a", text=_("Skip to the content")).props('href="#main"').classes("skip")
-    drawer = _navigation(request)
+    drawer, chat_drawer = _navigation(request), ChatDrawer()
     with ui.header().classes("bar"):
         menu = ui.button(icon="menu", on_click=drawer.toggle).props("flat dense round").classes("menu-button")
         menu.props(f'aria-label="{_("Menu")}"')
         text("h1", title, "bar-title")
         ui.space()
-        chat_button = ui.button(icon="chat", on_click=lambda: chat.toggle()).props("flat dense round")
+        chat_button = ui.button(icon="chat", on_click=lambda: chat_drawer.toggle()).props("flat dense round")
         chat_button.props(f'aria-label="{_("Chat with the agent")}"')
         _language_menu(request)
         _theme_button(dark)
-    chat = ChatDrawer()
     state = server()
     with ui.element("div").props('id="main" tabindex="-1"').classes("main") as main:
         if state.not_ready:
@@ -88,7 +84,7 @@ def page_frame(title: str) -> Iterator[ui.element]:
 
 
 def _navigation(request: Request) -> ui.left_drawer:
-    with ui.left_drawer(bordered=True).props("width=200 breakpoint=900").classes("nav") as drawer:
+    with ui.left_drawer(value=False, bordered=True).props("width=200 breakpoint=900 show-if-above").classes("nav") as drawer:
         with ui.element("a").props('href="/" aria-label="Precedent"').classes("brand"):
             ui.element("img").props('src="/console/static/favicon.svg" alt="" width="26" height="26"')
             text("span", "Precedent")

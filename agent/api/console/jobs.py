@@ -34,6 +34,7 @@ from agent.training.batch_reference import reference_of_files
 LISTED, KEPT, CELL = 200_000, 8, 400
 _EXPLAINED_ROWS = 2_000
 _FAILURES_SHOWN, _NAME_CHARS = 20, 80
+Schema = dict[str, pl.DataType | type[pl.DataType] | None]
 State = Literal["running", "done", "failed"]
 COLUMNS = ("line", "label", "probability", "text", "why")
 
@@ -183,7 +184,7 @@ class Job:
         ends = np.flatnonzero(content == ord("\n")) + 1
         self._offsets = np.concatenate([np.zeros(1, np.int64), ends])
         record = pl.Struct({"text": pl.String, "line": pl.Int64})
-        schema = {"label": pl.String, "probability": pl.Float64, "explanation": pl.String, "record": record}
+        schema: Schema = {"label": pl.String, "probability": pl.Float64, "explanation": pl.String, "record": record}
         if not len(ends):
             return
         scanned = pl.scan_ndjson(self.verdicts, schema=schema)
@@ -244,7 +245,7 @@ class Job:
         path = self.verdicts.with_suffix(".csv")
         record = pl.Struct({"text": pl.String, "file": pl.String, "line": pl.Int64, "time": pl.String})
         names = ("id", "label", "explanation")
-        schema = {**dict.fromkeys(names, pl.String), "probability": pl.Float64, "record": record}
+        schema: Schema = {**dict.fromkeys(names, pl.String), "probability": pl.Float64, "record": record}
         scanned = pl.scan_ndjson(self.verdicts, schema=schema)
         place = [pl.col("record").struct.field(name) for name in ("file", "line", "time", "text")]
         columns = scanned.select("id", *place[:3], "label", "probability", place[3], pl.col("explanation").alias("why"))

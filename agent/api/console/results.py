@@ -120,7 +120,7 @@ class Results:
     def _refresh(self) -> None:
         self._grid.show({"labels": ",".join(sorted(self._labels)), "search": self._search})
 
-    def _on_search(self, event: events.ValueChangeEventArguments) -> None:
+    def _on_search(self, event: events.ValueChangeEventArguments[str | None]) -> None:
         self._search = event.value or ""
         self._refresh()
 

@@ -58,9 +58,9 @@ class SourceForm:
                 await self._known(str(self._source.value))
 
     async def _known(self, source: str) -> None:
+        options = reading_of(source)
         button = ui.button(_("Judge"), on_click=lambda: self._on_judge(source, options)).props("unelevated no-caps")
         button.mark("judge")
-        options = reading_of(source)
         box = ui.element("div")
         with box:
             report = await _survey(self._upload, options, lenient=True)
@@ -109,8 +109,6 @@ class NewSource:
             self._learn = ui.button(_("Learn"), on_click=self._start_learning).props("unelevated no-caps").mark("learn")
             self._describe = ui.button(_("Judge by the description"), on_click=self._judge_unlabelled)
             self._describe.props("unelevated no-caps").mark("describe")
-            self._rank = text("a", _("No labels yet? Rank its templates")).classes("button-link")
-            self._rank.props(f'href="/unlabelled?upload={self._upload.id}"')
         self._progress = text("p", "", "faint").props('role="status"')
         self._report = ui.element("div")
         with self._report:
@@ -121,8 +119,7 @@ class NewSource:
     async def _choose_label(self, label: str | None) -> None:
         self._label = label
         self._learn.set_visibility(label is not None)
-        for other in (self._describe, self._rank):
-            other.set_visibility(label is None)
+        self._describe.set_visibility(label is None)
         self._labels.clear()
         self._report.clear()
         with self._report:

@@ -143,8 +143,8 @@ class VerdictPanel:
         if server().settings.model == "none":
             return
         words = text("p", "", "words").props('aria-live="polite"')
-        button = ui.button(_("Explain in sentences"), on_click=lambda: self._explain(verdict, words, button))
-        button.props("flat dense no-caps").classes("small")
+        button = ui.button(_("Explain in sentences")).props("flat dense no-caps").classes("small")
+        button.on_click(lambda: self._explain(verdict, words, button))
 
     def _explain(self, verdict: Verdict, words: ui.element, button: ui.button) -> None:
         button.delete()
