@@ -37,6 +37,7 @@ class PageLink:
 
 LINKS = (
     PageLink("/", "Judge", "fact_check"),
+    PageLink("/casebook", "Casebook", "library_books"),
     PageLink("/source", "Source", "tune"),
 )
 PAGES = frozenset(link.path for link in LINKS)

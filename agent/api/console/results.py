@@ -13,7 +13,7 @@ from agent.api.console.jobs import LISTED, Job
 from agent.api.console.paged_grid import PagedGrid
 from agent.api.console.verdict_panel import VerdictPanel
 from agent.core.errors import EXPECTED, describe
-from agent.core.records import Label, Verdict
+from agent.core.records import Verdict
 from agent.core.requests import JudgeRequest
 from agent.core.terminal import plural
 
@@ -154,7 +154,10 @@ class Results:
             return verdict
         return again if again.id == verdict.id else verdict
 
-    def _on_corrected(self, verdict: Verdict, label: Label) -> None:
+    def _on_corrected(self, verdict: Verdict, label: str | None) -> None:
         assert self._row is not None
-        self._job.corrected[self._row] = label
+        if label is None:
+            self._job.corrected.pop(self._row, None)
+        else:
+            self._job.corrected[self._row] = label
         self._grid.reload()

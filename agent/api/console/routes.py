@@ -11,9 +11,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from agent.api.console.case_search import nearest_cases
 from agent.api.console.frame import STATIC
-from agent.api.console.jobs import COLUMNS, Job
+from agent.api.console.jobs import CELL, COLUMNS, Job
 from agent.api.state import State
+from agent.training.cases import CaseView, list_cases
 
 UPLOADS = "/console/uploads"
 UPLOAD_BYTES = 100 * 1024 * 1024
@@ -77,6 +79,39 @@ def get_export(job_id: str, kind: Literal["jsonl", "csv", "html"], state: State)
     media = {"jsonl": "application/x-ndjson", "csv": "text/csv", "html": "text/html"}[kind]
     name = f"{job.upload.name}.verdicts.{kind}"
     return FileResponse(path, media_type=f"{media}; charset=utf-8", filename=name, headers=_PLAIN_HEADERS)
+
+
+@router.get("/cases")
+def get_cases(
+    source: str,
+    state: State,
+    start: Annotated[int, Query(ge=0)] = 0,
+    end: Annotated[int, Query(ge=0)] = 100,
+    search: Annotated[str, Query(max_length=4_000)] = "",
+    label: Literal["", "normal", "anomalous"] = "",
+    mode: Literal["word", "meaning"] = "word",
+) -> dict[str, Any]:
+    """Some cases of a source: the newest with all words of the search, or those nearest to it in meaning."""
+    limit = max(0, min(end, start + _MOST_ROWS) - start)
+    if mode == "meaning" and search.strip():
+        nearest = nearest_cases(state.context, source, search, label or None)
+        rows = [_case_row(case, similarity) for case, similarity in nearest]
+        return {"rows": rows[start : start + limit], "total": len(rows)}
+    page = list_cases(state.context, source, label or None, search, limit, start)
+    return {"rows": [_case_row(case) for case in page.cases], "total": page.total}
+
+
+def _case_row(case: CaseView, similarity: float | None = None) -> dict[str, Any]:
+    record = case.record
+    shown = " ".join(record.text.split()) or ", ".join(f"{name} {value}" for name, value in record.fields.items())
+    return {
+        "case_id": case.case_id,
+        "label": case.label,
+        "text": shown[:CELL],
+        "given_by": case.given_by,
+        "given_at": f"{case.given_at:%Y-%m-%d %H:%M}" if case.given_at else "",
+        "similarity": similarity,
+    }
 
 
 def _job(state: State, job_id: str) -> Job:

@@ -18,8 +18,10 @@ from agent.core.records import Label, Precedent, Verdict
 from agent.core.terminal import truncate
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
-from agent.training.feedback import correct, refit_if_due
+from agent.training.feedback import correct, refit_if_due, refit_source_if_due, undo_correction
 
+# who corrects, in the history of a case
+BY = "console"
 _TEXT, _PRECEDENT, _FIELDS = 4_000, 600, 60
 # log-odds at which a bar of a signal has its full length, if no signal is stronger
 _FULL = 5.0
@@ -54,10 +56,10 @@ class VerdictPanel:
     Parameters
     ----------
     on_corrected : callable
-        Called with the verdict, and the label that a person gave it.
+        Called with the verdict, and the label that a person gave it; None where that was taken back.
     """
 
-    def __init__(self, on_corrected: Callable[[Verdict, Label], None]) -> None:
+    def __init__(self, on_corrected: Callable[[Verdict, str | None], None]) -> None:
         self._on_corrected = on_corrected
         self._verdict: Verdict | None = None
         self._corrected: str | None = None
@@ -69,7 +71,12 @@ class VerdictPanel:
         with ui.element("div").classes("panel-empty"):
             text("p", _("Choose a record to see why it was judged so."))
             with ui.element("dl").classes("keys"):
-                for key, what in (("↑ ↓", _("next record")), ("n", _("it is normal")), ("a", _("it is anomalous"))):
+                for key, what in (
+                    ("↑ ↓", _("next record")),
+                    ("n", _("it is normal")),
+                    ("a", _("it is anomalous")),
+                    ("u", _("undo")),
+                ):
                     text("dt", key)
                     text("dd", what)
 
@@ -118,7 +125,12 @@ class VerdictPanel:
                     text("kbd", key)
         if self._corrected:
             note = _("Labelled {label} by you: it is a case of the source now, and similar records follow it.")
-            text("p", note.format(label=_(self._corrected)), "note labelled")
+            with ui.element("div").classes("note labelled"):
+                text("span", note.format(label=_(self._corrected)))
+                undo = ui.button(on_click=self.undo).props("flat dense no-caps").classes("small")
+                with undo:
+                    text("span", _("Undo"))
+                    text("kbd", "u")
 
     def _record(self, verdict: Verdict) -> None:
         record = verdict.record
@@ -239,6 +251,23 @@ class VerdictPanel:
         ui.notify(f"{_('Labelled')} {_(label)}", type="positive", timeout=1500)
         await asyncio.to_thread(refit_if_due, context, verdict.id)
 
+    async def undo(self) -> None:
+        """Take the correction back."""
+        verdict = self._verdict
+        if verdict is None or not self._corrected:
+            return
+        context = server().context
+        try:
+            change = await asyncio.to_thread(undo_correction, context, verdict.id, BY)
+        except EXPECTED as error:
+            notify_error(describe(error))
+            return
+        earlier = await asyncio.to_thread(context.history.corrected_to, verdict.id)
+        self._on_corrected(verdict, earlier)
+        if self._verdict is verdict:
+            self.show(verdict, earlier)
+        await asyncio.to_thread(refit_source_if_due, context, change.source)
+
     async def on_key(self, event: events.KeyEventArguments) -> None:
         """Correct the verdict by a key, or close the panel."""
         modified = event.modifiers.ctrl or event.modifiers.alt or event.modifiers.meta
@@ -246,6 +275,8 @@ class VerdictPanel:
             return
         if event.key.name == "Escape":
             self.close()
+        elif event.key.name.lower() == "u":
+            await self.undo()
         elif (label := _KEYS.get(event.key.name.lower())) is not None:
             assert label in get_args(Label)
             await self.correct(label)
@@ -255,4 +286,4 @@ def _correct(context: AppContext, verdict: Verdict, label: Label) -> None:
     # a verdict of a bulk run may not be in the history yet
     if context.history.get(verdict.id) is None:
         context.history.put([verdict.to_stored()])
-    correct(context, verdict.id, label)
+    correct(context, verdict.id, label, BY)

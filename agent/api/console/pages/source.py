@@ -38,6 +38,7 @@ class SourceView:
         with ui.element("div").classes("toolbar"):
             chosen = ui.select(names, value=source, label=_("Source")).props("outlined dense options-dense")
             chosen.on_value_change(lambda event: ui.navigate.to(f"/source?source={quote(event.value)}"))
+            text("a", _("Casebook")).props(f'href="/casebook?source={quote(source)}"').classes("button-link")
             text("a", _("Judge")).props(f'href="/?source={quote(source)}"').classes("button-link")
         with ui.element("div").classes("cards"):
             with _card(_("Model")):
