@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from agent.api.state import ServerState
@@ -104,3 +105,13 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page on a desktop."""
     with opened(browser) as made:
         yield made
+
+
+def axe(page: Page) -> list[str]:
+    """Serious and critical violations, with the elements that have them."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+    ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Served, opened
+from tests.browser.conftest import Served, axe, opened
 from tests.shop import ANOMALOUS, LOG, NEW, NORMAL
 
 pytestmark = [pytest.mark.browser, pytest.mark.network, pytest.mark.enable_socket]
@@ -38,16 +37,6 @@ def row(page: Page, place: int) -> None:
     page.locator(f'.ag-row[row-index="{place}"] .cell-text').click()
 
 
-def axe(page: Page) -> list[str]:
-    """Serious and critical violations, with the elements that have them."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{violation['id']}: {[node['html'][:160] for node in violation['nodes'][:3]]}"
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-    ]
-
-
 def test_the_whole_loop(page: Page, served: Served, log: Path) -> None:
     judge(page, served.url, log)
     assert axe(page) == []
@@ -68,6 +57,12 @@ def test_the_whole_loop(page: Page, served: Served, log: Path) -> None:
     expect(page.locator('.ag-row[row-index="3"]')).to_contain_text("→ normal")
     case = served.state.context.casebook.cases("shop")[-1]
     assert (case.text, case.label) == (NEW, "normal")
+    # taken back, and given again
+    page.keyboard.press("u")
+    expect(page.locator('.ag-row[row-index="3"]')).not_to_contain_text("→")
+    assert served.state.context.casebook.cases("shop")[-1].text != NEW
+    page.keyboard.press("n")
+    expect(page.locator('.ag-row[row-index="3"]')).to_contain_text("→ normal")
     # judged again, it follows
     page.get_by_role("button", name="Judge again").click()
     expect(page.locator('.ag-row[row-index="3"] .cell-normal')).to_have_text("normal", timeout=60_000)

@@ -34,6 +34,7 @@ class Results:
         self._labels: set[str] = set()
         self._search = ""
         self._row: int | None = None
+        self._row_of: dict[str, int] = {}
         self._buttons: dict[str, ui.button] = {}
         summary = job.summary
         assert summary is not None
@@ -142,6 +143,7 @@ class Results:
         if not verdict.explanation:
             verdict = await self._with_facts(verdict)
         if self._row == row:
+            self._row_of[verdict.id] = row
             self._panel.show(verdict, self._job.corrected.get(row))
 
     async def _with_facts(self, verdict: Verdict) -> Verdict:
@@ -155,9 +157,9 @@ class Results:
         return again if again.id == verdict.id else verdict
 
     def _on_corrected(self, verdict: Verdict, label: str | None) -> None:
-        assert self._row is not None
+        row = self._row_of[verdict.id]
         if label is None:
-            self._job.corrected.pop(self._row, None)
+            self._job.corrected.pop(row, None)
         else:
-            self._job.corrected[self._row] = label
+            self._job.corrected[row] = label
         self._grid.reload()
