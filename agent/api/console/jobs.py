@@ -94,6 +94,13 @@ class Upload:
         return count
 
 
+def proposed_name(upload: Upload) -> str:
+    """A valid name for the source of an upload."""
+    stem = upload.name.partition(".")[0]
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem)
+    return name[:63].strip("-_") or "records"
+
+
 @dataclass
 class Job:
     """One run over an uploaded file.

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
-from agent.api.console.jobs import Upload, UploadedFiles
+from agent.api.console.jobs import Upload, UploadedFiles, proposed_name
 from agent.api.console.reading_view import show_reading
 from agent.core.errors import EXPECTED, describe
 from agent.core.terminal import plural
@@ -89,8 +89,6 @@ class NewSource:
 
     async def draw(self) -> None:
         """Read the file, and show what it holds and what is to be chosen."""
-        stem = self._upload.name.partition(".")[0]
-        name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem).strip("-_") or "records"
         report = await _survey(self._upload, ReadOptions())
         if report is None:
             return
@@ -99,7 +97,7 @@ class NewSource:
         shown = _("word {n} of each line") if report.table is None else "{n}"
         choices |= {column: shown.format(n=int(column) + 1 if report.table is None else column) for column in columns}
         with ui.element("div").classes("fields-row"):
-            self._name = ui.input(_("Name"), value=name[:63]).props("outlined dense").mark("name")
+            self._name = ui.input(_("Name"), value=proposed_name(self._upload)).props("outlined dense").mark("name")
             label = ui.select(choices, value="", label=_("Which column holds the labels?"))
             label.props("outlined dense options-dense").classes("wide").mark("label-column")
         self._brief = ui.textarea(_("What is this, what is normal, what is anomalous? (a few sentences; optional)"))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 from nicegui import events, ui
 
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
+from agent.api.console.intake import data_form, store_pasted
 from agent.api.console.jobs import Job, Upload
 from agent.api.console.results import Results
 from agent.api.console.source_form import SourceForm
 from agent.data.read_options import ReadOptions
 
 _POLL_SECONDS = 0.4
-_PASTED = "pasted.txt"
 
 
 def judge_page(job: str = "", source: str = "", upload: str = "") -> None:
@@ -51,12 +48,9 @@ class JudgeView:
                 text("p", _("There is no source yet: bring a file, and say what its labels are."), "faint")
 
     async def _pasted(self, pasted: str) -> None:
-        if not pasted.strip():
-            notify_error(_("Paste one or more records first."))
-            return
-        upload = server().jobs.new_upload(_PASTED)
-        await asyncio.to_thread(upload.path.write_text, pasted, encoding="utf-8", errors="replace")
-        self.show_upload(upload)
+        upload = await store_pasted(pasted)
+        if upload is not None:
+            self.show_upload(upload)
 
     def _on_upload(self, event: events.GenericEventArguments) -> None:
         sent = event.args if isinstance(event.args, dict) else {}
@@ -117,22 +111,6 @@ class JudgeView:
     @staticmethod
     def _address(path: str) -> None:
         ui.run_javascript(f"history.replaceState(history.state, '', {path!r})")
-
-
-def data_form(on_pasted: Callable[[str], object]) -> None:
-    """Where to paste records or drop a file; `uploaded` is emitted for a file."""
-    with ui.element("div").classes("drop").props("data-drop"):
-        area = ui.textarea(placeholder=_("Paste records here, one a line, or drop a file anywhere on this page"))
-        area.props(f'outlined input-class="paste" aria-label="{_("Records")}"').classes("full").mark("records")
-        with ui.element("div").classes("actions"):
-            ui.button(_("Go on"), on_click=lambda: on_pasted(area.value or "")).props("unelevated no-caps").mark(
-                "go-on"
-            )
-            with ui.element("label").classes("file-button"):
-                text("span", _("Choose a file"))
-                ui.element("input").props('type="file" data-upload').classes("visually-hidden")
-            text("span", _("Logs, CSV, JSON, Parquet, also compressed; up to 100 MB"), "faint")
-        text("p", "", "faint").props('data-upload-status role="status"')
 
 
 def _size(size: int) -> str:
