@@ -16,7 +16,7 @@ from tests.served import HOST
 
 KEY = "a key with & signs"
 HTML = {"Accept": "text/html"}
-SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+SOCKET = "ws://127.0.0.1/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,8 @@ def test_the_socket_is_guarded_as_the_pages_are(client: TestClient) -> None:
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example"])
 def test_pages_of_other_servers_reach_neither_socket_nor_uploads(client: TestClient, origin: str) -> None:
     client.post("/login", data={"key": KEY})
+    with client.websocket_connect(SOCKET, headers={"Origin": HOST}) as it:
+        assert it.receive_text().startswith("0{")
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers={"Origin": origin}):
         pass
     assert client.put("/console/uploads?name=a.log", content=b"a", headers={"Origin": origin}).status_code == 403
@@ -99,7 +101,8 @@ def test_pages_of_other_servers_reach_neither_socket_nor_uploads(client: TestCli
 
 def test_another_hosts_name_reaches_no_page(client: TestClient) -> None:
     assert client.get("/login", headers={"Host": "evil.example"}).status_code == 400
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers={"Host": "evil.example"}):
+    client.post("/login", data={"key": KEY})
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET.replace("127.0.0.1", "evil.example")):
         pass
 
 

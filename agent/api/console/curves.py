@@ -37,7 +37,9 @@ def risk_by_coverage(verdicts: Sequence[Verdict], anomalous: Sequence[bool]) -> 
     wrong = np.array([(v.leans == "anomalous") != y for v, y in zip(verdicts, anomalous, strict=True)], float)
     order: NDArray[np.intp] = np.argsort(-distance, kind="stable")
     error = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
-    places = np.unique(np.linspace(0, len(order) - 1, min(_POINTS, len(order))).astype(int)) if len(order) else []
+    if not len(order):
+        return []
+    places = np.unique(np.linspace(0, len(order) - 1, min(_POINTS, len(order))).astype(int))
     return [(float((i + 1) / len(order)), float(error[i])) for i in places]
 
 

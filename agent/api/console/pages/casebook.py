@@ -94,16 +94,16 @@ class CasebookView:
     def _query(self) -> dict[str, str]:
         return {"source": self._source, "search": self._search, "label": self._label, "mode": self._mode}
 
-    def _on_search(self, event: events.ValueChangeEventArguments) -> None:
+    def _on_search(self, event: events.ValueChangeEventArguments[str | None]) -> None:
         self._search = event.value or ""
         self._grid.show(self._query())
 
-    def _on_mode(self, event: events.ValueChangeEventArguments) -> None:
-        self._mode = event.value
+    def _on_mode(self, event: events.ValueChangeEventArguments[str | None]) -> None:
+        self._mode = event.value or "word"
         self._grid.show(self._query())
 
-    def _on_label(self, event: events.ValueChangeEventArguments) -> None:
-        self._label = event.value
+    def _on_label(self, event: events.ValueChangeEventArguments[str | None]) -> None:
+        self._label = event.value or ""
         self._grid.show(self._query())
 
     async def _on_row(self, case_id: object) -> None:

@@ -78,8 +78,8 @@ class SourceView:
             if row.source_model is not None and is_outdated(row):
                 text("p", _("Cases have changed since the last fit."), "note warn")
             with ui.element("div").classes("actions"):
-                button = ui.button(_("Fit again"), on_click=lambda: self._refit(button)).props("outline dense no-caps")
-                button.mark("refit")
+                button = ui.button(_("Fit again")).props("outline dense no-caps").mark("refit")
+                button.on_click(lambda: self._refit(button))
                 progress = text("span", "", "faint").props('role="status"')
                 self._progress = progress
 
