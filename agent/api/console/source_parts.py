@@ -156,7 +156,7 @@ class Figures:
             await self._compute(partial(_check_file, server().context, self._source, upload))
 
     async def _by_corrections(self) -> None:
-        await self._compute(partial(_corrections, server().context, self._source))
+        await self._compute(partial(_corrections, server().context, self._source, _("corrected by people")))
 
     async def _compute(self, check: partial[_Checked]) -> None:
         self._box.clear()
@@ -224,10 +224,10 @@ def _line(title: str, points: list[list[float]], x: str, y: str, *, diagonal: bo
                         text("td", f"{second:.3f}", "number")
 
 
-def _corrections(context: AppContext, source: str) -> _Checked:
+def _corrections(context: AppContext, source: str, origin: str) -> _Checked:
     entries = [entry for entry in recent(context, source, _CORRECTIONS) if entry.corrected_to]
     anomalous = [entry.corrected_to == "anomalous" for entry in entries]
-    return _Checked([entry.verdict for entry in entries], anomalous, _("corrected by people"))
+    return _Checked([entry.verdict for entry in entries], anomalous, origin)
 
 
 def _check_file(context: AppContext, source: str, upload: Upload) -> _Checked:
