@@ -1,12 +1,17 @@
-"""The HTTP application: REST under /v1, LangServe at /chain and /verdict, documentation, health, metrics."""
+"""The HTTP application: the console at /, REST under /v1, LangServe at /chain and /verdict, documentation, metrics."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 
 from agent.api.bodies import JsonRoute
+from agent.api.console import routes as console_routes
+from agent.api.console.host import ConsoleRoute
 from agent.api.errors import add_error_handlers
 from agent.api.middleware import GuardMiddleware, RequestLogMiddleware, TimeoutMiddleware
 from agent.api.routes import cases, health, langserve, sources, verdicts
@@ -27,11 +32,18 @@ def create_app(config: Settings | None = None) -> FastAPI:
     config = config or settings()
     configure_logging(config.log_level, config.log_format)
     state = ServerState(config)
+    console = ConsoleRoute(state)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with console.lifespan(), state.lifespan(app):
+            yield
+
     app = FastAPIOffline(
         title="Precedent",
         version="1",
         description=__doc__,
-        lifespan=state.lifespan,
+        lifespan=lifespan,
         responses={
             "4XX": {"model": Problem, "description": "What is wrong with the request"},
             503: {"model": Problem, "description": "Which part is missing"},
@@ -43,6 +55,9 @@ def create_app(config: Settings | None = None) -> FastAPI:
     for routes in (health.router, verdicts.router, sources.router, cases.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
+    app.include_router(console_routes.router)
+    app.mount("/console/static", console_routes.static_files)
+    app.router.routes.append(console)
     # the middleware that is added last runs first
     app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
     app.add_middleware(GuardMiddleware, settings=config)

@@ -10,17 +10,23 @@ import secrets
 import time
 
 from fastapi import HTTPException
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from agent.api.bodies import NDJSON, STREAMED_PATH, media_type
+from agent.api.console.routes import UPLOAD_BYTES, UPLOADS
+from agent.api.console.session import COOKIE, LOGIN_PATH, LOGOUT_PATH, Sessions, login_location
 from agent.core.logs import log_error, log_event
 from agent.core.settings import Settings
 
 _UNPROTECTED_PATHS = frozenset({"/healthz", "/readyz"})
 _PROBE_PATHS = _UNPROTECTED_PATHS | {"/metrics"}
+# assets and messages of the console, of which one page has dozens
+_CONSOLE_PREFIXES = ("/_nicegui", "/console/")
+_QUIET_PREFIXES = ("/_nicegui", "/console/static/", "/console/jobs/")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
@@ -55,7 +61,7 @@ class RequestLogMiddleware:
             finished = True
             log_event(
                 "request",
-                "debug" if scope["path"] in _PROBE_PATHS else "info",
+                "debug" if scope["path"] in _PROBE_PATHS or scope["path"].startswith(_QUIET_PREFIXES) else "info",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
@@ -90,25 +96,31 @@ class GuardMiddleware:
 
     The name is checked so that no web page can reach the server under another name (DNS rebinding). Starlette's
     `TrustedHostMiddleware` answers plain text, and FastAPI's `HTTPBearer` does not protect `/docs`, `/metrics` and
-    LangServe. A stream of NDJSON may be of any length: the limit holds for each of its lines.
+    LangServe. A stream of NDJSON may be of any length: the limit holds for each of its lines. Where there is a key, a
+    browser that is not signed in is sent to a page that takes it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._key, self._limit = app, settings.api_key, settings.max_body_bytes
+        self._sessions = Sessions(settings.api_key) if settings.api_key else None
         bound = f"[{settings.host}]" if ":" in settings.host else settings.host
         self._hosts = None if settings.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request or pass it on, with a limit on the size of its body."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refuse(scope["path"], headers)
-        if refusal is not None:
-            await refusal(scope, receive, send)
+        answer = self._answer(scope, headers)
+        if answer is not None and scope["type"] == "websocket":
+            # closed before it is accepted: the server answers 403
+            await send({"type": "websocket.close", "code": 1008})
             return
-        limit = None if scope["path"] == STREAMED_PATH and media_type(headers) == NDJSON else self._limit
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
+        limit = self._body_limit(scope["path"], headers)
         received = 0
 
         async def limited() -> Message:
@@ -125,26 +137,42 @@ class GuardMiddleware:
             return
         await self._app(scope, limited, send)
 
-    def _refuse(self, path: str, headers: Headers) -> JSONResponse | None:
+    def _body_limit(self, path: str, headers: Headers) -> int | None:
+        if path == UPLOADS:
+            return UPLOAD_BYTES
+        return None if path == STREAMED_PATH and media_type(headers) == NDJSON else self._limit
+
+    def _answer(self, scope: Scope, headers: Headers) -> ASGIApp | None:
+        """The refusal of a request, or the page that signs in; None for a request to pass on."""
+        path = scope["path"]
         if self._hosts is not None:
             host = _HOST.fullmatch(headers.get("host", "").lower())
             if host is None or host[1] not in self._hosts:
                 return _refusal(400, f"the Host header must name one of: {', '.join(sorted(self._hosts))}")
-        if self._key and path not in _UNPROTECTED_PATHS:
-            authorization = headers.get("authorization", "").encode("utf-8", "replace")
-            if not secrets.compare_digest(authorization, f"Bearer {self._key}".encode()):
-                refusal = _refusal(401, "an API key is required: Authorization: Bearer KEY")
-                refusal.headers["WWW-Authenticate"] = "Bearer"
-                return refusal
-        return None
+        if path.startswith(_CONSOLE_PREFIXES) and not _is_same_origin(headers):
+            return _refusal(403, "the console answers only its own pages")
+        if self._sessions is None or path in _UNPROTECTED_PATHS:
+            return None
+        if path in (LOGIN_PATH, LOGOUT_PATH):
+            return self._sessions
+        authorization = headers.get("authorization", "").encode("utf-8", "replace")
+        if secrets.compare_digest(authorization, f"Bearer {self._key}".encode()):
+            return None
+        if self._sessions.is_valid(HTTPConnection(scope).cookies.get(COOKIE)):
+            return None
+        if scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+            return RedirectResponse(login_location(path, scope["query_string"]), 303)
+        refusal = _refusal(401, "an API key is required: Authorization: Bearer KEY")
+        refusal.headers["WWW-Authenticate"] = "Bearer"
+        return refusal
 
 
 class TimeoutMiddleware:
     """Bounds a request: 504 when it is not answered in time, and its work is cancelled.
 
-    Once the answer has begun, the limit is for each step (a piece sent or received), and ends with the last piece, so
-    that background tasks may take longer. A stream that is cut off ends with a line that gives the reason, where its
-    format allows that.
+    Once the answer has begun, and for an upload, the limit is for each step (a piece sent or received), and ends
+    with the last piece, so that background tasks may take longer. A stream that is cut off ends with a line that gives
+    the reason, where its format allows that.
 
     Parameters
     ----------
@@ -173,7 +201,8 @@ class TimeoutMiddleware:
 
         async def receive_step() -> Message:
             message = await receive()
-            if answered_as is not None and (when := limit.when()) is not None and not limit.expired():
+            goes_on = answered_as is not None or scope["path"] == UPLOADS
+            if goes_on and (when := limit.when()) is not None and not limit.expired():
                 limit.reschedule(max(when, clock() + self._seconds))
             return message
 
@@ -190,6 +219,12 @@ class TimeoutMiddleware:
             else:
                 reason = f"no progress for {self._seconds:g} seconds: the rest was cancelled"
                 await send({"type": "http.response.body", "body": _last_piece(answered_as, reason)})
+
+
+def _is_same_origin(headers: Headers) -> bool:
+    """Whether a request comes from a page of this server, or from no page."""
+    origin = headers.get("origin")
+    return origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
 
 
 def _last_piece(media_type: str, reason: str) -> bytes:

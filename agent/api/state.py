@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
+from agent.api.console.jobs import Jobs
 from agent.api.metrics import Metrics
 from agent.api.shutdown import Shutdown
 from agent.core.errors import describe, translate
@@ -29,6 +30,8 @@ class ServerState:
         Why records cannot be judged yet, or at all; None when they can.
     batcher : MicroBatcher
         Judges for every route; its verdicts are counted and kept in the history.
+    jobs : Jobs
+        Files that are judged in the console.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,6 +39,7 @@ class ServerState:
         self.context = AppContext(settings)
         self.metrics = Metrics(self.context)
         self.shutdown = Shutdown()
+        self.jobs = Jobs()
         self.not_ready: str | None = "models are being loaded"
         self.batcher = MicroBatcher(self.context, Pipeline(self.context), self.metrics.count, settings.waiting_records)
 
@@ -46,7 +50,7 @@ class ServerState:
         loading = asyncio.create_task(asyncio.to_thread(self._load))
         yield
         await loading
-        for close in (self.metrics.close, self.batcher.close, self.context.close):
+        for close in (self.jobs.close, self.metrics.close, self.batcher.close, self.context.close):
             await run_in_threadpool(close)
 
     def _load(self) -> None:

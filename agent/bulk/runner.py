@@ -322,7 +322,8 @@ class BulkRunner:
     def _show_progress(self, file: str, done: int) -> None:
         """Show how many records are done; their total is estimated from the ``done`` bytes of ``file``."""
         records, seconds = self.summary.records, time.monotonic() - self._started
-        size = Path(file).stat().st_size if done and file != "-" else 0
+        # readers may resolve names themselves, as for uploads
+        size = Path(file).stat().st_size if done and Path(file).is_file() else 0
         total = int(records * max(size / done, 1)) if size and len(self.options.files) == 1 else 0
         calls = f", {plural(self._judge.llm_answers, 'model call')}" if self._judge.llm_answers else ""
         limit = f" of {self.options.calls:,}" if self.options.calls is not None and calls else ""

@@ -180,7 +180,7 @@ def serve(
         int, typer.Option("--workers", min=1, help="Processes that serve; each has its own models in memory.")
     ] = 1,
 ) -> None:
-    """Serve REST, the chat playground and the API's documentation."""
+    """Serve the console, REST, the chat playground and the API's documentation."""
     import tempfile
 
     import uvicorn
@@ -192,7 +192,8 @@ def serve(
     host, port = host or defaults.host, defaults.port if port is None else port
     os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = host, str(port)
     settings.cache_clear()
-    print_status(f"chat: http://{host}:{port}/chain/playground/   API: http://{host}:{port}/docs   (Ctrl-C stops)")
+    address = f"http://{host}:{port}"
+    print_status(f"console: {address}/   chat: {address}/chain/playground/   API: {address}/docs   (Ctrl-C stops)")
     with tempfile.TemporaryDirectory(prefix="precedent-metrics-") as folder:
         if workers > 1:
             # prometheus_client adds up the counts of the processes here

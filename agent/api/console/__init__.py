@@ -1,0 +1,1 @@
+"""The console at `/`: pages in the browser, on NiceGUI."""

@@ -1,0 +1,46 @@
+"""Elements that all pages use, and the server's state behind a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from nicegui import ui
+from nicegui.elements.mixins.text_element import TextElement
+
+from agent.api.console.i18n import _
+
+if TYPE_CHECKING:
+    from agent.api.state import ServerState
+
+STATE_KEY = "precedent.server"
+
+
+def server() -> ServerState:
+    """The state of the server that the page belongs to."""
+    return cast("ServerState", ui.context.client.request.scope[STATE_KEY])
+
+
+def text(tag: str, content: str, classes: str = "") -> TextElement:
+    """An element with a text, which is never read as HTML."""
+    return TextElement(tag=tag, text=content).classes(classes)
+
+
+def notify_error(message: str) -> None:
+    """Show what went wrong, until it is dismissed."""
+    ui.notify(message, type="negative", timeout=0, close_button=_("Close"))
+
+
+def confirm(question: str, action: str, on_yes: Callable[[], object]) -> None:
+    """Have a person confirm an action that cannot be undone."""
+    with ui.dialog() as dialog, ui.card().classes("dialog"):
+        text("p", question)
+        with ui.row().classes("actions"):
+            ui.button(_("Cancel"), on_click=dialog.close).props("flat")
+
+            def accept() -> None:
+                dialog.close()
+                on_yes()
+
+            ui.button(action, on_click=accept).props("color=negative")
+    dialog.open()

@@ -1,0 +1,49 @@
+"""The console's texts in the language of the page: gettext catalogs (`locale/ko.po`, `locale/zh.po`).
+
+The English text is the key; one that a catalog lacks stays English.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from fastapi import Request
+from nicegui import ui
+from nicegui.slot import Slot
+
+LANGUAGES = {"en": "English", "ko": "한국어", "zh": "中文"}
+LANGUAGE_COOKIE, THEME_COOKIE = "precedent_language", "precedent_theme"
+_CATALOGS = Path(__file__).with_name("locale")
+
+
+@cache
+def catalog(language: str) -> dict[str, str]:
+    """The texts of a language by their English ones."""
+    if language == "en":
+        return {}
+    from babel.messages.pofile import read_po
+
+    with (_CATALOGS / f"{language}.po").open("rb") as file:
+        messages = read_po(file, locale=language)
+    return {str(message.id): str(message.string) for message in messages if message.id and message.string}
+
+
+def _(text: str) -> str:
+    """The text in the language of the page that is being built or that an event comes from."""
+    if not Slot.get_stack():
+        return text
+    return catalog(language_of(ui.context.client.request)).get(text, text)
+
+
+def language_of(request: Request) -> str:
+    """The language that the user chose, else the first known one that the browser prefers."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE)
+    accepted = request.headers.get("accept-language", "").split(",")
+    preferred = [part.split(";")[0].strip()[:2].lower() for part in accepted]
+    return next((code for code in [chosen, *preferred] if code in LANGUAGES), "en")
+
+
+def is_dark(request: Request) -> bool | None:
+    """Whether the user chose dark colours; None follows the system's setting."""
+    return {"dark": True, "light": False}.get(request.cookies.get(THEME_COOKIE, ""))

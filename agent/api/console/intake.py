@@ -1,0 +1,40 @@
+"""Where data comes in: the form to paste records or to drop a file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from nicegui import ui
+
+from agent.api.console.elements import notify_error, server, text
+from agent.api.console.i18n import _
+from agent.api.console.jobs import Upload
+
+_PASTED = "pasted.txt"
+
+
+def data_form(on_pasted: Callable[[str], object]) -> None:
+    """Where to paste records or drop a file; `uploaded` is emitted for a file."""
+    with ui.element("div").classes("drop").props("data-drop"):
+        area = ui.textarea(placeholder=_("Paste records here, one a line, or drop a file anywhere on this page"))
+        area.props(f'outlined input-class="paste" aria-label="{_("Records")}"').classes("full").mark("records")
+        with ui.element("div").classes("actions"):
+            ui.button(_("Go on"), on_click=lambda: on_pasted(area.value or "")).props("unelevated no-caps").mark(
+                "go-on"
+            )
+            with ui.element("label").classes("file-button"):
+                text("span", _("Choose a file"))
+                ui.element("input").props('type="file" data-upload').classes("visually-hidden")
+            text("span", _("Logs, CSV, JSON, Parquet, also compressed; up to 100 MB"), "faint")
+        text("p", "", "faint").props('data-upload-status role="status"')
+
+
+async def store_pasted(pasted: str) -> Upload | None:
+    """What was pasted as an upload; None, and a notice, if it is nothing."""
+    if not pasted.strip():
+        notify_error(_("Paste one or more records first."))
+        return None
+    upload = server().jobs.new_upload(_PASTED)
+    await asyncio.to_thread(upload.path.write_text, pasted, encoding="utf-8", errors="replace")
+    return upload

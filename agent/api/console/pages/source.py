@@ -1,0 +1,150 @@
+"""The page *Source*: its brief, how well it judges, drift, what to review, and a new fit."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+from nicegui import ui
+
+from agent.api.console.elements import notify_error, server, text
+from agent.api.console.frame import page_frame
+from agent.api.console.i18n import _
+from agent.api.console.source_parts import BriefEditor, Figures, ReviewQueue
+from agent.core.errors import EXPECTED, describe
+from agent.core.numerics import expit
+from agent.scoring.fusion import SourceModel
+from agent.training.drift import Drift, measure_drift
+from agent.training.learn import is_outdated, refit
+
+
+def source_page(source: str = "") -> None:
+    """Show one source."""
+    with page_frame(_("Source")):
+        names = server().context.casebook.names()
+        if not names:
+            with ui.element("div").classes("intake"):
+                text("p", _("There is no source yet: bring a file with labels, and it becomes one."))
+                text("a", _("Bring data")).props('href="/"').classes("button-link")
+            return
+        SourceView(names, source if source in names else names[0])
+
+
+class SourceView:
+    """All about one source."""
+
+    def __init__(self, names: list[str], source: str) -> None:
+        self._source = source
+        with ui.element("div").classes("toolbar"):
+            chosen = ui.select(names, value=source, label=_("Source")).props("outlined dense options-dense")
+            chosen.on_value_change(lambda event: ui.navigate.to(f"/source?source={quote(event.value)}"))
+            text("a", _("Casebook")).props(f'href="/casebook?source={quote(source)}"').classes("button-link")
+            text("a", _("Judge")).props(f'href="/?source={quote(source)}"').classes("button-link")
+        with ui.element("div").classes("cards"):
+            with _card(_("Model")):
+                self._model = ui.element("div")
+            with _card(_("Brief")):
+                BriefEditor(source)
+            with _card(_("Drift"), _("recent records against the cases")):
+                self._drift = ui.element("div")
+            with _card(_("Review"), _("the verdicts whose correction improves the source most")):
+                self._review = ReviewQueue(source)
+            with _card(_("How good are the probabilities?")):
+                Figures(source)
+        self._show_model()
+        ui.timer(0, self._load, once=True)
+
+    def _show_model(self) -> None:
+        row = server().context.source(self._source)
+        model = SourceModel.of(row.source_model, row.counts)
+        self._model.clear()
+        with self._model:
+            rows = {
+                _("cases"): f"{row.counts['normal']:,} {_('normal')}, {row.counts['anomalous']:,} {_('anomalous')}",
+                _("casebook version"): str(row.version),
+                _("fitted at version"): str(model.fitted_on) if row.source_model else _("not fitted"),
+                _("threshold chosen for"): model.objective,
+                _("anomalous from"): f"{expit(model.without_llm.threshold):.0%}",
+            }
+            with ui.element("div").classes("fields"), ui.element("dl"):
+                for name, value in rows.items():
+                    text("dt", name)
+                    text("dd", value)
+                for name, weight in model.without_llm.weights.items():
+                    text("dt", f"{_('weight of')} {name}")
+                    text("dd", f"{weight:.2f}")
+            for note in filter(None, [model.language_note, *model.notes]):
+                text("p", note, "note")
+            if row.source_model is not None and is_outdated(row):
+                text("p", _("Cases have changed since the last fit."), "note warn")
+            with ui.element("div").classes("actions"):
+                button = ui.button(_("Fit again")).props("outline dense no-caps").mark("refit")
+                button.on_click(lambda: self._refit(button))
+                progress = text("span", "", "faint").props('role="status"')
+                self._progress = progress
+
+    async def _refit(self, button: ui.button) -> None:
+        context, state = server().context, [""]
+        button.disable()
+
+        def note(step: str, done: int, total: int) -> None:
+            state[0] = f"{step} {done:,} / {total:,}" if total else step
+
+        timer = ui.timer(0.4, lambda: self._progress.set_text(state[0]))
+        try:
+            await asyncio.to_thread(refit, context, self._source, progress=note)
+        except EXPECTED as error:
+            notify_error(describe(error))
+        finally:
+            timer.cancel()
+        self._show_model()
+
+    async def _load(self) -> None:
+        context = server().context
+        try:
+            drift = await asyncio.to_thread(measure_drift, context, self._source)
+            with self._drift:
+                _show_drift(drift)
+            await self._review.load()
+        except EXPECTED as error:
+            notify_error(describe(error))
+
+
+def _card(title: str, subtitle: str = "") -> ui.element:
+    card = ui.element("section").classes("card").props(f'aria-label="{title}"')
+    with card:
+        text("h2", title)
+        if subtitle:
+            text("p", subtitle, "faint")
+    return card
+
+
+def _share(value: float | None, expected: float | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.0%}" + (f" ({_('expected')} {expected:.0%})" if expected is not None else "")
+
+
+def _show_drift(drift: Drift) -> None:
+    if not drift.records:
+        text("p", _("No record was judged yet."), "faint")
+        return
+    rows = {
+        _("records"): f"{drift.records:,}",
+        _("new templates"): _share(drift.novel_share, drift.novel_expected),
+        _("unsure"): _share(drift.unsure_share),
+        _("anomalous"): _share(drift.anomalous_share, drift.anomalous_expected),
+        _("corrected by people"): f"{drift.corrected:,}",
+        _("contradicted"): _share(drift.contradicted_share),
+    }
+    with ui.element("div").classes("fields"), ui.element("dl"):
+        for name, value in rows.items():
+            text("dt", name)
+            text("dd", value)
+        for name, psi in list(drift.field_psi.items())[:8]:
+            text("dt", f"{_('shift of')} {name}")
+            text("dd", f"{psi:.2f}")
+    for finding in drift.findings:
+        text("p", finding, "note warn")
+    if not drift.findings:
+        text("p", _("Nothing to act on."), "faint")
