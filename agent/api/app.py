@@ -1,4 +1,4 @@
-"""The HTTP application: REST under /v1, LangServe at /chain and /verdict, documentation, health, metrics."""
+"""The HTTP application: REST and OpenAI's chat under /v1, LangServe at /chain and /verdict, documentation, health, metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from agent.api.bodies import JsonRoute
 from agent.api.errors import add_error_handlers
 from agent.api.middleware import GuardMiddleware, RequestLogMiddleware, TimeoutMiddleware
-from agent.api.routes import health, langserve, sources, verdicts
+from agent.api.openai_errors import OpenAIErrorMiddleware
+from agent.api.routes import health, langserve, openai, sources, verdicts
 from agent.api.schemas import Problem
 from agent.api.state import ServerState
 from agent.core.logs import configure_logging
@@ -40,7 +41,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.state.server = state
     app.router.route_class = JsonRoute
     add_error_handlers(app)
-    for routes in (health.router, verdicts.router, sources.router):
+    for routes in (health.router, verdicts.router, sources.router, openai.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
     # the middleware that is added last runs first
@@ -48,4 +49,5 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.add_middleware(GuardMiddleware, settings=config)
     Instrumentator(registry=state.metrics.registry).instrument(app)
     app.add_middleware(RequestLogMiddleware)
+    app.add_middleware(OpenAIErrorMiddleware)
     return app

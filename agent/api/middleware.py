@@ -197,7 +197,9 @@ def _last_piece(media_type: str, reason: str) -> bytes:
     if media_type == NDJSON:
         return json.dumps({"error": reason}).encode() + b"\n"
     if media_type == "text/event-stream":
-        return f"event: error\r\ndata: {json.dumps({'status_code': 504, 'message': reason})}\r\n\r\n".encode()
+        # LangServe's clients read the first two keys, OpenAI's the last
+        body = {"status_code": 504, "message": reason, "error": {"message": reason}}
+        return f"event: error\r\ndata: {json.dumps(body)}\r\n\r\n".encode()
     return f"({reason})\n".encode() if media_type == "text/plain" else b""
 
 

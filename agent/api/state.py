@@ -12,12 +12,14 @@ from starlette.concurrency import run_in_threadpool
 
 from agent.api.metrics import Metrics
 from agent.api.shutdown import Shutdown
+from agent.chat.commands import build_chat
 from agent.core.errors import describe, translate
 from agent.core.logs import log_error, log_event, timed_event
 from agent.core.settings import Settings
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import Pipeline
+from agent.pipeline.runnable import BatchedVerdictRunnable
 
 
 class ServerState:
@@ -29,6 +31,10 @@ class ServerState:
         Why records cannot be judged yet, or at all; None when they can.
     batcher : MicroBatcher
         Judges for every route; its verdicts are counted and kept in the history.
+    verdict : Runnable
+        A record to its verdict, by the batcher.
+    chat : Runnable
+        The chat agent.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,6 +44,8 @@ class ServerState:
         self.shutdown = Shutdown()
         self.not_ready: str | None = "models are being loaded"
         self.batcher = MicroBatcher(self.context, Pipeline(self.context), self.metrics.count, settings.waiting_records)
+        self.verdict = BatchedVerdictRunnable(self.batcher)
+        self.chat = build_chat(self.context, self.verdict.invoke)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
