@@ -1,4 +1,4 @@
-"""The HTTP application: REST and OpenAI's chat under /v1, LangServe at /chain and /verdict, documentation, health, metrics."""
+"""The HTTP application: REST and OpenAI's chat, LangServe, MCP, OTLP, documentation, health, metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.api.bodies import JsonRoute
 from agent.api.errors import add_error_handlers
 from agent.api.middleware import GuardMiddleware, RequestLogMiddleware, TimeoutMiddleware
 from agent.api.openai_errors import OpenAIErrorMiddleware
-from agent.api.routes import health, langserve, openai, sources, verdicts
+from agent.api.routes import health, langserve, openai, otlp, sources, verdicts
 from agent.api.schemas import Problem
 from agent.api.state import ServerState
 from agent.core.logs import configure_logging
@@ -41,9 +41,10 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.state.server = state
     app.router.route_class = JsonRoute
     add_error_handlers(app)
-    for routes in (health.router, verdicts.router, sources.router, openai.router):
+    for routes in (health.router, verdicts.router, sources.router, openai.router, otlp.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
+    app.add_route("/mcp", state.mcp, methods=["POST"], include_in_schema=False)
     # the middleware that is added last runs first
     app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
     app.add_middleware(GuardMiddleware, settings=config)

@@ -66,7 +66,7 @@ class RequestLogMiddleware:
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
@@ -85,6 +85,12 @@ class RequestLogMiddleware:
                 finish()
 
 
+def allowed_hosts(settings: Settings) -> frozenset[str] | None:
+    """The names, without a port, under which the server may be reached; None: any, because it binds to any address."""
+    bound = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return None if settings.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
+
+
 class GuardMiddleware:
     """Refuses requests to another host's name, without the API key, or with a body over the limit.
 
@@ -95,8 +101,7 @@ class GuardMiddleware:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._key, self._limit = app, settings.api_key, settings.max_body_bytes
-        bound = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self._hosts = None if settings.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
+        self._hosts = allowed_hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request or pass it on, with a limit on the size of its body."""

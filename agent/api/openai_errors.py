@@ -44,7 +44,8 @@ class OpenAIErrorMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request; an error is collected and sent in the other shape."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or not (path == CHAT_PATH or path == MODELS_PATH or path.startswith(f"{MODELS_PATH}/")):
+        is_ours = path in (CHAT_PATH, MODELS_PATH) or path.startswith(f"{MODELS_PATH}/")
+        if scope["type"] != "http" or not is_ours:
             await self._app(scope, receive, send)
             return
         start: Message | None = None

@@ -10,12 +10,15 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
+from agent.api.mcp_server import McpEndpoint
+from agent.api.mcp_tools import Tools
 from agent.api.metrics import Metrics
 from agent.api.shutdown import Shutdown
 from agent.chat.commands import build_chat
 from agent.core.errors import describe, translate
 from agent.core.logs import log_error, log_event, timed_event
 from agent.core.settings import Settings
+from agent.core.tracing import tracing
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import Pipeline
@@ -35,6 +38,8 @@ class ServerState:
         A record to its verdict, by the batcher.
     chat : Runnable
         The chat agent.
+    mcp : McpEndpoint
+        The tools for other agents.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -46,13 +51,16 @@ class ServerState:
         self.batcher = MicroBatcher(self.context, Pipeline(self.context), self.metrics.count, settings.waiting_records)
         self.verdict = BatchedVerdictRunnable(self.batcher)
         self.chat = build_chat(self.context, self.verdict.invoke)
+        self.mcp = McpEndpoint(Tools(self.context, self.batcher), settings)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Load the models in the background while the application serves; close everything at its end."""
         self.shutdown.watch()
         loading = asyncio.create_task(asyncio.to_thread(self._load))
-        yield
+        with tracing(self.settings.otlp_endpoint):
+            async with self.mcp.running():
+                yield
         await loading
         for close in (self.metrics.close, self.batcher.close, self.context.close):
             await run_in_threadpool(close)

@@ -12,6 +12,7 @@ import typer
 from agent.cli.bench import bench_app
 from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
+from agent.cli.mcp import mcp
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
     ColumnsOption,
@@ -231,6 +232,7 @@ def chat(
     context.close()
 
 
+app.command()(mcp)
 app.command()(review)
 app.command()(correct)
 
