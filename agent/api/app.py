@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
+from starlette.routing import Route
 
 from agent.api.bodies import JsonRoute
 from agent.api.errors import add_error_handlers
@@ -44,7 +45,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     for routes in (health.router, verdicts.router, sources.router, openai.router, otlp.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
-    app.add_route("/mcp", state.mcp, methods=["POST"], include_in_schema=False)
+    app.router.routes.append(Route("/mcp", state.mcp, methods=["POST"], include_in_schema=False))
     # the middleware that is added last runs first
     app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
     app.add_middleware(GuardMiddleware, settings=config)

@@ -93,7 +93,8 @@ def decode(body: bytes, media_type: str) -> ExportLogsServiceRequest:
 
 def encode(message: Message, media_type: str) -> bytes:
     """A message as a body."""
-    return json_format.MessageToJson(message).encode() if media_type == JSON else message.SerializeToString()
+    encoded: bytes = json_format.MessageToJson(message).encode() if media_type == JSON else message.SerializeToString()
+    return encoded
 
 
 def parse(context: AppContext, message: ExportLogsServiceRequest) -> Parsed:

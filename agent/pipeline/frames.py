@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agent.core.errors import UsageError
+from agent.core.errors import InputError, UsageError
 from agent.core.records import JudgeError, Record, Verdict
 from agent.core.requests import Explain
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, RowError
+from agent.data.readers.columns import expand
 from agent.pipeline.context import AppContext, default_context
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
@@ -75,6 +76,8 @@ def judge_frame(
     options = ReadOptions.model_validate(row.reading or {})
     if text is not None:
         options = options.model_copy(update={"text": (text,) if isinstance(text, str) else tuple(text)})
+        if lacking := [name for name in expand(options.text, names) if name not in names]:
+            raise InputError(f"no column {lacking[0]!r}; the frame has {', '.join(names)}")
     elif not (options.text or options.table.columns) and len(names) > 1:
         raise UsageError(f"which column is the text? Name it with text=…; the frame has {', '.join(names)}")
     parsed = list(options.read_table(names, rows, context.settings.max_record_chars))

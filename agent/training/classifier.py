@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import tarfile
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -30,27 +28,26 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.learn import learn
 
-_SOURCE, _LABEL, _TEXT = "classifier", "precedent_label", "text"
+_SOURCE, _LABEL, _TEXT, _STORE = "classifier", "precedent_label", "text", "precedent.db"
 
 
 class _Home:
-    """A data directory with one source, kept as bytes and unpacked when it is first used in a process."""
+    """The store of a data directory with one source, as bytes; written to a folder when it is first used."""
 
-    def __init__(self, packed: bytes, model: str) -> None:
-        self._packed, self._model = packed, model
+    def __init__(self, store: bytes, model: str) -> None:
+        self._store, self._model = store, model
 
     @cached_property
     def context(self) -> AppContext:
         """What judges by it."""
         folder = tempfile.mkdtemp(prefix="precedent-classifier-")
-        with tarfile.open(fileobj=io.BytesIO(self._packed)) as archive:
-            archive.extractall(folder, filter="data")
+        (Path(folder) / _STORE).write_bytes(self._store)
         context = AppContext(_settings_for(Path(folder), self._model))
         weakref.finalize(self, _discard, context, folder)
         return context
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_packed": self._packed, "_model": self._model}
+        return {"_store": self._store, "_model": self._model}
 
 
 def _settings_for(home: Path, model: str) -> Settings:
@@ -62,7 +59,7 @@ def _discard(context: AppContext, folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-class PrecedentClassifier(ClassifierMixin, BaseEstimator):
+class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Judge rows or texts by labelled precedents.
 
     The cases are kept with the estimator; nothing is written to the user's data directory.
@@ -111,7 +108,6 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
         tags.input_tags.categorical = True
-        tags.input_tags.one_d_array = True
         return tags
 
     def fit(self, X: Any, y: ArrayLike) -> PrecedentClassifier:  # noqa: N803
@@ -194,7 +190,7 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):
         return alike[0] if len(alike) == 1 else 0
 
     def _learned(self, labelled: pl.DataFrame) -> bytes:
-        """The data directory of a source with these cases, as an archive."""
+        """The store with a source of these cases."""
         with tempfile.TemporaryDirectory(prefix="precedent-classifier-") as folder:
             home, table = Path(folder) / "home", Path(folder) / "cases.parquet"
             labelled.write_parquet(table)
@@ -206,10 +202,8 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):
                 context.close()
             if result.unreadable:
                 raise ValueError(f"row {result.unreadable[0].line} of X cannot be read: {result.unreadable[0].reason}")
-            packed = io.BytesIO()
-            with tarfile.open(fileobj=packed, mode="w") as archive:
-                archive.add(home, ".")
-            return packed.getvalue()
+            # the vectors are made again from the store
+            return (home / _STORE).read_bytes()
 
     def _frame(self, X: Any, *, reset: bool) -> pl.DataFrame:  # noqa: N803
         """X as a data frame; remembers its columns, or compares them with those of `fit`."""
