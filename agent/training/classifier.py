@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_feature_names, _check_n_features, check_array, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from agent.core.numerics import logit
 from agent.core.records import JudgeError, Verdict
@@ -129,6 +129,7 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("This PrecedentClassifier estimator requires y to be passed, but the target y is None.")
         frame = self._frame(X, reset=True)
         labels = column_or_1d(y, warn=True)
+        assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if len(labels) != frame.height:
             raise ValueError(f"X has {frame.height} samples and y has {len(labels)}: inconsistent numbers of samples")
@@ -177,7 +178,8 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """The more probable class of each record, shape ``(n_samples,)``."""
-        return cast(NDArray[Any], self.classes_[self.predict_proba(X).argmax(axis=1)])
+        most_probable = self.predict_proba(X).argmax(axis=1)
+        return cast(NDArray[Any], self.classes_[most_probable])
 
     def _normal_class(self) -> int:
         if self.normal is not None:
@@ -209,11 +211,10 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """X as a data frame; remembers its columns, or compares them with those of `fit`."""
         if _is_texts(X):
             values = np.asarray([str(text) for text in X], dtype=object).reshape(-1, 1)
-            _check_n_features(self, values, reset=reset)
+            validate_data(self, values, reset=reset, skip_check_array=True)
             return pl.DataFrame({_TEXT: values[:, 0].tolist()}, schema={_TEXT: pl.String})
-        _check_feature_names(self, X, reset=reset)
-        values = check_array(X, dtype=None, ensure_all_finite="allow-nan" if _is_numeric(X) else False)
-        _check_n_features(self, values, reset=reset)
+        finite = "allow-nan" if _is_numeric(X) else False
+        values = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=finite)
         names = getattr(self, "feature_names_in_", [f"x{number}" for number in range(values.shape[1])])
         return pl.DataFrame(
             [pl.Series(name, _cells(values[:, number]), strict=False) for number, name in enumerate(names)]
@@ -222,13 +223,8 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _is_texts(X: Any) -> bool:  # noqa: N803
     """Whether X is a sequence of texts, not a table."""
-    if isinstance(X, str) or hasattr(X, "columns") or getattr(X, "ndim", 1) != 1:
-        return False
-    return isinstance(X, Sequence | np.ndarray) or hasattr(X, "to_list") if _first_is_text(X) else False
-
-
-def _first_is_text(X: Any) -> bool:  # noqa: N803
-    return hasattr(X, "__len__") and len(X) > 0 and isinstance(next(iter(X)), str)
+    is_table = isinstance(X, str) or hasattr(X, "columns") or getattr(X, "ndim", 1) != 1
+    return not is_table and hasattr(X, "__len__") and len(X) > 0 and isinstance(next(iter(X)), str)
 
 
 def _is_numeric(X: Any) -> bool:  # noqa: N803

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import httpx
 import openai
 import pytest
 
+from agent.api.openai_errors import _reshaped
+from agent.api.routes.openai import ChatCompletionRequest, ChatMessage, _Answer, _events
+from agent.core.errors import ModelUnavailable
 from tests.served import Address
 from tests.shop import ANOMALOUS, NORMAL
 
@@ -130,3 +135,26 @@ def test_an_odd_text_is_no_failure(client: openai.OpenAI, address: Address) -> N
     body = json.dumps({"model": "precedent", "messages": [{"role": "user", "content": "\ud800 failed"}]})
     sent = {**address.headers, "content-type": "application/json"}
     assert httpx.post(f"{address.url}/v1/chat/completions", content=body, headers=sent).status_code == 200
+
+
+def test_an_error_after_the_answer_has_begun_is_the_last_event() -> None:
+    chat = ChatCompletionRequest(model="precedent", messages=[ChatMessage(role="user", content=NORMAL)], stream=True)
+
+    async def broken() -> AsyncIterator[str]:
+        yield "and then"
+        raise ModelUnavailable("the model server does not answer")
+
+    async def collect() -> list[bytes]:
+        return [sent async for sent in _events(_Answer(None, chat), "at first", broken())]  # type: ignore[arg-type]
+
+    *_, piece, error = asyncio.run(collect())
+    assert b"and then" in piece
+    assert json.loads(error.removeprefix(b"data: "))["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, "authentication_error"), (429, "rate_limit_error"), (503, "server_error")]
+)
+def test_each_status_has_openais_type(status: int, kind: str) -> None:
+    error = json.loads(_reshaped(status, b'{"detail": "try again later"}'))["error"]
+    assert (error["type"], error["message"], error["param"]) == (kind, "try again later", None)
