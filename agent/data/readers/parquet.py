@@ -33,7 +33,7 @@ def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | R
         known = list(dict.fromkeys([*schema.names(), *(flatten(first[0]) if first else ())]))
         request = request.matched(known)
         names = list(request.with_learned_names(dict.fromkeys(known)))
-        request.restricted_to(names).text_columns(names)
+        request.restricted_to(names).check_columns(names)
         yield from request.noting(_rows(frame, request))
 
 
