@@ -16,8 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from agent.api.bodies import NDJSON, STREAMED_PATH, media_type
-from agent.api.console.routes import UPLOAD_BYTES, UPLOADS
+from agent.api.bodies import NDJSON, STREAMED_PATH, UPLOAD_BYTES, UPLOADS, media_type
 from agent.api.console.session import COOKIE, LOGIN_PATH, LOGOUT_PATH, Sessions, login_location
 from agent.core.logs import log_error, log_event
 from agent.core.settings import Settings

@@ -21,22 +21,22 @@ from agent.bulk.hash_table import GroupNumbers
 from agent.bulk.output import Detail, LineFormatter, Output, To
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGroup, TemplateGrouper
+from agent.bulk.traits import TRAITS, UNJUDGED, traits_of
+from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
 from agent.core.requests import Explain
 from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.detectors.novelty import is_far
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
-# label index of a group that could not be judged; rows between two checkpoints; notes shown; chunks read ahead
-_UNJUDGED, _ROWS, _MAX_NOTES, _PREFETCH = -1, 2_048, 20, 8
+# rows between two checkpoints; notes shown; chunks read ahead
+_ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
-_TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.bool_)])
 Progress = Callable[..., None]
 
 
@@ -123,7 +123,7 @@ class BulkRunner:
         self._formatter = LineFormatter(options.detail, options.to)
         # by group number
         self._results: list[Result] = []
-        self._traits = np.zeros(0, _TRAITS)
+        self._traits = np.zeros(0, TRAITS)
 
     @property
     def run_id(self) -> str:
@@ -234,7 +234,7 @@ class BulkRunner:
             return
         results = self._judge.verdicts(new)
         self._results += results
-        self._traits = np.concatenate([self._traits, _traits(results)])
+        self._traits = np.concatenate([self._traits, traits_of(results)])
         for group, result in zip(new, results, strict=True):
             self._formatter.add_group(result, group.id)
             if isinstance(result, Verdict):
@@ -245,7 +245,7 @@ class BulkRunner:
     def _write(self, file: str, prepared: PreparedChunk, numbers: GroupNumbers) -> None:
         """Write and count the lines of a chunk whose groups have been judged."""
         judged = np.flatnonzero(numbers >= 0)
-        judged = judged[self._traits["label"][numbers[judged]] != _UNJUDGED]
+        judged = judged[self._traits["label"][numbers[judged]] != UNJUDGED]
         lines, groups = prepared.chunk.first + judged, numbers[judged]
         traits = self._traits[groups]
 
@@ -291,6 +291,8 @@ class BulkRunner:
             done += len(batch)
             self._show_progress(file, 0)
             yield done, 1
+        if not done:
+            raise InputError("has no records", file)
 
     def _write_rows(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
         self.failures += [result for result in results if isinstance(result, JudgeError)]
@@ -305,7 +307,7 @@ class BulkRunner:
                 self._output.write(self._formatter.format_verdict(verdict, template))
                 self._output.write_template(template, verdict)
         verdicts = [verdict for _, verdict in judged]
-        traits = _traits(verdicts)
+        traits = traits_of(verdicts)
         self.summary.templates += len(verdicts)
         self.summary.far += int(traits["is_far"].sum()) if self._representation.field_encoder is None else 0
         self.summary.add(
@@ -338,14 +340,3 @@ class BulkRunner:
             self.notify(note)
         self.note_count += len(self.notes)
         self.notes.clear()
-
-
-def _traits(results: Sequence[Result]) -> NDArray[np.void]:
-    """What is counted of n results, shape (n,): the label's index, whether far from every case, whether degraded."""
-    traits = [
-        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded))
-        if isinstance(result, Verdict)
-        else (_UNJUDGED, False, False)
-        for result in results
-    ]
-    return np.array(traits, _TRAITS)
