@@ -33,7 +33,7 @@ def notify_error(message: str) -> None:
 
 def confirm(question: str, action: str, on_yes: Callable[[], Awaitable[None]]) -> None:
     """Have a person confirm an action that cannot be undone."""
-    with ui.dialog() as dialog, ui.card().classes("dialog"):
+    with ui.dialog().props(f'aria-label="{action}"') as dialog, ui.card().classes("dialog"):
         text("p", question)
         with ui.row().classes("actions"):
             ui.button(_("Cancel"), on_click=dialog.close).props("flat")

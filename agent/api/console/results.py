@@ -10,7 +10,7 @@ from nicegui import events, ui
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import LISTED, Job
-from agent.api.console.paged_grid import PagedGrid
+from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid
 from agent.api.console.verdict_panel import VerdictPanel
 from agent.core.errors import EXPECTED, describe
 from agent.core.records import Verdict
@@ -19,11 +19,6 @@ from agent.core.terminal import plural
 
 _ORDER = ("anomalous", "unsure", "normal")
 _EXPORTS = (("jsonl", "JSONL"), ("csv", "CSV"), ("html", "HTML"))
-# the time that a record begins with, which the cell leaves out; the panel shows it
-_LEADING_TIME = (
-    r"/^(\d{4}[-\/]\d\d[-\/]\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?( ?(UTC|GMT|Z|[+-]\d\d:?\d\d))?|"
-    r"[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d)\s+(?=\S)/"
-)
 
 
 class Results:
@@ -112,7 +107,7 @@ class Results:
                 "flex": 4,
                 "minWidth": 220,
                 "cellClass": "cell-text",
-                ":valueFormatter": f"p => (p.value || '').replace({_LEADING_TIME}, '')",
+                ":valueFormatter": WITHOUT_TIME,
             },
             {"field": "why", "headerName": _("why"), "flex": 1, "minWidth": 110, "cellClass": "cell-why"},
         ]
