@@ -37,6 +37,7 @@ class PageLink:
 
 LINKS = (
     PageLink("/", "Judge", "fact_check"),
+    PageLink("/unlabelled", "No labels yet?", "filter_list"),
     PageLink("/casebook", "Casebook", "library_books"),
     PageLink("/source", "Source", "tune"),
 )

@@ -107,6 +107,8 @@ class NewSource:
             self._learn = ui.button(_("Learn"), on_click=self._start_learning).props("unelevated no-caps").mark("learn")
             self._describe = ui.button(_("Judge by the description"), on_click=self._judge_unlabelled)
             self._describe.props("unelevated no-caps").mark("describe")
+            self._rank = text("a", _("No labels yet? Rank its templates"), "button-link")
+            self._rank.props(f'href="/unlabelled?upload={self._upload.id}"')
         self._progress = text("p", "", "faint").props('role="status"')
         self._report = ui.element("div")
         with self._report:
@@ -117,7 +119,8 @@ class NewSource:
     async def _choose_label(self, label: str | None) -> None:
         self._label = label
         self._learn.set_visibility(label is not None)
-        self._describe.set_visibility(label is None)
+        for other in (self._describe, self._rank):
+            other.set_visibility(label is None)
         self._labels.clear()
         self._report.clear()
         with self._report:
