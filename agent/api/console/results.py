@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 from nicegui import events, ui
@@ -84,7 +85,11 @@ class Results:
                     text("p", failure)
 
     def _table(self) -> PagedGrid:
-        label = "p => !p.data ? '' : p.data.corrected ? p.value + ' → ' + p.data.corrected : p.value"
+        names = json.dumps({name: _(name) for name in _ORDER})
+        corrected = "names[p.value] + ' → ' + names[p.data.corrected]"
+        label = (
+            f"p => {{ const names = {names}; return !p.data ? '' : p.data.corrected ? {corrected} : names[p.value] }}"
+        )
         columns = [
             {"field": "line", "headerName": _("line"), "width": 70, "type": "rightAligned"},
             {

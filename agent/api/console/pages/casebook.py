@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from urllib.parse import quote
 
 from nicegui import events, ui
@@ -61,6 +62,7 @@ class CasebookView:
         self._dialog = ui.dialog().props(f'maximized aria-label="{_("Map of the cases")}"')
 
     def _table(self) -> PagedGrid:
+        names = json.dumps({label: _(label) for label in LABELS})
         columns = [
             {"field": "case_id", "headerName": _("case"), "width": 74, "sortable": False},
             {
@@ -69,6 +71,7 @@ class CasebookView:
                 "width": 104,
                 "sortable": False,
                 ":cellClass": "p => 'cell-' + (p.data && p.data.label)",
+                ":valueFormatter": f"p => ({names})[p.value] || ''",
             },
             {
                 "field": "text",
