@@ -9,7 +9,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test golden check lint types docs bench bench-ollama bench-quality bench-speed models requirements install clean
+.PHONY: help demo serve chat test golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ types: $(VENV)/.dev ## static types
 
 docs: $(VENV)/.dev ## is the generated documentation what the code says? (make docs WRITE=1 writes it)
 	@$(BIN)/python -m docs.generate $(if $(WRITE),--write)
+
+site: $(VENV)/.dev ## the documentation as a site in build/site, which loads nothing from elsewhere
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev models ## cost of a verdict against bare llama.cpp, and hostile records: ratios of one run
 	@$(BIN)/python -m benchmarks.verdict_cost

@@ -1,6 +1,6 @@
 """Judge records by precedent. Importing this package loads no model.
 
->>> from agent import chain, judge, Record, Case, Verdict   # doctest: +SKIP
+>>> from agent import chain, judge, judge_frame, PrecedentClassifier, Record, Case, Verdict   # doctest: +SKIP
 >>> judge("rts: kernel terminated for reason 1004", source="bgl").label   # doctest: +SKIP
 'anomalous'
 """
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from agent.core.records import Case, Record, Verdict
+    from agent.detectors.base import Detector
+    from agent.pipeline.frames import judge_frame
+    from agent.training.classifier import PrecedentClassifier
 
     chain: Runnable[Any, Verdict]
 
-__all__ = ["Case", "Record", "Verdict", "chain", "judge"]
+__all__ = ["Case", "Detector", "PrecedentClassifier", "Record", "Verdict", "chain", "judge", "judge_frame"]
 
 
 @cache
@@ -44,4 +47,20 @@ def __getattr__(name: str) -> Any:
         from agent.core import records
 
         return getattr(records, name)
+    if name == "Detector":
+        from agent.detectors.base import Detector
+
+        return Detector
+    if name == "judge_frame":
+        from agent.pipeline.frames import judge_frame
+
+        return judge_frame
+    if name == "PrecedentClassifier":
+        from agent.training.classifier import PrecedentClassifier
+
+        return PrecedentClassifier
     raise AttributeError(f"module 'agent' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

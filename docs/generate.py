@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import typer
+from pydantic import BaseModel
 
+import agent
 from agent.cli.app import app
 from agent.core.settings import Settings
 from agent.training.ollama_export import compose
@@ -23,6 +27,14 @@ _ROOT = Path(__file__).resolve().parents[1]
 # rooms that no import contract names
 _BESIDE = ("prompts/", "benchmarks/", "docs/", "tests/")
 _WIDTH = 100
+_WITH_METHODS = ("Detector", "PrecedentClassifier")
+_OTHER_ROUTES = {
+    "POST /otlp/v1/logs": "Judge the log records of an OTLP exporter, as protobuf or JSON.",
+    "POST /mcp": "The tools of the Model Context Protocol, by streamable HTTP.",
+    "POST /chain/invoke, /chain/stream": "The chat agent, by LangServe; playground at `/chain/playground/`.",
+    "POST /verdict/invoke, /verdict/batch": "A verdict, by LangServe; playground at `/verdict/playground/`.",
+    "GET /metrics": "Prometheus metrics.",
+}
 _MODELFILE = """Llama 3 as a judge in Ollama (generated: make docs WRITE=1):
   ollama pull llama3.2 && ollama create precedent -f Modelfile && ollama run precedent "kernel panic - not syncing"
 Other weights for FROM: llama3.1:8b (better, 5 GB), llama3.2:1b (smaller), ./model.gguf (a quantized Llama 3 Instruct).
@@ -87,6 +99,44 @@ def openapi() -> str:
     return json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def http() -> str:
+    """Each route of the OpenAPI schema in a line."""
+    rows = ["# HTTP", "", "The bodies are in [openapi.json](openapi.json), and at `/docs` of the server.", ""]
+    rows += ["| route | what |", "|---|---|"]
+    for path, methods in sorted(json.loads(openapi())["paths"].items()):
+        for method, what in methods.items():
+            summary = what.get("description", what["summary"]).partition("\n")[0].replace("|", "\\|")
+            rows.append(f"| `{method.upper()} {path}` | {summary} |")
+    rows += [f"| `{route}` | {what} |" for route, what in _OTHER_ROUTES.items()]
+    return "\n".join(rows) + "\n"
+
+
+def python() -> str:
+    """The names of the package, with their signatures and docstrings."""
+    rows = ["# Python", "", "`from agent import " + ", ".join(sorted(agent.__all__, key=str.lower)) + "`", ""]
+    rows += ["## chain", "", "A LangChain Runnable: a `Record`, a text or a dict with `source` to a `Verdict`.", ""]
+    for name in sorted(set(agent.__all__) - {"chain"}, key=str.lower):
+        named = getattr(agent, name)
+        shown = [named, *(value for part, value in vars(named).items() if _is_method(part, value))]
+        rows += [f"## {name}", "", "```text"]
+        for part in shown if name in _WITH_METHODS else [named]:
+            rows += [f"{part.__qualname__}{_signature(part)}", "", inspect.getdoc(part) or "", ""]
+        rows[-1:] = ["```", ""]
+    return "\n".join(rows).rstrip() + "\n"
+
+
+def _is_method(name: str, value: object) -> bool:
+    return inspect.isfunction(value) and not name.startswith("_") and value.__doc__ is not None
+
+
+def _signature(named: Any) -> str:
+    if inspect.isclass(named) and issubclass(named, BaseModel):
+        fields = (f"{name}: {inspect.formatannotation(field.annotation)}" for name, field in named.model_fields.items())
+        return f"({', '.join(fields)})"
+    # annotations are texts there
+    return str(inspect.signature(named)).replace("'", "") if named is not agent.Detector else ""
+
+
 def architecture() -> str:
     """docs/architecture.md with its two generated blocks: the packages by their docstrings, and the import layers."""
     page = (_ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -114,7 +164,9 @@ PAGES = {
     "docs/architecture.md": architecture,
     "docs/reference/cli.md": cli,
     "docs/reference/settings.md": settings,
+    "docs/reference/http.md": http,
     "docs/reference/openapi.json": openapi,
+    "docs/reference/python.md": python,
     "Modelfile": modelfile,
 }
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
+import uvicorn
 from sse_starlette.sse import AppStatus
 from starlette.testclient import TestClient
 
@@ -15,6 +20,7 @@ from agent.core.settings import Settings
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
+from benchmarks.private_ollama import free_port
 from server import create_app
 from tests.conftest import give_language_weight, make_settings
 from tests.shop import BRIEF, LOG
@@ -67,3 +73,39 @@ def eventually(is_so: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+@contextlib.contextmanager
+def running(chosen: Settings) -> Iterator[str]:
+    """The app on a real socket, within this process, so that its tokens can be counted."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(chosen), port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is, and the API key that it requires, if it does."""
+
+    url: str
+    key: str | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+
+
+@pytest.fixture(scope="session", params=[None, "sesame"], ids=["open", "with-key"])
+def address(copy_of: Callable[..., Settings], request: pytest.FixtureRequest) -> Iterator[Address]:
+    """The app on a real socket without a language model, without and with an API key; its memory is shared."""
+    with running(copy_of(model="none", api_key=request.param)) as url:
+        assert eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        yield Address(url, request.param)

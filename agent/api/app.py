@@ -1,4 +1,4 @@
-"""The HTTP application: the console at /, REST under /v1, LangServe at /chain and /verdict, documentation, metrics."""
+"""The HTTP application: the console, REST and OpenAI's chat, LangServe, MCP, OTLP, documentation, metrics."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
+from starlette.routing import Route
 
 from agent.api.bodies import JsonRoute
 from agent.api.console import routes as console_routes
 from agent.api.console.host import ConsoleRoute
 from agent.api.errors import add_error_handlers
 from agent.api.middleware import GuardMiddleware, RequestLogMiddleware, TimeoutMiddleware
-from agent.api.routes import cases, health, langserve, sources, verdicts
+from agent.api.openai_errors import OpenAIErrorMiddleware
+from agent.api.routes import cases, health, langserve, openai, otlp, sources, verdicts
 from agent.api.schemas import Problem
 from agent.api.state import ServerState
 from agent.core.logs import configure_logging
@@ -52,9 +54,10 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.state.server = state
     app.router.route_class = JsonRoute
     add_error_handlers(app)
-    for routes in (health.router, verdicts.router, sources.router, cases.router):
+    for routes in (health.router, verdicts.router, sources.router, cases.router, openai.router, otlp.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
+    app.router.routes.append(Route("/mcp", state.mcp, methods=["POST"], include_in_schema=False))
     app.include_router(console_routes.router)
     app.mount("/console/static", console_routes.static_files)
     app.router.routes.append(console)
@@ -63,4 +66,5 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.add_middleware(GuardMiddleware, settings=config)
     Instrumentator(registry=state.metrics.registry).instrument(app)
     app.add_middleware(RequestLogMiddleware)
+    app.add_middleware(OpenAIErrorMiddleware)
     return app

@@ -72,7 +72,7 @@ class RequestLogMiddleware:
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
@@ -91,6 +91,12 @@ class RequestLogMiddleware:
                 finish()
 
 
+def allowed_hosts(settings: Settings) -> frozenset[str] | None:
+    """The names, without a port, under which the server may be reached; None: any, because it binds to any address."""
+    bound = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return None if settings.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
+
+
 class GuardMiddleware:
     """Refuses requests to another host's name, without the API key, or with a body over the limit.
 
@@ -103,8 +109,7 @@ class GuardMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._key, self._limit = app, settings.api_key, settings.max_body_bytes
         self._sessions = Sessions(settings.api_key) if settings.api_key else None
-        bound = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self._hosts = None if settings.host in _EVERY_ADDRESS else _LOOPBACK | {bound.lower()}
+        self._hosts = allowed_hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request or pass it on, with a limit on the size of its body."""
@@ -232,7 +237,9 @@ def _last_piece(media_type: str, reason: str) -> bytes:
     if media_type == NDJSON:
         return json.dumps({"error": reason}).encode() + b"\n"
     if media_type == "text/event-stream":
-        return f"event: error\r\ndata: {json.dumps({'status_code': 504, 'message': reason})}\r\n\r\n".encode()
+        # LangServe's clients read the first two keys, OpenAI's the last
+        body = {"status_code": 504, "message": reason, "error": {"message": reason}}
+        return f"event: error\r\ndata: {json.dumps(body)}\r\n\r\n".encode()
     return f"({reason})\n".encode() if media_type == "text/plain" else b""
 
 

@@ -11,14 +11,19 @@ from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.console.jobs import Jobs
+from agent.api.mcp_server import McpEndpoint
+from agent.api.mcp_tools import Tools
 from agent.api.metrics import Metrics
 from agent.api.shutdown import Shutdown
+from agent.chat.commands import build_chat
 from agent.core.errors import describe, translate
 from agent.core.logs import log_error, log_event, timed_event
 from agent.core.settings import Settings
+from agent.core.tracing import tracing
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import Pipeline
+from agent.pipeline.runnable import BatchedVerdictRunnable
 
 
 class ServerState:
@@ -32,6 +37,12 @@ class ServerState:
         Judges for every route; its verdicts are counted and kept in the history.
     jobs : Jobs
         Files that are judged in the console.
+    verdict : Runnable
+        A record to its verdict, by the batcher.
+    chat : Runnable
+        The chat agent.
+    mcp : McpEndpoint
+        The tools for other agents.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,13 +53,18 @@ class ServerState:
         self.jobs = Jobs()
         self.not_ready: str | None = "models are being loaded"
         self.batcher = MicroBatcher(self.context, Pipeline(self.context), self.metrics.count, settings.waiting_records)
+        self.verdict = BatchedVerdictRunnable(self.batcher)
+        self.chat = build_chat(self.context, self.verdict.invoke)
+        self.mcp = McpEndpoint(Tools(self.context, self.batcher), settings)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Load the models in the background while the application serves; close everything at its end."""
         self.shutdown.watch()
         loading = asyncio.create_task(asyncio.to_thread(self._load))
-        yield
+        with tracing(self.settings.otlp_endpoint):
+            async with self.mcp.running():
+                yield
         await loading
         for close in (self.jobs.close, self.metrics.close, self.batcher.close, self.context.close):
             await run_in_threadpool(close)

@@ -73,6 +73,11 @@ class ChatInput(BaseModel):
     )
 
 
+def use_source(name: str) -> AIMessage:
+    """The message at the beginning of a conversation that makes the agent judge records as that source."""
+    return AIMessage(f"records are now judged as source {name}")
+
+
 def build_chat(context: AppContext, judge: Callable[[JudgeRequest], Verdict]) -> Runnable[ChatInput, str]:
     """Build the agent, which maps a conversation to its answer, streamed in pieces.
 

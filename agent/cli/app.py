@@ -13,6 +13,7 @@ from agent.cli.bench import bench_app
 from agent.cli.cases import cases_app
 from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
+from agent.cli.mcp import mcp
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
     ColumnsOption,
@@ -240,6 +241,7 @@ def chat(
     context.close()
 
 
+app.command()(mcp)
 app.command()(review)
 app.command()(correct)
 

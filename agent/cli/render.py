@@ -330,12 +330,12 @@ def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:
     """Hold a conversation in the terminal, until end of input."""
     from langchain_core.messages import AIMessage, HumanMessage
 
-    from agent.chat.commands import HELP, ChatInput
+    from agent.chat.commands import HELP, ChatInput, use_source
 
     interactive = sys.stdin.isatty()
     if interactive:
         print(HELP)
-    messages: list[Any] = [AIMessage(f"records are now judged as source {source}")] if source else []
+    messages: list[Any] = [use_source(source)] if source else []
     while True:
         try:
             text = input("\n> " if interactive else "")

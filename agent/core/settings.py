@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         description="seconds that a request or a model call may take (504 after that); of a streamed answer "
         "(NDJSON, an explanation, the chat) the longest wait for its next piece",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="URL of an OpenTelemetry collector (OTLP over HTTP, such as http://127.0.0.1:4318) that `serve` "
+        "and `mcp` send spans of the judging steps to; they hold no texts of records",
+    )
     log_level: LogLevel = Field("info", description="least severe events that `serve` logs: debug to error")
     log_format: LogFormat = Field("text", description="how `serve` logs: text, or json (one object a line)")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -20,6 +20,7 @@ from agent.data.readers.entries import SAMPLED_LINES, EntryRule, entry_rule
 from agent.data.readers.entry_joining import decoded_start
 from agent.data.readers.format_detection import detect
 from agent.data.readers.lines import split_lines
+from agent.data.readers.table_rows import read_table_rows, with_columns
 from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import normalise_label
 from retrieval.text.masking import mask
@@ -113,6 +114,29 @@ class ReadOptions(BaseModel):
                 yield item
         if empty:
             raise InputError("has no records: nothing but blank lines or a header", request.file)
+
+    def read_table(
+        self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], max_chars: int
+    ) -> Iterator[ParsedRow | RowError]:
+        """Read the rows of a table in memory, as those of a Parquet file to judge.
+
+        Parameters
+        ----------
+        names
+            The names of its columns.
+        rows
+            Cells by column.
+        max_chars
+            See `read`.
+
+        Raises
+        ------
+        InputError
+            It lacks learned columns, or one that ``text`` names.
+        """
+        request = ReadRequest("table", self.text, self.label, frozenset(), max_chars, lenient=True, table=self.table)
+        request = with_columns(request, names, rows[0] if rows else None)
+        yield from request.noting(read_table_rows(rows, request))
 
     def read_unlabelled(self, path: str | Path, max_chars: int) -> Iterator[ParsedRow | RowError]:
         """Read a file that may lack the columns; a label column that is there is kept out of the record."""

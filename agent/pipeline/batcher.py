@@ -20,6 +20,7 @@ from agent.core.cancellable_stream import stop_model_when
 from agent.core.errors import EXPECTED, Busy, InputError, Stopped
 from agent.core.records import Deferred, JudgeError, Verdict, as_result, content_hash
 from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_segments, plain_request
+from agent.core.tracing import span
 from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import Pipeline
@@ -186,7 +187,7 @@ class MicroBatcher:
 
     def _judge(self, items: list[BatchItem]) -> None:
         for source, of_source in self._by_source(items):
-            with self._errors_as_answers(of_source):
+            with span("judge", records=len(of_source)), self._errors_as_answers(of_source):
                 cache, deferred = self._cache(source), list[BatchItem]()
                 judged = list[tuple[BatchItem, Verdict | JudgeError]]()
                 outcomes = self._pipeline.judge(
@@ -202,7 +203,8 @@ class MicroBatcher:
 
     def _judge_with_llm(self, items: list[BatchItem]) -> None:
         for source, of_source in self._by_source(items):
-            with self._errors_as_answers(of_source), stop_model_when(partial(_all_cancelled, of_source)):
+            traced = span("judge_with_language_model", records=len(of_source))
+            with traced, self._errors_as_answers(of_source), stop_model_when(partial(_all_cancelled, of_source)):
                 cache = self._cache(source)
                 # another caller may have sent the same meanwhile
                 rest = self._deliver_cached(cache, of_source)

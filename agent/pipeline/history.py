@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from agent.core.errors import UnknownVerdict
 from agent.core.records import Verdict
@@ -16,6 +17,40 @@ class RecentVerdict:
 
     verdict: Verdict
     corrected_to: str | None
+
+
+@dataclass(frozen=True)
+class PastVerdict(RecentVerdict):
+    """The same, with the time at which it was given last."""
+
+    judged_at: datetime
+
+
+def find_verdicts(
+    context: AppContext,
+    *,
+    source: str | None = None,
+    label: str | None = None,
+    since: datetime | None = None,
+    limit: int,
+) -> list[PastVerdict]:
+    """The last ``limit`` verdicts of a source, with a label, and given since a time; None: any. Newest first.
+
+    Raises
+    ------
+    UnknownSource
+        There is no source of that name.
+    """
+    if source is not None:
+        context.source(source)
+    if since is not None:
+        # without a zone it is UTC; SQLite keeps no zones
+        since = (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC)
+    found = context.history.find(source=source, label=label, since=since, limit=limit)
+    return [
+        PastVerdict(Verdict.model_validate(body), label, judged_at.replace(tzinfo=judged_at.tzinfo or UTC))
+        for body, label, judged_at in found
+    ]
 
 
 def recent(context: AppContext, source: str, limit: int) -> list[RecentVerdict]:

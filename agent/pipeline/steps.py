@@ -17,6 +17,7 @@ from agent.core.errors import DetectorError
 from agent.core.numerics import expit, logit
 from agent.core.records import Record, Signal
 from agent.core.requests import JudgeRequest
+from agent.core.tracing import traced
 from agent.detectors.base import DetectorInput, Scorer
 from agent.detectors.fields import FieldsDetector
 from agent.detectors.language import SourceLanguageDetector
@@ -55,6 +56,7 @@ class Steps:
         self._fits: LRUCache[_Fitted] = LRUCache(8)
         self._clauses: LRUCache[tuple[Clause | None]] = LRUCache(_CACHED_RECORDS)
 
+    @traced("prepare")
     def prepare(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
         """Read the source once, mask the records, and derive their cache keys."""
         source = self._source(self._context.source(requests[0].source))
@@ -85,6 +87,7 @@ class Steps:
         """Add precedents and the signals of all detectors but the language model."""
         return self.collect_signals(self.score_fields(self.retrieve(states))) if states else []
 
+    @traced("compare_clauses")
     def compare_clauses(self, states: Sequence[JudgingState]) -> list[tuple[JudgingState, Clause | None]]:
         """The states of records of one source, and the most anomalous clause of each; None where none could count.
 
@@ -150,6 +153,7 @@ class Steps:
         source = self._source(self._context.source(request.source))
         return self._fitted(source).clauses is not None
 
+    @traced("retrieve")
     def retrieve(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Search the casebook for the nearest cases of each label."""
         records = [(state.record, state.content_hash) for state in states]
@@ -157,6 +161,7 @@ class Steps:
         results = self._context.casebook.find_many(row, records, k)
         return [replace(state, retrieved=retrieved) for state, retrieved in zip(states, results, strict=True)]
 
+    @traced("score_fields")
     def score_fields(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Score the records' fields and events, where the source has a model of them."""
         rows = [features(state.record.fields, state.record.events) for state in states]
@@ -168,6 +173,7 @@ class Steps:
             for state, row, score in zip(states, rows, scores, strict=True)
         ]
 
+    @traced("collect_signals")
     def collect_signals(self, states: Sequence[JudgingState]) -> list[JudgingState]:
         """Add the signals of all detectors but the language model."""
         records = [state.detector_input for state in states]
@@ -201,6 +207,7 @@ class Steps:
             return True
         return model.language_may_decide(state.log_odds)
 
+    @traced("query_language_model")
     def query_language_model(self, state: JudgingState) -> JudgingState:
         """Add the language model's signal, or the reason why there is none."""
         try:

@@ -97,6 +97,13 @@ class Embedder:
             self._cached.put(text, vector)
         return [vector for text in texts if (vector := vectors[text]) is not None]
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text, whole and without special tokens."""
+        model = self._load()
+        with self._lock:
+            encoded = model.tokenizer(list(texts), add_special_tokens=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
     def _tokenise(self, model: SentenceTransformer, texts: Sequence[str]) -> list[dict[str, list[int]]]:
         prompt = model.prompts.get(model.default_prompt_name or "") or ""
         tokens = []

@@ -93,6 +93,29 @@ class History:
             rows = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(limit)).all()
             return list(zip(_bodies(connection, rows), [row.corrected_to for row in rows], strict=True))
 
+    def find(
+        self, *, source: str | None, label: str | None, since: datetime | None, limit: int
+    ) -> list[tuple[dict[str, Any], str | None, datetime]]:
+        """The last ``limit`` verdicts, newest first, each with its correction and its time.
+
+        Parameters
+        ----------
+        source, label
+            Only verdicts of this source, and with this label; None: of any.
+        since
+            Only verdicts given then or later; None: at any time.
+        """
+        query = select(verdicts.c.id, verdicts.c.body, verdicts.c.corrected_to, verdicts.c.judged_at)
+        for column, value in ((verdicts.c.source, source), (verdicts.c.label, label)):
+            if value is not None:
+                query = query.where(column == value)
+        if since is not None:
+            query = query.where(verdicts.c.judged_at >= since)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(verdicts.c.judged_at.desc(), verdicts.c.id).limit(limit)).all()
+            bodies = _bodies(connection, rows)
+        return [(body, row.corrected_to, row.judged_at) for body, row in zip(bodies, rows, strict=True)]
+
     def corrected_to(self, verdict_id: str) -> str | None:
         """The label that a person gave the verdict's record, if one did."""
         with self._engine.connect() as connection:

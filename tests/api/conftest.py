@@ -1,5 +1,5 @@
 """The fixtures of `tests.served`."""
 
-from tests.served import client, copy_of, event_of_no_loop, learned
+from tests.served import address, client, copy_of, event_of_no_loop, learned
 
-__all__ = ["client", "copy_of", "event_of_no_loop", "learned"]
+__all__ = ["address", "client", "copy_of", "event_of_no_loop", "learned"]

@@ -21,7 +21,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from langchain_core.messages import AIMessage, HumanMessage
 
 from agent.chat.commands import ChatInput, build_chat
@@ -31,7 +30,7 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_one
 from benchmarks.private_ollama import free_port
 from llm.llamacpp.chat_model import EmbeddedChatModel
-from server import create_app
+from tests.served import running
 from tests.shop import ANOMALOUS, NEW, NORMAL
 
 pytestmark = [
@@ -284,22 +283,6 @@ class Tokens:
             seen = self.count
             time.sleep(1.0)
         return seen
-
-
-@contextlib.contextmanager
-def running(chosen: Settings) -> Iterator[str]:
-    """The app on a real socket, within this process, so that its tokens can be counted."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(chosen), port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(60)
 
 
 def test_a_client_that_leaves_stops_the_model(

@@ -9,9 +9,8 @@ from nicegui import ui
 
 from agent.api.console.elements import server, text
 from agent.api.console.i18n import _
-from agent.chat.commands import ChatInput, build_chat
+from agent.chat.commands import ChatInput
 from agent.core.errors import EXPECTED, describe
-from agent.pipeline.runnable import BatchedVerdictRunnable
 
 # messages of a conversation that the agent gets
 _REMEMBERED = 60
@@ -66,12 +65,10 @@ class ChatDrawer:
             self._answering = False
 
     async def _answer(self, shown: Any) -> None:
-        state = server()
-        chat = build_chat(state.context, BatchedVerdictRunnable(state.batcher).invoke)
         so_far = ""
         try:
             messages: Any = self._history[-_REMEMBERED:]
-            async for piece in chat.astream(ChatInput(messages=messages)):
+            async for piece in server().chat.astream(ChatInput(messages=messages)):
                 so_far += piece
                 shown.set_text(so_far)
                 self._scroll()

@@ -13,10 +13,9 @@ from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.state import ServerState, State
-from agent.chat.commands import ChatInput, build_chat
+from agent.chat.commands import ChatInput
 from agent.core.errors import InputError
 from agent.core.requests import parse_request
-from agent.pipeline.runnable import BatchedVerdictRunnable
 
 with warnings.catch_warnings():
     # LangServe warns on import that it is deprecated
@@ -28,8 +27,7 @@ warnings.filterwarnings("ignore", message="astream_log is deprecated")
 
 def add_langserve(app: FastAPI, state: ServerState) -> None:
     """Add both sets of routes to the application."""
-    verdict = BatchedVerdictRunnable(state.batcher)
-    chat = build_chat(state.context, verdict.invoke).with_types(input_type=ChatInput, output_type=str)
+    verdict, chat = state.verdict, state.chat.with_types(input_type=ChatInput, output_type=str)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         add_routes(app, verdict, path="/verdict", playground_type="default", dependencies=[Depends(_check_requests)])

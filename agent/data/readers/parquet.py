@@ -11,8 +11,9 @@ import polars as pl
 
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.format_detection import PARQUET_MAGIC
-from agent.data.readers.jsonl import flatten, parse_object
+from agent.data.readers.jsonl import parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.table_rows import with_columns
 
 _BATCH = 10_000
 # Rust panics, which some damaged files cause, are not an `Exception`.
@@ -30,10 +31,7 @@ def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | R
             first = frame.head(1).collect().to_dicts()
         except _FAILURES as error:
             raise request.file_error(f"is not Parquet that can be read: {_first_line(error)}") from error
-        known = list(dict.fromkeys([*schema.names(), *(flatten(first[0]) if first else ())]))
-        request = request.matched(known)
-        names = list(request.with_learned_names(dict.fromkeys(known)))
-        request.restricted_to(names).text_columns(names)
+        request = with_columns(request, schema.names(), first[0] if first else None)
         yield from request.noting(_rows(frame, request))
 
 

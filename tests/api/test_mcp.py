@@ -1,0 +1,158 @@
+"""The tools for other agents, by the official client: over HTTP on a real socket, and by standard input and output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mcp import ClientSession, McpError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CallToolResult, TextContent
+
+from agent.core.settings import Settings
+from tests.served import Address
+from tests.shop import ANOMALOUS, NORMAL
+
+pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
+ROOT = Path(__file__).resolve().parents[2]
+Use = Callable[[ClientSession], Awaitable[None]]
+
+
+def by_http(address: Address, use: Use, **headers: str) -> None:
+    async def run() -> None:
+        async with (
+            httpx.AsyncClient(headers={**address.headers, **headers}, timeout=60) as client,
+            streamable_http_client(f"{address.url}/mcp", http_client=client) as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            await use(session)
+
+    asyncio.run(run())
+
+
+async def called(session: ClientSession, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await session.call_tool(tool, arguments)
+    assert not result.isError, result
+    assert result.structuredContent is not None
+    return result.structuredContent
+
+
+def reason(result: CallToolResult) -> str:
+    assert result.isError
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    return content.text
+
+
+async def judge_explain_correct(session: ClientSession, record: str) -> None:
+    """The whole loop by tools; the client checks each result against the tool's schema."""
+    tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+    assert set(tools) == {"judge", "explain", "precedents", "correct", "history", "sources"}
+    assert all(tool.outputSchema and tool.description for tool in tools.values())
+    assert set(tools["correct"].inputSchema["required"]) == {"verdict_id", "label"}
+    (source,) = (await called(session, "sources"))["sources"]
+    assert (source["name"], source["cases"]["normal"] > 0) == ("shop", True)
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    judged = await called(session, "judge", records=[record, {"text": NORMAL, "line": 7}], source="shop")
+    anomalous, normal = judged["verdicts"]
+    assert (anomalous["label"], normal["label"], normal["record"]["line"]) == ("anomalous", "normal", 7)
+    explained = await called(session, "explain", verdict_id=anomalous["id"], in_words=True)
+    assert explained["facts"]
+    assert any(text.startswith("explanation: ") for text in explained["degraded"])
+    near = (await called(session, "precedents", verdict_id=anomalous["id"]))["precedents"]
+    assert near == anomalous["precedents"]
+    past = (await called(session, "history", label="anomalous", since=before.isoformat()))["verdicts"]
+    assert past[0]["verdict_id"] == anomalous["id"]
+    assert (past[0]["text"], past[0]["corrected_to"]) == (record, None)
+    corrected = await called(session, "correct", verdict_id=anomalous["id"], label="normal")
+    assert (corrected["record"]["text"], corrected["label"], corrected["label_before"]) == (
+        record,
+        "normal",
+        "anomalous",
+    )
+    again = (await called(session, "judge", records=[record]))["verdicts"][0]
+    assert (again["label"], again["precedents"][0]["case_id"]) == ("normal", corrected["case_id"])
+    assert (await called(session, "history", source="shop", limit=500))["verdicts"][0]["verdict_id"] == again["id"]
+
+
+def test_the_loop_over_http(address: Address) -> None:
+    record = f"database connection refused after {3 if address.key else 4} attempts by mcp"
+    by_http(address, lambda session: judge_explain_correct(session, record))
+
+
+def test_what_is_wrong_is_named(address: Address) -> None:
+    async def use(session: ClientSession) -> None:
+        async def refused(tool: str, **arguments: Any) -> str:
+            return reason(await session.call_tool(tool, arguments))
+
+        assert "no verdict 'v00'" in await refused("correct", verdict_id="v00", label="normal")
+        assert "label" in await refused("correct", verdict_id="v00")
+        assert "normal" in await refused("correct", verdict_id="v00", label="unsure")
+        assert "unknown source 'bank'" in await refused("judge", records=["x"], source="bank")
+        assert "must not be empty" in await refused("judge", records=[])
+        assert "limit is 65536" in await refused("judge", records=["x" * 70_000])
+        assert "record 1: an empty record" in await refused("judge", records=[NORMAL, "  "])
+        assert "record" in await refused("judge", records=[{"speed": 3}])
+        assert "no argument sources" in await refused("judge", records=["x"], sources="shop")
+        assert "there is no tool 'delete'" in await refused("delete")
+        assert "unknown source" in await refused("history", source="bank")
+        assert (await called(session, "history", since="2999-01-01"))["verdicts"] == []
+
+    by_http(address, use)
+
+
+def test_web_pages_and_strangers_are_refused(address: Address) -> None:
+    url, sent = f"{address.url}/mcp", {"accept": "application/json, text/event-stream"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    answer = httpx.post(url, json=body, headers={**sent, **address.headers})
+    assert (answer.status_code, answer.json()["result"]) == (200, {})
+    for header, value, status in (
+        ("origin", "http://evil.example", 403),
+        ("host", "evil.example", 400),
+        ("content-type", "text/plain", 400),
+    ):
+        refused = httpx.post(url, json=body, headers={**sent, **address.headers, header: value})
+        assert refused.status_code == status, header
+    own_page = {**sent, **address.headers, "origin": address.url}
+    assert httpx.post(url, json=body, headers=own_page).status_code == 200
+    # there are no messages of the server's own to wait for
+    assert httpx.get(url, headers={**sent, **address.headers}).status_code == 405
+    if address.key:
+        assert httpx.post(url, json=body, headers=sent).status_code == 401
+        with pytest.raises(BaseExceptionGroup) as raised:
+            by_http(Address(address.url, "wrong"), lambda session: called(session, "sources"))  # type: ignore[arg-type, return-value]
+        assert raised.group_contains(httpx.HTTPStatusError) or raised.group_contains(McpError)
+
+
+def test_the_loop_by_standard_input_and_output(copy_of: Callable[..., Settings]) -> None:
+    chosen = copy_of(model="none")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PRECEDENT_")}
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-c", "from agent.cli.app import main; main()", "mcp", "--model", "none"],
+        env={
+            **kept,
+            "PRECEDENT_HOME": str(chosen.home),
+            "PRECEDENT_CACHE": str(chosen.cache),
+            "PRECEDENT_OFFLINE": "1",
+            "PYTHONPATH": str(ROOT),
+        },
+        cwd=ROOT,
+    )
+
+    async def run() -> None:
+        async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
+            started = await session.initialize()
+            assert (started.serverInfo.name, bool(started.instructions)) == ("precedent", True)
+            await judge_explain_correct(session, f"{ANOMALOUS} as a client of stdio sees it")
+
+    asyncio.run(run())
