@@ -1,4 +1,4 @@
-"""The HTTP application: the console, REST and OpenAI's chat, LangServe, MCP, OTLP, documentation, health, metrics."""
+"""The HTTP application: the console, REST and OpenAI's chat, LangServe, MCP, OTLP, documentation, metrics."""
 
 from __future__ import annotations
 

@@ -92,7 +92,12 @@ def command() -> None:
 def learn(
     files: Annotated[list[str], typer.Argument(help="Files of labelled records; - is standard input.")],
     source: SourceOption,
-    label: Annotated[str, typer.Option("--label", help="Column that holds the label: a name, or a number from 0.")],
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column that holds the label: a name, or a number from 0.")
+    ] = None,
+    all_normal: Annotated[
+        bool, typer.Option("--all-normal", help="The files have no label, and all their records are normal.")
+    ] = False,
     normal: NormalOption = None,
     multiline: MultilineOption = None,
     text: TextOption = None,
@@ -128,6 +133,7 @@ def learn(
             budget=budget,
             objective=optimise,
             dry_run=dry_run,
+            all_normal=all_normal,
             progress=progress,
         )
     if dry_run:

@@ -16,8 +16,8 @@ from agent.cli.options import (
     ModelOption,
     MultilineOption,
     NormalOption,
+    OptionalSourceOption,
     RateOption,
-    SourceOption,
     TextOption,
     exit_if_failed,
     open_context,
@@ -80,9 +80,15 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the outpu
 ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the summary there as one HTML page.")]
 
 
+AgainstOption = Annotated[
+    list[str] | None,
+    typer.Option("--against", help="Without a source: older files, against which events are ranked; repeat it."),
+]
+
+
 def judge(
     files: FilesArgument,
-    source: SourceOption,
+    source: OptionalSourceOption = None,
     format: FormatOption = None,
     text: TextOption = None,
     label: LabelOption = None,
@@ -99,19 +105,36 @@ def judge(
     time_limit: TimeOption = None,
     resume: ResumeOption = False,
     report: ReportOption = None,
+    against: AgainstOption = None,
     model: ModelOption = None,
 ) -> None:
-    """Judge records: one verdict each, in order."""
+    """Judge records: one verdict each, in order. Without a source: rank the events of files without labels."""
     from agent.data.inputs import expand_inputs, is_large_input
     from agent.data.read_options import NO_LABEL
 
     labels = _parse_labels(only)
     to = to or _format_of(output)
     context = open_context(model)
-    options = read_options(context.source(source), format, text, label, normal, multiline, columns)
+    names = [source] if source else context.casebook.names()
+    row = context.source(names[0]) if len(names) == 1 and not (against and not source) else None
+    options = read_options(row, format, text, label, normal, multiline, columns)
     paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
         _refuse_to_overwrite(path, paths)
+    if row is None:
+        from agent.cli.rank import rank
+
+        _check_without_source(
+            rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
+            resume=resume or None,
+        )  # fmt: skip
+        older = expand_inputs(against or [], options.format, print_status)
+        rank(context, paths, options, against=older, to=to, output=output, report=report)
+        context.close()
+        return
+    if against:
+        raise UsageError("--against ranks events of files without a source: leave --source out")
+    source = row.name
     large = is_large_input(paths)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report))
@@ -166,6 +189,13 @@ def _set_reference(
     print_status(note)
     left = None if seconds is None else max(0.0, started + seconds - time.monotonic())
     return None if calls is None else calls - calls // 2, left
+
+
+def _check_without_source(**options: object) -> None:
+    """Refuse options of verdicts, which need a source."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is for verdicts: name the source with --source")
 
 
 def _parse_labels(only: str | None) -> frozenset[str]:

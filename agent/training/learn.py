@@ -107,6 +107,7 @@ def learn(
     budget: int | None = None,
     objective: str | None = None,
     dry_run: bool = False,
+    all_normal: bool = False,
     progress: Progress | None = None,
 ) -> LearnResult:
     """Learn the labelled records of ``files`` as cases of ``source``.
@@ -120,7 +121,7 @@ def learn(
     files : Sequence of str or Path
     source : str
     read_options : ReadOptions
-        How the files are read; ``label`` must be set.
+        How the files are read; ``label`` must be set, unless ``all_normal``.
     brief : str, optional
         None keeps the source's brief, or has one drafted.
     budget : int, optional
@@ -129,6 +130,8 @@ def learn(
         See `agent.scoring.calibration.Objective.parse`; None keeps the source's.
     dry_run : bool
         Whether to read the files only.
+    all_normal : bool
+        Whether the files have no label, and all their records are normal.
     progress : Progress, optional
 
     Raises
@@ -144,8 +147,8 @@ def learn(
             Objective.parse(objective)
         except ValueError as error:
             raise UsageError(f"--optimise: {error}") from error
-    if read_options.label is None:
-        raise UsageError("learn needs --label COLUMN, the column that holds the labels")
+    if (read_options.label is None) != all_normal:
+        raise UsageError("learn needs --label COLUMN, which holds the labels, or --all-normal for files without any")
     with spooled_stdin(files) as stdin:
         _read(context, files, read_options, result, stdin=stdin, progress=progress, dry_run=dry_run)
     if result.read and not dry_run:
@@ -170,7 +173,9 @@ def _read(
     result.report = report = survey(
         files, read_options, context.settings.max_record_chars, stdin=stdin, progress=progress
     )
-    if not (snapshot and snapshot.counts["normal"]):
+    if read_options.label is None:
+        report.labels = Counter(normal=report.records)
+    elif not (snapshot and snapshot.counts["normal"]):
         _check_normal(read_options, report)
     if dry_run:
         return
@@ -205,16 +210,16 @@ def _cases(
         if isinstance(item, RowError):
             result.unreadable.append(item)
             continue
-        assert item.label is not None
+        label: Label = item.label or "normal"
         result.read += 1
-        result.labels[item.label] += 1
+        result.labels[label] += 1
         result.label_values[item.label_value or ""] += 1
         if (read_options.label or "").isdecimal() and result.read <= _TEXTS_MASKED:
             result.text_starts[text_start(item.record.text)] += 1
         result.notes += [f"{item.record.file}:{item.record.line}: {note}" for note in item.notes]
         if progress and result.read % 500 == 0:
             progress("reading", result.read, 0)
-        yield as_case(as_read(item.record, read_options), item.label, item.label_value)
+        yield as_case(as_read(item.record, read_options), label, item.label_value)
 
 
 def as_case(record: Record, label: Label, label_value: str | None = None) -> NewCase:

@@ -16,6 +16,7 @@ from tests.served import HOST
 
 KEY = "a key with & signs"
 HTML = {"Accept": "text/html"}
+UPGRADE = {"Upgrade": "websocket"}
 SOCKET = "ws://127.0.0.1/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
 
 
@@ -83,26 +84,27 @@ def test_an_old_cookie_is_not_valid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_socket_is_guarded_as_the_pages_are(client: TestClient) -> None:
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET):
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers=UPGRADE):
         pass
-    with client.websocket_connect(SOCKET, headers={"Authorization": f"Bearer {KEY}"}) as it:
+    with client.websocket_connect(SOCKET, headers={**UPGRADE, "Authorization": f"Bearer {KEY}"}) as it:
         assert it.receive_text().startswith("0{")
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1.evil.example"])
 def test_pages_of_other_servers_reach_neither_socket_nor_uploads(client: TestClient, origin: str) -> None:
     client.post("/login", data={"key": KEY})
-    with client.websocket_connect(SOCKET, headers={"Origin": HOST}) as it:
+    with client.websocket_connect(SOCKET, headers={**UPGRADE, "Origin": HOST}) as it:
         assert it.receive_text().startswith("0{")
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers={"Origin": origin}):
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers={**UPGRADE, "Origin": origin}):
         pass
     assert client.put("/console/uploads?name=a.log", content=b"a", headers={"Origin": origin}).status_code == 403
 
 
 def test_another_hosts_name_reaches_no_page(client: TestClient) -> None:
     assert client.get("/login", headers={"Host": "evil.example"}).status_code == 400
-    client.post("/login", data={"key": KEY})
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET.replace("127.0.0.1", "evil.example")):
+    elsewhere = SOCKET.replace("127.0.0.1", "evil.example")
+    authorized = {**UPGRADE, "Authorization": f"Bearer {KEY}"}
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(elsewhere, headers=authorized):
         pass
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import nicegui
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
@@ -32,6 +33,11 @@ OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# what the code behind the pages raised
+RAISED: list[BaseException] = []
+nicegui.app.on_exception(RAISED.append)
 
 
 class Served:
@@ -87,6 +93,7 @@ def browser() -> Iterator[Browser]:
 def opened(browser: Browser, **options: object) -> Iterator[Page]:
     """A page; whatever it asks of another host, or throws, or pops up, fails the test."""
     wrong: list[str] = []
+    RAISED.clear()
     context = browser.new_context(**{"viewport": {"width": 1360, "height": 860}, "locale": "en-US", **options})  # type: ignore[arg-type]
     page = context.new_page()
     page.on("dialog", lambda dialog: (wrong.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
@@ -98,6 +105,7 @@ def opened(browser: Browser, **options: object) -> Iterator[Page]:
     context.close()
     wrong = [what for what in wrong if not what.startswith(("data:", "blob:"))]
     assert not wrong
+    assert not RAISED
 
 
 @pytest.fixture

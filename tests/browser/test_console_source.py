@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from agent.core.requests import JudgeRequest
 from tests.browser.conftest import Served, axe
 from tests.shop import ANOMALOUS, LOG
 
@@ -19,7 +18,7 @@ def test_the_brief_is_edited(page: Page, served: Served) -> None:
     brief = page.get_by_label("What is normal, what is anomalous")
     brief.fill("A shop <b>log</b>. Failures are anomalous.")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("Saved")).to_be_visible()
+    expect(page.get_by_text("Saved", exact=True)).to_be_visible()
     row = served.state.context.source("shop")
     assert (row.brief, row.brief_by) == ("A shop <b>log</b>. Failures are anomalous.", "person")
 
@@ -47,16 +46,14 @@ def test_its_curves_are_those_of_a_labelled_file(page: Page, served: Served, tmp
 
 
 def test_the_review_queue_asks_for_what_is_uncertain(page: Page, served: Served) -> None:
-    import asyncio
-
-    unheard = JudgeRequest(text="<i>warehouse</i> robot 12 does not close its gripper", source="shop")
-    asyncio.run(served.state.batcher.judge([unheard]))
+    text = "<i>warehouse</i> robot 12 does not close its gripper"
+    assert page.request.post(f"{served.url}/v1/verdicts", data={"text": text, "source": "shop"}).ok
     page.goto(f"{served.url}/source")
     row = page.locator(".queue-row", has_text="<i>warehouse</i> robot")
     row.get_by_role("button", name="normal", exact=True).click()
     expect(row).to_have_count(0)
     case = served.state.context.casebook.cases("shop")[-1]
-    assert (case.text, case.label) == (unheard.text, "normal")
+    assert (case.text, case.label) == (text, "normal")
 
 
 def test_the_chat_judges_beside_every_page(page: Page, served: Served) -> None:

@@ -7,19 +7,24 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sse_starlette.sse import AppStatus
 from starlette.testclient import TestClient
 
+from agent import judge_frame
 from agent.core.records import Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.pipeline.context import AppContext
+from agent.pipeline.history import find_verdicts, load_verdict
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.learn import learn
@@ -76,6 +81,35 @@ def of_file(folder: Path, context: AppContext, name: str, content: str) -> dict[
     return verdict.model_dump(mode="json")  # type: ignore[union-attr]
 
 
+def by_mcp(client: TestClient, form: dict[str, Any]) -> dict[str, Any]:
+    arguments = {"records": [form], "source": "belts"}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "judge", "arguments": arguments}}
+    answer = client.post("/mcp", json=call, headers={"accept": "application/json, text/event-stream"}).json()
+    verdict: dict[str, Any] = answer["result"]["structuredContent"]["verdicts"][0]
+    return verdict
+
+
+def any_value(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": [{"key": name, "value": any_value(part)} for name, part in value.items()]}}
+    return {"stringValue": value} if isinstance(value, str) else {"doubleValue": value}
+
+
+def by_otlp(client: TestClient, context: AppContext, body: Any, attributes: dict[str, Any]) -> dict[str, Any]:
+    pairs = [{"key": name, "value": any_value(value)} for name, value in attributes.items()]
+    record = {**({} if body is None else {"body": any_value(body)}), "attributes": pairs}
+    resource = {"attributes": [{"key": "precedent.source", "value": {"stringValue": "belts"}}]}
+    sent = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
+    before = datetime.now(UTC)
+    assert client.post("/otlp/v1/logs", json=sent).json() == {}
+    (past,) = find_verdicts(context, since=before, limit=2)
+    return past.verdict.model_dump(mode="json")
+
+
+def history(context: AppContext, verdict_id: str) -> dict[str, Any]:
+    return load_verdict(context, verdict_id).model_dump(mode="json")
+
+
 def everywhere(folder: Path, context: AppContext, client: TestClient, cells: list[str]) -> Iterator[dict[str, Any]]:
     """The verdicts on a row through each door, in each form that the door takes."""
     texts = dict(zip(NAMES, cells, strict=True))
@@ -108,6 +142,17 @@ def everywhere(folder: Path, context: AppContext, client: TestClient, cells: lis
         yield client.post("/verdict/invoke", json={"input": request}).json()["output"]
         yield client.post("/v1/verdicts", json={"source": "belts", "records": [form]}).json()[0]
         yield client.post("/v1/verdicts", json=[request]).json()[0]
+        yield by_mcp(client, form)
+    for frame in (
+        pl.DataFrame([numbers]),
+        pl.DataFrame([texts]),
+        pd.DataFrame([numbers]),
+        pl.DataFrame({"row": [words]}),
+    ):
+        yield history(context, judge_frame(frame, "belts", context=context)["verdict_id"][0])
+    for body in (texts, numbers, words, json.dumps(numbers), ",".join(cells)):
+        yield by_otlp(client, context, body, {})
+    yield by_otlp(client, context, None, numbers)
     for message in (words, ",".join(cells), json.dumps(texts), json.dumps(numbers)):
         said = client.post(
             "/chain/invoke", json={"input": {"messages": [{"type": "human", "content": f"belts> {message}"}]}}

@@ -123,13 +123,14 @@ class CasePanel:
         case = self._case
         if case is None or case.label == label:
             return
-        await self._change(lambda: relabel_case(server().context, case.case_id or "", label, BY), case.source)
+        context = server().context
+        await self._change(lambda: relabel_case(context, case.case_id or "", label, BY), case.source)
 
     async def _remove(self) -> None:
         case = self._case
         if case is not None:
-            removed = case.case_id or ""
-            await self._change(lambda: delete_case(server().context, removed, BY), case.source, removed)
+            removed, context = case.case_id or "", server().context
+            await self._change(lambda: delete_case(context, removed, BY), case.source, removed)
 
     async def _undo(self, case_id: str) -> None:
         context = server().context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -10,9 +9,8 @@ from nicegui import ui
 
 from agent.api.console.elements import server, text
 from agent.api.console.i18n import _
-from agent.chat.commands import ChatInput, build_chat
+from agent.chat.commands import ChatInput
 from agent.core.errors import EXPECTED, describe
-from agent.pipeline.runnable import BatchedVerdictRunnable
 
 # messages of a conversation that the agent gets
 _REMEMBERED = 60
@@ -23,7 +21,7 @@ class ChatDrawer:
 
     def __init__(self) -> None:
         self._history: list[BaseMessage] = []
-        self._answering: asyncio.Task[None] | None = None
+        self._answering = False
         with ui.right_drawer(value=False, bordered=True).props("width=400 breakpoint=900 overlay") as self.drawer:
             self.drawer.classes("chat").props(f'aria-label="{_("Chat")}"')
             with ui.element("div").classes("panel-head chat-head"):
@@ -52,24 +50,25 @@ class ChatDrawer:
     async def send(self) -> None:
         """Send what is written, and show the answer as it comes."""
         message = (self._input.value or "").strip()
-        if not message or (self._answering is not None and not self._answering.done()):
+        if not message or self._answering:
             return
+        self._answering = True
         self._input.set_value("")
         with self._log:
             text("p", message, "chat-message mine")
             answer = text("p", "…", "chat-message")
         self._scroll()
         self._history.append(HumanMessage(message))
-        self._answering = asyncio.create_task(self._answer(answer))
-        await self._answering
+        try:
+            await self._answer(answer)
+        finally:
+            self._answering = False
 
     async def _answer(self, shown: Any) -> None:
-        state = server()
-        chat = build_chat(state.context, BatchedVerdictRunnable(state.batcher).invoke)
         so_far = ""
         try:
             messages: Any = self._history[-_REMEMBERED:]
-            async for piece in chat.astream(ChatInput(messages=messages)):
+            async for piece in server().chat.astream(ChatInput(messages=messages)):
                 so_far += piece
                 shown.set_text(so_far)
                 self._scroll()

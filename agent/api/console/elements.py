@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 from nicegui import ui
@@ -31,16 +31,16 @@ def notify_error(message: str) -> None:
     ui.notify(message, type="negative", timeout=0, close_button=_("Close"))
 
 
-def confirm(question: str, action: str, on_yes: Callable[[], object]) -> None:
+def confirm(question: str, action: str, on_yes: Callable[[], Awaitable[None]]) -> None:
     """Have a person confirm an action that cannot be undone."""
-    with ui.dialog() as dialog, ui.card().classes("dialog"):
+    with ui.dialog().props(f'aria-label="{action}"') as dialog, ui.card().classes("dialog"):
         text("p", question)
         with ui.row().classes("actions"):
             ui.button(_("Cancel"), on_click=dialog.close).props("flat")
 
-            def accept() -> None:
+            async def accept() -> None:
                 dialog.close()
-                on_yes()
+                await on_yes()
 
             ui.button(action, on_click=accept).props("color=negative")
     dialog.open()

@@ -37,6 +37,7 @@ class PageLink:
 
 LINKS = (
     PageLink("/", "Judge", "fact_check"),
+    PageLink("/unlabelled", "No labels yet?", "filter_list"),
     PageLink("/casebook", "Casebook", "library_books"),
     PageLink("/source", "Source", "tune"),
 )
@@ -86,7 +87,7 @@ def page_frame(title: str) -> Iterator[ui.element]:
 
 def _navigation(request: Request) -> ui.left_drawer:
     drawer = ui.left_drawer(value=False, bordered=True).classes("nav")
-    with drawer.props("width=200 breakpoint=900 show-if-above"):
+    with drawer.props(f'width=200 breakpoint=900 show-if-above aria-label="{_("Menu")}"'):
         with ui.element("a").props('href="/" aria-label="Precedent"').classes("brand"):
             ui.element("img").props('src="/console/static/favicon.svg" alt="" width="26" height="26"')
             text("span", "Precedent")

@@ -85,6 +85,10 @@ class Upload:
         """Where it lies."""
         return self.folder / self.name
 
+    def without_folder(self, message: str) -> str:
+        """A message that names the file as its owner does."""
+        return message.replace(f"{self.folder}/", "")
+
     def lines(self) -> int:
         """How many lines it has."""
         count = 0
@@ -152,7 +156,7 @@ class Job:
         except Exception as error:
             if translate(error) is None:
                 log_error("a run of the console failed", error)
-            self.problem = describe(error)
+            self.problem = self.upload.without_folder(describe(error))
             self.state = "failed"
 
     def _run(self, context: AppContext) -> None:
@@ -174,7 +178,8 @@ class Job:
         runner = BulkRunner(context, read, options, self._progress, notes.append)
         self.summary = runner.run(self.verdicts)
         self.failed = len(runner.failures)
-        self.failures = [str(failure) for failure in runner.failures[:_FAILURES_SHOWN]] + notes
+        shown = map(str, runner.failures[:_FAILURES_SHOWN])
+        self.failures = [*map(self.upload.without_folder, shown), *notes]
         if self.summary.degraded:
             self.failures.append(missing_signals(self.summary))
         self._load()

@@ -8,6 +8,12 @@ from urllib.parse import urlencode
 
 from nicegui import events, ui
 
+# the time that a record begins with, which a cell leaves out; the panel shows it
+_LEADING_TIME = (
+    r"/^(\d{4}[-\/]\d\d[-\/]\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?( ?(UTC|GMT|Z|[+-]\d\d:?\d\d))?|"
+    r"[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d)\s+(?=\S)/"
+)
+WITHOUT_TIME = f"p => (p.value || '').replace({_LEADING_TIME}, '')"
 _ROWS_A_REQUEST, _REQUESTS_KEPT = 200, 30
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 from nicegui import events, ui
@@ -10,7 +11,7 @@ from nicegui import events, ui
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import LISTED, Job
-from agent.api.console.paged_grid import PagedGrid
+from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid
 from agent.api.console.verdict_panel import VerdictPanel
 from agent.core.errors import EXPECTED, describe
 from agent.core.records import Verdict
@@ -19,11 +20,6 @@ from agent.core.terminal import plural
 
 _ORDER = ("anomalous", "unsure", "normal")
 _EXPORTS = (("jsonl", "JSONL"), ("csv", "CSV"), ("html", "HTML"))
-# the time that a record begins with, which the cell leaves out; the panel shows it
-_LEADING_TIME = (
-    r"/^(\d{4}[-\/]\d\d[-\/]\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?( ?(UTC|GMT|Z|[+-]\d\d:?\d\d))?|"
-    r"[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d)\s+(?=\S)/"
-)
 
 
 class Results:
@@ -89,7 +85,11 @@ class Results:
                     text("p", failure)
 
     def _table(self) -> PagedGrid:
-        label = "p => !p.data ? '' : p.data.corrected ? p.value + ' → ' + p.data.corrected : p.value"
+        names = json.dumps({name: _(name) for name in _ORDER})
+        corrected = "names[p.value] + ' → ' + names[p.data.corrected]"
+        label = (
+            f"p => {{ const names = {names}; return !p.data ? '' : p.data.corrected ? {corrected} : names[p.value] }}"
+        )
         columns = [
             {"field": "line", "headerName": _("line"), "width": 70, "type": "rightAligned"},
             {
@@ -112,7 +112,7 @@ class Results:
                 "flex": 4,
                 "minWidth": 220,
                 "cellClass": "cell-text",
-                ":valueFormatter": f"p => (p.value || '').replace({_LEADING_TIME}, '')",
+                ":valueFormatter": WITHOUT_TIME,
             },
             {"field": "why", "headerName": _("why"), "flex": 1, "minWidth": 110, "cellClass": "cell-why"},
         ]

@@ -20,6 +20,8 @@ from agent.training.learn import LearnResult, check_name, learn
 from agent.training.reading_report import ReadingReport, survey
 
 NEW = "\0new"
+# bytes up to which a file of a known source is read whole before it is judged
+_SURVEYED_BYTES = 20 * 1024 * 1024
 _VALUES = 200
 _LOG_COLUMNS = tuple(str(i) for i in range(8))
 
@@ -63,6 +65,9 @@ class SourceForm:
         button.mark("judge")
         box = ui.element("div")
         with box:
+            if self._upload.path.stat().st_size > _SURVEYED_BYTES:
+                text("p", _("The file is large: its records are read when they are judged."), "faint")
+                return
             report = await _survey(self._upload, options, lenient=True)
             if report is not None:
                 show_reading(report)
@@ -72,11 +77,14 @@ async def _survey(upload: Upload, options: ReadOptions, *, lenient: bool = False
     """What reading the upload finds; None, and a notice, where it cannot be read so."""
     limit = server().settings.max_record_chars
     files = UploadedFiles.of(options, upload.folder, lenient=lenient)
+    waiting = ui.spinner("dots", size="lg")
     try:
         return await asyncio.to_thread(survey, [upload.name], files, limit)
     except EXPECTED as error:
-        text("p", describe(error), "note warn").props('role="alert"')
+        text("p", upload.without_folder(describe(error)), "note warn").props('role="alert"')
         return None
+    finally:
+        waiting.delete()
 
 
 class NewSource:
@@ -107,6 +115,8 @@ class NewSource:
             self._learn = ui.button(_("Learn"), on_click=self._start_learning).props("unelevated no-caps").mark("learn")
             self._describe = ui.button(_("Judge by the description"), on_click=self._judge_unlabelled)
             self._describe.props("unelevated no-caps").mark("describe")
+            self._rank = text("a", _("No labels yet? Rank its templates"), "button-link")
+            self._rank.props(f'href="/unlabelled?upload={self._upload.id}"')
         self._progress = text("p", "", "faint").props('role="status"')
         self._report = ui.element("div")
         with self._report:
@@ -117,7 +127,8 @@ class NewSource:
     async def _choose_label(self, label: str | None) -> None:
         self._label = label
         self._learn.set_visibility(label is not None)
-        self._describe.set_visibility(label is None)
+        for other in (self._describe, self._rank):
+            other.set_visibility(label is None)
         self._labels.clear()
         self._report.clear()
         with self._report:

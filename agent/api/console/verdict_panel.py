@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import get_args
 
 from nicegui import events, ui
+from nicegui.elements.mixins.text_element import TextElement
 
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
@@ -158,24 +159,28 @@ class VerdictPanel:
         button = ui.button(_("Explain in sentences")).props("flat dense no-caps").classes("small")
         button.on_click(lambda: self._explain(verdict, words, button))
 
-    def _explain(self, verdict: Verdict, words: ui.element, button: ui.button) -> None:
+    def _explain(self, verdict: Verdict, words: TextElement, button: ui.button) -> None:
         button.delete()
         self._stop()
-        self._sentences = asyncio.create_task(self._stream(verdict, words))
+        self._sentences = asyncio.create_task(self._stream(server().context, verdict, words))
 
-    async def _stream(self, verdict: Verdict, words: ui.element) -> None:
-        context, so_far = server().context, ""
+    async def _stream(self, context: AppContext, verdict: Verdict, words: TextElement) -> None:
         with words:
             waiting = ui.spinner("dots")
+            await self._sentences_into(context, verdict, words)
+            waiting.delete()
+
+    @staticmethod
+    async def _sentences_into(context: AppContext, verdict: Verdict, words: TextElement) -> None:
+        so_far = ""
         try:
             async for sentence in stream_in_thread(sentences_for_stored_verdict(context, verdict)):
                 so_far = f"{so_far} {sentence}".strip()
-                words.set_text(so_far)  # type: ignore[attr-defined]
+                words.set_text(so_far)
             if not so_far:
-                words.set_text(_("The model wrote no sentence that the facts support."))  # type: ignore[attr-defined]
+                words.set_text(_("The model wrote no sentence that the facts support."))
         except EXPECTED as error:
-            words.set_text(f"{_('No explanation by the language model')}: {describe(error)}")  # type: ignore[attr-defined]
-        waiting.delete()
+            words.set_text(f"{_('No explanation by the language model')}: {describe(error)}")
 
     def _signals(self, verdict: Verdict) -> None:
         text("h3", _("Signals"))

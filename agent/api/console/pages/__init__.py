@@ -10,7 +10,9 @@ def register() -> None:
     from agent.api.console.pages.casebook import casebook_page
     from agent.api.console.pages.judge import judge_page
     from agent.api.console.pages.source import source_page
+    from agent.api.console.pages.unlabelled import unlabelled_page
 
     ui.page("/")(judge_page)
+    ui.page("/unlabelled")(unlabelled_page)
     ui.page("/casebook")(casebook_page)
     ui.page("/source")(source_page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from urllib.parse import quote
 
 from nicegui import events, ui
@@ -12,7 +13,7 @@ from agent.api.console.case_search import Point, case_map, searches_by_meaning
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
-from agent.api.console.paged_grid import PagedGrid
+from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid
 from agent.core.errors import EXPECTED, describe
 from retrieval.types import LABELS
 
@@ -58,17 +59,19 @@ class CasebookView:
             self._grid = self._table()
             self._panel = CasePanel(self._grid.reload)
         ui.keyboard(on_key=self._panel.on_key, ignore=["input", "select", "textarea"])
-        self._dialog = ui.dialog().props("maximized")
+        self._dialog = ui.dialog().props(f'maximized aria-label="{_("Map of the cases")}"')
 
     def _table(self) -> PagedGrid:
+        names = json.dumps({label: _(label) for label in LABELS})
         columns = [
-            {"field": "case_id", "headerName": _("case"), "width": 84, "sortable": False},
+            {"field": "case_id", "headerName": _("case"), "width": 74, "sortable": False},
             {
                 "field": "label",
                 "headerName": _("label"),
                 "width": 104,
                 "sortable": False,
                 ":cellClass": "p => 'cell-' + (p.data && p.data.label)",
+                ":valueFormatter": f"p => ({names})[p.value] || ''",
             },
             {
                 "field": "text",
@@ -76,10 +79,11 @@ class CasebookView:
                 "flex": 4,
                 "minWidth": 220,
                 "cellClass": "cell-text",
+                ":valueFormatter": WITHOUT_TIME,
                 "sortable": False,
             },
-            {"field": "given_by", "headerName": _("by"), "width": 150, "sortable": False, "cellClass": "cell-why"},
-            {"field": "given_at", "headerName": _("when"), "width": 126, "sortable": False, "cellClass": "cell-why"},
+            {"field": "given_by", "headerName": _("by"), "width": 104, "sortable": False, "cellClass": "cell-why"},
+            {"field": "given_at", "headerName": _("when"), "width": 124, "sortable": False, "cellClass": "cell-why"},
             {
                 "field": "similarity",
                 "headerName": _("similarity"),

@@ -41,16 +41,18 @@ class SourceView:
             text("a", _("Casebook")).props(f'href="/casebook?source={quote(source)}"').classes("button-link")
             text("a", _("Judge")).props(f'href="/?source={quote(source)}"').classes("button-link")
         with ui.element("div").classes("cards"):
-            with _card(_("Model")):
-                self._model = ui.element("div")
-            with _card(_("Brief")):
-                BriefEditor(source)
-            with _card(_("Drift"), _("recent records against the cases")):
-                self._drift = ui.element("div")
-            with _card(_("Review"), _("the verdicts whose correction improves the source most")):
-                self._review = ReviewQueue(source)
-            with _card(_("How good are the probabilities?")):
-                Figures(source)
+            with ui.element("div").classes("stack"):
+                with _card(_("Model")):
+                    self._model = ui.element("div")
+                with _card(_("How good are the probabilities?")):
+                    Figures(source)
+                with _card(_("Drift"), _("recent records against the cases")):
+                    self._drift = ui.element("div")
+            with ui.element("div").classes("stack"):
+                with _card(_("Brief")):
+                    BriefEditor(source)
+                with _card(_("Review"), _("the verdicts whose correction improves the source most")):
+                    self._review = ReviewQueue(source)
         self._show_model()
         ui.timer(0, self._load, once=True)
 
