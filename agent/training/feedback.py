@@ -13,7 +13,13 @@ _FEWEST, _SHARE = 5, 0.02
 _SAME = 1 - 1e-6
 
 
-def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
+class CorrectedCase(Case):
+    """The case that a correction made; ``contradicts``: cases that no comparison tells from it, of the other label."""
+
+    contradicts: tuple[Precedent, ...] = ()
+
+
+def correct(context: AppContext, verdict_id: str, label: Label) -> CorrectedCase:
     """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
 
     The case is embedded when the source is next searched, so that storing it needs no model.
@@ -27,7 +33,8 @@ def correct(context: AppContext, verdict_id: str, label: Label) -> Case:
     record: Record = verdict.record
     case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by=f"feedback on {verdict_id}")
     context.history.corrected(verdict_id, label)
-    return Case(record=record, label=label, given_by="feedback", case_id=case_id)
+    contradicted = contradicted_cases(verdict, label)
+    return CorrectedCase(record=record, label=label, given_by="feedback", case_id=case_id, contradicts=contradicted)
 
 
 def contradicted_cases(verdict: Verdict, label: Label) -> tuple[Precedent, ...]:
