@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.bulk.chunks import SIZE, prefetch, read_chunks
+from agent.bulk.alike import AlikeRows
+from agent.bulk.chunks import prefetch, read_chunks
 from agent.bulk.group_judge import Budget, GroupJudge, Result
 from agent.bulk.hash_table import GroupNumbers
-from agent.bulk.output import Detail, LineFormatter, Output, To
+from agent.bulk.options import BulkOptions
+from agent.bulk.output import LineFormatter, Output
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGroup, TemplateGrouper
 from agent.bulk.traits import TRAITS, UNJUDGED, traits_of
 from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
-from agent.core.requests import Explain
 from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError, read_rows
@@ -39,40 +40,7 @@ _ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
 
-
-@dataclass(frozen=True)
-class BulkOptions:
-    """Options of a bulk run.
-
-    Attributes
-    ----------
-    files : tuple of str
-        Paths; "-" is standard input.
-    only : frozenset of str
-        Labels whose records are written.
-    explain, explain_rows : {"none", "facts", "llm"}
-        Explanations of texts, and of records with fields or events, where they take far longer than judging.
-    calls : int or None
-        Most calls of the language model.
-    seconds : float or None
-        Seconds after which the language model is not queried.
-    lines : bool
-        Whether records are written at all.
-    chunk_size : int
-        Bytes read at a time.
-    """
-
-    files: tuple[str, ...]
-    source: str
-    detail: Detail
-    to: To
-    only: frozenset[str] = frozenset(LABELS)
-    explain: Explain = "facts"
-    explain_rows: Explain = "facts"
-    calls: int | None = None
-    seconds: float | None = None
-    lines: bool = True
-    chunk_size: int = SIZE
+__all__ = ["BulkOptions", "BulkRunner"]
 
 
 @dataclass
@@ -120,7 +88,8 @@ class BulkRunner:
         templates = context.casebook.templates(options.source) if by_text else {}
         texts = [] if representation.field_encoder or representation.prose else context.casebook.texts(options.source)
         self._grouper = TemplateGrouper(representation, texts, lambda key: by_text and key not in templates)
-        self._formatter = LineFormatter(options.detail, options.to)
+        self._formatter = LineFormatter(options.detail, options.to, raw=options.csv_raw)
+        self._alike = AlikeRows.of(row)
         # by group number
         self._results: list[Result] = []
         self._traits = np.zeros(0, TRAITS)
@@ -129,7 +98,8 @@ class BulkRunner:
     def run_id(self) -> str:
         """What a run has in common with the runs that can resume it."""
         options = self.options
-        parts = [options.files, options.source, options.detail, options.to, sorted(options.only), self._judge.state]
+        form = [options.detail, options.to, options.csv_raw, sorted(options.only)]
+        parts = [options.files, options.source, *form, self._judge.state]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def run(
@@ -287,6 +257,8 @@ class BulkRunner:
                 key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
                 groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
             results = self._judge.verdicts(groups, store=False, explain=self.options.explain_rows)
+            if self.options.explain_found and self.options.explain_rows == "none":
+                results = self._judge.with_reasons(groups, results)
             self._write_rows(file, groups, results)
             done += len(batch)
             self._show_progress(file, 0)
@@ -315,7 +287,7 @@ class BulkRunner:
             np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
             traits["label"],
             np.arange(len(judged), dtype=np.int32),
-            judged.__getitem__,
+            lambda number: (self._alike.name(*judged[number]), judged[number][1]),
             lambda indices: [
                 record.time or find_time(record.text) for record in (verdicts[index].record for index in indices)
             ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -23,12 +24,14 @@ from agent.cli.options import (
     open_context,
     print_status,
     read_options,
+    refuse_to_overwrite,
+    warn_without_evidence,
 )
 from agent.core.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
     from agent.bulk.runner import BulkOptions, BulkRunner
-    from agent.core.records import JudgeError
+    from agent.core.records import JudgeError, Verdict
     from agent.data.read_options import ReadOptions
     from agent.data.readers import ParsedRow, RowError
     from agent.pipeline.context import AppContext
@@ -77,6 +80,9 @@ TimeOption = Annotated[
     float | None, typer.Option("--time-limit", min=0, help="Seconds after which the language model is not queried.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the output of a run that was stopped.")]
+CsvRawOption = Annotated[
+    bool, typer.Option("--csv-raw", help="Leave cells of CSV that begin with = + - @ as they are.")
+]
 ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the summary there as one HTML page.")]
 
 
@@ -106,6 +112,7 @@ def judge(
     resume: ResumeOption = False,
     report: ReportOption = None,
     against: AgainstOption = None,
+    csv_raw: CsvRawOption = False,
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order. Without a source: rank the events of files without labels."""
@@ -120,7 +127,7 @@ def judge(
     options = read_options(row, format, text, label, normal, multiline, columns)
     paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
-        _refuse_to_overwrite(path, paths)
+        refuse_to_overwrite(path, paths)
     if row is None:
         from agent.cli.rank import rank
 
@@ -135,6 +142,7 @@ def judge(
     if against:
         raise UsageError("--against ranks events of files without a source: leave --source out")
     source = row.name
+    warn_without_evidence(context, source)
     large = is_large_input(paths)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report))
@@ -155,13 +163,16 @@ def judge(
             calls=llm_calls,
             seconds=time_limit,
             lines=to != "table",
+            csv_raw=csv_raw,
+            explain_found=to == "csv" or report is not None,
         )
         _check(bulk_options, to, output, resume)
         failures = _in_bulk(context, options, bulk_options, to, output, resume, report)
     else:
         if large:
             print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
-        failures = _one_by_one(context, read, paths, source, cast(Any, to), output, explain or "facts", labels)
+        write_to = partial(render.writer, cast(Any, to), output, csv_raw=csv_raw)
+        failures = _one_by_one(context, read, paths, source, write_to, explain or "facts", labels)
     context.close()
     exit_if_failed(failures)
 
@@ -214,11 +225,6 @@ def _format_of(output: Path | None) -> To:
     return _BY_SUFFIX[suffix]
 
 
-def _refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
-    if path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files):
-        raise UsageError(f"{path} is one of the files to judge: write to another one")
-
-
 def _check(bulk_options: BulkOptions, to: str, output: Path | None, resume: bool) -> None:
     if resume and "-" in bulk_options.files:
         raise UsageError("--resume: standard input cannot be read again")
@@ -235,8 +241,7 @@ def _one_by_one(
     read: Callable[[str, int], Iterator[ParsedRow | RowError]],
     files: list[str],
     source: str,
-    to: Literal["table", "jsonl", "csv"],
-    output: Path | None,
+    write_to: Callable[[], AbstractContextManager[Callable[[Verdict], None]]],
     explain: Explain,
     labels: frozenset[str],
 ) -> list[RowError | JudgeError]:
@@ -272,7 +277,7 @@ def _one_by_one(
         answers = judge_chunks(context, chain, chunks, source, explain)
     else:
         answers = judge_many(context, chain, records(), source, explain)
-    with render.writer(to, output) as write, terminal.progress() as progress:
+    with write_to() as write, terminal.progress() as progress:
         for number, answer in enumerate(answers, start=1):
             if not isinstance(answer, Verdict):
                 failures.append(answer)

@@ -48,6 +48,13 @@ MultilineOption = Annotated[
         help="Log entries over several lines: detected, none, or begun by lines that match. [auto]",
     ),
 ]
+VerdictArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The verdict's id, a template's id, or FILE:LINE of the last run over that file.",
+    ),
+]
 RateOption = Annotated[
     float | None,
     typer.Option(
@@ -118,6 +125,27 @@ def read_options(
     except ValueError as error:
         raise UsageError(str(error)) from error
     return read.model_copy(update={"table": table})
+
+
+def refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
+    """Raise if a file to write is one of those to read."""
+    if path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files):
+        raise UsageError(f"{path} is one of the files to read: write to another one")
+
+
+def warn_without_evidence(context: AppContext, source: str) -> None:
+    """Say that all verdicts will be unsure, if a source has no cases and there is no language model."""
+    from llm.errors import ModelFailure
+
+    if any(context.source(source).counts.values()):
+        return
+    try:
+        context.language_detector()
+    except ModelFailure as failure:
+        print_status(
+            f"{source} has no cases, and there is no language model to judge by its brief ({failure}): every record "
+            "is unsure. Learn labelled records (precedent learn), or choose a model (--model; precedent doctor)"
+        )
 
 
 def exit_if_failed(failures: list[Any]) -> None:

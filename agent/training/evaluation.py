@@ -21,6 +21,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.batch_reference import reference_of_files
+from agent.training.evaluation_report import EvaluationDetails
 
 _CALIBRATION_BINS = 10
 # content hashes that are looked up in the casebook at once
@@ -155,6 +156,7 @@ def evaluate_file(
     progress: Progress,
     notify: Callable[[str], None] | None = None,
     rate: float | None = None,
+    details: EvaluationDetails | None = None,
 ) -> tuple[Evaluation, list[RowError | JudgeError]]:
     """Judge a file's labelled records; no label is learned, and no verdict is kept in memory or in the history.
 
@@ -166,6 +168,8 @@ def evaluate_file(
         Takes notes for a person.
     rate : float, optional
         See `agent.training.batch_reference.set_batch_reference`.
+    details : EvaluationDetails, optional
+        Collects what a report shows.
 
     Returns
     -------
@@ -207,6 +211,8 @@ def evaluate_file(
         label = anomalous.popleft()
         if isinstance(answer, Verdict):
             scores.add(answer, label)
+            if details is not None:
+                details.add(answer, "anomalous" if label else "normal")
             hashes.append(answer.record.content_hash)
         else:
             failures.append(answer)
@@ -218,4 +224,6 @@ def evaluate_file(
     figures = scores.evaluation(time.perf_counter() - started)
     pipeline = chain.pipeline
     calls = {"llm_calls": pipeline.llm_answers, "llm_changed": pipeline.llm_changed}
+    if details is not None:
+        details.explain(context, chain, source)
     return figures.model_copy(update={**calls, "learned": learned + cases_among_hashes()}), failures

@@ -29,6 +29,14 @@ class AlikeVerdict(NamedTuple):
     body: str
 
 
+class PlacedVerdict(NamedTuple):
+    """The body of a verdict on a record of a file, and when it was given last."""
+
+    file: str
+    body: dict[str, Any]
+    judged_at: datetime
+
+
 class History:
     """Verdicts by id, as JSON bodies (the contract's)."""
 
@@ -115,6 +123,22 @@ class History:
             rows = connection.execute(query.order_by(verdicts.c.judged_at.desc(), verdicts.c.id).limit(limit)).all()
             bodies = _bodies(connection, rows)
         return [(body, row.corrected_to, row.judged_at) for body, row in zip(bodies, rows, strict=True)]
+
+    def at_line(self, line: int) -> list[PlacedVerdict]:
+        """The verdicts on records at that line of any file, newest first."""
+        record = verdicts.c.body["record"]
+        query = select(verdicts.c.id, verdicts.c.body, verdicts.c.judged_at, record["file"].as_string().label("file"))
+        query = query.where(record["line"].as_integer() == line, record["file"].as_string().is_not(None))
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(verdicts.c.judged_at.desc())).all()
+            bodies = _bodies(connection, rows)
+            return [PlacedVerdict(row.file, body, row.judged_at) for row, body in zip(rows, bodies, strict=True)]
+
+    def source_of_file(self, file: str) -> str | None:
+        """The source whose verdict on a record of the file is the newest; None if there is none."""
+        query = select(verdicts.c.source).where(verdicts.c.body["record"]["file"].as_string() == file)
+        with self._engine.connect() as connection:
+            return connection.scalar(query.order_by(verdicts.c.judged_at.desc()).limit(1))
 
     def corrected_to(self, verdict_id: str) -> str | None:
         """The label that a person gave the verdict's record, if one did."""
