@@ -116,6 +116,7 @@ def judge(
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order. Without a source: rank the events of files without labels."""
+    from agent.cli import render
     from agent.data.inputs import expand_inputs, is_large_input
     from agent.data.read_options import NO_LABEL
 
