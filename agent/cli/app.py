@@ -14,6 +14,7 @@ from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
+    AdaptOption,
     ColumnsOption,
     FormatOption,
     ModelOption,
@@ -22,6 +23,7 @@ from agent.cli.options import (
     RateOption,
     SourceOption,
     TextOption,
+    adapt_to_files,
     exit_if_failed,
     open_context,
     print_status,
@@ -150,6 +152,7 @@ def evaluate(
     format: FormatOption = None,
     columns: ColumnsOption = None,
     rate: RateOption = None,
+    adapt: AdaptOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     model: ModelOption = None,
 ) -> None:
@@ -162,6 +165,8 @@ def evaluate(
     options = read_options(context.source(source), format, text, label, normal, multiline, columns)
     if options.label is None:
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
+    if adapt:
+        adapt_to_files(context, source, [file], options.read)
     with terminal.progress() as progress:
         figures, failures = evaluate_file(context, file, source, options, progress, print_status, rate)
     render.figures(figures, as_json)

@@ -34,6 +34,7 @@ from agent.scoring.fusion import (
 from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
 from agent.training.first_corrections import corrected
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
+from agent.training.kinds import are_lines_of_templates
 from agent.training.language_trial import LanguageTrial
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
@@ -42,8 +43,6 @@ from retrieval.encoding.representation import Representation
 
 # records below which fields are not learned; cases up to which a kind of anomaly counts by their number
 _MIN_ROWS, _FULL_KIND = 8, 20
-# different contents for each template from which on texts are lines of templates, not prose
-_LINES_PER_TEMPLATE = 1.5
 Progress = Callable[[str, int, int], None]
 
 
@@ -63,13 +62,12 @@ class _Task:
         row = casebook.source(name)
         assert row is not None
         stored = casebook.by_template(name)
-        contents = sum(count for _, count in stored.values())
         return cls(
             row,
             {key: case for key, (case, _) in stored.items()},
             risk,
             objective or (row.source_model or {}).get("objective") or "f1",
-            contents >= _LINES_PER_TEMPLATE * len(stored),
+            are_lines_of_templates([count for _, count in stored.values()]),
         )
 
     @property
