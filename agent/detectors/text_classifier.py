@@ -176,7 +176,7 @@ class TextClassifier:
         return _linear(self._parts(texts, kernel_log_ratios), self.stack)
 
     def _parts(self, texts: Texts, kernel_log_ratios: Floats) -> Floats:
-        return np.c_[self.linear_parts(texts), kernel_log_ratios]
+        return np.asarray(np.c_[self.linear_parts(texts), kernel_log_ratios])
 
     def linear_parts(self, texts: Texts) -> Floats:
         """What the three linear models give n texts, shape (n, 3)."""

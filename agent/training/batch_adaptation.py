@@ -1,8 +1,9 @@
 """`--adapt`: a source's model for one batch of records, without labels of the batch.
 
-Two things are learned from the distinct records of a batch that are no cases: its rate of anomalies
-(`agent.scoring.batch_rate`), and, for prose with few labels, the two groups that its texts fall into
-(`agent.training.self_training`). The source itself is not changed, and the order of the records does not matter.
+One of three things is learned from the distinct records of a batch that are no cases: their rate of anomalies
+(`agent.scoring.batch_rate`); for prose with few labels, the two groups that they fall into
+(`agent.training.self_training`); for lines of templates, how far new ones are from the cases
+(`agent.scoring.target_weights`). The source itself is not changed, and the order of the records does not matter.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from agent.pipeline.state import JudgingState, Source
 from agent.pipeline.steps import Steps
 from agent.scoring.batch_rate import BatchProbabilities, RateShift, rate_shift
 from agent.scoring.fusion import Fusion, SourceModel
+from agent.training.fit import fusion_for_batch
 from agent.training.kinds import are_lines_of_templates
 from agent.training.self_training import TwoGroups, find_two_groups
 from retrieval.casebook import SourceSnapshot
@@ -38,8 +40,8 @@ _MOST, _CHUNK = 20_000, 256
 _TEXTS, _FEWEST_TEXTS, _FEW_CASES = 2_000, 200, 200
 # half the width of the unsure band, in log-odds: groups by labels of both kinds, and by normal cases alone
 _BY_LABELS, _BY_NORMAL_CASES = 1.0, 4.0
-# cases of a label that a group must hold most of
-_TESTED = 2
+# cases of a label that are enough to compare them with the groups, and the share that must be in the right one
+_TESTED, _RIGHT = 2, 0.75
 Read = Callable[[str, int], Iterable[ParsedRow | RowError]]
 Progress = Callable[[str, int, int], None]
 
@@ -80,9 +82,11 @@ def adapt_to_batch(
     if not labels["normal"]:
         return f"--adapt changes nothing: {source} has no normal cases to compare the batch with"
     batch = _Batch.of(row, records, cases, progress)
-    if batch.is_of_templates or (_is_by_text(row) and are_lines_of_templates(cases.values())):
-        return "--adapt changes nothing: new templates of a log are new kinds, which do not show how many are anomalous"
-    if _is_by_text(row) and sum(labels.values()) < _FEW_CASES:
+    by_text = _is_by_text(row)
+    if by_text and (batch.is_of_templates or are_lines_of_templates(cases.values())):
+        # new templates are new kinds of records, whose probabilities do not show how many are anomalous
+        return _adapt_to_similarity(context, row, batch, progress)
+    if by_text and sum(labels.values()) < _FEW_CASES:
         groups = _find_groups(context, row, batch.states)
         if groups is not None:
             context.batch_models[source] = _by_groups(row, groups, batch.sha256)
@@ -91,11 +95,26 @@ def adapt_to_batch(
                 f"--adapt: the texts fall into two groups, and the one with {100 * groups.share:.2g} % of "
                 f"{plural(len(batch.states), 'different text')} is taken for anomalous{beginning}"
             )
-    shift = rate_shift(np.array(_probabilities(context, batch.states, progress)), labels["normal"], labels["anomalous"])
+    probabilities = np.array([state.fused()[0] for state in _scored(context, batch.states, progress)])
+    shift = rate_shift(probabilities, labels["normal"], labels["anomalous"])
     if shift is None:
         return "--adapt changes nothing: the batch does not show another rate of anomalies than the cases"
     context.batch_models[source] = _by_rate(row, shift, batch.sha256)
     return f"--adapt: {shift}; that rate is assumed"
+
+
+def _adapt_to_similarity(context: AppContext, row: SourceSnapshot, batch: _Batch, progress: Progress | None) -> str:
+    settings = context.settings
+    signals = [state.log_odds["novelty"] or 0.0 for state in _scored(context, batch.states, progress)]
+    fusion = fusion_for_batch(
+        context.casebook, row.name, np.array(signals), precedents=settings.precedents, risk=settings.risk
+    )
+    if fusion is None:
+        return "--adapt changes nothing: the new templates are as near to the cases as these are to each other"
+    model = replace(SourceModel.of(row.source_model, row.counts), without_llm=fusion)
+    context.batch_models[row.name] = BatchModel(model.to_json(), None, batch.sha256)
+    new = plural(len(batch.states), "new template")
+    return f"--adapt: the cases are weighted so that they are as far from each other as {new} are from them"
 
 
 def note_on_rate(context: AppContext, source: str, batch: BatchProbabilities) -> str | None:
@@ -155,14 +174,14 @@ class _Batch:
         return cls(states, _is_by_text(row) and are_lines_of_templates(keys.values()), sha256)
 
 
-def _probabilities(context: AppContext, batch: Sequence[JudgingState], progress: Progress | None) -> list[float]:
-    """The probabilities of records without the language model."""
-    steps, states, probabilities = Steps(context), iter(batch), list[float]()
+def _scored(context: AppContext, batch: Sequence[JudgingState], progress: Progress | None) -> Iterator[JudgingState]:
+    """The records with the signals of all detectors but the language model."""
+    steps, states, done = Steps(context), iter(batch), 0
     while chunk := list(islice(states, _CHUNK)):
-        probabilities += [state.fused()[0] for state in steps.score(chunk)]
+        yield from steps.score(chunk)
+        done += len(chunk)
         if progress:
-            progress("comparing the batch with the cases", len(probabilities), len(batch))
-    return probabilities
+            progress("comparing the batch with the cases", done, len(batch))
 
 
 # the rate
@@ -186,7 +205,7 @@ def _find_groups(context: AppContext, row: SourceSnapshot, batch: Sequence[Judgi
     anomalous = np.array([case.label == "anomalous" for case in stored])
     cases = _texts(context, row, stored)
     groups = find_two_groups(cases, anomalous, _texts(context, row, [state.record for state in batch[:_TEXTS]]))
-    if groups is None or not _agrees(groups.classifier.log_odds(cases, np.zeros(len(stored))) > 0, anomalous):
+    if groups is None or not _agrees(groups.of_cases > 0, anomalous):
         return None
     return groups
 
@@ -200,9 +219,9 @@ def _texts(context: AppContext, row: SourceSnapshot, records: Sequence[Record | 
 
 
 def _agrees(predicted: Bools, anomalous: Bools) -> bool:
-    """Whether the groups hold most of the cases of each label of which there are enough to say so."""
+    """Whether nearly all cases of each label, of which there are enough to say so, are in the right group."""
     labels = [label for label in (False, True) if (anomalous == label).sum() >= _TESTED]
-    return all((predicted[anomalous == label] == label).mean() > 1 / 2 for label in labels)
+    return all((predicted[anomalous == label] == label).mean() >= _RIGHT for label in labels)
 
 
 def _by_groups(row: SourceSnapshot, groups: TwoGroups, sha256: str) -> BatchModel:

@@ -21,6 +21,8 @@ _RATES = (0.03, 0.06, 0.1, 0.15, 0.22, 0.32)
 _FOLDS, _GROWTH, _SEED = 3, 4, 20_26
 # standard deviations between the means of the two groups; batches of one kind of text have up to 3
 _FEWEST_DEVIATIONS = 3.3
+# greatest log-odds of the groups' means, with anomalous cases (.99) and without
+_MEANS_BY_LABELS, _MEANS_BY_NORMAL_CASES = 4.6, 2.0
 # with fewer anomalous cases, what is written unlike the normal cases is tried as a beginning as well
 _FEW_ANOMALOUS = 2
 
@@ -39,12 +41,15 @@ class TwoGroups:
         Distance of the groups' means in standard deviations.
     by_labels : bool
         Whether they were found from the cases of both labels, and not from normal cases alone.
+    of_cases : shape (n,)
+        Log-odds of the n cases by a classifier of the groups that has not seen the cases.
     """
 
     classifier: TextClassifier
     share: float
     deviations: float
     by_labels: bool
+    of_cases: Floats
 
 
 @dataclass(frozen=True)
@@ -78,16 +83,21 @@ def find_two_groups(cases: Texts, anomalous: Bools, batch: Texts) -> TwoGroups |
     if best is None or best.deviations < _FEWEST_DEVIATIONS:
         return None
     known = np.arange(len(anomalous)) if best.by_labels else np.flatnonzero(~anomalous)
-    texts = cases[known].joined(batch[best.chosen])
-    classifier = TextClassifier.of_parts(texts, np.r_[anomalous[known], best.labels])
+    grouped = batch[best.chosen]
+    classifier = TextClassifier.of_parts(cases[known].joined(grouped), np.r_[anomalous[known], best.labels])
     # linear discriminant of two normal distributions of the same variance, on the sum of the standardised parts
     slope = (best.means[1] - best.means[0]) / best.variance
     middle = float(best.means.sum()) / 2
     centre, scale = best.parts.mean(axis=0), best.parts.std(axis=0) + 1e-9
     bias = np.log(best.share / (1 - best.share)) - slope * (middle + float((centre / scale).sum()))
+    # scores of another batch are not as far apart, and groups without an anomalous case have a label of nobody
+    most = _MEANS_BY_LABELS if best.by_labels else _MEANS_BY_NORMAL_CASES
+    believed = min(1.0, 2 * most / best.deviations**2)
     # the kernel log ratio of a few cases has no part in it
-    stack = np.r_[slope / scale, 0.0, bias]
-    return TwoGroups(replace(classifier, stack=stack), best.share, best.deviations, best.by_labels)
+    stack = believed * np.r_[slope / scale, 0.0, bias]
+    without_cases = replace(TextClassifier.of_parts(grouped, best.labels), stack=stack)
+    of_cases = without_cases.log_odds(cases, np.zeros(len(anomalous)))
+    return TwoGroups(replace(classifier, stack=stack), best.share, best.deviations, best.by_labels, of_cases)
 
 
 def _splits(cases: Texts, anomalous: Bools, batch: Texts) -> Iterator[_Split]:

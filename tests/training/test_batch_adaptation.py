@@ -188,11 +188,41 @@ def test_texts_of_one_kind_are_not_forced_into_two_groups(context: AppContext, t
     assert not context.batch_models
 
 
-def test_new_templates_of_a_log_show_no_rate(context: AppContext, tmp_path: Path) -> None:
-    words = ("link", "disk", "fan", "node", "port", "cache", "queue", "timer")
-    lines = [f"{int(number % 8 > 5)},{words[number % 8]} state changed to {number}" for number in range(120)]
+def test_a_log_of_unfamiliar_templates_weighs_the_cases_by_how_far_they_are(
+    context: AppContext, tmp_path: Path
+) -> None:
+    parts, states = ("link", "disk", "fan", "node", "port", "cache", "queue", "timer"), ("up", "down", "idle", "busy")
+    lines = [
+        f"{int(state == 'down')},{part} {side} is {state} since {number} s"
+        for part in parts
+        for side in ("left", "right")
+        for state in states
+        for number in range(3)
+    ]
     file = tmp_path / "log.csv"
     file.write_text("\n".join(["label,text", *lines]) + "\n")
     learn(context, [file], "messages", ReadOptions(format="csv", label="label", text=("text",)))
-    records = [Record(text=f"{word} is gone after {number} s") for word in words for number in range(40)]
-    assert "new templates of a log are new kinds" in adapt_to_batch(context, "messages", records)
+    words = ("kernel", "mailbox", "parity", "voltage", "thread", "license", "backup")
+    ends = ("panic", "restored", "exceeds its quota", "was replaced", "timed out", "drops packets")
+    new = [Record(text=f"{word} {end} after {number} s") for word in words for end in ends for number in range(4)]
+    known = context.source("messages").source_model
+    assert known is not None
+    note = adapt_to_batch(context, "messages", new)
+    assert (
+        note
+        == "--adapt: the cases are weighted so that they are as far from each other as 42 new templates are from them"
+    )
+    model = context.batch_models["messages"]
+    assert model.source_model["without_llm"] != known["without_llm"]
+    assert {**model.source_model, "without_llm": None} == {**known, "without_llm": None}
+    assert adapt_to_batch(context, "messages", new[::-1]) == note
+    assert context.batch_models["messages"] == model
+    # what the casebook holds shows nothing new
+    same = [Record(text=line.split(",", 1)[1]) for line in lines]
+    assert adapt_to_batch(context, "messages", same).startswith("--adapt changes nothing")
+    assert not context.batch_models
+
+
+def test_a_source_without_normal_cases_is_left_as_it_is(context: AppContext) -> None:
+    context.casebook.create("empty")
+    assert "has no normal cases" in adapt_to_batch(context, "empty", [Record(text="x")])
