@@ -198,6 +198,8 @@ class GroupJudge:
         model = identity(settings.model, settings.ollama_hosts) or self._model_identity()
         state = [row.name, row.revision, model, prompt_sha256(), self._explain]
         state += [settings.precedents, settings.record_tokens, text_rules_sha256()]
+        if (batch := self._context.batch_sha256(self._source)) is not None:
+            state.append(batch)
         if (row.source_model or {}).get("detectors"):
             state.append(installed_packages())
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

@@ -51,6 +51,8 @@ def write_screen(summary: Summary, stream: Any = None) -> None:
             rich_text(unfamiliar_records_warning(summary.source, summary.far, summary.records), "yellow"),
             soft_wrap=True,
         )
+    if summary.rate_note:
+        console.print(rich_text(summary.rate_note, "yellow"), soft_wrap=True)
     if summary.degraded:
         console.print(rich_text(missing_signals(summary), "yellow"), soft_wrap=True)
     if summary.blank:

@@ -274,7 +274,7 @@ class BulkRunner:
             if isinstance(result, Verdict)
         ]
         for template, verdict in judged:
-            self.summary.add_degraded(verdict, 1)
+            self.summary.add_row(template, verdict)
             if self.options.lines and verdict.label in self.options.only:
                 self._output.write(self._formatter.format_verdict(verdict, template))
                 self._output.write_template(template, verdict)

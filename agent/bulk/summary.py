@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 
 from agent.core.records import Verdict
 from agent.core.terminal import plural
+from agent.scoring.batch_rate import BatchProbabilities
 
 LABELS = ("normal", "anomalous", "unsure")
 _SPANS_PER_CHUNK = 16
@@ -83,6 +84,8 @@ class Summary(BaseModel):
         Answers of the language model, and how many of them changed the label of a template.
     seconds : float
         Duration, over all runs that were resumed.
+    rate_note : str or None
+        How the rate of anomalies differs from that of the cases, in words, if it does.
     groups : dict of str to Group
         By label and template.
     spans : list of Span
@@ -99,8 +102,10 @@ class Summary(BaseModel):
     llm_answers: int = 0
     llm_changed: int = 0
     seconds: float = 0.0
+    rate_note: str | None = None
     groups: dict[str, Group] = {}
     spans: list[Span] = []
+    _batch: BatchProbabilities = PrivateAttr(default_factory=BatchProbabilities)
 
     @property
     def records(self) -> int:
@@ -173,6 +178,16 @@ class Summary(BaseModel):
         for label, count in zip(LABELS, np.bincount(labels, minlength=len(LABELS)).tolist(), strict=True):
             counts[label] += count
         return counts
+
+    def add_row(self, template: str, verdict: Verdict) -> None:
+        """Count what is missing of, and how anomalous is, a record that is no line of a template."""
+        self.add_degraded(verdict, 1)
+        self._batch.add(template, verdict.probability)
+
+    @property
+    def batch(self) -> BatchProbabilities:
+        """The probabilities of the records that are no lines of templates; of a resumed run only those since then."""
+        return self._batch
 
     def add_degraded(self, verdict: Verdict, count: int) -> None:
         """Count the reasons for which a verdict of ``count`` records lacks a signal, if it does."""

@@ -18,6 +18,7 @@ from agent.cli.judge import judge
 from agent.cli.mcp import mcp
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
+    AdaptOption,
     ColumnsOption,
     FormatOption,
     ModelOption,
@@ -27,6 +28,7 @@ from agent.cli.options import (
     SourceOption,
     TextOption,
     VerdictArgument,
+    adapt_to_files,
     exit_if_failed,
     open_context,
     print_status,
@@ -166,6 +168,7 @@ def evaluate(
     format: FormatOption = None,
     columns: ColumnsOption = None,
     rate: RateOption = None,
+    adapt: AdaptOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     report: Annotated[
         Path | None, typer.Option("--report", help="Write figures, calibration and errors there as one HTML page.")
@@ -185,6 +188,8 @@ def evaluate(
     warn_without_evidence(context, source)
     refuse_to_overwrite(report, [file])
     details = EvaluationDetails() if report else None
+    if adapt:
+        adapt_to_files(context, source, [file], options.read)
     with terminal.progress() as progress:
         figures, failures = evaluate_file(context, file, source, options, progress, print_status, rate, details)
     if details is not None and report is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from agent.cli.options import (
+    AdaptOption,
     ColumnsOption,
     FormatOption,
     ModelOption,
@@ -20,6 +21,7 @@ from agent.cli.options import (
     OptionalSourceOption,
     RateOption,
     TextOption,
+    adapt_to_files,
     exit_if_failed,
     open_context,
     print_status,
@@ -31,6 +33,7 @@ from agent.core.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
     from agent.bulk.runner import BulkOptions, BulkRunner
+    from agent.bulk.summary import Summary
     from agent.core.records import JudgeError, Verdict
     from agent.data.read_options import ReadOptions
     from agent.data.readers import ParsedRow, RowError
@@ -102,6 +105,7 @@ def judge(
     multiline: MultilineOption = None,
     columns: ColumnsOption = None,
     rate: RateOption = None,
+    adapt: AdaptOption = False,
     output: OutputOption = None,
     to: ToOption = None,
     detail: DetailOption = None,
@@ -149,6 +153,8 @@ def judge(
     in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report))
     read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
     llm_calls, time_limit = _set_reference(context, read, paths, source, rate, llm_calls, time_limit)
+    if adapt:
+        adapt_to_files(context, source, paths, read)
     failures: list[Any]
     if in_bulk or (large and (detail != "full" or to == "jsonl")):
         from agent.bulk.runner import BulkOptions
@@ -255,6 +261,8 @@ def _one_by_one(
     from agent.detectors.novelty import is_far, mostly_unfamiliar
     from agent.pipeline.pipeline import build
     from agent.pipeline.service import CHUNK, judge_chunks, judge_many
+    from agent.scoring.batch_rate import BatchProbabilities
+    from agent.training.batch_adaptation import note_on_rate
     from retrieval.encoding.representation import Representation
 
     failures: list[RowError | JudgeError] = []
@@ -269,7 +277,8 @@ def _one_by_one(
                     yield item.record
 
     judged = far = 0
-    by_text = (context.source(source).representation or Representation()).field_encoder is None
+    representation, batch = context.source(source).representation or Representation(), BatchProbabilities()
+    by_text = representation.field_encoder is None
     chain = build(context)
     if "-" in files:
         from agent.bulk.chunks import prefetch_batches
@@ -285,6 +294,7 @@ def _one_by_one(
                 failures.append(answer)
             else:
                 judged, far = judged + 1, far + (by_text and is_far(answer.signals["novelty"]))
+                batch.add(representation.key(answer.record, answer.record.content_hash), answer.probability)
                 if answer.label in labels:
                     write(answer)
             progress("judging", number, 0)
@@ -294,6 +304,8 @@ def _one_by_one(
                 )
     if mostly_unfamiliar(far, judged):
         print_status(terminal.unfamiliar_records_warning(source, far, judged))
+    if note := note_on_rate(context, source, batch):
+        print_status(note)
     return failures
 
 
@@ -313,7 +325,8 @@ def _in_bulk(
     with terminal.progress() as progress:
         runner = BulkRunner(context, options, bulk_options, progress, print_status)
         try:
-            summary = _run(runner, to, output, resume, [] if report is None else [partial(write_report, path=report)])
+            reports = [] if report is None else [partial(write_report, path=report)]
+            summary = _run(runner, to, output, resume, [partial(_note_rate, context), *reports])
         except KeyboardInterrupt as stop:
             if not bulk_options.lines or output is None or "-" in bulk_options.files:
                 raise
@@ -326,6 +339,12 @@ def _in_bulk(
     if report is not None:
         print_status(f"the report is in {report}")
     return runner.failures
+
+
+def _note_rate(context: AppContext, summary: Summary) -> None:
+    from agent.training.batch_adaptation import note_on_rate
+
+    summary.rate_note = note_on_rate(context, summary.source, summary.batch)
 
 
 def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, then: list[Callable[..., None]]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from agent.core.errors import UsageError, translate
 
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
+    from agent.data.readers import ParsedRow, RowError
     from agent.pipeline.context import AppContext
     from retrieval.casebook import SourceSnapshot
 
@@ -59,6 +61,14 @@ RateOption = Annotated[
     float | None,
     typer.Option(
         "--rate", help="Share of records that are anomalous, for a source without labels. [as before; 0.05 is assumed]"
+    ),
+]
+AdaptOption = Annotated[
+    bool,
+    typer.Option(
+        "--adapt",
+        help="Adapt to the files as a whole: their rate of anomalies, groups of texts. Verdicts then depend on all "
+        "records.",
     ),
 ]
 ModelOption = Annotated[
@@ -146,6 +156,24 @@ def warn_without_evidence(context: AppContext, source: str) -> None:
             f"{source} has no cases, and there is no language model to judge by its brief ({failure}): every record "
             "is unsure. Learn labelled records (precedent learn), or choose a model (--model; precedent doctor)"
         )
+
+
+def adapt_to_files(
+    context: AppContext, source: str, files: list[str], read: Callable[[str, int], Iterator[ParsedRow | RowError]]
+) -> None:
+    """Let the context judge the source with a model that is adapted to the records of files, and print what was done.
+
+    Raises
+    ------
+    UsageError
+        Standard input is among the files.
+    """
+    from agent.core import terminal
+    from agent.training import batch_adaptation
+
+    with terminal.progress() as progress:
+        note = batch_adaptation.adapt_to_files(context, source, files, read, progress)
+    print_status(note)
 
 
 def exit_if_failed(failures: list[Any]) -> None:

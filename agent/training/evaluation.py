@@ -20,8 +20,11 @@ from agent.data.readers import RowError
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
+from agent.scoring.batch_rate import BatchProbabilities
+from agent.training.batch_adaptation import note_on_rate
 from agent.training.batch_reference import reference_of_files
 from agent.training.evaluation_report import EvaluationDetails
+from retrieval.encoding.representation import Representation
 
 _CALIBRATION_BINS = 10
 # content hashes that are looked up in the casebook at once
@@ -189,6 +192,7 @@ def evaluate_file(
     # of the records that are read and not judged yet
     anomalous: deque[bool] = deque()
     scores, hashes, learned = VerdictScores(), list[str](), 0
+    representation, batch = context.source(source).representation or Representation(), BatchProbabilities()
 
     def records() -> Iterator[Record]:
         for item in intake.read(path, context.settings.max_record_chars):
@@ -214,6 +218,7 @@ def evaluate_file(
             if details is not None:
                 details.add(answer, "anomalous" if label else "normal")
             hashes.append(answer.record.content_hash)
+            batch.add(representation.key(answer.record, answer.record.content_hash), answer.probability)
         else:
             failures.append(answer)
         if len(hashes) == _HASHES_AT_ONCE:
@@ -222,6 +227,8 @@ def evaluate_file(
     if not scores:
         raise InputError("none of its records could be judged", str(path))
     figures = scores.evaluation(time.perf_counter() - started)
+    if notify and (note := note_on_rate(context, source, batch)):
+        notify(note)
     pipeline = chain.pipeline
     calls = {"llm_calls": pipeline.llm_answers, "llm_changed": pipeline.llm_changed}
     if details is not None:
