@@ -70,6 +70,26 @@ class SourceCases:
 
 
 @dataclass(frozen=True)
+class TrialCases:
+    """Cases to fit an adapter to and to measure it with, one of each template.
+
+    Attributes
+    ----------
+    texts : sequence of str
+        Of n cases, as a person gives them to `ollama run`.
+    anomalous : shape (n,)
+    kinds : shape (n,)
+    counts : mapping
+        How many templates of each label the source has.
+    """
+
+    texts: Sequence[str]
+    anomalous: NDArray[np.bool_]
+    kinds: NDArray[np.int64]
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class _Templates:
     """One case of each template of a source, with vectors, shape (n, dimensions), and weights, shape (n,)."""
 
@@ -148,6 +168,21 @@ def source_cases(casebook: Casebook, row: SourceSnapshot, each: int) -> SourceCa
         return SourceCases(examples, counts, *rounds)
     by_turns = _by_turns(templates, each) if min(counts.values()) >= MIN_CASES else []
     return SourceCases(examples, counts, by_turns, by_turns)
+
+
+def trial_cases(casebook: Casebook, row: SourceSnapshot, most: int) -> TrialCases:
+    """Up to ``most`` cases of a source, half of each label as far as there are enough, drawn at random."""
+    templates = _templates(casebook, row)
+    places = random.Random(_SEED).sample(range(len(templates.cases)), len(templates.cases))
+    of_label = {label: [i for i in places if templates.anomalous[i] == label] for label in (True, False)}
+    share = {label: max(most // 2, most - len(of_label[not label])) for label in of_label}
+    chosen = sorted(i for label, of in of_label.items() for i in of[: share[label]])
+    return TrialCases(
+        [record_text(templates.cases[i]) for i in chosen],
+        templates.anomalous[chosen],
+        templates.kinds[chosen],
+        templates.counts(range(len(templates.cases))),
+    )
 
 
 def _places(shown: Mapping[bool, Mapping[str, Sequence[int]]]) -> set[int]:
