@@ -14,6 +14,7 @@ import csv
 import random
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from agent.core.settings import Settings, settings
@@ -124,7 +125,10 @@ def _measure(
     seconds = time.perf_counter() - started
     print(f"{task}, {name}: {choice.form}; {choice.figures}; {choice.why} ({seconds:.0f} s)", flush=True)
     made = f"precedent-{task}"
-    compose(context.casebook, task, str(weights.path), of_gguf(weights.path), choice).create(server.host, made)
+    modelfile = compose(context.casebook, task, str(weights.path), of_gguf(weights.path), choice)
+    if threads:
+        modelfile = replace(modelfile, parameters={**modelfile.parameters, "num_thread": threads})
+    modelfile.create(server.host, made)
     figures = Figures()
     for row in rows:
         answer = server.run("run", made, row.record.text).stdout

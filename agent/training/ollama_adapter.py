@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from agent.training.kinds import folds_of_kinds
 from agent.training.ollama_answers import Figures
 from agent.training.ollama_cases import MIN_CASES, TrialCases
-from agent.training.ollama_forms import FewShotPrompt, Form, few_shot_prompt, with_general
+from agent.training.ollama_forms import FewShotPrompt, Form, few_shot_prompt
 from agent.training.ollama_probe import Probe, balanced_accuracy
 from agent.training.ollama_trial import ANSWER_TOKENS, Choice, Progress
 from llm.llamacpp.activations import Activation, ActivationReader
@@ -24,8 +24,7 @@ from llm.llamacpp.engine import Engine
 from llm.llamacpp.generation import Options, Step, answer
 from llm.llamacpp.gguf import Weights
 
-# cases of no source show the form of the answer, so that all cases of the source can be fitted to and measured with
-FORM = Form("unless", 4)
+FORM = Form("unless", 3)
 # cases of each label whose whole answers are measured, and calls below which nothing can be
 _ANSWERED = 24
 ANSWER_CALLS = 2 * _ANSWERED
@@ -41,12 +40,6 @@ class LocalModel:
     path: Path
     context_tokens: int
     threads: int | None = None
-
-
-def general_prompt(brief: str, form: Form) -> FewShotPrompt:
-    """The prompt of a model with an adapter: the brief, and general examples."""
-    general = with_general({})
-    return few_shot_prompt(brief, {False: general, True: general}, form)
 
 
 class AdapterTrial:
@@ -68,32 +61,28 @@ class AdapterTrial:
         self._weights = Weights(model.path)
 
     def choose(self) -> Choice:
-        """The adapter with its figures; where words that it quotes are not all in the records, one that quotes nothing.
+        """The adapter with its figures; where words that it quotes are not all in the records, it gives no reasons.
 
         Raises
         ------
         ModelFailure
             The model has no layer that an adapter can be fitted to, or its context is too short.
         """
-        choice = self._fitted(FORM)
-        figures = choice.figures
-        if figures is not None and figures.true_quotes < figures.quotes:
-            return self._fitted(replace(FORM, quoting=False))
-        return choice
-
-    def _fitted(self, form: Form) -> Choice:
-        prompt = general_prompt(self._brief, form)
+        prompt = few_shot_prompt(self._brief, {False: self._cases.examples}, FORM)
         kinds = folds_of_kinds(self._cases.kinds, self._cases.anomalous, _FOLDS)
         by_template = _stratified(self._cases.anomalous, _FOLDS)
-        probe = Probe(self._read(prompt), self._cases.anomalous, by_template if kinds is None else kinds)
-        figures = self._measure(prompt, probe)
-        why = ""
+        activations, elsewhere = self._read(prompt)
+        probe = Probe(activations, self._cases.anomalous, by_template if kinds is None else kinds, elsewhere)
+        figures, form, why = self._measure(prompt, probe), FORM, ""
+        if figures.true_quotes < figures.quotes:
+            form, figures = replace(FORM, quoting=False), figures.without_reasons()
         if kinds is not None:
             new = balanced_accuracy(probe.held_out(kinds), self._cases.anomalous)
             why = f"balanced accuracy {new:.2f} on cases of kinds that it was not fitted to"
-        return Choice(form, figures, why, self._file(probe, np.arange(len(self._cases.texts))))
+        return Choice(form, figures, why, self._file(probe, np.arange(len(self._cases.texts))), prompt)
 
-    def _read(self, prompt: FewShotPrompt) -> list[Activation]:
+    def _read(self, prompt: FewShotPrompt) -> tuple[list[Activation], NDArray[np.float64]]:
+        """Of each case, and within replies: those of the prompt, shape (tokens, inner width)."""
         reader = ActivationReader(
             self._weights,
             ("anomalous", "normal"),
@@ -105,7 +94,9 @@ class AdapterTrial:
             for text in self._cases.texts:
                 read.append(reader.read(prompt.messages(text)))
                 self._progress("reading the cases", len(read), len(self._cases.texts))
-            return read
+            examples = zip(prompt.turns[::2], prompt.turns[1::2], strict=True)
+            replies = [reader.read_reply(prompt.messages(text), reply) for (_, text), (_, reply) in examples]
+            return read, np.concatenate(replies).astype(float)
         finally:
             reader.close()
 

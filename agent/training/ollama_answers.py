@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from retrieval.types import LABELS
 
@@ -82,6 +82,10 @@ class Figures:
         self.formed += found is not None
         self.quotes += bool(quoted)
         self.true_quotes += bool(quoted) and all(is_in(words, record) for words in quoted)
+
+    def without_reasons(self) -> Figures:
+        """The figures of the first lines of the same answers, which quote nothing."""
+        return replace(self, quotes=0, true_quotes=0)
 
     @property
     def count(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.core.errors import UnknownSource, UsageError
-from agent.training.ollama_adapter import ANSWER_CALLS, FEWEST_CALLS, AdapterTrial, LocalModel, general_prompt
+from agent.training.ollama_adapter import ANSWER_CALLS, FEWEST_CALLS, AdapterTrial, LocalModel
 from agent.training.ollama_answers import parsed
 from agent.training.ollama_cases import MIN_CASES, SourceCases, source_cases, trial_cases
 from agent.training.ollama_forms import few_shot_prompt, with_general
@@ -22,6 +22,7 @@ from retrieval.casebook import Casebook, SourceSnapshot
 __all__ = ["LocalModel", "adapted", "compose", "export", "of_gguf", "parsed", "tried"]
 
 CONTEXT_TOKENS = 4096
+_REASON = "Reason:"
 _README = """# {name}
 
 Judges records of {source}. On any machine with Ollama:
@@ -29,7 +30,7 @@ Judges records of {source}. On any machine with Ollama:
     ollama create {name} -f Modelfile
     ollama run {name} "a record"
 
-The first line of the answer is `normal` or `anomalous` and how sure; the second says why. {figures}
+The first line of the answer is `normal` or `anomalous` and how sure; the second, if there is one, says why. {figures}
 
 There is no casebook behind it: for verdicts by precedent, with calibrated probabilities, run Precedent itself.
 """
@@ -57,10 +58,12 @@ def compose(
     UnknownSource
     """
     brief, cases = _of_source(casebook, source)
-    form, adapter = (choice.form, choice.adapter) if choice else (FORMS[0], None)
-    prompt = general_prompt(brief, form) if adapter else few_shot_prompt(brief, cases.examples, form)
+    choice = choice or Choice(FORMS[0], None)
+    prompt = choice.prompt or few_shot_prompt(brief, cases.examples, choice.form)
+    # the prompt is the one that the adapter was fitted with, so that a reason is cut off
+    stop = (_REASON,) if choice.adapter and not choice.form.quoting else ()
     numbers = {"temperature": 0, "seed": 0, "num_ctx": CONTEXT_TOKENS, "num_predict": 80}
-    return Modelfile(weights, prompt.system, family, numbers, prompt.turns, adapter)
+    return Modelfile(weights, prompt.system, family, numbers, prompt.turns, choice.adapter, stop)
 
 
 def tried(

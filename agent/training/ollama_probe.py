@@ -55,10 +55,13 @@ class Probe:
     anomalous : shape (n,)
     folds : shape (n,)
         The number of the fold of each case, for the threshold: each fold is predicted from the others.
+    elsewhere : shape (m, inner width)
+        Inner activations within replies, where the probe's value is to be 0, so that it changes the label only.
     """
 
-    def __init__(self, activations: Sequence[Activation], anomalous: Bools, folds: Ints) -> None:
-        self._inner = np.stack([each.inner for each in activations]).astype(float)
+    def __init__(self, activations: Sequence[Activation], anomalous: Bools, folds: Ints, elsewhere: Floats) -> None:
+        self._elsewhere = _basis(elsewhere)
+        self._inner = self._without(np.stack([each.inner for each in activations]).astype(float))
         self._residual = np.stack([each.residual for each in activations]).astype(float)
         self._log_odds = np.array([each.log_odds for each in activations])
         self._anomalous, self._folds = anomalous, folds
@@ -84,7 +87,12 @@ class Probe:
         total = _Linear(probe.weights * factor - model.weights, probe.bias * factor - model.bias)
         constant = _constant(inner)
         output = direction * float(size.mean()) / float(direction @ direction)
-        return RankOne((total.weights + total.bias * constant).astype(np.float32), output.astype(np.float32))
+        weights = self._without(total.weights + total.bias * constant)
+        return RankOne(weights.astype(np.float32), output.astype(np.float32))
+
+    def _without(self, rows: Floats) -> Floats:
+        """The part of rows, shape (…, inner width), that is orthogonal to the activations within replies."""
+        return rows - rows @ self._elsewhere.T @ self._elsewhere
 
     def _fit(self, places: Ints) -> _Linear:
         """A logistic probe of the cases at ``places``, with the best threshold for unseen cases."""
@@ -120,6 +128,12 @@ def _regression(inner: Floats, values: Floats) -> _Linear:
     mean = inner.mean(axis=0)
     weights = _ridge(inner - mean, values - values.mean())
     return _Linear(weights, float(values.mean() - mean @ weights))
+
+
+def _basis(rows: Floats) -> Floats:
+    """Orthonormal rows, shape (k, columns), that span all but the least of the variation of ``rows``."""
+    _, sizes, right = np.linalg.svd(rows, full_matrices=False)
+    return right[sizes > _RIDGE * sizes[0]]
 
 
 def _constant(inner: Floats) -> Floats:

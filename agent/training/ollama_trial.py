@@ -39,13 +39,15 @@ Progress = Callable[[str, int, int], None]
 class Choice:
     """A form, and its figures; None if none was tried, for the reason ``why``.
 
-    ``adapter`` is the file of an adapter, if there is one; ``why`` then says how good it is on other kinds of records.
+    ``adapter`` is the file of an adapter, if there is one, and ``prompt`` the prompt that it was fitted with; ``why``
+    then says how good it is on other kinds of records.
     """
 
     form: Form
     figures: Figures | None
     why: str = ""
     adapter: bytes | None = None
+    prompt: FewShotPrompt | None = None
 
 
 def cases_within(budget: int) -> int:

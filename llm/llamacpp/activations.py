@@ -58,7 +58,7 @@ class ActivationReader:
     def __init__(
         self, weights: Weights, replies: tuple[str, str], *, context_tokens: int, threads: int | None = None
     ) -> None:
-        self._template = ChatTemplate(weights)
+        self._weights, self._template = weights, ChatTemplate(weights)
         self._first = [weights.tokenize(reply, special=False)[0] for reply in replies]
         if self._first[0] == self._first[1]:
             raise ModelFailure(f"{weights.path.name} begins {replies[0]!r} and {replies[1]!r} with the same token")
@@ -83,6 +83,27 @@ class ActivationReader:
         ModelFailure
             The conversation is longer than the context, or the model has no such layer.
         """
+        self._enter(messages)
+        logits = self._engine.logits()
+        log_odds = float(logits[self._first[0]]) - float(logits[self._first[1]])
+        return Activation(self._found["inner"], self._found["residual"], log_odds)
+
+    def read_reply(self, messages: Sequence[BaseMessage], reply: str) -> list[Floats32]:
+        """The inner activations at the tokens of a reply to a conversation, each of shape (inner width,).
+
+        Raises
+        ------
+        ModelFailure
+            As `read`.
+        """
+        self._enter(messages)
+        inner = []
+        for token in self._weights.tokenize(reply, special=False):
+            self._engine.append(token)
+            inner.append(self._found["inner"])
+        return inner
+
+    def _enter(self, messages: Sequence[BaseMessage]) -> None:
         prompt = self._template.prompt(messages, few_shot=True)
         if len(prompt) > self._room:
             raise ModelFailure(f"the prompt has {len(prompt)} tokens, and the context {self._room}")
@@ -90,9 +111,6 @@ class ActivationReader:
         self._engine.read(prompt, lambda: False)
         if len(self._found) < len(self._names):
             raise ModelFailure("the model has no gated feed-forward layer at its end, which an adapter needs")
-        logits = self._engine.logits()
-        log_odds = float(logits[self._first[0]]) - float(logits[self._first[1]])
-        return Activation(self._found["inner"], self._found["residual"], log_odds)
 
     def _observe(self, tensor: int, asked: bool, _: object) -> bool:
         """Called by llama.cpp before each operation (whether its result is wanted) and after those that are."""

@@ -38,7 +38,8 @@ class Modelfile:
     """The contents of a Modelfile.
 
     ``source`` is a model on the server, or the path of a .gguf file, which needs a ``family``; ``messages`` are the
-    role and text of examples. ``adapter`` is the contents of an adapter's file, which `render` names `ADAPTER_FILE`.
+    role and text of examples. ``adapter`` is the contents of an adapter's file, which `render` names `ADAPTER_FILE`;
+    ``stop`` are texts that end a reply, beside the family's.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Modelfile:
     parameters: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[tuple[str, str], ...] = ()
     adapter: bytes | None = None
+    stop: tuple[str, ...] = ()
 
     def render(self, comment: str = "") -> str:
         """Return the text for `ollama create -f`, with ``comment`` at its top."""
@@ -76,7 +78,7 @@ class Modelfile:
                 path = Path(self.source)
                 digest = _upload(url, f"sha256:{sha256_of(path)}", lambda: _blocks(path, progress))
                 uploaded = {path.name: digest}
-                stop = {"stop": list(self._stop)}
+                stop = {"stop": list(self.family.stop)}
                 client.create(source, files=uploaded, template=self.family.template, parameters=stop)
             adapters = None
             if adapter := self.adapter:
@@ -93,7 +95,7 @@ class Modelfile:
 
     @property
     def _stop(self) -> tuple[str, ...]:
-        return self.family.stop if self.family else ()
+        return (*(self.family.stop if self.family else ()), *self.stop)
 
 
 @cache
