@@ -119,15 +119,16 @@ def _compose(context: AppContext, options: _Options, progress: Progress) -> tupl
 def _tried(context: AppContext, options: _Options, weights: str, progress: Progress) -> tuple[Choice | None, str]:
     """The choice of a prompt or an adapter, None if none was tried, and how good its answers are."""
     from agent.core.errors import UsageError
-    from agent.training.ollama_export import CONTEXT_TOKENS, LocalModel, adapted, tried
+    from agent.training.ollama_export import CONTEXT_TOKENS, LocalModel, adaptable, adapted, tried
     from agent.training.ollama_trial import FORMS
 
     source, settings, budget = options.source, context.settings, options.budget
     if source is None:
         return None, "How good its answers are was not measured: that takes the cases of a --source."
-    if options.from_:
-        choice = tried(context.casebook, source, lambda: _model(settings, f"ollama:{weights}"), budget, progress)
-        what = f"The best of {len(FORMS)} prompts ({choice.form})"
+    if options.from_ or not adaptable(Path(weights)):
+        name = f"ollama:{weights}" if options.from_ else weights
+        choice = tried(context.casebook, source, lambda: _model(settings, name), budget, progress)
+        what = f"No adapter, but the best of {len(FORMS)} prompts ({choice.form})"
     else:
         model = LocalModel(Path(weights), CONTEXT_TOKENS, settings.threads)
         choice = adapted(context.casebook, source, model, budget, progress)
@@ -146,7 +147,7 @@ def _tried(context: AppContext, options: _Options, weights: str, progress: Progr
 
 
 def _model(settings: Settings, model: str) -> ChatBackend:
-    """The model of an Ollama server to be tried, with the context that it will have."""
+    """The model that prompts are tried on, with the context that it will have."""
     from agent.training.ollama_export import CONTEXT_TOKENS
     from llm.factory import choose_model
 

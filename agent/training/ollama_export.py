@@ -15,11 +15,12 @@ from agent.training.ollama_forms import few_shot_prompt, with_general
 from agent.training.ollama_trial import FORMS, Choice, Progress, Trial, cases_within, untried
 from llm.base import ChatBackend
 from llm.errors import ModelFailure
+from llm.llamacpp.adapter import ARCHITECTURES
 from llm.llamacpp.gguf import Weights
 from llm.ollama.modelfile import ADAPTER_FILE, Family, Modelfile, family_of
 from retrieval.casebook import Casebook, SourceSnapshot
 
-__all__ = ["LocalModel", "adapted", "compose", "export", "of_gguf", "parsed", "tried"]
+__all__ = ["LocalModel", "adaptable", "adapted", "compose", "export", "of_gguf", "parsed", "tried"]
 
 CONTEXT_TOKENS = 4096
 _REASON = "Reason:"
@@ -156,6 +157,11 @@ def of_gguf(path: Path) -> Family:
         return family_of(Weights(path, vocabulary_only=True).chat_template, path.name)
     except ModelFailure as error:
         raise UsageError(str(error)) from error
+
+
+def adaptable(path: Path) -> bool:
+    """Whether an adapter can be fitted to the model of a .gguf file."""
+    return Weights(path, vocabulary_only=True).architecture in ARCHITECTURES
 
 
 def export(modelfile: Modelfile, folder: Path, name: str, source: str | None, figures: str = "") -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# Of models whose last feed-forward layer is gated by SiLU, and which Ollama runs by llama.cpp: its own engine has no
+# adapters.
+ARCHITECTURES = ("llama", "phi3", "qwen2")
 Floats32 = NDArray[np.float32]
 _VERSION, _ALIGNMENT = 3, 32
 # types of the format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md

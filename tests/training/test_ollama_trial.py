@@ -14,6 +14,7 @@ from agent.core.errors import UnknownSource
 from agent.core.settings import settings as app_settings
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
+from agent.training import ollama_answers
 from agent.training.learn import learn
 from agent.training.ollama_answers import Figures, is_in, parsed, quotations
 from agent.training.ollama_cases import source_cases, trial_cases
@@ -324,9 +325,22 @@ def test_an_adapter_is_fitted_and_measured_on_cases_that_it_was_not_fitted_to(
     modelfile = compose(machines.casebook, "machines", "x", None, choice)
     assert modelfile.adapter == choice.adapter
     assert "ADAPTER ./adapter.gguf" in modelfile.render()
-    # no case of the source is in the prompt
-    texts = {line for label in ("normal", "anomalous") for line in lines(label, 100)}
-    assert not texts & {text for _, text in modelfile.messages}
+    assert modelfile.stop == (() if choice.form.quoting else ("Reason:",))
+    # the cases that it is fitted to and measured with are others than those of the prompt
+    cases = trial_cases(machines.casebook, machines.source("machines"), 52)
+    shown = {text for role, text in modelfile.messages if role == "user"}
+    assert shown == {example.text for label in ("normal", "anomalous") for example in cases.examples[label]}
+    assert not shown & set(cases.texts)
+
+
+def test_an_adapter_that_makes_the_model_quote_what_is_not_there_gives_no_reasons(
+    machines: AppContext, tiny: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ollama_answers, "is_in", lambda words, record: False)
+    choice = adapted(machines.casebook, "machines", tiny, 100)
+    assert choice.figures is not None
+    assert choice.figures.quotes == 0
+    assert compose(machines.casebook, "machines", "x", None, choice).stop == ("Reason:",)
 
 
 def test_an_adapter_takes_enough_cases_and_calls(machines: AppContext, tmp_path: Path) -> None:
@@ -345,7 +359,8 @@ def test_an_adapter_takes_enough_cases_and_calls(machines: AppContext, tmp_path:
 def test_cases_to_fit_to_are_half_of_each_label_as_far_as_there_are_enough(machines: AppContext) -> None:
     row = machines.casebook.source("machines")
     assert row is not None
-    for most, anomalous, normal in ((40, 20, 20), (150, 70, 80), (500, 70, 80), (1, 0, 0)):
+    # three cases of each label are in the prompt
+    for most, anomalous, normal in ((40, 20, 20), (144, 67, 77), (500, 67, 77), (1, 0, 0)):
         cases = trial_cases(machines.casebook, row, most)
         assert (int(cases.anomalous.sum()), int((~cases.anomalous).sum())) == (anomalous, normal)
         assert len(set(cases.texts)) == len(cases.texts) == len(cases.kinds)
