@@ -134,9 +134,9 @@ def judge(
     for path in (output, report):
         refuse_to_overwrite(path, paths)
     if row is None:
-        from agent.cli.rank import rank
+        from agent.cli.rank import check_without_source, rank
 
-        _check_without_source(
+        check_without_source(
             rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
             resume=resume or None,
         )  # fmt: skip
@@ -207,13 +207,6 @@ def _set_reference(
     print_status(note)
     left = None if seconds is None else max(0.0, started + seconds - time.monotonic())
     return None if calls is None else calls - calls // 2, left
-
-
-def _check_without_source(**options: object) -> None:
-    """Refuse options of verdicts, which need a source."""
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"--{name.replace('_', '-')} is for verdicts: name the source with --source")
 
 
 def parse_labels(only: str | None) -> frozenset[str]:
