@@ -17,8 +17,6 @@ from agent.api.console.jobs import CELL, COLUMNS, Job
 from agent.api.state import State
 from agent.training.cases import CaseView, list_cases
 
-UPLOADS = "/console/uploads"
-UPLOAD_BYTES = 100 * 1024 * 1024
 _MOST_ROWS = 1_000
 _PLAIN_HEADERS = {
     "X-Content-Type-Options": "nosniff",
