@@ -34,6 +34,7 @@ from agent.cli.options import (
 )
 from agent.cli.process import fast_exit
 from agent.cli.sources import sources_app
+from agent.cli.watch import watch
 from agent.core.errors import EXPECTED, Stopped, UsageError, translate
 
 app = typer.Typer(
@@ -146,6 +147,7 @@ def learn(
 
 
 app.command()(judge)
+app.command()(watch)
 
 
 @app.command()

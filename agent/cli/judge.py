@@ -112,7 +112,7 @@ def judge(
     from agent.data.inputs import expand_inputs, is_large_input
     from agent.data.read_options import NO_LABEL
 
-    labels = _parse_labels(only)
+    labels = parse_labels(only)
     to = to or _format_of(output)
     context = open_context(model)
     names = [source] if source else context.casebook.names()
@@ -198,7 +198,8 @@ def _check_without_source(**options: object) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is for verdicts: name the source with --source")
 
 
-def _parse_labels(only: str | None) -> frozenset[str]:
+def parse_labels(only: str | None) -> frozenset[str]:
+    """The labels that ``--only`` names; all of them without it."""
     labels = frozenset(only.split(",")) if only else frozenset(_LABELS)
     if unknown := labels - set(_LABELS):
         raise UsageError(f"--only {sorted(unknown)[0]!r}: use {', '.join(_LABELS)}, separated by commas")

@@ -123,3 +123,41 @@ template_verdicts = Table(
     Column("state", String(64), nullable=False),
     Column("body", JSON, nullable=False),
 )
+# what `watch` has done: where it goes on, in one transaction with what it counted
+watches = Table(
+    "watches",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    _source_column(),
+    Column("state", JSON, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+)
+live_counts = Table(
+    "live_counts",
+    metadata,
+    _source_column(primary_key=True),
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("label", String(16), primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+live_groups = Table(
+    "live_groups",
+    metadata,
+    _source_column(primary_key=True),
+    Column("template", String(16), primary_key=True),
+    Column("label", String(16), primary_key=True),
+    Column("verdict_id", String(64), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_at", DateTime(timezone=True), nullable=False),
+    Column("last_at", DateTime(timezone=True), nullable=False),
+    Column("first_seen", Text, nullable=False),
+    Column("last_seen", Text, nullable=False),
+    Column("is_muted", Boolean, nullable=False, default=False, server_default="0"),
+    Column("acknowledged_at", DateTime(timezone=True)),
+    Column("notified_count", Integer, nullable=False, default=0, server_default="0"),
+    Column("notified_at", DateTime(timezone=True)),
+    Index("live_groups_by_time", "source", "last_at"),
+)

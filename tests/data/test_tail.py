@@ -1,0 +1,185 @@
+"""Every byte of a file that grows is read once, in order, across rotation, truncation and restarts."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.data import tail
+from agent.data.follow import Follower, find_files
+from agent.data.tail import Position
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "GRACE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+def add(path: Path, *lines: str, mtime: int = 0) -> None:
+    with path.open("a") as stream:
+        stream.write("".join(f"{line}\n" for line in lines))
+    if mtime:
+        os.utime(path, (mtime, mtime))
+
+
+def take(follower: Follower) -> list[str]:
+    follower.refresh()
+    return list(_lines(follower))
+
+
+def _lines(follower: Follower) -> Iterator[str]:
+    for followed in follower.tails.values():
+        for file in followed.files:
+            data = file.read(1 << 20)
+            file.advance(len(data), data.count(b"\n"))
+            yield from data.decode().splitlines()
+
+
+def follow(path: Path, positions: list[Position] | None = None, **options: bool) -> Follower:
+    return Follower((str(path),), positions or [], **options)
+
+
+def restarted(follower: Follower) -> Follower:
+    """As after a crash: only the positions are left, as JSON."""
+    positions = [Position.model_validate_json(position.model_dump_json()) for position in follower.state()]
+    follower.close()
+    return Follower(follower.names, positions)
+
+
+def test_what_is_added_comes_once(log: Path) -> None:
+    follower = follow(log)
+    assert take(follower) == []
+    add(log, "a", "b")
+    assert take(follower) == ["a", "b"]
+    assert take(follower) == []
+    add(log, "c")
+    assert take(follower) == ["c"]
+    assert follower.state()[0].line == 4
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_renamed_and_created(log: Path, restart: bool) -> None:
+    follower = follow(log)
+    add(log, "a", "b")
+    assert take(follower) == ["a", "b"]
+    add(log, "c")
+    log.rename(log.with_name("app.log.1"))
+    add(log, "d")
+    follower = restarted(follower) if restart else follower
+    assert take(follower) == ["c", "d"]
+    assert follower.state()[-1].line == 2
+    add(log, "e")
+    assert take(restarted(follower)) == ["e"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_two_rotations_between_two_looks(log: Path, restart: bool) -> None:
+    follower = follow(log)
+    add(log.with_name("app.log.9"), "ancient", mtime=1_000)
+    add(log, "a")
+    assert take(follower) == ["a"]
+    add(log, "b", mtime=2_000)
+    log.rename(log.with_name("app.log.2"))
+    add(log, "c", mtime=3_000)
+    log.rename(log.with_name("app.log.1"))
+    add(log, "d")
+    follower = restarted(follower) if restart else follower
+    assert take(follower) == ["b", "c", "d"]
+    assert take(follower) == []
+    assert take(restarted(follower)) == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_copied_and_truncated(log: Path, restart: bool) -> None:
+    follower = follow(log)
+    add(log, "a", "b")
+    assert take(follower) == ["a", "b"]
+    add(log, "c")
+    shutil.copy2(log, log.with_name("app.log.1"))
+    os.truncate(log, 0)
+    add(log, "d")
+    follower = restarted(follower) if restart else follower
+    assert take(follower) == ["c", "d"]
+    assert take(follower) == []
+    add(log, "e")
+    assert take(follower) == ["e"]
+
+
+def test_truncated_and_grown_beyond_where_it_was(log: Path) -> None:
+    follower = follow(log)
+    add(log, "a", "b")
+    assert take(follower) == ["a", "b"]
+    os.truncate(log, 0)
+    add(log, "x", "y", "z", "zz")
+    assert take(follower) == ["x", "y", "z", "zz"]
+
+
+def test_rotated_and_packed_while_nobody_looked(log: Path) -> None:
+    follower = follow(log)
+    add(log, "a", "b")
+    assert take(follower) == ["a", "b"]
+    add(log, "c")
+    with gzip.open(log.with_name("app.log.1.gz"), "wb") as packed:
+        packed.write(log.read_bytes())
+    log.unlink()
+    add(log, "d")
+    assert take(restarted(follower)) == ["c", "d"]
+
+
+def test_what_is_gone_is_said(log: Path) -> None:
+    follower = follow(log)
+    add(log, "a", "b")
+    take(follower)
+    log.unlink()
+    add(log, "new")
+    follower = restarted(follower)
+    assert take(follower) == ["new"]
+    assert "line 2 is gone" in follower.take_notes()[0]
+
+
+def test_the_old_file_may_be_written_to_for_a_moment(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "GRACE_SECONDS", 60.0)
+    follower = follow(log)
+    add(log, "a")
+    take(follower)
+    rotated = log.with_name("app.log.1")
+    log.rename(rotated)
+    add(log, "b")
+    assert take(follower) == ["b"]
+    add(rotated, "late")
+    assert take(follower) == ["late"]
+
+
+def test_from_the_end(log: Path) -> None:
+    add(log, "a", "b")
+    follower = follow(log, at_end=True)
+    assert take(follower) == []
+    add(log, "c")
+    assert take(follower) == ["c"]
+    assert follower.state()[0].line == 4
+
+
+def test_files_of_a_folder_and_new_ones(tmp_path: Path) -> None:
+    for name in ("a.log", "b.txt", ".hidden", "a.log.1", "c.log.gz", "sub/d.log", "e-2026-01-01.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        add(tmp_path / name, name, mtime=1_000)
+    names = [Path(name).relative_to(tmp_path).as_posix() for name in find_files([str(tmp_path)])]
+    assert names == ["a.log", "b.txt", "e-2026-01-01.log", "sub/d.log"]
+    follower = follow(tmp_path)
+    assert sorted(take(follower)) == sorted(names)
+    add(tmp_path / "new.log", "n")
+    assert take(follower) == ["n"]
+    (tmp_path / "a.log").rename(tmp_path / "a.log.2")
+    add(tmp_path / "a.log", "again")
+    assert take(follower) == ["again"]
+    assert list(find_files([str(tmp_path / "*.txt"), "later.log"])) == [str(tmp_path / "b.txt"), "later.log"]
