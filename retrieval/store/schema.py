@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # the newest revision in migrations/versions; a change of the tables below needs a new one
-HEAD = "0005"
+HEAD = "0006"
 VERSION_TABLE = "schema_version"
 metadata = MetaData()
 

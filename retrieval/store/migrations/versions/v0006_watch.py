@@ -4,7 +4,7 @@ from alembic import op
 
 from retrieval.store.schema import live_counts, live_groups, watches
 
-revision, down_revision = "0005", "0004"
+revision, down_revision = "0006", "0005"
 
 
 def upgrade() -> None:
