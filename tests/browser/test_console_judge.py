@@ -73,7 +73,7 @@ def test_a_record_stays_text(page: Page, served: Served, log: Path) -> None:
     judge(page, served.url, log)
     row(page, 2)
     expect(page.locator("pre.record")).to_have_text(HOSTILE)
-    page.keyboard.press("a")
+    page.get_by_role("button", name="It is anomalous").click()
     expect(page.locator(".panel .labelled")).to_contain_text("Labelled anomalous by you")
     page.get_by_role("button", name="Judge again").click()
     expect(page.locator('.ag-row[row-index="2"] .cell-anomalous')).to_be_visible(timeout=60_000)

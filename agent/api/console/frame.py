@@ -38,6 +38,7 @@ class PageLink:
 LINKS = (
     PageLink("/", "Judge", "fact_check"),
     PageLink("/unlabelled", "No labels yet?", "filter_list"),
+    PageLink("/live", "Live", "monitor_heart"),
     PageLink("/casebook", "Casebook", "library_books"),
     PageLink("/source", "Source", "tune"),
 )

@@ -251,9 +251,11 @@ class VerdictPanel:
             notify_error(describe(error))
             return
         self._on_corrected(verdict, label)
-        if self._verdict is verdict:
-            self.show(verdict, label)
-        ui.notify(f"{_('Labelled')} {_(label)}", type="positive", timeout=1500)
+        # the button that was pressed goes with what the panel showed
+        with self._box:
+            if self._verdict is verdict:
+                self.show(verdict, label)
+            ui.notify(f"{_('Labelled')} {_(label)}", type="positive", timeout=1500)
         await asyncio.to_thread(refit_if_due, context, verdict.id)
 
     async def undo(self) -> None:

@@ -77,34 +77,37 @@ class UnlabelledView:
     async def show(self, upload: Upload) -> None:
         """Rank the upload's events."""
         self._upload, self._labels, self._rows, self._current = upload, {}, [], 0
-        ui.run_javascript(f"history.replaceState(history.state, '', '/unlabelled?upload={upload.id}')")
-        self._box.clear()
+        # within the box, because what called this may go with what the box held
+        with self._box:
+            ui.run_javascript(f"history.replaceState(history.state, '', '/unlabelled?upload={upload.id}')")
+            self._box.clear()
+            ranking = await self._rank(upload)
+            if ranking is not None:
+                self._box.clear()
+                self._show(upload, ranking)
+
+    async def _rank(self, upload: Upload) -> Ranking | None:
         limit, state = server().settings.max_record_chars, [_("reading")]
-        with self._box, ui.element("div").classes("running").props('role="status"'):
+        with ui.element("div").classes("running").props('role="status"'):
             text("h2", f"{_('Looking for unusual events in')} {upload.name}")
             line = text("p", state[0], "faint")
             timer = ui.timer(0.4, lambda: line.set_text(state[0]))
 
-        def note(step: str, done: int, total: int, _detail: str = "") -> None:
+        def note(step: str, done: int, *_rest: object) -> None:
             state[0] = f"{step} {done:,}"
 
+        rank = partial(rank_templates, [str(upload.path)], ReadOptions(), limit=_SHOWN, max_chars=limit, progress=note)
         try:
-            ranking = await asyncio.to_thread(
-                rank_templates, [str(upload.path)], ReadOptions(), limit=_SHOWN, max_chars=limit, progress=note
-            )
+            return await asyncio.to_thread(rank)
         except EXPECTED as error:
-            self._box.clear()
-            with self._box:
-                text("p", describe(error).replace(str(upload.path), upload.name), "note warn").props('role="alert"')
-                ui.button(_("Back"), on_click=self.show_form).props("flat no-caps")
-            return
+            text("p", upload.without_folder(describe(error)), "note warn").props('role="alert"')
+            ui.button(_("Back"), on_click=self.show_form).props("flat no-caps")
+            return None
         finally:
             timer.cancel()
-        self._show(upload, ranking)
 
     def _show(self, upload: Upload, ranking: Ranking) -> None:
         self._events = ranking.events
-        self._box.clear()
         with self._box:
             with ui.element("div").classes("toolbar"):
                 line = f"{upload.name}: {plural(ranking.records, 'record')}, {plural(ranking.templates, 'template')}"
