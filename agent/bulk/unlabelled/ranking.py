@@ -187,7 +187,9 @@ class _Ranker:
             for member, value in zip(pattern.members, values, strict=True):
                 if count := int(self._template_counts[member]):
                     counts[value or "(empty)"] += count
-            found.append(_parameter(pattern.name(place), counts))
+            # what masking made of addresses in several ways says nothing
+            if any(_PLACEHOLDER.sub("", value) for value in counts):
+                found.append(_parameter(pattern.name(place), counts))
         return sorted(found, key=lambda parameter: -parameter.distinct)
 
     def _event_parts(self, group: Sequence[int]) -> dict[str, float]:
@@ -215,6 +217,7 @@ class _Ranker:
             example=self._example(main),
             count=len(self._positions[main]),
             records=len(places),
+            templates=len(group),
             first=self._seen(int(places[0])),
             last=self._seen(int(places[-1])),
             counts=self._histogram(places),
