@@ -83,6 +83,10 @@ class FileFeed:
     notes: list[str] = field(default_factory=list)
     ended: bool = False
 
+    def refresh(self) -> None:
+        """Look for the files."""
+        self.follower.refresh()
+
     def poll(self, *, flush: bool = False) -> Iterator[Piece]:
         """The pieces that are there now; with ``flush``, what is incomplete as well."""
         self.follower.refresh()
@@ -183,6 +187,9 @@ class StdinFeed:
     def ended(self) -> bool:
         """Whether nothing more comes."""
         return self._at_end and not self._data
+
+    def refresh(self) -> None:
+        """Nothing to look for."""
 
     def poll(self, *, flush: bool = False) -> Iterator[Piece]:
         """The piece that is there now."""

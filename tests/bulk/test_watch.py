@@ -109,6 +109,40 @@ def test_what_was_written_but_not_committed_is_written_again(watched: Watched, m
     assert after - before == 40
 
 
+def test_a_crash_before_the_first_commit(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.output.write_text("")
+    watched.add(GOOD, BAD)
+    commit = store.commit
+
+    def crash(*arguments: Any) -> None:
+        if arguments[4]:
+            raise KeyboardInterrupt
+        commit(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "commit", crash)
+        with pytest.raises(KeyboardInterrupt):
+            watched.watch().run()
+    assert len(watched.verdicts()) == 2
+    assert len(watched.run()) == 2
+
+
+def test_from_the_end_of_what_is_there(watched: Watched) -> None:
+    watched.add(GOOD)
+    assert watched.run(at_end=True) == []
+    watched.add(BAD)
+    assert watched.run(at_end=True) == [(2, "anomalous", BAD)]
+
+
+def test_two_processes_do_not_write_the_same_output(watched: Watched) -> None:
+    watched.add(GOOD)
+    first = watched.watch()
+    with pytest.raises(UsageError, match="another process"):
+        watched.watch()
+    first.run()
+    assert len(watched.run()) == 1
+
+
 def test_killed_twice_and_rotated_twice(learned: tuple[AppContext, Path], tmp_path: Path) -> None:
     environment = {
         **os.environ,
