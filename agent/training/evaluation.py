@@ -212,7 +212,8 @@ def evaluate_file(
         if isinstance(answer, Verdict):
             scores.add(answer, label)
             hashes.append(answer.record.content_hash)
-            batch.add(representation.key(answer.record, answer.record.content_hash), answer.probability)
+            content = answer.record.content_hash
+            batch.add(representation.key(answer.record, content), content, answer.probability)
         else:
             failures.append(answer)
         if len(hashes) == _HASHES_AT_ONCE:
