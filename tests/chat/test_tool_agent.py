@@ -1,10 +1,11 @@
-"""A model that calls tools: what it chooses is done, what it invents is not shown, what it must not read it does not."""
+"""A model that calls tools: what it chooses is done, what it invents is not shown, and it reads no record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -49,7 +50,7 @@ class Scripted(BaseChatModel):
 
 
 def calls(name: str, **arguments: Any) -> AIMessage:
-    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": f"call-{name}"}])
+    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": uuid4().hex}])
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_without_a_tool_call_the_templates_answer(context: AppContext) -> None:
 
 
 def test_a_model_that_calls_tools_for_ever_is_stopped(context: AppContext) -> None:
-    talk = Talk(context, *[calls("sources")] * 20)
+    talk = Talk(context, *[calls("sources") for _ in range(20)])
     assert talk.say("¿qué fuentes hay?") == "- shop: 36 normal and 24 anomalous cases"
 
 
