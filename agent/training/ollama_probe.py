@@ -134,7 +134,8 @@ def _regression(inner: Floats, values: Floats) -> _Linear:
 def _basis(rows: Floats) -> Floats:
     """Orthonormal rows, shape (k, columns), that span all but the least of the variation of ``rows``."""
     _, sizes, right = np.linalg.svd(rows, full_matrices=False)
-    return right[sizes > _RIDGE * sizes[0]]
+    kept: Floats = right[sizes > _RIDGE * sizes[0]]
+    return kept
 
 
 def _constant(inner: Floats) -> Floats:

@@ -111,7 +111,7 @@ class _Ranker:
         events = [sorted((shown[index] for index in group), key=lambda n: (-scores[n], n)) for group in groups]
         totals = {group[0]: scoring.score(self._event_parts(group)) for group in events}
         events.sort(key=lambda group: (-totals[group[0]], int(self._positions[group[0]][0])))
-        # far down nothing needs to be told apart
+        # far down nothing needs to be distinguished
         first = events[: _DIVERSIFIED * limit]
         order = scoring.diversified([totals[group[0]] for group in first], [self._telling(group[0]) for group in first])
         ranked = [*(first[index] for index in order), *events[len(first) :]]
