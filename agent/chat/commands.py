@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from agent.chat.agent import HELP, Agent
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, Busy, describe
-from agent.core.records import Verdict
+from agent.core.records import Verdict, clean_text
 from agent.core.requests import JudgeRequest, format_validation_error
 from agent.pipeline.context import AppContext
 
@@ -59,7 +59,7 @@ def build_chat(
             if not isinstance(conversation, ChatInput):
                 conversation = ChatInput.model_validate(conversation)
             *history, last = conversation.messages or [HumanMessage("help")]
-            for piece in agent.answer(str(last.text), history):
+            for piece in agent.answer(clean_text(str(last.text)), history):
                 answered = True
                 yield piece
         except Busy as error:
