@@ -134,7 +134,9 @@ def exactly_once(folder: Path, run: Run, source: str, environment: dict[str, str
     _wait_for(output)
     writer.start()
     for number in range(run.kills):
-        while writer.written < run.lines * (2 * number + 1) // (2 * run.kills):
+        # it is killed at work: when it has judged something and there is more to come
+        size = output.stat().st_size
+        while writer.written < run.lines * (2 * number + 1) // (2 * run.kills) or output.stat().st_size <= size:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()

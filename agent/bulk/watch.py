@@ -144,7 +144,9 @@ class Watch:
             return None
         try:
             written = self._state.get("written")
-            if written is None:
+            if written and not path.exists():
+                self.notify(f"{path} was moved away: a new one is begun, with what follows the last verdict in it")
+            if written is None or not path.exists():
                 return path.open("ab")
             stream = path.open("r+b")
             if path.stat().st_size < written:

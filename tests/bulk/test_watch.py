@@ -150,7 +150,7 @@ def test_killed_twice_and_rotated_twice(learned: tuple[AppContext, Path], tmp_pa
         "PRECEDENT_MODEL": "none",
         "PRECEDENT_OFFLINE": "1",
     }
-    outcome = exactly_once(tmp_path, Run(6_000, 3_000), "app", environment, pause=0.1)
+    outcome = exactly_once(tmp_path, Run(6_000, 1_000), "app", environment, pause=0.1)
     assert outcome.is_exact, outcome
 
 
@@ -226,6 +226,15 @@ def test_a_shorter_output_is_refused(watched: Watched) -> None:
     watched.output.write_text("")
     with pytest.raises(UsageError, match="shorter than what was written"):
         watched.watch()
+
+
+def test_an_output_that_was_moved_away_is_begun_again(watched: Watched) -> None:
+    watched.add(GOOD)
+    watched.run()
+    watched.output.rename(watched.folder / "older.jsonl")
+    watched.add(BAD)
+    assert watched.run() == [(2, "anomalous", BAD)]
+    assert "was moved away" in watched.notes[0]
 
 
 def test_what_an_output_held_before_stays(watched: Watched) -> None:

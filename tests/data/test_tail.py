@@ -117,6 +117,16 @@ def test_copied_and_truncated(log: Path, restart: bool) -> None:
     assert take(follower) == ["e"]
 
 
+def test_a_copy_that_somebody_made_is_not_read(log: Path) -> None:
+    follower = follow(log)
+    add(log, "a", "b", mtime=2_000)
+    assert take(follower) == ["a", "b"]
+    shutil.copy(log, log.with_name("app.log.bak"))
+    log.rename(log.with_name("app.log.1"))
+    add(log, "c")
+    assert take(follower) == ["c"]
+
+
 def test_truncated_and_grown_beyond_where_it_was(log: Path) -> None:
     follower = follow(log)
     add(log, "a", "b")
