@@ -3,8 +3,8 @@
 BGL_2k: cases hold 60 % of the templates, and 100 lines of the other templates are judged, 50 of them anomalous, each of
 another template as far as there are enough. The demo: cases are the first half of the log, 50 anomalous and 50 normal
 lines of the second half are judged, drawn at random.
-`python -m benchmarks.ollama_run [-v] [--lines N] [--seed N] [--only bgl|demo] [--budget N] [MODEL …]`, catalog
-names; with budget 0 it is the usual prompt, untried.
+`python -m benchmarks.ollama_run [-v] [--lines N] [--seed N] [--only bgl|demo] [--budget N] [--forms] [MODEL …]`,
+catalog names; with budget 0 it is the usual prompt, untried.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import csv
 import random
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from agent.core.settings import Settings, settings
@@ -22,7 +23,7 @@ from agent.data.readers import ParsedRow
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from agent.training.ollama_answers import Figures
-from agent.training.ollama_export import CONTEXT_TOKENS, compose, of_gguf, tried
+from agent.training.ollama_export import CONTEXT_TOKENS, LocalModel, adapted, compose, of_gguf, tried
 from benchmarks.bgl import BGL, BRIEF, INTAKE, halves
 from benchmarks.private_ollama import PrivateOllama
 from llm.llamacpp.backend import LlamaCppBackend
@@ -83,7 +84,8 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", choices=list(TASKS))
-    parser.add_argument("--budget", type=int, default=250)
+    parser.add_argument("--budget", type=int, default=400)
+    parser.add_argument("--forms", action="store_true", help="without an adapter: the best of several prompts")
     options = parser.parse_args()
     for task in [options.only] if options.only else TASKS:
         if task == "bgl" and not BGL.is_file():
@@ -103,15 +105,30 @@ def _measure(
     """Choose a form of the prompt, create the model, and print how good its answers are."""
     weights = resolve(name, cache=settings().cache, offline=True)
     started = time.perf_counter()
+    threads = settings().threads
 
     def model() -> LlamaCppBackend:
-        chat = EmbeddedChatModel(model_path=weights.path, model_sha256=weights.sha256, context_tokens=CONTEXT_TOKENS)
-        return LlamaCppBackend(chat)
+        return LlamaCppBackend(
+            EmbeddedChatModel(
+                model_path=weights.path,
+                model_sha256=weights.sha256,
+                context_tokens=CONTEXT_TOKENS,
+                threads=threads,
+            )
+        )
 
-    choice = tried(context.casebook, task, model, options.budget)
-    print(f"{task}, {name}: {choice.form}; {choice.figures or choice.why} ({time.perf_counter() - started:.0f} s)")
+    if options.forms:
+        choice = tried(context.casebook, task, model, options.budget)
+    else:
+        local = LocalModel(weights.path, CONTEXT_TOKENS, threads)
+        choice = adapted(context.casebook, task, local, options.budget)
+    seconds = time.perf_counter() - started
+    print(f"{task}, {name}: {choice.form}; {choice.figures}; {choice.why} ({seconds:.0f} s)", flush=True)
     made = f"precedent-{task}"
-    compose(context.casebook, task, str(weights.path), of_gguf(weights.path), choice).create(server.host, made)
+    modelfile = compose(context.casebook, task, str(weights.path), of_gguf(weights.path), choice)
+    if threads:
+        modelfile = replace(modelfile, parameters={**modelfile.parameters, "num_thread": threads})
+    modelfile.create(server.host, made)
     figures = Figures()
     for row in rows:
         answer = server.run("run", made, row.record.text).stdout

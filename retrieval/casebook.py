@@ -80,7 +80,7 @@ class Casebook:
         queries = CaseQueries(self.engine)
         self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
         self.templates, self.by_template = queries.templates, queries.by_template
-        self.mixed_keys = queries.mixed_keys
+        self.mixed_keys, self.keys_by_label = queries.mixed_keys, queries.keys_by_label
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
         self._index = VectorIndex(home / "index", chroma_url)

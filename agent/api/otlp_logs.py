@@ -23,7 +23,6 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers.jsonl import flatten
 from agent.data.readers.values import to_text
 from agent.pipeline.context import AppContext
-from retrieval.casebook import SourceSnapshot
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 SOURCE, SERVICE = "precedent.source", "service.name"
@@ -118,9 +117,10 @@ def parse(context: AppContext, message: ExportLogsServiceRequest) -> Parsed:
             rejected += len(records)
             parsed.reasons.append(_which_source(str(error), chosen))
             continue
+        options = ReadOptions.model_validate(row.reading or {})
         for record in records:
             try:
-                parsed.requests.append(_request(row, record, context.settings.max_record_chars))
+                parsed.requests.append(_request(row.name, options, record, context.settings.max_record_chars))
             except ValidationError as error:
                 rejected += 1
                 parsed.reasons.append(format_validation_error(error))
@@ -134,10 +134,9 @@ def _which_source(reason: str, chosen: Any) -> str:
     return reason if chosen else f"{reason} (resource attribute {SOURCE}, or {SERVICE} where a source has that name)"
 
 
-def _request(row: SourceSnapshot, record: LogRecord, most_chars: int) -> AnyRequest:
-    options = ReadOptions.model_validate(row.reading or {})
+def _request(source: str, options: ReadOptions, record: LogRecord, most_chars: int) -> AnyRequest:
     attributes = _values(record.attributes)
-    sent: dict[str, Any] = {"source": row.name, **_content(_value(record.body), attributes, options)}
+    sent: dict[str, Any] = {"source": source, **_content(_value(record.body), attributes, options)}
     if file := next((attributes[name] for name in _FILE if attributes.get(name)), None):
         sent["file"] = str(file)
     seconds, nanoseconds = divmod(record.time_unix_nano or record.observed_time_unix_nano, 10**9)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agent.pipeline.pipeline import Pipeline
 
 _BATCH = 256
+# rows whose verdicts are explained in a run
+_MOST_EXPLAINED = 500
 Progress = Callable[[str, int, int], None]
 Result = Verdict | JudgeError
 
@@ -68,7 +70,7 @@ class GroupJudge:
     def __init__(self, context: AppContext, source: str, explain: Explain, budget: Budget, progress: Progress) -> None:
         self._context, self._source, self._explain = context, source, explain
         self._budget, self._progress = budget, progress
-        self.llm_answers = self.llm_changed = self._calls = 0
+        self.llm_answers = self.llm_changed = self._calls = self._explained = 0
 
     def verdicts(
         self, groups: Sequence[TemplateGroup], *, store: bool = True, explain: Explain | None = None
@@ -104,6 +106,16 @@ class GroupJudge:
         ordered = [results[group.key] for group in groups]
         self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
         return ordered
+
+    def with_reasons(self, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> list[Result]:
+        """The results, of which those that are not normal are explained, up to a number in all."""
+        found = [i for i, result in enumerate(results) if isinstance(result, Verdict) and result.label != "normal"]
+        found = found[: _MOST_EXPLAINED - self._explained]
+        self._explained += len(found)
+        answers, explained = self.verdicts([groups[i] for i in found], store=False, explain="facts"), list(results)
+        for place, answer in zip(found, answers, strict=True):
+            explained[place] = answer
+        return explained
 
     def _load(self, groups: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
         bodies = self._stored.get([group.key for group in groups])
@@ -186,6 +198,8 @@ class GroupJudge:
         model = identity(settings.model, settings.ollama_hosts) or self._model_identity()
         state = [row.name, row.revision, model, prompt_sha256(), self._explain]
         state += [settings.precedents, settings.record_tokens, text_rules_sha256()]
+        if (batch := self._context.batch_sha256(self._source)) is not None:
+            state.append(batch)
         if (row.source_model or {}).get("detectors"):
             state.append(installed_packages())
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
@@ -16,21 +15,32 @@ from numpy.typing import NDArray
 
 from agent.core.errors import UsageError
 from agent.core.records import JudgeError, Verdict
+from agent.core.spreadsheet import neutralised
+from agent.core.terminal import truncate
 from agent.pipeline.verdict_json import VerdictTemplate
 
 Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
 T = TypeVar("T")
 Ints = NDArray[np.int64] | NDArray[np.int32]
-COLUMNS = ("file", "line", "label", "probability", "template")
+COLUMNS = ("file", "line", "label", "probability", "template", "id", "reason", "text")
+_REASONS, _REASON_CHARS = 2, 200
 _LINES_PER_WRITE = 1_024
+_QUOTE, _MUST_BE_QUOTED = '"', re.compile(r'[",\r\n]')
 
 
 class LineFormatter:
-    """Formats the lines of records from the verdicts of their groups."""
+    """Formats the lines of records from the verdicts of their groups.
 
-    def __init__(self, detail: Detail, to: To) -> None:
-        self._detail, self._to = detail, to
+    Parameters
+    ----------
+    detail, to
+    raw : bool
+        Whether cells of CSV that a spreadsheet would compute stay as they are.
+    """
+
+    def __init__(self, detail: Detail, to: To, *, raw: bool = False) -> None:
+        self._detail, self._to, self._raw = detail, to, raw
         self._endings: list[str] = []
         self._templates: list[VerdictTemplate | None] = []
 
@@ -49,7 +59,8 @@ class LineFormatter:
     def _ending(self, verdict: Verdict, template: str) -> str:
         p = round(verdict.probability, 6)
         if self._to == "csv":
-            return f",{verdict.label},{p},{template}"
+            reason = truncate("; ".join(verdict.facts[:_REASONS]), _REASON_CHARS)
+            return f",{verdict.label},{p},{template},{verdict.id},{self._cell(reason)},"
         return f', "label": "{verdict.label}", "probability": {p}, "template": "{template}"}}'
 
     def format_verdict(self, verdict: Verdict, template: str) -> bytes:
@@ -58,10 +69,16 @@ class LineFormatter:
             return (verdict.to_json() + "\n").encode()
         record = verdict.record
         line = "" if record.line is None and self._to == "csv" else json.dumps(record.line)
-        return f"{self._start(record.file or '-')}{line}{self._ending(verdict, template)}\n".encode()
+        text = self._cell(record.text) if self._to == "csv" else ""
+        return f"{self._start(record.file or '-')}{line}{self._ending(verdict, template)}{text}\n".encode()
 
     def _start(self, file: str) -> str:
-        return _cell(file) + "," if self._to == "csv" else f'{{"file": {json.dumps(file, ensure_ascii=False)}, "line": '
+        if self._to == "csv":
+            return self._cell(file) + ","
+        return f'{{"file": {json.dumps(file, ensure_ascii=False)}, "line": '
+
+    def _cell(self, value: str) -> str:
+        return _quoted(value if self._raw else neutralised(value))
 
     def format_lines(self, file: str, lines: Ints, groups: Ints, texts: Callable[[], Sequence[str]]) -> Iterator[bytes]:
         """Format n records of one file.
@@ -74,7 +91,7 @@ class LineFormatter:
         groups : ndarray of shape (n,)
             Their group numbers.
         texts : callable
-            Gives their texts; called only for whole verdicts.
+            Gives their texts; called only for whole verdicts and CSV.
 
         Yields
         ------
@@ -97,14 +114,15 @@ class LineFormatter:
 
         frame = pl.DataFrame({"line": lines, "end": pl.Series(self._endings).gather(groups)})
         line = pl.concat_str(pl.lit(self._start(file)), pl.col("line").cast(pl.String), pl.col("end"))
+        if self._to == "csv":
+            frame = frame.with_columns(text=pl.Series(map(self._cell, texts()), dtype=pl.String))
+            line = pl.concat_str(line, pl.col("text"))
         joined: str = frame.select(line).to_series().str.join("\n").item()
         yield (joined + "\n").encode()
 
 
-def _cell(value: str) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([value])
-    return line.getvalue()
+def _quoted(value: str) -> str:
+    return f'"{value.replace(_QUOTE, _QUOTE * 2)}"' if _MUST_BE_QUOTED.search(value) else value
 
 
 class Output:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.bulk.summary import LABELS, Group, Span, Summary
-from agent.core.errors import UsageError
+from agent.core.html_page import write_page
 from agent.core.terminal import STYLES, escape_controls, plural, rich_text, truncate, unfamiliar_records_warning
 from agent.detectors.neighbours import SAME
 from agent.detectors.novelty import mostly_unfamiliar
 
-# templates on the screen and on the page; bars of the chart; reasons for missing signals
-_ON_SCREEN, _ON_PAGE, _BARS, _REASONS = 12, 200, 120, 3
+# templates on the screen and on the page; bars of the chart; reasons for missing signals; times on its axis
+_ON_SCREEN, _ON_PAGE, _BARS, _REASONS, _TICKS = 12, 200, 120, 3, 5
 # lines of a terminal that a template takes, and all else
 _LINES_PER_ROW, _LINES_AROUND = 6, 10
 _TEXT_CHARS, _REASON_CHARS = 160, 200
@@ -50,6 +51,8 @@ def write_screen(summary: Summary, stream: Any = None) -> None:
             rich_text(unfamiliar_records_warning(summary.source, summary.far, summary.records), "yellow"),
             soft_wrap=True,
         )
+    if summary.rate_note:
+        console.print(rich_text(summary.rate_note, "yellow"), soft_wrap=True)
     if summary.degraded:
         console.print(rich_text(missing_signals(summary), "yellow"), soft_wrap=True)
     if summary.blank:
@@ -64,26 +67,29 @@ def write_report(summary: Summary, path: Path) -> None:
     UsageError
         The page cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
     bars = merge_spans(summary.spans, _BARS)
     groups = {label: summary.ranked(label) for label in ("anomalous", "unsure")}
-    html = environment.from_string(template).render(
+    write_page(
+        Path(__file__).with_name("report.html.j2"),
+        path,
         summary=summary,
         groups={label: ranked[:_ON_PAGE] for label, ranked in groups.items()},
         more={label: max(0, len(ranked) - _ON_PAGE) for label, ranked in groups.items()},
         bars=bars,
+        ticks=_ticks(bars),
         most=max((sum(bar.counts[label] for label in ("anomalous", "unsure")) for bar in bars), default=0) or 1,
         why=why,
         missing_signals=missing_signals(summary),
         plural=plural,
     )
-    try:
-        path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _ticks(bars: Sequence[Span]) -> list[str]:
+    """Times under the chart, at equal distances; none where records have none."""
+    count = min(_TICKS, len(bars))
+    places = [round(number * (len(bars) - 1) / max(1, count - 1)) for number in range(count)]
+    times = [bars[place].start.time or "" for place in places]
+    return times if any(times) else []
 
 
 def missing_signals(summary: Summary) -> str:

@@ -15,64 +15,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.bulk.chunks import SIZE, prefetch, read_chunks
+from agent.bulk.alike import AlikeRows
+from agent.bulk.chunks import prefetch, read_chunks
 from agent.bulk.group_judge import Budget, GroupJudge, Result
 from agent.bulk.hash_table import GroupNumbers
-from agent.bulk.output import Detail, LineFormatter, Output, To
+from agent.bulk.options import BulkOptions
+from agent.bulk.output import LineFormatter, Output
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGroup, TemplateGrouper
+from agent.bulk.traits import TRAITS, UNJUDGED, traits_of
+from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
-from agent.core.requests import Explain
 from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.detectors.novelty import is_far
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
-# label index of a group that could not be judged; rows between two checkpoints; notes shown; chunks read ahead
-_UNJUDGED, _ROWS, _MAX_NOTES, _PREFETCH = -1, 2_048, 20, 8
+# rows between two checkpoints; notes shown; chunks read ahead
+_ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
-_TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.bool_)])
 Progress = Callable[..., None]
 
-
-@dataclass(frozen=True)
-class BulkOptions:
-    """Options of a bulk run.
-
-    Attributes
-    ----------
-    files : tuple of str
-        Paths; "-" is standard input.
-    only : frozenset of str
-        Labels whose records are written.
-    explain, explain_rows : {"none", "facts", "llm"}
-        Explanations of texts, and of records with fields or events, where they take far longer than judging.
-    calls : int or None
-        Most calls of the language model.
-    seconds : float or None
-        Seconds after which the language model is not queried.
-    lines : bool
-        Whether records are written at all.
-    chunk_size : int
-        Bytes read at a time.
-    """
-
-    files: tuple[str, ...]
-    source: str
-    detail: Detail
-    to: To
-    only: frozenset[str] = frozenset(LABELS)
-    explain: Explain = "facts"
-    explain_rows: Explain = "facts"
-    calls: int | None = None
-    seconds: float | None = None
-    lines: bool = True
-    chunk_size: int = SIZE
+__all__ = ["BulkOptions", "BulkRunner"]
 
 
 @dataclass
@@ -120,16 +88,18 @@ class BulkRunner:
         templates = context.casebook.templates(options.source) if by_text else {}
         texts = [] if representation.field_encoder or representation.prose else context.casebook.texts(options.source)
         self._grouper = TemplateGrouper(representation, texts, lambda key: by_text and key not in templates)
-        self._formatter = LineFormatter(options.detail, options.to)
+        self._formatter = LineFormatter(options.detail, options.to, raw=options.csv_raw)
+        self._alike = AlikeRows.of(row)
         # by group number
         self._results: list[Result] = []
-        self._traits = np.zeros(0, _TRAITS)
+        self._traits = np.zeros(0, TRAITS)
 
     @property
     def run_id(self) -> str:
         """What a run has in common with the runs that can resume it."""
         options = self.options
-        parts = [options.files, options.source, options.detail, options.to, sorted(options.only), self._judge.state]
+        form = [options.detail, options.to, options.csv_raw, sorted(options.only)]
+        parts = [options.files, options.source, *form, self._judge.state]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def run(
@@ -234,7 +204,7 @@ class BulkRunner:
             return
         results = self._judge.verdicts(new)
         self._results += results
-        self._traits = np.concatenate([self._traits, _traits(results)])
+        self._traits = np.concatenate([self._traits, traits_of(results)])
         for group, result in zip(new, results, strict=True):
             self._formatter.add_group(result, group.id)
             if isinstance(result, Verdict):
@@ -245,7 +215,7 @@ class BulkRunner:
     def _write(self, file: str, prepared: PreparedChunk, numbers: GroupNumbers) -> None:
         """Write and count the lines of a chunk whose groups have been judged."""
         judged = np.flatnonzero(numbers >= 0)
-        judged = judged[self._traits["label"][numbers[judged]] != _UNJUDGED]
+        judged = judged[self._traits["label"][numbers[judged]] != UNJUDGED]
         lines, groups = prepared.chunk.first + judged, numbers[judged]
         traits = self._traits[groups]
 
@@ -287,10 +257,14 @@ class BulkRunner:
                 key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
                 groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
             results = self._judge.verdicts(groups, store=False, explain=self.options.explain_rows)
+            if self.options.explain_found and self.options.explain_rows == "none":
+                results = self._judge.with_reasons(groups, results)
             self._write_rows(file, groups, results)
             done += len(batch)
             self._show_progress(file, 0)
             yield done, 1
+        if not done:
+            raise InputError("has no records", file)
 
     def _write_rows(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
         self.failures += [result for result in results if isinstance(result, JudgeError)]
@@ -300,12 +274,12 @@ class BulkRunner:
             if isinstance(result, Verdict)
         ]
         for template, verdict in judged:
-            self.summary.add_degraded(verdict, 1)
+            self.summary.add_row(template, verdict)
             if self.options.lines and verdict.label in self.options.only:
                 self._output.write(self._formatter.format_verdict(verdict, template))
                 self._output.write_template(template, verdict)
         verdicts = [verdict for _, verdict in judged]
-        traits = _traits(verdicts)
+        traits = traits_of(verdicts)
         self.summary.templates += len(verdicts)
         self.summary.far += int(traits["is_far"].sum()) if self._representation.field_encoder is None else 0
         self.summary.add(
@@ -313,7 +287,7 @@ class BulkRunner:
             np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
             traits["label"],
             np.arange(len(judged), dtype=np.int32),
-            judged.__getitem__,
+            lambda number: (self._alike.name(*judged[number]), judged[number][1]),
             lambda indices: [
                 record.time or find_time(record.text) for record in (verdicts[index].record for index in indices)
             ],
@@ -338,14 +312,3 @@ class BulkRunner:
             self.notify(note)
         self.note_count += len(self.notes)
         self.notes.clear()
-
-
-def _traits(results: Sequence[Result]) -> NDArray[np.void]:
-    """What is counted of n results, shape (n,): the label's index, whether far from every case, whether degraded."""
-    traits = [
-        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded))
-        if isinstance(result, Verdict)
-        else (_UNJUDGED, False, False)
-        for result in results
-    ]
-    return np.array(traits, _TRAITS)

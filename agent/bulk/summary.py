@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 
 from agent.core.records import Verdict
 from agent.core.terminal import plural
+from agent.scoring.batch_rate import BatchProbabilities
 
 LABELS = ("normal", "anomalous", "unsure")
 _SPANS_PER_CHUNK = 16
+_TEMPLATE = re.compile(r"t[0-9a-f]{15}")
+# times whose order is that of their characters
+_SORTABLE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?")
 
 
 class Seen(BaseModel):
@@ -27,13 +32,28 @@ class Seen(BaseModel):
 
 
 class Group(BaseModel):
-    """Records of one template and one label other than normal; ``verdict`` is that of the first."""
+    """Records of one template and one label other than normal; ``verdict`` is that of the first.
+
+    ``first`` and ``last`` are the earliest and the latest where their times show it, else by the order of the input.
+    """
 
     template: str
     verdict: Verdict
     count: int
     first: Seen
     last: Seen
+
+    @property
+    def decides(self) -> str:
+        """What the values have in common, of rows that are alike; empty for the records of a template."""
+        return "" if _TEMPLATE.fullmatch(self.template) else self.template
+
+    def see(self, place: Seen) -> None:
+        """Take in another place, which comes after the others in the input."""
+        if _is_before(place, self.first):
+            self.first = place
+        if not _is_before(place, self.last):
+            self.last = place
 
 
 class Span(BaseModel):
@@ -64,6 +84,8 @@ class Summary(BaseModel):
         Answers of the language model, and how many of them changed the label of a template.
     seconds : float
         Duration, over all runs that were resumed.
+    rate_note : str or None
+        How the rate of anomalies differs from that of the cases, in words, if it does.
     groups : dict of str to Group
         By label and template.
     spans : list of Span
@@ -80,8 +102,10 @@ class Summary(BaseModel):
     llm_answers: int = 0
     llm_changed: int = 0
     seconds: float = 0.0
+    rate_note: str | None = None
     groups: dict[str, Group] = {}
     spans: list[Span] = []
+    _batch: BatchProbabilities = PrivateAttr(default_factory=BatchProbabilities)
 
     @property
     def records(self) -> int:
@@ -144,15 +168,26 @@ class Summary(BaseModel):
                 Group(template=template, verdict=verdict, count=0, first=seen[int(first[i])], last=seen[int(first[i])]),
             )
             group.count += int(counts[i])
+            group.see(seen[int(first[i])])
         for i in np.argsort(last).tolist():
             template, verdict = verdict_of(int(distinct[i]))
-            self.groups[f"{verdict.label} {template}"].last = seen[int(last[i])]
+            self.groups[f"{verdict.label} {template}"].see(seen[int(last[i])])
 
     @staticmethod
     def _count(labels: NDArray[np.int8], counts: dict[str, int]) -> dict[str, int]:
         for label, count in zip(LABELS, np.bincount(labels, minlength=len(LABELS)).tolist(), strict=True):
             counts[label] += count
         return counts
+
+    def add_row(self, template: str, verdict: Verdict) -> None:
+        """Count what is missing of, and how anomalous is, a record that is no line of a template."""
+        self.add_degraded(verdict, 1)
+        self._batch.add(template, verdict.probability)
+
+    @property
+    def batch(self) -> BatchProbabilities:
+        """The probabilities of the records that are no lines of templates; of a resumed run only those since then."""
+        return self._batch
 
     def add_degraded(self, verdict: Verdict, count: int) -> None:
         """Count the reasons for which a verdict of ``count`` records lacks a signal, if it does."""
@@ -173,3 +208,12 @@ class Summary(BaseModel):
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
         verdicts = plural(self.templates, "distinct verdict")
         return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}"
+
+
+def _is_before(place: Seen, other: Seen) -> bool:
+    """Whether a place that comes later in the input is earlier in time, by times that can be compared."""
+    times = [_SORTABLE.match(each.time or "") for each in (place, other)]
+    if not all(times):
+        return False
+    ours, theirs = (match[0].replace("T", " ").replace(",", ".") for match in times if match)
+    return ours < theirs

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +18,7 @@ from agent.cli.judge import judge
 from agent.cli.mcp import mcp
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
+    AdaptOption,
     ColumnsOption,
     FormatOption,
     ModelOption,
@@ -24,12 +27,16 @@ from agent.cli.options import (
     RateOption,
     SourceOption,
     TextOption,
+    VerdictArgument,
+    adapt_to_files,
     exit_if_failed,
     open_context,
     print_status,
     read_brief,
     read_options,
+    refuse_to_overwrite,
     set_model,
+    warn_without_evidence,
     with_hint,
 )
 from agent.cli.process import fast_exit
@@ -161,20 +168,33 @@ def evaluate(
     format: FormatOption = None,
     columns: ColumnsOption = None,
     rate: RateOption = None,
+    adapt: AdaptOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write figures, calibration and errors there as one HTML page.")
+    ] = None,
     model: ModelOption = None,
 ) -> None:
     """Judge labelled records without learning them, and measure the verdicts."""
     from agent.cli import render
     from agent.core import terminal
     from agent.training.evaluation import evaluate_file
+    from agent.training.evaluation_report import EvaluationDetails, write_evaluation
 
     context = open_context(model)
     options = read_options(context.source(source), format, text, label, normal, multiline, columns)
     if options.label is None:
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
+    warn_without_evidence(context, source)
+    refuse_to_overwrite(report, [file])
+    details = EvaluationDetails() if report else None
+    if adapt:
+        adapt_to_files(context, source, [file], options.read)
     with terminal.progress() as progress:
-        figures, failures = evaluate_file(context, file, source, options, progress, print_status, rate)
+        figures, failures = evaluate_file(context, file, source, options, progress, print_status, rate, details)
+    if details is not None and report is not None:
+        write_evaluation(report, source, file, figures, render.MEANING, details)
+        print_status(f"the report is in {report}")
     render.figures(figures, as_json)
     context.close()
     exit_if_failed(failures)
@@ -249,20 +269,26 @@ app.command()(correct)
 
 
 @app.command()
-def explain(
-    verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")], model: ModelOption = None
-) -> None:
+def explain(reference: VerdictArgument, model: ModelOption = None) -> None:
     """Explain a verdict: its facts at once, then up to three sentences by the model, as they are written."""
     from agent.cli import render
-    from agent.pipeline.history import load_verdict
+    from agent.core import terminal
     from agent.pipeline.llm_explanation import stream_explanation
+    from agent.pipeline.verdict_reference import explained, find_verdict
+    from llm.errors import ModelFailure
 
     context = open_context(model)
-    pieces = stream_explanation(context, load_verdict(context, verdict_id))
+    verdict = find_verdict(context, reference)
+    if verdict.id != reference:
+        typer.echo(terminal.escape_controls(f"{verdict.id}: {terminal.truncate(verdict.record.text, 200)}"))
+    pieces = stream_explanation(context, explained(context, verdict))
     render.stream_text([next(pieces)])
-    if label := context.history.corrected_to(verdict_id):
+    if label := context.history.corrected_to(verdict.id):
         typer.echo(f"A person has corrected this verdict to {label} since; this is why it was given.")
-    print_status("(waiting for the language model; Ctrl-C stops it)")
+    # without a model the next line says why there are no sentences
+    with suppress(ModelFailure):
+        context.language_detector()
+        print_status("(waiting for the language model; Ctrl-C stops it)")
     render.stream_text(pieces)
     context.close()
 

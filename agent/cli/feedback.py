@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from agent.cli.options import print_status
+from agent.cli.options import VerdictArgument, print_status
 
 
 def review(
@@ -25,20 +25,22 @@ def review(
 
 
 def correct(
-    verdict_id: Annotated[str, typer.Argument(metavar="ID", help="The verdict's id.")],
+    reference: VerdictArgument,
     label: Annotated[Literal["normal", "anomalous"], typer.Argument(help="What the record really is.")],
 ) -> None:
     """Correct a verdict: its record becomes a case, and verdicts on records like it follow."""
     from agent.core import terminal
     from agent.pipeline.context import default_context
-    from agent.pipeline.history import load_verdict
+    from agent.pipeline.verdict_reference import find_verdict
     from agent.training import feedback
 
     context = default_context()
-    contradicted = feedback.contradicted_cases(load_verdict(context, verdict_id), label)
+    verdict_id = find_verdict(context, reference).id
     case = feedback.correct(context, verdict_id, label, "command line")
     typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
-    if contradicted:
+    if verdict_id != reference:
+        typer.echo(terminal.escape_controls(f"it says: {terminal.truncate(case.record.text, 200)}"))
+    if contradicted := case.contradicts:
         first, others = contradicted[0], len(contradicted) - 1
         more = f" and {terminal.plural(others, 'other')}" if others else ""
         text = terminal.truncate(first.text, 100)

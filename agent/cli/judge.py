@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from agent.cli.options import (
+    AdaptOption,
     ColumnsOption,
     FormatOption,
     ModelOption,
@@ -19,16 +21,20 @@ from agent.cli.options import (
     OptionalSourceOption,
     RateOption,
     TextOption,
+    adapt_to_files,
     exit_if_failed,
     open_context,
     print_status,
     read_options,
+    refuse_to_overwrite,
+    warn_without_evidence,
 )
 from agent.core.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
     from agent.bulk.runner import BulkOptions, BulkRunner
-    from agent.core.records import JudgeError
+    from agent.bulk.summary import Summary
+    from agent.core.records import JudgeError, Verdict
     from agent.data.read_options import ReadOptions
     from agent.data.readers import ParsedRow, RowError
     from agent.pipeline.context import AppContext
@@ -77,6 +83,9 @@ TimeOption = Annotated[
     float | None, typer.Option("--time-limit", min=0, help="Seconds after which the language model is not queried.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the output of a run that was stopped.")]
+CsvRawOption = Annotated[
+    bool, typer.Option("--csv-raw", help="Leave cells of CSV that begin with = + - @ as they are.")
+]
 ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the summary there as one HTML page.")]
 
 
@@ -96,6 +105,7 @@ def judge(
     multiline: MultilineOption = None,
     columns: ColumnsOption = None,
     rate: RateOption = None,
+    adapt: AdaptOption = False,
     output: OutputOption = None,
     to: ToOption = None,
     detail: DetailOption = None,
@@ -106,9 +116,11 @@ def judge(
     resume: ResumeOption = False,
     report: ReportOption = None,
     against: AgainstOption = None,
+    csv_raw: CsvRawOption = False,
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order. Without a source: rank the events of files without labels."""
+    from agent.cli import render
     from agent.data.inputs import expand_inputs, is_large_input
     from agent.data.read_options import NO_LABEL
 
@@ -120,11 +132,11 @@ def judge(
     options = read_options(row, format, text, label, normal, multiline, columns)
     paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
-        _refuse_to_overwrite(path, paths)
+        refuse_to_overwrite(path, paths)
     if row is None:
-        from agent.cli.rank import rank
+        from agent.cli.rank import check_without_source, rank
 
-        _check_without_source(
+        check_without_source(
             rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
             resume=resume or None,
         )  # fmt: skip
@@ -135,11 +147,14 @@ def judge(
     if against:
         raise UsageError("--against ranks events of files without a source: leave --source out")
     source = row.name
+    warn_without_evidence(context, source)
     large = is_large_input(paths)
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report))
     read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
     llm_calls, time_limit = _set_reference(context, read, paths, source, rate, llm_calls, time_limit)
+    if adapt:
+        adapt_to_files(context, source, paths, read)
     failures: list[Any]
     if in_bulk or (large and (detail != "full" or to == "jsonl")):
         from agent.bulk.runner import BulkOptions
@@ -155,13 +170,16 @@ def judge(
             calls=llm_calls,
             seconds=time_limit,
             lines=to != "table",
+            csv_raw=csv_raw,
+            explain_found=to == "csv" or report is not None,
         )
         _check(bulk_options, to, output, resume)
         failures = _in_bulk(context, options, bulk_options, to, output, resume, report)
     else:
         if large:
             print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
-        failures = _one_by_one(context, read, paths, source, cast(Any, to), output, explain or "facts", labels)
+        write_to = partial(render.writer, cast(Any, to), output, csv_raw=csv_raw)
+        failures = _one_by_one(context, read, paths, source, write_to, explain or "facts", labels)
     context.close()
     exit_if_failed(failures)
 
@@ -191,13 +209,6 @@ def _set_reference(
     return None if calls is None else calls - calls // 2, left
 
 
-def _check_without_source(**options: object) -> None:
-    """Refuse options of verdicts, which need a source."""
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"--{name.replace('_', '-')} is for verdicts: name the source with --source")
-
-
 def parse_labels(only: str | None) -> frozenset[str]:
     """The labels that ``--only`` names; all of them without it."""
     labels = frozenset(only.split(",")) if only else frozenset(_LABELS)
@@ -213,11 +224,6 @@ def _format_of(output: Path | None) -> To:
     if suffix not in _BY_SUFFIX:
         raise UsageError(f"{output} does not end in {', '.join(_BY_SUFFIX)}: --to says which format to write")
     return _BY_SUFFIX[suffix]
-
-
-def _refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
-    if path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files):
-        raise UsageError(f"{path} is one of the files to judge: write to another one")
 
 
 def _check(bulk_options: BulkOptions, to: str, output: Path | None, resume: bool) -> None:
@@ -236,8 +242,7 @@ def _one_by_one(
     read: Callable[[str, int], Iterator[ParsedRow | RowError]],
     files: list[str],
     source: str,
-    to: Literal["table", "jsonl", "csv"],
-    output: Path | None,
+    write_to: Callable[[], AbstractContextManager[Callable[[Verdict], None]]],
     explain: Explain,
     labels: frozenset[str],
 ) -> list[RowError | JudgeError]:
@@ -249,6 +254,8 @@ def _one_by_one(
     from agent.detectors.novelty import is_far, mostly_unfamiliar
     from agent.pipeline.pipeline import build
     from agent.pipeline.service import CHUNK, judge_chunks, judge_many
+    from agent.scoring.batch_rate import BatchProbabilities
+    from agent.training.batch_adaptation import note_on_rate
     from retrieval.encoding.representation import Representation
 
     failures: list[RowError | JudgeError] = []
@@ -263,7 +270,8 @@ def _one_by_one(
                     yield item.record
 
     judged = far = 0
-    by_text = (context.source(source).representation or Representation()).field_encoder is None
+    representation, batch = context.source(source).representation or Representation(), BatchProbabilities()
+    by_text = representation.field_encoder is None
     chain = build(context)
     if "-" in files:
         from agent.bulk.chunks import prefetch_batches
@@ -273,12 +281,13 @@ def _one_by_one(
         answers = judge_chunks(context, chain, chunks, source, explain)
     else:
         answers = judge_many(context, chain, records(), source, explain)
-    with render.writer(to, output) as write, terminal.progress() as progress:
+    with write_to() as write, terminal.progress() as progress:
         for number, answer in enumerate(answers, start=1):
             if not isinstance(answer, Verdict):
                 failures.append(answer)
             else:
                 judged, far = judged + 1, far + (by_text and is_far(answer.signals["novelty"]))
+                batch.add(representation.key(answer.record, answer.record.content_hash), answer.probability)
                 if answer.label in labels:
                     write(answer)
             progress("judging", number, 0)
@@ -288,6 +297,8 @@ def _one_by_one(
                 )
     if mostly_unfamiliar(far, judged):
         print_status(terminal.unfamiliar_records_warning(source, far, judged))
+    if note := note_on_rate(context, source, batch):
+        print_status(note)
     return failures
 
 
@@ -307,7 +318,8 @@ def _in_bulk(
     with terminal.progress() as progress:
         runner = BulkRunner(context, options, bulk_options, progress, print_status)
         try:
-            summary = _run(runner, to, output, resume, [] if report is None else [partial(write_report, path=report)])
+            reports = [] if report is None else [partial(write_report, path=report)]
+            summary = _run(runner, to, output, resume, [partial(_note_rate, context), *reports])
         except KeyboardInterrupt as stop:
             if not bulk_options.lines or output is None or "-" in bulk_options.files:
                 raise
@@ -320,6 +332,12 @@ def _in_bulk(
     if report is not None:
         print_status(f"the report is in {report}")
     return runner.failures
+
+
+def _note_rate(context: AppContext, summary: Summary) -> None:
+    from agent.training.batch_adaptation import note_on_rate
+
+    summary.rate_note = note_on_rate(context, summary.source, summary.batch)
 
 
 def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, then: list[Callable[..., None]]) -> Any:

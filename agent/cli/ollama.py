@@ -28,7 +28,8 @@ ForceOption = Annotated[
     bool, typer.Option("--force", help="Make the model even if it is no better than always the same answer.")
 ]
 BudgetOption = Annotated[
-    int, typer.Option("--budget", min=0, help="Most calls of the model to try prompts; 0: the usual prompt, untried.")
+    int,
+    typer.Option("--budget", min=0, help="Most calls of the model to fit and try it; 0: the usual prompt, untried."),
 ]
 
 
@@ -50,7 +51,7 @@ def create_model(
     force: ForceOption = False,
     budget: BudgetOption = 250,
 ) -> None:
-    """Create the model on the Ollama server, with the best of several prompts."""
+    """Create the model on the Ollama server, with an adapter or the best of several prompts."""
     from agent.core import terminal
     from agent.pipeline.context import default_context
     from llm.ollama.urls import base_url, parse_hosts
@@ -111,22 +112,30 @@ def _compose(context: AppContext, options: _Options, progress: Progress) -> tupl
         settings = context.settings
         path = resolve(options.gguf or default_model(), cache=settings.cache, offline=settings.offline).path.resolve()
         weights, family = str(path), of_gguf(path)
-    choice, note = _tried(context, options, f"ollama:{weights}" if options.from_ else weights, progress)
+    choice, note = _tried(context, options, weights, progress)
     return compose(casebook, options.source, weights, family, choice), note
 
 
-def _tried(context: AppContext, options: _Options, model: str, progress: Progress) -> tuple[Choice | None, str]:
-    """The choice of a prompt, None if none was tried, and how good its answers are."""
+def _tried(context: AppContext, options: _Options, weights: str, progress: Progress) -> tuple[Choice | None, str]:
+    """The choice of a prompt or an adapter, None if none was tried, and how good its answers are."""
     from agent.core.errors import UsageError
-    from agent.training.ollama_export import tried
+    from agent.training.ollama_export import CONTEXT_TOKENS, LocalModel, adaptable, adapted, tried
     from agent.training.ollama_trial import FORMS
 
-    if options.source is None:
+    source, settings, budget = options.source, context.settings, options.budget
+    if source is None:
         return None, "How good its answers are was not measured: that takes the cases of a --source."
-    choice = tried(context.casebook, options.source, lambda: _model(context.settings, model), options.budget, progress)
+    if options.from_ or not adaptable(Path(weights)):
+        name = f"ollama:{weights}" if options.from_ else weights
+        choice = tried(context.casebook, source, lambda: _model(settings, name), budget, progress)
+        what = f"No adapter, but the best of {len(FORMS)} prompts ({choice.form})"
+    else:
+        model = LocalModel(Path(weights), CONTEXT_TOKENS, settings.threads)
+        choice = adapted(context.casebook, source, model, budget, progress)
+        what = "An adapter fitted to the cases"
     if choice.figures is None:
         return choice, f"How good its answers are could not be measured: {choice.why}."
-    note = f"The best of {len(FORMS)} prompts ({choice.form}): {choice.figures}."
+    note = f"{what}: {choice.figures}{choice.why and f'; {choice.why}'}."
     if not choice.figures.better_than_one_label:
         if not options.force:
             raise UsageError(
@@ -138,7 +147,7 @@ def _tried(context: AppContext, options: _Options, model: str, progress: Progres
 
 
 def _model(settings: Settings, model: str) -> ChatBackend:
-    """The model to be tried, with the context that it will have."""
+    """The model that prompts are tried on, with the context that it will have."""
     from agent.training.ollama_export import CONTEXT_TOKENS
     from llm.factory import choose_model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from agent.core.errors import UsageError, translate
 
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
+    from agent.data.readers import ParsedRow, RowError
     from agent.pipeline.context import AppContext
     from retrieval.casebook import SourceSnapshot
 
@@ -48,10 +50,25 @@ MultilineOption = Annotated[
         help="Log entries over several lines: detected, none, or begun by lines that match. [auto]",
     ),
 ]
+VerdictArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The verdict's id, a template's id, or FILE:LINE of the last run over that file.",
+    ),
+]
 RateOption = Annotated[
     float | None,
     typer.Option(
         "--rate", help="Share of records that are anomalous, for a source without labels. [as before; 0.05 is assumed]"
+    ),
+]
+AdaptOption = Annotated[
+    bool,
+    typer.Option(
+        "--adapt",
+        help="Adapt to the files as a whole: their rate of anomalies, groups of texts. Verdicts then depend on all "
+        "records.",
     ),
 ]
 ModelOption = Annotated[
@@ -118,6 +135,45 @@ def read_options(
     except ValueError as error:
         raise UsageError(str(error)) from error
     return read.model_copy(update={"table": table})
+
+
+def refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
+    """Raise if a file to write is one of those to read."""
+    if path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files):
+        raise UsageError(f"{path} is one of the files to read: write to another one")
+
+
+def warn_without_evidence(context: AppContext, source: str) -> None:
+    """Say that all verdicts will be unsure, if a source has no cases and there is no language model."""
+    from llm.errors import ModelFailure
+
+    if any(context.source(source).counts.values()):
+        return
+    try:
+        context.language_detector()
+    except ModelFailure as failure:
+        print_status(
+            f"{source} has no cases, and there is no language model to judge by its brief ({failure}): every record "
+            "is unsure. Learn labelled records (precedent learn), or choose a model (--model; precedent doctor)"
+        )
+
+
+def adapt_to_files(
+    context: AppContext, source: str, files: list[str], read: Callable[[str, int], Iterator[ParsedRow | RowError]]
+) -> None:
+    """Let the context judge the source with a model that is adapted to the records of files, and print what was done.
+
+    Raises
+    ------
+    UsageError
+        Standard input is among the files.
+    """
+    from agent.core import terminal
+    from agent.training import batch_adaptation
+
+    with terminal.progress() as progress:
+        note = batch_adaptation.adapt_to_files(context, source, files, read, progress)
+    print_status(note)
 
 
 def exit_if_failed(failures: list[Any]) -> None:

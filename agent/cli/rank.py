@@ -24,6 +24,13 @@ _KEYS: dict[str, Label] = {"n": "normal", "a": "anomalous"}
 _MOST_EVENTS = 200
 
 
+def check_without_source(**options: object) -> None:
+    """Refuse options of verdicts, which need a source."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is for verdicts: name the source with --source")
+
+
 def rank(
     context: AppContext,
     paths: Sequence[str],

@@ -15,6 +15,7 @@ from agent.cli.options import with_hint
 from agent.cli.reading import reading_report
 from agent.core.errors import NEW_SOURCE_HINT
 from agent.core.records import Verdict
+from agent.core.spreadsheet import neutralised
 from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from agent.data.readers import ParsedRow
     from agent.training.active_learning import Candidate
     from agent.training.cases import CaseView
-    from agent.training.drift import Drift
     from agent.training.evaluation import Evaluation
     from agent.training.learn import LearnResult
     from retrieval.casebook import SourceSnapshot
@@ -36,12 +36,17 @@ _MAX_ROWS = 25
 _MAX_REASON_CHARS = 200
 # from this number of verdicts on, the table shows only those that are not normal
 _GROUPED_FROM = 40
-_CSV_COLUMNS = ("id", "source", "file", "line", "label", "probability", "explanation", "degraded", "text")
+# columns of a terminal from which on precedents are shown; of a file's name and a line
+_WIDE, _PLACE_WIDTH = 120, 40
+_CSV_COLUMNS = ("id", "source", "file", "line", "label", "probability", "reason", "explanation", "degraded", "text")
 
 
 @contextmanager
-def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
-    """Yield a function that writes verdicts: JSON lines or CSV one by one, a table at the end."""
+def writer(to: str, output: Path | None, *, csv_raw: bool = False) -> Iterator[Callable[[Verdict], None]]:
+    """Yield a function that writes verdicts: JSON lines or CSV one by one, a table at the end.
+
+    ``csv_raw``: whether cells of CSV that a spreadsheet would compute stay as they are.
+    """
     stream: Any = sys.stdout
     if output is not None:
         stream = open_output(output)
@@ -58,7 +63,8 @@ def writer(to: str, output: Path | None) -> Iterator[Callable[[Verdict], None]]:
             stream.write(f"{verdict.to_json()}\n")
             stream.flush()
         elif to == "csv":
-            rows.writerow(_flat(verdict))
+            cells = _flat(verdict)
+            rows.writerow(cells if csv_raw else {name: _safe(cell) for name, cell in cells.items()})
             stream.flush()
         else:
             verdicts.append(verdict)
@@ -79,6 +85,10 @@ def _counts_line(counts: Mapping[str, int]) -> str:
     return f"{plural(sum(counts.values()), 'record')}: " + ", ".join(f"{counts[label]:,} {label}" for label in STYLES)
 
 
+def _safe(cell: Any) -> Any:
+    return neutralised(cell) if isinstance(cell, str) else cell
+
+
 def _flat(verdict: Verdict) -> dict[str, Any]:
     record = verdict.record
     values = verdict.model_dump(include={"id", "source", "label", "probability", "explanation"})
@@ -86,6 +96,7 @@ def _flat(verdict: Verdict) -> dict[str, Any]:
         **values,
         "file": record.file,
         "line": record.line,
+        "reason": "; ".join(verdict.facts[:2]),
         "degraded": "; ".join(verdict.degraded),
         "text": record.text,
     }
@@ -102,8 +113,14 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
     else:
         rows = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
     table = Table(show_lines=False, expand=True, pad_edge=False)
-    for name, ratio in (("file:line, id", 4), ("verdict", 2), ("p", 1), ("record and why", 12), ("precedents", 4)):
+    # ids are neither folded nor cut, so that they can be copied; on a narrow screen precedents are left out
+    whole = max((len(verdict.id) for verdict, _ in rows), default=0)
+    wide = console.width >= _WIDE
+    table.add_column("file:line, id", overflow="fold", min_width=whole, max_width=max(whole, _PLACE_WIDTH))
+    for name, ratio in (("verdict", None), ("p", None), ("record and why", 12)):
         table.add_column(name, ratio=ratio, overflow="fold")
+    if wide:
+        table.add_column("precedents", ratio=4, overflow="fold")
     for verdict, count in rows[:_MAX_ROWS]:
         record = verdict.record
         text = rich_text(truncate(record.text, 120), "bold")
@@ -115,12 +132,13 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
             )
         for reason in verdict.degraded:
             text.append(f"\nincomplete: {escape_controls(reason)}", style="yellow")
+        precedents = rich_text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3]))
         table.add_row(
             rich_text(f"{record.file or '-'}:{record.line or '-'}").append(f"\n{verdict.id}", style="dim"),
             rich_text(verdict.label, STYLES[verdict.label]),
             f"{verdict.probability:.2f}",
             text,
-            rich_text("\n".join(f"{p.case_id} {p.label} {p.similarity:.2f}" for p in verdict.precedents[:3])),
+            *([precedents] if wide else []),
         )
     if rows:
         console.print(table)
@@ -180,7 +198,7 @@ def learned(result: LearnResult) -> None:
         print_line(f"learned without the language model: {with_hint(result.language_missing)}", "yellow")
 
 
-_MEANING = {
+MEANING = {
     "accuracy": "share of right labels; an unsure record counts by the threshold, here and in the next three",
     "precision": "share of anomalies among the records labelled anomalous",
     "recall": "share of the anomalies that are labelled so",
@@ -208,7 +226,7 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
     table = Table("figure", "value", "meaning")
     for name, value in evaluation.model_dump().items():
         shown = "not defined" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(name, shown, _MEANING.get(name, ""))
+        table.add_row(name, shown, MEANING.get(name, ""))
     console().print(table)
 
 
@@ -224,39 +242,6 @@ def sources(rows: Sequence[SourceSnapshot]) -> None:
         counts = (str(row.counts["normal"]), str(row.counts["anomalous"]))
         table.add_row(row.name, *counts, str(row.version), rich_text(row.brief[:100]))
     console().print(table)
-
-
-def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
-    """Print a source and its drift."""
-    shown = {
-        "name": row.name,
-        "cases": row.counts,
-        "casebook_version": row.version,
-        "compared_by": "fields" if row.representation and row.representation.field_encoder else "text",
-        "brief": row.brief,
-        "brief_by": row.brief_by,
-        "reading": row.reading,
-        "judge": {
-            name: value
-            for name, value in (row.source_model or {}).items()
-            if name not in ("nn_distance_quantiles", "normal_field_encoder")
-        },
-    }
-    if as_json:
-        print(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False))
-        return
-    for name, value in shown.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        print_line(f"{name}: {text}")
-    for finding in drift.findings or [f"none, by the last {plural(drift.records, 'record')} judged"]:
-        print_line(f"drift: {finding}", "yellow")
-    if drift.findings:
-        commands = (
-            f"label some: precedent review --source {row.name}",
-            "correct one: precedent correct ID normal|anomalous",
-            f"rebuild: precedent sources rebuild {row.name}",
-        )
-        print_line(f"({'; '.join(commands)})", "dim")
 
 
 def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> None:

@@ -36,11 +36,11 @@ def show_source(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show a source: its brief, cases and fitted model, and whether recent records still fit it."""
-    from agent.cli import render
+    from agent.cli import source_view
     from agent.training.drift import measure_drift
 
     context = open_context(None)
-    render.source(context.source(name), measure_drift(context, name), as_json)
+    source_view.source(context.source(name), measure_drift(context, name), as_json)
 
 
 @sources_app.command("brief")

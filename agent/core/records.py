@@ -174,7 +174,10 @@ class Signal(_Frozen):
 
 
 class Provenance(_Frozen):
-    """Models, prompts and casebook behind a verdict: the same provenance and record give the same verdict."""
+    """Models, prompts and casebook behind a verdict: the same provenance and record give the same verdict.
+
+    ``batch_sha256`` is only there for verdicts by a model that was adapted to a batch of records.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -182,6 +185,7 @@ class Provenance(_Frozen):
     model_sha256: str | None
     prompt_sha256: str
     casebook_version: int
+    batch_sha256: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Verdict(_Frozen):

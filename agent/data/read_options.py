@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from agent.core.errors import InputError
 from agent.data.readers import DEFAULT_NORMAL, Format, Kind, ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import HEAD_BYTES, Stream, opened
-from agent.data.readers.csv_dialect import DELIMITERS
+from agent.data.readers.csv_dialect import is_learned_header
 from agent.data.readers.entries import SAMPLED_LINES, EntryRule, entry_rule
 from agent.data.readers.entry_joining import decoded_start
 from agent.data.readers.format_detection import detect
@@ -154,27 +154,15 @@ class ReadOptions(BaseModel):
         request = ReadRequest(str(path), self.text, self.label, normal, max_chars, lenient, table=self.table, raw=raw)
         with opened(request.file, stdin) as stream:
             kind = detect(stream, request.file, self.format)
-            if kind == "log" and self.format == "auto" and self._begins_with_columns(stream):
-                kind = "csv"
+            if kind == "log" and self.format == "auto" and self.table.columns:
+                head = stream.look(lambda head: b"\n" in head)
+                first = "".join(head.decode("utf-8-sig", "replace").splitlines()[:1])
+                kind = "csv" if is_learned_header(first, self.table) else kind
             if lenient and not self._has_label(stream, kind, request):
                 request = replace(request, label=None)
             if kind == "log":
                 request = replace(request, entries=self._entry_rule(stream, request))
             yield stream, kind, request
-
-    def _begins_with_columns(self, stream: Stream) -> bool:
-        """Whether the first line is a header: it has at least half of two or more columns that the source learned."""
-        known = {column.name.casefold() for column in self.table.columns}
-        if len(known) < 2:
-            return False
-        head = stream.look(lambda head: b"\n" in head)
-        first = "".join(head.decode("utf-8-sig", "replace").splitlines()[:1])
-        headers = [
-            {cell.strip(" \"'").casefold() for cell in first.split(delimiter)}
-            for delimiter in DELIMITERS
-            if delimiter in first
-        ]
-        return any(len(known & header) * 2 >= len(known) for header in headers)
 
     def _entry_rule(self, stream: Stream, request: ReadRequest) -> EntryRule | None:
         if self.multiline == "off":

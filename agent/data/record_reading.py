@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
+from typing import TypeVar
 
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
 from agent.data.read_options import ReadOptions, text_start
@@ -11,12 +13,13 @@ from agent.data.readers.csv_dialect import DELIMITERS
 from agent.data.readers.entries import without_word
 from agent.data.readers.lines import GAP
 from agent.data.readers.row import ReadRequest
-from agent.data.readers.table_schema import TableSchema
+from agent.data.readers.table_schema import TableSchema, names_read
 from agent.data.readers.values import spell_out, split_pairs, to_text, typed
 from retrieval.encoding.representation import RecordLike
 
 _IDS = frozenset({"id", "session_id"})
 _ANY_LENGTH = 1 << 30
+T = TypeVar("T")
 
 
 def as_read(record: Record, options: ReadOptions) -> Record:
@@ -34,12 +37,15 @@ def as_read(record: Record, options: ReadOptions) -> Record:
     request = ReadRequest("", options.text, options.label, frozenset(), _ANY_LENGTH, lenient=True, table=options.table)
     if record.events:
         fields, text = _session_fields(record, request), record.text.strip() or BETWEEN_EVENTS.join(record.events)
+    elif options.table.text_column is not None:
+        fields, text = _text_with_fields(record, request, options)
     elif not record.fields:
         written = without_label(record.text, options)
-        fields = _typed(request.with_learned_names(split_pairs(written) or row_cells(written, options.table)), request)
+        pairs = split_pairs(written) or row_cells(written, options.table)
+        fields = _typed(_with_learned_names(pairs, options), request)
         text = spell_out(fields) or written
     else:
-        cells = request.with_learned_names(record.fields)
+        cells = _with_learned_names(record.fields, options)
         fields = _typed(cells, request)
         text, written, spelled = record.text, record.text.strip(), spell_out(fields)
         if not written and len(fields) == 1:
@@ -56,6 +62,38 @@ def as_read(record: Record, options: ReadOptions) -> Record:
         # the text spells them out in this order
         changed["fields"] = fields
     return record.model_copy(update=changed) if changed else record
+
+
+def _text_with_fields(record: Record, request: ReadRequest, options: ReadOptions) -> tuple[dict[str, FieldValue], str]:
+    """The fields and the text of a record of a source of texts; the fields are those that its text spells out.
+
+    Others that it was sent with are kept, and named as not read.
+    """
+    cells, column = _with_learned_names(record.fields, options), _text_column(record, options)
+    text = without_label(record.text, options) if column is None else to_text(cells.pop(column))
+    pairs = request.fields_of(text)
+    others = {} if pairs.keys() == cells.keys() else _typed(cells, request)
+    fields = {**pairs, **others}
+    return fields, text if text.strip() and not (pairs and not others) else spell_out(fields)
+
+
+def _with_learned_names(cells: Mapping[str, T], options: ReadOptions) -> dict[str, T]:
+    """The cells by the learned names of their columns, whatever their case is."""
+    names = options.table.other_names(cells.keys(), options.label)
+    return {names.get(name, name): cell for name, cell in cells.items()}
+
+
+def _text_column(record: Record, options: ReadOptions) -> str | None:
+    """The learned column that is the text of a record without another one; None if it has none."""
+    column = options.table.text_column
+    cells = _with_learned_names(record.fields, options) if column is not None and not record.text.strip() else {}
+    return column if cells.get(column or "") is not None else None
+
+
+def lacks_text(sent: Record, options: ReadOptions) -> bool:
+    """Whether a record as it was ``sent`` has fields and neither a text nor the column that is the source's text."""
+    has_text = bool(sent.text.strip() or sent.events or not sent.fields)
+    return not has_text and options.table.text_column is not None and _text_column(sent, options) is None
 
 
 def without_label(text: str, options: ReadOptions) -> str:
@@ -98,21 +136,27 @@ def row_cells(text: str, table: TableSchema) -> dict[str, str]:
 
 def note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str | None:
     """What there is to say of how the ``record`` was read from what was ``sent``."""
-    if sent.fields or sent.events or not record.fields or split_pairs(without_label(sent.text, options)):
+    pairs = split_pairs(without_label(sent.text, options)) if not sent.fields else {}
+    names = options.table.other_names((sent.fields or pairs).keys())
+    if names and not sent.events:
+        return f"read by other names: {names_read(names, list(names))}"
+    if sent.fields or sent.events or not record.fields or pairs:
         return None
     return f"the text is read as a row, its values as those of {', '.join(record.fields)} in this order"
 
 
 def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[str, ...]:
-    """The names of the fields of a session as it was ``sent`` that the ``record`` read of it lacks.
+    """The names of the fields of a record as it was ``sent`` that the ``record`` read of it lacks.
 
-    Its label, its time, its ids and columns that learning left out are meant to be.
+    Its label, its time, its ids and columns that learning left out or did not read are meant to be.
     """
-    if not sent.events or not sent.fields:
+    if not sent.fields:
         return ()
-    excluded = options.table.excluded(_IDS)
-    kept = {name for name in default_columns(sent.fields, options.label, excluded) if sent.fields[name] is not None}
-    return tuple(name for name in sent.fields if name in kept and name not in record.fields)
+    cells = _with_learned_names(sent.fields, options)
+    excluded = options.table.excluded(_IDS).union(options.table.ignored)
+    kept = [name for name in default_columns(cells, options.label, excluded) if cells[name] is not None]
+    text = None if sent.text.strip() else options.table.text_column
+    return tuple(name for name in kept if name not in record.fields and name != text)
 
 
 def has_own_text(record: RecordLike) -> bool:
@@ -137,18 +181,21 @@ def _spells_out(written: str, record: Record) -> bool:
     )
 
 
-def _typed(cells: dict[str, FieldValue] | dict[str, str], request: ReadRequest) -> dict[str, FieldValue]:
+def _typed(cells: Mapping[str, FieldValue] | Mapping[str, str], request: ReadRequest) -> dict[str, FieldValue]:
     """The columns that are part of the source's records, in the order in which its files have them."""
     names = list(cells)
     named = expand(request.restricted_to(names).text, names)
-    columns = named or default_columns(names, request.label, request.table.excluded(_IDS))
+    excluded = request.table.excluded(_IDS).union(request.table.ignored)
+    columns = named or default_columns(names, request.label, excluded)
     return {name: request.typed(name, cells[name]) for name in request.table.ordered(columns)}
 
 
 def _session_fields(record: Record, request: ReadRequest) -> dict[str, FieldValue]:
     """Of a source's sessions, files give the columns that ``--text`` names."""
-    named = expand(request.text, list(record.fields)) if request.label is not None else record.fields
-    return {name: request.typed(name, record.fields[name]) for name in named if name in record.fields}
+    names = request.table.other_names(record.fields.keys(), request.label)
+    cells = {names.get(name, name): value for name, value in record.fields.items()}
+    named = expand(request.text, list(cells)) if request.label is not None else cells
+    return {name: request.typed(name, cells[name]) for name in named if name in cells}
 
 
 def _time(record: Record, request: ReadRequest) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from agent.core.records import FieldValue
@@ -124,6 +124,8 @@ class TableSurvey:
     def __init__(self) -> None:
         self.columns: dict[str, ColumnSurvey] = {}
         self.records = 0
+        self._text_columns = Counter[str]()
+        self._beside = dict[str, None]()
 
     def add(self, fields: dict[str, FieldValue]) -> None:
         """Count the raw fields of a record (`agent.data.readers.row.ReadRequest`, ``raw``)."""
@@ -133,6 +135,23 @@ class TableSurvey:
             if column is None:
                 column = self.columns[name] = ColumnSurvey(name)
             column.add(cell)
+
+    def add_row(self, text_column: str | None, beside: Iterable[str]) -> None:
+        """Count a row's column that is the text, if one is, and note which others it has."""
+        if text_column is not None:
+            self._text_columns[text_column] += 1
+        self._beside.update(dict.fromkeys(beside))
+
+    def of_texts(self, records: int) -> TableSchema | None:
+        """The schema of texts that are a column of most of the ``records``; None if none is."""
+        for name, count in self._text_columns.most_common(1):
+            if count * 2 > records:
+                column = LearnedColumn(name=name, type="text", filled=count / records)
+                return TableSchema(columns=(column,), ignored=self._ignored({name}))
+        return None
+
+    def _ignored(self, known: Collection[str]) -> tuple[str, ...]:
+        return tuple(name for name in self._beside if name not in known)
 
     def next_file(self) -> None:
         """The records that follow are of another file."""
@@ -162,7 +181,10 @@ class TableSurvey:
             remarks += [f"{column.name}: {text}" for text in (remark, _oddness(column)) if text]
         distinct = {column.name: len(column.distinct) if column.filled <= _MAX_DISTINCT else None for column in columns}
         return TableReport(
-            self.records, TableSchema(columns=tuple(learned), left_out=left_out), distinct, tuple(remarks)
+            self.records,
+            TableSchema(columns=tuple(learned), left_out=left_out, ignored=self._ignored(self.columns.keys())),
+            distinct,
+            tuple(remarks),
         )
 
 

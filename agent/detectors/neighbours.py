@@ -48,18 +48,14 @@ class NeighboursDetector:
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
         """See `agent.detectors.base.Scorer`."""
         signals = [neighbours(record.found) for record in records]
-        unknown = [
-            i
-            for i, record in enumerate(records)
-            if signals[i].log_odds is not None and record.found.vector is not None and not _is_known(record)
-        ]
+        unknown = [i for i, record in enumerate(records) if record.found.vector is not None and not _is_known(record)]
         model = None if all(map(_is_known, records)) else self.classifier()
         if model is None or not unknown:
             return signals
         masked = [records[i].masked for i in unknown]
         written = masked if model.by_template else [records[i].text for i in unknown]
         texts = Texts.of(np.stack([records[i].found.vector for i in unknown]), masked, written)  # type: ignore[misc]
-        log_odds = model.log_odds(texts, np.array([signals[i].log_odds for i in unknown]))
+        log_odds = model.log_odds(texts, np.array([signals[i].log_odds or 0.0 for i in unknown]))
         for i, value in zip(unknown, log_odds, strict=True):
             distance = 1 - records[i].found.nearest[0].similarity
             signals[i] = signals[i].model_copy(update={"log_odds": bounded(float(value), distance, self.reach)})

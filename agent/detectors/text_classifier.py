@@ -80,6 +80,13 @@ class Texts:
     def __getitem__(self, indices: Ints) -> Texts:
         return Texts(self.vectors[indices], self.ngrams[indices], self.styles[indices])
 
+    def joined(self, others: Texts) -> Texts:
+        """These texts, and then the others."""
+        from scipy.sparse import vstack
+
+        ngrams = vstack([self.ngrams, others.ngrams]).tocsr()
+        return Texts(np.vstack([self.vectors, others.vectors]), ngrams, np.vstack([self.styles, others.styles]))
+
 
 @dataclass(frozen=True)
 class TextClassifier:
@@ -148,13 +155,18 @@ class TextClassifier:
         return cls(**_fit_parts(texts, anomalous), stack=stack, by_template=by_template), out_of_fold
 
     @classmethod
+    def of_parts(cls, texts: Texts, anomalous: Bools, *, by_template: bool = False) -> TextClassifier:
+        """The three linear models, fitted to n cases of both labels, without a stack."""
+        return cls(**_fit_parts(texts, anomalous), stack=np.zeros(0), by_template=by_template)
+
+    @classmethod
     def _held_out(
         cls, texts: Texts, anomalous: Bools, nearest: int, folds: Sequence[tuple[Ints, Ints]], by_template: bool
     ) -> Floats:
         """What the models and the kernel log ratio give n cases, each fitted on the other folds, shape (n, 4)."""
         parts = np.empty((len(anomalous), _PARTS))
         for rest, held_out in folds:
-            fitted = cls(**_fit_parts(texts[rest], anomalous[rest]), stack=np.zeros(0), by_template=by_template)
+            fitted = cls.of_parts(texts[rest], anomalous[rest], by_template=by_template)
             ratios = _kernel_log_ratios(texts.vectors[held_out], texts.vectors[rest], anomalous[rest], nearest)
             parts[held_out] = fitted._parts(texts[held_out], ratios)
         return parts
@@ -164,12 +176,15 @@ class TextClassifier:
         return _linear(self._parts(texts, kernel_log_ratios), self.stack)
 
     def _parts(self, texts: Texts, kernel_log_ratios: Floats) -> Floats:
+        return np.asarray(np.c_[self.linear_parts(texts), kernel_log_ratios])
+
+    def linear_parts(self, texts: Texts) -> Floats:
+        """What the three linear models give n texts, shape (n, 3)."""
         return np.stack(
             [
                 _linear(texts.vectors, self.embedding),
                 _linear(_tf_idf(texts.ngrams, self.idf), self.char_ngrams),
                 _linear(_standardised(texts.styles, self.centre, self.scale), self.style),
-                kernel_log_ratios,
             ],
             axis=1,
         )

@@ -49,6 +49,19 @@ def _phrases(words: Sequence[str], vocabulary: set[str]) -> Iterator[str]:
         run = []
 
 
+def new_phrases(masked: str, others: Sequence[str]) -> list[str]:
+    """Runs of words of a masked text that none of the ``others`` has, at most three of at most six words."""
+    vocabulary = {word.lower() for other in others for word in other.split()}
+    runs, run = list[str](), list[str]()
+    for word in [*masked.split()[:_WORDS_COMPARED], "<end>"]:
+        if word[:1] != "<" and word.lower() not in vocabulary:
+            run.append(word)
+        elif run:
+            runs.append(" ".join(run[:_WORDS_PER_PHRASE]) + (" …" if len(run) > _WORDS_PER_PHRASE else ""))
+            run = []
+    return list(dict.fromkeys(runs))[:_PHRASES]
+
+
 def diff_events(events: Sequence[str], nearest: Sequence[str]) -> str | None:
     """Which masked events two sessions have in different number, the greatest differences first."""
     counts, other = (Counter(map(kind_of_event, session)) for session in (events, nearest))

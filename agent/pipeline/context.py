@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
 from agent.core.records import clean_text
@@ -23,11 +24,37 @@ if TYPE_CHECKING:
 _RETRY_SECONDS = 5.0
 
 
+@dataclass(frozen=True)
+class BatchModel:
+    """What a source is judged with instead of its own model, in this process only.
+
+    Parameters
+    ----------
+    source_model : dict
+        An `agent.scoring.fusion.SourceModel` as JSON.
+    packed : bytes or None
+        The fitted detectors; None for those of the source.
+    sha256 : str
+        Of the batch and of the state of the source that it was made from.
+    """
+
+    source_model: dict[str, Any]
+    packed: bytes | None
+    sha256: str
+
+
 class AppContext:
-    """Opens each part once per process; safe to share between threads."""
+    """Opens each part once per process; safe to share between threads.
+
+    Attributes
+    ----------
+    batch_models : dict of str to BatchModel
+        By source, see `agent.training.batch_adaptation`; set before any record is judged.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.batch_models: dict[str, BatchModel] = {}
         self._lock = threading.RLock()
         self._embedder: Embedder | None = None
         self._detector: LanguageDetector | None = None
@@ -63,13 +90,25 @@ class AppContext:
         names = self.casebook.names() if name is None else [name] if clean_text(name) == name else []
         row = self.casebook.source(names[0]) if len(names) == 1 else None
         if row is not None:
-            return row
+            adapted = self.batch_models.get(row.name)
+            # a revision that no source has of its own
+            return replace(row, source_model=adapted.source_model, revision=-row.revision - 1) if adapted else row
         if name is not None:
             raise UnknownSource(name, self.casebook.names())
         raise UsageError(
             f"name the source of the record; known sources: {', '.join(names) or 'none yet'}",
             None if names else NEW_SOURCE_HINT,
         )
+
+    def models(self, source: str) -> bytes | None:
+        """The packed detectors that were fitted to the source, or to the batch that is judged."""
+        adapted = self.batch_models.get(source)
+        return self.casebook.models(source) if adapted is None or adapted.packed is None else adapted.packed
+
+    def batch_sha256(self, source: str) -> str | None:
+        """The hash of the batch that the source's model was adapted to; None if it was not."""
+        adapted = self.batch_models.get(source)
+        return adapted.sha256 if adapted else None
 
     def fitting(self, source: str) -> threading.RLock:
         """The lock that is held while the source is fitted."""

@@ -139,6 +139,7 @@ class Decider:
             model_sha256=model.sha256 if model else None,
             prompt_sha256=prompt_sha256(),
             casebook_version=state.source.row.version,
+            batch_sha256=self._context.batch_sha256(state.source.row.name),
         )
 
     def _facts(self, state: JudgingState, verdict: Verdict) -> tuple[str, ...]:

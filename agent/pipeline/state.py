@@ -10,7 +10,7 @@ from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS, FieldValue, Record, Signal, VerdictLabel
 from agent.core.requests import LONG, Explain
 from agent.data.read_options import ReadOptions
-from agent.data.record_reading import as_read, dropped_fields, has_own_text, note_on_reading
+from agent.data.record_reading import as_read, dropped_fields, has_own_text, lacks_text, note_on_reading
 from agent.detectors.base import DetectorInput
 from agent.detectors.field_expectations import NO_FIELDS, FieldExpectations, FieldProblems
 from agent.detectors.language import BatchReference
@@ -93,6 +93,8 @@ class JudgingState:
         Names of the fields it was sent with that are not part of the source's records.
     reading_note
         What there is to say of how it was read.
+    lacks_text
+        Whether it was sent with fields alone, to a source whose records are texts.
     all_read
         Whether all clauses of the text were compared, however long it is.
     """
@@ -112,15 +114,25 @@ class JudgingState:
     clause: Clause | None = None
     dropped: tuple[str, ...] = ()
     reading_note: str | None = None
+    lacks_text: bool = False
     all_read: bool = False
 
     @classmethod
     def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
         """The state of a record before any step; the record is the one that a file would give."""
         sent, record = record, as_read(record, source.read_options)
-        text, dropped = source.representation.comparable_text(record), dropped_fields(sent, record, source.read_options)
-        masked, note = source.representation.mask(text), note_on_reading(sent, record, source.read_options)
-        return cls(source, record, explain, text, masked, record.content_hash, dropped=dropped, reading_note=note)
+        options, text = source.read_options, source.representation.comparable_text(record)
+        return cls(
+            source,
+            record,
+            explain,
+            text,
+            source.representation.mask(text),
+            record.content_hash,
+            dropped=dropped_fields(sent, record, options),
+            reading_note=note_on_reading(sent, record, options),
+            lacks_text=lacks_text(sent, options),
+        )
 
     @property
     def has_known_template(self) -> bool:
@@ -137,12 +149,20 @@ class JudgingState:
     def field_problems(self) -> FieldProblems:
         """How the fields differ from those of the cases; nothing for a record whose content is a case."""
         record, expectations = self.record, self.source.expectations
+        if self.lacks_text:
+            missing = self.source.read_options.table.text_column
+            return FieldProblems(missing=(missing,) if missing else (), unknown=tuple(record.fields))
         if not (record.fields or record.events):
-            return expectations.problems({}) if expectations and not self.has_known_template else _NO_PROBLEMS
+            if expectations is None or self.has_known_template:
+                return FieldProblems(unknown=self.dropped)
+            return expectations.problems({}, dropped=self.dropped)
         own_text = has_own_text(record)
         if expectations is None:
             reads_text = self.source.representation.field_encoder is None and not self.source.model.detectors
-            return NO_FIELDS.problems(record.fields, record.events) if reads_text and own_text else _NO_PROBLEMS
+            if not (reads_text and own_text):
+                beside = tuple(record.fields) if reads_text and record.events else ()
+                return FieldProblems(unknown=(*self.dropped, *beside))
+            return NO_FIELDS.problems(record.fields, record.events, dropped=self.dropped)
         if self.has_known_template:
             return FieldProblems(unknown=self.dropped)
         return expectations.problems(record.fields, record.events, own_text=own_text, dropped=self.dropped)

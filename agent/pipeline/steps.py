@@ -245,7 +245,7 @@ class Steps:
         name, revision = source.row.name, source.row.revision
         cached = self._fits.get(name)
         if cached is None or cached.revision != revision:
-            packed = self._context.casebook.models(name)
+            packed = self._context.models(name)
             # loading takes long, and most changes of a source leave its fitted detectors as they are
             if cached is None or cached.packed != packed:
                 cached = _Fitted(revision, packed, _load_detectors(name, packed))

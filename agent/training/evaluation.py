@@ -20,7 +20,11 @@ from agent.data.readers import RowError
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
+from agent.scoring.batch_rate import BatchProbabilities
+from agent.training.batch_adaptation import note_on_rate
 from agent.training.batch_reference import reference_of_files
+from agent.training.evaluation_report import EvaluationDetails
+from retrieval.encoding.representation import Representation
 
 _CALIBRATION_BINS = 10
 # content hashes that are looked up in the casebook at once
@@ -155,6 +159,7 @@ def evaluate_file(
     progress: Progress,
     notify: Callable[[str], None] | None = None,
     rate: float | None = None,
+    details: EvaluationDetails | None = None,
 ) -> tuple[Evaluation, list[RowError | JudgeError]]:
     """Judge a file's labelled records; no label is learned, and no verdict is kept in memory or in the history.
 
@@ -166,6 +171,8 @@ def evaluate_file(
         Takes notes for a person.
     rate : float, optional
         See `agent.training.batch_reference.set_batch_reference`.
+    details : EvaluationDetails, optional
+        Collects what a report shows.
 
     Returns
     -------
@@ -185,6 +192,7 @@ def evaluate_file(
     # of the records that are read and not judged yet
     anomalous: deque[bool] = deque()
     scores, hashes, learned = VerdictScores(), list[str](), 0
+    representation, batch = context.source(source).representation or Representation(), BatchProbabilities()
 
     def records() -> Iterator[Record]:
         for item in intake.read(path, context.settings.max_record_chars):
@@ -207,7 +215,10 @@ def evaluate_file(
         label = anomalous.popleft()
         if isinstance(answer, Verdict):
             scores.add(answer, label)
+            if details is not None:
+                details.add(answer, "anomalous" if label else "normal")
             hashes.append(answer.record.content_hash)
+            batch.add(representation.key(answer.record, answer.record.content_hash), answer.probability)
         else:
             failures.append(answer)
         if len(hashes) == _HASHES_AT_ONCE:
@@ -216,6 +227,10 @@ def evaluate_file(
     if not scores:
         raise InputError("none of its records could be judged", str(path))
     figures = scores.evaluation(time.perf_counter() - started)
+    if notify and (note := note_on_rate(context, source, batch)):
+        notify(note)
     pipeline = chain.pipeline
     calls = {"llm_calls": pipeline.llm_answers, "llm_changed": pipeline.llm_changed}
+    if details is not None:
+        details.explain(context, chain, source)
     return figures.model_copy(update={**calls, "learned": learned + cases_among_hashes()}), failures

@@ -15,7 +15,13 @@ _FEWEST, _SHARE = 5, 0.02
 _SAME = 1 - 1e-6
 
 
-def correct(context: AppContext, verdict_id: str, label: Label, by: str | None = None) -> Case:
+class CorrectedCase(Case):
+    """The case that a correction made; ``contradicts``: cases that no comparison tells from it, of the other label."""
+
+    contradicts: tuple[Precedent, ...] = ()
+
+
+def correct(context: AppContext, verdict_id: str, label: Label, by: str | None = None) -> CorrectedCase:
     """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
 
     The case is embedded when the source is next searched, so that storing it needs no model.
@@ -35,7 +41,8 @@ def correct(context: AppContext, verdict_id: str, label: Label, by: str | None =
     given_by = f"feedback on {verdict_id}" + (f", {by}" if by else "")
     case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by, verdict_id)
     context.history.corrected(verdict_id, label)
-    return Case(record=record, label=label, given_by="feedback", case_id=case_id)
+    contradicted = contradicted_cases(verdict, label)
+    return CorrectedCase(record=record, label=label, given_by="feedback", case_id=case_id, contradicts=contradicted)
 
 
 def undo_correction(context: AppContext, changed: str, by: str = "a person") -> CaseChange:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.core.numerics import expit
+from agent.core.numerics import Floats, expit
 from agent.data.record_reading import has_own_text
 from agent.detectors.clauses import ClauseModel
 from agent.detectors.field_expectations import FieldExpectations
@@ -31,9 +31,11 @@ from agent.scoring.fusion import (
     Fusion,
     SourceModel,
 )
+from agent.scoring.target_weights import target_weights
 from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
 from agent.training.first_corrections import corrected
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
+from agent.training.kinds import are_lines_of_templates
 from agent.training.language_trial import LanguageTrial
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
@@ -42,8 +44,6 @@ from retrieval.encoding.representation import Representation
 
 # records below which fields are not learned; cases up to which a kind of anomaly counts by their number
 _MIN_ROWS, _FULL_KIND = 8, 20
-# different contents for each template from which on texts are lines of templates, not prose
-_LINES_PER_TEMPLATE = 1.5
 Progress = Callable[[str, int, int], None]
 
 
@@ -63,13 +63,12 @@ class _Task:
         row = casebook.source(name)
         assert row is not None
         stored = casebook.by_template(name)
-        contents = sum(count for _, count in stored.values())
         return cls(
             row,
             {key: case for key, (case, _) in stored.items()},
             risk,
             objective or (row.source_model or {}).get("objective") or "f1",
-            contents >= _LINES_PER_TEMPLATE * len(stored),
+            are_lines_of_templates([count for _, count in stored.values()]),
         )
 
     @property
@@ -126,11 +125,7 @@ def fit_source(
     if progress:
         progress("fitting", 0, 0)
     tabular, field_scores, normal, expectations = _fit_fields(task)
-    templates, distances = leave_one_out(casebook, task.row, task.by_key, precedents)
-    texts, templates = _fit_texts(task, templates, distances, precedents)
-    templates = _with_field_scores(task, templates, field_scores)
-    extra = fit_installed_detectors(templates, task.by_key, task.representation)
-    templates = [template.with_signals(extra.seen_kind.get(template.key, {})) for template in templates]
+    templates, distances, texts, extra = _score_templates(casebook, task, field_scores, precedents)
     contradictory = fusion_of_contradictions(task.by_key, task.row.counts)
     without_llm = _fuse_fields(task, tabular, field_scores, extra) if task.by_fields else _fuse_texts(task, templates)
     model = SourceModel(
@@ -165,6 +160,41 @@ def fit_source(
     return model
 
 
+def fusion_for_batch(casebook: Casebook, name: str, novelty: Floats, *, precedents: int, risk: float) -> Fusion | None:
+    """The fusion of a source of texts, fitted to cases that are weighted so that they are as novel as a batch.
+
+    Parameters
+    ----------
+    novelty : shape (n,)
+        The signal of the batch's records.
+
+    Returns
+    -------
+    Fusion or None
+        None if the batch is like the cases, or these do not tell the labels apart.
+    """
+    task = _Task.read(casebook, name, risk, None)
+    _, field_scores, _, _ = _fit_fields(task)
+    templates, *_ = _score_templates(casebook, task, field_scores, precedents)
+    rows, labels = rows_of_all_rounds(templates)
+    if len(set(labels)) < 2 or fusion_of_contradictions(task.by_key, task.row.counts) is not None:
+        return None
+    weights = target_weights(np.array([row["novelty"] or 0.0 for row in rows]), novelty)
+    return None if weights is None else _fuse_texts(task, templates, [float(weight) for weight in weights])
+
+
+def _score_templates(
+    casebook: Casebook, task: _Task, field_scores: OutOfFoldScores | None, precedents: int
+) -> tuple[list[Template], list[float], TextClassifier | None, InstalledScores]:
+    """The templates with all signals, their distances, and the detectors of texts and of installed packages."""
+    templates, distances = leave_one_out(casebook, task.row, task.by_key, precedents)
+    texts, templates = _fit_texts(task, templates, distances, precedents)
+    templates = _with_field_scores(task, templates, field_scores)
+    extra = fit_installed_detectors(templates, task.by_key, task.representation)
+    templates = [template.with_signals(extra.seen_kind.get(template.key, {})) for template in templates]
+    return templates, distances, texts, extra
+
+
 def _fit_texts(
     task: _Task, templates: list[Template], distances: Sequence[float], nearest: int
 ) -> tuple[TextClassifier | None, list[Template]]:
@@ -178,9 +208,10 @@ def _notes(task: _Task, fusion: Fusion, contradictory: Fusion | None) -> tuple[s
     return notes + note_on_risk(fusion, task.risk, task.by_key)
 
 
-def _fuse_texts(task: _Task, templates: Sequence[Template]) -> Fusion:
+def _fuse_texts(task: _Task, templates: Sequence[Template], weights: Sequence[float] | None = None) -> Fusion:
     rows, labels = rows_of_all_rounds(templates)
-    return task.fusion(DEFAULT_WITHOUT_LLM, rows, labels, rounds=max(1, len(rows) // max(1, len(templates))))
+    rounds = max(1, len(rows) // max(1, len(templates)))
+    return task.fusion(DEFAULT_WITHOUT_LLM, rows, labels, weights, rounds)
 
 
 # fields

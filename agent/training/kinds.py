@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
 # mean cosine distance up to which clusters are joined; templates above which they are not clustered
 _DISTANCE, _MOST = 0.4, 3_000
+# different contents for each template from which on texts are lines of templates, not prose
+_LINES_PER_TEMPLATE = 1.5
 Ints = NDArray[np.int64]
+
+
+def are_lines_of_templates(contents: Collection[int]) -> bool:
+    """Whether texts are lines of templates, and not prose, from how many ``contents`` each template has."""
+    return sum(contents) >= _LINES_PER_TEMPLATE * len(contents)
 
 
 def kinds_of_templates(vectors: NDArray[np.float32]) -> Ints:

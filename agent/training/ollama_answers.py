@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from retrieval.types import LABELS
 
@@ -83,6 +83,10 @@ class Figures:
         self.quotes += bool(quoted)
         self.true_quotes += bool(quoted) and all(is_in(words, record) for words in quoted)
 
+    def without_reasons(self) -> Figures:
+        """The figures of the first lines of the same answers, which quote nothing."""
+        return replace(self, quotes=0, true_quotes=0)
+
     @property
     def count(self) -> int:
         """How many answers there are."""
@@ -123,11 +127,11 @@ class Figures:
         text = (
             f"accuracy {self.accuracy:.2f}, balanced accuracy {self.balanced_accuracy:.2f} "
             f"± {self.standard_error:.2f}, F1 normal {self.f1('normal'):.2f}, F1 anomalous {self.f1('anomalous'):.2f} "
-            f"on {normal} normal and {anomalous} anomalous cases that are not in the prompt"
+            f"on {normal} normal and {anomalous} anomalous held-out cases"
         )
         if all(self.new_total.values()) and self.new_total != self.total:
             new = balanced(self.new_right, self.new_total)
-            text += f"; balanced accuracy {new:.2f} on the {sum(self.new_total.values())} of kinds that are not in it"
+            text += f"; balanced accuracy {new:.2f} on the {sum(self.new_total.values())} of new kinds"
         if self.quotes:
             text += f"; the words quoted are in the record in {self.true_quotes} of {self.quotes}"
         return text

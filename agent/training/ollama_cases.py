@@ -28,6 +28,8 @@ from retrieval.encoding.representation import Representation
 # the most cases of each label in a prompt, and the fewest that say something
 MOST_SHOWN, MIN_CASES = {"normal": 12, "anomalous": 3}, 8
 _FOLDS, _SEED = 3, 20_26
+# examples of each label beside an adapter, and how many cases of a label there must be for each of the source's own
+_EXAMPLES, _EXAMPLE_SHARE = 3, 6
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,29 @@ class SourceCases:
     counts: Mapping[str, int]
     choice: Sequence[Round]
     confirmation: Sequence[Round]
+
+
+@dataclass(frozen=True)
+class TrialCases:
+    """Cases to fit an adapter to and to measure it with, one of each template.
+
+    Attributes
+    ----------
+    texts : sequence of str
+        Of n cases, as a person gives them to `ollama run`.
+    anomalous : shape (n,)
+    kinds : shape (n,)
+    counts : mapping
+        How many templates of each label the source has.
+    examples : mapping
+        Other cases, for the prompt: general ones, and the more of the source the more there are.
+    """
+
+    examples: Examples
+    texts: Sequence[str]
+    anomalous: NDArray[np.bool_]
+    kinds: NDArray[np.int64]
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -148,6 +173,29 @@ def source_cases(casebook: Casebook, row: SourceSnapshot, each: int) -> SourceCa
         return SourceCases(examples, counts, *rounds)
     by_turns = _by_turns(templates, each) if min(counts.values()) >= MIN_CASES else []
     return SourceCases(examples, counts, by_turns, by_turns)
+
+
+def trial_cases(casebook: Casebook, row: SourceSnapshot, most: int) -> TrialCases:
+    """Up to ``most`` cases of a source, half of each label as far as there are enough, drawn at random."""
+    templates = _templates(casebook, row)
+    everything = range(len(templates.cases))
+    counts, shown = templates.counts(everything), templates.shown(everything)[False]
+    few = min(_EXAMPLES, min(counts.values()) // _EXAMPLE_SHARE)
+    shown = {label: places[:few] for label, places in shown.items()}
+    own, general = templates.examples({False: shown})[False], with_general({})
+    examples = {label: [*general[label][few:], *own[label]] if few else general[label] for label in LABELS}
+    in_prompt = {i for places in shown.values() for i in places}
+    places = [i for i in random.Random(_SEED).sample(everything, len(everything)) if i not in in_prompt]
+    of_label = {label: [i for i in places if templates.anomalous[i] == label] for label in (True, False)}
+    share = {label: max(most // 2, most - len(of_label[not label])) for label in of_label}
+    chosen = sorted(i for label, of in of_label.items() for i in of[: share[label]])
+    return TrialCases(
+        examples,
+        [record_text(templates.cases[i]) for i in chosen],
+        templates.anomalous[chosen],
+        templates.kinds[chosen],
+        counts,
+    )
 
 
 def _places(shown: Mapping[bool, Mapping[str, Sequence[int]]]) -> set[int]:

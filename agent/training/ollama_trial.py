@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent.training.ollama_answers import Figures, parsed
@@ -37,11 +37,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """A form, and its figures; None if none was tried, for the reason ``why``."""
+    """A form, and its figures; None if none was tried, for the reason ``why``.
+
+    ``adapter`` is the file of an adapter, if there is one, and ``prompt`` the prompt that it was fitted with; ``why``
+    then says how good it is on other kinds of records.
+    """
 
     form: Form
     figures: Figures | None
     why: str = ""
+    adapter: bytes | None = None
+    prompt: FewShotPrompt | None = None
 
 
 def cases_within(budget: int) -> int:
@@ -50,11 +56,11 @@ def cases_within(budget: int) -> int:
     return min(_MOST_TRIED, int(budget / (2 * calls)))
 
 
-def untried(cases: SourceCases, budget: int) -> Choice:
-    """The usual form, and why none was tried."""
-    if cases_within(budget) < MIN_CASES:
+def untried(counted: Mapping[str, int], enough_calls: bool, budget: int) -> Choice:
+    """The usual form, and why none was tried; ``counted`` are the source's templates by label."""
+    if not enough_calls:
         return Choice(FORMS[0], None, f"{budget} calls (--budget) are too few")
-    counts = " and ".join(f"{cases.counts[label]} {label}" for label in LABELS)
+    counts = " and ".join(f"{counted[label]} {label}" for label in LABELS)
     why = f"the source has {counts} kinds of records, and {MIN_CASES} of each, not all alike, are needed"
     return Choice(FORMS[0], None, why)
 

@@ -91,12 +91,16 @@ def survey(
             done.label_values[item.label_value or ""] += 1
             if item.record.fields:
                 columns.add(item.record.fields)
+            columns.add_row(item.text_column, item.beside)
             if progress and done.records % _EVERY == 0:
                 progress("reading", done.records, 0)
         # a part of the records having fields is no table: a log with some lines of the form "name is value"
+        schema = columns.of_texts(done.records)
         if columns.records * 2 > done.records:
             done.table = columns.report(named=() if not options.text else columns.columns)
-            options = options.model_copy(update={"table": done.table.schema.joined(earlier)})
+            schema = done.table.schema
+        if schema is not None:
+            options = options.model_copy(update={"table": schema.joined(earlier)})
     done.options = options
     _preview(done, files, max_chars, stdin)
     return done

@@ -22,13 +22,13 @@ _EVERY_SECONDS = 10.0
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    folder: Path = options.results
+    folder: Path = options.results / "adapt" if options.adapt else options.results
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [TASKS[name] for name in options.task or TASKS]
     if options.table:
         results = [result for task in tasks if (result := kept(folder, task.name))]
     else:
-        results = _measured(tasks, options.seeds, options.limit, options.model, folder)
+        results = _measured(tasks, options.seeds, options.limit, options.model, folder, adapt=options.adapt)
     if options.write:
         _PAGE.write_text(page(results), encoding="utf-8")
     print(page(results))
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where results are kept, and from where a run is resumed [%(default)s]",
     )
+    parser.add_argument("--adapt", action="store_true", help="judge as `precedent judge --adapt` does")
     parser.add_argument("--table", action="store_true", help="measure nothing, show what was measured before")
     parser.add_argument("--write", action="store_true", help="write docs/quality.md as well")
     return parser
@@ -58,7 +59,9 @@ def _task(name: str) -> str:
     return name
 
 
-def _measured(tasks: Sequence[Task], seeds: int | None, limit: int | None, model: str, folder: Path) -> list[Result]:
+def _measured(
+    tasks: Sequence[Task], seeds: int | None, limit: int | None, model: str, folder: Path, *, adapt: bool
+) -> list[Result]:
     """The tasks' results; draws that were measured before, with the same code and model, are not measured again."""
     results, state = [], code()
     with tempfile.TemporaryDirectory() as home:
@@ -76,7 +79,8 @@ def _measured(tasks: Sequence[Task], seeds: int | None, limit: int | None, model
                 if seed in result.runs:
                     _say(f"{task.name}, draw {seed}: measured before")
                     continue
-                result.runs[seed] = run(parts, task, int(seed), limit, _progress(f"{task.name}, draw {seed}"))
+                progress = _progress(f"{task.name}, draw {seed}")
+                result.runs[seed] = run(parts, task, int(seed), limit, progress, adapt=adapt)
                 result.keep(folder)
             results.append(replace(result, runs={seed: result.runs[seed] for seed in wanted}))
         parts.close()

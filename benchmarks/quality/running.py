@@ -18,6 +18,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.scoring.fusion import SourceModel
+from agent.training.batch_adaptation import adapt_to_batch
 from agent.training.batch_reference import set_batch_reference
 from agent.training.learn import learn
 from benchmarks.quality.baselines import encoding_once
@@ -67,8 +68,10 @@ class _CountingCache(LLMCache):
         return super().get(question)
 
 
-def run(context: CachedContext, task: Task, seed: int, limit: int | None, progress: Progress) -> Figures:
-    """The figures of one draw; of what is judged, a seeded sample of ``limit``."""
+def run(
+    context: CachedContext, task: Task, seed: int, limit: int | None, progress: Progress, *, adapt: bool = False
+) -> Figures:
+    """The figures of one draw; of what is judged, a seeded sample of ``limit``. ``adapt``: as `judge --adapt` does."""
     draw = task.draw(seed)
     judged = draw.judged
     if limit is not None and limit < len(judged):
@@ -92,6 +95,8 @@ def run(context: CachedContext, task: Task, seed: int, limit: int | None, progre
         known, readings = _readings(context, task, cases if draw.learned else None), _readings(context, task, to_judge)
 
     started = time.perf_counter()
+    if adapt:
+        progress(adapt_to_batch(context, source, (one.record for one in readings)), 0, 1)
     verdicts, truth = _judged(context, source, readings, progress)
     judging = time.perf_counter() - started
     calls = len(context.llm_cache.questions) + drafted
@@ -114,6 +119,7 @@ def run(context: CachedContext, task: Task, seed: int, limit: int | None, progre
         probability = baseline(known, readings, encode)
         figures["baselines"][name] = of_baseline(probability, [one.record for one in readings], labels)
     context.casebook.remove(source)
+    context.batch_models.clear()
     return figures
 
 

@@ -11,6 +11,8 @@ import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +43,21 @@ class Prefill:
 
 
 class Engine:
-    """A context of ``context_tokens`` on ``threads`` cores. Raises ModelFailure when there is not enough memory."""
+    """A context of ``context_tokens`` on ``threads`` cores, with the ``adapter`` of a file if there is one.
 
-    def __init__(self, weights: Weights, *, context_tokens: int, threads: int | None) -> None:
+    ``observer`` is called with the result of each operation, see `llm.llamacpp.activations`. Raises ModelFailure when
+    there is not enough memory, or the adapter is not one of these weights.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        context_tokens: int,
+        threads: int | None,
+        adapter: Path | None = None,
+        observer: Any = None,
+    ) -> None:
         self._lib = lib = weights.lib
         self._weights = weights
         params = lib.llama_context_default_params()
@@ -54,9 +68,12 @@ class Engine:
         params.n_outputs_max = 1
         params.n_threads = params.n_threads_batch = threads or _available_cores()
         params.no_perf = True
+        if observer is not None:
+            params.cb_eval = observer
         self._context = lib.llama_init_from_model(weights.model, params)
         if not self._context:
             raise ModelFailure(f"not enough memory for a context of {context_tokens} tokens")
+        self._adapter = self._add(adapter) if adapter else None
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(BLOCK_TOKENS, 0, 1)
         self._saved: LRUCache[tuple[int, ...], ctypes.Array[ctypes.c_uint8]] = LRUCache(SAVED_PREFIXES)
@@ -67,6 +84,8 @@ class Engine:
         """Free the context; the engine cannot be used afterwards."""
         self._lib.llama_batch_free(self._batch)
         self._lib.llama_free(self._context)
+        if self._adapter is not None:
+            self._lib.llama_adapter_lora_free(self._adapter)
 
     def read(self, prompt: Prompt, cancelled: Callable[[], bool]) -> Prefill:
         """Decode ``prompt`` into the context. Raises Cancelled, and ModelFailure when llama.cpp fails."""
@@ -82,6 +101,14 @@ class Engine:
         """Return the next token's scores, of shape (vocabulary_size,): a view, valid until the next decoding."""
         pointer = self._lib.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self._weights.vocabulary_size,))
+
+    def _add(self, path: Path) -> Any:
+        adapter = self._lib.llama_adapter_lora_init(self._weights.model, str(path).encode())
+        if not adapter:
+            raise ModelFailure(f"{path} is not an adapter of {self._weights.path.name}")
+        adapters = (self._lib.llama_adapter_lora_p_ctypes * 1)(adapter)
+        self._lib.llama_set_adapters_lora(self._context, adapters, 1, (ctypes.c_float * 1)(1.0))
+        return adapter
 
     def _reset(self) -> None:
         self._lib.llama_memory_clear(self._memory, True)

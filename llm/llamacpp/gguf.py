@@ -49,6 +49,7 @@ class Weights:
         self.path = path
         self._vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.layers: int = llama_cpp.llama_model_n_layer(self.model)
         self._beginning: dict[str, list[int]] = {}
 
     @cached_property
@@ -58,6 +59,13 @@ class Weights:
         if not source:
             raise ModelFailure(f"{self.path.name} has no chat template: it is not an instruct model")
         return str(source.decode("utf-8"))
+
+    @cached_property
+    def architecture(self) -> str:
+        """The name in the file's metadata, such as ``llama`` or ``qwen2``."""
+        buffer = ctypes.create_string_buffer(128)
+        self.lib.llama_model_meta_val_str(self.model, b"general.architecture", buffer, len(buffer))
+        return buffer.value.decode()
 
     @cached_property
     def bos(self) -> int | None:

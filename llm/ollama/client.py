@@ -76,6 +76,23 @@ def without_examples(host: str, model: OllamaModel, timeout: float = 5.0) -> Oll
     return replace(model, context_tokens=context)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """How many parameters a model has (None: the server does not tell), and whether its template calls tools."""
+
+    parameters: int | None
+    calls_tools: bool
+
+
+def traits_of(host: str, model: str, timeout: float = 5.0) -> ModelTraits:
+    """Return what a server knows of a model. Raises ModelFailure."""
+    shown = _shown(base_url(host), model, timeout)
+    parameters = (shown.get("model_info") or {}).get("general.parameter_count")
+    return ModelTraits(
+        parameters if isinstance(parameters, int) else None, "tools" in (shown.get("capabilities") or ())
+    )
+
+
 def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float, threads: int | None = None) -> ChatOllama:
     """Return a chat model for verdicts: greedy, seeded, with log-probabilities.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from llm.ollama.errors import mapped
 from llm.ollama.urls import base_url
 from llm.weights.checksum import BLOCK, sha256_of
 
+ADAPTER_FILE = "adapter.gguf"
 # Takes what is being done, how much is done, and how much there is to do.
 Progress = Callable[[str, int, int], None]
 
@@ -36,7 +38,8 @@ class Modelfile:
     """The contents of a Modelfile.
 
     ``source`` is a model on the server, or the path of a .gguf file, which needs a ``family``; ``messages`` are the
-    role and text of examples.
+    role and text of examples. ``adapter`` is the contents of an adapter's file, which `render` names `ADAPTER_FILE`;
+    ``stop`` are texts that end a reply, beside the family's.
     """
 
     source: str
@@ -44,10 +47,13 @@ class Modelfile:
     family: Family | None = None
     parameters: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[tuple[str, str], ...] = ()
+    adapter: bytes | None = None
+    stop: tuple[str, ...] = ()
 
     def render(self, comment: str = "") -> str:
         """Return the text for `ollama create -f`, with ``comment`` at its top."""
-        lines = [f"# {line}".rstrip() for line in comment.splitlines()] + [f"FROM {self.source}", ""]
+        lines = [f"# {line}".rstrip() for line in comment.splitlines()] + [f"FROM {self.source}"]
+        lines += [f"ADAPTER ./{ADAPTER_FILE}", ""] if self.adapter else [""]
         if self.family:
             lines += [f"TEMPLATE {_quoted(self.family.template)}", ""]
         lines += [f"SYSTEM {_quoted(self.system)}", ""]
@@ -69,12 +75,19 @@ class Modelfile:
             source = self.source
             if self.family:
                 source = f"{name.partition(':')[0]}:base"
-                uploaded = {Path(self.source).name: _upload(url, Path(self.source), progress)}
-                stop = {"stop": list(self._stop)}
+                path = Path(self.source)
+                digest = _upload(url, f"sha256:{sha256_of(path)}", lambda: _blocks(path, progress))
+                uploaded = {path.name: digest}
+                stop = {"stop": list(self.family.stop)}
                 client.create(source, files=uploaded, template=self.family.template, parameters=stop)
+            adapters = None
+            if adapter := self.adapter:
+                digest = f"sha256:{hashlib.sha256(adapter).hexdigest()}"
+                adapters = {ADAPTER_FILE: _upload(url, digest, lambda: adapter)}
             client.create(
                 name,
                 from_=source,
+                adapters=adapters,
                 system=_plain(self.system),
                 parameters={**self.parameters, **({"stop": list(self._stop)} if self._stop else {})},
                 messages=[ollama.Message(role=role, content=_plain(text)) for role, text in self.messages],
@@ -82,7 +95,7 @@ class Modelfile:
 
     @property
     def _stop(self) -> tuple[str, ...]:
-        return self.family.stop if self.family else ()
+        return (*(self.family.stop if self.family else ()), *self.stop)
 
 
 @cache
@@ -101,11 +114,10 @@ def family_of(chat_template: str, name: str) -> Family:
     raise ModelFailure(f"the chat template of {name} is none of {known}", "`ollama pull` a model and use --from")
 
 
-def _upload(url: str, path: Path, progress: Progress | None) -> str:
+def _upload(url: str, digest: str, content: Callable[[], bytes | Iterator[bytes]]) -> str:
     """Bring a file to the server unless it is there; return its digest."""
-    digest = f"sha256:{sha256_of(path)}"
     if not httpx.head(f"{url}/api/blobs/{digest}").is_success:
-        httpx.post(f"{url}/api/blobs/{digest}", content=_blocks(path, progress), timeout=600).raise_for_status()
+        httpx.post(f"{url}/api/blobs/{digest}", content=content(), timeout=600).raise_for_status()
     return digest
 
 

@@ -81,6 +81,14 @@ class CaseQueries:
         with self._engine.connect() as connection:
             return set(connection.scalars(grouped.having(func.count(cases.c.label.distinct()) > 1)))
 
+    def keys_by_label(self, name: str) -> dict[str, int]:
+        """The number of keys of each label, without those that have cases of both."""
+        grouped = select(func.min(cases.c.label).label("label")).where(cases.c.source == name).group_by(cases.c.key)
+        unmixed = grouped.having(func.count(cases.c.label.distinct()) == 1).subquery()
+        counted = select(unmixed.c.label, func.count()).group_by(unmixed.c.label)
+        with self._engine.connect() as connection:
+            return {**dict.fromkeys(LABELS, 0), **dict(connection.execute(counted).all())}
+
     def by_template(self, name: str) -> dict[KeyLabel, tuple[StoredCase, int]]:
         """The newest case of each key and label, and how many there are; in the order of the first ones."""
         newest, oldest, count = func.max(cases.c.id), func.min(cases.c.id), func.count()

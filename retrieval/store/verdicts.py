@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, or_, select, update
 
 from retrieval.errors import StoreFailure
 from retrieval.store.engine import RowInsert, insert_statement
@@ -27,6 +27,14 @@ class AlikeVerdict(NamedTuple):
     label: str
     probability: float
     body: str
+
+
+class PlacedVerdict(NamedTuple):
+    """The body of a verdict on a record of a file, and when it was given last."""
+
+    file: str
+    body: dict[str, Any]
+    judged_at: datetime
 
 
 class History:
@@ -116,6 +124,42 @@ class History:
             bodies = _bodies(connection, rows)
         return [(body, row.corrected_to, row.judged_at) for body, row in zip(bodies, rows, strict=True)]
 
+    def at_line(self, line: int) -> list[PlacedVerdict]:
+        """The verdicts on records at that line of any file, newest first."""
+        record = verdicts.c.body["record"]
+        query = select(verdicts.c.id, verdicts.c.body, verdicts.c.judged_at, record["file"].as_string().label("file"))
+        query = query.where(record["line"].as_integer() == line, record["file"].as_string().is_not(None))
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(verdicts.c.judged_at.desc())).all()
+            bodies = _bodies(connection, rows)
+            return [PlacedVerdict(row.file, body, row.judged_at) for row, body in zip(rows, bodies, strict=True)]
+
+    def source_of_file(self, file: str) -> str | None:
+        """The source whose verdict on a record of the file is the newest; None if there is none."""
+        query = select(verdicts.c.source).where(verdicts.c.body["record"]["file"].as_string() == file)
+        with self._engine.connect() as connection:
+            return connection.scalar(query.order_by(verdicts.c.judged_at.desc()).limit(1))
+
+    def counts(self, source: str, since: datetime | None = None, until: datetime | None = None) -> dict[str, int]:
+        """How many verdicts of each label a source has, judged from ``since`` and before ``until``."""
+        query = select(verdicts.c.label, func.count()).where(*_between(source, since, until))
+        with self._engine.connect() as connection:
+            return dict(connection.execute(query.group_by(verdicts.c.label)).all())
+
+    def most_anomalous(
+        self, source: str, since: datetime | None, label: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """The verdicts of a source with the highest probabilities, one for each record's text."""
+        query = select(verdicts.c.id, verdicts.c.body).where(*_between(source, since, None))
+        if label is not None:
+            query = query.where(verdicts.c.label == label)
+        # alike records come often; some more are read, so that enough are different
+        query = query.order_by(verdicts.c.probability.desc(), verdicts.c.judged_at.desc()).limit(20 * limit)
+        with self._engine.connect() as connection:
+            bodies = _bodies(connection, connection.execute(query).all())
+        by_text = {body["record"]["text"]: body for body in reversed(bodies)}
+        return sorted(by_text.values(), key=lambda body: -body["probability"])[:limit]
+
     def corrected_to(self, verdict_id: str) -> str | None:
         """The label that a person gave the verdict's record, if one did."""
         with self._engine.connect() as connection:
@@ -154,6 +198,15 @@ class History:
         needed = select(like).where(~or_(*excess), like.is_not(None))
         with self._engine.begin() as connection:
             return connection.execute(delete(verdicts).where(or_(*excess), verdicts.c.id.not_in(needed))).rowcount
+
+
+def _between(source: str, since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    where = [verdicts.c.source == source]
+    if since is not None:
+        where.append(verdicts.c.judged_at >= since)
+    if until is not None:
+        where.append(verdicts.c.judged_at < until)
+    return where
 
 
 def _identity(source: str, record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -66,3 +66,24 @@ def test_batches_hold_all_items_and_then_the_error(pause: float | None) -> None:
     with pytest.raises(ValueError, match="broken"):
         seen.extend(chain.from_iterable(batches))  # type: ignore[arg-type]
     assert seen == list(range(7))
+
+
+def test_the_last_entry_of_a_log_does_not_wait_for_the_next() -> None:
+    lines = "".join(f"2026-01-02 03:04:0{i} ERROR job {i} failed\n  at run (job.py)\n" for i in range(3))
+    reading, writing = os.pipe()
+    os.write(writing, lines.encode())
+    with os.fdopen(reading, "rb") as stdin:
+        rows = ReadOptions().read("-", 1_000, lenient=True, stdin=stdin)
+        closing = threading.Timer(HELD, os.close, [writing])
+        closing.start()
+        started = time.monotonic()
+        entries = [next(rows) for _ in range(3)]
+        assert time.monotonic() - started < HELD / 2
+        assert [row.record.text.count("\n") for row in entries if isinstance(row, ParsedRow)] == [1, 1, 1]
+        os.write(writing, b"2026-01-02 03:04:09 INFO ok\n")
+        last = next(rows)
+        assert isinstance(last, ParsedRow)
+        assert (last.record.line, last.record.text[-2:]) == (7, "ok")
+        closing.cancel()
+        os.close(writing)
+        assert list(rows) == []

@@ -171,7 +171,8 @@ def test_rows_that_lack_their_last_cells_have_no_value_there(tmp_path: Path) -> 
     records = [row.record.fields for row in parsed if isinstance(row, ParsedRow)]
     assert records == [row if i % 7 else {**row, "tree": None} for i, row in enumerate(PLAIN)]
     notes = [(row.record.line, row.notes) for row in parsed if isinstance(row, ParsedRow) and row.notes]
-    assert notes == [(2, ("has 2 of 4 cells; those missing are empty, also in later rows",))]
+    first = (2, ("has 2 of 4 cells; those missing are empty, also in later rows",))
+    assert notes == [first, (31, ("5 rows of the file have fewer cells than columns",))]
 
 
 def test_a_row_over_several_lines_is_not_filled_up(tmp_path: Path) -> None:
@@ -241,3 +242,38 @@ def test_a_text_over_texts_is_a_record(tmp_path: Path, lines: list[str]) -> None
     path = tmp_path / "t.csv"
     path.write_text("\n".join(lines), encoding="utf-8")
     assert [row.record.text for row in read(path) if isinstance(row, ParsedRow)] == lines
+
+
+@pytest.mark.parametrize(("header", "missing"), [("width", "'height', 'tree'"), ("Tree", "'width', 'height'")])
+def test_a_file_with_a_single_learned_column_lacks_the_others(tmp_path: Path, header: str, missing: str) -> None:
+    for name, content in (("t.csv", f"{header}\n1\n2\n"), ("t.jsonl", f'{{"{header}": 1}}\n{{"{header}": 2}}\n')):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        with pytest.raises(InputError, match=f"lacks {missing}, which the cases"):
+            list(LEARNED.read_unlabelled(tmp_path / name, 65_536))
+
+
+def test_how_many_rows_are_short_is_named_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for count in (0, 1, 2, 12):
+        path.write_text(text([HEADER, *(row[: 3 if i < count else 4] for i, row in enumerate(ROWS))]), encoding="utf-8")
+        rows = [row for row in LEARNED.read_unlabelled(path, 65_536) if isinstance(row, ParsedRow)]
+        assert [row.record.line for row in rows] == list(range(2, 32))
+        assert rows[0].notes == (("has 3 of 4 cells; those missing are empty, also in later rows",) if count else ())
+        assert rows[-1].notes == ((f"{count} rows of the file have fewer cells than columns",) if count > 1 else ())
+
+
+def test_names_of_several_columns_are_named_and_a_label_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for header in (["tree", "tree", "tree", "cut"], ["tree", "tree", "height", "cut"]):
+        path.write_text(text([header, *ROWS]), encoding="utf-8")
+        first, *rest = [row for row in read(path, label="cut") if isinstance(row, ParsedRow)]
+        assert first.notes == (f"{header.count('tree')} columns are named 'tree': the second is read as 'tree.1'",)
+        assert not any(row.notes for row in rest)
+    path.write_text(text([["width", "cut", "tree", "cut"], *ROWS]), encoding="utf-8")
+    with pytest.raises(InputError, match="has 2 columns 'cut': which one is the label"):
+        list(read(path, label="cut"))
+    # without a name that is requested, equal names over numbers are a header as well
+    path.write_text(text([["a", "a", "b", "c"], *ROWS]), encoding="utf-8")
+    assert len(list(read(path))) == len(ROWS)
+    path.write_text("oak,oak\nelm,oak\nash,elm\n", encoding="utf-8")
+    assert len(list(read(path))) == 3

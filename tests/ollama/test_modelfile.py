@@ -8,15 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
+from agent.training.ollama_adapter import FORM
 from agent.training.ollama_answers import is_in, quotations
 from agent.training.ollama_export import compose, export, of_gguf, parsed
+from agent.training.ollama_forms import few_shot_prompt, with_general
+from agent.training.ollama_probe import Probe
 from benchmarks.private_ollama import PrivateOllama
+from llm.llamacpp.activations import ActivationReader
+from llm.llamacpp.adapter import adapter_file
 from llm.llamacpp.gguf import Weights
 from llm.ollama.modelfile import Modelfile, families, family_of
 from tests.conftest import POSTGRES
@@ -114,6 +120,36 @@ def test_what_is_exported_makes_the_same_model(server: PrivateOllama, learned: A
         assert shown[0][one] == shown[1][one]
     assert sorted(here["parameters"].splitlines()) == sorted(there["parameters"].splitlines())
     assert "ollama run there" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_adapter_is_added_here_and_by_what_is_exported(server: PrivateOllama, tmp_path: Path) -> None:
+    """A model that is no better than chance gives the right labels with it."""
+    path = gguf("smollm2-135m")
+    weights = Weights(path)
+    prompt = few_shot_prompt("Jobs.", {False: with_general({})}, FORM)
+    texts = [f"job {i} {end}" for i in range(12) for end in ("failed with an error", "was finished in time")]
+    reader = ActivationReader(weights, ("anomalous", "normal"), context_tokens=1024)
+    read = [reader.read(prompt.messages(text)) for text in texts]
+    reader.close()
+    anomalous = np.array(["failed" in text for text in texts])
+    places = np.arange(len(texts))
+    probe = Probe(read, anomalous, places % 4 // 2, np.zeros((1, len(read[0].inner))))
+    name = f"blk.{weights.layers - 1}.ffn_down.weight"
+    adapter = adapter_file(weights.architecture, {name: probe.adapter(places)})
+    numbers = {"temperature": 0, "seed": 0, "num_predict": 4}
+    modelfile = Modelfile(str(path), prompt.system, of_gguf(path), numbers, prompt.turns, adapter, ("Reason:",))
+    modelfile.create(server.host, "adapted")
+    export(modelfile, tmp_path / "out", "moved", "jobs")
+    shutil.copytree(tmp_path / "out", tmp_path / "elsewhere")
+    assert server.run("create", "moved", "-f", str(tmp_path / "elsewhere" / "Modelfile")).returncode == 0
+    for model in ("adapted", "moved"):
+        for record, label in (("job 77 failed with an error", "anomalous"), ("job 77 was finished in time", "normal")):
+            assert server.run("run", model, record).stdout.startswith(label)
+    # the model that Precedent queries is without it
+    shown = server.run("show", "--modelfile", "adapted:base").stdout
+    assert "ADAPTER" in server.run("show", "--modelfile", "adapted").stdout
+    assert "ADAPTER" not in shown
+    assert "Reason:" not in shown
 
 
 def test_a_hostile_case_cannot_break_out_of_the_modelfile(server: PrivateOllama, tmp_path: Path) -> None:

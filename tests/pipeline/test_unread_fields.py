@@ -191,6 +191,41 @@ def test_a_text_source_names_fields_and_is_not_sure_beside_events(context: AppCo
     assert chain.invoke({**line, "events": ["the disk burns"]}).label == "unsure"
 
 
+def test_a_source_whose_text_is_a_column_reads_it_by_every_name(context: AppContext, tmp_path: Path) -> None:
+    rows = [line.partition(" ") for line in shop.LOG.splitlines()]
+    path = tmp_path / "shop.jsonl"
+    lines = (json.dumps({"message": text, "kind": kind}) for kind, _, text in rows)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    learn(context, [path], "column", ReadOptions(label="kind", normal=("-",)))
+    chain = build(context)
+
+    def judge(**fields: Any) -> Verdict:
+        return chain.invoke({"source": "column", "fields": fields})
+
+    plain = chain.invoke({"source": "column", "text": shop.NORMAL})
+    assert (plain.label, plain.degraded) == ("normal", ())
+    renamed, beside = judge(Message=shop.NORMAL), judge(message=shop.NORMAL, bird="canary")
+    assert {plain.probability} == {renamed.probability, beside.probability}
+    assert renamed.degraded == ("fields: read by other names: 'Message' as 'message'",)
+    assert (beside.label, beside.degraded) == ("normal", ("fields: no case has 'bird', which is not read",))
+    lacking = judge(bird="canary", nest="low")
+    assert lacking.label == "unsure"
+    assert "no value of message, which the cases have" in lacking.degraded[0]
+
+
+@pytest.mark.parametrize("name", ["Pressure", "PRESSURE", "pres-sure"])
+def test_a_column_in_another_case_is_read_as_the_learned_one(context: AppContext, name: str) -> None:
+    fields = pump(random.Random(99), bad=True)
+    plain = build(context).invoke({"source": "pumps", "fields": fields})
+    other = {name if key == "pressure" else key: value for key, value in fields.items()}
+    spelled = " ".join(f"{key} is {value}" for key, value in other.items())
+    for request in ({"fields": other}, {"text": spelled}):
+        verdict = build(context).invoke({"source": "pumps", **request})
+        assert (verdict.label, verdict.probability) == ("anomalous", plain.probability)
+        assert verdict.degraded[0] == f"fields: read by other names: '{name}' as 'pressure'"
+        assert verdict.record.fields == plain.record.fields
+
+
 def test_rows_with_texts_of_their_own_are_read_as_the_cases_were(tmp_path: Path) -> None:
     """Where the cases have texts beside their fields, one more is nothing new."""
     context, rng = AppContext(make_settings(tmp_path / "home", model="none")), random.Random(4)

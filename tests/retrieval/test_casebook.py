@@ -57,6 +57,14 @@ def test_the_same_record_with_the_other_label_is_a_second_case(book: Casebook) -
     assert row.counts == {"normal": 1, "anomalous": 1}
 
 
+def test_keys_are_counted_by_label_unless_they_have_both(book: Casebook) -> None:
+    assert book.keys_by_label("log") == {"normal": 0, "anomalous": 0}
+    book.add("log", [line(NORMAL[0]), line(NORMAL[1]), line(NORMAL[2]), line(ANOMALOUS[0], "anomalous")], "file")
+    assert book.keys_by_label("log") == {"normal": 3, "anomalous": 1}
+    book.add("log", [line(NORMAL[0], "anomalous")], "file")
+    assert book.keys_by_label("log") == {"normal": 2, "anomalous": 1}
+
+
 def test_the_version_counts_changes_only(book: Casebook) -> None:
     with_cases(book, "log", lines())
     before = version(book)

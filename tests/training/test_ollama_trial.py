@@ -11,15 +11,18 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from agent.cli import ollama as ollama_commands
 from agent.core.errors import UnknownSource
+from agent.core.settings import settings as app_settings
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
+from agent.training import ollama_answers
 from agent.training.learn import learn
 from agent.training.ollama_answers import Figures, is_in, parsed, quotations
-from agent.training.ollama_cases import source_cases
-from agent.training.ollama_export import compose, tried
+from agent.training.ollama_cases import source_cases, trial_cases
+from agent.training.ollama_export import LocalModel, adapted, compose, tried
 from agent.training.ollama_forms import deciding_words, few_shot_prompt, word_counts
 from agent.training.ollama_trial import FORMS, Trial, cases_within
 from llm.errors import ModelFailure, NoAnswer, NoLogProbabilities
+from llm.weights.resolver import resolve
 from tests.conftest import Run, make_settings
 
 THINGS = [
@@ -299,3 +302,65 @@ def test_a_model_that_guesses_is_refused_without_force(
     expected = "balanced accuracy 0.50" if force else "balanced accuracy 1.00"
     assert expected in readme
     assert expected in done.out
+
+
+@pytest.fixture(scope="module")
+def tiny() -> LocalModel:
+    chosen = app_settings()
+    return LocalModel(resolve("smollm2-135m", cache=chosen.cache, offline=True).path, 1024, threads=1)
+
+
+def test_an_adapter_is_fitted_and_measured_on_cases_that_it_was_not_fitted_to(
+    machines: AppContext, tiny: LocalModel
+) -> None:
+    """With a model that is no better than chance by itself."""
+    seen: list[tuple[str, int, int]] = []
+    choice = adapted(machines.casebook, "machines", tiny, 100, lambda *done: seen.append(done))
+    assert choice.figures is not None
+    assert choice.figures.balanced_accuracy > 0.85
+    assert choice.figures.formed == choice.figures.count == 48
+    assert choice.figures.true_quotes == choice.figures.quotes
+    assert "of kinds" in choice.why
+    assert sum(done == total for _, done, total in seen) >= 2
+    modelfile = compose(machines.casebook, "machines", "x", None, choice)
+    assert modelfile.adapter == choice.adapter
+    assert "ADAPTER ./adapter.gguf" in modelfile.render()
+    assert modelfile.stop == (() if choice.form.quoting else ("Reason:",))
+    # the cases that it is fitted to and measured with are others than those of the prompt
+    cases = trial_cases(machines.casebook, machines.source("machines"), 52)
+    shown = {text for role, text in modelfile.messages if role == "user"}
+    assert shown == {example.text for label in ("normal", "anomalous") for example in cases.examples[label]}
+    assert not shown & set(cases.texts)
+
+
+def test_an_adapter_that_makes_the_model_quote_what_is_not_there_gives_no_reasons(
+    machines: AppContext, tiny: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ollama_answers, "is_in", lambda words, record: False)
+    choice = adapted(machines.casebook, "machines", tiny, 100)
+    assert choice.figures is not None
+    assert choice.figures.quotes == 0
+    assert compose(machines.casebook, "machines", "x", None, choice).stop == ("Reason:",)
+
+
+def test_an_adapter_takes_enough_cases_and_calls(machines: AppContext, tmp_path: Path) -> None:
+    nowhere = LocalModel(tmp_path / "not-loaded.gguf", 1024)
+    few = adapted(machines.casebook, "machines", nowhere, 50)
+    assert few.figures is few.adapter is None
+    assert "50 calls" in few.why
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    learned(context, tmp_path, 40, 5)
+    rare = adapted(context.casebook, "machines", nowhere, 400)
+    context.close()
+    assert rare.figures is rare.adapter is None
+    assert "40 normal and 5 anomalous" in rare.why
+
+
+def test_cases_to_fit_to_are_half_of_each_label_as_far_as_there_are_enough(machines: AppContext) -> None:
+    row = machines.casebook.source("machines")
+    assert row is not None
+    # three cases of each label are in the prompt
+    for most, anomalous, normal in ((40, 20, 20), (144, 67, 77), (500, 67, 77), (1, 0, 0)):
+        cases = trial_cases(machines.casebook, row, most)
+        assert (int(cases.anomalous.sum()), int((~cases.anomalous).sum())) == (anomalous, normal)
+        assert len(set(cases.texts)) == len(cases.texts) == len(cases.kinds)

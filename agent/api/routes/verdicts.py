@@ -14,11 +14,11 @@ from agent.api.schemas import Feedback, Unanswered
 from agent.api.state import ServerState, State
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import InputError
-from agent.core.records import Case, JudgeError, Record, Verdict
+from agent.core.records import JudgeError, Record, Verdict
 from agent.core.requests import AnyRequest, Batch, JudgeRequest, parse_requests
 from agent.pipeline.history import load_verdict
 from agent.pipeline.llm_explanation import stream_explanation
-from agent.training.feedback import correct, refit_if_due
+from agent.training.feedback import CorrectedCase, correct, refit_if_due
 
 router = APIRouter(prefix="/v1/verdicts", tags=["verdicts"], route_class=JsonRoute)
 
@@ -87,7 +87,7 @@ def get_explanation(verdict_id: str, state: State) -> StreamingResponse:
 
 
 @router.post("/{verdict_id}/feedback")
-def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks, state: State) -> Case:
+def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks, state: State) -> CorrectedCase:
     """Correct a verdict: its record becomes a case, and similar records follow it. Enough corrections start a refit."""
     case = correct(state.context, verdict_id, feedback.label, "API")
     background.add_task(refit_if_due, state.context, verdict_id)

@@ -91,13 +91,25 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         """All bytes, once, from the first; raises `Damaged` where they break off."""
+        return self._read(pauses=False)
+
+    def with_pauses(self) -> Iterator[bytes]:
+        """As iterating gives them, with an empty chunk where no more comes for a while, from a pipe."""
+        return self._read(pauses=self._is_paused is not None)
+
+    def _read(self, *, pauses: bool) -> Iterator[bytes]:
         head, self.head = self.head, b""
         for start in range(0, len(head), _CHUNK):
             yield head[start : start + _CHUNK]
         if self._damage:
             raise self._damage
-        if not self.ended:
-            yield from self._chunks
+        while not self.ended:
+            if pauses and self._is_paused is not None and self._is_paused():
+                yield b""
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                return
+            yield chunk
 
     @property
     def complete(self) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from agent.data.readers.byte_stream import HEAD_BYTES, Stream
-from agent.data.readers.columns import default_columns, time_column
+from agent.data.readers.columns import time_column
 from agent.data.readers.csv_dialect import Layout, find_layout
 from agent.data.readers.csv_rows import LONGEST_LINE, BrokenRow, split_rows
 from agent.data.readers.format_detection import SNIFFED_LINES
@@ -39,7 +40,8 @@ def read_csv(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowEr
 def _records(stream: Iterable[bytes], layout: Layout, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     names = tuple(request.with_learned_names(dict.fromkeys(layout.names)))
     request = request.restricted_to(names)
-    columns = request.text_columns(names) or default_columns(names, request.label, request.table.left_out)
+    request.check_columns(names)
+    columns = request.columns_of(names, request.table.left_out)
     if not columns:
         raise request.file_error("has no column left to make a text of: only a label or a time")
     time = time_column(names)
@@ -49,22 +51,36 @@ def _records(stream: Iterable[bytes], layout: Layout, request: ReadRequest) -> I
     lines = (line for line in split_lines(stream, LONGEST_LINE) if line.number >= layout.first_line)
     if layout.commented:
         lines = (line for line in lines if not line.data.startswith(b"#"))
-    notes, headers, short = tuple[str, ...](), 0, False
+    notes, headers, short, empty = tuple[str, ...](), 0, 0, True
+    # the last record, which gets the number of short rows; of a pipe none waits for the next
+    held: ParsedRow | None = None
     for row in split_rows(lines, layout.dialect, len(names), layout.header):
         if isinstance(row, BrokenRow):
+            empty = False
             yield request.row_error(row.line, row.reason)
         elif row.cells == layout.header:
             headers += 1
             if headers > 1:
                 notes = (*notes, f"line {row.line} is the header again and is left out")
         else:
-            cells = dict(zip(names, row.cells, strict=True))
-            if row.missing and not short:
-                short = True
+            empty, cells = False, dict(zip(names, row.cells, strict=True))
+            short += bool(row.missing)
+            if row.missing and short == 1:
                 found = f"{len(names) - row.missing} of {len(names)}"
                 notes = (*notes, f"has {found} cells; those missing are empty, also in later rows")
-            yield request.parse_cells(row.line, cells, columns, time=time, numeric=numeric, notes=(*notes, *row.notes))
+            read = request.parse_cells(row.line, cells, columns, time=time, numeric=numeric, notes=(*notes, *row.notes))
             notes = ()
+            if not short or request.file == "-" or isinstance(read, RowError):
+                yield read
+                continue
+            if held is not None:
+                yield held
+            held = read
+    if held is not None:
+        count = (f"{short:,} rows of the file have fewer cells than columns",) if short > 1 else ()
+        yield replace(held, notes=(*held.notes, *count))
+    if empty:
+        raise request.file_error("has no records below its header")
 
 
 def _is_number(cell: str, column: str, request: ReadRequest) -> bool:

@@ -12,15 +12,24 @@ from agent.data.readers.csv_rows import Dialect, Row, split_rows
 from agent.data.readers.format_detection import extension
 from agent.data.readers.lines import RawLine, decode
 from agent.data.readers.row import ReadRequest
+from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import parse_number
 
 DELIMITERS = (",", "\t", ";", "|")
+# of a file that has no delimiter, because it is a single column
+_NO_DELIMITER = "\x1f"
+# what programs call a column of texts
+_TEXT_NAMES = frozenset({"text", "message", "msg", "log", "line", "content", "body", "description", "comment"})
 _LONGEST_NAME = 60
 _MOST_WORDS_A_NAME = 4
 # rows among which the header is looked for
 _MOST_BEFORE_HEADER = 20
+# names of several columns that a note lists
+_REPEATED_NAMED = 5
 _SEPARATOR = re.compile(r"[\"']?sep=(?P<delimiter>[^\w\s]|\t)[\"']?", re.IGNORECASE)
-_TAB_QUOTED = re.compile(r'(?:^|(?<=\t))"(?:[^"]|"")*"(?=\t|$)')
+_QUOTED = re.compile(r'(?:^|(?<=\t))"(?:[^"]|"")*"(?=\t|$)', re.MULTILINE)
+# of a cell that goes on behind the first lines
+_OPEN_QUOTE = re.compile(r'(?:^|(?<=\t))"[^"]*\Z', re.MULTILINE)
 
 
 class Layout(NamedTuple):
@@ -71,6 +80,8 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
     before = 0
     if separator := _SEPARATOR.fullmatch(decode(lines[0].data)[0].strip()):
         delimiters, before = (separator["delimiter"],), 1
+    elif len(lines) > 1 and is_learned_header(decode(lines[0].data)[0], request.table, delimiters=()):
+        delimiters = (_NO_DELIMITER,)
     dialect, rows = _find_dialect(lines[before:], delimiters, request)
     start = _start_of_table(rows, request)
     rows = rows[start:]
@@ -84,7 +95,7 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
         numbers = tuple(map(str, range(_common_width(cells)[0])))
         return Layout(dialect, numbers, None, cells, rows[0].line, commented, notes)
     header, below = cells[0], cells[1:]
-    if len(header) == 1 and _is_over_prose(header[0].strip(), below):
+    if len(header) == 1 and _is_over_prose(header[0].strip(), below) and not request.table.are_names(header):
         notes = (*notes, f"its first line, {header[0].strip()!r}, is read as the name of its only column")
     width = _common_width(below)[0] if below else len(header)
     names = list(header)
@@ -93,6 +104,7 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
         names = ["", *header]
     while len(names) > 1 and not names[-1].strip() and not any(any(row[len(names) - 1 :]) for row in below):
         names.pop()
+    notes += _on_repeated_names(header, request)
     if below and not any(_fits(row, len(names)) for row in below):
         quotes = f"quotes {dialect.quote}" + (f" escaped by {dialect.escape}" if dialect.escape else "")
         raise request.file_error(
@@ -100,6 +112,25 @@ def find_layout(lines: list[RawLine], request: ReadRequest) -> Layout:
             f"{len(names)} columns and its first rows have {width}"
         )
     return Layout(dialect, header_names(names), header, below, rows[0].line, commented, notes)
+
+
+def _on_repeated_names(header: Sequence[str], request: ReadRequest) -> tuple[str, ...]:
+    """A note on names that several columns have.
+
+    Raises
+    ------
+    InputError
+        One of them is the label's, which a file to learn must have once.
+    """
+    counts = Counter(name for cell in header if (name := cell.strip()))
+    repeated = [name for name, count in counts.items() if count > 1]
+    if request.label in repeated and not request.lenient:
+        raise request.file_error(f"has {counts[request.label]} columns {request.label!r}: which one is the label?")
+    listed = "; ".join(
+        f"{counts[name]} columns are named {name!r}: the second is read as {name + '.1'!r}"
+        for name in repeated[:_REPEATED_NAMED]
+    )
+    return (listed,) if repeated else ()
 
 
 def _fits(row: Sequence[str], width: int) -> bool:
@@ -137,7 +168,7 @@ def _find_dialect(lines: list[RawLine], delimiters: Collection[str], request: Re
 def _candidates(text: str, lines: list[RawLine], delimiters: Collection[str]) -> Iterator[Dialect]:
     """The dialects that the text may be written in, the usual one of each delimiter first."""
     for delimiter in delimiters:
-        quoted = delimiter != "\t" or _is_quoted(lines)
+        quoted = delimiter not in ("\t", _NO_DELIMITER) or _is_quoted(lines)
         yield Dialect(delimiter, quoted)
         if quoted and f'{delimiter} "' in text:
             yield Dialect(delimiter, quoted, spaced=True)
@@ -170,9 +201,21 @@ def _common_width(rows: Sequence[Sequence[str]]) -> tuple[int, float]:
 
 
 def _is_quoted(lines: list[RawLine]) -> bool:
-    """Whether quotes enclose cells of this tab-separated file, rather than stand in its prose as they come."""
-    texts = [decode(line.data)[0].strip() for line in lines]
-    return any(map(_TAB_QUOTED.search, texts)) and not any('"' in _TAB_QUOTED.sub("", text) for text in texts)
+    """Whether quotes enclose cells of this file without commas, rather than stand in its prose as they come."""
+    text = "\n".join(decode(line.data)[0].strip() for line in lines)
+    return bool(_QUOTED.search(text)) and '"' not in _OPEN_QUOTE.sub("", _QUOTED.sub("", text))
+
+
+def is_learned_header(line: str, table: TableSchema, delimiters: Collection[str] = DELIMITERS) -> bool:
+    """Whether a line is a header with learned columns: the name of the only column, or cells of which half are names.
+
+    Of a source of texts, in which a line may hold the word that is a column's name, all cells must read as names.
+    """
+    for cells in [[line], *(line.split(delimiter) for delimiter in delimiters if delimiter in line)]:
+        names = [cell.strip(" \"'\r\ufeff") for cell in cells]
+        if table.are_names(names) and (table.text_column is None or all(map(_is_name, names))):
+            return True
+    return False
 
 
 def _has_header(sample: list[list[str]], request: ReadRequest) -> bool:
@@ -181,12 +224,14 @@ def _has_header(sample: list[list[str]], request: ReadRequest) -> bool:
     names = header_names(first)
     requested = expand(request.text, names) + ([] if request.label is None else [request.label])
     words = [name for name in requested if not name.isdecimal()]
-    if any(word in names for word in words):
+    if any(word in names for word in words) or request.table.are_names(first):
         return True
     if not requested or words:
         return _reads_as_header(first, below)
     # A first row 0,1,2,… or 2024,2025 is a header if it has all requested names and never comes again.
     numbered = all(name.isdecimal() for name in names) and all(name in names for name in requested)
+    if not request.lenient and len(first) > 1 and not below and _reads_as_header(first, below):
+        raise request.file_error("has no records below its header")
     if not numbered and _reads_as_header(first, below) and _has_numeric_column(first, below):
         listed = ", ".join(names)
         raise request.file_error(f"has a header: name a column of it instead of a number; there are {listed}")
@@ -194,10 +239,13 @@ def _has_header(sample: list[list[str]], request: ReadRequest) -> bool:
 
 
 def _reads_as_header(first: list[str], below: list[list[str]]) -> bool:
-    """Distinct short words that never come again in their columns; a single one only over numbers or over prose."""
+    """Short words that never come again in their columns; a single one or equal ones only over numbers or prose."""
     names = [cell.strip() for cell in first]
-    if len(set(names)) < len(names) or not all(map(_is_name, names)) or _comes_again(names, below):
+    if not all(map(_is_name, names)) or _comes_again(names, below):
         return False
+    if len(set(names)) < len(names):
+        # several columns may have one name
+        return _has_numeric_column(first, below)
     return (
         len(names) > 1
         or (bool(below) and all(parse_number(row[0]) is not None for row in below))
@@ -206,8 +254,9 @@ def _reads_as_header(first: list[str], below: list[list[str]]) -> bool:
 
 
 def _is_over_prose(name: str, below: list[list[str]]) -> bool:
-    """Whether a word stands over texts, each of which has several."""
-    return len(below) > 1 and len(name.split()) == 1 and all(len(",".join(row).split()) > 1 for row in below)
+    """Whether a word stands over texts, each of which has several; over a single one only a usual name is a header."""
+    enough = len(below) > 1 or (bool(below) and name.casefold() in _TEXT_NAMES)
+    return enough and len(name.split()) == 1 and all(len(",".join(row).split()) > 1 for row in below)
 
 
 def _has_numeric_column(first: list[str], below: list[list[str]]) -> bool:

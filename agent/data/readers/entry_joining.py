@@ -9,7 +9,7 @@ from dataclasses import replace
 from agent.core.records import clean_text
 from agent.data.readers.byte_stream import Damaged
 from agent.data.readers.entries import CONTAINER, DECIDING_CHARS, EntryRule, LineKind
-from agent.data.readers.lines import LineBuffer, RawLine, without_mark
+from agent.data.readers.lines import PAUSE, LineBuffer, RawLine, without_mark
 
 # most lines of an entry; most of them that neither have what begins an entry nor are indented
 MAX_LINES, MAX_PLAIN_LINES = 4_000_000, 1_000
@@ -63,6 +63,11 @@ class EntryJoiner:
         self._previous, self._after_blank, self._at_beginning = bare, False, False
         return joined
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last line goes on in the middle of it, in one that is still to come."""
+        return self._stream is not None
+
     def _is_rest(self, line: str) -> bool:
         return self._stream is not None and not self._after_blank and _stream(line) == self._stream
 
@@ -111,6 +116,11 @@ class EntryBuffer:
         self._buffer.add_line(self._message(line))
         self._count, self._blank = self._count + 1, 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no entry is begun."""
+        return self._first is None
+
     def take(self) -> tuple[RawLine, int] | None:
         """Return the entry, if there is one, and of how many lines it is."""
         first, count = self._first, self._count
@@ -142,6 +152,8 @@ def join_lines(
 ) -> Iterator[tuple[RawLine, int]]:
     """The entries of lines, and of how many lines each is; blank lines are left out.
 
+    An entry ends at a `PAUSE`, unless it is in the middle of a line: of a pipe the last one does not wait for the next.
+
     Raises
     ------
     Damaged
@@ -151,11 +163,15 @@ def join_lines(
     damage: Damaged | None = None
     try:
         for line in lines:
+            if line is PAUSE:
+                if not joiner.is_cut and (done := buffer.take()):
+                    yield done
+                continue
             start = decoded_start(line)
             if not start.strip() and not line.data.strip():
                 joiner.blank()
                 buffer.blank()
-            elif joiner.joins(rule.kind(start), start):
+            elif joiner.joins(rule.kind(start), start) and not buffer.is_empty:
                 buffer.add(line, glued=joiner.is_glued)
             elif done := buffer.begin(line):
                 yield done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, time
 from itertools import chain
 from typing import Any
@@ -120,15 +121,21 @@ def parse_object(
     request = request.restricted_to(cells)
     if events is not None:
         return _parse_session(request, line, events, cells, notes)
-    columns = expand(request.text, cells) or default_columns(cells, request.label, request.table.excluded(ids))
-    if (
-        is_container_line(value)
-        and not request.text
-        and request.label != CONTAINER_TEXT
-        and not request.has_learned(columns)
-    ):
-        columns, cells = [CONTAINER_TEXT], {**cells, CONTAINER_TEXT: value[CONTAINER_TEXT].rstrip("\r\n")}
+    columns = request.columns_of(tuple(cells), request.table.excluded(ids))
+    if _is_of_container(value, request) and not request.has_learned(columns):
+        cells = {**cells, CONTAINER_TEXT: value[CONTAINER_TEXT].rstrip("\r\n")}
+        row = request.parse_cells(line, cells, [CONTAINER_TEXT], time=time_column(cells), notes=notes)
+        # as of the log itself, whose text is no column
+        return row if isinstance(row, RowError) else replace(row, text_column=None, beside=())
+    text = request.table.text_column
+    if text is not None and text not in columns and len(columns) > 1:
+        return request.row_error(line, f"has no {text!r}, which holds the text")
     return request.parse_cells(line, cells, columns, time=time_column(cells), notes=notes)
+
+
+def _is_of_container(value: Any, request: ReadRequest) -> bool:
+    """Whether an object is a line as Docker writes it, whose text is to be read."""
+    return is_container_line(value) and not request.restricted_to(value).text and request.label != CONTAINER_TEXT
 
 
 def _parse_session(
@@ -200,18 +207,20 @@ def _checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterato
         if isinstance(element.value, dict):
             with suppress(RecursionError):
                 known |= dict.fromkeys(map(clean_text, flatten(element.value)))
+        # a log's lines have no columns to match
+        is_log = _is_of_container(element.value, request) and CONTAINER_TEXT not in request.table.names
         try:
-            return chain(first, elements), _check_columns(request, list(known))
+            return chain(first, elements), _check_columns(request, list(known), match=not is_log)
         except InputError:
             if len(first) == _CHECKED:
                 raise
     return chain(first, elements), _check_columns(request, list(known))
 
 
-def _check_columns(request: ReadRequest, known: list[str]) -> ReadRequest:
+def _check_columns(request: ReadRequest, known: list[str], *, match: bool = True) -> ReadRequest:
     if known:
-        matched = request.matched(known, ids=_IDS)
+        matched = request.matched(known, ids=_IDS) if match else request
         names = list(matched.with_learned_names(dict.fromkeys(known)))
-        matched.restricted_to(names).text_columns(names)
+        matched.restricted_to(names).check_columns(names)
         return matched
     return request

@@ -29,8 +29,14 @@ class RawLine:
     omitted: int = 0
 
 
+# in place of a line, where a pipe pauses
+PAUSE = RawLine(0, b"")
+
+
 def split_lines(stream: Iterable[bytes], head: int, tail: int = 0, *, number: int = 1) -> Iterator[RawLine]:
     """Lines of a stream, the first with that number; one of more than ``head + tail`` bytes loses its middle.
+
+    An empty chunk of the stream gives `PAUSE`.
 
     Raises
     ------
@@ -40,6 +46,9 @@ def split_lines(stream: Iterable[bytes], head: int, tail: int = 0, *, number: in
     buffer = LineBuffer(head, tail)
     try:
         for chunk in stream:
+            if not chunk:
+                yield PAUSE
+                continue
             *whole, rest = chunk.split(b"\n")
             for piece in whole:
                 buffer.add(piece)

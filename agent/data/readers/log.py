@@ -28,7 +28,8 @@ def read_log(stream: Stream, request: ReadRequest, *, first_line: int = 1) -> It
     if request.lenient:
         request = request.restricted_to([name for name in (*request.text, request.label) if name and name.isdecimal()])
     _check_columns(request)
-    lines = split_lines(stream, _UTF8_LONGEST * request.max_chars, request.max_chars, number=first_line)
+    chunks = stream if request.entries is None else stream.with_pauses()
+    lines = split_lines(chunks, _UTF8_LONGEST * request.max_chars, request.max_chars, number=first_line)
     entries: Iterable[tuple[RawLine, int]] = zip(lines, repeat(1))
     if request.entries is not None:
         entries = join_lines(lines, request.entries, request.max_chars, at_beginning=first_line == 1)

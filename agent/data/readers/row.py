@@ -22,12 +22,25 @@ _SHORTEST_MAX_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class ParsedRow:
-    """One record as read; ``notes`` say what was changed on the way (bytes replaced, text shortened)."""
+    """One record as read.
+
+    Parameters
+    ----------
+    record, label, label_value
+    notes
+        What was changed on the way (bytes replaced, text shortened).
+    text_column
+        The column that the text is, where the record is one cell of a row.
+    beside
+        The row's other columns, but for its label and its time; only in a raw reading.
+    """
 
     record: Record
     label: Label | None
     label_value: str | None
     notes: tuple[str, ...] = ()
+    text_column: str | None = None
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +115,38 @@ class ReadRequest:
         InputError
             It lacks learned columns.
         """
-        columns = expand(self.text, known) or default_columns(known, self.label, self.table.left_out)
-        if not self.table.columns or len(columns) < 2:
-            # a single column is a text, which may spell out the learned ones
+        columns, text = default_columns(known, self.label, self.table.left_out), expand(self.text, known)
+        if not self.table.columns or self._is_one_text(known, columns, text):
             return replace(self, notes=notes)
+        # the names of other columns are known where the cases are texts
+        unread = columns if not text or self.table.text_column else []
         try:
             renamed, matches = self.table.match(
-                known, self.label, columns=() if self.text else set(columns).difference(ids)
+                known, self.label, columns=set(unread).difference(ids, self.table.ignored)
             )
         except ValueError as error:
             raise self.file_error(str(error)) from error
         return replace(self, table=self.table.model_copy(update={"renamed": renamed}), notes=(*notes, *matches))
+
+    def _is_one_text(self, known: Sequence[str], columns: Sequence[str], text: Sequence[str]) -> bool:
+        """Whether a file has a single column to read, by itself or by ``--text``.
+
+        It is a text, whatever its name is, and may spell out the learned columns; unless it is one of them itself.
+        """
+        if len(text) == 1 and text[0] in known:
+            return text[0] != self.table.text_column
+        return len(columns) < 2 and not self.table.other_names(columns) and not self.table.names.intersection(columns)
+
+    def columns_of(self, known: Sequence[str], excluded: Collection[str] = ()) -> list[str]:
+        """The columns that make a record of a row with columns ``known``.
+
+        Those that ``--text`` names, or the learned one where the cases are texts, or else all but those ``excluded``.
+        """
+        if columns := expand(self.text, known):
+            return columns
+        if self.table.text_column in known:
+            return [name for name in known if name == self.table.text_column]
+        return default_columns(known, self.label, excluded)
 
     def noting(self, rows: Iterable[ParsedRow | RowError]) -> Iterator[ParsedRow | RowError]:
         """The rows, the first record with the notes on the file."""
@@ -124,7 +158,7 @@ class ReadRequest:
 
     def has_learned(self, columns: Sequence[str]) -> bool:
         """Whether all of these, of several columns, were learned."""
-        return len(columns) > 1 and {column.name for column in self.table.columns}.issuperset(columns)
+        return len(columns) > 1 and self.table.names.issuperset(columns)
 
     def with_learned_names(self, cells: Mapping[str, T]) -> dict[str, T]:
         """The cells by the learned names of their columns."""
@@ -149,8 +183,8 @@ class ReadRequest:
         """The error for something wrong with the file as a whole."""
         return InputError(reason, self.file)
 
-    def text_columns(self, known: Sequence[str]) -> list[str]:
-        """The columns named by ``text``, none if it names none.
+    def check_columns(self, known: Sequence[str]) -> None:
+        """Check that a file with columns ``known`` has those that are named.
 
         Raises
         ------
@@ -163,7 +197,6 @@ class ReadRequest:
                 raise self.file_error(f"no column {name!r}; {_listed(known)}")
         if self.label in columns:
             raise self.file_error(f"column {self.label!r} is the label: it cannot be part of the text as well")
-        return columns
 
     def parse_cells(
         self,
@@ -209,7 +242,12 @@ class ReadRequest:
                     name: shorten(value, self.max_chars)[0] if isinstance(value, str) else value
                     for name, value in fields.items()
                 }
-        return self.parse_text(line, text, fields, cells, time=time, notes=notes)
+        row = self.parse_text(line, text, fields, cells, time=time, notes=notes)
+        if not self.raw or isinstance(row, RowError):
+            return row
+        text_column = columns[0] if len(columns) == 1 and not fields else None
+        parts = {*columns, self.label, time}
+        return replace(row, text_column=text_column, beside=tuple(name for name in cells if name not in parts))
 
     def parse_text(
         self,

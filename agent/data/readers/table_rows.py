@@ -20,7 +20,7 @@ def with_columns(request: ReadRequest, names: Sequence[str], first: Mapping[str,
     known = list(dict.fromkeys([*names, *(flatten(first) if first else ())]))
     request = request.matched(known)
     learned = list(request.with_learned_names(dict.fromkeys(known)))
-    request.restricted_to(learned).text_columns(learned)
+    request.restricted_to(learned).check_columns(learned)
     return request
 
 

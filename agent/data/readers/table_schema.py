@@ -52,6 +52,8 @@ class TableSchema(BaseModel):
         Those that make the records.
     left_out
         Why a column is not part of the records, by its name.
+    ignored
+        Other columns of the learned files, such as those that ``--text`` does not name.
     renamed
         Learned names by the names that a file has for them (``--columns``).
     """
@@ -60,12 +62,29 @@ class TableSchema(BaseModel):
 
     columns: tuple[LearnedColumn, ...] = ()
     left_out: Mapping[str, str] = Field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     renamed: Mapping[str, str] = Field(default_factory=dict)
 
     @cached_property
     def notations(self) -> dict[str, Notation]:
         """The notations of numbers that are not written plainly, by column."""
         return {column.name: column.notation for column in self.columns if column.notation}
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the learned columns."""
+        return frozenset(column.name for column in self.columns)
+
+    @cached_property
+    def text_column(self) -> str | None:
+        """The column that holds the text, of a source whose records are texts; None for others, or if it has none."""
+        only = self.columns[0] if len(self.columns) == 1 else None
+        return only.name if only and only.type != "number" else None
+
+    def are_names(self, cells: Sequence[str]) -> bool:
+        """Whether cells name at least half of the learned columns; numbers of columns are no names."""
+        learned = {_letters(name) for name in self.names if not name.isdecimal()}
+        return bool(learned) and len(learned.intersection(map(_letters, cells))) * 2 >= len(self.columns)
 
     def typed(self, name: str, cell: Cell) -> FieldValue:
         """The value of a cell of a column."""
@@ -82,8 +101,7 @@ class TableSchema(BaseModel):
         ValueError
             Neither name of a pair is a learned column.
         """
-        learned = {column.name for column in self.columns}
-        renamed = dict[str, str]()
+        learned, renamed = self.names, dict[str, str]()
         for first, second in pairs:
             if first not in learned and second not in learned:
                 raise ValueError(
@@ -95,18 +113,41 @@ class TableSchema(BaseModel):
 
     def joined(self, earlier: TableSchema) -> TableSchema:
         """These columns and those of an ``earlier`` schema of the same source."""
-        ours = {column.name for column in self.columns} | self.left_out.keys()
+        ours = self.names | self.left_out.keys()
         columns = (*self.columns, *(column for column in earlier.columns if column.name not in ours))
-        return TableSchema(columns=columns, left_out={**earlier.left_out, **self.left_out})
+        kept = {name: why for name, why in earlier.left_out.items() if name not in self.names}
+        left_out = {**kept, **self.left_out}
+        known = {column.name for column in columns} | left_out.keys()
+        ignored = [name for name in dict.fromkeys((*earlier.ignored, *self.ignored)) if name not in known]
+        return TableSchema(columns=columns, left_out=left_out, ignored=tuple(ignored))
 
     def excluded(self, ids: Collection[str]) -> set[str]:
         """Columns that are not part of the records: those left out, and ``ids`` unless they are learned columns."""
-        return (set(ids) - {column.name for column in self.columns}) | self.left_out.keys()
+        return (set(ids) - self.names) | self.left_out.keys()
 
     def ordered(self, names: Sequence[str]) -> list[str]:
         """The names in the learned order, unknown ones at the end."""
         order = {column.name: number for number, column in enumerate(self.columns)}
         return sorted(names, key=lambda name: order.get(name, len(order)))
+
+    def other_names(self, known: Collection[str], label: str | None = None) -> dict[str, str]:
+        """Learned names by the other names that a file or a record with columns ``known`` has for them.
+
+        Those of ``--columns``, and names that differ from a learned one or the label's in case, spaces and punctuation.
+        """
+        names = {name: learned for name, learned in self.renamed.items() if name in known}
+        free = [name for name in known if name not in names and name not in self.names and name != label]
+        if not free:
+            return names
+        by_letters = dict[str, list[str]]()
+        for name in free:
+            by_letters.setdefault(_letters(name), []).append(name)
+        taken = {*known, *names.values()}
+        for learned in [*(column.name for column in self.columns), *filter(None, [label])]:
+            same = by_letters.get(_letters(learned), ())
+            if len(same) == 1 and same[0] not in names and learned not in taken and _letters(learned):
+                names[same[0]] = learned
+        return names
 
     def match(
         self, known: Sequence[str], label: str | None = None, columns: Collection[str] = ()
@@ -120,7 +161,7 @@ class TableSchema(BaseModel):
         label
             The column of the labels, which the file may lack.
         columns
-            Those of the file's columns that would make its records.
+            Those of the file's columns that are named where no case has them.
 
         Raises
         ------
@@ -128,30 +169,20 @@ class TableSchema(BaseModel):
             Of the columns that the source's cases have, the file lacks more than one in ten, or it has none of the name
             that ``--columns`` gives.
         """
-        names = {name: learned for name, learned in self.renamed.items() if name in known}
         for name, learned in self.renamed.items():
             if name not in known and learned not in known:
                 raise ValueError(
                     f"--columns {learned}={name}: it has no column {name!r}, but {_listed(list(map(repr, known)))}"
                 )
+        names = self.other_names(known, label)
         free = [name for name in known if name not in names]
         required = [column.name for column in self.columns if column.filled >= _REQUIRED]
-        missing, alike = [], list[str]()
-        for learned in [*required, *filter(None, [label])]:
-            if learned in free or learned in names.values():
-                continue
-            same = [name for name in free if _letters(name) == _letters(learned) and name not in required]
-            if len(same) == 1 and _letters(learned):
-                names[same[0]] = learned
-                free.remove(same[0])
-                alike.append(f"{same[0]!r} as {learned!r}")
-            elif learned != label:
-                missing.append(learned)
-        notes = [f"columns are read by other names: {_listed(alike)}"] if alike else []
+        missing = [name for name in required if name not in free and name not in names.values()]
+        alike = [name for name in names if name not in self.renamed]
+        notes = [f"columns are read by other names: {names_read(names, alike)}"] if alike else []
         if len(missing) > _MAY_LACK * len(required):
             raise ValueError(self._refusal(missing, [name for name in free if name not in required]))
-        learned_names = {column.name for column in self.columns}
-        if unknown := [name for name in free if name in columns and name not in learned_names]:
+        if unknown := [name for name in free if name in columns and name not in self.names]:
             verb = "is" if len(unknown) == 1 else "are"
             notes.append(f"has {_listed(list(map(repr, unknown)))}, which the cases do not have: {verb} not read")
         if missing:
@@ -165,7 +196,7 @@ class TableSchema(BaseModel):
         numbered = bool(free) and list(free) == [str(number) for number in range(len(free))]
         nearest = dict[str, str]()
         for learned in missing:
-            close = difflib.get_close_matches(learned.casefold(), [name.casefold() for name in free], 1, 0.5)
+            close = difflib.get_close_matches(learned.casefold(), [name.casefold() for name in free], 1)
             inside = [name for name in free if _letters(learned) and _letters(learned) in _letters(name)]
             found = inside or [name for name in free if close and name.casefold() == close[0]]
             if found and not numbered:
@@ -175,7 +206,14 @@ class TableSchema(BaseModel):
             return f"{what}it has no header: its columns are 0 to {len(free) - 1}; --columns {missing[0]}=0 says which"
         has = f"it has {_listed(list(map(repr, free)))}" if free else "it has no other columns"
         options = " ".join(f"--columns {learned}={name}" for learned, name in [*nearest.items()][:_MAX_NAMED])
+        if not options and free and self.text_column:
+            return f"{what}{has}; --columns {self.text_column}=NAME says which holds the text"
         return f"{what}{has}" + (f"; nearest: {options}" if options else "")
+
+
+def names_read(names: Mapping[str, str], alike: Sequence[str]) -> str:
+    """Which of the names ``alike`` are read as which learned one."""
+    return _listed([f"{name!r} as {names[name]!r}" for name in alike])
 
 
 def _letters(name: str) -> str:

@@ -1,0 +1,28 @@
+"""What is counted of verdicts in bulk, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.bulk.group_judge import Result
+from agent.bulk.summary import LABELS
+from agent.core.records import Verdict
+from agent.detectors.novelty import is_far
+
+# label index of a group that could not be judged
+UNJUDGED = -1
+TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.bool_)])
+
+
+def traits_of(results: Sequence[Result]) -> NDArray[np.void]:
+    """What is counted of n results, shape (n,): the label's index, whether far from every case, whether degraded."""
+    traits = [
+        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded))
+        if isinstance(result, Verdict)
+        else (UNJUDGED, False, False)
+        for result in results
+    ]
+    return np.array(traits, TRAITS)

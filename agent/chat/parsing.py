@@ -1,0 +1,202 @@
+"""What a message says besides its intent: which verdict, since when, which fields; and whether it is a record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+
+_LINKS = "was|were|is|are|had been|to|of|equal|equals|only|just|at|가|이|를|을|는|은|是|为|等于|改成|换成|只有"
+_YES = """
+yes yep yeah yup sure ok okay correct right exactly confirm confirmed do it go ahead please do absolutely y
+네 예 응 어 그래 맞아 맞아요 맞습니다 좋아 좋아요 그렇게 해 줘 해줘 해주세요 확인 부탁해 부탁합니다 주세요 그렇게해줘
+是 是的 对 对的 好 好的 可以 行 没错 确认 就这样 确定 嗯 嗯嗯 就这么办 请确认 当然
+"""
+_NO = """
+no nope nah cancel stop don't dont do not wait never mind nevermind leave it n
+아니 아니요 아니오 아뇨 하지마 하지 마 마세요 하지마세요 취소 취소해 취소할게요 됐어 그만 취소해줘 말아줘
+不 不是 不要 不用 不用了 算了 取消 别 先别改 别改 不对 不行 停 先不要 不必
+"""
+_YES_WORDS, _NO_WORDS = frozenset(_YES.split()), frozenset(_NO.split())
+_FILLER_WORDS = "please it that the now thanks thank you so just that's is 그거 그것 그냥 요 吧 啊 了 呀 请"
+_FILLERS = frozenset(_FILLER_WORDS.split())
+_ORDINALS = (
+    (re.compile(r"\b(first|1st)\b|첫\s?번?째|첫번째|第[一1]"), 1),
+    (re.compile(r"\b(second|2nd)\b|두\s?번째|둘째|第[二两2]"), 2),
+    (re.compile(r"\b(third|3rd)\b|세\s?번째|셋째|第[三3]"), 3),
+    (re.compile(r"\b(fourth|4th)\b|네\s?번째|넷째|第[四4]"), 4),
+    (re.compile(r"\b(fifth|5th)\b|다섯\s?번째|第[五5]"), 5),
+    (re.compile(r"\blast (one|line|record)\b|마지막|最后一"), -1),
+)
+_NUMBERED = re.compile(
+    r"(?:\b(?:number|no\.?|line|record)\s*|#)(\d+|one|two|three|four|five)\b|(\d+)(?:th|번째|번)|第(\d+)"
+)
+_WORDS = frozenset(_YES.split()), frozenset(_NO.split())
+_FILLER_WORDS = "please it that the now thanks thank you so just that's is 그거 그것 그냥 요 吧 啊 了 呀 请"
+_FILLERS = frozenset(_FILLER_WORDS.split())
+_ORDINALS = (
+    (re.compile(r"\b(first|1st)\b|첫\s?번?째|첫번째|第[一1]"), 1),
+    (re.compile(r"\b(second|2nd)\b|두\s?번째|둘째|第[二两2]"), 2),
+    (re.compile(r"\b(third|3rd)\b|세\s?번째|셋째|第[三3]"), 3),
+    (re.compile(r"\b(fourth|4th)\b|네\s?번째|넷째|第[四4]"), 4),
+    (re.compile(r"\b(fifth|5th)\b|다섯\s?번째|第[五5]"), 5),
+    (re.compile(r"\blast (one|line|record)\b|마지막|最后一"), -1),
+)
+_NUMBERED = re.compile(
+    r"(?:\b(?:number|no\.?|line|record)\s*|#)(\d+|one|two|three|four|five)\b|(\d+)(?:th|번째|번)|第(\d+)"
+)
+_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_KOREAN = {"한": 1, "두": 2, "세": 3, "네": 4, "다섯": 5, "여섯": 6, "일곱": 7, "여덟": 8, "아홉": 9, "열": 10}
+_HAN = {"一": 1, "两": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
+_TOP = re.compile(
+    rf"\b(?:top|last|worst|first|latest)\s+(\d+|{'|'.join(_WORDS)})\b(?!\s*(?:hour|minute|day|week))|(\d+)\s*(?:개|건|条|个)"
+    rf"|({'|'.join(_KOREAN)})\s?(?:개|건)|([{''.join(_HAN)}])[条个]|상위\s*(\d+)|前(\d+)"
+)
+_SPAN = re.compile(
+    r"(\d+|an?|the last)?\s*(minute|hour|day|week|분|시간|일|주)s?\b|(\d+)\s*(分钟|小时|天|周)"
+    r"|(?:지난|최근)\s*(\d+)?\s*(분|시간|일|주)|[过近](?:去)?(\d+)?个?(分钟|小时|天|周)"
+)
+_UNITS = {"minute": 1, "분": 1, "分钟": 1, "hour": 60, "시간": 60, "小时": 60, "day": 1440, "일": 1440, "天": 1440}
+_UNITS |= {"week": 10080, "주": 10080, "周": 10080}
+COUNTING = re.compile(r"\bhow many\b|\bcount\b|몇\s?(?:개|건)|얼마나 많|多少|几条|几个")
+WORST = re.compile(
+    r"\b(worst|most (?:serious|severe|critical|anomalous|urgent|dangerous|suspicious))\b"
+    r"|(?:제일|가장)\s?(?:심|나쁜|이상|위험|안\s?좋)|최악|最(?:严重|糟|异常|危险|坏|可疑)"
+)
+_LEVELS = "ERROR|WARN(?:ING)?|INFO|FATAL|DEBUG|CRITICAL|NOTICE|TRACE|PANIC|SEVERE|LOG|FAILURE|EMERG|ALERT"
+_LEVEL = re.compile(rf"\b(?:{_LEVELS})\b")
+_BEGINNING = re.compile(
+    r"[\[<(]?(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}:\d{2}:\d{2}|[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d|\d{9,}"
+    rf"|(?:{_LEVELS})\b)"
+)
+_STAMP = re.compile(r"\d{1,2}:\d{2}:\d{2}|\b\d{4}[-/.]\d{2}[-/.]\d{2}\b|^\S+\s+\d+ \d\d:\d\d|\[\d+\]|\b\d{10}\b")
+_SHAPES = (
+    re.compile(r"\b[\w.]+=\S"),
+    re.compile(r"(?:^|\s)/[\w.-]+/[\w./-]+|[A-Za-z]:\\"),
+    re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b0x[0-9a-fA-F]+\b"),
+    re.compile(r"\b(?:GET|POST|PUT|DELETE|SELECT|INSERT|UPDATE|CREATE)\b"),
+    re.compile(r"^\W*[\w./-]+(?:\[\w+\])?: \S"),
+    re.compile(r"\d.*\D\d.*\D\d"),
+    re.compile(r"[A-Za-z]\w*[._:]\w+[(:]"),
+)
+_QUESTION = re.compile(
+    r"[?\uff1f]\s*$|^\W*(?:what|why|how|when|where|who|which|is|are|was|were|do|does|did|can|could|should|would|will|any|have|has)\b",
+    re.IGNORECASE,
+)
+_PERSON = re.compile(r"\b(?:i|i'm|me|my|you|your|we|us|please|pls|let's|thanks)\b", re.IGNORECASE)
+_NEGATED = re.compile(r"\b(?:not|n't|isn't|wasn't)\b|아니|不是")
+
+
+def answer_to_question(message: str) -> bool | None:
+    """Yes or no, in any of the languages; None for anything else."""
+    words = [word for word in re.findall(r"[\w']+", message.lower()) if word not in _FILLERS]
+    if not words or len(words) > 6:
+        return None
+    joined = "".join(words)
+    if any(word in _NO_WORDS for word in (words[0], joined)) and not all(word in _YES_WORDS for word in words):
+        return False
+    if all(word in _YES_WORDS for word in words) or joined in _YES_WORDS:
+        return True
+    return None
+
+
+def ordinal(message: str) -> int | None:
+    """Which of several is meant, from 1; -1 is the last."""
+    text = message.lower()
+    if match := _NUMBERED.search(text):
+        word = next(group for group in match.groups() if group)
+        return _WORDS.get(word) or int(word)
+    return next((number for pattern, number in _ORDINALS if pattern.search(text)), None)
+
+
+def how_many(message: str, default: int = 5) -> int:
+    """How many a list is to have, at most 50."""
+    if match := _TOP.search(message.lower()):
+        word = next(group for group in match.groups() if group)
+        number = _WORDS.get(word) or _KOREAN.get(word) or _HAN.get(word) or int(word)
+        return max(1, min(50, number))
+    return default
+
+
+def since(message: str, now: datetime) -> datetime | None:
+    """From when on, or None where the message names no time."""
+    text = message.lower()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if re.search(r"\byesterday\b|어제|昨天", text):
+        return (midnight - timedelta(days=1)).astimezone(UTC)
+    if re.search(r"\btoday\b|\bthis morning\b|오늘|今天", text):
+        return midnight.astimezone(UTC)
+    if re.search(r"\bthis week\b|이번\s?주|这周|本周", text):
+        return (midnight - timedelta(days=now.weekday())).astimezone(UTC)
+    if (match := _SPAN.search(text)) and re.search(r"last|past|since|within|지난|최근|동안|过去|最近|近", text):
+        unit = next(group for group in match.groups() if group in _UNITS)
+        number = next((int(group) for group in match.groups() if group and group.isdecimal()), 1)
+        return (now - timedelta(minutes=min(number, 10_000) * _UNITS[unit])).astimezone(UTC)
+    return None
+
+
+def changes(message: str, fields: Iterable[str]) -> dict[str, str]:
+    """The values that a message gives to fields: ``retries 3``, ``3 retries``, ``retries가 1``, ``retries是1``."""
+    found = dict[str, str]()
+    for name in sorted(fields, key=len, reverse=True):
+        value = r"(-?\d+(?:\.\d+)?|\"[^\"]+\"|'[^']+')"
+        field = rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])"
+        link = rf"\W*(?:(?:{_LINKS})\W*){{0,3}}"
+        match = re.search(field + link + value, message, re.IGNORECASE) or re.search(
+            value + r"\s+" + field, message, re.IGNORECASE
+        )
+        if match:
+            found[name] = match[1].strip("\"'")
+    if not found:
+        # a category is a word
+        for name in fields:
+            match = re.search(rf"\b{re.escape(name)}\W+(?:was|were|is|=|to|be)\W*([\w.-]+)", message, re.IGNORECASE)
+            if match:
+                found[name] = match[1]
+    return found
+
+
+def is_negated(message: str) -> bool:
+    """Whether a statement is negated."""
+    return bool(_NEGATED.search(message.lower()))
+
+
+def is_question(message: str) -> bool:
+    """Whether a text is a question by its end or its first word, in English."""
+    return bool(_QUESTION.search(message.strip()))
+
+
+def is_personal(message: str) -> bool:
+    """Whether a text speaks of *I* or *you*, which records seldom do."""
+    return bool(_PERSON.search(message))
+
+
+def begins_like_record(text: str) -> bool:
+    """Whether a text begins with a time or a level of severity, as log lines do."""
+    return bool(_BEGINNING.match(text))
+
+
+def record_likeness(text: str) -> int:
+    """How many marks of a log line or a row a text has; two or more hardly ever come in a conversation."""
+    if "\n" in text.strip() or text.lstrip()[:1] in ("{", "["):
+        return 3
+    marks = 2 * bool(_STAMP.search(text)) + 2 * bool(_LEVEL.search(text))
+    marks += sum(bool(shape.search(text)) for shape in _SHAPES)
+    digits = sum(character.isdigit() for character in text)
+    return marks + (digits >= 4)
+
+
+def with_payload(message: str) -> list[tuple[str, str]]:
+    """How a message may be cut into a lead ("could you check this:") and a record; the most likely first."""
+    first, separator, rest = message.partition("\n")
+    if separator and rest.strip():
+        return [(first.strip(), rest.strip())]
+    cuts = [match.end() for match in re.finditer(r"[:?!\uff1a\uff1f\uff01]\s*", message) if match.end() < len(message)]
+    return [(message[:cut].strip(), message[cut:].strip()) for cut in cuts[:6] if message[:cut].strip()]
+
+
+def leftover_words(message: str, known: Collection[str]) -> list[str]:
+    """The ASCII words of a message that none of the examples has, to search for."""
+    if quoted_words := re.findall(r"[\"“]([^\"”]+)[\"”]", message):
+        return [word for text in quoted_words for word in text.split()]
+    return [word for word in re.findall(r"[A-Za-z][\w.-]*", message) if word.lower() not in known and len(word) > 2]

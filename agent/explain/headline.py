@@ -1,0 +1,75 @@
+"""A verdict in one or two short sentences: label, probability, the nearest case, and what is new in the record."""
+
+from __future__ import annotations
+
+import re
+
+from agent.core.locale import Translate, translator
+from agent.core.numerics import expit, logit
+from agent.core.records import Verdict
+from agent.explain.diff import new_phrases
+from retrieval.text.masking import mask
+
+_CHARS, _UNLIKE = 60, 0.5
+_CHANGE = re.compile(r"would be normal if (.+?)(?=; |\.$|$)")
+
+
+def headline(verdict: Verdict, translate: Translate | None = None) -> str:
+    """A verdict in short sentences.
+
+    Such as ``Anomalous, 90 %. Most like c212 *Check free disk space* (anomalous). New here: *exceeds limit*.``
+
+    Parameters
+    ----------
+    verdict : Verdict
+    translate : callable, optional
+        Translates the fixed sentences; English by default.
+    """
+    _ = translate or translator("en")
+    parts = [_label(verdict, _)]
+    if verdict.precedents:
+        near = verdict.precedents[0]
+        form = _("Most like {case} *{text}* ({label}).")
+        if near.similarity < _UNLIKE:
+            form = _("Unlike every case; the nearest is {case} *{text}* ({label}).")
+        parts.append(form.format(case=near.case_id, text=quoted(near.text), label=_(near.label)))
+    if verdict.label != "normal":
+        parts += _news(verdict, _)
+    return " ".join(parts)
+
+
+def percent(probability: float) -> str:
+    """A probability in percent, never quite 0 or 100."""
+    return "<1 %" if probability < 0.005 else ">99 %" if probability > 0.995 else f"{100 * probability:.0f} %"
+
+
+def quoted(text: str, most: int = _CHARS) -> str:
+    """A text on one line without marks of emphasis, at most ``most`` characters of it."""
+    text = " ".join(text.replace("*", "·").split())
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _label(verdict: Verdict, _: Translate) -> str:
+    low, high = verdict.unsure_band
+    probability = verdict.probability
+    if verdict.label == "unsure":
+        return _("Unsure, {percent} anomalous.").format(percent=percent(probability))
+    name = _("Anomalous") if verdict.label == "anomalous" else _("Normal")
+    share = probability if verdict.label == "anomalous" else 1 - probability
+    if share >= 0.5:
+        return f"{name}, {percent(share)}."
+    limit = percent(expit((logit(low) + logit(high)) / 2))
+    form = _("{label}: {percent} anomalous is above this source's limit of {limit}.")
+    if verdict.label == "normal":
+        form = _("{label}: {percent} anomalous is below this source's limit of {limit}.")
+    return form.format(label=name, percent=percent(probability), limit=limit)
+
+
+def _news(verdict: Verdict, _: Translate) -> list[str]:
+    """What decides, where it can be named: a change of fields that would make it normal, or words that are new."""
+    if change := _CHANGE.search(verdict.explanation):
+        return [_("Would be normal if {change}.").format(change=quoted(change[1], 120))]
+    if not verdict.precedents or verdict.record.fields:
+        return []
+    phrases = new_phrases(mask(verdict.record.text), [mask(near.text) for near in verdict.precedents])
+    return [_("New here: *{words}*.").format(words=quoted(", ".join(phrases), 100))] if phrases else []

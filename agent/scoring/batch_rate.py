@@ -1,0 +1,114 @@
+"""The rate of anomalies in a batch of unlabelled records, and the fusion with that rate instead of the cases'.
+
+Expectation-maximisation on the probabilities of the batch (Saerens, Latinne & Decaestecker 2002). It needs calibrated
+probabilities; those of a fusion are, because it was fitted to out-of-fold signals with a bias of its own, which is what
+bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar 2020) is for two labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from agent.core.numerics import Floats, expit, logit
+from agent.scoring.fusion import Fusion
+
+# records of different content, and contents of cases of each label, that an estimate needs
+_FEWEST_RECORDS, _FEWEST_CASES = 50, 15
+# least and greatest change of the odds; less than the least is within the error of the estimate
+_LEAST_CHANGE, _MOST_CHANGE = math.log(2), math.log(8)
+# distinct records that are kept
+_MOST_KEPT = 20_000
+_ROUNDS, _TOLERANCE = 1_000, 1e-9
+
+
+@dataclass(frozen=True)
+class RateShift:
+    """How the rate of anomalies in a batch differs from that of the cases.
+
+    Parameters
+    ----------
+    cases, batch : float
+        Share of anomalous ones among the contents of cases, and among the distinct records of the batch.
+    records : int
+        Distinct records, without those that are cases.
+    """
+
+    cases: float
+    batch: float
+    records: int
+
+    @property
+    def log_odds(self) -> float:
+        """What the batch adds to the log-odds of a record."""
+        return logit(self.batch) - logit(self.cases)
+
+    def applied_to(self, fusion: Fusion) -> Fusion:
+        """The fusion with the rate of the batch; threshold and band stay, because they are on calibrated log-odds."""
+        return replace(fusion, bias=fusion.bias + self.log_odds)
+
+    def __str__(self) -> str:
+        times = f"{self.batch / self.cases:.1f}".removesuffix(".0")
+        return (
+            f"these records look {times} x as anomalous as the cases "
+            f"({100 * self.batch:.2g} % of {self.records:,} of different content against {100 * self.cases:.2g} %)"
+        )
+
+
+@dataclass
+class BatchProbabilities:
+    """Probabilities of the distinct records of a batch by key; the same whatever the order of the records.
+
+    Keys are hashes; of very many records those with the smallest are kept.
+    """
+
+    by_key: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, key: str, probability: float, count: int = 1) -> None:
+        """Add ``count`` records; of those with the same key the most anomalous one counts."""
+        self.by_key[key] = max(probability, self.by_key.get(key, 0.0))
+        self.counts[key] = self.counts.get(key, 0) + count
+        if len(self.by_key) > 2 * _MOST_KEPT:
+            for dropped in sorted(self.by_key)[_MOST_KEPT:]:
+                del self.by_key[dropped], self.counts[dropped]
+
+    def keys_outside(self, cases: Container[str]) -> list[str]:
+        """The keys that are none of the ``cases``."""
+        return sorted(key for key in self.by_key if key not in cases)[:_MOST_KEPT]
+
+
+def rate_shift(probabilities: Floats, normal: int, anomalous: int) -> RateShift | None:
+    """The change of the rate of anomalies; None if it is small, or cannot be estimated.
+
+    Parameters
+    ----------
+    probabilities : shape (n,)
+        Of distinct records that are no cases.
+    normal, anomalous : int
+        Distinct contents of the cases by label, without those that have both.
+    """
+    if len(probabilities) < _FEWEST_RECORDS or min(normal, anomalous) < _FEWEST_CASES:
+        return None
+    cases = anomalous / (normal + anomalous)
+    change = logit(_rate(probabilities, cases)) - logit(cases)
+    if abs(change) < _LEAST_CHANGE:
+        return None
+    batch = expit(logit(cases) + max(-_MOST_CHANGE, min(_MOST_CHANGE, change)))
+    return RateShift(cases, batch, len(probabilities))
+
+
+def _rate(probabilities: Floats, prior: float) -> float:
+    from scipy.special import expit as expits
+    from scipy.special import logit as logits
+
+    evidence = logits(np.clip(probabilities, 1e-9, 1 - 1e-9)) - logit(prior)
+    rate = prior
+    for _ in range(_ROUNDS):
+        before, rate = rate, float(expits(evidence + logit(rate)).mean())
+        if abs(rate - before) < _TOLERANCE:
+            break
+    return rate
