@@ -18,9 +18,8 @@ from starlette.types import Receive, Scope, Send
 NDJSON = "application/x-ndjson"
 STREAMED_PATH = "/v1/verdicts"
 """The only path that takes NDJSON."""
-UPLOADS = "/console/uploads"
-"""Takes a file of the console, up to `UPLOAD_BYTES`."""
-UPLOAD_BYTES = 100 * 1024 * 1024
+UPLOAD_PATH, UPLOAD_BYTES = "/console/uploads", 100 * 1024 * 1024
+"""Where the console sends files, and their largest size."""
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
 # seconds before a disconnect is looked for; most answers are ready by then
 _DISCONNECT_GRACE = 1.0

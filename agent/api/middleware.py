@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from agent.api.bodies import NDJSON, STREAMED_PATH, UPLOAD_BYTES, UPLOADS, media_type
+from agent.api.bodies import NDJSON, STREAMED_PATH, UPLOAD_BYTES, UPLOAD_PATH, media_type
 from agent.api.console.session import COOKIE, LOGIN_PATH, LOGOUT_PATH, Sessions, login_location
 from agent.core.logs import log_error, log_event
 from agent.core.settings import Settings
@@ -142,7 +142,7 @@ class GuardMiddleware:
         await self._app(scope, limited, send)
 
     def _body_limit(self, path: str, headers: Headers) -> int | None:
-        if path == UPLOADS:
+        if path == UPLOAD_PATH:
             return UPLOAD_BYTES
         return None if path == STREAMED_PATH and media_type(headers) == NDJSON else self._limit
 
@@ -205,7 +205,7 @@ class TimeoutMiddleware:
 
         async def receive_step() -> Message:
             message = await receive()
-            goes_on = answered_as is not None or scope["path"] == UPLOADS
+            goes_on = answered_as is not None or scope["path"] == UPLOAD_PATH
             if goes_on and (when := limit.when()) is not None and not limit.expired():
                 limit.reschedule(max(when, clock() + self._seconds))
             return message

@@ -23,7 +23,8 @@ Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
 T = TypeVar("T")
 Ints = NDArray[np.int64] | NDArray[np.int32]
-COLUMNS = ("file", "line", "label", "probability", "template", "id", "reason", "text")
+COLUMNS = ("file", "line", "label", "probability", "template")
+CSV_COLUMNS = (*COLUMNS, "id", "reason", "text")
 _REASONS, _REASON_CHARS = 2, 200
 _LINES_PER_WRITE = 1_024
 _QUOTE, _MUST_BE_QUOTED = '"', re.compile(r'[",\r\n]')
@@ -47,7 +48,7 @@ class LineFormatter:
     @property
     def header(self) -> bytes:
         """The first line of the output, empty for JSON lines."""
-        return (",".join(COLUMNS) + "\n").encode() if self._to == "csv" else b""
+        return (",".join(CSV_COLUMNS) + "\n").encode() if self._to == "csv" else b""
 
     def add_group(self, result: Verdict | JudgeError, template: str) -> None:
         """Add the verdict of the next group number."""

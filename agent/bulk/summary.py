@@ -182,7 +182,7 @@ class Summary(BaseModel):
     def add_row(self, template: str, verdict: Verdict) -> None:
         """Count what is missing of, and how anomalous is, a record that is no line of a template."""
         self.add_degraded(verdict, 1)
-        self._batch.add(template, verdict.probability)
+        self._batch.add(template, verdict.record.content_hash, verdict.probability)
 
     @property
     def batch(self) -> BatchProbabilities:

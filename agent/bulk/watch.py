@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
 from agent.bulk.alerts import Alerter
 from agent.bulk.output import Detail
 from agent.bulk.summary import LABELS
@@ -107,6 +109,7 @@ class Watch:
 
     def __post_init__(self) -> None:
         self._engine = self.context.casebook.engine
+        self._lock = self._locked()
         self._state = store.load_state(self._engine, self.options.key) or {}
         self._feed = self._open_feed()
         self._output = self._open_output()
@@ -114,6 +117,14 @@ class Watch:
         self._pending, self._groups = Counter[str](), dict[tuple[str, str], LiveGroup]()
         self._met = set[tuple[str, str]]()
         self._checked = self._pruned = 0.0
+
+    def _locked(self) -> FileLock:
+        lock = FileLock(self.context.settings.home / f"watch-{self.options.key[:16]}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError("another process watches the same files for the same source and output") from error
+        return lock
 
     def _open_feed(self) -> FileFeed | StdinFeed:
         options, max_chars = self.options, self.context.settings.max_record_chars
@@ -145,8 +156,18 @@ class Watch:
         return stream
 
     def run(self) -> None:
-        """Judge what comes, until `stop` is called, standard input ends, or with ``once`` all is judged."""
+        """Judge what comes, until `stop` is called, standard input ends, or with ``once`` all is judged.
+
+        Raises
+        ------
+        UsageError
+            Another process runs the same watch.
+        """
         try:
+            if not self._state:
+                # from here on a restart knows how long the output was, and where files began
+                self._feed.refresh()
+                self._commit()
             while True:
                 judged = self._step(flush=self.options.once)
                 self.show(self)
@@ -160,6 +181,7 @@ class Watch:
                 self._output.close()
             if self.alerter is not None:
                 self.alerter.close()
+            self._lock.release()
 
     def stop(self) -> None:
         """End after what is being judged."""

@@ -78,10 +78,14 @@ class FileFeed:
     follower: Follower
     options: ReadOptions
     max_chars: int
-    readings: dict[int, _Reading] = field(default_factory=dict)
+    readings: dict[tuple[str, int, int], _Reading] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     ended: bool = False
+
+    def refresh(self) -> None:
+        """Look for the files."""
+        self.follower.refresh()
 
     def poll(self, *, flush: bool = False) -> Iterator[Piece]:
         """The pieces that are there now; with ``flush``, what is incomplete as well."""
@@ -121,9 +125,11 @@ class FileFeed:
     def _cut(self, file: OpenFile, reading: _Reading, data: bytes, *, at_end: bool, flush: bool) -> int:
         """How much of some data is whole entries; all of it where no more is expected."""
         whole, end = data.rfind(b"\n") + 1, file.position.offset + len(data)
-        if at_end and (flush or file.is_final):
+        # of a line that is being written the rest comes soon
+        is_idle = time.time() - os.fstat(file.stream.fileno()).st_mtime >= IDLE_SECONDS
+        if at_end and (file.is_final or (flush and is_idle)):
             return len(data)
-        if reading.request.entries is None or reading.kind != "log":
+        if flush or reading.request.entries is None or reading.kind != "log":
             return whole
         now = time.monotonic()
         if reading.pending != end:
@@ -133,7 +139,8 @@ class FileFeed:
         return last_entry(data[:whole], reading.request.entries)
 
     def _reading(self, path: str, file: OpenFile) -> _Reading | None:
-        if (reading := self.readings.get(id(file))) is None:
+        key = path, file.position.device, file.position.inode
+        if (reading := self.readings.get(key)) is None:
             head = file.beginning(_HEAD)
             head = head[: head.rfind(b"\n") + 1] or head
             try:
@@ -142,9 +149,7 @@ class FileFeed:
                 self.notes.append(f"not followed: {error}")
                 self.refused.add(path)
                 return None
-            known = {id(opened) for tail in self.follower.tails.values() for opened in tail.files}
-            self.readings = {key: value for key, value in self.readings.items() if key in known}
-            self.readings[id(file)] = reading
+            self.readings[key] = reading
         return reading
 
     def state(self) -> list[Position]:
@@ -182,6 +187,9 @@ class StdinFeed:
     def ended(self) -> bool:
         """Whether nothing more comes."""
         return self._at_end and not self._data
+
+    def refresh(self) -> None:
+        """Nothing to look for."""
 
     def poll(self, *, flush: bool = False) -> Iterator[Piece]:
         """The piece that is there now."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from agent.chat.conversation import Conversation
-from agent.chat.language_model import ChatModelTraits
+from agent.chat.language_model import ChatModelTraits, tool_model
 from agent.chat.pasted import MAX_OF_FILE, requests_of, requests_of_file, source_of
 from agent.chat.tools import HistoryView, Tools
 from agent.chat.understanding import Action, Understanding
@@ -24,6 +25,7 @@ from agent.data.readers import RowError
 from agent.explain.headline import headline, percent, quoted
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
+from llm.errors import ModelFailure
 
 HELP = """Paste a record (or several, one per line) to get its verdict. Then you can write:
 - why?                          show the facts
@@ -35,6 +37,8 @@ HELP = """Paste a record (or several, one per line) to get its verdict. Then you
 - use NAME                      judge records as that source; or write NAME> before a record
 - cases about disk              search the casebook; show, relabel and delete a case by its id
 - help                          show this list"""
+# what a large model is not queried for: records, which it must not read as a message, and changes
+_BY_RULE = frozenset({"judge", "judge_file", "confirm", "decline", "undo", "use", "ask_case", "help", "greet"})
 # records of which a list shows a line each
 _SHOWN = 10
 
@@ -49,10 +53,19 @@ class Agent:
         Judges a record, and keeps the verdict in the history.
     local_files : bool
         Whether a message may be the path of a file.
+    model : BaseChatModel, optional
+        A model that calls tools; by default that of the settings, if it is a large one on Ollama.
     """
 
-    def __init__(self, context: AppContext, judge: Callable[[JudgeRequest], Verdict], *, local_files: bool) -> None:
-        self._context, self.tools = context, Tools(context, judge)
+    def __init__(
+        self,
+        context: AppContext,
+        judge: Callable[[JudgeRequest], Verdict],
+        *,
+        local_files: bool = False,
+        model: BaseChatModel | None = None,
+    ) -> None:
+        self._context, self.tools, self._model = context, Tools(context, judge), model
         self._understanding = Understanding(self.tools, local_files=local_files)
 
     def understand(self, message: str, history: Sequence[BaseMessage]) -> Action:
@@ -61,7 +74,22 @@ class Agent:
 
     def answer(self, message: str, history: Sequence[BaseMessage]) -> Iterator[str]:
         """The answer to a message, in pieces."""
-        yield from self.perform(self.understand(message, history), message, history)
+        action = self.understand(message, history)
+        if action.tool not in _BY_RULE and (model := self._model or tool_model(self._context)):
+            from agent.chat.tool_agent import ToolAgent
+
+            def perform(chosen: Action) -> str:
+                return "".join(self.perform(chosen, message, history))
+
+            try:
+                pieces = list(ToolAgent(model).answer(message, Conversation(history), perform))
+            except ModelFailure as error:
+                pieces = []
+                yield f"({describe(error)})\n"
+            if pieces:
+                yield from pieces
+                return
+        yield from self.perform(action, message, history)
 
     def perform(self, action: Action, message: str, history: Sequence[BaseMessage]) -> Iterator[str]:
         """The answer to a message that asks for this."""
@@ -122,7 +150,8 @@ class _Reply:
     def judge(self, text: str, source: str | None = None) -> Iterator[str]:
         names = self._context.casebook.names()
         requests = requests_of(text, source, self._context.settings.max_record_chars)
-        source = source or requests[0].source or self._conversation.source or source_of(text, self._context)
+        source = source or requests[0].source or self._conversation.chosen_source
+        source = source or source_of(text, self._context) or self._conversation.source
         if source is None and len(names) > 1:
             form = self._("Which source is the record from? Write `use NAME` once, or NAME> before it: {names}")
             yield form.format(names=", ".join(names))

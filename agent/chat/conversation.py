@@ -13,6 +13,7 @@ from functools import cached_property
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from agent.chat.parsing import is_personal, is_question, record_likeness
 from agent.core.locale import language_of
 
 _VERDICT = re.compile(r"^(?:\d+\. )?verdict (v[0-9a-f]{12,32})(?: \(source ([\w.-]+)\))?", re.MULTILINE)
@@ -52,13 +53,25 @@ class Conversation:
     @property
     def source(self) -> str | None:
         """The source that was chosen last, or that the last verdict is of."""
+        return self._newest_source[0]
+
+    @property
+    def chosen_source(self) -> str | None:
+        """The source, if no verdict of another came after it was chosen."""
+        source, is_chosen = self._newest_source
+        return source if is_chosen else None
+
+    @cached_property
+    def _newest_source(self) -> tuple[str | None, bool]:
+        chosen_before = None
         for answer in self.answers:
             if chosen := _SOURCE.findall(answer):
-                return str(chosen[-1])
+                # a verdict of another source came after it
+                return (chosen_before or str(chosen[-1])), chosen_before in (None, chosen[-1])
             sources = [found[1] for found in _VERDICT.findall(answer) if found[1]]
-            if sources:
-                return str(sources[-1])
-        return None
+            if sources and chosen_before is None:
+                chosen_before = str(sources[-1])
+        return chosen_before, False
 
     @property
     def pending(self) -> tuple[str, str] | None:
@@ -90,5 +103,11 @@ class Conversation:
             return language
         if is_talk and len(message.split()) > 1:
             return "en"
-        texts = (str(earlier.text) for earlier in reversed(self.messages) if isinstance(earlier, HumanMessage))
-        return next((language for text in texts if (language := language_of(text))), "en")
+        for earlier in reversed(self.messages):
+            if isinstance(earlier, HumanMessage):
+                text = str(earlier.text)
+                if language := language_of(text):
+                    return language
+                if (is_question(text) or is_personal(text)) and not record_likeness(text):
+                    break
+        return "en"

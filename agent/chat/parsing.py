@@ -13,8 +13,8 @@ yes yep yeah yup sure ok okay correct right exactly confirm confirmed do it go a
 是 是的 对 对的 好 好的 可以 行 没错 确认 就这样 确定 嗯 嗯嗯 就这么办 请确认 当然
 """
 _NO = """
-no nope nah cancel stop don't dont do not wait never mind nevermind leave it n
-아니 아니요 아니오 아뇨 하지마 하지 마 마세요 하지마세요 취소 취소해 취소할게요 됐어 그만 취소해줘 말아줘
+no nope nah cancel stop don't dont not wait never nevermind leave n
+아니 아니요 아니오 아뇨 하지마 마 마세요 하지마세요 취소 취소해 취소할게요 됐어 그만 취소해줘 말아줘
 不 不是 不要 不用 不用了 算了 取消 别 先别改 别改 不对 不行 停 先不要 不必
 """
 _YES_WORDS, _NO_WORDS = frozenset(_YES.split()), frozenset(_NO.split())
@@ -31,21 +31,8 @@ _ORDINALS = (
 _NUMBERED = re.compile(
     r"(?:\b(?:number|no\.?|line|record)\s*|#)(\d+|one|two|three|four|five)\b|(\d+)(?:th|번째|번)|第(\d+)"
 )
-_WORDS = frozenset(_YES.split()), frozenset(_NO.split())
-_FILLER_WORDS = "please it that the now thanks thank you so just that's is 그거 그것 그냥 요 吧 啊 了 呀 请"
-_FILLERS = frozenset(_FILLER_WORDS.split())
-_ORDINALS = (
-    (re.compile(r"\b(first|1st)\b|첫\s?번?째|첫번째|第[一1]"), 1),
-    (re.compile(r"\b(second|2nd)\b|두\s?번째|둘째|第[二两2]"), 2),
-    (re.compile(r"\b(third|3rd)\b|세\s?번째|셋째|第[三3]"), 3),
-    (re.compile(r"\b(fourth|4th)\b|네\s?번째|넷째|第[四4]"), 4),
-    (re.compile(r"\b(fifth|5th)\b|다섯\s?번째|第[五5]"), 5),
-    (re.compile(r"\blast (one|line|record)\b|마지막|最后一"), -1),
-)
-_NUMBERED = re.compile(
-    r"(?:\b(?:number|no\.?|line|record)\s*|#)(\d+|one|two|three|four|five)\b|(\d+)(?:th|번째|번)|第(\d+)"
-)
-_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_NUMBER_WORDS = "one two three four five six seven eight nine ten"
+_WORDS = {word: number for number, word in enumerate(_NUMBER_WORDS.split(), 1)}
 _KOREAN = {"한": 1, "두": 2, "세": 3, "네": 4, "다섯": 5, "여섯": 6, "일곱": 7, "여덟": 8, "아홉": 9, "열": 10}
 _HAN = {"一": 1, "两": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
 _TOP = re.compile(
@@ -84,7 +71,6 @@ _QUESTION = re.compile(
     re.IGNORECASE,
 )
 _PERSON = re.compile(r"\b(?:i|i'm|me|my|you|your|we|us|please|pls|let's|thanks)\b", re.IGNORECASE)
-_NEGATED = re.compile(r"\b(?:not|n't|isn't|wasn't)\b|아니|不是")
 
 
 def answer_to_question(message: str) -> bool | None:
@@ -93,7 +79,7 @@ def answer_to_question(message: str) -> bool | None:
     if not words or len(words) > 6:
         return None
     joined = "".join(words)
-    if any(word in _NO_WORDS for word in (words[0], joined)) and not all(word in _YES_WORDS for word in words):
+    if joined in _NO_WORDS or any(word in _NO_WORDS for word in words):
         return False
     if all(word in _YES_WORDS for word in words) or joined in _YES_WORDS:
         return True
@@ -154,11 +140,6 @@ def changes(message: str, fields: Iterable[str]) -> dict[str, str]:
             if match:
                 found[name] = match[1]
     return found
-
-
-def is_negated(message: str) -> bool:
-    """Whether a statement is negated."""
-    return bool(_NEGATED.search(message.lower()))
 
 
 def is_question(message: str) -> bool:

@@ -145,7 +145,7 @@ class Understanding:
 
     def _is_known(self, text: str, conversation: Conversation | None, *, always: bool) -> bool:
         """Whether a text is a row, or much like a case, of the source in use or of any."""
-        chosen = conversation.source if conversation else None
+        chosen = conversation.chosen_source if conversation else None
         if len(text) > self._context.settings.max_record_chars:
             return True
         for name in [chosen] if chosen else self._context.casebook.names():
@@ -238,7 +238,7 @@ class Understanding:
         from datetime import datetime
 
         since = parsing.since(message, datetime.now().astimezone())
-        listed = conversation.last_list
+        listed = conversation.listed
         counting = bool(parsing.COUNTING.search(message.lower()))
         wanted = {"since": since, "top": parsing.how_many(message), "worst": not counting}
         if since is None and not named and len(listed) > 1 and (counting or parsing.WORST.search(message.lower())):

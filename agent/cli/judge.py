@@ -287,7 +287,8 @@ def _one_by_one(
                 failures.append(answer)
             else:
                 judged, far = judged + 1, far + (by_text and is_far(answer.signals["novelty"]))
-                batch.add(representation.key(answer.record, answer.record.content_hash), answer.probability)
+                content = answer.record.content_hash
+                batch.add(representation.key(answer.record, content), content, answer.probability)
                 if answer.label in labels:
                     write(answer)
             progress("judging", number, 0)

@@ -19,9 +19,8 @@ from agent.core.spreadsheet import neutralised
 from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
+    from langchain_core.runnables.history import RunnableWithMessageHistory
 
-    from agent.chat.commands import ChatInput
     from agent.cli.doctor import Finding
     from agent.data.readers import ParsedRow
     from agent.training.active_learning import Candidate
@@ -311,22 +310,17 @@ def findings(checks: Sequence[Finding]) -> None:
         console().print(line, soft_wrap=True)
 
 
-def converse(chat: Runnable[ChatInput, str], source: str | None) -> None:
+def converse(chat: RunnableWithMessageHistory, session: str) -> None:
     """Hold a conversation in the terminal, until end of input."""
-    from langchain_core.messages import AIMessage, HumanMessage
-
-    from agent.chat.commands import HELP, ChatInput, use_source
+    from agent.chat.commands import HELP
 
     interactive = sys.stdin.isatty()
     if interactive:
         print(HELP)
-    messages: list[Any] = [use_source(source)] if source else []
     while True:
         try:
             text = input("\n> " if interactive else "")
         except EOFError:
             return
-        messages.append(HumanMessage(text))
-        answer = stream_text(chat.stream(ChatInput(messages=messages)))
+        stream_text(chat.stream(text, {"configurable": {"session_id": session}}))
         print()
-        messages.append(AIMessage(answer))

@@ -94,8 +94,14 @@ def watch(
     )
     alerter = _alerter(notify, quiet, console)
     watching = Watch(context, options, wanted, print_status, alerter)
+
+    def stop(number: int, _: object) -> None:
+        watching.stop()
+        # the next one ends the process at once, which loses nothing
+        signal.signal(number, signal.SIG_DFL)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: watching.stop())
+        signal.signal(number, stop)
     with _shown(watching):
         watching.run()
     print_status(f"{_counts(watching)}; the same command goes on from here")

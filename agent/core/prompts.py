@@ -47,9 +47,11 @@ def render(name: str, **values: Any) -> str:
 
 @cache
 def prompt_sha256() -> str:
-    """SHA-256 (hex) over all prompt files, by name."""
+    """SHA-256 (hex) over all prompt files, by name, but those of the chat, which no verdict depends on."""
     digest = hashlib.sha256()
     for name, text in _texts().items():
+        if name.startswith("chat_"):
+            continue
         digest.update(f"{name}\0{text}\0".encode())
     return digest.hexdigest()
 

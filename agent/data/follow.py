@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.data.tail import PACKED, Position, TailedFile
 
+# seconds between two searches for new files, which take long in large folders
+SCAN_SECONDS = 1.0
 # names that a rotation gives
 _ROTATED = re.compile(r"(?P<base>.+?)(?:[.-]\d[\d.T_-]*|\.(?:old|bak|prev))?(?:\.(?:gz|zst|bz2|xz))?")
 
@@ -59,6 +62,7 @@ class Follower:
     positions: list[Position] = field(default_factory=list)
     at_end: bool = False
     tails: dict[str, TailedFile] = field(default_factory=dict)
+    _scanned: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         by_path: dict[str, list[Position]] = {}
@@ -68,10 +72,13 @@ class Follower:
 
     def refresh(self) -> None:
         """Look for new files, rotation and truncation."""
-        for path in find_files(self.names):
-            if path not in self.tails:
-                self.tails[path] = TailedFile(path, at_end=self.at_end)
-        self.at_end = False
+        now = time.monotonic()
+        if self._scanned is None or now - self._scanned >= SCAN_SECONDS:
+            self._scanned = now
+            for path in find_files(self.names):
+                if path not in self.tails:
+                    self.tails[path] = TailedFile(path, at_end=self.at_end)
+            self.at_end = False
         for tail in self.tails.values():
             tail.refresh()
 

@@ -158,6 +158,10 @@ class ReadOptions(BaseModel):
                 head = stream.look(lambda head: b"\n" in head)
                 first = "".join(head.decode("utf-8-sig", "replace").splitlines()[:1])
                 kind = "csv" if is_learned_header(first, self.table) else kind
+            if lenient and kind == "log":
+                # names of columns, learned from tables, are not those of its words
+                columns = (*request.text, request.label)
+                request = request.restricted_to([name for name in columns if name and name.isdecimal()])
             if lenient and not self._has_label(stream, kind, request):
                 request = replace(request, label=None)
             if kind == "log":

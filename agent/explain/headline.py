@@ -10,7 +10,7 @@ from agent.core.records import Verdict
 from agent.explain.diff import new_phrases
 from retrieval.text.masking import mask
 
-_CHARS, _UNLIKE = 60, 0.5
+_CHARS, _UNLIKE, _AS_NEAR = 60, 0.5, 0.001
 _CHANGE = re.compile(r"would be normal if (.+?)(?=; |\.$|$)")
 
 
@@ -28,7 +28,10 @@ def headline(verdict: Verdict, translate: Translate | None = None) -> str:
     _ = translate or translator("en")
     parts = [_label(verdict, _)]
     if verdict.precedents:
-        near = verdict.precedents[0]
+        nearest = verdict.precedents[0].similarity
+        # of cases that are as near, one that speaks for the verdict
+        alike = [near for near in verdict.precedents if near.similarity >= nearest - _AS_NEAR]
+        near = next((near for near in alike if near.label == verdict.leans), alike[0])
         form = _("Most like {case} *{text}* ({label}).")
         if near.similarity < _UNLIKE:
             form = _("Unlike every case; the nearest is {case} *{text}* ({label}).")

@@ -20,8 +20,8 @@ from agent.scoring.fusion import Fusion
 _FEWEST_RECORDS, _FEWEST_CASES = 50, 15
 # least and greatest change of the odds; less than the least is within the error of the estimate
 _LEAST_CHANGE, _MOST_CHANGE = math.log(2), math.log(8)
-# distinct records that are kept
-_MOST_KEPT = 20_000
+# distinct records that are kept, and contents of each key that are counted
+_MOST_KEPT, _MOST_CONTENTS = 20_000, 16
 _ROUNDS, _TOLERANCE = 1_000, 1e-9
 
 
@@ -66,15 +66,21 @@ class BatchProbabilities:
     """
 
     by_key: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    _contents: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, key: str, probability: float, count: int = 1) -> None:
-        """Add ``count`` records; of those with the same key the most anomalous one counts."""
+    def add(self, key: str, content_hash: str, probability: float) -> None:
+        """Add a record; of those with the same key the most anomalous one counts."""
         self.by_key[key] = max(probability, self.by_key.get(key, 0.0))
-        self.counts[key] = self.counts.get(key, 0) + count
+        contents = self._contents.setdefault(key, set())
+        if len(contents) < _MOST_CONTENTS:
+            contents.add(content_hash)
         if len(self.by_key) > 2 * _MOST_KEPT:
             for dropped in sorted(self.by_key)[_MOST_KEPT:]:
-                del self.by_key[dropped], self.counts[dropped]
+                del self.by_key[dropped], self._contents[dropped]
+
+    def contents(self, key: str) -> int:
+        """How many different contents have the key; of very many not all are counted."""
+        return len(self._contents[key])
 
     def keys_outside(self, cases: Container[str]) -> list[str]:
         """The keys that are none of the ``cases``."""

@@ -9,7 +9,6 @@ One of three things is learned from the distinct records of a batch that are no 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -34,8 +33,8 @@ from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
 from retrieval.types import StoredCase
 
-# distinct records that are kept, and those that are scored at once
-_MOST, _CHUNK = 20_000, 256
+# distinct records that are kept and that are needed, contents of a template that are counted, records scored at once
+_MOST, _FEWEST, _MOST_CONTENTS, _CHUNK = 20_000, 30, 16, 256
 # texts among which two groups are searched for, how many there must be, and the labelled texts that are few
 _TEXTS, _FEWEST_TEXTS, _FEW_CASES = 2_000, 200, 200
 # half the width of the unsure band, in log-odds: groups by labels of both kinds, and by normal cases alone
@@ -82,6 +81,8 @@ def adapt_to_batch(
     if not labels["normal"]:
         return f"--adapt changes nothing: {source} has no normal cases to compare the batch with"
     batch = _Batch.of(row, records, cases, progress)
+    if len(batch.states) < _FEWEST:
+        return f"--adapt changes nothing: {plural(len(batch.states), 'record')} that no case equals are too few"
     by_text = _is_by_text(row)
     if by_text and (batch.is_of_templates or are_lines_of_templates(cases.values())):
         # new templates are new kinds of records, whose probabilities do not show how many are anomalous
@@ -123,7 +124,7 @@ def note_on_rate(context: AppContext, source: str, batch: BatchProbabilities) ->
         return None
     row, cases = context.source(source), context.casebook.templates(source)
     labels, keys = context.casebook.keys_by_label(source), batch.keys_outside(cases)
-    contents = [batch.counts[key] for key in keys]
+    contents = [batch.contents(key) for key in keys]
     if _is_by_text(row) and (are_lines_of_templates(contents) or are_lines_of_templates(cases.values())):
         return None
     shift = rate_shift(np.array([batch.by_key[key] for key in keys]), labels["normal"], labels["anomalous"])
@@ -156,22 +157,25 @@ class _Batch:
         cls, row: SourceSnapshot, records: Iterable[Record], cases: Container[str], progress: Progress | None
     ) -> _Batch:
         source, representation = Source.of(row), row.representation or Representation()
-        found, keys = dict[str, JudgingState](), Counter[str]()
+        found, contents = dict[str, JudgingState](), dict[str, set[str]]()
         for number, record in enumerate(records, start=1):
             state = JudgingState.of(source, record, "none")
             key = representation.key(state.record, state.content_hash)
-            if key not in cases and (key not in found or state.text < found[key].text):
-                found[key] = state
-            keys[key] += key not in cases
+            if key not in cases:
+                if key not in found or state.text < found[key].text:
+                    found[key] = state
+                if len(of_key := contents.setdefault(key, set())) < _MOST_CONTENTS:
+                    of_key.add(state.content_hash)
             if len(found) > 2 * _MOST:
                 found = {key: found[key] for key in sorted(found)[:_MOST]}
-                keys = Counter({key: keys[key] for key in found})
+                contents = {key: contents[key] for key in found}
             if progress and number % 500 == 0:
                 progress("reading the batch", number, 0)
         states = [found[key] for key in sorted(found)[:_MOST]]
         parts = [str(row.revision), *(state.content_hash for state in states)]
         sha256 = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return cls(states, _is_by_text(row) and are_lines_of_templates(keys.values()), sha256)
+        of_templates = _is_by_text(row) and are_lines_of_templates([len(of_key) for of_key in contents.values()])
+        return cls(states, of_templates, sha256)
 
 
 def _scored(context: AppContext, batch: Sequence[JudgingState], progress: Progress | None) -> Iterator[JudgingState]:

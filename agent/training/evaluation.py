@@ -218,7 +218,8 @@ def evaluate_file(
             if details is not None:
                 details.add(answer, "anomalous" if label else "normal")
             hashes.append(answer.record.content_hash)
-            batch.add(representation.key(answer.record, answer.record.content_hash), answer.probability)
+            content = answer.record.content_hash
+            batch.add(representation.key(answer.record, content), content, answer.probability)
         else:
             failures.append(answer)
         if len(hashes) == _HASHES_AT_ONCE:

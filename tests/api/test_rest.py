@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from agent.core.records import Verdict
 from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings
+from agent.explain.headline import headline
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from retrieval.encoding.text_embedder import Embedder
@@ -109,7 +111,8 @@ def test_every_entry_point_gives_the_same_verdict(copy_of: Callable[..., Setting
             assert [same(verdict) for verdict in batched] == [same(rest)] * 2
         normal = judge(client, {"text": NORMAL})
         chat = client.post("/chain/invoke", json={"input": {"messages": [{"type": "human", "content": NORMAL}]}})
-        assert chat.json()["output"] == f"verdict {normal['id']} (source shop): {normal['explanation']}"
+        line = headline(Verdict.model_validate(normal))
+        assert chat.json()["output"] == f"verdict {normal['id']} (source shop): {line}"
     context = AppContext(chosen)
     try:
         again = build(context).invoke(JudgeRequest(text=NEW)).model_dump(mode="json")

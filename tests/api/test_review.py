@@ -81,6 +81,8 @@ def test_chat_corrections_fit_the_judge_anew(fresh: TestClient) -> None:
     for text in STRANGE:
         verdict = fresh.post("/v1/verdicts", json={"text": text}).json()
         messages = [{"type": "human", "content": f"{verdict['id']} was normal"}]
+        asked = fresh.post("/chain/invoke", json={"input": {"messages": messages}}).json()["output"]
+        messages += [{"type": "ai", "content": asked}, {"type": "human", "content": "yes"}]
         answers.append(fresh.post("/chain/invoke", json={"input": {"messages": messages}}).json()["output"])
     assert ["refitted" in answer for answer in answers] == [False] * 4 + [True]
     assert all(answer.startswith("Noted: ") for answer in answers)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.data import follow as follow_module
 from agent.data import tail
 from agent.data.follow import Follower, find_files
 from agent.data.tail import Position
@@ -18,6 +19,7 @@ from agent.data.tail import Position
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(follow_module, "SCAN_SECONDS", 0.0)
 
 
 @pytest.fixture

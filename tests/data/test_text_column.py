@@ -107,6 +107,8 @@ def test_lines_under_the_learned_name_are_not_split_at_commas_and_quotes_end_whe
     (tmp_path / "t.txt").write_text(lines, encoding="utf-8")
     expected = ["wind, rain", "hail, snow", "first\nsecond", 'a "b" c']
     assert texts(learned(tmp_path), tmp_path / "t.txt")[0] == expected
+    (tmp_path / "t.txt").write_text("remark\nwind, rain\nhail, snow\nsun, heat\n", encoding="utf-8")
+    assert texts(learned(tmp_path), tmp_path / "t.txt")[0] == ["wind, rain", "hail, snow", "sun, heat"]
     (tmp_path / "t.txt").write_text('remark\n"Oak" is a tree\nsay "Elm"\n', encoding="utf-8")
     assert texts(learned(tmp_path), tmp_path / "t.txt")[0] == ['"Oak" is a tree', 'say "Elm"']
 

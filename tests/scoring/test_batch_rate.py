@@ -60,12 +60,14 @@ def test_neither_order_nor_repetition_changes_what_is_kept(monkeypatch: pytest.M
     records = [(f"{number:03}", (number * 7 % 100) / 100) for number in range(100)]
     forwards, backwards = BatchProbabilities(), BatchProbabilities()
     for key, probability in records:
-        forwards.add(key, probability)
+        forwards.add(key, "content", probability)
     for key, probability in records[::-1]:
-        backwards.add(key, probability / 2)
-        backwards.add(key, probability, 0)
-    kept = [f"{number:03}" for number in range(1, 21)]
+        backwards.add(key, "content", probability)
+        backwards.add(key, "content", probability / 2)
+    kept = [f"{number:03}" for number in range(1, 20)]
     for batch in (forwards, backwards):
-        assert batch.keys_outside({"000"})[:19] == kept[:19]
-        assert all(batch.counts[key] == 1 for key in kept[:19])
-    assert all(forwards.by_key[key] == backwards.by_key[key] for key in kept[:19])
+        assert batch.keys_outside({"000"})[:19] == kept
+        assert all(batch.contents(key) == 1 for key in kept)
+    assert all(forwards.by_key[key] == backwards.by_key[key] for key in kept)
+    forwards.add("001", "another", 0.1)
+    assert forwards.contents("001") == 2

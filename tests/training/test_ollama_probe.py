@@ -12,7 +12,7 @@ INNER, WIDTH = 200, 40
 GENERATOR = np.random.default_rng(3)
 LABEL, CONSTANT = GENERATOR.normal(size=(2, INNER))
 # the model's own log-odds: a direction of the residual, which knows nothing of the label and leans to anomalous
-DIRECTION = GENERATOR.normal(size=WIDTH)
+DIRECTION = 0.15 * GENERATOR.normal(size=WIDTH)
 
 
 def cases(anomalous: np.ndarray, seed: int, signal: float = 0.6) -> list[Activation]:
@@ -20,7 +20,7 @@ def cases(anomalous: np.ndarray, seed: int, signal: float = 0.6) -> list[Activat
     made = []
     for label in anomalous:
         inner = CONSTANT + signal * LABEL * (1 if label else -1) + random.normal(size=INNER)
-        residual = random.normal(size=WIDTH) + 0.5 * DIRECTION
+        residual = random.normal(size=WIDTH) + 3 * DIRECTION
         size = np.sqrt(np.mean(residual**2))
         made.append(
             Activation(inner.astype(np.float32), residual.astype(np.float32), float(residual @ DIRECTION / size))

@@ -50,8 +50,8 @@ class Event(_Model):
         The same in words.
     pattern, example, count
         Of its most unusual template: the masked text, its first record, and how many there are.
-    records : int
-        Records of all its templates.
+    records, templates : int
+        Records of all its templates, and how many these are.
     first, last : Seen
         Where and when.
     counts : tuple of int
@@ -73,6 +73,7 @@ class Event(_Model):
     example: Record
     count: int
     records: int
+    templates: int
     first: Seen
     last: Seen
     counts: tuple[int, ...]

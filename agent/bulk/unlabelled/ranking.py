@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -23,7 +24,8 @@ from agent.core.records import Record
 from agent.data.read_options import ReadOptions
 
 _BINS, _COMPANIONS, _VALUES, _PARAMETERS = 24, 40, 8, 4
-_LATE, _RUN = 0.5, 8
+_LATE, _RUN, _DIVERSIFIED = 0.5, 8, 3
+_WORD, _PLACEHOLDER = re.compile(r"[^\W\d_]{2,}"), re.compile(r"<[^<>\s]+>")
 _LEVEL_COLUMNS = frozenset({"level", "severity", "lvl", "loglevel", "log_level", "log.level", "priority", "levelname"})
 
 
@@ -108,7 +110,11 @@ class _Ranker:
         scores = {number: scoring.score(self._parts[number][0]) for number in shown}
         events = [sorted((shown[index] for index in group), key=lambda n: (-scores[n], n)) for group in groups]
         totals = {group[0]: scoring.score(self._event_parts(group)) for group in events}
-        ranked = sorted(events, key=lambda group: (-totals[group[0]], int(self._positions[group[0]][0])))
+        events.sort(key=lambda group: (-totals[group[0]], int(self._positions[group[0]][0])))
+        # far down nothing needs to be distinguished
+        first = events[: _DIVERSIFIED * limit]
+        order = scoring.diversified([totals[group[0]] for group in first], [self._telling(group[0]) for group in first])
+        ranked = [*(first[index] for index in order), *events[len(first) :]]
         times = scan.times
         return Ranking(
             files=tuple(scan.names),
@@ -181,7 +187,9 @@ class _Ranker:
             for member, value in zip(pattern.members, values, strict=True):
                 if count := int(self._template_counts[member]):
                     counts[value or "(empty)"] += count
-            found.append(_parameter(pattern.name(place), counts))
+            # what masking made of addresses in several ways says nothing
+            if any(_PLACEHOLDER.sub("", value) for value in counts):
+                found.append(_parameter(pattern.name(place), counts))
         return sorted(found, key=lambda parameter: -parameter.distinct)
 
     def _event_parts(self, group: Sequence[int]) -> dict[str, float]:
@@ -209,6 +217,7 @@ class _Ranker:
             example=self._example(main),
             count=len(self._positions[main]),
             records=len(places),
+            templates=len(group),
             first=self._seen(int(places[0])),
             last=self._seen(int(places[-1])),
             counts=self._histogram(places),
@@ -223,6 +232,15 @@ class _Ranker:
                 for number in [other for other in group if other != main][:_COMPANIONS]
             ),
         )
+
+    def _telling(self, number: int) -> frozenset[str]:
+        """The words of a pattern that most others lack."""
+        return frozenset(word for word in _words_of(self._patterns[number]) if word not in self._usual_words)
+
+    @cached_property
+    def _usual_words(self) -> frozenset[str]:
+        counts = Counter(word for number in self._positions for word in _words_of(self._patterns[number]))
+        return frozenset(word for word, count in counts.items() if count > max(3, 0.3 * len(self._positions)))
 
     def _main(self, group: Sequence[int]) -> int:
         """The pattern that stands for an event: the most unusual, of a long run of single records the first."""
@@ -274,6 +292,10 @@ class _Ranker:
     def _moment(self, place: int) -> str | None:
         time = float(self._scan.times[place])
         return None if np.isnan(time) else spell(time)
+
+
+def _words_of(pattern: Pattern) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(_PLACEHOLDER.sub(" ", pattern.text))}
 
 
 def _parameter(name: str, counts: Counter[str]) -> Parameter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -17,6 +17,7 @@ from agent.core.records import Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import Damaged, Stream
+from agent.data.readers.entries import EntryRule, LineKind
 from retrieval.encoding.representation import Representation
 from retrieval.text.kept_numbers import KeptNumbers, mask_except
 
@@ -25,7 +26,7 @@ _ADDRESS = r"(?:^|[\s=(\[/,;:@\"'<|])((?:\d{1,3}\.){3}\d{1,3})\b"
 # times read of a chunk; lines in which status numbers are looked for; rows that decide how a table is compared; rows at
 # a time; characters and lines of a template
 _TIMES, _SAMPLE_LINES, _SAMPLE_ROWS, _ROWS, _TEXT_CHARS, _TEXT_LINES = 4_000, 2_000, 500, 4_096, 2_000, 2
-_NO_ADDRESS = -1
+_NO_ADDRESS, _MOST_TIMED = -1, 0.8
 Progress = Callable[..., None]
 
 
@@ -100,6 +101,7 @@ class _Scanner:
         """Add the entries of a log."""
         sample = stream.look_at_lines(_SAMPLE_LINES).decode("utf-8", "replace").splitlines()[:_SAMPLE_LINES]
         self._kept = find_status_numbers(sample)
+        request = replace(request, entries=_confirmed(request.entries, sample))
         grouper = TemplateGrouper(Representation(kept=self._kept), (), lambda _: False)
         of_group, reader = list[int](), TimeReader()
         chunks = read_chunks(stream, rule=request.entries)
@@ -205,6 +207,20 @@ class _Scanner:
             for name in ("templates", "files", "lines", "times", "addresses"):
                 setattr(scan, name, getattr(scan, name)[order])
         return scan
+
+
+def _confirmed(rule: EntryRule | None, sample: Sequence[str]) -> EntryRule | None:
+    """The rule for entries over several lines, unless most lines that it joins have a time of their own.
+
+    Such begin with a word that the others lack, and would be hidden in the entry before.
+    """
+    if rule is None or rule.by_digits:
+        return rule
+    joined = [line for line in sample if line.strip() and rule.kind(line) == LineKind.CONTINUATION]
+    reader = TimeReader()
+    reader.read(sample[:_SAMPLE_ROWS])
+    timed = sum(time is not None for time in reader.read(joined))
+    return None if joined and timed > _MOST_TIMED * len(joined) else rule
 
 
 def _filled(times: NDArray[np.float64]) -> NDArray[np.float64]:

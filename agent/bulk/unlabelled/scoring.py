@@ -7,6 +7,7 @@ tell of errors are a weak prior where there is no level.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ _FEWEST_IN_BURST, _NEXT_LENGTH, _FULL_BURST = 5, 1.5, 40.0
 # what a word for an error counts without a level, and with one that says that the line is none
 _WORD, _WORDS, _WORD_WITH_LEVEL = 0.5, 0.6, 0.45
 _WEIGHTS = {"severity": 1.0, "rarity": 0.5, "burst": 0.35, "novelty": 0.35, "spread": 0.2, "change": 1.0, "volume": 0.6}
+# how alike two events are from which on the later one loses, and what it loses at most
+_ALIKE, _ALIKE_PENALTY = 0.4, 0.5
 _OF_SEVERE = ("spread", "volume")
 
 
@@ -150,3 +153,27 @@ def parts_of(
         "spread": min(math.log2(max(distinct, 1)) / 5, 1.0),
     }
     return parts, burst if significant else None
+
+
+def diversified(scores: Sequence[float], words: Sequence[frozenset[str]]) -> list[int]:
+    """The order of n events by score, one that says much the same as an earlier one coming later.
+
+    That is maximal marginal relevance (Carbonell & Goldstein 1998) with the Jaccard index of their words.
+
+    Parameters
+    ----------
+    scores : sequence of float
+    words : sequence of frozenset of str
+        By event: the words that tell it from others.
+    """
+    remaining, order = list(range(len(scores))), list[int]()
+    penalty = [0.0] * len(scores)
+    while remaining:
+        best = max(remaining, key=lambda number: (scores[number] - penalty[number], -number))
+        remaining.remove(best)
+        order.append(best)
+        for number in remaining:
+            union = len(words[number] | words[best])
+            alike = len(words[number] & words[best]) / union if union else 0.0
+            penalty[number] = max(penalty[number], _ALIKE_PENALTY * max(0.0, alike - _ALIKE) / (1 - _ALIKE))
+    return order

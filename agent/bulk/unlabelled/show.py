@@ -55,7 +55,7 @@ def write_ranking(ranking: Ranking, stream: Any = None) -> None:
             text,
         )
     console.print(table)
-    console.print(rich_text(headline(ranking)), soft_wrap=True)
+    console.print(rich_text(headline(ranking, min(ON_SCREEN, len(ranking.events)))), soft_wrap=True)
     console.print(NOTE, soft_wrap=True)
 
 
@@ -66,10 +66,9 @@ def place_of(ranking: Ranking, place: Seen) -> str:
     return f"line {place.line:,}" + (f", {place.time}" if place.time else "")
 
 
-def headline(ranking: Ranking) -> str:
-    """How much was read, and how many events there are."""
+def headline(ranking: Ranking, shown: int) -> str:
+    """How much was read, and how many events there are, of which so many are shown."""
     events = len(ranking.events) + ranking.more
-    shown = min(ON_SCREEN, len(ranking.events))
     span = f" from {ranking.start} to {ranking.end}" if ranking.start else ""
     against = f", compared with {', '.join(ranking.against)}" if ranking.against else ""
     first = f"; the first {shown} are shown" if events > shown else ""
@@ -90,7 +89,7 @@ def details(event: Event) -> list[str]:
             lines.append(f"{parameter.name}: {top}{rest}")
     for other in event.companions[:_COMPANIONS]:
         lines.append(f"with {other.count:,} x {truncate(other.example.text, 110)}")
-    if (more := len(event.companions) - _COMPANIONS) > 0:
+    if (more := event.templates - 1 - _COMPANIONS) > 0:
         lines.append(f"and {plural(more, 'more template')}")
     return lines
 
@@ -108,7 +107,12 @@ def write_page(ranking: Ranking, path: Path) -> None:
     template = Path(__file__).with_name("ranking.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     html = environment.from_string(template).render(
-        ranking=ranking, headline=headline(ranking), note=NOTE, details=details, plural=plural
+        ranking=ranking,
+        headline=headline(ranking, len(ranking.events)),
+        note=NOTE,
+        details=details,
+        place_of=place_of,
+        plural=plural,
     )
     try:
         path.write_text(html, encoding="utf-8")

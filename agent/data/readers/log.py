@@ -25,8 +25,6 @@ def read_log(stream: Stream, request: ReadRequest, *, first_line: int = 1) -> It
     first_line
         The number of the stream's first line, where the stream is a part of its file.
     """
-    if request.lenient:
-        request = request.restricted_to([name for name in (*request.text, request.label) if name and name.isdecimal()])
     _check_columns(request)
     chunks = stream if request.entries is None else stream.with_pauses()
     lines = split_lines(chunks, _UTF8_LONGEST * request.max_chars, request.max_chars, number=first_line)

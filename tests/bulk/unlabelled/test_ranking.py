@@ -174,6 +174,16 @@ def test_entries_over_several_lines_are_one_record(tmp_path: Path) -> None:
     assert "Traceback" in ranking.events[0].example.text
 
 
+def test_lines_with_a_word_before_their_time_are_records(tmp_path: Path) -> None:
+    lines = [f"- 2026-03-01 08:{n // 60:02d}:{n % 60:02d} unit {n % 7} polled" for n in range(600)]
+    lines[300:300] = ["LEASE 2026-03-01 08:05:00 unit 4 has no lease now"]
+    path = tmp_path / "a.log"
+    path.write_text("\n".join(lines))
+    ranking = rank(str(path))
+    assert ranking.records == 601
+    assert ranking.events[0].example.text.startswith("LEASE")
+
+
 def test_several_files_in_the_order_of_their_times(tmp_path: Path) -> None:
     lines = sorted(quiet_lines(600))
     (tmp_path / "app.log.1").write_text("".join(f"{at(*line)}\n" for line in lines[:300]))
