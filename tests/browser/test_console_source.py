@@ -38,11 +38,12 @@ def test_its_curves_are_those_of_a_labelled_file(page: Page, served: Served, tmp
     path.write_text(LOG.replace("order", "order no."), encoding="utf-8")
     page.goto(f"{served.url}/source")
     page.set_input_files("input[data-upload]", path)
-    expect(page.locator(".card").last).to_contain_text("60 records (later.log)", timeout=60_000)
+    figures = page.locator(".card", has_text="How good are the probabilities?")
+    expect(figures).to_contain_text("60 records (later.log)", timeout=60_000)
     expect(page.locator(".chart canvas")).to_have_count(2)
     assert axe(page) == []
     page.get_by_role("button", name="Corrected verdicts").click()
-    expect(page.locator(".card").last).to_contain_text("too few for a curve")
+    expect(figures).to_contain_text("too few for a curve")
 
 
 def test_the_review_queue_asks_for_what_is_uncertain(page: Page, served: Served) -> None:

@@ -1,6 +1,6 @@
 """The console's texts in the language of the page: gettext catalogs (`locale/ko.po`, `locale/zh.po`).
 
-The English text is the key; one that a catalog lacks stays English.
+The English text is the key; one that a catalog lacks is looked up among the agent's sentences, and else stays English.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from fastapi import Request
 from nicegui import ui
 from nicegui.slot import Slot
+
+from agent.core.locale import translator
 
 LANGUAGES = {"en": "English", "ko": "한국어", "zh": "中文"}
 LANGUAGE_COOKIE, THEME_COOKIE = "precedent_language", "precedent_theme"
@@ -33,7 +35,8 @@ def _(text: str) -> str:
     """The text in the language of the page that is being built or that an event comes from."""
     if not Slot.get_stack():
         return text
-    return catalog(language_of(ui.context.client.request)).get(text, text)
+    language = language_of(ui.context.client.request)
+    return catalog(language).get(text) or translator(language)(text)
 
 
 def language_of(request: Request) -> str:

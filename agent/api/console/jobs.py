@@ -18,12 +18,14 @@ import numpy as np
 import polars as pl
 from pydantic import PrivateAttr
 
+from agent.bulk.options import BulkOptions
 from agent.bulk.report import missing_signals, write_report
-from agent.bulk.runner import BulkOptions, BulkRunner
+from agent.bulk.runner import BulkRunner
 from agent.bulk.summary import LABELS, Summary
 from agent.core.errors import Stopped, describe, translate
 from agent.core.logs import log_error
 from agent.core.records import Verdict, clean_text
+from agent.core.spreadsheet import FORMULA_STARTS
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Stream
@@ -173,6 +175,7 @@ class Job:
             to="jsonl",
             only=self.listed,
             explain_rows="facts" if self.total <= _EXPLAINED_ROWS else "none",
+            explain_found=True,
         )
         notes: list[str] = []
         runner = BulkRunner(context, read, options, self._progress, notes.append)
@@ -276,7 +279,12 @@ class Job:
 def _without_formula(name: str) -> pl.Expr:
     """The column's texts, such that a spreadsheet does not run them as formulas."""
     cell = pl.col(name)
-    return pl.when(cell.str.contains(r"^[=+\-@\t\r]")).then(pl.lit("'") + cell).otherwise(cell).alias(name)
+    return (
+        pl.when(pl.any_horizontal(cell.str.starts_with(start) for start in FORMULA_STARTS))
+        .then(pl.lit("'") + cell)
+        .otherwise(cell)
+        .alias(name)
+    )
 
 
 class Jobs:

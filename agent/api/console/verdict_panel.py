@@ -17,6 +17,7 @@ from agent.core.errors import EXPECTED, describe
 from agent.core.numerics import expit, logit
 from agent.core.records import Label, Precedent, Verdict
 from agent.core.terminal import truncate
+from agent.explain.headline import headline
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
 from agent.training.feedback import correct, refit_if_due, refit_source_if_due, undo_correction
@@ -152,6 +153,10 @@ class VerdictPanel:
     def _why(self, verdict: Verdict) -> None:
         text("h3", _("Why"))
         facts = verdict.explanation.partition(": ")[2] or verdict.explanation
+        with ui.element("p").classes("lead"):
+            # the marks of emphasis are not in the quoted texts
+            for i, piece in enumerate(headline(verdict, _).partition(". ")[2].split("*")):
+                text("em" if i % 2 else "span", piece)
         text("p", facts or _("No reason was computed for this record."), "facts")
         if server().settings.model == "none":
             return
