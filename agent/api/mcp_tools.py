@@ -18,6 +18,7 @@ from agent.core.errors import EXPECTED, describe
 from agent.core.logs import log_error
 from agent.core.records import JudgeError, Label, Precedent, Record, Verdict, VerdictLabel
 from agent.core.requests import parse_requests
+from agent.explain.headline import headline
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import find_verdicts, load_verdict
@@ -40,13 +41,14 @@ class Judged(BaseModel):
 class Explained(BaseModel):
     """Why a verdict is what it is.
 
-    ``facts`` come from the detectors; ``sentences`` are by the language model, each checked against the facts;
-    ``degraded`` names what could not be used.
+    ``headline`` is the verdict in short sentences; ``facts`` come from the detectors; ``sentences`` are by the language
+    model, each checked against the facts; ``degraded`` names what could not be used.
     """
 
     verdict_id: str
     label: VerdictLabel
     probability: float
+    headline: str
     facts: list[str]
     sentences: list[str]
     degraded: list[str]
@@ -60,7 +62,10 @@ class Precedents(BaseModel):
 
 
 class Corrected(BaseModel):
-    """What was labelled: the record, which is a case of the source now."""
+    """What was labelled: the record, which is a case of the source now.
+
+    ``contradicts`` are cases of the other label that no comparison tells from it.
+    """
 
     verdict_id: str
     source: str
@@ -68,6 +73,7 @@ class Corrected(BaseModel):
     label: Label
     case_id: str
     record: Record
+    contradicts: list[Precedent]
 
 
 class PastVerdict(BaseModel):
@@ -181,6 +187,7 @@ class Tools:
             verdict_id=verdict.id,
             label=verdict.label,
             probability=verdict.probability,
+            headline=headline(verdict),
             facts=list(verdict.facts or (verdict.explanation,)),
             sentences=sentences,
             degraded=degraded,
@@ -201,7 +208,7 @@ class Tools:
         Call this only when a person has confirmed the label for this very record.
         """
         verdict = await run_in_threadpool(load_verdict, self._context, verdict_id)
-        case = await run_in_threadpool(correct, self._context, verdict_id, label)
+        case = await run_in_threadpool(correct, self._context, verdict_id, label, "MCP")
         assert case.case_id is not None
         fitting = asyncio.create_task(self._refit(verdict_id))
         self._refits.add(fitting)
@@ -213,6 +220,7 @@ class Tools:
             label=label,
             case_id=case.case_id,
             record=case.record,
+            contradicts=list(case.contradicts),
         )
 
     async def _refit(self, verdict_id: str) -> None:

@@ -67,6 +67,7 @@ async def judge_explain_correct(session: ClientSession, record: str) -> None:
     assert (anomalous["label"], normal["label"], normal["record"]["line"]) == ("anomalous", "normal", 7)
     explained = await called(session, "explain", verdict_id=anomalous["id"], in_words=True)
     assert explained["facts"]
+    assert explained["headline"].startswith("Anomalous, ")
     assert any(text.startswith("explanation: ") for text in explained["degraded"])
     near = (await called(session, "precedents", verdict_id=anomalous["id"]))["precedents"]
     assert near == anomalous["precedents"]
