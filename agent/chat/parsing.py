@@ -6,18 +6,22 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
-_LINKS = "was|were|is|are|had been|to|of|equal|equals|only|just|at|가|이|를|을|는|은|是|为|等于|改成|换成|只有"
+_LINKS = "was|were|is|are|had been|to|of|equal|equals|only|just|at|가|이|를|을|는|은|로|으로"
+_LINKS += "|是|为|等于|改成|改为|换成|变成|变为|只有"
 _YES = """
 yes yep yeah yup sure ok okay correct right exactly confirm confirmed do it go ahead please do absolutely y
-네 예 응 어 그래 맞아 맞아요 맞습니다 좋아 좋아요 그렇게 해 줘 해줘 해주세요 확인 부탁해 부탁합니다 주세요 그렇게해줘
-是 是的 对 对的 好 好的 可以 行 没错 确认 就这样 确定 嗯 嗯嗯 就这么办 请确认 当然
+네 넵 넹 예 응 웅 어 그래 맞아 맞아요 맞습니다 좋아 좋아요
+그렇게 해 줘 해줘 해주세요 확인 부탁해 부탁합니다 주세요 그렇게해줘
+是 是的 对 对的 好 好的 可以 可以的 行 行的 没错 确认 就这样 确定 嗯 嗯嗯 就这么办 请确认 当然
 """
 _NO = """
 no nope nah cancel stop don't dont not wait never nevermind leave n
-아니 아니요 아니오 아뇨 하지마 마 마세요 하지마세요 취소 취소해 취소할게요 됐어 그만 취소해줘 말아줘
-不 不是 不要 不用 不用了 算了 取消 别 先别改 别改 不对 不行 停 先不要 不必
+아니 아니요 아니오 아뇨 아냐 아니야 안돼 싫어 됐어요 둬 하지마 마 마세요 하지마세요
+취소 취소해 취소할게요 됐어 그만 취소해줘 말아줘
+不 不是 不要 不用 不用了 算了 取消 别 先别改 别改 不对 不行 停 先不要 先不动 先不改 不必
 """
 _YES_WORDS, _NO_WORDS = frozenset(_YES.split()), frozenset(_NO.split())
+_CONDITION = re.compile("정상|이상|왜|뭐|하지만|正常|异常|为|什么|但|[?\uff1f]")
 _FILLER_WORDS = "please it that the now thanks thank you so just that's is 그거 그것 그냥 요 吧 啊 了 呀 请"
 _FILLERS = frozenset(_FILLER_WORDS.split())
 _ORDINALS = (
@@ -76,12 +80,15 @@ _PERSON = re.compile(r"\b(?:i|i'm|me|my|you|your|we|us|please|pls|let's|thanks)\
 def answer_to_question(message: str) -> bool | None:
     """Yes or no, in any of the languages; None for anything else."""
     words = [word for word in re.findall(r"[\w']+", message.lower()) if word not in _FILLERS]
-    if not words or len(words) > 6:
+    if not words or len(words) > 6 or re.search("[?\uff1f]", message):
         return None
     joined = "".join(words)
-    if joined in _NO_WORDS or any(word in _NO_WORDS for word in words):
+    if joined in _NO_WORDS or any(word in _NO_WORDS or word[:1] in "不别" for word in words):
         return False
     if all(word in _YES_WORDS for word in words) or joined in _YES_WORDS:
+        return True
+    # "嗯,改吧": a yes, and what to do
+    if words[0] in _YES_WORDS and len(words) == 2 and not words[1].isascii() and not _CONDITION.search(words[1]):
         return True
     return None
 

@@ -187,9 +187,14 @@ class Understanding:
             parsing.COUNTING.search(message.lower()) and name not in ("sources", "cases", "trend", "help")
         ):
             return self._history(message, conversation, named)
-        if name.startswith("correct_"):
+        labelled = any(pattern.search(message) for pattern in (_NORMAL, _NOT_NORMAL, _NOT_ANOMALOUS, _ANOMALOUS_WORD))
+        if name in ("judge", "chat") and labelled and not question and conversation.last_list:
+            name = "correct_normal"
+        if question and labelled and conversation.last_list and (not sure or name == "chat"):
+            name, sure = "explain", True
+        if name.startswith("correct_") and (sure or labelled):
             if question and not _MARK.search(message):
-                name = "explain"
+                name, sure = "explain", True
             elif case_id and not verdict_id:
                 return Action("ask_case", {"case_id": case_id[1], "change": self._label(message, name)})
             else:
@@ -200,7 +205,7 @@ class Understanding:
             if case_id:
                 return Action("ask_case", {"case_id": case_id[1], "change": "delete"})
             return Action("clarify", {"about": "case"})
-        if (number or verdict_id) and name in ("chat", "judge", "record", "history"):
+        if (number or verdict_id) and (not sure or name in ("chat", "judge", "record", "history")):
             name, sure = "explain", True
         if not sure:
             return Action("clarify")

@@ -1,0 +1,152 @@
+"""What messages of three languages are taken for, and what a message must not have to be a yes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from agent.chat import parsing
+from agent.chat.agent import Agent
+from agent.chat.intents import examples, normalise
+from agent.core.locale import LANGUAGES, translator
+from agent.core.settings import Settings
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_one
+from benchmarks.chat_turns import ORDERS, TURNS
+from tests.shop import ANOMALOUS
+
+NOW = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
+MIDNIGHT = NOW.replace(hour=0)
+
+
+@pytest.fixture(scope="module")
+def agent(copy_of: Callable[..., Settings]) -> Iterator[tuple[Agent, list[BaseMessage]]]:
+    context = AppContext(copy_of(model="none"))
+    made = Agent(context, partial(judge_one, context, build(context)))
+    yield made, [HumanMessage(ANOMALOUS), AIMessage("".join(made.answer(ANOMALOUS, [])))]
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "tool"),
+    [
+        ("could you tell me the reason?", "explain"),
+        ("이유를 말해 주세요", "explain"),
+        ("请说一下原因", "explain"),
+        ("do you know a similar case?", "precedents"),
+        ("这和哪些案例像?", "precedents"),
+        ("it is a false alarm", "correct"),
+        ("이거 오탐이에요", "correct"),
+        ("what should we do now", "advice"),
+        ("이제 어떻게 해야 할까요", "advice"),
+        ("list all of your sources", "sources"),
+        ("how many anomalies since yesterday?", "history"),
+        ("今天有几条异常?", "history"),
+        ("is it getting worse over time?", "trend"),
+        ("was that normal?", "explain"),
+        ("tell me a story", "clarify"),
+        (f"please check this: {ANOMALOUS}", "judge"),
+        (f"이거 정상인가요? {ANOMALOUS}", "judge"),
+        ("warehouse robot 12 reports that its gripper does not close", "judge"),
+        ("dig 2 holes", "clarify"),
+    ],
+)
+def test_what_a_message_asks_for(agent: tuple[Agent, list[BaseMessage]], message: str, tool: str) -> None:
+    made, history = agent
+    assert made.understand(message, history).tool == tool
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ("yes", True),
+        ("Yes, please do it.", True),
+        ("네", True),
+        ("嗯,改吧", True),
+        ("no", False),
+        ("yes but no", False),
+        ("ok, don't", False),
+        ("不是", False),
+        ("아니요, 하지 마세요", False),
+        ("why", None),
+        ("ok why", None),
+        ("yes anomalous", None),
+        ("네, 이상으로", None),
+        ("is that right?", None),
+        ("yes the database connection was refused again", None),
+        ("", None),
+    ],
+)
+def test_yes_and_no(message: str, answer: bool | None) -> None:
+    assert parsing.answer_to_question(message) is answer
+
+
+@pytest.mark.parametrize(
+    ("message", "begin"),
+    [
+        ("since yesterday?", MIDNIGHT - timedelta(days=1)),
+        ("오늘", MIDNIGHT),
+        ("in the last 3 hours", NOW - timedelta(hours=3)),
+        ("지난 2일 동안", NOW - timedelta(days=2)),
+        ("最近5小时", NOW - timedelta(hours=5)),
+        ("what is worst", None),
+        ("it took 3 hours", None),
+    ],
+)
+def test_since_when(message: str, begin: datetime | None) -> None:
+    assert parsing.since(message, NOW) == begin
+
+
+@pytest.mark.parametrize(
+    ("message", "values"),
+    [
+        ("would it be normal with 3 retries?", {"retries": "3"}),
+        ("retries가 1이면", {"retries": "1"}),
+        ("如果retries是1,seconds为2.5", {"retries": "1", "seconds": "2.5"}),
+        ("what if place were home", {"place": "home"}),
+        ("what if it were cheaper", {}),
+    ],
+)
+def test_changed_fields(message: str, values: dict[str, str]) -> None:
+    assert parsing.changes(message, ["retries", "seconds", "place"]) == values
+
+
+def test_how_many_and_which() -> None:
+    assert [parsing.how_many(text) for text in ("top 3", "다섯 개만", "前7", "the worst two", "show", "top 999")] == [
+        3,
+        5,
+        7,
+        2,
+        5,
+        50,
+    ]
+    ordinals = [parsing.ordinal(text) for text in ("the 2nd", "두 번째는", "第三条", "number 7", "the last one", "why")]
+    assert ordinals == [2, 2, 3, 7, -1, None]
+
+
+def test_no_turn_of_the_benchmark_is_an_example() -> None:
+    known = {normalise(text) for listed in examples().values() for text in listed}
+    turns = [turn for listed in TURNS.values() for turn in listed]
+    assert (len(turns), len(ORDERS)) == (150, 20)
+    assert not [
+        turn.text for turn in turns if turn.tool not in ("confirm", "decline") and normalise(turn.text) in known
+    ]
+
+
+def test_catalogs_have_the_same_sentences_and_placeholders() -> None:
+    import re
+
+    from agent.core.locale import _catalog
+
+    korean, chinese = _catalog("ko"), _catalog("zh")
+    assert set(korean) == set(chinese)
+    assert len(korean) > 40
+    for catalog in (korean, chinese):
+        for sentence, translated in catalog.items():
+            assert set(re.findall(r"{\w+}", sentence)) == set(re.findall(r"{\w+}", translated)), sentence
+    assert [translator(language)("Anomalous") for language in LANGUAGES] == ["Anomalous", "이상", "异常"]
