@@ -60,7 +60,7 @@ def test_an_adapter_adds_to_the_log_odds_where_its_input_is(
     share = float(pull.input @ read[1].inner)
     for i, expected in ((0, 1.0), (1, share * size[0] / size[1])):
         moved = log_odds(weights, tmp_path / "a.gguf", records[i]) - read[i].log_odds
-        assert moved == pytest.approx(expected, abs=0.15)
+        assert moved == pytest.approx(expected, abs=0.3)
 
 
 def test_replies_are_read_token_by_token(weights: Weights, reader: ActivationReader) -> None:
