@@ -183,7 +183,7 @@ def trial_cases(casebook: Casebook, row: SourceSnapshot, most: int) -> TrialCase
     few = min(_EXAMPLES, min(counts.values()) // _EXAMPLE_SHARE)
     shown = {label: places[:few] for label, places in shown.items()}
     own, general = templates.examples({False: shown})[False], with_general({})
-    examples = {label: [*general[label][few:], *own[label]] if few else general[label] for label in LABELS}
+    examples = {label: [*general[label][: _EXAMPLES - few], *(own[label] if few else ())] for label in LABELS}
     in_prompt = {i for places in shown.values() for i in places}
     places = [i for i in random.Random(_SEED).sample(everything, len(everything)) if i not in in_prompt]
     of_label = {label: [i for i in places if templates.anomalous[i] == label] for label in (True, False)}
