@@ -28,7 +28,7 @@ from retrieval.encoding.representation import Representation
 # the most cases of each label in a prompt, and the fewest that say something
 MOST_SHOWN, MIN_CASES = {"normal": 12, "anomalous": 3}, 8
 _FOLDS, _SEED = 3, 20_26
-# examples of each label beside an adapter, and how many cases of a label there must be for each of the source's own
+# examples of each label beside an adapter, and how many cases beyond the fewest there must be for each of the source
 _EXAMPLES, _EXAMPLE_SHARE = 3, 6
 
 
@@ -180,10 +180,10 @@ def trial_cases(casebook: Casebook, row: SourceSnapshot, most: int) -> TrialCase
     templates = _templates(casebook, row)
     everything = range(len(templates.cases))
     counts, shown = templates.counts(everything), templates.shown(everything)[False]
-    few = min(_EXAMPLES, min(counts.values()) // _EXAMPLE_SHARE)
+    few = min(_EXAMPLES, max(0, min(counts.values()) - MIN_CASES) // _EXAMPLE_SHARE)
     shown = {label: places[:few] for label, places in shown.items()}
     own, general = templates.examples({False: shown})[False], with_general({})
-    examples = {label: [*general[label][few:], *own[label]] if few else general[label] for label in LABELS}
+    examples = {label: [*general[label][: _EXAMPLES - few], *(own[label] if few else ())] for label in LABELS}
     in_prompt = {i for places in shown.values() for i in places}
     places = [i for i in random.Random(_SEED).sample(everything, len(everything)) if i not in in_prompt]
     of_label = {label: [i for i in places if templates.anomalous[i] == label] for label in (True, False)}

@@ -130,10 +130,12 @@ def test_an_adapter_is_added_here_and_by_what_is_exported(server: PrivateOllama,
     texts = [f"job {i} {end}" for i in range(12) for end in ("failed with an error", "was finished in time")]
     reader = ActivationReader(weights, ("anomalous", "normal"), context_tokens=1024)
     read = [reader.read(prompt.messages(text)) for text in texts]
+    pairs = zip(prompt.turns[::2], prompt.turns[1::2], strict=True)
+    replies = [reader.read_reply(prompt.messages(text), reply) for (_, text), (_, reply) in pairs]
     reader.close()
     anomalous = np.array(["failed" in text for text in texts])
     places = np.arange(len(texts))
-    probe = Probe(read, anomalous, places % 4 // 2, np.zeros((1, len(read[0].inner))))
+    probe = Probe(read, anomalous, places % 4 // 2, np.concatenate(replies))
     name = f"blk.{weights.layers - 1}.ffn_down.weight"
     adapter = adapter_file(weights.architecture, {name: probe.adapter(places)})
     numbers = {"temperature": 0, "seed": 0, "num_predict": 4}
