@@ -106,6 +106,8 @@ def test_what_is_wrong_is_named(address: Address) -> None:
         assert "no argument sources" in await refused("judge", records=["x"], sources="shop")
         assert "there is no tool 'delete'" in await refused("delete")
         assert "unknown source" in await refused("history", source="bank")
+        await called(session, "judge", records=[NORMAL])
+        assert (await called(session, "history", limit=1))["verdicts"]
         assert (await called(session, "history", since="2999-01-01"))["verdicts"] == []
 
     by_http(address, use)

@@ -132,6 +132,11 @@ def test_what_is_no_message_is_refused(post: Any, sent: bytes, headers: dict[str
         assert Status.FromString(answer.content).message
 
 
+def test_a_body_that_unpacks_to_too_much_is_named(post: Any) -> None:
+    answer = post(gzip.compress(b" " * (17 << 20)), **{"content-encoding": "gzip"})
+    assert "longer than 16777216 bytes when it is unpacked" in answer.json()["message"]
+
+
 def test_protobuf_in_protobuf_out(post: Any) -> None:
     answer = post(b"", **{"content-type": "application/x-protobuf"})
     assert answer.headers["content-type"] == "application/x-protobuf"
