@@ -9,7 +9,8 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel, Field, ValidationError
 
-from agent.chat.agent import HELP, Agent
+from agent.chat.agent import Agent
+from agent.chat.reply import HELP
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, Busy, describe
 from agent.core.records import Verdict, clean_text
