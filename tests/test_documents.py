@@ -16,6 +16,7 @@ from agent.detectors.language import NO_BRIEF
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BULK = (ROOT / "docs" / "bulk.md").read_text(encoding="utf-8")
 
 
 def test_the_modelfile_says_what_the_prompts_say() -> None:
@@ -29,7 +30,7 @@ def test_the_verdict_in_the_readme_has_the_contracts_keys() -> None:
     from agent.bulk.output import COLUMNS
     from agent.core.records import Verdict
 
-    whole, short = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    whole, short = re.findall(r"```json\n(.*?)```", README + BULK, re.DOTALL)
     Verdict.model_validate(json.loads(whole))
     assert tuple(json.loads(short)) == COLUMNS
 
@@ -101,7 +102,7 @@ def test_the_readmes_learn_judge_evaluate_and_python_run_as_shown(
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shell = "".join(
-        block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "examples/postgres" in block
+        block for block in re.findall(r"```sh\n(.*?)```", README + BULK, re.DOTALL) if "examples/postgres" in block
     )
     commands = [line for line in shell.replace("\\\n", "").splitlines() if line.startswith("precedent ")]
     assert len(commands) == 4
