@@ -16,8 +16,6 @@ from agent.scoring.batch_rate import BatchProbabilities
 LABELS = ("normal", "anomalous", "unsure")
 _SPANS_PER_CHUNK = 16
 _TEMPLATE = re.compile(r"t[0-9a-f]{15}")
-# times whose order is that of their characters
-_SORTABLE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?")
 
 
 class Seen(BaseModel):
@@ -32,10 +30,7 @@ class Seen(BaseModel):
 
 
 class Group(BaseModel):
-    """Records of one template and one label other than normal; ``verdict`` is that of the first.
-
-    ``first`` and ``last`` are the earliest and the latest where their times show it, else by the order of the input.
-    """
+    """Records of one template and one label other than normal; ``verdict`` is that of the first."""
 
     template: str
     verdict: Verdict
@@ -47,13 +42,6 @@ class Group(BaseModel):
     def decides(self) -> str:
         """What the values have in common, of rows that are alike; empty for the records of a template."""
         return "" if _TEMPLATE.fullmatch(self.template) else self.template
-
-    def see(self, place: Seen) -> None:
-        """Take in another place, which comes after the others in the input."""
-        if _is_before(place, self.first):
-            self.first = place
-        if not _is_before(place, self.last):
-            self.last = place
 
 
 class Span(BaseModel):
@@ -168,10 +156,9 @@ class Summary(BaseModel):
                 Group(template=template, verdict=verdict, count=0, first=seen[int(first[i])], last=seen[int(first[i])]),
             )
             group.count += int(counts[i])
-            group.see(seen[int(first[i])])
         for i in np.argsort(last).tolist():
             template, verdict = verdict_of(int(distinct[i]))
-            self.groups[f"{verdict.label} {template}"].see(seen[int(last[i])])
+            self.groups[f"{verdict.label} {template}"].last = seen[int(last[i])]
 
     @staticmethod
     def _count(labels: NDArray[np.int8], counts: dict[str, int]) -> dict[str, int]:
@@ -208,12 +195,3 @@ class Summary(BaseModel):
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
         verdicts = plural(self.templates, "distinct verdict")
         return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}"
-
-
-def _is_before(place: Seen, other: Seen) -> bool:
-    """Whether a place that comes later in the input is earlier in time, by times that can be compared."""
-    times = [_SORTABLE.match(each.time or "") for each in (place, other)]
-    if not all(times):
-        return False
-    ours, theirs = (match[0].replace("T", " ").replace(",", ".") for match in times if match)
-    return ours < theirs

@@ -140,7 +140,7 @@ def read_options(
 def refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
     """Raise if a file to write is one of those to read."""
     if path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files):
-        raise UsageError(f"{path} is one of the files to read: write to another one")
+        raise UsageError(f"{path} is one of the files to judge: write to another one")
 
 
 def warn_without_evidence(context: AppContext, source: str) -> None:

@@ -104,7 +104,7 @@ def test_standard_input_in_bulk(learned: Run) -> None:
     done = learned("judge", "-", "--source", "svc", "--to", "csv", "--detail", "compact", stdin=many(120).encode())
     assert done.code == 0, done.err
     header, *lines = done.out.splitlines()
-    assert header == "file,line,label,probability,template"
+    assert header == "file,line,label,probability,template,id,reason,text"
     assert [line.split(",")[:2] for line in lines] == [["-", str(n)] for n in range(1, 121)]
 
 

@@ -141,13 +141,12 @@ def test_the_report_of_rows_groups_alike_rows_and_names_the_fields(learned: Run,
 
 def test_the_report_shows_times_and_escapes_and_finds(learned: Run, tmp_path: Path) -> None:
     lines = [f"2026-01-02 03:{i:02}:00 disk {i} lost block {i} <b onclick=x>" for i in range(40)]
-    # the later file of the two is the older one, as when logs are rotated
-    (tmp_path / "app.log").write_text("\n".join(lines[20:]), encoding="utf-8")
     (tmp_path / "app.log.1").write_text("\n".join(lines[:20]), encoding="utf-8")
-    learned("judge", "app.log", "app.log.1", "--source", "svc", "--report", "r.html", "--model", "none")
+    (tmp_path / "app.log").write_text("\n".join(lines[20:]), encoding="utf-8")
+    learned("judge", "app.log.1", "app.log", "--source", "svc", "--report", "r.html", "--model", "none")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     check_page(page.replace("&lt;b onclick", ""))
-    assert "<span>2026-01-02 03:20:00</span>" in page
+    assert "<span>2026-01-02 03:00:00</span>" in page
     assert "<b onclick" not in page
     assert 'id="search"' in page
     ((first, last),) = re.findall(r'<td class="n">[\d.]+</td><td>(app[^<]*)</td><td>(app[^<]*)</td>', page)
