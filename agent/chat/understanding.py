@@ -40,6 +40,8 @@ _NORMAL_WORD = re.compile(r"\bnormal\b|(?<!비)정상|(?<!不)正常", re.IGNORE
 _SURE, _LIKELY, _MARGIN = 0.6, 0.34, 0.08
 # similarity to a case from which a text is taken for a record
 _KNOWN = 0.8
+# what is longer is a record: the patterns would take minutes for megabytes
+_LONGEST_TALK = 2_000
 _CHANGING = frozenset({"correct", "ask_case", "undo", "use"})
 _ABOUT_A_VERDICT = frozenset({"explain", "precedents", "what_if", "correct", "advice"})
 
@@ -80,7 +82,8 @@ class Understanding:
         message = message.strip()
         if not message or message == "?":
             return Action("help")
-        if conversation.pending and (answer := parsing.answer_to_question(message)) is not None:
+        is_talk = len(message) <= _LONGEST_TALK
+        if is_talk and conversation.pending and (answer := parsing.answer_to_question(message)) is not None:
             target, change = conversation.pending
             return Action("confirm", {"target": target, "change": change}) if answer else Action("decline")
         names = self._context.casebook.names()
@@ -89,7 +92,7 @@ class Understanding:
             return Action("judge", {"text": text, "source": source})
         if self._local_files and (path := file_named(message)):
             return Action("judge_file", {"path": path})
-        if "\n" in message or json_value(message) is not None:
+        if not is_talk or "\n" in message or json_value(message) is not None:
             return self._payload(message) or Action("judge", {"text": message})
         if (use := _USE.fullmatch(message)) and (
             use[1].lower() in {name.lower() for name in names} or use[1].islower()
@@ -135,11 +138,12 @@ class Understanding:
     def _payload(self, message: str) -> Action | None:
         """``could you check this: RECORD``: the record, where what comes before it is such a request."""
         for lead, rest in parsing.with_payload(message):
-            if parsing.record_likeness(lead.rstrip(":\uff1a")) > 0 or not rest:
+            if len(lead) > _LONGEST_TALK or parsing.record_likeness(lead.rstrip(":\uff1a")) > 0 or not rest:
                 continue
             intent = self._classifier.classify(normalise(lead))
             likely = intent.name in ("judge", "chat", "correct_normal") and intent.probability >= _LIKELY
-            if likely and (parsing.record_likeness(rest) >= 1 or self._is_known(rest, None, always=True)):
+            is_long = len(rest) > _LONGEST_TALK
+            if likely and (is_long or parsing.record_likeness(rest) >= 1 or self._is_known(rest, None, always=True)):
                 return Action("judge", {"text": rest})
         return None
 

@@ -216,6 +216,7 @@ ODD_CONVERSATIONS = {
     "NUL": ["a\x00b"],
     "lone surrogate": ["a\ud800b"],
     "10 MB": ["x" * 10_000_000],
+    "request of 10 MB": ["please check this: " + "x" * 10_000_000],
     "51 lines": ["\n".join(f"line {i}" for i in range(51))],
     "deep JSON": ["{" * 100_000],
     "deep JSON object": ['{"a":' * 50_000],
