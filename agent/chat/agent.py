@@ -20,6 +20,7 @@ from agent.core.errors import describe
 from agent.core.locale import translator
 from agent.core.records import Verdict
 from agent.core.requests import JudgeRequest
+from agent.explain.headline import quoted
 from agent.pipeline.context import AppContext
 from llm.errors import ModelFailure
 
@@ -69,7 +70,7 @@ class Agent:
                 pieces = list(ToolAgent(model).answer(message, Conversation(history), perform))
             except ModelFailure as error:
                 pieces = []
-                yield f"({describe(error)})\n"
+                yield f"({quoted(describe(error), 500)})\n"
             if pieces:
                 yield from pieces
                 return

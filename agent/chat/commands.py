@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from agent.chat.agent import Agent
 from agent.chat.reply import HELP
@@ -17,15 +17,45 @@ from agent.core.records import Verdict, clean_text
 from agent.core.requests import JudgeRequest, format_validation_error
 from agent.pipeline.context import AppContext
 
+_MESSAGES: dict[str, type[BaseMessage]] = {
+    "human": HumanMessage,
+    "user": HumanMessage,
+    "ai": AIMessage,
+    "assistant": AIMessage,
+    "system": SystemMessage,
+}
+
 __all__ = ["HELP", "ChatInput", "build_chat", "use_source"]
 
 
 class ChatInput(BaseModel):
     """The conversation so far; its last message is answered."""
 
-    messages: list[HumanMessage | AIMessage | SystemMessage] = Field(
+    messages: list[Annotated[HumanMessage | AIMessage | SystemMessage, Field(discriminator="type")]] = Field(
         ..., json_schema_extra={"widget": {"type": "chat", "input": "messages"}}
     )
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _only_texts(cls, messages: Any) -> Any:
+        """Messages by their type and content: LangChain's classes raise other errors on odd values of other keys."""
+        if not isinstance(messages, list):
+            return messages
+        return [_message(message) if isinstance(message, dict) else message for message in messages]
+
+
+def _message(message: dict[str, Any]) -> BaseMessage:
+    kind = message.get("type", message.get("role"))
+    made = _MESSAGES.get(kind) if isinstance(kind, str) else None
+    content = message.get("content")
+    if made is None or not isinstance(content, (str, list)):
+        raise ValueError("a message has a type (human, ai or system) and a content")
+    return made(content=content)
+
+
+def _in_one_line(text: str) -> str:
+    """An error, whose parts may be a record's: a new line could look like one of the agent's marks."""
+    return " ".join(text.split())
 
 
 def use_source(name: str) -> AIMessage:
@@ -67,11 +97,11 @@ def build_chat(
             if not answered:
                 # it becomes the status of the response
                 raise
-            yield describe(error)
+            yield _in_one_line(describe(error))
         except EXPECTED as error:
-            yield describe(error)
+            yield _in_one_line(describe(error))
         except ValidationError as error:
-            yield f"This is not a valid record: {format_validation_error(error)}."
+            yield _in_one_line(f"This is not a valid record: {format_validation_error(error)}.")
 
     async def answer_async(conversation: Any) -> AsyncIterator[str]:
         async for piece in stream_in_thread(answer(conversation)):

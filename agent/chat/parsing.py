@@ -12,7 +12,9 @@ _YES = """
 yes yep yeah yup sure ok okay correct right exactly confirm confirmed do it go ahead please do absolutely y
 네 넵 넹 예 응 웅 어 그래 맞아 맞아요 맞습니다 좋아 좋아요
 그렇게 해 줘 해줘 해주세요 확인 부탁해 부탁합니다 주세요 그렇게해줘
+바꿔 바꿔줘 고쳐 고쳐줘 지워 지워줘 삭제해 삭제해줘 변경해 변경해줘 수정해 수정해줘 표시해 표시해줘
 是 是的 对 对的 好 好的 可以 可以的 行 行的 没错 确认 就这样 确定 嗯 嗯嗯 就这么办 请确认 当然
+改 改吧 改掉 改过来 删 删吧 删掉 删除 删除吧 标 标吧 标记 标记吧 就这样吧 确认修改
 """
 _NO = """
 no nope nah cancel stop don't dont not wait never nevermind leave n
@@ -21,7 +23,6 @@ no nope nah cancel stop don't dont not wait never nevermind leave n
 不 不是 不要 不用 不用了 算了 取消 别 先别改 别改 不对 不行 停 先不要 先不动 先不改 不必
 """
 _YES_WORDS, _NO_WORDS = frozenset(_YES.split()), frozenset(_NO.split())
-_CONDITION = re.compile("정상|이상|왜|뭐|하지만|正常|异常|为|什么|但|[?\uff1f]")
 _FILLER_WORDS = "please it that the now thanks thank you so just that's is 그거 그것 그냥 요 吧 啊 了 呀 请"
 _FILLERS = frozenset(_FILLER_WORDS.split())
 _ORDINALS = (
@@ -86,9 +87,6 @@ def answer_to_question(message: str) -> bool | None:
     if joined in _NO_WORDS or any(word in _NO_WORDS or word[:1] in "不别" for word in words):
         return False
     if all(word in _YES_WORDS for word in words) or joined in _YES_WORDS:
-        return True
-    # "嗯,改吧": a yes, and what to do
-    if words[0] in _YES_WORDS and len(words) == 2 and not words[1].isascii() and not _CONDITION.search(words[1]):
         return True
     return None
 

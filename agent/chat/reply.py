@@ -16,7 +16,7 @@ from agent.core.errors import EXPECTED, UsageError, describe
 from agent.core.locale import Translate
 from agent.core.records import Verdict
 from agent.data.readers import RowError
-from agent.explain.headline import headline, percent, quoted
+from agent.explain.headline import headline, label_in_words, quoted
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
 
@@ -141,7 +141,9 @@ class Reply:
             for sentence in sentences_for_stored_verdict(self._context, verdict):
                 yield f"\n{' '.join(sentence.split())}"
         except EXPECTED as error:
-            yield "\n" + self._("(No sentences by the language model: {reason})").format(reason=describe(error))
+            yield "\n" + self._("(No sentences by the language model: {reason})").format(
+                reason=quoted(describe(error), 500)
+            )
 
     def precedents(self, verdict_id: str) -> Iterator[str]:
         """The cases nearest to a verdict's record."""
@@ -162,7 +164,9 @@ class Reply:
             f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
             for name, value in changed.items()
         )
-        yield self._("With {changes}: {headline}").format(changes=shown, headline=headline(verdict, self._))
+        yield self._("With {changes}: {headline}").format(
+            changes=quoted(shown, 300), headline=headline(verdict, self._)
+        )
 
     def advice(self, verdict_id: str) -> Iterator[str]:
         """What the cases know of what to do."""
@@ -232,6 +236,9 @@ class Reply:
         elif change == "delete":
             self._tools.delete(target)
             yield self._("Case {case} is deleted.").format(case=target)
+        elif self._tools.case(target).label == change:
+            yield self._("Case {case} is {label} already.").format(case=target, label=self._(change))
+            return
         else:
             self._tools.relabel(target, "normal" if change == "normal" else "anomalous")
             yield self._("Case {case} is now {label}.").format(case=target, label=self._(change))
@@ -287,15 +294,14 @@ class Reply:
             numbers = {"n": sum(trend.day.values()), "m": sum(trend.week.values())}
             yield form.format(source=name, day=shares[0], week=shares[1], **numbers) + "\n"
             for finding in trend.findings:
-                yield f"- {finding}\n"
+                yield f"- {quoted(finding, 500)}\n"
 
     def _line(self, verdict: Verdict, text: str) -> str:
         # on one line: a record's text must not begin a line
         return f"verdict {verdict.id} (source {verdict.source}): {text}"
 
     def _short(self, verdict: Verdict) -> str:
-        label = f"{self._(verdict.label)}, {percent(verdict.probability)}"
-        return self._line(verdict, f"{label} *{quoted(verdict.record.text, 100)}*")
+        return self._line(verdict, f"{label_in_words(verdict, self._)} *{quoted(verdict.record.text, 100)}*")
 
     def _list(self, verdicts: Sequence[Verdict]) -> Iterator[str]:
         for number, verdict in enumerate(verdicts, 1):

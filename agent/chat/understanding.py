@@ -86,6 +86,9 @@ class Understanding:
         if is_talk and conversation.pending and (answer := parsing.answer_to_question(message)) is not None:
             target, change = conversation.pending
             return Action("confirm", {"target": target, "change": change}) if answer else Action("decline")
+        if is_talk and parsing.answer_to_question(message):
+            # a yes to no question labels nothing
+            return Action("clarify")
         names = self._context.casebook.names()
         source, text = split_prefix(message, names)
         if source:

@@ -127,8 +127,7 @@ def judge(
     labels = parse_labels(only)
     to = to or _format_of(output)
     context = open_context(model)
-    names = [source] if source else context.casebook.names()
-    row = context.source(names[0]) if len(names) == 1 and not (against and not source) else None
+    row = context.source(source) if source else None
     options = read_options(row, format, text, label, normal, multiline, columns)
     paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
@@ -140,6 +139,8 @@ def judge(
             rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
             resume=resume or None,
         )  # fmt: skip
+        if names := context.casebook.names():
+            print_status(f"no source is named, so events are ranked; --source NAME judges records ({', '.join(names)})")
         older = expand_inputs(against or [], options.format, print_status)
         rank(context, paths, options, against=older, to=to, output=output, report=report)
         context.close()

@@ -23,9 +23,7 @@ FormatName = Literal["auto", "log", "csv", "jsonl", "parquet"]
 SourceOption = Annotated[str, typer.Option("--source", "-s", help="The source the records come from.")]
 OptionalSourceOption = Annotated[
     str | None,
-    typer.Option(
-        "--source", "-s", help="The source the records come from. [the only one; several or none: events are ranked]"
-    ),
+    typer.Option("--source", "-s", help="The source the records come from. [none: events are ranked]"),
 ]
 TextOption = Annotated[
     list[str] | None,

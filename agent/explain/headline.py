@@ -26,7 +26,7 @@ def headline(verdict: Verdict, translate: Translate | None = None) -> str:
         Translates the fixed sentences; English by default.
     """
     _ = translate or translator("en")
-    parts = [_label(verdict, _)]
+    parts = [label_in_words(verdict, _)]
     if verdict.precedents:
         nearest = verdict.precedents[0].similarity
         # of cases that are as near, one that speaks for the verdict
@@ -52,7 +52,8 @@ def quoted(text: str, most: int = _CHARS) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _label(verdict: Verdict, _: Translate) -> str:
+def label_in_words(verdict: Verdict, _: Translate) -> str:
+    """The label and how sure it is, such as ``Anomalous, 90 %``."""
     low, high = verdict.unsure_band
     probability = verdict.probability
     if verdict.label == "unsure":

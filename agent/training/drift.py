@@ -108,7 +108,7 @@ def _novel(
     row: SourceSnapshot, verdicts: Sequence[Verdict], templates: dict[str, int]
 ) -> tuple[float | None, float | None]:
     """Observed and expected (Good-Turing: cases whose template occurs once) share of contents with unseen templates."""
-    if row.representation is None or row.representation.field_encoder is not None:
+    if row.representation is None or row.representation.field_encoder is not None or not templates:
         return None, None
     keys = {
         verdict.record.content_hash: row.representation.key(verdict.record, verdict.record.content_hash)

@@ -43,7 +43,10 @@ class SourceForm:
     def __init__(self, upload: Upload, source: str | None, on_judge: Callable[[str, ReadOptions], object]) -> None:
         self._upload, self._on_judge = upload, on_judge
         names = server().context.casebook.names()
-        chosen = source if source in names else names[0] if names else NEW
+        chosen = source if source in names else None
+        if chosen is None and len(names) < 2:
+            # of several none is chosen: the wrong one would give wrong verdicts
+            chosen = names[0] if names else NEW
         options = {**{name: name for name in names}, NEW: _("A new source …")}
         with ui.element("div").classes("fields-row"):
             self._source = ui.select(options, value=chosen, label=_("Source"), on_change=lambda: self._draw())
@@ -56,7 +59,7 @@ class SourceForm:
         with self._below:
             if self._source.value == NEW:
                 await NewSource(self._upload, self._on_judge).draw()
-            else:
+            elif self._source.value:
                 await self._known(str(self._source.value))
 
     async def _known(self, source: str) -> None:
