@@ -26,7 +26,7 @@ _BUDGET = 48
 _SAME = 0.999
 _FOLDER = Path(os.path.relpath(Path(__file__).resolve().parents[2] / "examples" / "postgres"))
 _NEXT = """Next:
-  make serve                                   then chat at http://127.0.0.1:8000/chain/playground/
+  make serve                                   then open the console at http://127.0.0.1:8000/
   .venv/bin/precedent chat --source postgres   the same in this terminal
   .venv/bin/precedent learn FILE --source NAME --label COLUMN    your own labelled records
   .venv/bin/precedent judge FILE --source NAME                   and the ones to judge

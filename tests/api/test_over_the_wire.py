@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -318,13 +318,19 @@ def test_a_client_that_disconnects_stops_the_model(
     copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = Tokens(monkeypatch)
+    # a model that writes sentences in the chat
+    monkeypatch.setattr(ChatModelTraits, "of", lambda _: ChatModelTraits(writes_reliably=True))
     context = AppContext(copy_of())
     chat = build_chat(context, partial(judge_one, context, build(context)))
+    judged = chat.invoke(ChatInput(messages=[HumanMessage(ANOMALOUS)]))
+    asked = ChatInput(messages=[HumanMessage(ANOMALOUS), AIMessage(judged), HumanMessage("why?")])
+
+    async def read_all(answer: AsyncIterator[str]) -> None:
+        async for _ in answer:
+            pass
 
     async def stop_reading_early() -> int:
-        answer = chat.astream(ChatInput(messages=[HumanMessage(ANOMALOUS)]))
-        await anext(answer)
-        waiting = asyncio.ensure_future(anext(answer))
+        waiting = asyncio.ensure_future(read_all(chat.astream(asked)))
         await asyncio.to_thread(tokens.at_least, 3)
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
