@@ -110,7 +110,7 @@ def parse(context: AppContext, message: ExportLogsServiceRequest) -> Parsed:
             continue
         resource = _values(resource_logs.resource.attributes)
         service = resource.get(SERVICE)
-        chosen = resource.get(SOURCE) or (service if service in names else None)
+        chosen = resource.get(SOURCE) or (service if isinstance(service, str) and service in names else None)
         try:
             row = context.source(None if chosen is None else str(chosen))
         except PrecedentError as error:

@@ -137,6 +137,13 @@ def test_a_body_that_unpacks_to_too_much_is_named(post: Any) -> None:
     assert "longer than 16777216 bytes when it is unpacked" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("value", [{"arrayValue": {"values": []}}, {"kvlistValue": {"values": []}}, {"intValue": "5"}])
+def test_a_service_that_is_no_text_names_no_source(post: Any, value: dict[str, Any]) -> None:
+    sent = body(text(NORMAL))
+    sent["resourceLogs"][0]["resource"]["attributes"] = [{"key": "service.name", "value": value}]
+    assert post(sent).status_code == 200
+
+
 def test_protobuf_in_protobuf_out(post: Any) -> None:
     answer = post(b"", **{"content-type": "application/x-protobuf"})
     assert answer.headers["content-type"] == "application/x-protobuf"
