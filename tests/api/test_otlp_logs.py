@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,6 +120,9 @@ def test_what_cannot_be_judged_is_counted_and_named(post: Any, client: TestClien
         (b"\xff\xff", {"content-type": "application/x-protobuf"}, 400),
         (b"plain", {"content-encoding": "gzip"}, 400),
         (b"plain", {"content-encoding": "br"}, 400),
+        (b"", {"content-encoding": "deflate"}, 400),
+        (zlib.compress(b"{}")[:-4], {"content-encoding": "deflate"}, 400),
+        (gzip.compress(b"{}")[:-8], {"content-encoding": "gzip"}, 400),
         (gzip.compress(b" " * (17 << 20)), {"content-encoding": "gzip"}, 400),
         (b"a log line", {"content-type": "text/plain"}, 415),
     ],
