@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,12 +18,16 @@ from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import ValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
 
+from agent.api.bodies import describe_json_error
 from agent.api.mcp_tools import Tools
 from agent.api.middleware import allowed_hosts
 from agent.core.errors import translate
 from agent.core.logs import log_error
+from agent.core.records import clean_text
 from agent.core.requests import format_validation_error
 from agent.core.settings import Settings
 from agent.pipeline.batcher import MicroBatcher
@@ -89,7 +94,9 @@ def _reason(name: str, error: BaseException) -> str:
 
 
 def _failed(reason: str) -> types.ServerResult:
-    return types.ServerResult(types.CallToolResult(content=[types.TextContent(type="text", text=reason)], isError=True))
+    return types.ServerResult(
+        types.CallToolResult(content=[types.TextContent(type="text", text=clean_text(reason))], isError=True)
+    )
 
 
 class McpEndpoint:
@@ -117,8 +124,25 @@ class McpEndpoint:
         await self._tools.finish()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        await self._manager.handle_request(scope, receive, send)
+        """Answer a request; the package fails at a body that Python's parser rejects by another error than its own."""
+        body = await Request(scope, receive).body()
+        try:
+            value = json.loads(body)
+            if b"\\u" in body:
+                # it may spell lone surrogates, which neither the package nor a store takes
+                body = clean_text(json.dumps(value, ensure_ascii=False)).encode()
+        except (ValueError, RecursionError) as error:
+            reason = f"the body cannot be read: {describe_json_error(error)}"
+            failure = types.ErrorData(code=types.PARSE_ERROR, message=reason)
+            answer = {"jsonrpc": "2.0", "id": None, "error": failure.model_dump(exclude_none=True)}
+            await JSONResponse(answer, 400)(scope, receive, send)
+            return
+        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._manager.handle_request(scope, replay, send)
 
 
 def _security(settings: Settings) -> TransportSecuritySettings:

@@ -54,12 +54,14 @@ def unzipped(body: bytes, encoding: str, limit: int) -> bytes:
     if encoding not in ("gzip", "deflate"):
         raise InputError(f"the content encoding {encoding!r} is not known: send gzip, deflate or none")
     try:
-        # deflate is zlib's format in HTTP
-        unpacked = (
-            gzip.GzipFile(fileobj=io.BytesIO(body)).read(limit + 1)
-            if encoding == "gzip"
-            else zlib.decompressobj().decompress(body, limit + 1)
-        )
+        if encoding == "gzip":
+            unpacked = gzip.GzipFile(fileobj=io.BytesIO(body)).read(limit + 1)
+        else:
+            # deflate is zlib's format in HTTP
+            deflated = zlib.decompressobj()
+            unpacked = deflated.decompress(body, limit + 1)
+            if len(unpacked) <= limit and not deflated.eof:
+                raise EOFError("it ends before its end marker")
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"the body is not valid {encoding}: {error}") from error
     if len(unpacked) > limit:
@@ -110,7 +112,7 @@ def parse(context: AppContext, message: ExportLogsServiceRequest) -> Parsed:
             continue
         resource = _values(resource_logs.resource.attributes)
         service = resource.get(SERVICE)
-        chosen = resource.get(SOURCE) or (service if service in names else None)
+        chosen = resource.get(SOURCE) or (service if isinstance(service, str) and service in names else None)
         try:
             row = context.source(None if chosen is None else str(chosen))
         except PrecedentError as error:

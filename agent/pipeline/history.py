@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent.core.errors import UnknownVerdict
-from agent.core.records import Verdict
+from agent.core.errors import UnknownVerdict, UsageError
+from agent.core.records import Verdict, clean_text
 from agent.pipeline.context import AppContext
 
 
@@ -40,12 +40,17 @@ def find_verdicts(
     ------
     UnknownSource
         There is no source of that name.
+    UsageError
+        The time is in no year from 1 to 9999 in UTC.
     """
     if source is not None:
         context.source(source)
     if since is not None:
         # without a zone it is UTC; SQLite keeps no zones
-        since = (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC)
+        try:
+            since = (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC)
+        except OverflowError as error:
+            raise UsageError(f"the time {since.isoformat()} is in no year from 1 to 9999 in UTC") from error
     found = context.history.find(source=source, label=label, since=since, limit=limit)
     return [
         PastVerdict(Verdict.model_validate(body), label, judged_at.replace(tzinfo=judged_at.tzinfo or UTC))
@@ -76,7 +81,8 @@ def load_verdict(context: AppContext, verdict_id: str) -> Verdict:
     UnknownVerdict
         There is none in the history.
     """
-    body = context.history.get(verdict_id)
+    # what the store cannot hold is no id
+    body = context.history.get(verdict_id) if clean_text(verdict_id) == verdict_id else None
     if body is None:
         raise UnknownVerdict(verdict_id)
     return Verdict.model_validate(body)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agent.core.errors import UnknownCase
-from agent.core.records import Case, Label, Record
+from agent.core.records import Case, Label, Record, clean_text
 from agent.pipeline.context import AppContext
 from retrieval.store.case_changes import CaseChange
 
@@ -90,7 +90,8 @@ def show_case(context: AppContext, case_id: str) -> CaseDetail:
     UnknownCase
         There is no such case.
     """
-    row = context.case_rows.get(case_id)
+    # what the store cannot hold is no id
+    row = context.case_rows.get(case_id) if clean_text(case_id) == case_id else None
     if row is None:
         raise UnknownCase(case_id)
     changes = context.case_rows.changes(row["source"], row["hash"])

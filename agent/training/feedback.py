@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.core.errors import UsageError
-from agent.core.records import Case, Label, Precedent, Record, Verdict
+from agent.core.records import Case, Label, Precedent, Record, Verdict, clean_text
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.training.learn import Progress, as_case, refit_while_due
@@ -58,6 +58,8 @@ def undo_correction(context: AppContext, changed: str, by: str = "a person") -> 
     UsageError
         There is nothing to undo, or the record was labelled otherwise since.
     """
+    if clean_text(changed) != changed:
+        raise UsageError(f"there is no change of {clean_text(changed)} to undo")
     is_verdict = changed.startswith("v")
     rows = context.case_rows
     change = rows.last_change(verdict_id=changed) if is_verdict else rows.last_change(case_id=changed)

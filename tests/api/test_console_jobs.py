@@ -77,6 +77,9 @@ def test_rows_come_by_page_filter_search_and_order(client: TestClient, job: Job)
     assert down == sorted(down, reverse=True)
     assert client.get(f"/console/jobs/{job.id}/rows", params={"sort": "body"}).status_code == 422
     assert client.get("/console/jobs/none/rows").status_code == 404
+    for address in (f"/console/jobs/{job.id}/rows?", "/console/cases?source=shop&"):
+        for place in ("start", "end"):
+            assert client.get(f"{address}{place}=99999999999999999999").status_code == 422
 
 
 def test_a_row_has_its_whole_verdict_with_the_uploads_name(job: Job) -> None:

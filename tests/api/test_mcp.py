@@ -106,11 +106,27 @@ def test_what_is_wrong_is_named(address: Address) -> None:
         assert "no argument sources" in await refused("judge", records=["x"], sources="shop")
         assert "there is no tool 'delete'" in await refused("delete")
         assert "unknown source" in await refused("history", source="bank")
+        for since in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+            assert "no year from 1 to 9999" in await refused("history", since=since)
         await called(session, "judge", records=[NORMAL])
         assert (await called(session, "history", limit=1))["verdicts"]
         assert (await called(session, "history", since="2999-01-01"))["verdicts"] == []
 
     by_http(address, use)
+
+
+def test_bodies_that_python_cannot_read_or_store_are_refused(address: Address) -> None:
+    def post(body: bytes) -> httpx.Response:
+        sent = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+        return httpx.post(f"{address.url}/mcp", content=body, headers={**sent, **address.headers})
+
+    for body in (b"[" * 50_000, b"\xff", b"9" * 5_000, b"{", b""):
+        answer = post(body)
+        assert (answer.status_code, "body" in answer.json()["error"]["message"]) == (400, True)
+    call = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "explain", "arguments": {%s}}}'
+    for argument, reason in ((b'"verdict_id": "\\ud800"', "no verdict"), (b'"\\ud800": 1', "has no argument")):
+        result = post(call % argument).json()["result"]
+        assert (result["isError"], reason in result["content"][0]["text"]) == (True, True)
 
 
 def test_web_pages_and_strangers_are_refused(address: Address) -> None:

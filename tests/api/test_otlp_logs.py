@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,6 +120,9 @@ def test_what_cannot_be_judged_is_counted_and_named(post: Any, client: TestClien
         (b"\xff\xff", {"content-type": "application/x-protobuf"}, 400),
         (b"plain", {"content-encoding": "gzip"}, 400),
         (b"plain", {"content-encoding": "br"}, 400),
+        (b"", {"content-encoding": "deflate"}, 400),
+        (zlib.compress(b"{}")[:-4], {"content-encoding": "deflate"}, 400),
+        (gzip.compress(b"{}")[:-8], {"content-encoding": "gzip"}, 400),
         (gzip.compress(b" " * (17 << 20)), {"content-encoding": "gzip"}, 400),
         (b"a log line", {"content-type": "text/plain"}, 415),
     ],
@@ -135,6 +139,13 @@ def test_what_is_no_message_is_refused(post: Any, sent: bytes, headers: dict[str
 def test_a_body_that_unpacks_to_too_much_is_named(post: Any) -> None:
     answer = post(gzip.compress(b" " * (17 << 20)), **{"content-encoding": "gzip"})
     assert "longer than 16777216 bytes when it is unpacked" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("value", [{"arrayValue": {"values": []}}, {"kvlistValue": {"values": []}}, {"intValue": "5"}])
+def test_a_service_that_is_no_text_names_no_source(post: Any, value: dict[str, Any]) -> None:
+    sent = body(text(NORMAL))
+    sent["resourceLogs"][0]["resource"]["attributes"] = [{"key": "service.name", "value": value}]
+    assert post(sent).status_code == 200
 
 
 def test_protobuf_in_protobuf_out(post: Any) -> None:

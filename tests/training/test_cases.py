@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.errors import UnknownCase, UnknownSource, UsageError
+from agent.core.errors import UnknownCase, UnknownSource, UnknownVerdict, UsageError
 from agent.core.records import Record
 from agent.core.requests import JudgeRequest
 from agent.pipeline.context import AppContext
+from agent.pipeline.history import load_verdict
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_one
 from agent.training.cases import delete_case, list_cases, relabel_case, show_case
@@ -175,3 +176,13 @@ def test_an_unknown_case(context: AppContext, case_id: str) -> None:
 def test_an_unknown_source(context: AppContext) -> None:
     with pytest.raises(UnknownSource):
         list_cases(context, "nope")
+
+
+@pytest.mark.parametrize("spelled", ["\ud800", "v\udcff", "c\0"])
+def test_an_id_that_no_store_can_hold_is_unknown(context: AppContext, spelled: str) -> None:
+    with pytest.raises(UnknownCase):
+        show_case(context, spelled)
+    with pytest.raises(UnknownVerdict):
+        load_verdict(context, spelled)
+    with pytest.raises(UsageError, match="no change"):
+        undo_correction(context, spelled)

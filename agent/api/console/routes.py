@@ -18,6 +18,8 @@ from agent.api.state import State
 from agent.training.cases import CaseView, list_cases
 
 _MOST_ROWS = 1_000
+# as `/v1/cases` bounds its offset: larger numbers are none of SQL
+_Place = Annotated[int, Query(ge=0, le=2**31 - 1)]
 _PLAIN_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox",
@@ -52,8 +54,8 @@ async def put_upload(
 def get_rows(
     job_id: str,
     state: State,
-    start: Annotated[int, Query(ge=0)] = 0,
-    end: Annotated[int, Query(ge=0)] = 100,
+    start: _Place = 0,
+    end: _Place = 100,
     labels: str = "",
     search: Annotated[str, Query(max_length=1_000)] = "",
     sort: Literal["", "line", "label", "probability", "text", "why"] = "",
@@ -83,8 +85,8 @@ def get_export(job_id: str, kind: Literal["jsonl", "csv", "html"], state: State)
 def get_cases(
     source: str,
     state: State,
-    start: Annotated[int, Query(ge=0)] = 0,
-    end: Annotated[int, Query(ge=0)] = 100,
+    start: _Place = 0,
+    end: _Place = 100,
     search: Annotated[str, Query(max_length=4_000)] = "",
     label: Literal["", "normal", "anomalous"] = "",
     mode: Literal["word", "meaning"] = "word",
