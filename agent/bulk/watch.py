@@ -185,6 +185,13 @@ class Watch:
                 self.alerter.close()
             self._lock.release()
 
+    @property
+    def exit_code(self) -> int:
+        """2 if there was no file to read ``once``, 1 if one could not be read."""
+        if self.options.once and not (self._feed.found or self._feed.has_failed):
+            return 2
+        return int(self._feed.has_failed)
+
     def stop(self) -> None:
         """End after what is being judged."""
         self.stopped = True

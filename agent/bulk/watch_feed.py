@@ -17,7 +17,7 @@ from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.entry_joining import last_entry
 from agent.data.readers.format_detection import detect
-from agent.data.tail import OpenFile, Position
+from agent.data.tail import READ_ERRORS, OpenFile, Position, TailedFile
 
 # bytes of a piece, at least and at most; bytes that show the format
 _PIECE, _MOST, _HEAD = 4 << 20, 64 << 20, 1 << 18
@@ -73,7 +73,15 @@ def read_as(options: ReadOptions, path: str, head: bytes, max_chars: int) -> tup
 
 @dataclass
 class FileFeed:
-    """Pieces of all files that are followed."""
+    """Pieces of all files that are followed.
+
+    Attributes
+    ----------
+    found : bool
+        Whether there was any file.
+    has_failed : bool
+        Whether a file could not be read.
+    """
 
     follower: Follower
     options: ReadOptions
@@ -82,6 +90,9 @@ class FileFeed:
     refused: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     ended: bool = False
+    found: bool = False
+    has_failed: bool = False
+    _missing: dict[str, str] = field(default_factory=dict)
 
     def refresh(self) -> None:
         """Look for the files."""
@@ -92,13 +103,33 @@ class FileFeed:
         self.follower.refresh()
         self.notes += self.follower.take_notes()
         for tail in list(self.follower.tails.values()):
+            self._name_missing(tail, wait=not flush)
             for file in list(tail.files):
-                yield from self._pieces(tail.path, file, flush=flush)
+                self.found = True
+                try:
+                    yield from self._pieces(tail, file, flush=flush)
+                except READ_ERRORS as error:
+                    tail.fail(error, file.position.inode)
+            self.has_failed |= tail.has_failed
+        if not self.follower.tails and not self._missing:
+            self._missing[""] = names = ", ".join(self.follower.names)
+            self.notes.append(f"no file in {names}" if flush else f"waits for files in {names}")
+        # errors of what was read just now
+        self.notes += self.follower.take_notes()
 
-    def _pieces(self, path: str, file: OpenFile, *, flush: bool) -> Iterator[Piece]:
-        limit = _PIECE
+    def _name_missing(self, tail: TailedFile, *, wait: bool) -> None:
+        """Note once that a file is not there."""
+        if tail.missing is None:
+            self._missing.pop(tail.path, None)
+        elif self._missing.get(tail.path) != tail.missing:
+            self._missing[tail.path] = tail.missing
+            self.notes.append(f"waits for {tail.path}: {tail.missing}" if wait else f"{tail.path}: {tail.missing}")
+
+    def _pieces(self, tail: TailedFile, file: OpenFile, *, flush: bool) -> Iterator[Piece]:
+        limit, path = _PIECE, tail.path
         while path not in self.refused:
             data = file.read(limit)
+            tail.succeed(file.position.inode)
             if not data:
                 return
             reading = self._reading(path, file)
@@ -163,6 +194,8 @@ class FileFeed:
 
 class StdinFeed:
     """Pieces of what comes on standard input, which has no position to go on from."""
+
+    found, has_failed = True, False
 
     def __init__(self, options: ReadOptions, max_chars: int, descriptor: int = 0) -> None:
         self._options, self._max_chars = options, max_chars

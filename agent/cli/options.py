@@ -190,8 +190,9 @@ def exit_if_failed(failures: list[Any]) -> None:
 def print_status(line: str) -> None:
     """Print one line on standard error, with any characters."""
     from agent.core.records import clean_text
+    from agent.core.terminal import escape_controls
 
-    print(clean_text(line), file=sys.stderr, flush=True)
+    print(escape_controls(clean_text(line)), file=sys.stderr, flush=True)
 
 
 def with_hint(error: Exception) -> str:

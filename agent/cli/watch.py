@@ -106,6 +106,8 @@ def watch(
         watching.run()
     print_status(f"{_counts(watching)}; the same command goes on from here")
     context.close()
+    if watching.exit_code:
+        raise typer.Exit(watching.exit_code)
 
 
 def _alerter(notify: list[str] | None, quiet: list[str] | None, console: str | None) -> Alerter | None:

@@ -16,13 +16,29 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# control characters; invisible ones that reorder, hide or join what is shown (but the joiners of scripts and emoji,
+# U+200C and U+200D, which texts need); and tags, which spell invisible texts
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
 
 
 def escape_controls(text: str) -> str:
-    """Replace control characters, which could steer a terminal, by visible escapes."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+    r"""Replace control characters, which could steer a terminal, and invisible ones by visible escapes.
+
+    >>> escape_controls("a\x1b[2J \u202eb")
+    'a\\x1b[2J \\u202eb'
+    """
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def rich_text(text: str, style: str = "") -> Text:

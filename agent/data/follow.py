@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.data.tail import PACKED, Position, TailedFile
+from agent.data.tail import PACKED, READ_ERRORS, Position, TailedFile
 
 # seconds between two searches for new files, which take long in large folders
 SCAN_SECONDS = 1.0
@@ -24,14 +25,15 @@ def find_files(names: Iterable[str]) -> Iterator[str]:
     """
     for name in names:
         path = Path(name)
-        if path.is_dir():
+        # os.path: a path that cannot be looked at is none, here
+        if os.path.isdir(path):  # noqa: PTH112
             found = [file for file in sorted(path.rglob("*")) if not _is_hidden(file, path)]
-        elif glob.has_magic(name) and not path.exists():
+        elif glob.has_magic(name) and not os.path.exists(path):  # noqa: PTH110
             found = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
         else:
             yield name
             continue
-        files = [file for file in found if file.is_file()]
+        files = [file for file in found if os.path.isfile(file)]  # noqa: PTH113
         known = set(files)
         for file in files:
             match = _ROTATED.fullmatch(file.name)
@@ -80,7 +82,10 @@ class Follower:
                     self.tails[path] = TailedFile(path, at_end=self.at_end)
             self.at_end = False
         for tail in self.tails.values():
-            tail.refresh()
+            try:
+                tail.refresh()
+            except READ_ERRORS as error:
+                tail.fail(error)
 
     def state(self) -> list[Position]:
         """How far all files were read."""

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import time
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from pydantic import BaseModel, ConfigDict
 _HEAD = 1_024
 # seconds for which a file that was rotated away may still be written to
 GRACE_SECONDS = 10.0
+# a packed file that is cut off or broken raises the last two
+READ_ERRORS = (OSError, EOFError, zlib.error)
 PACKED = re.compile(r".+\.(?:gz|zst|bz2|xz)")
 
 
@@ -123,6 +126,10 @@ class TailedFile:
         What is read, in order; the last one is that at the path, if there is one.
     notes : list of str
         What was lost, for a person.
+    missing : str or None
+        Why there is nothing at the path.
+    has_failed : bool
+        Whether a file could not be opened or read.
     """
 
     path: str
@@ -130,6 +137,22 @@ class TailedFile:
     at_end: bool = False
     files: list[OpenFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missing: str | None = None
+    has_failed: bool = False
+    # what is wrong now with the path (0) or the file of an inode, which is named once
+    _problems: dict[int, str] = field(default_factory=dict)
+
+    def fail(self, error: Exception, inode: int = 0, *, action: str = "read") -> None:
+        """Note an error, once until another one or none follows."""
+        note = f"{self.path} cannot be {action}: {getattr(error, 'strerror', None) or error}"
+        self.has_failed = True
+        if self._problems.get(inode) != note:
+            self._problems[inode] = note
+            self.notes.append(note)
+
+    def succeed(self, inode: int = 0) -> None:
+        """What was wrong is over."""
+        self._problems.pop(inode, None)
 
     def refresh(self) -> None:
         """Look for rotation and truncation."""
@@ -140,9 +163,12 @@ class TailedFile:
             self.files.pop(0).stream.close()
         try:
             status = Path(self.path).stat()
-        except OSError:
+        except OSError as error:
             self._complete_last()
+            # between two steps of a rotation the old file is still known
+            self.missing = None if self.files else error.strerror or str(error)
             return
+        self.missing = None
         last = self.files[-1] if self.files and not self.files[-1].is_complete else None
         if last is not None and last.is_same(status):
             if last.is_truncated(status.st_size):
@@ -162,8 +188,9 @@ class TailedFile:
         try:
             stream = Path(self.path).open("rb")  # noqa: SIM115 - open as long as the file is followed
         except OSError as error:
-            self.notes.append(f"{self.path} cannot be opened: {error.strerror or error}")
+            self.fail(error, action="opened")
             return
+        self.succeed()
         status = os.fstat(stream.fileno())
         file = OpenFile(stream, Position(path=self.path, device=status.st_dev, inode=status.st_ino))
         if self.at_end:

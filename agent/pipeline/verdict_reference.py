@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.core.errors import UnknownVerdict, UsageError
 from agent.core.records import Record, Verdict
 from agent.core.requests import JudgeRequest
+from agent.core.terminal import truncate
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.pipeline.context import AppContext
@@ -22,10 +22,8 @@ from retrieval.store.verdicts import PlacedVerdict
 
 _TEMPLATE = re.compile(r"t[0-9a-f]{15}")
 _PLACE = re.compile(r"(?P<file>.+):(?P<line>[0-9]{1,10})")
-# verdicts of a source that are searched for a template; ids that a message lists
-_SEARCHED, _LISTED = 20_000, 5
-# within it are the verdicts on the records of one line; the same line of another run comes later
-_ONE_RUN = timedelta(seconds=2)
+# verdicts of a source that are searched for a template; ids that a message lists, and characters of their texts
+_SEARCHED, _LISTED, _TEXT_CHARS = 20_000, 5, 80
 
 
 def find_verdict(context: AppContext, reference: str) -> Verdict:
@@ -35,8 +33,9 @@ def find_verdict(context: AppContext, reference: str) -> Verdict:
     ----------
     context
     reference
-        The id of a verdict; of a template, as bulk runs write it; or the file and the line of a record, of the last run
-        over that file. A record of which a bulk run stored no verdict, because another one has its template, is judged.
+        The id of a verdict; of a template, as bulk runs write it; or the file and the line of a record, if all runs
+        over files of that name found the same text there. A record of which a bulk run stored no verdict, because
+        another one has its template, is judged.
 
     Raises
     ------
@@ -82,29 +81,35 @@ def _templates(body: dict[str, Any], representation: Representation) -> set[str]
 
 def _of_place(context: AppContext, file: str, line: int) -> Verdict:
     stored = _of_file(context.history.at_line(line), file)
+    source = stored[0].body["source"] if stored else _source_of(context, file)
+    present = list(_records(context, source, file, line)) if source is not None else []
     if not stored:
-        return _judged(context, file, line)
-    newest = stored[0]
-    last_run = [
-        row
-        for row in stored
-        if row.body["source"] == newest.body["source"] and newest.judged_at - row.judged_at <= _ONE_RUN
-    ]
-    contents = {Record.model_validate(row.body["record"]).content_hash: row.body for row in reversed(last_run)}
-    if len(contents) > 1:
-        raise _ambiguous(f"{file}:{line}", [str(body["id"]) for body in contents.values()])
-    return Verdict.model_validate(newest.body)
+        if source is None or not present:
+            raise UnknownVerdict(f"{file}:{line}")
+        return judge_one(context, build(context), JudgeRequest.about(present[0], source))
+    # a verdict has its file as it was named, from any folder: only one text makes sure which record is meant
+    texts = {_comparable(row.body["record"]["text"]): row.body for row in reversed(stored)}
+    meant = [f"{body['id']} ({truncate(body['record']['text'], _TEXT_CHARS)})" for body in texts.values()]
+    if present and not any(_comparable(record.text) in texts for record in present):
+        meant.append(f"the line as it is now ({truncate(present[0].text, _TEXT_CHARS)})")
+    if len(meant) > 1:
+        raise _ambiguous(f"{file}:{line}", meant)
+    return Verdict.model_validate(stored[0].body)
+
+
+def _comparable(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _of_file(rows: Sequence[PlacedVerdict], file: str) -> list[PlacedVerdict]:
-    """Those on records of the file: by the name that it had then, or else by the end of that name.
+    """Those on records of the file: by the name that it had then, or else by the end of that name, or of this one.
 
     Raises
     ------
     UsageError
         Files of different folders have that end.
     """
-    if same := [row for row in rows if row.file == file]:
+    if same := [row for row in rows if row.file in _names(file)]:
         return same
     ending = [row for row in rows if Path(row.file).parts[-len(Path(file).parts) :] == Path(file).parts]
     names = list(dict.fromkeys(row.file for row in ending))
@@ -113,16 +118,31 @@ def _of_file(rows: Sequence[PlacedVerdict], file: str) -> list[PlacedVerdict]:
     return ending
 
 
-def _judged(context: AppContext, file: str, line: int) -> Verdict:
-    """The verdict on a record of a file that was judged in bulk, where one verdict of each template is stored."""
-    source = context.history.source_of_file(file)
-    if source is None or not Path(file).is_file():
-        raise UnknownVerdict(f"{file}:{line}")
+def _names(file: str) -> list[str]:
+    """The names that a verdict may have for the file: it, and each relative one that an absolute path ends with."""
+    path = Path(file)
+    if not path.is_absolute():
+        return [file]
+    return [file, *(str(Path(*path.parts[start:])) for start in range(1, len(path.parts)))]
+
+
+def _source_of(context: AppContext, file: str) -> str | None:
+    """The source that judged the file last, in bulk, where one verdict of each template is stored."""
+    sources = (context.history.source_of_file(name) for name in _names(file))
+    return next((source for source in sources if source is not None), None)
+
+
+def _records(context: AppContext, source: str, file: str, line: int) -> Iterator[Record]:
+    """The records at the line of the file as it is now; none where there is no such file."""
+    if not Path(file).is_file():
+        return
     options = ReadOptions.model_validate(context.source(source).reading or {})
     for row in options.read_unlabelled(file, context.settings.max_record_chars):
-        if isinstance(row, ParsedRow) and row.record.line == line:
-            return judge_one(context, build(context), JudgeRequest.about(row.record, source))
-    raise UnknownVerdict(f"{file}:{line}")
+        if isinstance(row, ParsedRow) and row.record.line is not None:
+            if row.record.line > line:
+                return
+            if row.record.line == line:
+                yield row.record
 
 
 def _ambiguous(reference: str, meant: Sequence[str]) -> UsageError:

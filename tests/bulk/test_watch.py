@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -270,3 +271,46 @@ def test_standard_input_to_its_end(learned: tuple[AppContext, Path]) -> None:
         pieces += feed.poll()
         time.sleep(0.01)
     assert [(piece.chunk.first, piece.chunk.data.decode()) for piece in pieces] == [(1, f"{GOOD}\n"), (2, f"{BAD}\n")]
+
+
+def test_a_file_that_cannot_be_read_is_named_once_and_the_others_go_on(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.add(GOOD)
+    broken = watched.folder / "a.log"
+    broken.write_text(f"{GOOD}\n")
+    read = tail.OpenFile.read
+
+    def failing(file: tail.OpenFile, limit: int) -> bytes:
+        if file.position.path == str(broken):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(file, limit)
+
+    monkeypatch.setattr(tail.OpenFile, "read", failing)
+    watch = watched.watch(str(broken), str(watched.log))
+    watch.run()
+    assert (watch.counts.total(), watch.exit_code) == (1, 1)
+    assert watched.notes == [f"{broken} cannot be read: Input/output error"]
+
+
+def test_files_that_are_not_there_are_named(watched: Watched) -> None:
+    gone, loop, pattern = (str(watched.folder / name) for name in ("gone.log", "loop.log", "*.txt"))
+    Path(loop).symlink_to(loop)
+    watch = watched.watch(gone, loop, str(watched.log))
+    watch.run()
+    assert watch.exit_code == 2
+    assert [note.partition(": ")[0] for note in watched.notes] == [gone, loop, str(watched.log)]
+    watched.notes.clear()
+    watched.add(GOOD)
+    watch = watched.watch(gone, str(watched.log))
+    watch.run()
+    assert (watch.exit_code, watch.counts.total()) == (0, 1)
+    watch = watched.watch(pattern)
+    watch.run()
+    assert (watch.exit_code, watched.notes[-1]) == (2, f"no file in {pattern}")
+    watched.notes.clear()
+    watch = watched.watch(gone, once=False)
+    looks = iter((1, 2, 3))
+    watch.show = lambda _: watch.stop() if next(looks) == 3 else None
+    watch.run()
+    assert (watch.exit_code, watched.notes) == (0, [f"waits for {gone}: No such file or directory"])

@@ -116,6 +116,33 @@ def test_what_may_be_several_verdicts_is_said(learned: Run, tmp_path: Path) -> N
     assert (refused.code, "two.jsonl:1 may mean several: v" in refused.err) == (2, True)
 
 
+def test_files_of_one_name_in_two_folders_are_not_confused(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"p": "disk 3 lost block 4", "q": "file 9 was read in 3 ms"}
+    for folder, text in texts.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "s.log").write_text(f"{text}\n", encoding="utf-8")
+    ids = []
+    for folder in texts:
+        monkeypatch.chdir(tmp_path / folder)
+        ids.append(json.loads(learned("judge", "s.log", "-s", "svc", "--model", "none", "--to", "jsonl").out)["id"])
+        if folder == "p":
+            found = learned("explain", str(tmp_path / "p" / "s.log") + ":1", "--model", "none")
+            assert ids[0] in found.out
+            # a file of that name of which no verdict is stored
+            monkeypatch.chdir(tmp_path / "q")
+            refused = learned("correct", "s.log:1", "anomalous")
+            assert (refused.code, ids[0] in refused.err, texts["q"] in refused.err) == (2, True, True)
+    for folder in texts:
+        monkeypatch.chdir(tmp_path / folder)
+        for reference in ("s.log:1", str(tmp_path / folder / "s.log") + ":1"):
+            refused = learned("correct", reference, "anomalous")
+            assert refused.code == 2
+            assert all(part in refused.err for part in (*ids, *texts.values()))
+    assert learned("correct", ids[0], "anomalous").code == 0
+
+
 def check_page(page: str) -> None:
     """Nothing is loaded, and what may run and style is what the policy names by its hash."""
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)

@@ -71,3 +71,10 @@ def test_labels_by_keys_make_a_source(run: Run, log: Path, monkeypatch: pytest.M
     labels = {(body := json.loads(line))["record"]["text"][20:]: body["label"] for line in judged.out.splitlines()}
     assert labels["ERROR unit 4 lost its lease"] == "anomalous"
     assert labels["INFO unit 6 polled in 6 ms"] == "normal"
+
+
+def test_events_do_not_steer_a_terminal(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bidi.log").write_text("".join(f"user \u202e{word}\u2066 left\u202c {word}\u200b\n" for word in "abcd"))
+    shown = run("judge", "bidi.log")
+    assert not set("\u202e\u2066\u202c\u200b") & set(shown.out + shown.err)
+    assert "\\u202e" in shown.out

@@ -63,3 +63,20 @@ def test_a_live_pipe_is_awaited_for_few_lines_for_a_numbered_label() -> None:
 
 def test_a_live_pipe_is_awaited_for_the_lines_that_show_what_begins_an_entry() -> None:
     assert first(ReadOptions(format="log"), [b"one line\n"] * (SAMPLED_LINES + 1)) == "one line"
+
+
+@pytest.mark.parametrize("word", ["@SUM(1)", "+1+1", "Killed", "3"])
+def test_lines_of_one_word_where_labels_are_first_words(word: str, tmp_path: Path) -> None:
+    options = ReadOptions(label="0", normal=("-",)).model_copy(update={"label_values": ("-", "bad")})
+    path = tmp_path / "=f.log"
+
+    def read(text: str) -> list[str]:
+        path.write_text(text)
+        rows = options.read_unlabelled(path, 1_000)
+        return [row.record.text if isinstance(row, ParsedRow) else row.reason for row in rows]
+
+    only_label = "its only word is the label column"
+    assert read(f"{word}\n") == [word]
+    assert read(f"{word}\nOops\n") == [word, "Oops"]
+    assert read(f"- disk 3 read\n{word}\n- disk 4 read\n") == ["disk 3 read", only_label, "disk 4 read"]
+    assert read("bad\n-\n") == [only_label] * 2

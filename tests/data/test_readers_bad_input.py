@@ -119,7 +119,7 @@ def test_an_unreadable_row_says_where() -> None:
         ),
         ("a.csv", "t,x\n,1\nhi,2\n", {"text": ["t"]}, [3], [(2, "the text is empty")]),
         ("a.log", "- a b\nx\n", {"label": "1"}, [1], [(2, "no label in column '1'")]),
-        ("a.log", "BAD\nBAD a\n", {"label": "0"}, [2], [(1, "the text is empty")]),
+        ("a.log", "BAD\nBAD a\n", {"label": "0"}, [2], [(1, "its only word is the label column")]),
         ("a.jsonl", '{"a": 1}\n{"a": \n{"a": 2}\n', {}, [1, 3], [(2, "not JSON: Expecting value at column 7")]),
         ("a.jsonl", '{"a": 1}\n[1]\n3\nnull\n', {}, [1], [(2, "a list"), (3, "a number"), (4, "null")]),
         ("a.jsonl", '{"a": 1}\n{}\n""\n', {}, [1], [(2, "the text is empty"), (3, "the text is empty")]),

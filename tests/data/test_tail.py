@@ -195,3 +195,19 @@ def test_files_of_a_folder_and_new_ones(tmp_path: Path) -> None:
     add(tmp_path / "a.log", "again")
     assert take(follower) == ["again"]
     assert list(find_files([str(tmp_path / "*.txt"), "later.log"])) == [str(tmp_path / "b.txt"), "later.log"]
+
+
+def test_a_folder_in_place_of_the_file_is_named_once_until_it_changes(log: Path) -> None:
+    add(log, "one")
+    follower = follow(log)
+    assert take(follower) == ["one"]
+    log.unlink()
+    for _ in range(2):
+        log.mkdir()
+        for _ in range(3):
+            assert take(follower) == []
+        assert follower.take_notes() == [f"{log} cannot be opened: Is a directory"]
+        log.rmdir()
+        add(log, "two")
+        assert take(follower) == ["two"]
+        log.unlink()

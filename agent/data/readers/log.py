@@ -52,6 +52,8 @@ def parse_entry(raw: RawLine, request: ReadRequest, count: int = 1) -> ParsedRow
         if request.label is not None and int(request.label) < len(words) and is_whole:
             cells[request.label] = words[int(request.label)]
             first = without_word(first, int(request.label))
+            if not (first.strip() or rest.strip()):
+                return request.row_error(raw.number, "its only word is the label column")
         if request.text:
             first = " ".join(words[int(name)] for name in expand(request.text, known=()) if int(name) < len(words))
         text = first + separator + rest
