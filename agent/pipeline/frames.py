@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from agent.core.errors import InputError, UsageError
 from agent.core.records import JudgeError, Record, Verdict
@@ -66,7 +66,11 @@ def judge_frame(
         It lacks columns that the source has learned.
     TypeError
         It is neither a Polars nor a pandas DataFrame.
+    ValueError
+        ``explain`` is none of its values, or ``text`` names no column.
     """
+    if explain not in get_args(Explain):
+        raise ValueError(f"explain={explain!r} is none of {', '.join(get_args(Explain))}")
     names, rows = _rows_of(frame)
     added = [f"{prefix}{name}" for name in COLUMNS]
     if taken := [name for name in added if name in names]:
@@ -74,8 +78,15 @@ def judge_frame(
     context = context or default_context()
     row = context.source(source)
     options = ReadOptions.model_validate(row.reading or {})
+    if options.format == "log" or names == [options.label]:
+        # the label of a log is a place in the line, which the name of a column may look like: pandas has 0, 1, …
+        options = options.model_copy(update={"label": None})
     if text is not None:
-        options = options.model_copy(update={"text": (text,) if isinstance(text, str) else tuple(text)})
+        # pandas may have numbers for names
+        columns = tuple(map(str, [text] if isinstance(text, str | int) else text))
+        if not columns:
+            raise ValueError("text names no column: leave it out for those that the source has learned")
+        options = options.model_copy(update={"text": columns})
         if lacking := [name for name in expand(options.text, names) if name not in names]:
             raise InputError(f"no column {lacking[0]!r}; the frame has {', '.join(names)}")
     elif not (options.text or options.table.columns) and len(names) > 1:

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from agent.core.numerics import logit
-from agent.core.records import JudgeError, Verdict
+from agent.core.records import JudgeError, Verdict, clean_text
 from agent.core.settings import Settings, settings
 from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL, ParsedRow
@@ -116,7 +116,7 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array or data frame of shape (n_samples, n_features), or sequence of n_samples texts
-            Numbers and categories; cells may be missing.
+            Numbers and categories; cells may be missing, but not all of a row (`ValueError`).
         y : array of shape (n_samples,)
             The classes, two of them.
 
@@ -127,8 +127,13 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if y is None:
             raise ValueError("This PrecedentClassifier estimator requires y to be passed, but the target y is None.")
+        for name, value in (("brief", self.brief), ("model", self.model)):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
         frame = self._frame(X, reset=True)
         labels = column_or_1d(y, warn=True)
+        if labels.dtype == object and any(label is None for label in labels):
+            raise ValueError("y has missing values (None): each sample needs a class")
         assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if len(labels) != frame.height:
@@ -150,6 +155,11 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : array, data frame or texts
             As for `fit`.
+
+        Raises
+        ------
+        ValueError
+            A row or text is empty: a row whose cells are all missing has nothing to judge.
         """
         check_is_fitted(self)
         frame = self._frame(X, reset=False)
@@ -202,6 +212,8 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 result = learn(context, [table], _SOURCE, options, brief=self.brief)
             finally:
                 context.close()
+            if result.language_missing and self.model not in ("none", "auto"):
+                raise ValueError(f"model={self.model!r}: {result.language_missing}") from result.language_missing
             if result.unreadable:
                 raise ValueError(f"row {result.unreadable[0].line} of X cannot be read: {result.unreadable[0].reason}")
             # the vectors are made again from the store
@@ -210,7 +222,7 @@ class PrecedentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _frame(self, X: Any, *, reset: bool) -> pl.DataFrame:  # noqa: N803
         """X as a data frame; remembers its columns, or compares them with those of `fit`."""
         if _is_texts(X):
-            values = np.asarray([str(text) for text in X], dtype=object).reshape(-1, 1)
+            values = np.asarray([clean_text(str(text)) for text in X], dtype=object).reshape(-1, 1)
             validate_data(self, values, reset=reset, skip_check_array=True)
             return pl.DataFrame({_TEXT: values[:, 0].tolist()}, schema={_TEXT: pl.String})
         finite = "allow-nan" if _is_numeric(X) else False
@@ -238,5 +250,5 @@ def _cells(column: NDArray[Any]) -> list[Any]:
         if not isinstance(cell, str | float | int | None):
             raise TypeError(f"argument must be a string or a number, not {type(cell).__name__!r}")
     if any(isinstance(cell, str) for cell in cells):
-        return [None if cell is None else str(cell) for cell in cells]
+        return [None if cell is None else clean_text(str(cell)) for cell in cells]
     return cells

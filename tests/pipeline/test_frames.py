@@ -100,11 +100,20 @@ def test_a_row_that_cannot_be_judged_says_why(copy_of: Callable[..., Settings]) 
     assert judge_frame(wide, text="message", context=context)["label"].to_list() == judged["label"].to_list()
     with pytest.raises(InputError, match="no column 'text'"):
         judge_frame(wide, text="text", context=context)
+    # the label of this log is at place 0 of a line
+    numbered = judge_frame(pd.DataFrame([[NORMAL], [ANOMALOUS]]), context=context)
+    assert numbered["label"].tolist() == ["normal", "anomalous"]
+    named = judge_frame(pd.DataFrame([[NORMAL, "h1"]]), text=[0], context=context)  # type: ignore[list-item]
+    assert named["label"].tolist() == ["normal"]
     context.close()
 
 
 def test_what_is_wrong_is_named(belts: AppContext) -> None:
     frame = table(3)
+    with pytest.raises(ValueError, match="explain='bogus'"):
+        judge_frame(frame, "belts", explain="bogus", context=belts)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="text names no column"):
+        judge_frame(frame, "belts", text=[], context=belts)
     with pytest.raises(InputError, match="speed"):
         judge_frame(frame.rename({"speed": "velocity"}), "belts", context=belts)
     with pytest.raises(UsageError, match="prefix"):

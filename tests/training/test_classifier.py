@@ -90,3 +90,17 @@ def test_what_is_wrong_is_named() -> None:
         PrecedentClassifier().fit([[1.0], [2.0], [3.0]], ["a", "b", "c"])
     with pytest.raises(ValueError, match="inconsistent"):
         PrecedentClassifier().fit(["one", "two"], ["a", "b", "a"])
+    rows, classes = [[1.0, 2.0], [9.0, 8.0]] * 4, [0, 1] * 4
+    with pytest.raises(ValueError, match="model='bogus'"):
+        PrecedentClassifier(model="bogus").fit(rows, classes)
+    with pytest.raises(TypeError, match="brief must be a str, not int"):
+        PrecedentClassifier(brief=5).fit(rows, classes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="y has missing values"):
+        PrecedentClassifier().fit(rows, ["a", None] * 4)
+    with pytest.raises(ValueError, match="row 2 of X"):
+        PrecedentClassifier().fit(rows, classes).predict([[1.0, 2.0], [np.nan, np.nan]])
+
+
+def test_lone_surrogates_are_replaced(lines: tuple[list[str], list[str]]) -> None:
+    classifier = PrecedentClassifier(normal="fine").fit(*lines)
+    assert classifier.predict(["GET /basket/9 200 in 3 ms \ud800"]).shape == (1,)
