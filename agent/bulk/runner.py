@@ -24,6 +24,7 @@ from agent.bulk.output import LineFormatter, Output
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGroup, TemplateGrouper
 from agent.bulk.traits import TRAITS, UNJUDGED, traits_of
+from agent.bulk.unread_lines import unread_lines
 from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
 from agent.core.terminal import plural
@@ -226,7 +227,9 @@ class BulkRunner:
             kept = np.flatnonzero(np.isin(traits["label"], [LABELS.index(name) for name in self.options.only]))
             for line in self._formatter.format_lines(file, lines[kept], groups[kept], partial(texts, kept)):
                 self._output.write(line)
-        self.summary.blank += int((numbers == BLANK).sum())
+        unread = unread_lines(prepared, numbers)
+        self.failures += unread
+        self.summary.blank += int((numbers == BLANK).sum()) - len(unread)
         self.summary.far += int(traits["is_far"].sum())
         for group, count in zip(*np.unique(groups[traits["is_degraded"]], return_counts=True), strict=True):
             self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))

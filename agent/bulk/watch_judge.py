@@ -15,6 +15,7 @@ from agent.bulk.output import Detail, LineFormatter
 from agent.bulk.report import why
 from agent.bulk.summary import Group, Seen
 from agent.bulk.template_grouping import TemplateGroup, TemplateGrouper
+from agent.bulk.unread_lines import unread_lines
 from agent.bulk.watch_feed import Piece
 from agent.core.records import JudgeError, Verdict
 from agent.data.readers import ParsedRow, RowError, read_rows
@@ -122,7 +123,7 @@ class PieceJudge:
     def _lines(self, piece: Piece) -> JudgedPiece:
         prepared = self._grouper.prepare(piece.chunk, piece.request)
         numbers = self._grouper.assign(prepared)
-        failures = list[RowError | JudgeError]()
+        failures: list[RowError | JudgeError] = [*unread_lines(prepared, numbers)]
         if new := self._grouper.groups[len(self._results) :]:
             results = self._judge.verdicts(new)
             self._results += results

@@ -184,8 +184,8 @@ class ReadOptions(BaseModel):
         if kind == "log" and not rows:
             # each line has one word at most: it is a label only if labels are such words
             unlabelled = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))
-            uncut = read_rows(unlabelled, kind, replace(request, label=None))
-            words = [row.record.text.strip() for row in islice(uncut, _SAMPLE_ROWS) if isinstance(row, ParsedRow)]
+            whole = islice(read_rows(unlabelled, kind, replace(request, label=None)), _SAMPLE_ROWS)
+            words = [row.record.text.strip() for row in whole if isinstance(row, ParsedRow)]
             return sum(word in self.label_values for word in words) * 2 > len(words)
         if kind == "log" and self.text_starts:
             unlabelled = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))

@@ -15,6 +15,7 @@ import pytest
 
 from agent.bulk import watch as watch_module
 from agent.bulk import watch_feed
+from agent.bulk.runner import BulkOptions, BulkRunner
 from agent.bulk.watch import Watch, WatchOptions
 from agent.bulk.watch_feed import StdinFeed
 from agent.core.errors import UsageError
@@ -314,3 +315,17 @@ def test_files_that_are_not_there_are_named(watched: Watched) -> None:
     watch.show = lambda _: watch.stop() if next(looks) == 3 else None
     watch.run()
     assert (watch.exit_code, watched.notes) == (0, [f"waits for {gone}: No such file or directory"])
+
+
+@pytest.mark.parametrize("odd", ["", "\0", "\x1b[0m"])
+def test_lines_that_are_nothing_but_a_label_are_named(watched: Watched, odd: str) -> None:
+    read = ReadOptions.model_validate(watched.context.source("app").reading).model_copy(update={"multiline": "off"})
+    watched.add(f"- {GOOD}", "Killed", "", f"bad {BAD}{odd}")
+    reason = f"{watched.log}:2: its only word is the label column"
+    options = BulkOptions(files=(str(watched.log),), source="app", detail="compact", to="jsonl")
+    runner = BulkRunner(watched.context, read, options, lambda *_, **__: None, watched.notes.append)
+    summary = runner.run(watched.folder / "bulk.jsonl")
+    assert (summary.records, summary.blank, [str(failure) for failure in runner.failures]) == (2, 1, [reason])
+    watch = Watch(watched.context, read, WatchOptions((str(watched.log),), "app", once=True), watched.notes.append)
+    watch.run()
+    assert (watch.counts.total(), watch.failures, reason in watched.notes) == (2, 1, True)
