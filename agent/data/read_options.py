@@ -183,8 +183,8 @@ class ReadOptions(BaseModel):
         rows = [row for row in islice(read_rows(sample, kind, request), _SAMPLE_ROWS) if isinstance(row, ParsedRow)]
         if kind == "log" and not rows:
             # each line has one word at most: it is a label only if labels are such words
-            unlabelled = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))
-            whole = islice(read_rows(unlabelled, kind, replace(request, label=None)), _SAMPLE_ROWS)
+            bare = Stream(iter([stream.look_at_lines(_SAMPLE_ROWS)]))
+            whole = islice(read_rows(bare, kind, replace(request, label=None)), _SAMPLE_ROWS)
             words = [row.record.text.strip() for row in whole if isinstance(row, ParsedRow)]
             return sum(word in self.label_values for word in words) * 2 > len(words)
         if kind == "log" and self.text_starts:
