@@ -52,7 +52,7 @@ VerdictArgument = Annotated[
     str,
     typer.Argument(
         metavar="ID",
-        help="The verdict's id, a template's id, or FILE:LINE of the last run over that file.",
+        help="The verdict's id, a template's id, or FILE:LINE of a run over that file.",
     ),
 ]
 RateOption = Annotated[
