@@ -252,7 +252,7 @@ def test_odd_conversations_are_answered(client: TestClient, method: str, content
         ("GET", REST),
         ("DELETE", REST),
         ("PUT", REST),
-        ("GET", "/v1/cases"),
+        ("PUT", "/v1/cases"),
         ("POST", "/v1/sources/shop"),
         ("DELETE", "/v1/sources/shop"),
         ("GET", "/v1/verdicts/v000000000000/feedback"),

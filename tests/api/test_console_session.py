@@ -139,3 +139,11 @@ def test_a_server_of_several_processes_says_that_it_has_no_console(
     page = client.get("/")
     assert page.status_code == 503
     assert "--workers" in page.text
+
+
+def test_an_application_serves_pages_after_another_of_the_process_has_ended(copy_of: Callable[..., Settings]) -> None:
+    first, second = (TestClient(create_app(copy_of(model="none")), base_url=HOST) for _ in range(2))
+    first.__enter__()
+    with second:
+        first.__exit__(None, None, None)
+        assert second.get("/").status_code == 200

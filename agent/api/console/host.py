@@ -33,7 +33,8 @@ _SEVERAL_PROCESSES = """<!doctype html><html lang="en"><meta charset="utf-8"><ti
 <p>The console needs a server of one process: start <code>precedent serve</code> without <code>--workers</code>.</p>
 <p><a href="/chain/playground/">Chat</a> · <a href="/verdict/playground/">One record, one verdict</a> ·
 <a href="/docs">The API</a></p></html>"""
-_active = 0
+# the application whose event loop runs NiceGUI
+_owner: ConsoleRoute | None = None
 
 
 def content_policy(nonce: str) -> str:
@@ -129,6 +130,7 @@ class ConsoleRoute(BaseRoute):
         self._state = state
         self._host = _nicegui()
         self._app = GZipMiddleware(_PageHeaders(self._host))
+        self._stack: AsyncExitStack | None = None
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether the request is for the console."""
@@ -144,23 +146,32 @@ class ConsoleRoute(BaseRoute):
             # a page's socket would reach a process that does not know the page
             await HTMLResponse(_SEVERAL_PROCESSES, 503, SECURITY_HEADERS)(scope, receive, send)
             return
+        # the application that ran NiceGUI may have ended
+        await self._start()
         scope[STATE_KEY] = self._state
         await self._app(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Run NiceGUI, which is one for the process, while any application of the process is served."""
-        global _active
-        _active += 1
-        try:
-            if _active > 1:
+        """Run NiceGUI, which is one for the process; of several applications the first that is served runs it."""
+        global _owner
+        async with AsyncExitStack() as stack:
+            self._stack = stack
+            await self._start()
+            try:
                 yield
-                return
-            async with AsyncExitStack() as stack:
-                with warnings.catch_warnings():
-                    # NiceGUI looks at every object of the process, and some warn
-                    warnings.simplefilter("ignore")
-                    await stack.enter_async_context(self._host.router.lifespan_context(self._host))
-                yield
-        finally:
-            _active -= 1
+            finally:
+                if _owner is self:
+                    await stack.aclose()
+                    _owner = None
+
+    async def _start(self) -> None:
+        """Run NiceGUI in this application's event loop, unless another application runs it."""
+        global _owner
+        if _owner is not None or self._stack is None:
+            return
+        _owner = self
+        with warnings.catch_warnings():
+            # NiceGUI looks at every object of the process, and some warn
+            warnings.simplefilter("ignore")
+            await self._stack.enter_async_context(self._host.router.lifespan_context(self._host))
