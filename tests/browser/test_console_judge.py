@@ -119,6 +119,9 @@ def test_pasted_records_on_a_phone(browser: Browser, served: Served) -> None:
         assert axe(page) == []
         page.get_by_label("Records").fill(ANOMALOUS)
         page.get_by_role("button", name="Go on").click()
+        # of several sources none is chosen beforehand
+        page.get_by_role("combobox", name="Source").click()
+        page.get_by_role("option", name="shop", exact=True).click()
         page.get_by_role("button", name="Judge", exact=True).click()
         expect(page.locator(".ag-row")).to_have_count(1, timeout=60_000)
         row(page, 0)
