@@ -46,14 +46,15 @@ def test_options_of_verdicts_need_a_source(run: Run, log: Path) -> None:
         assert "source" in shown.err
 
 
-def test_all_normal_makes_a_source_and_the_only_source_judges(run: Run, log: Path, tmp_path: Path) -> None:
+def test_all_normal_makes_a_source_which_judges_only_where_it_is_named(run: Run, log: Path, tmp_path: Path) -> None:
     assert run("learn", log, "--source", "night").code == 2
     assert run("learn", log, "--source", "night", "--all-normal", "--label", "0").code == 2
     learned = run("learn", log, "--source", "night", "--all-normal")
     assert learned.code == 0, learned.err
     new = tmp_path / "new.log"
     new.write_text("2026-03-02 08:00:00 INFO unit 3 polled in 7 ms\n")
-    judged = run("judge", new, "--to", "jsonl")
+    assert "label" not in json.loads(run("judge", new, "--to", "jsonl").out)
+    judged = run("judge", new, "--to", "jsonl", "--source", "night")
     assert json.loads(judged.out)["label"] == "normal"
     assert json.loads(judged.out)["source"] == "night"
     assert run("judge", new, "--against", log).out.count("polled") == 1, "events again"
