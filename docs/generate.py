@@ -132,7 +132,8 @@ def _is_method(name: str, value: object) -> bool:
 def _signature(named: Any) -> str:
     if inspect.isclass(named) and issubclass(named, BaseModel):
         fields = (f"{name}: {inspect.formatannotation(field.annotation)}" for name, field in named.model_fields.items())
-        return f"({', '.join(fields)})"
+        # addresses of functions differ by process
+        return re.sub(r" at 0x[0-9a-f]+", "", f"({', '.join(fields)})")
     # annotations are texts there
     return str(inspect.signature(named)).replace("'", "") if named is not agent.Detector else ""
 
@@ -174,8 +175,7 @@ PAGES = {
 def main() -> int:
     stale = []
     for name, make in PAGES.items():
-        # addresses of functions in signatures differ by process
-        path, made = _ROOT / name, re.sub(r" at 0x[0-9a-f]+", "", make())
+        path, made = _ROOT / name, make()
         if "--write" in sys.argv:
             path.write_text(made, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != made:

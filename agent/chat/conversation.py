@@ -13,11 +13,9 @@ from functools import cached_property
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from agent.chat.parsing import is_personal, is_question, record_likeness
+from agent.chat.parsing import LONGEST_TALK, is_personal, is_question, record_likeness
 from agent.core.locale import language_of
 
-# characters of an earlier message that show its language
-_READ = 2_000
 _VERDICT = re.compile(r"^(?:\d+\. )?verdict (v[0-9a-f]{12,32})(?: \(source ([\w.-]+)\))?", re.MULTILINE)
 _SOURCE = re.compile(r"^(?:records are now judged as source|source:) ([\w.-]+)$", re.MULTILINE)
 _PENDING = re.compile(r"^pending: ([vc]\w+) (normal|anomalous|delete)$", re.MULTILINE)
@@ -107,7 +105,7 @@ class Conversation:
             return "en"
         for earlier in reversed(self.messages):
             if isinstance(earlier, HumanMessage):
-                text = str(earlier.text)[:_READ]
+                text = str(earlier.text)[:LONGEST_TALK]
                 if language := language_of(text):
                     return language
                 if (is_question(text) or is_personal(text)) and not record_likeness(text):

@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
+# characters of a message that is talk; the patterns would take minutes for a record of megabytes
+LONGEST_TALK = 2_000
 _LINKS = "was|were|is|are|had been|to|of|equal|equals|only|just|at|가|이|를|을|는|은|로|으로"
 _LINKS += "|是|为|等于|改成|改为|换成|变成|变为|只有"
 _YES = """

@@ -40,8 +40,6 @@ _NORMAL_WORD = re.compile(r"\bnormal\b|(?<!비)정상|(?<!不)正常", re.IGNORE
 _SURE, _LIKELY, _MARGIN = 0.6, 0.34, 0.08
 # similarity to a case from which a text is taken for a record
 _KNOWN = 0.8
-# what is longer is a record: the patterns would take minutes for megabytes
-_LONGEST_TALK = 2_000
 _CHANGING = frozenset({"correct", "ask_case", "undo", "use"})
 _ABOUT_A_VERDICT = frozenset({"explain", "precedents", "what_if", "correct", "advice"})
 
@@ -82,7 +80,7 @@ class Understanding:
         message = message.strip()
         if not message or message == "?":
             return Action("help")
-        is_talk = len(message) <= _LONGEST_TALK
+        is_talk = len(message) <= parsing.LONGEST_TALK
         if is_talk and conversation.pending and (answer := parsing.answer_to_question(message)) is not None:
             target, change = conversation.pending
             return Action("confirm", {"target": target, "change": change}) if answer else Action("decline")
@@ -141,11 +139,11 @@ class Understanding:
     def _payload(self, message: str) -> Action | None:
         """``could you check this: RECORD``: the record, where what comes before it is such a request."""
         for lead, rest in parsing.with_payload(message):
-            if len(lead) > _LONGEST_TALK or parsing.record_likeness(lead.rstrip(":\uff1a")) > 0 or not rest:
+            if len(lead) > parsing.LONGEST_TALK or parsing.record_likeness(lead.rstrip(":\uff1a")) > 0 or not rest:
                 continue
             intent = self._classifier.classify(normalise(lead))
             likely = intent.name in ("judge", "chat", "correct_normal") and intent.probability >= _LIKELY
-            is_long = len(rest) > _LONGEST_TALK
+            is_long = len(rest) > parsing.LONGEST_TALK
             if likely and (is_long or parsing.record_likeness(rest) >= 1 or self._is_known(rest, None, always=True)):
                 return Action("judge", {"text": rest})
         return None

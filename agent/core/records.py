@@ -220,12 +220,17 @@ class Verdict(_Frozen):
         return signals
 
     @property
+    def threshold(self) -> float:
+        """The middle of the unsure band, in log-odds: the source's limit between normal and anomalous."""
+        low, high = map(logit, self.unsure_band)
+        return float(low + high) / 2
+
+    @property
     def leans(self) -> Label:
         """The label; of an unsure verdict, the label of the half of the band that its probability is in."""
         if self.label != "unsure":
             return self.label
-        low, high = map(logit, self.unsure_band)
-        return "anomalous" if self.probability >= expit((low + high) / 2) else "normal"
+        return "anomalous" if self.probability >= expit(self.threshold) else "normal"
 
     def to_stored(self) -> dict[str, Any]:
         """As the history stores it; `model_validate` reads it."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from agent.core.locale import Translate, translator
-from agent.core.numerics import expit, logit
+from agent.core.numerics import expit
 from agent.core.records import Verdict
+from agent.core.terminal import truncate
 from agent.explain.diff import new_phrases
 from retrieval.text.masking import mask
 
@@ -48,13 +49,11 @@ def percent(probability: float) -> str:
 
 def quoted(text: str, most: int = _CHARS) -> str:
     """A text on one line without marks of emphasis, at most ``most`` characters of it."""
-    text = " ".join(text.replace("*", "·").split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return truncate(text.replace("*", "·"), most)
 
 
 def label_in_words(verdict: Verdict, _: Translate) -> str:
     """The label and how sure it is, such as ``Anomalous, 90 %``."""
-    low, high = verdict.unsure_band
     probability = verdict.probability
     if verdict.label == "unsure":
         return _("Unsure, {percent} anomalous.").format(percent=percent(probability))
@@ -62,7 +61,7 @@ def label_in_words(verdict: Verdict, _: Translate) -> str:
     share = probability if verdict.label == "anomalous" else 1 - probability
     if share >= 0.5:
         return f"{name}, {percent(share)}."
-    limit = percent(expit((logit(low) + logit(high)) / 2))
+    limit = percent(expit(verdict.threshold))
     form = _("{label}: {percent} anomalous is above this source's limit of {limit}.")
     if verdict.label == "normal":
         form = _("{label}: {percent} anomalous is below this source's limit of {limit}.")

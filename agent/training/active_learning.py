@@ -90,8 +90,7 @@ def uncertainty(verdict: Verdict) -> float:
 
     If the middle is at even odds, this is twice the probability that the label is wrong.
     """
-    low, high = map(logit, verdict.unsure_band)
-    return 2 * expit(-abs(logit(verdict.probability) - (low + high) / 2))
+    return 2 * expit(-abs(logit(verdict.probability) - verdict.threshold))
 
 
 def _select_diverse(values: NDArray[np.float64], vectors: Sequence[NDArray[np.float32]], n: int) -> list[int]:

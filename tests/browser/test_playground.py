@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
 from agent.core.settings import Settings
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
-from server import create_app
+from tests.browser.conftest import serving
 from tests.conftest import POSTGRES, give_language_weight, make_settings
 
 pytestmark = [
@@ -54,22 +51,9 @@ def learned(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Setti
 
 @pytest.fixture(scope="module")
 def url(learned: Settings) -> Iterator[str]:
-    """The app on a real socket; in a thread, before any other loop: sse-starlette keeps one event for the process."""
-    from sse_starlette.sse import AppStatus
-
-    AppStatus.should_exit_event = None
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_app(learned), port=port, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(60)
+    """The app on a real socket."""
+    with serving(learned) as served:
+        yield served.url
 
 
 @pytest.fixture

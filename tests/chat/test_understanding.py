@@ -141,9 +141,9 @@ def test_no_turn_of_the_benchmark_is_an_example() -> None:
 def test_catalogs_have_the_same_sentences_and_placeholders() -> None:
     import re
 
-    from agent.core.locale import _catalog
+    from agent.core.locale import FOLDER, read_catalog
 
-    korean, chinese = _catalog("ko"), _catalog("zh")
+    korean, chinese = read_catalog(FOLDER, "ko"), read_catalog(FOLDER, "zh")
     assert set(korean) == set(chinese)
     assert len(korean) > 40
     for catalog in (korean, chinese):

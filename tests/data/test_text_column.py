@@ -67,8 +67,8 @@ def test_a_file_without_the_column_is_refused_and_read_as_told(tmp_path: Path, t
     path = table(tmp_path / "t.csv", {"message": TEXTS, "wind": ["strong"] * 4})
     with pytest.raises(InputError, match=r"lacks 'remark'.* it has 'message', 'wind'; --columns remark=NAME"):
         texts(options, path)
-    told = options.model_copy(update={"table": options.table.with_names([("remark", "message")])})
-    assert texts(told, path) == (TEXTS, [NOTE])
+    renamed = options.model_copy(update={"table": options.table.with_names([("remark", "message")])})
+    assert texts(renamed, path) == (TEXTS, [NOTE])
 
 
 @pytest.mark.parametrize("name", ["remark", "anything"])

@@ -33,7 +33,7 @@ def calibration(probabilities: Sequence[float], anomalous: Sequence[bool]) -> li
 
 def risk_by_coverage(verdicts: Sequence[Verdict], anomalous: Sequence[bool]) -> list[tuple[float, float]]:
     """Error among the most certain records, for up to 100 shares of them; both between 0 and 1."""
-    distance = np.array([abs(logit(verdict.probability) - _middle(verdict)) for verdict in verdicts])
+    distance = np.array([abs(logit(verdict.probability) - verdict.threshold) for verdict in verdicts])
     wrong = np.array([(v.leans == "anomalous") != y for v, y in zip(verdicts, anomalous, strict=True)], float)
     order: NDArray[np.intp] = np.argsort(-distance, kind="stable")
     error = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
@@ -41,8 +41,3 @@ def risk_by_coverage(verdicts: Sequence[Verdict], anomalous: Sequence[bool]) -> 
         return []
     places = np.unique(np.linspace(0, len(order) - 1, min(_POINTS, len(order))).astype(int))
     return [(float((i + 1) / len(order)), float(error[i])) for i in places]
-
-
-def _middle(verdict: Verdict) -> float:
-    low, high = map(logit, verdict.unsure_band)
-    return float(low + high) / 2

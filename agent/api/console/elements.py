@@ -44,3 +44,10 @@ def confirm(question: str, action: str, on_yes: Callable[[], Awaitable[None]]) -
 
             ui.button(action, on_click=accept).props("color=negative")
     dialog.open()
+
+
+def show_no_source() -> None:
+    """What a page about a source shows where there is none."""
+    with ui.element("div").classes("intake"):
+        text("p", _("There is no source yet: bring a file with labels, and it becomes one."))
+        text("a", _("Bring data")).props('href="/"').classes("button-link")

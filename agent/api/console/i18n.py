@@ -5,30 +5,22 @@ The English text is the key; one that a catalog lacks is looked up among the age
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 from fastapi import Request
 from nicegui import ui
 from nicegui.slot import Slot
 
-from agent.core.locale import translator
+from agent.core.locale import read_catalog, translator
 
 LANGUAGES = {"en": "English", "ko": "한국어", "zh": "中文"}
 LANGUAGE_COOKIE, THEME_COOKIE = "precedent_language", "precedent_theme"
 _CATALOGS = Path(__file__).with_name("locale")
 
 
-@cache
 def catalog(language: str) -> dict[str, str]:
     """The texts of a language by their English ones."""
-    if language == "en":
-        return {}
-    from babel.messages.pofile import read_po
-
-    with (_CATALOGS / f"{language}.po").open("rb") as file:
-        messages = read_po(file, locale=language)
-    return {str(message.id): str(message.string) for message in messages if message.id and message.string}
+    return read_catalog(_CATALOGS, language)
 
 
 def _(text: str) -> str:

@@ -14,7 +14,7 @@ from agent.api.console.i18n import _
 from agent.api.console.word_diff import differing
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, describe
-from agent.core.numerics import expit, logit
+from agent.core.numerics import expit
 from agent.core.records import Label, Precedent, Verdict
 from agent.core.terminal import truncate
 from agent.explain.headline import headline
@@ -36,19 +36,14 @@ _NAMES = {
 }
 
 
-def limit_of(verdict: Verdict) -> float:
-    """The probability from which on the source's records are anomalous."""
-    low, high = map(logit, verdict.unsure_band)
-    return float(expit((low + high) / 2))
-
-
 def headline_of(verdict: Verdict) -> str:
     """The label and how sure it is, in a few words."""
     label, probability = verdict.label, verdict.probability
     if label == "unsure":
         return f"{_('Unsure')}: {probability:.0%} {_('anomalous')}"
     if label == "anomalous" and probability < 0.5:
-        return f"{_('Anomalous')}: {probability:.0%}, {_('above the limit of this source')}, {limit_of(verdict):.0%}"
+        limit = f"{expit(verdict.threshold):.0%}"
+        return f"{_('Anomalous')}: {probability:.0%}, {_('above the limit of this source')}, {limit}"
     return f"{_('Anomalous')}, {probability:.0%}" if label == "anomalous" else f"{_('Normal')}, {1 - probability:.0%}"
 
 

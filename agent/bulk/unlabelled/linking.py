@@ -140,8 +140,8 @@ def _close_run(
     last = max(int(positions[number][-1]) for number in run)
     if not _RUN_DENSITY * (last - first + 1) <= sum(len(positions[number]) for number in run) <= _RUN_SHARE * records:
         return
-    for one, other in pairwise([number for number in run if not keep_apart[number]]):
-        links.join(one, other)
+    for number, following in pairwise([number for number in run if not keep_apart[number]]):
+        links.join(number, following)
 
 
 def _link_addresses(links: _Links, addresses: Sequence[Mapping[int, int]]) -> None:

@@ -8,28 +8,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 LANGUAGES = ("en", "ko", "zh")
 Translate = Callable[[str], str]
+FOLDER = Path(__file__).parent
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
 @cache
-def _catalog(language: str) -> dict[str, str]:
+def read_catalog(folder: Path, language: str) -> dict[str, str]:
+    """The sentences of a language by their English ones, from ``LANGUAGE.po`` in a folder."""
     if language == "en":
         return {}
     from babel.messages.pofile import read_po
 
-    with (files("agent.core.locale") / f"{language}.po").open("rb") as file:
+    with (folder / f"{language}.po").open("rb") as file:
         catalog = read_po(file, locale=language)
     return {str(message.id): str(message.string) for message in catalog if message.id and message.string}
 
 
 def translator(language: str) -> Translate:
     """The function that translates a sentence into ``language``, one of `LANGUAGES`."""
-    catalog = _catalog(language)
+    catalog = read_catalog(FOLDER, language)
     return lambda sentence: catalog.get(sentence, sentence)
 
 

@@ -10,7 +10,7 @@ from nicegui import events, ui
 
 from agent.api.console.case_panel import CasePanel
 from agent.api.console.case_search import Point, case_map, searches_by_meaning
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import notify_error, server, show_no_source, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
 from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid
@@ -25,9 +25,7 @@ def casebook_page(source: str = "", search: str = "") -> None:
     with page_frame(_("Casebook")):
         names = server().context.casebook.names()
         if not names:
-            with ui.element("div").classes("intake"):
-                text("p", _("There is no source yet: bring a file with labels, and it becomes one."))
-                text("a", _("Bring data")).props('href="/"').classes("button-link")
+            show_no_source()
             return
         CasebookView(names, source if source in names else names[0], search)
 

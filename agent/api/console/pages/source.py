@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import notify_error, server, show_no_source, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
 from agent.api.console.source_parts import BriefEditor, Figures, ReviewQueue
@@ -23,9 +23,7 @@ def source_page(source: str = "") -> None:
     with page_frame(_("Source")):
         names = server().context.casebook.names()
         if not names:
-            with ui.element("div").classes("intake"):
-                text("p", _("There is no source yet: bring a file with labels, and it becomes one."))
-                text("a", _("Bring data")).props('href="/"').classes("button-link")
+            show_no_source()
             return
         SourceView(names, source if source in names else names[0])
 
