@@ -20,6 +20,18 @@ UPGRADE = {"Upgrade": "websocket"}
 SOCKET = "ws://127.0.0.1/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
 
 
+def test_of_two_applications_of_a_process_one_serves_the_console(copy_of: Callable[..., Settings]) -> None:
+    # first in this module: the application of the other tests serves the console until their end
+    first, second = (TestClient(create_app(copy_of(model="none")), base_url=HOST) for _ in range(2))
+    with second:
+        with first:
+            assert first.get("/").status_code == 200
+            page = second.get("/")
+            assert (page.status_code, "another application" in page.text) == (503, True)
+            assert second.get("/healthz").status_code == 200
+        assert second.get("/").status_code == 200
+
+
 @pytest.fixture(scope="module")
 def locked(copy_of: Callable[..., Settings]) -> Iterator[TestClient]:
     """An app with an API key."""
@@ -139,11 +151,3 @@ def test_a_server_of_several_processes_says_that_it_has_no_console(
     page = client.get("/")
     assert page.status_code == 503
     assert "--workers" in page.text
-
-
-def test_an_application_serves_pages_after_another_of_the_process_has_ended(copy_of: Callable[..., Settings]) -> None:
-    first, second = (TestClient(create_app(copy_of(model="none")), base_url=HOST) for _ in range(2))
-    first.__enter__()
-    with second:
-        first.__exit__(None, None, None)
-        assert second.get("/").status_code == 200

@@ -78,9 +78,9 @@ def served(copy_of: Callable[..., Settings]) -> Iterator[Served]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
+    """A Chromium, of one module only: Playwright's event loop must not run while other tests start their own."""
     if CHROMIUM is None:
         missing("browser", "no Chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:

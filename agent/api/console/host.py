@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ from fastapi import FastAPI
 from nicegui import core, ui
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +34,7 @@ _SEVERAL_PROCESSES = """<!doctype html><html lang="en"><meta charset="utf-8"><ti
 <p>The console needs a server of one process: start <code>precedent serve</code> without <code>--workers</code>.</p>
 <p><a href="/chain/playground/">Chat</a> · <a href="/verdict/playground/">One record, one verdict</a> ·
 <a href="/docs">The API</a></p></html>"""
+_ANOTHER_APPLICATION = "The console is served by another application of this process; one process serves one console."
 # the application whose event loop runs NiceGUI
 _owner: ConsoleRoute | None = None
 
@@ -131,6 +133,7 @@ class ConsoleRoute(BaseRoute):
         self._host = _nicegui()
         self._app = GZipMiddleware(_PageHeaders(self._host))
         self._stack: AsyncExitStack | None = None
+        self._starting = asyncio.Lock()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether the request is for the console."""
@@ -146,18 +149,18 @@ class ConsoleRoute(BaseRoute):
             # a page's socket would reach a process that does not know the page
             await HTMLResponse(_SEVERAL_PROCESSES, 503, SECURITY_HEADERS)(scope, receive, send)
             return
-        # the application that ran NiceGUI may have ended
-        await self._start()
+        if not await self._runs_nicegui():
+            await PlainTextResponse(_ANOTHER_APPLICATION, 503, SECURITY_HEADERS)(scope, receive, send)
+            return
         scope[STATE_KEY] = self._state
         await self._app(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Run NiceGUI, which is one for the process; of several applications the first that is served runs it."""
+        """End NiceGUI with the application, if a page of it was asked for."""
         global _owner
         async with AsyncExitStack() as stack:
             self._stack = stack
-            await self._start()
             try:
                 yield
             finally:
@@ -165,13 +168,22 @@ class ConsoleRoute(BaseRoute):
                     await stack.aclose()
                     _owner = None
 
-    async def _start(self) -> None:
-        """Run NiceGUI in this application's event loop, unless another application runs it."""
+    async def _runs_nicegui(self) -> bool:
+        """Run NiceGUI in this application's event loop, unless another application of the process runs it.
+
+        NiceGUI is one for the process, and from time to time drops what tasks of other event loops are building.
+        """
         global _owner
-        if _owner is not None or self._stack is None:
-            return
-        _owner = self
-        with warnings.catch_warnings():
-            # NiceGUI looks at every object of the process, and some warn
-            warnings.simplefilter("ignore")
-            await self._stack.enter_async_context(self._host.router.lifespan_context(self._host))
+        assert self._stack is not None, "requests are served within the lifespan"
+        async with self._starting:
+            if _owner is None:
+                _owner = self
+                try:
+                    with warnings.catch_warnings():
+                        # NiceGUI looks at every object of the process, and some warn
+                        warnings.simplefilter("ignore")
+                        await self._stack.enter_async_context(self._host.router.lifespan_context(self._host))
+                except BaseException:
+                    _owner = None
+                    raise
+        return _owner is self

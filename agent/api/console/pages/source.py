@@ -93,6 +93,7 @@ class SourceView:
         timer = ui.timer(0.4, lambda: self._progress.set_text(state[0]))
         try:
             await asyncio.to_thread(refit, context, self._source, progress=note)
+            ui.notify(_("Fitted again"), type="positive", timeout=1500)
         except EXPECTED as error:
             notify_error(describe(error))
         finally:
