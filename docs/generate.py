@@ -66,7 +66,10 @@ def settings() -> str:
     rows = [
         "# Settings",
         "",
-        "An environment variable wins over `precedent.toml` in the working directory, and that over the default.",
+        "An environment variable wins over the configuration file, and that over the default. The file is",
+        "`precedent.toml` in the user's configuration folder (Linux: `~/.config/precedent`), or the one that",
+        "`precedent --config FILE` or `PRECEDENT_CONFIG` names; that of the working directory is not read, since it",
+        "may have come with the records.",
         "",
     ]
     rows += ["| variable | in precedent.toml | default | what |", "|---|---|---|---|"]

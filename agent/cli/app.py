@@ -36,6 +36,7 @@ from agent.cli.options import (
     read_options,
     refuse_to_overwrite,
     set_model,
+    warn_of_remote_services,
     warn_without_evidence,
     with_hint,
 )
@@ -43,6 +44,7 @@ from agent.cli.process import fast_exit
 from agent.cli.sources import sources_app
 from agent.cli.watch import watch
 from agent.core.errors import EXPECTED, Stopped, UsageError, translate
+from agent.core.settings import CONFIG_VARIABLE, ignored_config
 
 app = typer.Typer(
     name="precedent",
@@ -67,8 +69,16 @@ def precedent(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Configuration file; not by default the one of the working directory."),
+    ] = None,
 ) -> None:
     """Judges records by precedent: normal or anomalous, how sure, and why, on your own machine."""
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config)
+    if ignored := ignored_config():
+        print_status(ignored)
 
 
 def main() -> None:
@@ -218,6 +228,7 @@ def serve(
 
     set_model(model)
     defaults = settings()
+    warn_of_remote_services(defaults)
     host, port = host or defaults.host, defaults.port if port is None else port
     os.environ["PRECEDENT_HOST"], os.environ["PRECEDENT_PORT"] = host, str(port)
     settings.cache_clear()

@@ -14,6 +14,7 @@ import typer
 from agent.core.errors import UsageError, translate
 
 if TYPE_CHECKING:
+    from agent.core.settings import Settings
     from agent.data.read_options import ReadOptions
     from agent.data.readers import ParsedRow, RowError
     from agent.pipeline.context import AppContext
@@ -80,6 +81,12 @@ def set_model(model: str | None) -> None:
         os.environ["PRECEDENT_MODEL"] = model
 
 
+def warn_of_remote_services(settings: Settings) -> None:
+    """Name the settings by which records leave this machine."""
+    if remote := settings.remote_services:
+        print_status(f"records may leave this machine by these settings: {', '.join(remote)}")
+
+
 def open_context(model: str | None) -> AppContext:
     """The context of this process, with the model of the ``--model`` option.
 
@@ -92,6 +99,7 @@ def open_context(model: str | None) -> AppContext:
 
     set_model(model)
     context = default_context()
+    warn_of_remote_services(context.settings)
     if model not in (None, "auto", "none"):
         context.language_detector()
     return context

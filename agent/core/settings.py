@@ -1,14 +1,21 @@
-"""Settings: defaults, then `precedent.toml` (working directory), then ``PRECEDENT_*`` variables, the later wins."""
+"""Settings: defaults, then a configuration file, then ``PRECEDENT_*`` variables, the later wins.
+
+The file is `precedent.toml` in the user's configuration folder, or the one that ``PRECEDENT_CONFIG`` names. That of the
+working directory is not read: it may have come with the records, and could send them to another machine.
+"""
 
 from __future__ import annotations
 
 import os
 from difflib import get_close_matches
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Literal
+from urllib.parse import urlsplit
 
-from platformdirs import user_cache_path, user_data_path
+from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -23,12 +30,14 @@ from agent.core.logs import LogFormat, LogLevel
 _PREFIX = "PRECEDENT_"
 # variables with the prefix that are no settings: the tests', the Makefile's and the documentation's
 _NOT_SETTINGS = frozenset({"PRECEDENT_TESTS_REQUIRE", "PRECEDENT_COMMAND", "PRECEDENT_SCREENSHOT"})
+CONFIG_VARIABLE = "PRECEDENT_CONFIG"
+CONFIG_NAME = "precedent.toml"
 
 
 class Settings(BaseSettings):
     """All settings. Sizes are in the unit of their name; times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, toml_file="precedent.toml", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
     home: Path = Field(
         default_factory=lambda: user_data_path("precedent"),
@@ -113,12 +122,57 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The sources of settings by priority: arguments, the environment, the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    @property
+    def remote_services(self) -> list[str]:
+        """The settings that send records, or spans of judging them, to another machine, each with its host."""
+        uses_ollama = self.model == "auto" or self.model.startswith("ollama:")
+        addresses: list[tuple[str, str | None]] = []
+        if uses_ollama:
+            addresses += [("ollama_hosts", address) for address in self.ollama_hosts.split(",")]
+        addresses += [("chroma", self.chroma), ("store", self.store), ("otlp_endpoint", self.otlp_endpoint)]
+        named = [(name, _host(address)) for name, address in addresses if address]
+        return [f"{name} ({host})" for name, host in named if host and not _is_loopback(host)]
 
     @property
     def store_url(self) -> str:
         """URL of the store; by default an SQLite file in ``home``."""
         return self.store or f"sqlite:///{self.home / 'precedent.db'}"
+
+
+def _host(address: str) -> str | None:
+    """The host of a URL, or of ``host:port``."""
+    try:
+        return urlsplit(address.strip() if "://" in address else f"//{address.strip()}").hostname
+    except ValueError:
+        # whoever connects refuses it
+        return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        # the address of every interface is this machine to a client
+        return ip_address(host).is_loopback or ip_address(host).is_unspecified
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def config_file() -> Path:
+    """The configuration file, which need not exist unless ``PRECEDENT_CONFIG`` names it."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named) if named else user_config_path("precedent") / CONFIG_NAME
+
+
+def ignored_config() -> str | None:
+    """A sentence about a configuration file in the working directory that is not read; None without one."""
+    here = Path(CONFIG_NAME)
+    if not here.is_file() or here.absolute() == config_file().absolute():
+        return None
+    return (
+        f"{CONFIG_NAME} of this folder is not read, since it may have come with the records; to use it: "
+        f"`precedent --config {CONFIG_NAME} …`, {CONFIG_VARIABLE}, or {user_config_path('precedent') / CONFIG_NAME}"
+    )
 
 
 @cache
@@ -128,11 +182,14 @@ def settings() -> Settings:
     Raises
     ------
     UsageError
-        A setting is unknown or its value is not valid; the message names it.
+        A setting is unknown or its value is not valid, or the named configuration file does not exist.
     """
+    file = config_file()
+    if os.environ.get(CONFIG_VARIABLE) and not file.exists():
+        raise UsageError(f"the configuration file {str(file)!r} ({CONFIG_VARIABLE}) does not exist")
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
     for variable in os.environ:
-        if (name := variable.upper()).startswith(_PREFIX) and name not in known | _NOT_SETTINGS:
+        if (name := variable.upper()).startswith(_PREFIX) and name not in known | _NOT_SETTINGS | {CONFIG_VARIABLE}:
             raise UsageError(f"unknown setting {variable}{_nearest(name.removeprefix(_PREFIX), _PREFIX)}")
     try:
         return Settings()
@@ -140,9 +197,11 @@ def settings() -> Settings:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            message = f"unknown setting {name!r} in precedent.toml{_nearest(name)}"
+            message = f"unknown setting {name!r} in {file}{_nearest(name)}"
             raise UsageError(message) from error
-        raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in precedent.toml): {first['msg']}") from error
+        raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in {file}): {first['msg']}") from error
+    except TOMLDecodeError as error:
+        raise UsageError(f"{file} is not TOML: {error}") from error
 
 
 def _nearest(name: str, prefix: str = "") -> str:
