@@ -15,6 +15,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from agent.core.records import clean_text
+
 NDJSON = "application/x-ndjson"
 STREAMED_PATH = "/v1/verdicts"
 """The only path that takes NDJSON."""
@@ -23,6 +25,8 @@ UPLOAD_PATH, UPLOAD_BYTES = "/console/uploads", 100 * 1024 * 1024
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
 # seconds before a disconnect is looked for; most answers are ready by then
 _DISCONNECT_GRACE = 1.0
+# a lone surrogate may be spelt so, which no answer can be encoded with
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 T = TypeVar("T")
 
 
@@ -50,7 +54,10 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         """The body parsed as JSON; raises `HTTPException` 422 if it is not JSON."""
         try:
-            return await super().json()
+            value = await super().json()
+            if _SURROGATE.search(await self.body()):
+                value = json.loads(clean_text(json.dumps(value, ensure_ascii=False)))
+            return value
         except (ValueError, RecursionError) as error:
             raise HTTPException(422, f"the body cannot be read: {describe_json_error(error)}") from error
 

@@ -233,7 +233,7 @@ ODD_CONVERSATIONS = {
 }
 
 
-@pytest.mark.parametrize("method", ["invoke", "stream"])
+@pytest.mark.parametrize("method", ["invoke", "stream", "stream_events"])
 @pytest.mark.parametrize("contents", ODD_CONVERSATIONS.values(), ids=ODD_CONVERSATIONS)
 def test_odd_conversations_are_answered(client: TestClient, method: str, contents: list[Any]) -> None:
     body = json.dumps({"input": {"messages": [{"type": "human", "content": content} for content in contents]}})
