@@ -73,6 +73,7 @@ def show_case_command(case_id: CaseArgument, as_json: JsonOption = False) -> Non
         undone = " (undone since)" if change.undone else ""
         print_line(
             f"{change.changed_at:%Y-%m-%d %H:%M:%S} UTC {change.action}: {labels}, by {change.changed_by}{undone}"
+            f" [{change.change_id}]"
         )
 
 
@@ -111,15 +112,17 @@ def delete_case_command(
 
 @cases_app.command("undo")
 def undo_command(
-    changed: Annotated[str, typer.Argument(metavar="ID", help="The id of a case, or of a corrected verdict.")],
+    changed: Annotated[str, typer.Argument(metavar="ID", help="The id of a change, a case or a corrected verdict.")],
 ) -> None:
-    """Undo the last change of a case, or the last correction of a verdict."""
+    """Undo a change, or the last one that the command line made of a case or of a verdict."""
     from agent.pipeline.context import default_context
     from agent.training.feedback import undo_correction
 
     change = undo_correction(default_context(), changed, _BY)
     state = f"case {change.case_id} is {change.label_before}" if change.label_before else "its record is no case"
-    typer.echo(f"undone: {change.action} on {change.changed_at:%Y-%m-%d %H:%M:%S} UTC; {state} again")
+    typer.echo(
+        f"undone: {change.action} by {change.changed_by} on {change.changed_at:%Y-%m-%d %H:%M:%S} UTC; {state} again"
+    )
     _refit(change.source)
 
 

@@ -17,6 +17,7 @@ from retrieval.store.case_changes import CaseChange
 class ChangeView(BaseModel):
     """Who changed the label of a record when; None as a label: it was, or is, no case."""
 
+    change_id: str
     action: str
     case_id: str
     label_before: str | None

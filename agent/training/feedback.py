@@ -45,32 +45,45 @@ def correct(context: AppContext, verdict_id: str, label: Label, by: str | None =
     return CorrectedCase(record=record, label=label, given_by="feedback", case_id=case_id, contradicts=contradicted)
 
 
-def undo_correction(context: AppContext, changed: str, by: str = "a person") -> CaseChange:
-    """Undo the last change of a case, or the last correction of a verdict: the cases are as they were before.
+def undo_correction(context: AppContext, changed: str, by: str | None = None) -> CaseChange:
+    """Undo a change, the last one of a case, or the last correction of a verdict: the cases are as they were before.
 
     Parameters
     ----------
     changed : str
-        The id of a verdict or of a case, which may be removed by now.
+        The id of a change, which is undone whoever made it, or of a verdict or a case, which may be removed by now.
+    by : str, optional
+        The client that undoes it. The last change of a verdict or a case must be its own.
 
     Raises
     ------
     UsageError
-        There is nothing to undo, or the record was labelled otherwise since.
+        There is nothing to undo, it is another client's change, or the record was labelled otherwise since.
     """
-    if clean_text(changed) != changed:
-        raise UsageError(f"there is no change of {clean_text(changed)} to undo")
-    is_verdict = changed.startswith("v")
-    rows = context.case_rows
-    change = rows.last_change(verdict_id=changed) if is_verdict else rows.last_change(case_id=changed)
+    change = _change_of(context, clean_text(changed)) if clean_text(changed) == changed else None
     if change is None:
-        raise UsageError(f"there is no change of {changed} to undo")
-    if not context.casebook.undo(change, by):
+        raise UsageError(f"there is no change of {clean_text(changed)} to undo")
+    if by is not None and changed != change.change_id and not change.is_by(by):
+        raise UsageError(
+            f"the last change of {changed} is not by {by} but by {change.changed_by} "
+            f"({change.action} on {change.changed_at:%Y-%m-%d %H:%M:%S} UTC): its own id, {change.change_id}, undoes it"
+        )
+    if not context.casebook.undo(change, by or "a person"):
         raise UsageError(f"the record of {changed} was changed again since: undo that first")
     if change.verdict_id:
-        earlier = rows.last_change(verdict_id=change.verdict_id)
+        earlier = context.case_rows.last_change(verdict_id=change.verdict_id)
         context.history.corrected(change.verdict_id, earlier.label_after if earlier else None)
     return change
+
+
+def _change_of(context: AppContext, changed: str) -> CaseChange | None:
+    """The change of that id, or the last one of that verdict or case; None if there is none to undo."""
+    rows = context.case_rows
+    if changed.startswith("v"):
+        return rows.last_change(verdict_id=changed)
+    if (change := rows.change(changed)) is not None:
+        return None if change.undone or change.action == "undone" else change
+    return rows.last_change(case_id=changed)
 
 
 def contradicted_cases(verdict: Verdict, label: Label) -> tuple[Precedent, ...]:

@@ -16,6 +16,7 @@ from retrieval.types import StoredCase, stored_case
 
 CaseRow = dict[str, Any]
 _LARGEST_ID = 2**31 - 1
+_CASE_PREFIX, _CHANGE_PREFIX = "c", "u"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ class CaseChange:
     changed_at: datetime
     verdict_id: str | None
     undone: bool
+
+    @property
+    def change_id(self) -> str:
+        """The id of the change, such as ``u12``."""
+        return f"{_CHANGE_PREFIX}{self.number}"
+
+    def is_by(self, client: str) -> bool:
+        """Whether that client made the change, or one that gave no name."""
+        correction = f"feedback on {self.verdict_id}"
+        return self.changed_by in (client, f"{correction}, {client}", correction)
 
 
 class CaseRows:
@@ -76,6 +87,13 @@ class CaseRows:
         query = select(case_changes).where(case_changes.c.source == source, case_changes.c.hash == content_hash)
         with self._engine.connect() as connection:
             return [_change(row) for row in connection.execute(query.order_by(case_changes.c.id))]
+
+    def change(self, change_id: str) -> CaseChange | None:
+        """The change of that id, None if there is none."""
+        query = select(case_changes).where(case_changes.c.id == _number(change_id, _CHANGE_PREFIX))
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return _change(row) if row else None
 
     def last_change(self, *, verdict_id: str | None = None, case_id: str | None = None) -> CaseChange | None:
         """The newest change, not undone, that a verdict's correction made, or that was made to a case."""
@@ -193,7 +211,7 @@ def restore(
         row = {**row, "key": representation.key(stored, stored.content_hash)}
         taken = connection.execute(select(cases.c.hash).where(cases.c.id == row["id"])).first()
         if taken and taken.hash != change.content_hash:
-            # a store may give the number of a removed case again
+            # SQLite gave the number of a removed case again up to revision 0006
             row["id"] = None
         restored.append(row)
     here: Mapping[str, Any] = {"id": _number(change.case_id), "label": change.label_after}
@@ -212,9 +230,9 @@ def restore(
     return orphans
 
 
-def _number(case_id: str) -> int | None:
-    digits = case_id[1:]
-    valid = case_id[:1] == "c" and digits.isascii() and digits.isdecimal() and len(digits) <= 10
+def _number(identifier: str, prefix: str = _CASE_PREFIX) -> int | None:
+    digits = identifier[1:]
+    valid = identifier[:1] == prefix and digits.isascii() and digits.isdecimal() and len(digits) <= 10
     return int(digits) if valid and 0 < int(digits) <= _LARGEST_ID else None
 
 
@@ -223,7 +241,7 @@ def _change(row: Any) -> CaseChange:
         number=row.id,
         source=row.source,
         content_hash=row.hash,
-        case_id=f"c{row.case_id}",
+        case_id=f"{_CASE_PREFIX}{row.case_id}",
         action=row.action,
         label_before=row.label_before,
         label_after=row.label_after,

@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from agent.core.settings import Settings
+from agent.training.cases import relabel_case
 from server import create_app
 from tests.conftest import Run
 from tests.served import HOST
@@ -49,6 +50,21 @@ def test_feedback_is_taken_back(fresh: TestClient) -> None:
     assert fresh.post("/v1/verdicts", json={"text": NORMAL}).json()["label"] == "normal"
 
 
+def test_a_change_is_undone_by_its_client_or_by_its_own_id(fresh: TestClient) -> None:
+    page = fresh.get("/v1/cases", params={"text": "disk failure"}).json()
+    case_id = page["cases"][0]["case_id"]
+    context = fresh.app.state.server.context  # type: ignore[attr-defined]
+    relabel_case(context, case_id, "normal", "console")
+    refused = fresh.delete(f"/v1/cases/{case_id}/changes/last")
+    assert refused.status_code == 422
+    assert "not by API but by console" in refused.text
+    (change,) = fresh.get(f"/v1/cases/{case_id}").json()["history"]
+    undone = fresh.delete(f"/v1/cases/changes/{change['change_id']}").json()
+    assert (undone["changed_by"], undone["label_before"]) == ("console", "anomalous")
+    fresh.patch(f"/v1/cases/{case_id}", json={"label": "normal"})
+    assert fresh.delete(f"/v1/cases/{case_id}/changes/last").json()["changed_by"] == "API"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -60,6 +76,7 @@ def test_feedback_is_taken_back(fresh: TestClient) -> None:
         ("DELETE", "/v1/cases/c9999", 404),
         ("DELETE", "/v1/cases/c9999/changes/last", 422),
         ("DELETE", "/v1/verdicts/v0/feedback", 422),
+        ("DELETE", "/v1/cases/changes/u9999", 422),
     ],
 )
 def test_what_is_not_there_is_reported(client: TestClient, method: str, path: str, status: int) -> None:
@@ -92,9 +109,9 @@ def test_the_commands(run: Run, tmp_path: Path) -> None:
     assert f"case {case_id} is anomalous again" in run("cases", "undo", case_id).out
     history = [line for line in run("cases", "show", case_id).out.splitlines() if " -> " in line]
     assert [line.split(" UTC ")[1] for line in history] == [
-        "relabelled: anomalous -> normal, by command line (undone since)",
-        "deleted: normal -> no case, by command line (undone since)",
-        "undone: no case -> normal, by command line",
-        "undone: normal -> anomalous, by command line",
+        "relabelled: anomalous -> normal, by command line (undone since) [u1]",
+        "deleted: normal -> no case, by command line (undone since) [u2]",
+        "undone: no case -> normal, by command line [u3]",
+        "undone: normal -> anomalous, by command line [u4]",
     ]
     assert ANOMALOUS not in listed.out

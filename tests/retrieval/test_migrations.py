@@ -142,3 +142,26 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> No
         sqlite3.connect(tmp_path / "precedent.db").execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
     )
     assert after == before
+
+
+def test_ids_of_removed_cases_are_not_given_again_after_the_migration(tmp_path: Path) -> None:
+    """SQLite gave the largest id again when its case was removed, so a change may name an id beyond all cases."""
+    url = old_store(tmp_path)
+    store = sqlite3.connect(tmp_path / "precedent.db")
+    store.execute("DELETE FROM cases WHERE id = (SELECT MAX(id) FROM cases)")
+    (largest,) = store.execute("SELECT MAX(id) FROM cases").fetchone()
+    store.commit()
+    store.close()
+    engine = open_store(url)
+    with engine.begin() as connection:
+        (count,) = connection.execute(text("SELECT COUNT(*) FROM cases")).one()
+        assert count == largest
+        insert = text(
+            "INSERT INTO cases (source, hash, key, label, text, fields, events, occurrences, given_by, given_at) "
+            "VALUES ('log', :hash, 'k', 'normal', 't', '{}', '[]', 1, 'b', '2026-01-01 00:00:00') RETURNING id"
+        )
+        first = connection.scalar(insert, {"hash": "new"})
+        connection.execute(text("DELETE FROM cases WHERE id = :id"), {"id": first})
+        assert connection.scalar(insert, {"hash": "newer"}) == first + 1 == largest + 2
+        connection.execute(text("DELETE FROM cases WHERE hash = 'newer'"))
+    engine.dispose()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from agent.core.errors import UnknownCase, UnknownSource, UnknownVerdict, UsageError
 from agent.core.records import Record
@@ -17,6 +18,7 @@ from agent.pipeline.service import judge_one
 from agent.training.cases import delete_case, list_cases, relabel_case, show_case
 from agent.training.feedback import correct, refit_source_if_due, undo_correction
 from agent.training.learn import as_case, refit
+from retrieval.store.schema import cases
 from tests.conftest import make_settings
 from tests.retrieval.making import ANOMALOUS, NORMAL, lines
 
@@ -78,7 +80,7 @@ def test_a_relabelled_case_keeps_its_id_and_is_followed_by_verdicts(context: App
 def test_a_deleted_case_is_gone_and_undo_brings_it_back_as_it_was(context: AppContext) -> None:
     case_id = id_of(context, TEXT)
     before, seen = show_case(context, case_id), precedents(context, TEXT)
-    assert delete_case(context, case_id).record.text == TEXT
+    assert delete_case(context, case_id, "ada").record.text == TEXT
     assert TEXT not in precedents(context, TEXT)
     for gone in (show_case, delete_case):
         with pytest.raises(UnknownCase):
@@ -142,14 +144,55 @@ def test_what_was_changed_since_is_not_undone(context: AppContext) -> None:
     assert show_case(context, case_id).label == "normal"
 
 
-def test_an_id_that_was_given_again_is_not_overwritten_by_undo(context: AppContext) -> None:
+def test_the_id_of_a_removed_case_is_never_given_again(context: AppContext) -> None:
+    newest = list_cases(context, "log").cases[0]
+    delete_case(context, str(newest.case_id))
+    context.casebook.add("log", [as_case(Record(text="a new case"), "normal")], "file test")
+    added = id_of(context, "a new case")
+    assert int(added[1:]) == int(str(newest.case_id)[1:]) + 1
+    undo_correction(context, str(newest.case_id))
+    assert id_of(context, newest.record.text) == newest.case_id
+    verdict = judge_one(context, build(context), JudgeRequest(text="apples rolled down", source="log"))
+    corrected = str(correct(context, verdict.id, "normal").case_id)
+    undo_correction(context, corrected)
+    context.casebook.add("log", [as_case(Record(text="one more"), "normal")], "file test")
+    assert int(id_of(context, "one more")[1:]) == int(corrected[1:]) + 1
+    context.casebook.remove("log")
+    context.casebook.add("log", [as_case(Record(text="afresh"), "normal")], "file test")
+    assert int(id_of(context, "afresh")[1:]) == int(corrected[1:]) + 2
+
+
+def test_an_id_that_an_earlier_version_gave_again_is_not_overwritten_by_undo(context: AppContext) -> None:
     newest = id_of(context, ANOMALOUS[-1])
     delete_case(context, newest)
     context.casebook.add("log", [as_case(Record(text="a new case"), "normal")], "file test")
+    with context.casebook.engine.begin() as connection:
+        given_again = update(cases).where(cases.c.text == "a new case").values(id=int(newest[1:]))
+        connection.execute(given_again)
     undo_correction(context, newest)
     assert (
         list_cases(context, "log", text=ANOMALOUS[-1]).total == list_cases(context, "log", text="a new case").total == 1
     )
+
+
+def test_the_change_of_another_client_is_undone_by_its_own_id_only(context: AppContext) -> None:
+    case_id = id_of(context, TEXT)
+    relabel_case(context, case_id, "anomalous", "ada")
+    verdict = judge_one(context, build(context), JudgeRequest(text=TEXT, source="log"))
+    correct(context, verdict.id, "normal", "bob")
+    for changed in (case_id, verdict.id):
+        with pytest.raises(UsageError, match=rf"not by ada but by feedback on {verdict.id}, bob .*own id, u2,"):
+            undo_correction(context, changed, "ada")
+    assert show_case(context, case_id).label == "normal"
+    with pytest.raises(UsageError, match="changed again since"):
+        undo_correction(context, "u1", "ada")
+    assert [change.change_id for change in show_case(context, case_id).history] == ["u1", "u2"]
+    assert undo_correction(context, "u2", "ada").changed_by.endswith("bob")
+    assert undo_correction(context, case_id, "ada").change_id == "u1"
+    assert show_case(context, case_id).label == "normal"
+    for done in ("u1", "u3"):
+        with pytest.raises(UsageError, match=f"no change of {done} to undo"):
+            undo_correction(context, done, "ada")
 
 
 def test_changes_fit_the_source_anew_even_when_all_cases_are_gone(context: AppContext) -> None:
@@ -163,7 +206,7 @@ def test_changes_fit_the_source_anew_even_when_all_cases_are_gone(context: AppCo
 
 
 @pytest.mark.parametrize(
-    "case_id", ["", "c", "c0", "c-1", "c999", "212", "v1", "c9999999999999999999", "c1 ", "c²", "cé"]
+    "case_id", ["", "c", "c0", "u", "u0", "u999", "c-1", "c999", "212", "v1", "c9999999999999999999", "c1 ", "c²", "cé"]
 )
 def test_an_unknown_case(context: AppContext, case_id: str) -> None:
     for ask in (show_case, delete_case, lambda c, i: relabel_case(c, i, "normal")):

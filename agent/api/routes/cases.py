@@ -54,13 +54,19 @@ def remove_case(case_id: str, background: BackgroundTasks, state: State) -> Case
 
 @router.delete("/cases/{case_id}/changes/last")
 def undo_case_change(case_id: str, background: BackgroundTasks, state: State) -> ChangeView:
-    """Undo the last change of a case, also of one that was removed; the answer is the change that was undone."""
+    """Undo the API's last change of a case, also of one that was removed; the answer is the change that was undone."""
     return _undone(case_id, background, state)
+
+
+@router.delete("/cases/changes/{change_id}")
+def undo_change(change_id: str, background: BackgroundTasks, state: State) -> ChangeView:
+    """Undo a change of a case, whoever made it; the answer is the change that was undone."""
+    return _undone(change_id, background, state)
 
 
 @router.delete("/verdicts/{verdict_id}/feedback")
 def undo_feedback(verdict_id: str, background: BackgroundTasks, state: State) -> ChangeView:
-    """Undo the last correction of a verdict; the answer is the change that was undone."""
+    """Undo the API's last correction of a verdict; the answer is the change that was undone."""
     return _undone(verdict_id, background, state)
 
 
