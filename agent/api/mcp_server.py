@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-import anyio
 import mcp.types as types
 from mcp.server.fastmcp.exceptions import ToolError
 from mcp.server.fastmcp.tools import Tool
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import ValidationError
@@ -22,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from agent.api.bodies import describe_json_error
+from agent.api.mcp_messages import UnreadableMessage, readable
+from agent.api.mcp_stdio import stdio_streams
 from agent.api.mcp_tools import Tools
 from agent.api.middleware import allowed_hosts
 from agent.core.errors import translate
@@ -125,17 +122,10 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; the package fails at a body that Python's parser rejects by another error than its own."""
-        body = await Request(scope, receive).body()
         try:
-            value = json.loads(body)
-            if b"\\u" in body:
-                # it may spell lone surrogates, which neither the package nor a store takes
-                body = clean_text(json.dumps(value, ensure_ascii=False)).encode()
-        except (ValueError, RecursionError) as error:
-            reason = f"the body cannot be read: {describe_json_error(error)}"
-            failure = types.ErrorData(code=types.PARSE_ERROR, message=reason)
-            answer = {"jsonrpc": "2.0", "id": None, "error": failure.model_dump(exclude_none=True)}
-            await JSONResponse(answer, 400)(scope, receive, send)
+            body = readable(await Request(scope, receive).body())
+        except UnreadableMessage as error:
+            await JSONResponse(error.answer, 400)(scope, receive, send)
             return
         whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -154,20 +144,13 @@ def _security(settings: Settings) -> TransportSecuritySettings:
     return TransportSecuritySettings(allowed_hosts=names, allowed_origins=origins)
 
 
-def _private_stdout() -> anyio.AsyncFile[str]:
-    """Standard output for the protocol alone: what else is written there goes to standard error from now on."""
-    protocol = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return anyio.wrap_file(protocol)
-
-
 async def serve_stdio(context: AppContext) -> None:
     """Serve the client that has started this process, until it closes standard input."""
     batcher = MicroBatcher(context, Pipeline(context), lambda _: None, context.settings.waiting_records)
     tools = Tools(context, batcher)
     server = create_server(tools)
     try:
-        async with stdio_server(stdout=_private_stdout()) as (read, write):
+        async with stdio_streams(context.settings.max_body_bytes) as (read, write):
             await server.run(read, write, server.create_initialization_options())
         await tools.finish()
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -120,9 +122,11 @@ def test_bodies_that_python_cannot_read_or_store_are_refused(address: Address) -
         sent = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
         return httpx.post(f"{address.url}/mcp", content=body, headers={**sent, **address.headers})
 
-    for body in (b"[" * 50_000, b"\xff", b"9" * 5_000, b"{", b""):
+    for body in (b"[" * 50_000, b"\xff", b"9" * 5_000):
         answer = post(body)
         assert (answer.status_code, "body" in answer.json()["error"]["message"]) == (400, True)
+    for body in (b"{", b""):
+        assert (post(body).status_code, post(body).json()["error"]["code"]) == (400, -32_700)
     call = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "explain", "arguments": {%s}}}'
     for argument, reason in ((b'"verdict_id": "\\ud800"', "no verdict"), (b'"\\ud800": 1', "has no argument")):
         result = post(call % argument).json()["result"]
@@ -152,10 +156,9 @@ def test_web_pages_and_strangers_are_refused(address: Address) -> None:
         assert raised.group_contains(httpx.HTTPStatusError) or raised.group_contains(McpError)
 
 
-def test_the_loop_by_standard_input_and_output(copy_of: Callable[..., Settings]) -> None:
-    chosen = copy_of(model="none")
+def stdio_server(chosen: Settings, **changed: str) -> StdioServerParameters:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PRECEDENT_")}
-    server = StdioServerParameters(
+    return StdioServerParameters(
         command=sys.executable,
         args=["-c", "from agent.cli.app import main; main()", "mcp", "--model", "none"],
         env={
@@ -164,9 +167,14 @@ def test_the_loop_by_standard_input_and_output(copy_of: Callable[..., Settings])
             "PRECEDENT_CACHE": str(chosen.cache),
             "PRECEDENT_OFFLINE": "1",
             "PYTHONPATH": str(ROOT),
+            **changed,
         },
         cwd=ROOT,
     )
+
+
+def test_the_loop_by_standard_input_and_output(copy_of: Callable[..., Settings]) -> None:
+    server = stdio_server(copy_of(model="none"))
 
     async def run() -> None:
         async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
@@ -175,3 +183,52 @@ def test_the_loop_by_standard_input_and_output(copy_of: Callable[..., Settings])
             await judge_explain_correct(session, f"{ANOMALOUS} as a client of stdio sees it")
 
     asyncio.run(run())
+
+
+def test_lines_that_cannot_be_read_are_answered_on_standard_output(copy_of: Callable[..., Settings]) -> None:
+    server = stdio_server(copy_of(model="none"), PRECEDENT_MAX_BODY_BYTES="20000")
+    call = '{"jsonrpc": "2.0", "id": %s, "method": "tools/call", "params": {"name": "explain", "arguments": {%s}}}'
+    started = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    initialize = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": started}
+    lines = [
+        json.dumps(initialize),
+        '{"jsonrpc": "2.0", "method": "notifications/initialized"}',
+        "[" * 19_000,
+        "{",
+        "",
+        "9" * 5_000,
+        "\udcff",
+        "x" * 50_000,
+        '{"jsonrpc": "2.0", "id": 7}',
+        call % (1, '"verdict_id": "\\ud800"'),
+        call % (2, '"\\ud800": 1'),
+        call % (3, f'"verdict_id": {"[" * 600}{"]" * 600}'),
+        '{"jsonrpc": "2.0", "id": 4, "method": "ping"}',
+    ]
+    sent = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    with subprocess.Popen(
+        [server.command, *server.args], env=server.env, cwd=server.cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(sent)
+        process.stdin.flush()
+        # the server drops what it has not answered when standard input ends
+        answers = [json.loads(process.stdout.readline()) for _ in range(11)]
+        process.stdin.close()
+        assert process.stdout.read() == b""
+    refused = [answer["error"]["message"] for answer in answers if answer["id"] is None]
+    assert [message.partition("(")[0].strip() for message in refused] == [
+        "the body cannot be read: it is not valid JSON here: it is nested too deeply",
+        "the body cannot be read: it is not valid JSON",
+        "the body cannot be read: it is not valid JSON here: a number has too many digits",
+        "the body cannot be read: it is not valid JSON: byte 1 is not UTF-8",
+        "the line is longer than 20000 bytes",
+    ]
+    by_id = {answer["id"]: answer for answer in answers}
+    assert by_id[7]["error"]["code"] == -32_600
+    assert by_id[3]["error"]["code"] == -32_602
+    for identifier, reason in ((1, "no verdict"), (2, "has no argument")):
+        result = by_id[identifier]["result"]
+        assert (result["isError"], reason in result["content"][0]["text"]) == (True, True)
+    assert by_id[4]["result"] == {}
