@@ -22,6 +22,11 @@ _MIN_RECORDS, _MOST = 50, 0.5
 _DOUBT = 0.05
 # cosine similarity from which texts are of one kind
 SAME_KIND = 0.6
+# templates below which their distances do not tell what is unlike them all; cosine distance that does then
+FEW_TEMPLATES = 20
+_FARTHEST_OF_FEW = 0.5
+# share of the cases that are nearer to the others than a text that resembles none; its least cosine distance
+_NEARER, _STRANGE = 0.9, 0.5
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,30 @@ def _log_odds(farther: float, cases: int) -> float:
     """Log-odds of being unlike ``cases`` of which so many are at least as far from the others."""
     p = (farther + 1) / (cases + 2)
     return max(-_LIMIT, min(_LIMIT, math.log((1 - p) / p)))
+
+
+def is_beyond(distance: float, reference: Sequence[float], *, few: bool) -> bool:
+    """Whether a record is farther from every case than any case is from the others.
+
+    Parameters
+    ----------
+    distance : float
+        Cosine distance to the nearest case.
+    reference : sequence of float
+        As of `NoveltyDetector`.
+    few : bool
+        Whether it is a text among so few templates that these may all be far from each other, which shows nothing.
+    """
+    return distance > (min(reference[-1], _FARTHEST_OF_FEW) if few else reference[-1])
+
+
+def resembles_none(distance: float, reference: Sequence[float], *, few: bool) -> bool:
+    """Whether a text is so far from every case that their labels tell nothing about it; see `is_beyond`.
+
+    That it is new does not show that it is anomalous: a line of another system is as new.
+    """
+    nearer = reference[round(_NEARER * (len(reference) - 1))]
+    return is_beyond(distance, reference, few=few) or (not few and distance > max(nearer, _STRANGE))
 
 
 def mostly_unfamiliar(far: int, records: int) -> bool:

@@ -68,8 +68,16 @@ def top_contribution(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> s
     return f"{how} {_DETECTOR_NAMES.get(name, f'the detector {name}')} (weighed {shares[name]:+.1f}, {total})"
 
 
-def why_unsure(fusion: Fusion, probability: float) -> str:
-    """Why a verdict is unsure: the band of the ``fusion``, or, where that would be sure, that no case is like it."""
+def why_unsure(fusion: Fusion, probability: float, *, resembles_none: bool = False) -> str:
+    """Why a verdict is unsure: that no case is like the record, or the band of the ``fusion``.
+
+    Parameters
+    ----------
+    resembles_none
+        Whether the record is so unlike the cases of both labels that it is called neither.
+    """
+    if resembles_none:
+        return "it resembles no case of either label, so that it is called neither normal nor anomalous"
     if fusion.label(probability) == "normal":
         return "no case is like it, so that it is not called normal"
     low, high = fusion.band

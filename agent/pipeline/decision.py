@@ -11,6 +11,7 @@ from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_i
 from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.detectors.field_expectations import FieldProblems, filled_in
 from agent.detectors.neighbours import label_disagreement
+from agent.detectors.novelty import FEW_TEMPLATES, is_beyond, resembles_none
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
 from agent.pipeline.context import AppContext
@@ -21,9 +22,6 @@ from agent.scoring.fusion import fuse
 from retrieval.encoding.field_encoder import features
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections
-
-# templates below which their distances do not tell what is unlike them all; cosine distance that does then
-_FEW_TEMPLATES, _FARTHEST_OF_FEW = 20, 0.5
 
 
 def most_anomalous_segment(states: Sequence[JudgingState]) -> JudgingState:
@@ -60,6 +58,9 @@ class Decider:
         if _is_partly_read(state):
             # the rest of the record may hold anything
             probability = max(probability, expit(fusion.threshold))
+        strange = _resembles_no_case(state)
+        if strange:
+            probability = fusion.modest(probability)
         problems = state.field_problems
         untested = (
             # a missing column alone makes a vector far from all others
@@ -70,6 +71,7 @@ class Decider:
         if (
             self._is_contradicted(state)
             or state.lacks_fields
+            or (fusion.label(probability) == "anomalous" and strange)
             or (fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems)))
         ):
             fusion = fusion.widened_to(probability)
@@ -153,7 +155,8 @@ class Decider:
             telling.insert(0, f"no case has “{number.value}” {place_in_words(number.place)}")
         if verdict.label == "unsure":
             contradicted = "the cases like it contradict each other" if self._is_contradicted(state) else None
-            telling.insert(0, contradicted or why_unsure(fusion, verdict.probability))
+            strange = _resembles_no_case(state)
+            telling.insert(0, contradicted or why_unsure(fusion, verdict.probability, resembles_none=strange))
             if self._context.settings.model != "none" and source.representation.field_encoder is None:
                 telling.append(source.model.language_unused)
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
@@ -200,15 +203,31 @@ def _has_evidence(state: JudgingState) -> bool:
 def _is_unlike_every_case(state: JudgingState) -> bool:
     """Whether the record is farther from every case than any case is from the others.
 
-    Whatever the detectors say, no person has labelled such records as normal. A few templates may all be far from each
-    other, which shows nothing about a text.
+    Whatever the detectors say, no person has labelled such records as normal.
     """
     nearest, distances = state.retrieved.nearest, state.source.model.nn_distance_quantiles
     if not (nearest and distances) or state.has_known_template:
         return False
     is_text = state.source.representation.field_encoder is None
-    few = is_text and state.source.model.templates < _FEW_TEMPLATES
-    return 1 - nearest[0].similarity > (min(distances[-1], _FARTHEST_OF_FEW) if few else distances[-1])
+    few = is_text and state.source.model.templates < FEW_TEMPLATES
+    return is_beyond(1 - nearest[0].similarity, distances, few=few)
+
+
+def _resembles_no_case(state: JudgingState) -> bool:
+    """Whether the record is a text so unlike the cases of both labels that these tell nothing about it.
+
+    Where all cases are normal, what is new is anomalous, and the band is as wide as that needs. Fields are evidence of
+    their own, and so are the answers of a language model where the cases are but a few corrections.
+    """
+    source, signals = state.source, state.log_odds
+    nearest = (state.whole_retrieved or state.retrieved).nearest
+    distances, few = source.model.nn_distance_quantiles, source.model.templates < FEW_TEMPLATES
+    if not (nearest and distances) or state.has_known_template or source.representation.field_encoder is not None:
+        return False
+    is_tested = signals["fields"] is not None or not source.row.counts.get("anomalous")
+    if is_tested or source.model.batch_reference is not None or (few and signals["language"] is not None):
+        return False
+    return resembles_none(1 - nearest[0].similarity, distances, few=few)
 
 
 def _unseen_number(state: JudgingState) -> PlacedNumber | None:

@@ -97,6 +97,8 @@ class JudgingState:
         Whether it was sent with fields alone, to a source whose records are texts.
     all_read
         Whether all clauses of the text were compared, however long it is.
+    whole_retrieved
+        The precedents of the whole record, where those of a clause count for it.
     """
 
     source: Source
@@ -116,6 +118,7 @@ class JudgingState:
     reading_note: str | None = None
     lacks_text: bool = False
     all_read: bool = False
+    whole_retrieved: RetrievalResult | None = None
 
     @classmethod
     def of(cls, source: Source, record: Record, explain: Explain) -> JudgingState:
@@ -204,7 +207,13 @@ class JudgingState:
         record of which only the beginning is embedded, the clause says more than the whole.
         """
         fields = {"fields": self.signals["fields"]} if "fields" in self.signals else {}
-        by_clause = replace(self, retrieved=clause.retrieved, signals={**clause.signals, **fields}, clause=clause)
+        by_clause = replace(
+            self,
+            retrieved=clause.retrieved,
+            signals={**clause.signals, **fields},
+            clause=clause,
+            whole_retrieved=self.retrieved,
+        )
         # the fusions with and without the language model differ in their thresholds
         changed = by_clause.label != self.label or len(self.record.text) > LONG
         counts = changed and by_clause.label != "normal" and by_clause.fused()[0] > self.fused()[0]

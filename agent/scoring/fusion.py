@@ -7,6 +7,7 @@ posteriori fitting (`agent.scoring.calibration`). Templates that the casebook ho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -18,6 +19,8 @@ from agent.core.records import VerdictLabel
 _DEFAULT_HALF_WIDTH = 0.6
 # least distance, in log-odds, from the threshold to either end of the unsure band
 NARROWEST = 0.2
+# greatest log-odds above the threshold of a record that resembles no case
+_MODEST = 1.0
 # how far costs may move the threshold for known templates: one label is worth 2.6 or more
 _MAX_KNOWN_THRESHOLD = 1.9
 LogOdds = Mapping[str, float | None]
@@ -60,6 +63,11 @@ class Fusion:
         """The same fusion with a band that also holds ``probability``, around the same threshold."""
         distance = abs(logit(probability) - self.threshold)
         return replace(self, half_width=max(self.half_width, distance + NARROWEST))
+
+    def modest(self, probability: float) -> float:
+        """A ``probability`` above the threshold, held near it; smoothly, so that such records still rank."""
+        above = logit(probability) - self.threshold
+        return expit(self.threshold + _MODEST * math.tanh(above / _MODEST)) if above > 0 else probability
 
     def label(self, probability: float) -> VerdictLabel:
         """The label of a record with this ``probability`` of *anomalous*."""
