@@ -176,11 +176,13 @@ class Tools:
     ) -> Explained:
         """Explain a verdict by the facts behind it."""
         verdict = await run_in_threadpool(load_verdict, self._context, verdict_id)
-        sentences, degraded = list[str](), list(verdict.degraded)
+        sentences, degraded, replaced = list[str](), list(verdict.degraded), list[str]()
         if in_words:
             try:
-                async for sentence in stream_in_thread(sentences_for_stored_verdict(self._context, verdict)):
+                written = sentences_for_stored_verdict(self._context, verdict, replaced.append)
+                async for sentence in stream_in_thread(written):
                     sentences.append(sentence)
+                degraded += [f"explanation: {reason}" for reason in replaced]
             except EXPECTED as error:
                 degraded.append(f"explanation: {describe(error)}")
         return Explained(

@@ -2,19 +2,21 @@
 
 A small model that explains invents case ids, numbers and causes. So the facts are the explanation, given at once; the
 model may add up to three sentences, and each is shown only when every case id and every number in it occurs in the
-facts or in the record.
+facts or in the record. The first that contradicts the verdict (`agent.explain.meaning`) is replaced by a fixed one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from agent.core.prompts import render
 from agent.core.records import Signal, Verdict, VerdictLabel
+from agent.explain.headline import headline
+from agent.explain.meaning import contradiction
 from agent.scoring.fusion import Fusion, LogOdds
 from retrieval.text.prompt_injection import find_injections
 
@@ -38,6 +40,8 @@ _DETECTOR_NAMES = {
 }
 # facts of installed detectors come after these
 _FACT_ORDER = ("neighbours", "novelty", "fields", "language")
+# of the reason for a sentence that was replaced
+REPLACED = "what the language model wrote contradicted the verdict in"
 _QUESTION = "In at most three short sentences: why is the verdict so?"
 
 
@@ -136,6 +140,7 @@ def sentences(
     facts: Sequence[str],
     masked: str,
     question: str = _QUESTION,
+    on_replaced: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
     """Up to three checked sentences by the language model, each as soon as it is complete.
 
@@ -153,6 +158,8 @@ def sentences(
         The record's masked text.
     question : str
         What the model is asked.
+    on_replaced : callable, optional
+        Called at the end with the reason if a sentence contradicted the verdict.
 
     Raises
     ------
@@ -162,22 +169,44 @@ def sentences(
     text, _ = model.clip(masked, max_tokens)
     prompt = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=question)
     grounds = "\n".join([prompt, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
-    buffer, shown = "", list[str]()
-
-    def may_be_shown(sentence: str) -> bool:
-        enough = len(sentence.split()) >= _MIN_WORDS and sentence.strip() not in shown
-        return enough and is_grounded(sentence, grounds)
-
+    check = _SentenceCheck(verdict, facts, grounds)
     messages = [SystemMessage(render("explain_system")), HumanMessage(prompt)]
-    for chunk in model.stream(messages, _TOKENS):
+    for sentence in _complete_sentences(model.stream(messages, _TOKENS)):
+        if (checked := check(sentence)) is not None:
+            yield checked
+        if len(check.shown) >= SENTENCES:
+            break
+    if check.contradicted and on_replaced is not None:
+        what = " and ".join(dict.fromkeys(check.contradicted))
+        on_replaced(f"{REPLACED} {what}: fixed words stand in its place")
+
+
+def _complete_sentences(chunks: Iterator[str]) -> Iterator[str]:
+    buffer = ""
+    for chunk in chunks:
         buffer += chunk
         *complete, buffer = _SENTENCE.split(buffer)
-        for sentence in complete:
-            if len(shown) < SENTENCES and may_be_shown(sentence):
-                shown.append(sentence.strip())
-                yield shown[-1]
-        if len(shown) >= SENTENCES:
-            return
+        yield from complete
     # what the token limit cut off is not a sentence
-    if buffer.rstrip().endswith((".", "!", "?")) and may_be_shown(buffer):
-        yield buffer.strip()
+    if buffer.rstrip().endswith((".", "!", "?")):
+        yield buffer
+
+
+class _SentenceCheck:
+    """What is shown of each sentence; `contradicted` names in what the sentences contradicted the verdict."""
+
+    def __init__(self, verdict: Verdict, facts: Sequence[str], grounds: str) -> None:
+        self._verdict, self._facts, self._grounds = verdict, facts, grounds
+        self.shown, self.contradicted = list[str](), list[str]()
+
+    def __call__(self, sentence: str) -> str | None:
+        sentence = sentence.strip()
+        if len(sentence.split()) < _MIN_WORDS or not is_grounded(sentence, self._grounds):
+            return None
+        if what := contradiction(sentence, self._verdict, self._facts):
+            self.contradicted.append(what)
+            sentence = headline(self._verdict)
+        if sentence in self.shown:
+            return None
+        self.shown.append(sentence)
+        return sentence

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from agent.core.errors import EXPECTED
 from agent.core.records import Deferred, Signal, Verdict
 from agent.core.requests import JudgeRequest, needs_segments, split_into_segments
+from agent.explain.explanation import REPLACED
 from agent.pipeline.context import AppContext
 from agent.pipeline.decision import Decider, most_anomalous_segment
 from agent.pipeline.state import Clause, JudgingState
@@ -139,7 +140,7 @@ class Pipeline:
         if skip_llm and with_sentences:
             verdict = verdict.model_copy(update={"degraded": (*verdict.degraded, f"explanation: {skip_llm}")})
             deferred = True
-        self.llm_answers += with_sentences and not any(text.startswith("explanation: ") for text in verdict.degraded)
+        self.llm_answers += with_sentences and not any(map(_lacks_sentences, verdict.degraded))
         verdict = verdict.model_copy(update={"elapsed_ms": 1000 * (time.perf_counter() - started)})
         return Deferred(verdict) if deferred else verdict
 
@@ -154,3 +155,7 @@ class Pipeline:
             self.llm_answers += state.signals["language"].log_odds is not None
             self.llm_changed += state.label != before.label
         return self._steps.remember(state)
+
+
+def _lacks_sentences(degraded: str) -> bool:
+    return degraded.startswith("explanation: ") and REPLACED not in degraded

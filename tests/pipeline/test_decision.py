@@ -74,7 +74,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
     (home / "normal.log").write_text("\n".join(f"- {text}" for text in normal), encoding="utf-8")
     context = AppContext(make_settings(home / "home", model="none"))
     for name in ("both", "normal"):
-        learn(context, [home / f"{name}.log"], name, ReadOptions(format="log", label="0", normal=("-",)), brief="A shop.")
+        learn(
+            context, [home / f"{name}.log"], name, ReadOptions(format="log", label="0", normal=("-",)), brief="A shop."
+        )
     yield context
     context.close()
 

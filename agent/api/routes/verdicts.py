@@ -80,7 +80,10 @@ def get_verdict(verdict_id: str, state: State) -> Verdict:
 
 @router.get("/{verdict_id}/explanation", response_class=PlainTextResponse)
 def get_explanation(verdict_id: str, state: State) -> StreamingResponse:
-    """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked."""
+    """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked.
+
+    A last line, ``(degraded: …)``, says if one contradicted the verdict and was replaced.
+    """
     verdict = load_verdict(state.context, verdict_id)
     pieces = stream_in_thread(stream_explanation(state.context, verdict))
     return StreamingResponse(pieces, media_type="text/plain; charset=utf-8")
