@@ -118,8 +118,8 @@ def _contradicts_direction(text: str, verdict: Verdict, facts: Sequence[str]) ->
     text = _NEARER_TO.sub(" ", text)
     stated = set(_CASE_OR_WORD.findall(text))
     known = set(_CASE_OR_WORD.findall(" ".join(_QUOTE.sub(" ", fact.lower()) for fact in facts)))
-    for one, other in _DIRECTIONS:
-        for said, opposite in ((one, other), (other, one)):
+    for pair in _DIRECTIONS:
+        for said, opposite in (pair, pair[::-1]):
             if said & stated and opposite & known and not said & known:
                 return True
     return False
