@@ -35,12 +35,16 @@ def media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def describe_json_error(error: ValueError | RecursionError) -> str:
-    """What is wrong with a JSON text that Python's parser rejects, without Python's terms."""
+def describe_json_error(error: ValueError | RecursionError, *, of_line: bool = False) -> str:
+    """What is wrong with a JSON text that Python's parser rejects, without Python's terms.
+
+    ``of_line``: whether the text is a line whose number is named already.
+    """
     if isinstance(error, json.JSONDecodeError):
         if not error.doc.strip():
             return "it is empty; JSON is expected"
-        return f"it is not valid JSON (see line {error.lineno}, column {error.colno})"
+        place = "" if of_line else f"line {error.lineno}, "
+        return f"it is not valid JSON (see {place}column {error.colno})"
     if isinstance(error, UnicodeDecodeError):
         return f"it is not valid JSON: byte {error.start + 1} is not UTF-8"
     if isinstance(error, RecursionError):

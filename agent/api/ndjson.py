@@ -96,7 +96,7 @@ def _parse(number: int, line: bytes | None, settings: Settings) -> AnyRequest | 
     try:
         body = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return error_bytes(f"line {number}: {describe_json_error(error)}")
+        return error_bytes(f"line {number}: {describe_json_error(error, of_line=True)}")
     try:
         return parse_request_fast(body, settings.max_record_chars, line)
     except ValidationError as error:

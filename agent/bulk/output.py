@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.core.errors import UsageError
 from agent.core.records import JudgeError, Verdict
 from agent.core.spreadsheet import neutralised
-from agent.core.terminal import truncate
+from agent.core.terminal import escape_json, is_terminal, truncate
 from agent.pipeline.verdict_json import VerdictTemplate
 
 Detail = Literal["compact", "full"]
@@ -183,6 +183,8 @@ class Output:
 
     def write(self, lines: bytes) -> None:
         """Write lines; standard output is flushed."""
+        if self._path is None and is_terminal(sys.stdout):
+            lines = escape_json(lines.decode(), sys.stdout).encode()
         self._stream.write(lines)
         if self._path is None:
             self._stream.flush()

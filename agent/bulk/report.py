@@ -9,7 +9,15 @@ from typing import Any
 
 from agent.bulk.summary import LABELS, Group, Span, Summary
 from agent.core.html_page import write_page
-from agent.core.terminal import STYLES, escape_controls, plural, rich_text, truncate, unfamiliar_records_warning
+from agent.core.terminal import (
+    STYLES,
+    console,
+    escape_controls,
+    plural,
+    rich_text,
+    truncate,
+    unfamiliar_records_warning,
+)
 from agent.detectors.neighbours import SAME
 from agent.detectors.novelty import mostly_unfamiliar
 
@@ -22,19 +30,18 @@ _TEXT_CHARS, _REASON_CHARS = 160, 200
 
 def write_screen(summary: Summary, stream: Any = None) -> None:
     """Write the summary, the anomalous templates with most records first, to ``stream`` or standard error."""
-    from rich.console import Console
     from rich.table import Table
 
     stream = stream or sys.stderr
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
+    screen = console(stream)
     shown = _ON_SCREEN
     if stream.isatty():
-        shown = min(shown, max(2, (console.height - _LINES_AROUND) // _LINES_PER_ROW))
+        shown = min(shown, max(2, (screen.height - _LINES_AROUND) // _LINES_PER_ROW))
     for label in ("anomalous", "unsure"):
         groups = summary.ranked(label)
         if not groups:
             continue
-        table = Table(expand=True, pad_edge=False)
+        table = Table(expand=screen.is_terminal, pad_edge=False)
         for name, ratio in (("records", 2), ("p", 1), ("first seen", 5), ("last seen", 5), (f"{label}, and why", 14)):
             table.add_column(name, ratio=ratio, overflow="fold")
         for group in groups[: shown if label == "anomalous" else max(1, shown // 4)]:
@@ -42,21 +49,21 @@ def write_screen(summary: Summary, stream: Any = None) -> None:
             text.append(f"\n{escape_controls(why(group))}\n{group.verdict.id}", style="dim")
             cells = f"{group.count:,}", f"{group.verdict.probability:.2f}", str(group.first), str(group.last)
             table.add_row(*(rich_text(cell) for cell in cells), text)
-        console.print(table)
+        screen.print(table)
         if len(groups) > len(table.rows):
-            console.print(plural(len(groups) - len(table.rows), f"more {label} template"))
-    console.print(rich_text(summary.to_line()), soft_wrap=True)
+            screen.print(plural(len(groups) - len(table.rows), f"more {label} template"))
+    screen.print(rich_text(summary.to_line()), soft_wrap=True)
     if mostly_unfamiliar(summary.far, summary.records):
-        console.print(
+        screen.print(
             rich_text(unfamiliar_records_warning(summary.source, summary.far, summary.records), "yellow"),
             soft_wrap=True,
         )
     if summary.rate_note:
-        console.print(rich_text(summary.rate_note, "yellow"), soft_wrap=True)
+        screen.print(rich_text(summary.rate_note, "yellow"), soft_wrap=True)
     if summary.degraded:
-        console.print(rich_text(missing_signals(summary), "yellow"), soft_wrap=True)
+        screen.print(rich_text(missing_signals(summary), "yellow"), soft_wrap=True)
     if summary.blank:
-        console.print(f"{plural(summary.blank, 'blank line')} skipped")
+        screen.print(f"{plural(summary.blank, 'blank line')} skipped")
 
 
 def write_report(summary: Summary, path: Path) -> None:

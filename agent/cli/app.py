@@ -40,7 +40,7 @@ from agent.cli.options import (
     warn_without_evidence,
     with_hint,
 )
-from agent.cli.process import fast_exit
+from agent.cli.process import CLOSED_PIPE, fast_exit
 from agent.cli.sources import sources_app
 from agent.cli.watch import watch
 from agent.core.errors import EXPECTED, Stopped, UsageError, translate
@@ -98,8 +98,11 @@ def command() -> None:
         sys.exit(expected.exit_code)
     except BrokenPipeError:
         # the reader of the output has closed it
-        sys.exit(1)
+        sys.exit(CLOSED_PIPE)
     except SystemExit as end:
+        # Typer exits with 1 when the reader of the output has closed it, and leaves this in its place
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            sys.exit(CLOSED_PIPE)
         # Typer exits with this code on Ctrl-C
         if end.code == Stopped.exit_code:
             print_status("stopped; everything done so far is kept, and the same command again continues")

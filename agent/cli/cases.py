@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -31,7 +32,7 @@ def list_cases_command(
 ) -> None:
     """List the cases of a source, the newest first."""
     from agent.cli import render
-    from agent.core.terminal import plural, print_line
+    from agent.core.terminal import escape_json, plural, print_line
     from agent.pipeline.context import default_context
     from agent.training.cases import list_cases
 
@@ -39,7 +40,7 @@ def list_cases_command(
     page = list_cases(context, source, label, text, limit, offset)
     context.close()
     if as_json:
-        print(page.model_dump_json())
+        print(escape_json(page.model_dump_json(), sys.stdout))
         return
     render.cases(page.cases)
     shown = f"{offset + 1:,} to {offset + len(page.cases):,} of " if page.cases else ""
@@ -49,7 +50,7 @@ def list_cases_command(
 @cases_app.command("show")
 def show_case_command(case_id: CaseArgument, as_json: JsonOption = False) -> None:
     """Show a case, and who labelled it what when."""
-    from agent.core.terminal import print_line
+    from agent.core.terminal import escape_json, print_line
     from agent.pipeline.context import default_context
     from agent.training.cases import show_case
 
@@ -57,7 +58,7 @@ def show_case_command(case_id: CaseArgument, as_json: JsonOption = False) -> Non
     case = show_case(context, case_id)
     context.close()
     if as_json:
-        print(case.model_dump_json())
+        print(escape_json(case.model_dump_json(), sys.stdout))
         return
     record = case.record
     place = f"{record.file}:{record.line}" if record.file else None

@@ -11,8 +11,10 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+# as of a process that a closed pipe ends: 128 and the number of SIGPIPE
+CLOSED_PIPE = 141
 # allocations, and collections of the younger generations, between two garbage collections
 _GC_THRESHOLDS = 50_000, 20, 100
 
@@ -36,9 +38,10 @@ def _exit(exit_code: list[int]) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        exit_code[0] = exit_code[0] or 1
+        exit_code[0] = exit_code[0] or CLOSED_PIPE
     except OSError as error:
         print(f"error: the output could not be written: {error}", file=sys.stderr)
         exit_code[0] = exit_code[0] or 1
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     os._exit(exit_code[0])

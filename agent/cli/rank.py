@@ -7,12 +7,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from agent.cli.options import print_status
 from agent.core.errors import UsageError
+from agent.core.terminal import escape_json
 
 if TYPE_CHECKING:
     from agent.bulk.unlabelled.models import Event, Ranking
@@ -75,14 +76,15 @@ def rank(
     _go_on(context, ranking, options, interactive=to == "table" and output is None and "-" not in paths)
 
 
-def _write(ranking: Ranking, to: str, stream: object) -> None:
+def _write(ranking: Ranking, to: str, stream: Any) -> None:
     from agent.bulk.unlabelled.show import write_ranking
 
     if to == "table":
         write_ranking(ranking, stream)
         return
     for event in ranking.events:
-        print(json.dumps(event.model_dump(mode="json"), ensure_ascii=False), file=stream)  # type: ignore[call-overload]
+        line = json.dumps(event.model_dump(mode="json"), ensure_ascii=False)
+        print(escape_json(line, stream), file=stream)
 
 
 def _go_on(context: AppContext, ranking: Ranking, options: ReadOptions, *, interactive: bool) -> None:

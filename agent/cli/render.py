@@ -16,7 +16,17 @@ from agent.cli.reading import reading_report
 from agent.core.errors import NEW_SOURCE_HINT
 from agent.core.records import Verdict
 from agent.core.spreadsheet import neutralised
-from agent.core.terminal import STYLES, console, escape_controls, open_output, plural, print_line, rich_text, truncate
+from agent.core.terminal import (
+    STYLES,
+    console,
+    escape_controls,
+    escape_json,
+    open_output,
+    plural,
+    print_line,
+    rich_text,
+    truncate,
+)
 
 if TYPE_CHECKING:
     from langchain_core.runnables.history import RunnableWithMessageHistory
@@ -59,10 +69,12 @@ def writer(to: str, output: Path | None, *, csv_raw: bool = False) -> Iterator[C
 
     def write(verdict: Verdict) -> None:
         if to == "jsonl":
-            stream.write(f"{verdict.to_json()}\n")
+            stream.write(f"{escape_json(verdict.to_json(), stream)}\n")
             stream.flush()
         elif to == "csv":
             cells = _flat(verdict)
+            if stream.isatty():
+                cells = {name: escape_controls(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
             rows.writerow(cells if csv_raw else {name: _safe(cell) for name, cell in cells.items()})
             stream.flush()
         else:
@@ -103,18 +115,17 @@ def _flat(verdict: Verdict) -> dict[str, Any]:
 
 def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
     """Write a table and the counts; of many verdicts, only the first anomalous or unsure one of each template."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=stream, highlight=False, width=None if stream is sys.stdout else 200)
+    screen = console(stream)
     if len(verdicts) < _GROUPED_FROM:
         rows = [(verdict, 1) for verdict in verdicts]
     else:
         rows = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
-    table = Table(show_lines=False, expand=True, pad_edge=False)
+    table = Table(show_lines=False, expand=screen.is_terminal, pad_edge=False)
     # ids are neither folded nor cut, so that they can be copied; on a narrow screen precedents are left out
     whole = max((len(verdict.id) for verdict, _ in rows), default=0)
-    wide = console.width >= _WIDE
+    wide = screen.width >= _WIDE
     table.add_column("file:line, id", overflow="fold", min_width=whole, max_width=max(whole, _PLACE_WIDTH))
     for name, ratio in (("verdict", None), ("p", None), ("record and why", 12)):
         table.add_column(name, ratio=ratio, overflow="fold")
@@ -140,11 +151,11 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
             *([precedents] if wide else []),
         )
     if rows:
-        console.print(table)
-    console.print(_counts_line(Counter(verdict.label for verdict in verdicts)))
+        screen.print(table)
+    screen.print(_counts_line(Counter(verdict.label for verdict in verdicts)))
     if len(rows) > _MAX_ROWS:
         more = plural(len(rows) - _MAX_ROWS, "more row")
-        console.print(f"{more}; `--to jsonl --output FILE` writes every verdict")
+        screen.print(f"{more}; `--to jsonl --output FILE` writes every verdict")
 
 
 def _grouped(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, int]]:
@@ -218,7 +229,7 @@ def figures(evaluation: Evaluation, as_json: bool) -> None:
         known = f"{evaluation.learned:,} of {plural(evaluation.n, 'record')}"
         print(f"{known} are cases of the source: the figures are too good", file=sys.stderr)
     if as_json:
-        print(evaluation.model_dump_json())
+        print(escape_json(evaluation.model_dump_json(), sys.stdout))
         return
     from rich.table import Table
 
@@ -246,14 +257,15 @@ def sources(rows: Sequence[SourceSnapshot]) -> None:
 def candidates(selected: Sequence[Candidate], source: str, as_json: bool) -> None:
     """Print which verdicts to correct first, and how."""
     if as_json:
-        print(json.dumps([candidate.model_dump(mode="json") for candidate in selected], ensure_ascii=False))
+        listed = json.dumps([candidate.model_dump(mode="json") for candidate in selected], ensure_ascii=False)
+        print(escape_json(listed, sys.stdout))
         return
     if not selected:
         print(f"nothing to review: judge records first that are not cases yet (precedent judge FILE --source {source})")
         return
     from rich.table import Table
 
-    table = Table(expand=True, pad_edge=False)
+    table = Table(expand=console().is_terminal, pad_edge=False)
     # ids are neither folded nor cut, so that they can be copied
     whole = max(len(candidate.id) for candidate in selected)
     for name, ratio in (("id", None), ("file:line", 1), ("verdict", None), ("p", None), ("record", 3)):
@@ -279,7 +291,7 @@ def cases(rows: Sequence[CaseView]) -> None:
     """Print a table of cases."""
     from rich.table import Table
 
-    table = Table(expand=True, pad_edge=False)
+    table = Table(expand=console().is_terminal, pad_edge=False)
     widths = {"id": max([len(str(case.case_id)) for case in rows], default=2), "label": 9, "given at": 10}
     for name, ratio in (("id", None), ("label", None), ("given by", 1), ("given at", None), ("record", 3)):
         table.add_column(name, ratio=ratio, overflow="fold", no_wrap=ratio is None, min_width=widths.get(name))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
-from agent.core.terminal import plural, print_line
+from agent.core.terminal import escape_json, plural, print_line
 from agent.data.read_options import ReadOptions
 from agent.scoring.fusion import SourceModel
 
@@ -37,7 +38,7 @@ def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
             "reading": row.reading,
             "judge": model,
         }
-        print(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False))
+        print(escape_json(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False), sys.stdout))
         return
     print_line(f"source: {row.name}")
     counts = ", ".join(f"{row.counts[label]:,} {label}" for label in ("normal", "anomalous"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     r"\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+# columns where there is no terminal
+_UNBOUNDED = 10_000
 STYLES = {"anomalous": "bold red", "unsure": "yellow", "normal": "green"}
 
 
@@ -48,11 +52,40 @@ def rich_text(text: str, style: str = "") -> Text:
     return Text(escape_controls(text), style=style)
 
 
-def console() -> Console:
-    """A console on standard output."""
+def is_terminal(stream: Any) -> bool:
+    """Whether a person looks at what is written to the stream."""
+    return bool(stream.isatty())
+
+
+def escape_json(text: str, stream: Any) -> str:
+    r"""JSON for a stream: what could steer a terminal is escaped, as JSON has it, if the stream is one.
+
+    >>> terminal = type("Terminal", (), {"isatty": lambda self: True})()
+    >>> escape_json('{"text": "a‮b"}', terminal)
+    '{"text": "a\\u202eb"}'
+    """
+    return _CONTROL.sub(_escaped_in_json, text) if is_terminal(stream) else text
+
+
+def _escaped_in_json(match: re.Match[str]) -> str:
+    # a character beyond U+FFFF is a pair of surrogates
+    return json.dumps(match.group())[1:-1] if match.group() > "\x7f" else f"\\u{ord(match.group()):04x}"
+
+
+def console(stream: Any = None) -> Console:
+    """A console on a stream, or on standard output; where that is no terminal, it is as wide as what is written.
+
+    A reader that closes its end raises `BrokenPipeError`.
+    """
     from rich.console import Console
 
-    return Console(highlight=False)
+    class OutputConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise
+
+    stream = stream or sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
+    return OutputConsole(file=stream, highlight=False, width=width)
 
 
 def print_line(text: str, style: str = "") -> None:

@@ -43,8 +43,8 @@ def test_lines_of_a_stream_are_refused_in_plain_sentences(client: TestClient) ->
     answer = client.post("/v1/verdicts", content=b"\n".join(lines), headers=NDJSON)
     errors = [json.loads(line)["error"] for line in answer.text.splitlines()]
     assert errors == [
-        "line 1: it is not valid JSON (see line 1, column 1)",
-        "line 2: it is not valid JSON (see line 1, column 14)",
+        "line 1: it is not valid JSON (see column 1)",
+        "line 2: it is not valid JSON (see column 14)",
         "line 3: it is not valid JSON here: it is nested too deeply",
         "line 4: it is not valid JSON: byte 11 is not UTF-8",
         "line 5: it is not valid JSON here: a number has too many digits",

@@ -225,3 +225,36 @@ def test_a_source_is_shown_in_words(learned: Run) -> None:
     assert "files: auto format, text every column, label broken" in shown
     assert "weights of the signals: " in shown
     assert "text text, label kind (normal: ok)" in learned("sources", "show", "svc").out
+
+
+def test_without_a_terminal_a_table_is_as_wide_as_its_rows(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    text = "disk 7 lost block 49 " + "while the crew of hall two was at lunch "
+    (tmp_path / "new.log").write_text(text, encoding="utf-8")
+    done = learned("judge", "new.log", "--source", "svc", "--model", "none")
+    (row,) = [line for line in done.out.splitlines() if text.strip() in line]
+    assert "new.log:1" in row
+    assert re.search(r"c\d+ anomalous 0\.\d\d", row), "precedents are shown"
+    assert max(map(len, done.out.splitlines())) < 1_000
+
+
+STEERING = "disk 7 \u202elost block\u200b 49 \u009b2J \U000e0041"
+
+
+@pytest.mark.parametrize("detail", ["full", "compact"])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_json_on_a_terminal_has_no_character_that_steers_it(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool, detail: str
+) -> None:
+    (tmp_path / "new.jsonl").write_text(json.dumps({"text": STEERING}), encoding="utf-8")
+    monkeypatch.setattr("agent.core.terminal.is_terminal", lambda stream: is_terminal)
+    options = ("--source", "svc", "--to", "jsonl", "--detail", detail, "--explain", "facts", "--model", "none")
+    done = learned("judge", "new.jsonl", *options)
+    raw = [character for character in STEERING if not character.isprintable() and character in done.out]
+    if detail == "full":
+        assert json.loads(done.out)["record"]["text"] == STEERING
+        assert bool(raw) is not is_terminal
+    if is_terminal:
+        assert raw == []

@@ -44,3 +44,36 @@ def test_a_command_within_a_process_does_not_end_it() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 7, done.stderr
     assert done.stdout.endswith("0\n")
+
+
+# each writes more than a pipe holds, by other means
+_WRITERS = {
+    "print": "print('x' * 1_000_000)",
+    "flush at the end": "sys.stdout.write('x')",
+    "typer": "typer.echo('x' * 1_000_000)",
+    "rich": "print_line('x' * 1_000_000)",
+}
+
+
+@pytest.mark.parametrize("writer", _WRITERS.values(), ids=_WRITERS)
+def test_a_reader_that_closes_the_output_ends_the_command_without_a_word(writer: str) -> None:
+    code = f"""
+import sys, time
+import typer
+from agent.cli import app as commands
+from agent.core.terminal import print_line
+app = typer.Typer()
+@app.command()
+def write() -> None:
+    time.sleep(0.3)
+    {writer}
+commands.app = app
+sys.argv = ["precedent"]
+commands.main()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -9,7 +9,7 @@ from typing import Any
 from agent.bulk.summary import Seen
 from agent.bulk.unlabelled.models import Event, Ranking
 from agent.core.errors import UsageError
-from agent.core.terminal import escape_controls, plural, rich_text, truncate
+from agent.core.terminal import console, escape_controls, plural, rich_text, truncate
 
 # events on the screen; characters of an example; values of a parameter and templates that are named
 ON_SCREEN, _TEXT_CHARS, _VALUES, _COMPANIONS = 20, 160, 4, 3
@@ -31,15 +31,12 @@ def sparkline(counts: Sequence[int]) -> str:
 
 def write_ranking(ranking: Ranking, stream: Any = None) -> None:
     """Write the first events as a table to ``stream`` or standard output."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=stream, highlight=False, width=None if stream is None else 160)
-    if console.width < 100 and not console.is_terminal:
-        console = Console(file=stream, highlight=False, width=160)
-    table = Table(expand=True, pad_edge=False, show_lines=False)
+    screen = console(stream)
+    table = Table(expand=screen.is_terminal, pad_edge=False, show_lines=False)
     for name, ratio in (("", 1), ("records", 2), ("first and last", 5), ("over time", 5), ("event, and why", 20)):
-        wide = len(ranking.events[0].counts) if name == "over time" and console.width >= _WIDE else None
+        wide = len(ranking.events[0].counts) if name == "over time" and screen.width >= _WIDE else None
         table.add_column(name, ratio=ratio, overflow="fold", min_width=wide)
     for event in ranking.events[:ON_SCREEN]:
         text = rich_text(truncate(event.example.text, _TEXT_CHARS), "bold")
@@ -54,9 +51,9 @@ def write_ranking(ranking: Ranking, stream: Any = None) -> None:
             rich_text(sparkline(event.counts)),
             text,
         )
-    console.print(table)
-    console.print(rich_text(headline(ranking, min(ON_SCREEN, len(ranking.events)))), soft_wrap=True)
-    console.print(NOTE, soft_wrap=True)
+    screen.print(table)
+    screen.print(rich_text(headline(ranking, min(ON_SCREEN, len(ranking.events)))), soft_wrap=True)
+    screen.print(NOTE, soft_wrap=True)
 
 
 def place_of(ranking: Ranking, place: Seen) -> str:

@@ -86,7 +86,9 @@ def _of_line(line: RawLine, columns: Collection[str]) -> Iterator[Element]:
     except json.JSONDecodeError as error:
         values = values_of(text)
         if not values:
-            yield Element(line.number, None, problem=f"not JSON: {error.msg} at column {error.colno}")
+            yield Element(
+                line.number, None, problem=f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+            )
     except ValueError as error:
         yield Element(line.number, None, problem=f"not JSON that can be read: {error}")
         return
