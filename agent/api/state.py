@@ -65,9 +65,11 @@ class ServerState:
         with tracing(self.settings.otlp_endpoint):
             async with self.mcp.running():
                 yield
-        await loading
-        for close in (self.jobs.close, self.metrics.close, self.batcher.close, self.context.close):
-            await run_in_threadpool(close)
+            await loading
+            # what judges may end a span after its answer is sent
+            for close in (self.jobs.close, self.metrics.close, self.batcher.close):
+                await run_in_threadpool(close)
+        await run_in_threadpool(self.context.close)
 
     def _load(self) -> None:
         """Load what verdicts need, then the language model, without which verdicts are given as degraded."""

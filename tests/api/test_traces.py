@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -12,6 +14,7 @@ from starlette.testclient import TestClient
 
 from agent.core.settings import Settings
 from agent.core.tracing import span
+from agent.pipeline.batcher import MicroBatcher
 from server import create_app
 from tests.served import HOST
 
@@ -64,6 +67,21 @@ def test_the_steps_are_sent_without_the_text(copy_of: Callable[..., Settings], c
     assert {name: "judge" in parents.get(name, ()) for name in steps} == dict.fromkeys(steps, True), parents
     assert b"precedent" in sent
     assert not any(word in sent for word in (b"Miller", b"4929", b"declined"))
+
+
+def test_a_step_that_ends_after_its_answer_is_sent_when_the_server_stops(
+    copy_of: Callable[..., Settings], collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = MicroBatcher._deliver_new
+
+    def deliver_and_go_on(*arguments: Any) -> None:
+        deliver(*arguments)
+        time.sleep(1)
+
+    monkeypatch.setattr(MicroBatcher, "_deliver_new", deliver_and_go_on)
+    with TestClient(create_app(copy_of(model="none", otlp_endpoint=collector.url)), base_url=HOST) as client:
+        assert client.post("/v1/verdicts", json={"text": SECRET}).status_code == 200
+    assert b"judge" in b"".join(collector.bodies)
 
 
 def test_without_a_collector_nothing_is_recorded() -> None:
