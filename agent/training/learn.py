@@ -239,7 +239,13 @@ def _finish(
         for counter in (result.label_values, result.text_starts)
     )
     assert result.report is not None
-    casebook.set(source, reading=result.report.options.with_values(values, starts).model_dump(mode="json"))
+    options = result.report.options.with_values(values, starts)
+    earlier = ReadOptions.model_validate(context.source(source).reading or {})
+    if options.label is None and earlier.label is not None:
+        # files without labels do not change how files with labels are read
+        kept = {name: getattr(earlier, name) for name in ("label", "normal", "label_values", "text_starts")}
+        options = options.model_copy(update=kept)
+    casebook.set(source, reading=options.model_dump(mode="json"))
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
     casebook.sync(source, progress)

@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 def changes_since_fit(snapshot: SourceSnapshot) -> int:
     """Changes of the cases since the source was fitted, or since a person went back to the fit that it has."""
     model = snapshot.source_model or {}
-    return snapshot.version - max(model.get("fitted_on", 0), model.get("restored_on", 0))
+    return snapshot.version - int(max(model.get("fitted_on", 0), model.get("restored_on", 0)))
 
 
 def is_outdated(snapshot: SourceSnapshot) -> bool:

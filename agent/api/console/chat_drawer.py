@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
 from nicegui import events, ui
 from nicegui.elements.mixins.text_element import TextElement
 
@@ -120,7 +121,7 @@ class ChatDrawer:
     async def _answer(self, message: str, shown: TextElement) -> None:
         so_far = ""
         try:
-            session = {"configurable": {"session_id": self._session}}
+            session: RunnableConfig = {"configurable": {"session_id": self._session}}
             async for piece in stream_in_thread(server().remembering_chat.stream(message, session)):
                 so_far += piece
                 shown.set_text(so_far)
