@@ -26,7 +26,8 @@ from agent.pipeline.service import judge_many
 from agent.training.active_learning import select_for_review
 from agent.training.evaluation import Evaluation, evaluate
 from agent.training.feedback import correct, refit_if_due
-from agent.training.learn import as_case, refit
+from agent.training.learn import as_case
+from agent.training.refit import refit
 
 _DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _SEEDS = 4

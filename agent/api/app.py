@@ -63,7 +63,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.router.routes.append(console)
     # the middleware that is added last runs first
     app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
-    app.add_middleware(GuardMiddleware, settings=config)
+    app.add_middleware(GuardMiddleware, settings=config, store=lambda: state.context.casebook.engine)
     Instrumentator(registry=state.metrics.registry).instrument(app)
     app.add_middleware(RequestLogMiddleware)
     app.add_middleware(OpenAIErrorMiddleware)

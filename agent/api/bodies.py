@@ -70,14 +70,15 @@ class JsonRoute(APIRoute):
     """A route that reads `JsonRequest`, and takes only bodies that are declared as JSON.
 
     A web page of another origin cannot send that content type without permission, so it can neither judge nor correct.
+    A route without a body takes requests without one from what is no web page.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's handler, which refuses other content types with 415."""
-        handler = super().get_route_handler()
+        handler, takes_body = super().get_route_handler(), self.body_field is not None or self.path == STREAMED_PATH
 
         async def checked(request: Request) -> Response:
-            if request.method in ("POST", "PUT"):
+            if request.method in ("POST", "PUT") and (takes_body or not _has_no_body(request.headers)):
                 declared, streamed = media_type(request.headers), request.url.path == STREAMED_PATH
                 if not (_JSON.fullmatch(declared) or (declared == NDJSON and streamed)):
                     expected = f"application/json{f' or {NDJSON}' if streamed else ''}"
@@ -85,6 +86,13 @@ class JsonRoute(APIRoute):
             return await handler(JsonRequest(request.scope, request.receive))
 
         return checked
+
+
+def _has_no_body(headers: Headers) -> bool:
+    """Whether a request has no body and comes from no web page, which would send its origin."""
+    return headers.get("content-length", "0") == "0" and not {"content-type", "transfer-encoding", "origin"} & {
+        *headers
+    }
 
 
 class DuplexResponse(StreamingResponse):

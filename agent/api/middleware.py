@@ -8,9 +8,11 @@ import random
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse, RedirectResponse
+from sqlalchemy import Engine
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -105,9 +107,9 @@ class GuardMiddleware:
     browser that is not signed in is sent to a page that takes it.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, store: Callable[[], Engine]) -> None:
         self._app, self._key, self._limit = app, settings.api_key, settings.max_body_bytes
-        self._sessions = Sessions(settings.api_key) if settings.api_key else None
+        self._sessions = Sessions(settings.api_key, store()) if settings.api_key else None
         self._hosts = allowed_hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,6 +125,9 @@ class GuardMiddleware:
             return
         if answer is not None:
             await answer(scope, receive, send)
+            return
+        if scope["type"] == "websocket" and self._sessions is not None:
+            await self._app(scope, _until_ended(self._sessions, scope, receive, send), send)
             return
         limit = self._body_limit(scope["path"], headers)
         received = 0
@@ -169,6 +174,20 @@ class GuardMiddleware:
         refusal = _refusal(401, "an API key is required: Authorization: Bearer KEY")
         refusal.headers["WWW-Authenticate"] = "Bearer"
         return refusal
+
+
+def _until_ended(sessions: Sessions, scope: Scope, receive: Receive, send: Send) -> Receive:
+    """The messages of a page's socket, until its session is ended: then it is closed."""
+    cookie = HTTPConnection(scope).cookies.get(COOKIE)
+
+    async def checked() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive" and sessions.is_ended(cookie):
+            await send({"type": "websocket.close", "code": 1008})
+            return {"type": "websocket.disconnect", "code": 1008}
+        return message
+
+    return checked
 
 
 class TimeoutMiddleware:

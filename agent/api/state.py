@@ -16,6 +16,7 @@ from agent.api.mcp_tools import Tools
 from agent.api.metrics import Metrics
 from agent.api.shutdown import Shutdown
 from agent.chat.commands import build_chat
+from agent.chat.memory import with_memory
 from agent.core.errors import describe, translate
 from agent.core.logs import log_error, log_event, timed_event
 from agent.core.settings import Settings
@@ -39,8 +40,8 @@ class ServerState:
         Files that are judged in the console.
     verdict : Runnable
         A record to its verdict, by the batcher.
-    chat : Runnable
-        The chat agent.
+    chat, remembering_chat : Runnable
+        The chat agent, and the same with the messages of each session remembered.
     mcp : McpEndpoint
         The tools for other agents.
     """
@@ -55,6 +56,7 @@ class ServerState:
         self.batcher = MicroBatcher(self.context, Pipeline(self.context), self.metrics.count, settings.waiting_records)
         self.verdict = BatchedVerdictRunnable(self.batcher)
         self.chat = build_chat(self.context, self.verdict.invoke)
+        self.remembering_chat = with_memory(self.chat, self.context)
         self.mcp = McpEndpoint(Tools(self.context, self.batcher), settings)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""`precedent sources`: list, show, describe, rebuild, prune and remove sources."""
+"""`precedent sources`: list, show, describe, rebuild, roll back, prune and remove sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from agent.cli.options import open_context, read_brief
 
 sources_app = typer.Typer(
-    help="List the sources; show, brief, rebuild or remove one; prune what is stored.",
+    help="List the sources; show, brief, rebuild, roll back or remove one; prune what is stored.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -50,7 +50,8 @@ def brief_source(
 ) -> None:
     """Show or set the brief of a source, new or not; setting it fits the source again."""
     from agent.core import terminal
-    from agent.training.learn import check_name, refit
+    from agent.training.learn import check_name
+    from agent.training.refit import refit
 
     context = open_context(None)
     if text is None:
@@ -68,13 +69,27 @@ def brief_source(
 def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
     """Compute the vectors and the fitted model again from the cases."""
     from agent.core import terminal
-    from agent.training.learn import refit
+    from agent.training.refit import refit
 
     context = open_context(None)
     context.source(name)
     with terminal.progress() as progress:
         context.casebook.rebuild(name, progress)
         refit(context, name, progress=progress)
+    context.close()
+
+
+@sources_app.command("rollback")
+def rollback_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
+    """Judge with the fit before the present one again; the cases stay. Once more undoes it."""
+    from agent.core import terminal
+    from agent.training.refit import rollback
+
+    context = open_context(None)
+    with terminal.progress() as progress:
+        row = rollback(context, name, progress)
+    fitted_on = (row.source_model or {}).get("fitted_on")
+    typer.echo(f"{name}: judged with the fit of casebook version {fitted_on} again, the casebook is at {row.version}")
     context.close()
 
 

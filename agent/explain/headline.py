@@ -27,7 +27,12 @@ def headline(verdict: Verdict, translate: Translate | None = None) -> str:
         Translates the fixed sentences; English by default.
     """
     _ = translate or translator("en")
-    parts = [label_in_words(verdict, _)]
+    return " ".join([label_in_words(verdict, _), *reasons_in_words(verdict, _)])
+
+
+def reasons_in_words(verdict: Verdict, _: Translate) -> list[str]:
+    """The sentences after the label: the nearest case, and what is new or decides."""
+    parts = list[str]()
     if verdict.precedents:
         nearest = verdict.precedents[0].similarity
         # of cases that are as near, one that speaks for the verdict
@@ -39,7 +44,7 @@ def headline(verdict: Verdict, translate: Translate | None = None) -> str:
         parts.append(form.format(case=near.case_id, text=quoted(near.text), label=_(near.label)))
     if verdict.label != "normal":
         parts += _news(verdict, _)
-    return " ".join(parts)
+    return parts
 
 
 def percent(probability: float) -> str:

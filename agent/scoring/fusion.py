@@ -123,8 +123,8 @@ class SourceModel:
         The `FieldEncoder` of the normal cases, as JSON.
     field_expectations : dict or None
         The `agent.detectors.field_expectations.FieldExpectations` of the cases, as JSON.
-    fitted_on : int
-        Version of the casebook.
+    fitted_on, restored_on : int
+        Version of the casebook; and the one at which a person went back to this fit, 0 if nobody did.
     objective : str
         See `agent.scoring.calibration.Objective.parse`.
     by_text : bool
@@ -149,6 +149,7 @@ class SourceModel:
     normal_field_encoder: dict[str, Any] | None = None
     field_expectations: dict[str, Any] | None = None
     fitted_on: int = 0
+    restored_on: int = 0
     objective: str = "f1"
     by_text: bool = False
     detectors: tuple[str, ...] = ()

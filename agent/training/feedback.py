@@ -6,7 +6,8 @@ from agent.core.errors import UsageError
 from agent.core.records import Case, Label, Precedent, Record, Verdict, clean_text
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
-from agent.training.learn import Progress, as_case, refit_while_due
+from agent.training.learn import as_case
+from agent.training.refit import Progress, changes_since_fit, refit_while_due
 from retrieval.casebook import SourceSnapshot
 from retrieval.store.case_changes import CaseChange
 
@@ -106,7 +107,7 @@ def refit_due(snapshot: SourceSnapshot) -> bool:
     cases = sum(snapshot.counts.values())
     if snapshot.source_model is None:
         return cases > 0
-    return bool(snapshot.version - snapshot.source_model["fitted_on"] >= max(_FEWEST, _SHARE * cases))
+    return changes_since_fit(snapshot) >= max(_FEWEST, _SHARE * cases)
 
 
 def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None = None) -> int:
@@ -123,5 +124,5 @@ def refit_source_if_due(context: AppContext, source: str, progress: Progress | N
         Changes of the casebook since the fit before, 0 if the source was not fitted.
     """
     snapshot = context.source(source)
-    changes = snapshot.version - (snapshot.source_model["fitted_on"] if snapshot.source_model else 0)
+    changes = changes_since_fit(snapshot)
     return changes if refit_while_due(context, snapshot.name, refit_due, progress) else 0

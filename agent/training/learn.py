@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from agent.core.errors import PrecedentError, UsageError, translate
-from agent.core.logs import timed_event
 from agent.core.records import Label, Record
 from agent.data.inputs import spooled_stdin
 from agent.data.read_options import ReadOptions, text_start
@@ -19,16 +18,14 @@ from agent.data.record_reading import as_read
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
-from agent.training.fit import fit_source
 from agent.training.reading_report import ReadingReport, survey
-from agent.training.telling_numbers import keep_telling_numbers
+from agent.training.refit import Progress, is_outdated, refit
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VALUES_SHOWN = 50
 _TEXTS_MASKED = 10_000
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -242,7 +239,13 @@ def _finish(
         for counter in (result.label_values, result.text_starts)
     )
     assert result.report is not None
-    casebook.set(source, reading=result.report.options.with_values(values, starts).model_dump(mode="json"))
+    options = result.report.options.with_values(values, starts)
+    earlier = ReadOptions.model_validate(context.source(source).reading or {})
+    if options.label is None and earlier.label is not None:
+        # files without labels do not change how files with labels are read
+        kept = {name: getattr(earlier, name) for name in ("label", "normal", "label_values", "text_starts")}
+        options = options.model_copy(update=kept)
+    casebook.set(source, reading=options.model_dump(mode="json"))
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
     casebook.sync(source, progress)
@@ -250,7 +253,9 @@ def _finish(
     snapshot = context.source(source)
     is_changed = result.added or result.relabelled or brief is not None or result.brief_drafted or objective is not None
     if is_changed or _unfitted(snapshot, model):
-        refit(context, source, budget=budget, objective=objective, progress=progress, result=result)
+        fitted = refit(context, source, budget=budget, objective=objective, progress=progress)
+        result.language_auc, result.language_note = fitted.language_auc, fitted.language_note
+        result.case_notes = fitted.notes
     result.brief = snapshot.brief
 
 
@@ -274,75 +279,3 @@ def _model_name(context: AppContext, source: str, result: LearnResult, progress:
 def _unfitted(snapshot: SourceSnapshot, model: str | None) -> bool:
     """Whether the fit is missing, older than the cases, or without a trial of the language model ``model``."""
     return is_outdated(snapshot) or (model is not None and (snapshot.source_model or {})["model"] != model)
-
-
-def is_outdated(snapshot: SourceSnapshot) -> bool:
-    """Whether the source was not fitted since its cases last changed."""
-    return snapshot.source_model is None or snapshot.source_model["fitted_on"] != snapshot.version
-
-
-def refit_while_due(
-    context: AppContext,
-    source: str,
-    due: Callable[[SourceSnapshot], bool] = is_outdated,
-    progress: Progress | None = None,
-) -> bool:
-    """Fit the source again while that is ``due``.
-
-    If a fit of the source is running, that one checks again when it ends, and this call returns at once.
-
-    Returns
-    -------
-    bool
-        Whether this call fitted the source.
-    """
-    fitted, turn = False, context.fitting(source)
-    while due(context.source(source)) and turn.acquire(blocking=False):
-        try:
-            refit(context, source, progress=progress)
-        finally:
-            turn.release()
-        fitted = True
-    return fitted
-
-
-def refit(
-    context: AppContext,
-    source: str,
-    *,
-    budget: int | None = None,
-    objective: str | None = None,
-    progress: Progress | None = None,
-    result: LearnResult | None = None,
-) -> None:
-    """Fit the source from its cases, one fit at a time; without a language model, the other detectors only.
-
-    Parameters
-    ----------
-    budget, objective, progress
-        See `learn`.
-    result : LearnResult, optional
-        Gets ``language_auc``, ``language_note`` and ``case_notes``.
-    """
-    try:
-        detector = context.language_detector()
-    except ModelFailure:
-        detector = None
-    settings = context.settings
-    with context.fitting(source), timed_event("refit", source=source):
-        keep_telling_numbers(context.casebook, source)
-        # corrections are stored without their embeddings
-        context.casebook.sync(source, progress)
-        judge = fit_source(
-            context.casebook,
-            source,
-            detector,
-            precedents=settings.precedents,
-            budget=settings.language_budget if budget is None else budget,
-            risk=settings.risk,
-            objective=objective,
-            progress=progress,
-        )
-    if result is not None:
-        result.language_auc, result.language_note = judge.language_auc, judge.language_note
-        result.case_notes = judge.notes

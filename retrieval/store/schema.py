@@ -46,6 +46,17 @@ sources = Table(
     Column("models", LargeBinary),
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
+# the fit before the one in `sources`
+earlier_fits = Table(
+    "earlier_fits",
+    metadata,
+    _source_column(primary_key=True),
+    Column("source_model", JSON, nullable=False),
+    Column("models", LargeBinary),
+    Column("representation", JSON(none_as_null=True)),
+    Column("embedder", String(64)),
+    Column("replaced_at", DateTime(timezone=True), nullable=False),
+)
 cases = Table(
     "cases",
     metadata,
@@ -162,4 +173,11 @@ live_groups = Table(
     Column("notified_count", Integer, nullable=False, default=0, server_default="0"),
     Column("notified_at", DateTime(timezone=True)),
     Index("live_groups_by_time", "source", "last_at"),
+)
+# sessions of the console that were signed out before their cookies expire
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("ended_at", DateTime(timezone=True), nullable=False),
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from agent.api.console.session import COOKIE, Sessions
 from agent.core.settings import Settings
+from retrieval.store.engine import open_store
 from server import create_app
 from tests.served import HOST
 
@@ -77,8 +80,55 @@ def test_signing_in_leads_to_no_other_server(client: TestClient, target: str) ->
     assert client.post("/login", params={"next": target}, data={"key": KEY}).headers["location"] == "/"
 
 
-def test_a_cookie_of_another_key_or_a_forged_one_is_not_valid() -> None:
-    ours, theirs = Sessions("ours"), Sessions("theirs")
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    yield engine
+    engine.dispose()
+
+
+def test_signing_out_ends_the_session_of_a_copied_cookie(client: TestClient) -> None:
+    client.post("/login", data={"key": KEY})
+    copied = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+    client.cookies.clear()
+    client.post("/login", data={"key": KEY})
+    other = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+    client.cookies.clear()
+    assert client.get("/v1/sources", headers=copied).status_code == 200
+    with client.websocket_connect(SOCKET, headers={**UPGRADE, **copied}) as open_page:
+        assert open_page.receive_text().startswith("0{")
+        left = client.get("/logout", headers=copied)
+        assert {"precedent_session", "precedent_chat"} <= {
+            cookie.partition("=")[0] for cookie in left.headers.get_list("set-cookie")
+        }
+        assert client.get("/v1/sources", headers=copied).status_code == 401
+        assert client.get("/", headers={**copied, **HTML}).status_code == 303
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(SOCKET, headers={**UPGRADE, **copied}):
+            pass
+        # a page that is open gets no answer any more
+        open_page.send_text("40")
+        with pytest.raises(WebSocketDisconnect):
+            open_page.receive_text()
+    # other browsers stay signed in, and who is not signed in may sign out
+    assert client.get("/v1/sources", headers=other).status_code == 200
+    assert client.get("/logout").status_code == 303
+
+
+def test_a_session_that_was_ended_stays_so_in_every_process(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = Sessions("key", store), Sessions("key", store)
+    cookie = here._signer.sign("one").decode()
+    assert there.is_valid(cookie)
+    here.end(cookie)
+    here.end(cookie)
+    assert not here.is_valid(cookie)
+    assert not Sessions("key", store).is_valid(cookie)
+    monkeypatch.setattr(there, "_going_on", {})
+    assert not there.is_valid(cookie)
+    assert there.is_ended(cookie)
+
+
+def test_a_cookie_of_another_key_or_a_forged_one_is_not_valid(store: Engine) -> None:
+    ours, theirs = Sessions("ours", store), Sessions("theirs", store)
     signed = theirs._signer.sign("x").decode()
     assert theirs.is_valid(signed)
     assert not ours.is_valid(signed)
@@ -86,8 +136,8 @@ def test_a_cookie_of_another_key_or_a_forged_one_is_not_valid() -> None:
     assert not ours.is_valid(None)
 
 
-def test_an_old_cookie_is_not_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions = Sessions("key")
+def test_an_old_cookie_is_not_valid(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions("key", store)
     now = sessions._signer.get_timestamp()
     monkeypatch.setattr(type(sessions._signer), "get_timestamp", lambda _: now - 13 * 3600)
     signed = sessions._signer.sign("x").decode()

@@ -205,6 +205,24 @@ def test_cases_are_added_once(fresh: TestClient) -> None:
     assert verdict["label"] == "anomalous"
 
 
+def test_a_fit_is_taken_back(fresh: TestClient) -> None:
+    missing = fresh.post("/v1/sources/shop/rollback")
+    assert (missing.status_code, "no earlier fit" in missing.json()["detail"]) == (422, True)
+    assert fresh.post("/v1/sources/nowhere/rollback").status_code == 404
+    # a web page of another origin sends its origin
+    elsewhere = fresh.post("/v1/sources/shop/rollback", headers={"Origin": "https://evil.example"})
+    assert elsewhere.status_code == 415
+    cases = [{"record": {"text": f"GET /basket/{'x' * i} 500"}, "label": "anomalous"} for i in range(12)]
+    # the answer comes before the refit
+    fresh.post("/v1/cases", json={"source": "shop", "cases": cases})
+    after = judge(fresh, {"text": NORMAL})["probability"]
+    source = fresh.post("/v1/sources/shop/rollback")
+    assert (source.status_code, source.json()["cases"]["anomalous"]) == (200, 36)
+    assert judge(fresh, {"text": NEW})["label"]
+    assert fresh.post("/v1/sources/shop/rollback").status_code == 200
+    assert judge(fresh, {"text": NORMAL})["probability"] == pytest.approx(after, abs=1e-6)
+
+
 def test_cases_make_a_source(fresh: TestClient) -> None:
     cases = [{"record": {"text": f"belt {i} runs"}, "label": "normal"} for i in range(3)]
     assert fresh.post("/v1/cases", json={"source": "factory", "cases": cases}).json()["added"] == 3
@@ -447,6 +465,7 @@ def test_the_documentation_lists_the_routes(client: TestClient) -> None:
         ("get", "/v1/sources"),
         ("get", "/v1/sources/{name}"),
         ("put", "/v1/sources/{name}"),
+        ("post", "/v1/sources/{name}/rollback"),
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("post", "/verdict/invoke"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Served, axe
+from tests.shop import LOG
 
 pytestmark = [pytest.mark.browser, pytest.mark.network, pytest.mark.enable_socket]
 
@@ -62,3 +65,40 @@ def test_the_map_opens_a_case(page: Page, served: Served) -> None:
     assert axe(page) == []
     page.keyboard.press("Escape")
     expect(page.locator(".map")).to_have_count(0)
+
+
+def test_cases_of_a_labelled_file_are_imported(page: Page, served: Served, tmp_path: Path) -> None:
+    before = served.state.context.source("shop").counts
+    path = tmp_path / "more.log"
+    new = [f"- cart {word} emptied by its owner\n" for word in ("red", "green", "blue")]
+    path.write_text(LOG + "".join(new) + "FAULT cart black lost with its orders\n", encoding="utf-8")
+    page.goto(f"{served.url}/casebook")
+    page.get_by_role("button", name="Import cases").click()
+    dialog = page.get_by_role("dialog")
+    assert axe(page) == []
+    page.set_input_files("input[data-upload]", path)
+    # read as the source's files are, with the same labels
+    expect(dialog.get_by_label("Which column holds the labels?")).to_have_value("word 1 of each line")
+    expect(dialog.locator(".preview li")).to_have_count(3)
+    expect(dialog).to_contain_text("39 normal, 25 anomalous")
+    assert axe(page) == []
+    dialog.get_by_role("button", name="Import", exact=True).click()
+    expect(dialog.locator(".note.good")).to_contain_text("shop: 4 new cases, 60 known already", timeout=120_000)
+    counts = served.state.context.source("shop").counts
+    assert counts == {"normal": before["normal"] + 3, "anomalous": before["anomalous"] + 1}
+    assert (served.state.context.source("shop").reading or {})["label"] == "0"
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.locator(".run-line")).to_have_text(f"{counts['normal']} normal, {counts['anomalous']} anomalous")
+    expect(page.locator('.ag-row[row-index="0"]')).to_contain_text("cart")
+
+
+def test_a_file_that_cannot_be_read_so_is_refused(page: Page, served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
+    page.goto(f"{served.url}/casebook")
+    page.get_by_role("button", name="Import cases").click()
+    page.set_input_files("input[data-upload]", path)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Which column holds the labels?")).to_be_visible()
+    page.screenshot(path="/tmp/g/console2-odd.png")
+    assert axe(page) == []

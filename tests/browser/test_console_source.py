@@ -1,4 +1,4 @@
-"""The page of a source, and the chat beside it, in the browser."""
+"""The page of a source in the browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Served, axe
-from tests.shop import ANOMALOUS, LOG
+from tests.shop import LOG
 
 pytestmark = [pytest.mark.browser, pytest.mark.network, pytest.mark.enable_socket]
 
@@ -55,15 +55,3 @@ def test_the_review_queue_asks_for_what_is_uncertain(page: Page, served: Served)
     expect(row).to_have_count(0)
     case = served.state.context.casebook.cases("shop")[-1]
     assert (case.text, case.label) == (text, "normal")
-
-
-def test_the_chat_judges_beside_every_page(page: Page, served: Served) -> None:
-    for path in ("/", "/casebook", "/source"):
-        page.goto(served.url + path)
-        page.get_by_role("button", name="Chat with the agent").click()
-        message = page.get_by_label("Message")
-        message.fill(ANOMALOUS)
-        message.press("Enter")
-        answer = page.locator(".chat-message").nth(1)
-        expect(answer).to_contain_text("nomalous", timeout=30_000)
-        assert axe(page) == []

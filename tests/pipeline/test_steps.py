@@ -15,7 +15,8 @@ from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.training.learn import learn, refit
+from agent.training.learn import learn
+from agent.training.refit import refit
 from tests.conftest import make_settings
 
 

@@ -17,7 +17,8 @@ from agent.data.readers import ParsedRow
 from agent.data.readers.table_schema import LearnedColumn, TableSchema
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.training.learn import as_case, learn, refit
+from agent.training.learn import as_case, learn
+from agent.training.refit import refit
 from tests import shop
 from tests.conftest import make_settings
 

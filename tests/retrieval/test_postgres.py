@@ -31,6 +31,7 @@ from .test_verdicts import alike, body
 # what revision 0004 changed, undone
 TO_SCHEMA_3 = f"""
 DROP TABLE case_changes; DROP TABLE watches; DROP TABLE live_counts; DROP TABLE live_groups;
+DROP TABLE earlier_fits; DROP TABLE ended_sessions;
 ALTER TABLE llm_cache RENAME TO heard; ALTER TABLE template_verdicts RENAME TO remembered;
 DROP INDEX ix_llm_cache_used_at; ALTER TABLE heard DROP COLUMN used_at;
 ALTER TABLE sources DROP COLUMN revision; ALTER TABLE sources RENAME representation TO space;

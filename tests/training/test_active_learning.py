@@ -14,7 +14,8 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.active_learning import select_for_review
 from agent.training.feedback import correct
-from agent.training.learn import as_case, refit
+from agent.training.learn import as_case
+from agent.training.refit import refit
 from tests.conftest import make_settings
 from tests.retrieval.making import lines, payment, table
 

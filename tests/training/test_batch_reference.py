@@ -302,7 +302,8 @@ def test_nothing_is_typical_where_the_model_takes_nearly_all_for_anomalous(conte
 
 
 def test_the_first_corrections_move_the_probabilities_of_the_batch(context: PlayedContext) -> None:
-    from agent.training.learn import as_case, refit
+    from agent.training.learn import as_case
+    from agent.training.refit import refit
 
     measure(context, NORMAL + BAD)
     before = judged(context, NORMAL + BAD)
@@ -320,7 +321,8 @@ def test_the_first_corrections_move_the_probabilities_of_the_batch(context: Play
 
 
 def test_another_brief_ends_the_reference_of_corrected_sources_too(context: PlayedContext) -> None:
-    from agent.training.learn import as_case, refit
+    from agent.training.learn import as_case
+    from agent.training.refit import refit
 
     measure(context, NORMAL + BAD)
     context.casebook.add("plant", [as_case(Record(text=text), "normal") for text in NORMAL[:12]], "feedback")

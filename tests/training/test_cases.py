@@ -17,7 +17,8 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_one
 from agent.training.cases import delete_case, list_cases, relabel_case, show_case
 from agent.training.feedback import correct, refit_source_if_due, undo_correction
-from agent.training.learn import as_case, refit
+from agent.training.learn import as_case
+from agent.training.refit import refit
 from retrieval.store.schema import cases
 from tests.conftest import make_settings
 from tests.retrieval.making import ANOMALOUS, NORMAL, lines

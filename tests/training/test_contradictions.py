@@ -14,7 +14,8 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.scoring.fusion import Fusion, SourceModel
 from agent.training.contradictions import note_on_risk
-from agent.training.learn import LearnResult, learn, refit
+from agent.training.learn import LearnResult, learn
+from agent.training.refit import refit
 from tests.conftest import make_settings
 from tests.training.test_learn import ContextWith
 

@@ -14,10 +14,11 @@ from agent.core.requests import JudgeRequest
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
-from agent.training import learn as learn_module
+from agent.training import refit as refit_module
 from agent.training.feedback import correct, refit_due, refit_if_due
 from agent.training.fit import fit_source
-from agent.training.learn import as_case, refit, refit_while_due
+from agent.training.learn import as_case
+from agent.training.refit import refit, refit_while_due
 from retrieval.casebook import SourceSnapshot
 from tests.conftest import make_settings
 from tests.retrieval.making import lines
@@ -88,7 +89,7 @@ def test_of_fits_at_once_one_does_the_work_of_all(context: AppContext, monkeypat
         context.casebook.add("log", [as_case(Record(text=text), "normal")], "file test")
         context.casebook.sync("log")
 
-    monkeypatch.setattr(learn_module, "fit_source", slowly)
+    monkeypatch.setattr(refit_module, "fit_source", slowly)
     add("a first new case")
     first = threading.Thread(target=refit_while_due, args=(context, "log"))
     first.start()

@@ -13,7 +13,8 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers.row import ReadRequest
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.training.learn import learn, refit
+from agent.training.learn import learn
+from agent.training.refit import refit
 from agent.training.telling_numbers import find_telling_numbers
 from tests.conftest import make_settings
 

@@ -16,10 +16,12 @@ from fastapi import FastAPI
 from nicegui import core, ui
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent.api.console.conversation import CHAT_KEY, conversation_id, cookie_of
 from agent.api.console.elements import STATE_KEY
 from agent.api.console.frame import PAGES, STATIC
 
@@ -68,7 +70,7 @@ SECURITY_HEADERS = {
 
 
 class _PageHeaders:
-    """Adds the security headers to pages, and the policy's nonce to their scripts."""
+    """Adds the security headers to pages, the policy's nonce to their scripts, and a cookie for the conversation."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -79,6 +81,8 @@ class _PageHeaders:
             await self._app(scope, receive, send)
             return
         nonce, start, body = secrets.token_urlsafe(16), dict[str, object](), bytearray()
+        conversation, is_new = conversation_id(HTTPConnection(scope).cookies)
+        scope[CHAT_KEY] = conversation
 
         async def send_page(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -87,6 +91,8 @@ class _PageHeaders:
                     headers[name] = value
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = content_policy(nonce)
+                    if is_new:
+                        headers.append("Set-Cookie", cookie_of(conversation, secure=scope["scheme"] == "https"))
                     start.update(message)
                     return
             if not start:

@@ -25,7 +25,7 @@ from agent.bulk.summary import LABELS, Summary
 from agent.core.errors import Stopped, describe, translate
 from agent.core.logs import log_error
 from agent.core.records import Verdict, clean_text
-from agent.core.spreadsheet import FORMULA_STARTS
+from agent.core.spreadsheet import neutralised
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Stream
@@ -264,7 +264,8 @@ class Job:
         scanned = pl.scan_ndjson(self.verdicts, schema=schema)
         place = [pl.col("record").struct.field(name) for name in ("file", "line", "time", "text")]
         columns = scanned.select("id", *place[:3], "label", "probability", place[3], pl.col("explanation").alias("why"))
-        safe = [_without_formula(name) for name in ("file", "time", "text", "why")]
+        # what a spreadsheet would compute
+        safe = pl.col("file", "time", "text", "why").map_elements(neutralised, return_dtype=pl.String)
         columns.with_columns(safe).sink_csv(path)
         return path
 
@@ -274,17 +275,6 @@ class Job:
         path = self.verdicts.with_suffix(".html")
         write_report(self.summary, path)
         return path
-
-
-def _without_formula(name: str) -> pl.Expr:
-    """The column's texts, such that a spreadsheet does not run them as formulas."""
-    cell = pl.col(name)
-    return (
-        pl.when(pl.any_horizontal(cell.str.starts_with(start) for start in FORMULA_STARTS))
-        .then(pl.lit("'") + cell)
-        .otherwise(cell)
-        .alias(name)
-    )
 
 
 class Jobs:

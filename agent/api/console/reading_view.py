@@ -7,6 +7,7 @@ from nicegui import ui
 from agent.api.console.elements import text
 from agent.api.console.i18n import _
 from agent.core.terminal import plural, truncate
+from agent.training.learn import LearnResult
 from agent.training.reading_report import ReadingReport
 from retrieval.types import LABELS
 
@@ -33,6 +34,24 @@ def show_reading(report: ReadingReport) -> None:
                 if label:
                     text("span", _(label), f"tag {label}")
                 text("code", truncate(" ".join(record.text.split()) or str(record.fields), _CHARS))
+
+
+def show_learned(result: LearnResult) -> None:
+    """Show what became of a file's records, and what is worth knowing of them."""
+    line = f"{result.source}: {plural(result.added, _('new case'))}"
+    if known := result.read - result.added - result.relabelled:
+        line += f", {known:,} {_('known already')}"
+    if result.relabelled:
+        line += f", {result.relabelled:,} {_('with another label than before')}"
+    text("p", line, "strong")
+    if result.unreadable:
+        text("p", f"{plural(len(result.unreadable), 'row')} {_('could not be read, the first')}:")
+    remarks = [*map(str, result.unreadable[:3]), *result.case_notes, result.language_note]
+    remarks += [f"{_('brief')}: {result.brief}" if result.brief else None]
+    if result.language_missing:
+        remarks.append(f"{_('Learned without the language model')}: {result.language_missing}")
+    for remark in filter(None, remarks):
+        text("p", remark)
 
 
 def _columns(report: ReadingReport) -> None:

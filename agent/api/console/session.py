@@ -1,21 +1,33 @@
-"""Signing in to the console where the server has an API key: a page that takes the key, and a signed cookie."""
+"""Signing in to the console where the server has an API key: a page that takes the key, and a signed cookie.
+
+A cookie is valid for twelve hours, unless its session is ended by signing out.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import secrets
+from datetime import UTC, datetime, timedelta
 from html import escape
 from urllib.parse import parse_qs, quote, urlsplit
 
+from cachetools import TTLCache
 from itsdangerous import BadSignature, TimestampSigner
+from sqlalchemy import Engine, delete, select
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from agent.api.console.conversation import CHAT_COOKIE
+from retrieval.store.engine import insert_or_ignore
+from retrieval.store.schema import ended_sessions
+
 COOKIE, LOGIN_PATH, LOGOUT_PATH = "precedent_session", "/login", "/logout"
 _SECONDS = 12 * 3600
 _MOST_BYTES, _PAUSE = 4_096, 0.5
+# seconds for which a session that has not ended is not looked up again, and how many are remembered
+_FRESH, _REMEMBERED = 2.0, 1_000
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Sign in · Precedent</title><style>
@@ -33,19 +45,58 @@ button{{margin-top:.9rem;background:#1f6075;border-color:#1f6075;color:#fff;font
 
 
 class Sessions:
-    """Signs and checks the cookies of one API key; another key makes them invalid."""
+    """Signs and checks the cookies of one API key; another key makes them invalid.
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    Parameters
+    ----------
+    key : str
+        The API key.
+    engine : Engine
+        The store, which keeps the sessions that were ended.
+    """
+
+    def __init__(self, key: str, engine: Engine) -> None:
+        self._key, self._engine = key, engine
         secret = hashlib.sha256(f"precedent console session\0{key}".encode()).digest()
         self._signer = TimestampSigner(secret, salt="console", digest_method=hashlib.sha256)
+        self._going_on: TTLCache[str, bool] = TTLCache(_REMEMBERED, _FRESH)
 
     def is_valid(self, cookie: str | None) -> bool:
-        """Whether the cookie was made here, and not too long ago."""
+        """Whether the cookie was made here, not too long ago, and its session was not ended."""
+        session = self._session_of(cookie)
+        return session is not None and not self._is_ended(session)
+
+    def is_ended(self, cookie: str | None) -> bool:
+        """Whether the cookie's session was ended by signing out."""
+        session = self._session_of(cookie)
+        return session is not None and self._is_ended(session)
+
+    def end(self, cookie: str | None) -> None:
+        """End the session of a cookie, and forget those whose cookies have expired."""
+        session = self._session_of(cookie)
+        if session is None:
+            return
+        now = datetime.now(UTC)
+        with self._engine.begin() as connection:
+            expired = ended_sessions.c.ended_at < now - timedelta(seconds=_SECONDS)
+            connection.execute(delete(ended_sessions).where(expired))
+            connection.execute(insert_or_ignore(self._engine, ended_sessions), {"id": session, "ended_at": now})
+        self._going_on.pop(session, None)
+
+    def _session_of(self, cookie: str | None) -> str | None:
         try:
-            return bool(cookie) and bool(self._signer.unsign(cookie or "", max_age=_SECONDS))
+            return self._signer.unsign(cookie, max_age=_SECONDS).decode() if cookie else None
         except BadSignature:
+            return None
+
+    def _is_ended(self, session: str) -> bool:
+        if session in self._going_on:
             return False
+        with self._engine.connect() as connection:
+            found = connection.scalar(select(ended_sessions.c.id).where(ended_sessions.c.id == session))
+        if found is None:
+            self._going_on[session] = True
+        return found is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the login page, its form, or the logout."""
@@ -55,8 +106,10 @@ class Sessions:
     async def _answer(self, request: Request) -> Response:
         target = _local(request.query_params.get("next", "/"))
         if request.url.path == LOGOUT_PATH:
+            await asyncio.to_thread(self.end, request.cookies.get(COOKIE))
             response: Response = RedirectResponse(LOGIN_PATH, 303)
             response.delete_cookie(COOKIE)
+            response.delete_cookie(CHAT_COOKIE)
             return response
         if request.method != "POST":
             return self._page(target)
@@ -71,7 +124,7 @@ class Sessions:
             await asyncio.sleep(_PAUSE)
             return self._page(target, "This is not the server's API key.")
         response = RedirectResponse(target, 303)
-        cookie = self._signer.sign(secrets.token_hex(8)).decode()
+        cookie = self._signer.sign(secrets.token_hex(16)).decode()
         secure = request.url.scheme == "https"
         response.set_cookie(COOKIE, cookie, _SECONDS, httponly=True, samesite="strict", secure=secure)
         return response

@@ -9,21 +9,16 @@ from nicegui import ui
 
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
-from agent.api.console.jobs import Upload, UploadedFiles, proposed_name
-from agent.api.console.reading_view import show_reading
+from agent.api.console.jobs import Upload, proposed_name
+from agent.api.console.label_choice import LabelChoice, Learning, survey_upload
+from agent.api.console.reading_view import show_learned, show_reading
 from agent.core.errors import EXPECTED, describe
-from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
-from agent.data.readers import DEFAULT_NORMAL
-from agent.data.readers.values import normalise_label
-from agent.training.learn import LearnResult, check_name, learn
-from agent.training.reading_report import ReadingReport, survey
+from agent.training.learn import check_name
 
 NEW = "\0new"
 # bytes up to which a file of a known source is read whole before it is judged
 _SURVEYED_BYTES = 20 * 1024 * 1024
-_VALUES = 200
-_LOG_COLUMNS = tuple(str(i) for i in range(8))
 
 
 def reading_of(source: str) -> ReadOptions:
@@ -71,23 +66,9 @@ class SourceForm:
             if self._upload.path.stat().st_size > _SURVEYED_BYTES:
                 text("p", _("The file is large: its records are read when they are judged."), "faint")
                 return
-            report = await _survey(self._upload, options, lenient=True)
+            report = await survey_upload(self._upload, options, lenient=True)
             if report is not None:
                 show_reading(report)
-
-
-async def _survey(upload: Upload, options: ReadOptions, *, lenient: bool = False) -> ReadingReport | None:
-    """What reading the upload finds; None, and a notice, where it cannot be read so."""
-    limit = server().settings.max_record_chars
-    files = UploadedFiles.of(options, upload.folder, lenient=lenient)
-    waiting = ui.spinner("dots", size="lg")
-    try:
-        return await asyncio.to_thread(survey, [upload.name], files, limit)
-    except EXPECTED as error:
-        text("p", upload.without_folder(describe(error)), "note warn").props('role="alert"')
-        return None
-    finally:
-        waiting.delete()
 
 
 class NewSource:
@@ -95,109 +76,48 @@ class NewSource:
 
     def __init__(self, upload: Upload, on_judge: Callable[[str, ReadOptions], object]) -> None:
         self._upload, self._on_judge = upload, on_judge
-        self._label: str | None = None
-        self._normal: tuple[str, ...] = ()
 
     async def draw(self) -> None:
         """Read the file, and show what it holds and what is to be chosen."""
-        report = await _survey(self._upload, ReadOptions())
-        if report is None:
-            return
-        columns = [column.name for column in report.table.schema.columns] if report.table else list(_LOG_COLUMNS)
-        choices = {"": _("no column: the file has no labels")}
-        shown = _("word {n} of each line") if report.table is None else "{n}"
-        choices |= {column: shown.format(n=int(column) + 1 if report.table is None else column) for column in columns}
         with ui.element("div").classes("fields-row"):
             self._name = ui.input(_("Name"), value=proposed_name(self._upload)).props("outlined dense").mark("name")
-            label = ui.select(choices, value="", label=_("Which column holds the labels?"))
-            label.props("outlined dense options-dense").classes("wide").mark("label-column")
+        without = _("no column: the file has no labels")
+        self._choice = LabelChoice(self._upload, ReadOptions(), without, self._show_actions)
         self._brief = ui.textarea(_("What is this, what is normal, what is anomalous? (a few sentences; optional)"))
         self._brief.props("outlined dense autogrow").classes("full").mark("brief")
-        self._labels = ui.element("div")
         with ui.element("div").classes("actions"):
             self._learn = ui.button(_("Learn"), on_click=self._start_learning).props("unelevated no-caps").mark("learn")
             self._describe = ui.button(_("Judge by the description"), on_click=self._judge_unlabelled)
             self._describe.props("unelevated no-caps").mark("describe")
             self._rank = text("a", _("No labels yet? Rank its templates"), "button-link")
             self._rank.props(f'href="/unlabelled?upload={self._upload.id}"')
-        self._progress = text("p", "", "faint").props('role="status"')
-        self._report = ui.element("div")
-        with self._report:
-            show_reading(report)
-        self._learn.set_visibility(False)
-        label.on_value_change(lambda event: self._choose_label(event.value or None))
+        self._learning = Learning()
+        self._result = ui.element("div")
+        self._show_actions()
+        await self._choice.draw()
 
-    async def _choose_label(self, label: str | None) -> None:
-        self._label = label
-        self._learn.set_visibility(label is not None)
+    def _show_actions(self) -> None:
+        has_labels = self._choice.label is not None
+        self._learn.set_visibility(has_labels)
+        self._learn.set_enabled(self._choice.is_complete)
         for other in (self._describe, self._rank):
-            other.set_visibility(label is None)
-        self._labels.clear()
-        self._report.clear()
-        with self._report:
-            report = await _survey(self._upload, ReadOptions(label=label))
-        if report is None:
-            self._learn.set_visibility(False)
-            return
-        with self._report:
-            show_reading(report)
-        if label is None:
-            return
-        values = [value for value, _count in report.label_values.most_common(_VALUES)]
-        defaults = [value for value in values if normalise_label(value) in {normalise_label(v) for v in DEFAULT_NORMAL}]
-        with self._labels:
-            if len(values) >= _VALUES:
-                text("p", _("This column has very many values: is it the one with the labels?"), "note warn")
-            normal = ui.select(values, multiple=True, value=defaults, label=_("Values that mean normal"))
-            normal.props("outlined dense use-chips options-dense").classes("wide").mark("normal-values")
-        self._set_normal(defaults)
-        normal.on_value_change(lambda event: self._set_normal(event.value))
-
-    def _set_normal(self, values: list[str]) -> None:
-        self._normal = tuple(values)
-        self._learn.set_enabled(bool(values))
+            other.set_visibility(self._choice.is_readable and not has_labels)
 
     async def _start_learning(self) -> None:
-        context, progress = server().context, list[str]()
         name, brief = str(self._name.value).strip(), (self._brief.value or "").strip()
-        options = UploadedFiles.of(ReadOptions(label=self._label, normal=self._normal), self._upload.folder)
-
-        def run() -> LearnResult:
-            def note(step: str, done: int, total: int) -> None:
-                progress[:] = [f"{step} {done:,}" + (f" / {total:,}" if total else "")]
-
-            return learn(context, [self._upload.name], name, options, brief=brief or None, progress=note)
-
         self._learn.disable()
-        timer = ui.timer(0.3, lambda: self._progress.set_text(progress[0] if progress else _("reading")))
         try:
-            result = await self._checked(run)
-        finally:
-            timer.cancel()
-            self._learn.enable()
-            self._progress.set_text("")
-        if result is not None:
-            self._learned(result)
-
-    async def _checked(self, run: Callable[[], LearnResult]) -> LearnResult | None:
-        try:
-            check_name(str(self._name.value).strip())
-            return await asyncio.to_thread(run)
+            check_name(name)
+            result = await self._learning.run(self._upload, name, self._choice.options, brief=brief or None)
         except EXPECTED as error:
-            notify_error(describe(error))
-            return None
-
-    def _learned(self, result: LearnResult) -> None:
-        self._report.clear()
-        with self._report, ui.element("div").classes("note good").props('role="status"'):
-            text("p", f"{result.source}: {plural(result.added, _('new case'))}", "strong")
-            remarks = [*result.case_notes, result.language_note, *map(str, result.unreadable[:3])]
-            remarks += [f"{_('brief')}: {result.brief}" if result.brief else None]
-            remarks += [f"{_('Learned without the language model')}: {result.language_missing}"] * bool(
-                result.language_missing
-            )
-            for remark in filter(None, remarks):
-                text("p", remark)
+            notify_error(self._upload.without_folder(describe(error)))
+            return
+        finally:
+            self._learn.enable()
+        self._choice.clear_report()
+        self._result.clear()
+        with self._result, ui.element("div").classes("note good").props('role="status"'):
+            show_learned(result)
             with ui.element("div").classes("actions"):
                 read = reading_of(result.source)
                 ui.button(_("Judge this file"), on_click=lambda: self._on_judge(result.source, read)).props(

@@ -19,6 +19,7 @@ from agent.core.records import Label, Verdict
 from agent.core.terminal import truncate
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
+from agent.explain.headline import percent
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import recent
 from agent.pipeline.pipeline import build
@@ -107,7 +108,7 @@ class ReviewQueue:
             with ui.element("div").classes("queue-text"):
                 text("code", truncate(candidate.record.text or str(candidate.record.fields), _TEXT))
                 alike = f", {candidate.alike} ×" if candidate.alike > 1 else ""
-                text("span", f"{_(candidate.label)}, {candidate.probability:.0%}{alike}", "faint")
+                text("span", f"{_(candidate.label)}, {percent(candidate.probability)}{alike}", "faint")
             labels: tuple[Label, ...] = ("normal", "anomalous")
             for label in labels:
                 button = ui.button(_(label), on_click=partial(self._correct, candidate.id, label, row))
@@ -196,7 +197,7 @@ class Figures:
                 for verdict, is_anomalous in wrong[:_ERRORS]:
                     right = _("anomalous") if is_anomalous else _("normal")
                     shown = truncate(verdict.record.text or str(verdict.record.fields), _TEXT)
-                    text("p", f"{_(verdict.label)}, {verdict.probability:.0%}; {_('right')}: {right}: {shown}")
+                    text("p", f"{_(verdict.label)}, {percent(verdict.probability)}; {_('right')}: {right}: {shown}")
 
 
 def _line(title: str, points: list[list[float]], x: str, y: str, *, diagonal: bool) -> None:

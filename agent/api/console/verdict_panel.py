@@ -14,10 +14,9 @@ from agent.api.console.i18n import _
 from agent.api.console.word_diff import differing
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, describe
-from agent.core.numerics import expit
 from agent.core.records import Label, Precedent, Verdict
 from agent.core.terminal import truncate
-from agent.explain.headline import headline
+from agent.explain.headline import label_in_words, reasons_in_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
 from agent.training.feedback import correct, refit_if_due, refit_source_if_due, undo_correction
@@ -34,17 +33,6 @@ _NAMES = {
     "novelty": "Novelty",
     "fields": "Fields",
 }
-
-
-def headline_of(verdict: Verdict) -> str:
-    """The label and how sure it is, in a few words."""
-    label, probability = verdict.label, verdict.probability
-    if label == "unsure":
-        return f"{_('Unsure')}: {probability:.0%} {_('anomalous')}"
-    if label == "anomalous" and probability < 0.5:
-        limit = f"{expit(verdict.threshold):.0%}"
-        return f"{_('Anomalous')}: {probability:.0%}, {_('above the limit of this source')}, {limit}"
-    return f"{_('Anomalous')}, {probability:.0%}" if label == "anomalous" else f"{_('Normal')}, {1 - probability:.0%}"
 
 
 class VerdictPanel:
@@ -103,7 +91,7 @@ class VerdictPanel:
 
     def _head(self, verdict: Verdict) -> None:
         with ui.element("div").classes("panel-head"):
-            text("h2", headline_of(verdict), f"headline {verdict.label}")
+            text("h2", label_in_words(verdict, _).rstrip(".。"), f"headline {verdict.label}")
             close = ui.button(icon="close", on_click=self.close).props("flat dense round size=sm")
             close.props(f'aria-label="{_("Close")}"')
         record = verdict.record
@@ -150,7 +138,7 @@ class VerdictPanel:
         facts = verdict.explanation.partition(": ")[2] or verdict.explanation
         with ui.element("p").classes("lead"):
             # the marks of emphasis are not in the quoted texts
-            for i, piece in enumerate(headline(verdict, _).partition(". ")[2].split("*")):
+            for i, piece in enumerate(" ".join(reasons_in_words(verdict, _)).split("*")):
                 text("em" if i % 2 else "span", piece)
         text("p", facts or _("No reason was computed for this record."), "facts")
         if server().settings.model == "none":

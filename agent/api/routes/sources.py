@@ -13,7 +13,8 @@ from agent.core.requests import check_record_size
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read
 from agent.training.active_learning import Candidate, select_for_review
-from agent.training.learn import as_case, check_name, refit, refit_while_due
+from agent.training.learn import as_case, check_name
+from agent.training.refit import refit, refit_while_due, rollback
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute)
 
@@ -63,3 +64,9 @@ def put_source(name: str, brief: Brief, background: BackgroundTasks, state: Stat
     if any(view.cases.values()):
         background.add_task(refit, state.context, name)
     return view
+
+
+@router.post("/sources/{name}/rollback", tags=["sources"])
+def post_rollback(name: str, state: State) -> SourceView:
+    """Judge with the fit before the present one again; the cases and the brief stay. Once more undoes it."""
+    return SourceView.of(rollback(state.context, name))

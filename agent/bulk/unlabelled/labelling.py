@@ -9,7 +9,8 @@ from agent.core.records import Label
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read
 from agent.pipeline.context import AppContext
-from agent.training.learn import Progress, as_case, check_name, refit
+from agent.training.learn import as_case, check_name
+from agent.training.refit import Progress, refit
 from retrieval.casebook import NewCase
 
 GIVEN_BY = "labels of events"

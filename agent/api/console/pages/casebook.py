@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from nicegui import events, ui
 
+from agent.api.console.case_import import CaseImport
 from agent.api.console.case_panel import CasePanel
 from agent.api.console.case_search import Point, case_map, searches_by_meaning
 from agent.api.console.elements import notify_error, server, show_no_source, text
@@ -50,14 +51,29 @@ class CasebookView:
             label.props(f'role="group" aria-label="{_("Filter by label")}"')
             ui.space()
             ui.button(_("Map"), icon="scatter_plot", on_click=self._show_map).props("flat dense no-caps")
-            text("a", _("Import a labelled file")).props(f'href="/?source={quote(source)}"').classes("button-link")
-        counts = server().context.source(source).counts
-        text("p", f"{counts['normal']:,} {_('normal')}, {counts['anomalous']:,} {_('anomalous')}", "faint run-line")
+            imports = CaseImport(source, self._on_imported)
+            ui.button(_("Import cases"), icon="upload_file", on_click=imports.open).props("flat dense no-caps")
+        self._counts = text("p", "", "faint run-line")
+        self._show_counts()
         with ui.element("div").classes("split"):
             self._grid = self._table()
-            self._panel = CasePanel(self._grid.reload)
+            self._panel = CasePanel(self._on_changed)
         ui.keyboard(on_key=self._panel.on_key, ignore=["input", "select", "textarea"])
         self._dialog = ui.dialog().props(f'maximized aria-label="{_("Map of the cases")}"')
+
+    def _show_counts(self) -> None:
+        # within it, because what called this may be gone from the page
+        with self._counts:
+            counts = server().context.source(self._source).counts
+            self._counts.set_text(f"{counts['normal']:,} {_('normal')}, {counts['anomalous']:,} {_('anomalous')}")
+
+    def _on_imported(self) -> None:
+        self._show_counts()
+        self._grid.show(self._query())
+
+    def _on_changed(self) -> None:
+        self._show_counts()
+        self._grid.reload()
 
     def _table(self) -> PagedGrid:
         names = json.dumps({label: _(label) for label in LABELS})

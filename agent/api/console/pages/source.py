@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import quote
 
 from nicegui import ui
@@ -15,7 +16,7 @@ from agent.core.errors import EXPECTED, describe
 from agent.core.numerics import expit
 from agent.scoring.fusion import SourceModel
 from agent.training.drift import Drift, measure_drift
-from agent.training.learn import is_outdated, refit
+from agent.training.refit import earlier_fit, is_outdated, refit, rollback
 
 
 def source_page(source: str = "") -> None:
@@ -75,15 +76,24 @@ class SourceView:
                     text("dd", f"{weight:.2f}")
             for note in filter(None, [model.language_note, *model.notes]):
                 text("p", note, "note")
+            if model.restored_on:
+                note = _("You went back to this fit at casebook version {n}.")
+                text("p", note.format(n=model.restored_on), "note")
             if row.source_model is not None and is_outdated(row):
                 text("p", _("Cases have changed since the last fit."), "note warn")
             with ui.element("div").classes("actions"):
                 button = ui.button(_("Fit again")).props("outline dense no-caps").mark("refit")
-                button.on_click(lambda: self._refit(button))
-                progress = text("span", "", "faint").props('role="status"')
-                self._progress = progress
+                button.on_click(lambda: self._refit(button, refit, _("Fitted again")))
+                if (earlier := earlier_fit(server().context, self._source)) is not None:
+                    back = ui.button(_("Back to the fit before")).props("flat dense no-caps").mark("rollback")
+                    back.on_click(lambda: self._refit(back, rollback, _("The fit before is used again")))
+                    before = SourceModel.from_json(earlier.source_model)
+                    threshold = f"{expit(before.without_llm.threshold):.0%}"
+                    line = _("of casebook version {n}, anomalous from {threshold}")
+                    text("span", line.format(n=before.fitted_on, threshold=threshold), "faint")
+                self._progress = text("span", "", "faint").props('role="status"')
 
-    async def _refit(self, button: ui.button) -> None:
+    async def _refit(self, button: ui.button, fit: Callable[..., object], done: str) -> None:
         context, state = server().context, [""]
         button.disable()
 
@@ -92,8 +102,8 @@ class SourceView:
 
         timer = ui.timer(0.4, lambda: self._progress.set_text(state[0]))
         try:
-            await asyncio.to_thread(refit, context, self._source, progress=note)
-            ui.notify(_("Fitted again"), type="positive", timeout=1500)
+            await asyncio.to_thread(fit, context, self._source, progress=note)
+            ui.notify(done, type="positive", timeout=1500)
         except EXPECTED as error:
             notify_error(describe(error))
         finally:

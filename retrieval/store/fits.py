@@ -1,0 +1,82 @@
+"""The fit of each source, and the one before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, insert, select
+
+from retrieval.store.schema import earlier_fits, sources
+from retrieval.store.sources import Sources
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit` made of a source's cases, as it is stored, and what it was made with.
+
+    ``source_model`` is an `agent.scoring.fusion.SourceModel` as JSON, ``models`` are the packed detectors;
+    ``representation`` and ``embedder`` say which vectors it was fitted to. ``replaced_at`` is None for the present one.
+    """
+
+    source_model: dict[str, Any]
+    models: bytes | None
+    representation: dict[str, Any] | None
+    embedder: str | None
+    replaced_at: datetime | None = None
+
+    def is_same(self, other: Fit) -> bool:
+        """Whether both judge alike."""
+        return (self.source_model, self.models, self.representation) == (
+            other.source_model,
+            other.models,
+            other.representation,
+        )
+
+
+_FIT = ("source_model", "models", "representation", "embedder")
+
+
+class Fits:
+    """The present and the earlier fit of each source."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def current(self, name: str) -> Fit | None:
+        """The fit that the source is judged with; None if it was never fitted."""
+        with self._engine.connect() as connection:
+            return self._current(connection, name)
+
+    def earlier(self, name: str) -> Fit | None:
+        """The fit before the present one, if there is one."""
+        columns = [earlier_fits.c[column] for column in (*_FIT, "replaced_at")]
+        with self._engine.connect() as connection:
+            row = connection.execute(select(*columns).where(earlier_fits.c.source == name)).first()
+        return Fit(*row) if row else None
+
+    def keep_earlier(self, name: str, fit: Fit) -> None:
+        """Make a fit the one before the present one."""
+        with self._engine.begin() as connection:
+            self._keep(connection, name, fit)
+
+    def go_back(self, name: str, earlier: Fit) -> None:
+        """Make ``earlier`` the present fit, and the present one the earlier."""
+        with self._engine.begin() as connection:
+            present = self._current(connection, name)
+            Sources.update(connection, name, source_model=earlier.source_model, models=earlier.models)
+            if present is not None:
+                self._keep(connection, name, present)
+
+    @staticmethod
+    def _current(connection: Connection, name: str) -> Fit | None:
+        columns = [sources.c[column] for column in _FIT]
+        row = connection.execute(select(*columns).where(sources.c.name == name)).first()
+        return Fit(*row) if row is not None and row.source_model is not None else None
+
+    @staticmethod
+    def _keep(connection: Connection, name: str, fit: Fit) -> None:
+        connection.execute(delete(earlier_fits).where(earlier_fits.c.source == name))
+        values = {column: getattr(fit, column) for column in _FIT}
+        connection.execute(insert(earlier_fits).values(source=name, replaced_at=datetime.now(UTC), **values))
