@@ -9,7 +9,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install clean
+.PHONY: help demo serve chat test golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install extras clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,7 @@ models: install ## get the embedding model and the language model, checked by SH
 requirements: ## compile the pinned requirements anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) -o requirements/runtime.txt
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --extra classical --extra tune -c requirements/runtime.txt -o requirements/extras.txt
 
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
@@ -89,6 +90,9 @@ $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.uv
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/runtime.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
+
+extras: $(VENV)/.runtime requirements/extras.txt ## install the extras [classical] and [tune]: PyOD, accelerate, peft
+	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/extras.txt
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/dev.txt

@@ -13,12 +13,14 @@ import typer
 
 from agent.cli.bench import bench_app
 from agent.cli.cases import cases_app
+from agent.cli.detectors import detectors_app
 from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
 from agent.cli.mcp import mcp
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
     AdaptOption,
+    AloneOption,
     ColumnsOption,
     FormatOption,
     ModelOption,
@@ -29,6 +31,7 @@ from agent.cli.options import (
     TextOption,
     VerdictArgument,
     adapt_to_files,
+    decide_alone,
     exit_if_failed,
     open_context,
     print_status,
@@ -54,6 +57,7 @@ app = typer.Typer(
 )
 app.add_typer(sources_app, name="sources")
 app.add_typer(cases_app, name="cases")
+app.add_typer(detectors_app, name="detectors")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
 
@@ -126,6 +130,12 @@ def learn(
     brief: Annotated[
         str | None, typer.Option("--brief", help="Describe the source in plain words; @FILE reads it from a file.")
     ] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--detector", help="Add a detector (`precedent detectors list`); repeat it; none removes them. [as before]"
+        ),
+    ] = None,
     budget: Annotated[
         int | None, typer.Option("--budget", min=0, help="Most calls of the language model while learning. [200]")
     ] = None,
@@ -153,6 +163,7 @@ def learn(
             brief=read_brief(brief),
             budget=budget,
             objective=optimise,
+            detectors=detector,
             dry_run=dry_run,
             all_normal=all_normal,
             progress=progress,
@@ -186,6 +197,7 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option("--report", help="Write figures, calibration and errors there as one HTML page.")
     ] = None,
+    detector: AloneOption = None,
     model: ModelOption = None,
 ) -> None:
     """Judge labelled records without learning them, and measure the verdicts."""
@@ -198,6 +210,7 @@ def evaluate(
     options = read_options(context.source(source), format, text, label, normal, multiline, columns)
     if options.label is None:
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
+    decide_alone(context, source, detector, adapt=adapt)
     warn_without_evidence(context, source)
     refuse_to_overwrite(report, [file])
     details = EvaluationDetails() if report else None

@@ -7,12 +7,28 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import typer
-
+from agent.cli.judge_options import (
+    AgainstOption,
+    CallsOption,
+    CsvRawOption,
+    DetailOption,
+    Explain,
+    ExplainOption,
+    FilesArgument,
+    LabelOption,
+    OnlyOption,
+    OutputOption,
+    ReportOption,
+    ResumeOption,
+    TimeOption,
+    To,
+    ToOption,
+)
 from agent.cli.options import (
     AdaptOption,
+    AloneOption,
     ColumnsOption,
     FormatOption,
     ModelOption,
@@ -22,6 +38,7 @@ from agent.cli.options import (
     RateOption,
     TextOption,
     adapt_to_files,
+    decide_alone,
     exit_if_failed,
     open_context,
     print_status,
@@ -39,60 +56,10 @@ if TYPE_CHECKING:
     from agent.data.readers import ParsedRow, RowError
     from agent.pipeline.context import AppContext
 
-Explain = Literal["none", "facts", "llm"]
-To = Literal["table", "jsonl", "csv", "parquet"]
-Detail = Literal["full", "compact"]
 _BY_SUFFIX: dict[str, To] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 # seconds without a further record on standard input after which those that came are judged
 _PAUSE = 0.5
 _LABELS = ("normal", "anomalous", "unsure")
-
-FilesArgument = Annotated[
-    list[str], typer.Argument(metavar="FILE…", help="Files, folders or patterns; - is standard input.")
-]
-LabelOption = Annotated[
-    str | None,
-    typer.Option("--label", help="Column to leave out of the records; none leaves out none. [the one learned from]"),
-]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write there instead of to the screen.")]
-ToOption = Annotated[
-    To | None,
-    typer.Option(
-        "--to", help="Format of the verdicts; for many records a table is a summary. [as --output ends; table]"
-    ),
-]
-DetailOption = Annotated[
-    Detail | None,
-    typer.Option("--detail", help="The whole verdict of each record, or a short line. [compact from 10,000 lines on]"),
-]
-OnlyOption = Annotated[
-    str | None, typer.Option("--only", help="Labels whose records are written, such as anomalous,unsure. [all]")
-]
-ExplainOption = Annotated[
-    Explain | None,
-    typer.Option(
-        "--explain",
-        help="none; facts; or llm: up to three sentences by the model as well (slow). [facts; none for many rows]",
-    ),
-]
-CallsOption = Annotated[
-    int | None,
-    typer.Option("--llm-calls", min=0, help="Most calls of the language model; the most uncertain records come first."),
-]
-TimeOption = Annotated[
-    float | None, typer.Option("--time-limit", min=0, help="Seconds after which the language model is not queried.")
-]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the output of a run that was stopped.")]
-CsvRawOption = Annotated[
-    bool, typer.Option("--csv-raw", help="Leave cells of CSV that begin with = + - @ as they are.")
-]
-ReportOption = Annotated[Path | None, typer.Option("--report", help="Write the summary there as one HTML page.")]
-
-
-AgainstOption = Annotated[
-    list[str] | None,
-    typer.Option("--against", help="Without a source: older files, against which events are ranked; repeat it."),
-]
 
 
 def judge(
@@ -117,6 +84,7 @@ def judge(
     report: ReportOption = None,
     against: AgainstOption = None,
     csv_raw: CsvRawOption = False,
+    detector: AloneOption = None,
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order. Without a source: rank the events of files without labels."""
@@ -137,7 +105,7 @@ def judge(
 
         check_without_source(
             rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
-            resume=resume or None,
+            resume=resume or None, detector=detector,
         )  # fmt: skip
         if names := context.casebook.names():
             print_status(f"no source is named, so events are ranked; --source NAME judges records ({', '.join(names)})")
@@ -148,6 +116,7 @@ def judge(
     if against:
         raise UsageError("--against ranks events of files without a source: leave --source out")
     source = row.name
+    decide_alone(context, source, detector, adapt=adapt)
     warn_without_evidence(context, source)
     large = is_large_input(paths)
     in_bulk = detail == "compact" or resume or to == "parquet"

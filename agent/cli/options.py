@@ -70,6 +70,10 @@ AdaptOption = Annotated[
         "records.",
     ),
 ]
+AloneOption = Annotated[
+    str | None,
+    typer.Option("--detector", help="Judge by this detector of the source alone, without precedents and model."),
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, none, or a path to a .gguf.")
 ]
@@ -180,6 +184,23 @@ def adapt_to_files(
     with terminal.progress() as progress:
         note = batch_adaptation.adapt_to_files(context, source, files, read, progress)
     print_status(note)
+
+
+def decide_alone(context: AppContext, source: str, detector: str | None, *, adapt: bool) -> None:
+    """Let the context judge the source by the ``detector`` alone, if there is one.
+
+    Raises
+    ------
+    UsageError
+        The source does not have it, or is to be adapted to the files as well.
+    """
+    from agent.training.contrib_choice import judge_alone
+
+    if detector is None:
+        return
+    if adapt:
+        raise UsageError("--adapt changes how the signals are combined, and --detector uses one alone: leave one out")
+    judge_alone(context, source, detector)
 
 
 def exit_if_failed(failures: list[Any]) -> None:

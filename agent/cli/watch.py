@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from agent.cli.judge import Detail, OnlyOption, parse_labels
+from agent.cli.judge import parse_labels
+from agent.cli.judge_options import Detail, OnlyOption
 from agent.cli.options import (
     ColumnsOption,
     FormatOption,

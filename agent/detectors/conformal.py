@@ -92,12 +92,8 @@ class ConformalNeighbours:
         shape (n,)
             Log-odds of the rows, each without itself.
         """
-        logs = signed_log(columns.numbers(rows))
-        filled = ~np.isnan(logs).all(axis=0)
-        centre, scale = np.zeros(logs.shape[1]), np.ones(logs.shape[1])
-        centre[filled], scale[filled] = np.nanmean(logs[:, filled], axis=0), np.nanstd(logs[:, filled], axis=0)
-        empty = cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), ConformalTail(np.zeros(1)))
-        points = empty._points(rows)
+        empty = cls.scaled(columns, rows)
+        points = empty.vectors(rows)
         kept = np.random.default_rng(_SEED).permutation(len(points))[:_MAX_POINTS]
         itself = np.full(len(points), -1)
         itself[kept] = np.arange(len(kept))
@@ -105,12 +101,22 @@ class ConformalNeighbours:
         fitted = cls(columns, empty.centre, empty.scale, points[kept], ConformalTail.of(distances, times))
         return fitted, fitted.tail.log_odds(distances)
 
+    @classmethod
+    def scaled(cls, columns: TabularEncoder, rows: Sequence[Row]) -> ConformalNeighbours:
+        """The scales of n normal rows alone, without a point."""
+        logs = signed_log(columns.numbers(rows))
+        filled = ~np.isnan(logs).all(axis=0)
+        centre, scale = np.zeros(logs.shape[1]), np.ones(logs.shape[1])
+        centre[filled], scale[filled] = np.nanmean(logs[:, filled], axis=0), np.nanstd(logs[:, filled], axis=0)
+        return cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), ConformalTail(np.zeros(1)))
+
     def log_odds(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> Floats:
         """Log-odds of n rows, shape (n,); ``sessions`` are not used."""
-        points = self._points(rows)
+        points = self.vectors(rows)
         return self.tail.log_odds(_distances(points, self.points, np.full(len(points), -1)))
 
-    def _points(self, rows: Sequence[Row]) -> Floats:
+    def vectors(self, rows: Sequence[Row]) -> Floats:
+        """Standardised numbers, missing ones, and categories of n rows: shape (n, dimensions)."""
         z = np.clip((signed_log(self.columns.numbers(rows)) - self.centre) / self.scale, -_MAX_Z, _MAX_Z)
         missing = np.isnan(z)
         one_hot, rarity = self.columns.categories(rows)

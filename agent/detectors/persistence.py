@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from agent.detectors.clauses import ClauseModel
+from agent.detectors.contrib.resources import NO_RESOURCES, Resources
 from agent.detectors.registry import InstalledDetector
 from agent.detectors.tabular import TabularModel
 from agent.detectors.text_classifier import TextClassifier
@@ -53,8 +54,8 @@ class FittedDetectors:
         return out.getvalue()
 
     @classmethod
-    def loads(cls, packed: bytes) -> FittedDetectors:
-        """The detectors that `dumps` packed.
+    def loads(cls, packed: bytes, resources: Resources = NO_RESOURCES) -> FittedDetectors:
+        """The detectors that `dumps` packed, with the resources of their source.
 
         Raises
         ------
@@ -74,7 +75,7 @@ class FittedDetectors:
                 import skops.io
 
                 fields = TabularModel.loads(skops.io.loads(arrays[_FIELDS].tobytes(), trusted=_TRUSTED))
-        installed = tuple(InstalledDetector.load(name, state) for name, state in states.items())
+        installed = tuple(InstalledDetector.load(name, state, resources) for name, state in states.items())
         return cls(
             fields,
             TextClassifier.loads(texts) if texts else None,

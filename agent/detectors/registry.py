@@ -1,6 +1,7 @@
-"""Detectors that installed packages add, by entry points of the group ``precedent.detectors``.
+"""Detectors beside the built-in signals: those of installed packages, and those of `contrib` chosen for a source.
 
-They are foreign code: whatever goes wrong in one is reported with the name of its package.
+Packages add theirs by entry points of the group ``precedent.detectors``. Whatever goes wrong in a detector is reported
+with its name.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.errors import DetectorError
+from agent.core.errors import DetectorError, PrecedentError
 from agent.core.records import SIGNAL_NAME, SIGNALS, Signal
 from agent.detectors.base import Detector, DetectorInput, TrainingCase
+from agent.detectors.contrib import catalog
+from agent.detectors.contrib.resources import Resources
 
 GROUP = "precedent.detectors"
 _METHODS = ("name", "needs", "fit", "score", "out_of_fold", "save", "load")
@@ -38,7 +41,7 @@ def installed() -> dict[str, type[Detector]]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         with _reported(f"the detector {point.name!r} of the package {_package(point)}"):
             detector = _load(point)
-            if detector.name in detectors or detector.name in SIGNALS:
+            if detector.name in detectors or detector.name in SIGNALS or catalog.is_contrib(detector.name):
                 raise ValueError(f"the name {detector.name!r} is taken")
         detectors[detector.name] = detector
     return detectors
@@ -64,10 +67,11 @@ def _load(point: EntryPoint) -> type[Detector]:
 
 @dataclass(frozen=True)
 class InstalledDetector:
-    """A fitted detector of a package; ``detector`` is None where that package is no longer installed."""
+    """A fitted detector of a package or of `contrib`; ``detector`` is None where its package is not installed."""
 
     name: str
     detector: Detector | None
+    missing: str = "the package of this detector is not installed"
 
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
         """The signals of the records that have what the detector needs; empty signals for the others.
@@ -78,7 +82,7 @@ class InstalledDetector:
             The detector failed.
         """
         if self.detector is None:
-            return [Signal(degraded="the package of this detector is not installed")] * len(records)
+            return [Signal(degraded=self.missing)] * len(records)
         needed = [i for i, record in enumerate(records) if record.has(self.detector.needs)]
         signals = [Signal()] * len(records)
         with _reported(f"the detector {self.name!r}"):
@@ -99,20 +103,28 @@ class InstalledDetector:
         return state
 
     @classmethod
-    def load(cls, name: str, state: Mapping[str, NDArray[Any]]) -> InstalledDetector:
+    def load(cls, name: str, state: Mapping[str, NDArray[Any]], resources: Resources) -> InstalledDetector:
         """The detector that `save` gave ``state`` of; its arrays have any shapes."""
-        detector = installed().get(name)
+        if catalog.is_contrib(name):
+            entry = catalog.entry(name)
+            if entry.missing:
+                return cls(name, None, f"needs the extra [{entry.extra}]: {entry.hint}")
+            detector: type[Detector] | None = entry.detector(resources)
+        else:
+            detector = installed().get(name)
         with _reported(f"the detector {name!r}"):
             return cls(name, detector.load(state) if detector else None)
 
 
-def fit_installed(
-    cases: Sequence[TrainingCase], foldings: Sequence[NDArray[np.int64]]
+def fit_detectors(
+    classes: Mapping[str, type[Detector]], cases: Sequence[TrainingCase], foldings: Sequence[NDArray[np.int64]]
 ) -> dict[str, tuple[InstalledDetector, list[NDArray[np.float64]]]]:
-    """Every installed detector that can learn from the cases, with its out-of-fold log-odds.
+    """Every detector that can learn from the cases, with its out-of-fold log-odds.
 
     Parameters
     ----------
+    classes : mapping
+        Classes of detectors by name.
     cases : n cases
     foldings : arrays of shape (n,)
         Numbers of the cases' folds.
@@ -123,7 +135,7 @@ def fit_installed(
         By name, the detector and for each of the foldings log-odds of shape (n,), NaN where there are none.
     """
     fitted = {}
-    for name, detector_class in installed().items():
+    for name, detector_class in classes.items():
         indices = [i for i, case in enumerate(cases) if case.input.has(detector_class.needs)]
         needed = [cases[i] for i in indices]
         with _reported(f"the detector {name!r}"):
@@ -142,7 +154,7 @@ def _reported(what: str) -> Iterator[None]:
     """Turn any error of foreign code into one that names its detector."""
     try:
         yield
-    except DetectorError:
+    except PrecedentError:
         raise
     except Exception as error:
         raise DetectorError(f"{what} failed: {type(error).__name__}: {error}") from error

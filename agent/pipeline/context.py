@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
 from agent.core.records import clean_text
 from agent.core.settings import Settings, settings
+from agent.detectors.contrib.resources import Resources
 from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.store.caches import LLMCache
 from retrieval.store.case_changes import CaseRows
@@ -109,6 +110,16 @@ class AppContext:
         """The hash of the batch that the source's model was adapted to; None if it was not."""
         adapted = self.batch_models.get(source)
         return adapted.sha256 if adapted else None
+
+    def detector_resources(self, row: SourceSnapshot) -> Resources:
+        """What contrib detectors of a source may use besides its cases."""
+        return Resources(
+            brief=row.brief,
+            by_fields=row.representation is not None and row.representation.field_encoder is not None,
+            embed=lambda texts: self.embedder().encode_cached(texts),
+            folder=self.settings.home / "detectors" / row.name,
+            device=self.settings.device,
+        )
 
     def fitting(self, source: str) -> threading.RLock:
         """The lock that is held while the source is fitted."""

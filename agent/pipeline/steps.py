@@ -19,6 +19,7 @@ from agent.core.records import Record, Signal
 from agent.core.requests import JudgeRequest
 from agent.core.tracing import traced
 from agent.detectors.base import DetectorInput, Scorer
+from agent.detectors.contrib.resources import Resources
 from agent.detectors.fields import FieldsDetector
 from agent.detectors.language import SourceLanguageDetector
 from agent.detectors.neighbours import NeighboursDetector
@@ -143,6 +144,7 @@ class Steps:
     def _text_to_compare(self, state: JudgingState) -> str | None:
         """The masked text whose clauses are compared with those of the source's cases; None if they are not."""
         is_text = state.source.representation.field_encoder is None and not state.record.events
+        is_text = is_text and state.source.model.only is None
         if not is_text or (state.has_known_template and not find_injections(state.record.text)):
             return None
         masked = _full_masked(state)
@@ -248,17 +250,18 @@ class Steps:
             packed = self._context.models(name)
             # loading takes long, and most changes of a source leave its fitted detectors as they are
             if cached is None or cached.packed != packed:
-                cached = _Fitted(revision, packed, _load_detectors(name, packed))
+                resources = self._context.detector_resources(source.row)
+                cached = _Fitted(revision, packed, _load_detectors(name, packed, resources))
             cached = cached._replace(revision=revision)
             self._fits.put(name, cached)
         return cached.detectors
 
 
-def _load_detectors(source: str, packed: bytes | None) -> FittedDetectors:
+def _load_detectors(source: str, packed: bytes | None, resources: Resources) -> FittedDetectors:
     if packed is None:
         return FittedDetectors()
     try:
-        return FittedDetectors.loads(packed)
+        return FittedDetectors.loads(packed, resources)
     except DetectorError:
         raise
     except Exception as error:

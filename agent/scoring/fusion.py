@@ -130,7 +130,13 @@ class SourceModel:
     by_text : bool
         Whether the verdict on an unknown template depends on what masking hides.
     detectors : tuple of str
-        Names of the fitted detectors of installed packages.
+        Names of the fitted detectors of installed packages and of `contrib`.
+    contrib : tuple of str
+        Names of the detectors of `agent.detectors.contrib` that were chosen for the source.
+    alone : dict
+        For each of ``detectors``, its own fusion: how a record is judged by that detector alone.
+    only : str or None
+        The detector by which alone this model judges, not even by the labels of known templates; None for all.
     notes : tuple of str
         What a person should know of the cases: contradictions, numbers that are not masked.
     batch_reference : dict or None
@@ -153,6 +159,9 @@ class SourceModel:
     objective: str = "f1"
     by_text: bool = False
     detectors: tuple[str, ...] = ()
+    contrib: tuple[str, ...] = ()
+    alone: dict[str, Fusion] = field(default_factory=dict)
+    only: str | None = None
     notes: tuple[str, ...] = ()
     batch_reference: dict[str, Any] | None = None
 
@@ -168,6 +177,8 @@ class SourceModel:
 
     def fusion_for(self, signals: LogOdds, known: bool) -> Fusion:
         """The fusion that applies to these signals; ``known``: whether the casebook has the record's template."""
+        if self.only is not None:
+            return self.without_llm
         if known:
             # whatever errors cost, one label that a person gave to this very content decides
             threshold = max(-_MAX_KNOWN_THRESHOLD, min(_MAX_KNOWN_THRESHOLD, self.without_llm.threshold))
@@ -218,6 +229,8 @@ class SourceModel:
                 "nn_distance_quantiles": tuple(data["nn_distance_quantiles"]),
                 "language_range": tuple(data["language_range"]),
                 "detectors": tuple(data.get("detectors", ())),
+                "contrib": tuple(data.get("contrib", ())),
+                "alone": {name: Fusion(**fusion) for name, fusion in data.get("alone", {}).items()},
                 "notes": tuple(data.get("notes", ())),
             }
         )

@@ -26,6 +26,7 @@ from agent.pipeline.state import JudgingState, Source
 from agent.pipeline.steps import Steps
 from agent.scoring.batch_rate import BatchProbabilities, RateShift, rate_shift
 from agent.scoring.fusion import Fusion, SourceModel
+from agent.training.contrib_choice import ContribChoice
 from agent.training.fit import fusion_for_batch
 from agent.training.kinds import are_lines_of_templates
 from agent.training.self_training import TwoGroups, find_two_groups
@@ -108,7 +109,12 @@ def _adapt_to_similarity(context: AppContext, row: SourceSnapshot, batch: _Batch
     settings = context.settings
     signals = [state.log_odds["novelty"] or 0.0 for state in _scored(context, batch.states, progress)]
     fusion = fusion_for_batch(
-        context.casebook, row.name, np.array(signals), precedents=settings.precedents, risk=settings.risk
+        context.casebook,
+        row.name,
+        np.array(signals),
+        precedents=settings.precedents,
+        risk=settings.risk,
+        choice=ContribChoice.of(context, row, None),
     )
     if fusion is None:
         return "--adapt changes nothing: the new templates are as near to the cases as these are to each other"

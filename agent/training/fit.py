@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.core.numerics import Floats, expit
+from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
+from agent.detectors.base import Detector
 from agent.detectors.clauses import ClauseModel
 from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
 from agent.detectors.novelty import undecided_novelty
 from agent.detectors.persistence import FittedDetectors
-from agent.detectors.registry import installed
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
 from agent.detectors.text_classifier import TextClassifier
 from agent.scoring.calibration import Objective, fit, reaching_bias
@@ -33,6 +34,7 @@ from agent.scoring.fusion import (
 )
 from agent.scoring.target_weights import target_weights
 from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
+from agent.training.contrib_choice import NO_CHOICE, ContribChoice, fusions_alone
 from agent.training.first_corrections import corrected
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.kinds import are_lines_of_templates
@@ -57,18 +59,25 @@ class _Task:
     objective_name: str
     by_template: bool
     """Whether the texts are lines of templates, not prose."""
+    contrib: tuple[str, ...]
+    """The contrib detectors chosen for the source."""
+    classes: Mapping[str, type[Detector]]
+    """Those and the detectors of installed packages."""
 
     @classmethod
-    def read(cls, casebook: Casebook, name: str, risk: float, objective: str | None) -> _Task:
+    def read(cls, casebook: Casebook, name: str, risk: float, objective: str | None, choice: ContribChoice) -> _Task:
         row = casebook.source(name)
         assert row is not None
         stored = casebook.by_template(name)
+        contrib = choice.names_for(row)
         return cls(
             row,
             {key: case for key, (case, _) in stored.items()},
             risk,
             objective or (row.source_model or {}).get("objective") or "f1",
             are_lines_of_templates([count for _, count in stored.values()]),
+            contrib,
+            choice.classes(contrib),
         )
 
     @property
@@ -91,8 +100,8 @@ class _Task:
         weights: Sequence[float] | None = None,
         rounds: int = 1,
     ) -> Fusion:
-        """`agent.scoring.calibration.fit`, with installed detectors at weight 0 in the prior."""
-        names = {name for row in rows for name in row} & installed().keys()
+        """`agent.scoring.calibration.fit`, with detectors that are not built in at weight 0 in the prior."""
+        names = {name for row in rows for name in row} - set(SIGNALS)
         default = replace(default, weights={**default.weights, **dict.fromkeys(sorted(names), 0.0)})
         return fit(default, rows, anomalous, weights or [1.0] * len(rows), self.risk, self.objective, rounds)
 
@@ -106,6 +115,7 @@ def fit_source(
     budget: int,
     risk: float,
     objective: str | None = None,
+    choice: ContribChoice = NO_CHOICE,
     progress: Progress | None = None,
 ) -> SourceModel:
     """Fit a source to its cases, and store the model and the detectors with it.
@@ -120,8 +130,10 @@ def fit_source(
         Nearest cases of each label that are retrieved.
     risk, objective
         See `agent.scoring.calibration.fit` and `Objective.parse`; by default the source keeps its objective.
+    choice : ContribChoice
+        The contrib detectors, and what they may use.
     """
-    task = _Task.read(casebook, name, risk, objective)
+    task = _Task.read(casebook, name, risk, objective, choice)
     if progress:
         progress("fitting", 0, 0)
     tabular, field_scores, normal, expectations = _fit_fields(task)
@@ -140,6 +152,8 @@ def fit_source(
         field_expectations=expectations.to_json() if expectations else None,
         by_text=bool(extra.detectors) or (texts is not None and not texts.by_template),
         detectors=tuple(detector.name for detector in extra.detectors),
+        contrib=task.contrib,
+        alone=fusions_alone(extra, task.risk, task.objective),
         notes=_notes(task, without_llm, contradictory),
     )
     if contradictory is not None:
@@ -160,7 +174,9 @@ def fit_source(
     return model
 
 
-def fusion_for_batch(casebook: Casebook, name: str, novelty: Floats, *, precedents: int, risk: float) -> Fusion | None:
+def fusion_for_batch(
+    casebook: Casebook, name: str, novelty: Floats, *, precedents: int, risk: float, choice: ContribChoice
+) -> Fusion | None:
     """The fusion of a source of texts, fitted to cases that are weighted so that they are as novel as a batch.
 
     Parameters
@@ -173,7 +189,7 @@ def fusion_for_batch(casebook: Casebook, name: str, novelty: Floats, *, preceden
     Fusion or None
         None if the batch is like the cases, or these do not tell the labels apart.
     """
-    task = _Task.read(casebook, name, risk, None)
+    task = _Task.read(casebook, name, risk, None, choice)
     _, field_scores, _, _ = _fit_fields(task)
     templates, *_ = _score_templates(casebook, task, field_scores, precedents)
     rows, labels = rows_of_all_rounds(templates)
@@ -190,7 +206,7 @@ def _score_templates(
     templates, distances = leave_one_out(casebook, task.row, task.by_key, precedents)
     texts, templates = _fit_texts(task, templates, distances, precedents)
     templates = _with_field_scores(task, templates, field_scores)
-    extra = fit_installed_detectors(templates, task.by_key, task.representation)
+    extra = fit_installed_detectors(task.classes, templates, task.by_key, task.representation)
     templates = [template.with_signals(extra.seen_kind.get(template.key, {})) for template in templates]
     return templates, distances, texts, extra
 

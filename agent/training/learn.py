@@ -13,18 +13,18 @@ from agent.core.errors import PrecedentError, UsageError, translate
 from agent.core.records import Label, Record
 from agent.data.inputs import spooled_stdin
 from agent.data.read_options import ReadOptions, text_start
-from agent.data.readers import DEFAULT_NORMAL, RowError
+from agent.data.readers import RowError
 from agent.data.record_reading import as_read
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
-from agent.training.reading_report import ReadingReport, survey
+from agent.training.contrib_choice import check_names, notes_on_detectors
+from agent.training.reading_report import VALUES_SHOWN, ReadingReport, check_normal, survey
 from agent.training.refit import Progress, is_outdated, refit
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_VALUES_SHOWN = 50
 _TEXTS_MASKED = 10_000
 
 
@@ -103,6 +103,7 @@ def learn(
     brief: str | None = None,
     budget: int | None = None,
     objective: str | None = None,
+    detectors: Sequence[str] | None = None,
     dry_run: bool = False,
     all_normal: bool = False,
     progress: Progress | None = None,
@@ -125,6 +126,8 @@ def learn(
         The most queries of the language model; None is the setting ``language_budget``.
     objective : str, optional
         See `agent.scoring.calibration.Objective.parse`; None keeps the source's.
+    detectors : Sequence of str, optional
+        Names of contrib detectors, or ``none``; None keeps the source's.
     dry_run : bool
         Whether to read the files only.
     all_normal : bool
@@ -136,7 +139,7 @@ def learn(
     InputError
         A file cannot be read at all, or lacks columns that the others have. Nothing is learned.
     UsageError
-        The source's name or the objective is invalid, no label column is named, or no value of it means normal.
+        The source's name, the objective or a detector is invalid, no label column is named, or no value means normal.
     """
     result = LearnResult(check_name(source))
     if objective is not None:
@@ -146,10 +149,11 @@ def learn(
             raise UsageError(f"--optimise: {error}") from error
     if (read_options.label is None) != all_normal:
         raise UsageError("learn needs --label COLUMN, which holds the labels, or --all-normal for files without any")
+    chosen = None if detectors is None else check_names(detectors)
     with spooled_stdin(files) as stdin:
         _read(context, files, read_options, result, stdin=stdin, progress=progress, dry_run=dry_run)
     if result.read and not dry_run:
-        _finish(context, source, result, brief, budget, objective, progress)
+        _finish(context, source, result, brief, budget, objective, chosen, progress)
     return result
 
 
@@ -173,7 +177,7 @@ def _read(
     if read_options.label is None:
         report.labels = Counter(normal=report.records)
     elif not (snapshot and snapshot.counts["normal"]):
-        _check_normal(read_options, report)
+        check_normal(read_options, report)
     if dry_run:
         return
     for path in files:
@@ -182,15 +186,6 @@ def _read(
         result.added += context.casebook.add(result.source, cases, given_by, seen)
         if seen:
             result.relabelled += context.casebook.remove_relabelled(result.source, given_by, seen)
-
-
-def _check_normal(read_options: ReadOptions, report: ReadingReport) -> None:
-    """Raise if no record is normal by the default values and the user named none."""
-    if read_options.normal == DEFAULT_NORMAL and not report.labels["normal"] and len(report.label_values) > 1:
-        values = ", ".join(value for value, _ in report.label_values.most_common(_VALUES_SHOWN))
-        raise UsageError(
-            f"which values of {read_options.label} mean normal? Name them with --normal VALUE; it holds {values}"
-        )
 
 
 def _cases(
@@ -231,11 +226,12 @@ def _finish(
     brief: str | None,
     budget: int | None,
     objective: str | None,
+    detectors: Sequence[str] | None,
     progress: Progress | None,
 ) -> None:
     casebook = context.casebook
     values, starts = (
-        [value for value, _ in counter.most_common(_VALUES_SHOWN)]
+        [value for value, _ in counter.most_common(VALUES_SHOWN)]
         for counter in (result.label_values, result.text_starts)
     )
     assert result.report is not None
@@ -251,11 +247,11 @@ def _finish(
     casebook.sync(source, progress)
     model = _model_name(context, source, result, progress)
     snapshot = context.source(source)
-    is_changed = result.added or result.relabelled or brief is not None or result.brief_drafted or objective is not None
-    if is_changed or _unfitted(snapshot, model):
-        fitted = refit(context, source, budget=budget, objective=objective, progress=progress)
+    is_chosen = brief is not None or objective is not None or detectors is not None
+    if result.added or result.relabelled or result.brief_drafted or is_chosen or _unfitted(snapshot, model):
+        fitted = refit(context, source, budget=budget, objective=objective, detectors=detectors, progress=progress)
         result.language_auc, result.language_note = fitted.language_auc, fitted.language_note
-        result.case_notes = fitted.notes
+        result.case_notes = (*fitted.notes, *notes_on_detectors(fitted))
     result.brief = snapshot.brief
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.records import Record
-from agent.detectors.base import DetectorInput, TrainingCase
+from agent.detectors.base import Detector, DetectorInput, TrainingCase
 from agent.detectors.kernel import kernel_log_ratio
 from agent.detectors.novelty import nn_distance_quantiles
-from agent.detectors.registry import InstalledDetector, fit_installed, installed
+from agent.detectors.registry import InstalledDetector, fit_detectors
 from retrieval.casebook import Casebook, Neighbour, RetrievalResult, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import features
 from retrieval.encoding.representation import Representation
@@ -53,7 +53,7 @@ class Template:
 
 @dataclass(frozen=True)
 class InstalledScores:
-    """Fitted detectors of packages, and their out-of-fold log-odds by case.
+    """Fitted detectors beside the built-in ones, and their out-of-fold log-odds by case.
 
     ``seen_kind`` is by detectors that have seen the case's kind of anomaly, ``unseen_kind`` by others.
     """
@@ -118,10 +118,13 @@ def leave_one_out(
 
 
 def fit_installed_detectors(
-    templates: Sequence[Template], by_key: Mapping[CaseKey, StoredCase], representation: Representation
+    classes: Mapping[str, type[Detector]],
+    templates: Sequence[Template],
+    by_key: Mapping[CaseKey, StoredCase],
+    representation: Representation,
 ) -> InstalledScores:
-    """Every installed detector, fitted, with out-of-fold log-odds by folds of cases and by folds of kinds."""
-    if not installed() or not templates:
+    """The detectors beside the built-in ones, fitted, with out-of-fold log-odds by folds of cases and of kinds."""
+    if not classes or not templates:
         return InstalledScores()
     cases = _training_cases(templates, by_key, representation)
     anomalous = np.array([case.anomalous for case in cases])
@@ -131,7 +134,7 @@ def fit_installed_detectors(
         folds[of_label] = np.arange(len(of_label)) % _FOLDS
     kinds = {kind: number for number, kind in enumerate(sorted({case.kind or "" for case in cases}))}
     kind_folds = np.where(anomalous, [kinds[case.kind or ""] % _FOLDS for case in cases], folds)
-    fitted = fit_installed(cases, [folds, kind_folds])
+    fitted = fit_detectors(classes, cases, [folds, kind_folds])
 
     def by_case(number: int) -> dict[CaseKey, dict[str, float]]:
         columns = {name: log_odds[number] for name, (_, log_odds) in fitted.items()}
@@ -146,7 +149,7 @@ def fit_installed_detectors(
 def _training_cases(
     templates: Sequence[Template], by_key: Mapping[CaseKey, StoredCase], representation: Representation
 ) -> list[TrainingCase]:
-    """The templates as installed detectors learn from them."""
+    """The templates as these detectors learn from them."""
     none = dict.fromkeys(LABELS, 0)
     cases = []
     for template in templates:

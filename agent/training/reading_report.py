@@ -9,14 +9,17 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.core.errors import UsageError
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions
-from agent.data.readers import ParsedRow, RowError
+from agent.data.readers import DEFAULT_NORMAL, ParsedRow, RowError
 from agent.data.record_reading import as_read
 from agent.data.table_survey import TableReport, TableSurvey
 
 _PREVIEWED, _MAX_ERRORS = 3, 20
 _EVERY = 5_000
+# values of the label column that are named and remembered
+VALUES_SHOWN = 50
 Progress = Callable[[str, int, int], None]
 
 
@@ -116,3 +119,12 @@ def _rewound(stdin: BinaryIO | None) -> BinaryIO | None:
     if stdin is not None:
         stdin.seek(0)
     return stdin
+
+
+def check_normal(read_options: ReadOptions, report: ReadingReport) -> None:
+    """Raise if no record is normal by the default values and the user named none."""
+    if read_options.normal == DEFAULT_NORMAL and not report.labels["normal"] and len(report.label_values) > 1:
+        values = ", ".join(value for value, _ in report.label_values.most_common(VALUES_SHOWN))
+        raise UsageError(
+            f"which values of {read_options.label} mean normal? Name them with --normal VALUE; it holds {values}"
+        )

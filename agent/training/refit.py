@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agent.core.errors import UsageError
 from agent.core.logs import timed_event
 from agent.pipeline.context import AppContext
 from agent.scoring.fusion import SourceModel
+from agent.training.contrib_choice import ContribChoice
 from agent.training.fit import fit_source
 from agent.training.telling_numbers import keep_telling_numbers
 from llm.errors import ModelFailure
@@ -61,6 +62,7 @@ def refit(
     *,
     budget: int | None = None,
     objective: str | None = None,
+    detectors: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> SourceModel:
     """Fit the source from its cases, one fit at a time; without a language model, the other detectors only.
@@ -69,7 +71,7 @@ def refit(
 
     Parameters
     ----------
-    budget, objective, progress
+    budget, objective, detectors, progress
         See `agent.training.learn.learn`.
 
     Returns
@@ -95,6 +97,7 @@ def refit(
             budget=settings.language_budget if budget is None else budget,
             risk=settings.risk,
             objective=objective,
+            choice=ContribChoice.of(context, context.source(source), detectors),
             progress=progress,
         )
         now = fits.current(source)

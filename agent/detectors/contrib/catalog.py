@@ -1,0 +1,152 @@
+"""The contrib detectors by name: what each is, which records it needs, and the extra that it takes.
+
+Nothing is imported before a detector is used, so that the catalog is there without the extras.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+from agent.core.errors import MissingPart, UsageError
+from agent.detectors.base import Detector, Need
+from agent.detectors.contrib.resources import Resources
+
+_ANY: frozenset[Need] = frozenset({"text", "fields", "events"})
+# the packages that tell whether an extra is installed
+EXTRAS: Mapping[str, tuple[str, ...]] = {"classical": ("pyod", "numba", "matplotlib"), "tune": ("accelerate",)}
+ON_TEXT = "_text"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One detector of the catalog.
+
+    Parameters
+    ----------
+    name : str
+    summary : str
+        What it is, in a line.
+    load : callable
+        Imports its class.
+    needs : frozenset
+        See `agent.detectors.base.Detector`.
+    extra : str or None
+        The optional dependencies that it takes.
+    on_text : bool
+        Whether there is a second detector, ``NAME_text``: the same on embeddings of texts, whatever the records are.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[], type[Detector]]
+    needs: frozenset[Need] = _ANY
+    extra: str | None = None
+    on_text: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether the extra is not installed."""
+        return bool(self.extra) and not all(importlib.util.find_spec(name) for name in EXTRAS[self.extra or ""])
+
+    @property
+    def hint(self) -> str | None:
+        """The command that installs the extra."""
+        return f"pip install 'precedent-agent[{self.extra}]' (in a clone: make extras)" if self.extra else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `precedent detectors list --json` shows it."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "needs": sorted(self.needs),
+            "extra": self.extra,
+            "installed": not self.missing,
+            "on_text": f"{self.name}{ON_TEXT}" if self.on_text else None,
+        }
+
+    def detector(self, resources: Resources) -> type[Detector]:
+        """The class, with the resources of a source.
+
+        Raises
+        ------
+        MissingPart
+            The extra is not installed.
+        """
+        if self.missing:
+            raise MissingPart(f"the detector {self.name} needs the extra [{self.extra}]", self.hint)
+        bound: type[Detector] = resources.bind(self.load())
+        return bound
+
+
+def _classical(name: str) -> type[Detector]:
+    from agent.detectors.contrib.classical import detector
+
+    return detector(name)
+
+
+def _of_scikit_learn(name: str, summary: str) -> Entry:
+    return Entry(name, f"{summary} (scikit-learn)", partial(_classical, name), on_text=True)
+
+
+def _of_pyod(name: str, summary: str) -> Entry:
+    return Entry(name, f"{summary} (PyOD)", partial(_classical, name), extra="classical", on_text=True)
+
+
+CATALOG: Mapping[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        _of_scikit_learn("iforest", "isolation forest"),
+        _of_scikit_learn("ocsvm", "one-class SVM"),
+        _of_scikit_learn("lof", "local outlier factor"),
+        _of_scikit_learn("knn", "distance to the fifth nearest normal record"),
+        _of_scikit_learn("pca", "reconstruction error of principal components"),
+        _of_scikit_learn("kpca", "reconstruction error of kernel principal components"),
+        _of_scikit_learn("rpca", "distance to the low-rank part of normal records (principal component pursuit)"),
+        _of_scikit_learn("gmm", "density of a Gaussian mixture"),
+        _of_scikit_learn("kmeans", "distance to the nearest of eight centres"),
+        _of_scikit_learn("kde", "kernel density"),
+        _of_scikit_learn("iqr", "the value farthest outside its interquartile range"),
+        _of_pyod("ecod", "empirical cumulative distribution"),
+        _of_pyod("copod", "copula of empirical distributions"),
+        _of_pyod("hbos", "histograms"),
+        _of_pyod("loda", "histograms of random projections"),
+        _of_pyod("inne", "isolation by nearest neighbours"),
+        _of_pyod("svdd", "deep support vector data description"),
+        _of_pyod("autoencoder", "reconstruction error of an autoencoder"),
+        _of_pyod("vae", "reconstruction error of a variational autoencoder"),
+    )
+}
+
+
+def entry(name: str) -> Entry:
+    """The detector of this name.
+
+    Raises
+    ------
+    UsageError
+        There is none; the message names the nearest.
+    """
+    base = CATALOG.get(name.removesuffix(ON_TEXT))
+    if name in CATALOG:
+        return CATALOG[name]
+    if base is not None and base.on_text:
+        return replace(base, name=name, load=partial(_classical, name))
+    near = get_close_matches(name, CATALOG, n=1)
+    suggestion = f"did you mean {near[0]}?" if near else "`precedent detectors list` names them"
+    raise UsageError(f"no detector {name!r}: {suggestion}")
+
+
+def is_contrib(name: str) -> bool:
+    """Whether the catalog has a detector of this name."""
+    base = CATALOG.get(name.removesuffix(ON_TEXT))
+    return name in CATALOG or bool(base and base.on_text)
+
+
+def detectors(names: Any, resources: Resources) -> dict[str, type[Detector]]:
+    """The classes of the named detectors, with the resources of a source; see `Entry.detector` and `entry`."""
+    return {name: entry(name).detector(resources) for name in names}

@@ -1,0 +1,44 @@
+"""Anomaly scores of any scale to log-odds, by their conformal p-value among normal cases that were not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.records import Signal
+from agent.detectors.conformal import ConformalTail
+
+Floats = NDArray[np.float64]
+# rows to fit on, rows to score -> scores, higher is more anomalous
+Score = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
+_SEED = 20_26
+
+
+def cross_scores(n: int, score: Score, folds: int = 5) -> Floats:
+    """Scores of n normal cases, each by a scorer that was fitted on the other folds: shape (n,)."""
+    numbers = np.random.default_rng(_SEED).permutation(n) % min(folds, n)
+    out = np.empty(n)
+    for fold in np.unique(numbers):
+        held_out = np.flatnonzero(numbers == fold)
+        out[held_out] = finite(score(np.flatnonzero(numbers != fold), held_out))
+    return out
+
+
+def finite(scores: Any) -> Floats:
+    """Scores as doubles; what is not a number is the least, an overflow the greatest."""
+    return np.nan_to_num(np.asarray(scores, dtype=np.float64).reshape(-1), nan=0.0, posinf=1e30, neginf=-1e30)
+
+
+def signals(what: str, tail: ConformalTail, scores: Floats) -> list[Signal]:
+    """The signals of scores, shape (n,), with a fact for each: how many normal cases have such a score."""
+    at_least = len(tail.values) - np.searchsorted(tail.values, scores, side="left")
+    return [
+        Signal(
+            log_odds=float(log_odds),
+            facts=(f"{what}: {count:,} of {len(tail.values):,} normal cases score as high",),
+        )
+        for log_odds, count in zip(tail.log_odds(scores), at_least.tolist(), strict=True)
+    ]

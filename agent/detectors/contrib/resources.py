@@ -1,0 +1,50 @@
+"""What a contrib detector may use besides cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+
+
+def _no_embedder(texts: Sequence[str]) -> list[Vectors]:
+    raise RuntimeError("no embedding model is at hand here")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of one source; the class attribute ``resources`` of a contrib detector while that source is fitted or judged.
+
+    Parameters
+    ----------
+    brief : str
+        The source's brief.
+    by_fields : bool
+        Whether its records are compared by fields, so that the vectors that were found are not of texts.
+    embed : callable
+        Texts to unit vectors, each of shape (dimensions,); loads the embedding model at first use.
+    folder : Path or None
+        Where files of the source's detectors are kept: weights that are too large for the store.
+    device : str
+        ``cpu``, ``cuda``, ``mps``, or ``auto`` for the fastest that PyTorch finds.
+    """
+
+    brief: str = ""
+    by_fields: bool = False
+    embed: Callable[[Sequence[str]], list[Vectors]] = _no_embedder
+    folder: Path | None = None
+    device: str = "auto"
+
+    def bind(self, detector: Any) -> Any:
+        """A subclass of a detector's class that has these resources."""
+        return type(detector.__name__, (detector,), {"resources": self, "__module__": detector.__module__})
+
+
+NO_RESOURCES = Resources()

@@ -1,0 +1,110 @@
+"""Detectors chosen for a source: learned, weighed by evidence, kept by later fits, used alone, removed."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from agent.detectors.contrib import catalog
+from tests.conftest import Run
+
+OPTIONS = ("--source", "rings", "--label", "label", "--format", "jsonl")
+
+
+def _rings(path: Path, seed: int, n: int, bad_every: int = 4) -> Path:
+    """An anomaly is far outside a ring on which normal rows lie."""
+    rng = random.Random(seed)
+    lines = []
+    for i in range(n):
+        bad = bool(bad_every) and i % bad_every == 0
+        radius = rng.uniform(4, 9) if bad else rng.uniform(2, 3)
+        x = rng.uniform(-radius, radius)
+        y = rng.choice([-1, 1]) * (radius**2 - x**2) ** 0.5
+        lines.append(json.dumps({"x": x, "y": y, **({"label": int(bad)} if bad_every else {})}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _model(run: Run) -> dict:  # type: ignore[type-arg]
+    judge: dict = json.loads(run("sources", "show", "rings", "--json").out)["judge"]  # type: ignore[type-arg]
+    return judge
+
+
+def test_a_chosen_detector_is_weighed_kept_used_alone_and_removed(run: Run, tmp_path: Path) -> None:
+    learned = run("learn", _rings(tmp_path / "l.jsonl", 1, 160), *OPTIONS, "--brief", "r", "--detector", "knn")
+    assert learned.code == 0, learned.err
+    assert "the detector knn has weight" in learned.out + learned.err
+    model = _model(run)
+    assert model["contrib"] == model["detectors"] == ["knn"]
+    assert model["without_llm"]["weights"]["knn"] >= 0
+    new = _rings(tmp_path / "j.jsonl", 2, 60)
+    (first, *_) = verdicts = [
+        json.loads(line) for line in run("judge", new, *OPTIONS, "--to", "jsonl").out.splitlines()
+    ]
+    assert all(
+        set(verdict["signals"]) == {"language", "neighbours", "novelty", "fields", "knn"} for verdict in verdicts
+    )
+    assert "distance to the nearest: 0 of" in first["explanation"]
+    alone = json.loads(run("evaluate", new, *OPTIONS, "--json", "--detector", "knn").out)
+    assert alone["roc_auc"] > 0.97
+    by_knn = [
+        json.loads(line) for line in run("judge", new, *OPTIONS, "--to", "jsonl", "--detector", "knn").out.splitlines()
+    ]
+    ranked = sorted(by_knn, key=lambda verdict: verdict["signals"]["knn"])
+    assert [v["id"] for v in ranked] == [
+        v["id"] for v in sorted(by_knn, key=lambda v: (v["probability"], v["signals"]["knn"]))
+    ]
+    assert {v["provenance"]["batch_sha256"] for v in by_knn} != {None}
+    # even a record that is a case is judged by the detector alone
+    known = [
+        json.loads(line)
+        for line in run("judge", tmp_path / "l.jsonl", *OPTIONS, "--to", "jsonl", "--detector", "knn").out.splitlines()
+    ]
+    assert len({v["probability"] for v in known}) > 5
+    assert run("sources", "rebuild", "rings").code == 0
+    assert _model(run)["detectors"] == ["knn"], "a later fit keeps the choice"
+    assert run("learn", tmp_path / "l.jsonl", *OPTIONS, "--detector", "none").code == 0
+    assert _model(run)["detectors"] == _model(run)["contrib"] == []
+    refused = run("judge", new, *OPTIONS, "--detector", "knn")
+    assert refused.code == 2
+    assert "was not fitted with the detector knn" in refused.err
+
+
+def test_normal_cases_alone_give_no_weight_but_a_detector_to_judge_by(run: Run, tmp_path: Path) -> None:
+    normal = _rings(tmp_path / "n.jsonl", 1, 120, bad_every=0)
+    learned = run("learn", normal, "--source", "rings", "--all-normal", "--brief", "r", "--detector", "lof")
+    assert "the detector lof has weight 0" in learned.out + learned.err
+    alone = run("evaluate", _rings(tmp_path / "j.jsonl", 2, 60), *OPTIONS, "--json", "--detector", "lof")
+    assert json.loads(alone.out)["roc_auc"] > 0.93, alone.err
+
+
+def test_verdicts_say_that_the_extra_of_a_detector_is_missing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = catalog.CATALOG["knn"]
+    monkeypatch.setattr(catalog, "CATALOG", {**catalog.CATALOG, "knn": catalog.replace(one, extra="classical")})
+    monkeypatch.setattr(catalog, "EXTRAS", {"classical": ("json",)})
+    run("learn", _rings(tmp_path / "l.jsonl", 1, 80), *OPTIONS, "--brief", "r", "--detector", "knn")
+    assert _model(run)["detectors"] == ["knn"]
+    monkeypatch.setattr(catalog, "EXTRAS", {"classical": ("no_package_of_that_name",)})
+    judged = run("judge", _rings(tmp_path / "j.jsonl", 2, 6), *OPTIONS, "--to", "jsonl")
+    for line in judged.out.splitlines():
+        (note,) = json.loads(line)["degraded"]
+        assert (
+            note
+            == "knn: needs the extra [classical]: pip install 'precedent-agent[classical]' (in a clone: make extras)"
+        )
+    refit = run("sources", "rebuild", "rings")
+    assert refit.code == 3
+    assert "needs the extra [classical]" in refit.err
+
+
+def test_a_detector_alone_needs_a_source_and_no_adaptation(run: Run, tmp_path: Path) -> None:
+    rows = _rings(tmp_path / "l.jsonl", 1, 40)
+    assert run("judge", rows, "--detector", "knn").code == 2
+    run("learn", rows, *OPTIONS, "--brief", "r", "--detector", "knn")
+    assert "leave one out" in run("judge", rows, *OPTIONS, "--adapt", "--detector", "knn").err
+    assert "did you mean knn" in run("judge", rows, *OPTIONS, "--detector", "knnn").err
