@@ -94,7 +94,9 @@ def opened(browser: Browser, **options: object) -> Iterator[Page]:
     """A page; whatever it asks of another host, or throws, or pops up, fails the test."""
     wrong: list[str] = []
     RAISED.clear()
-    context = browser.new_context(**{"viewport": {"width": 1360, "height": 860}, "locale": "en-US", **options})  # type: ignore[arg-type]
+    # without transitions, in the middle of which colours have no contrast
+    usual = {"viewport": {"width": 1360, "height": 860}, "locale": "en-US", "reduced_motion": "reduce"}
+    context = browser.new_context(**{**usual, **options})  # type: ignore[arg-type]
     page = context.new_page()
     page.on("dialog", lambda dialog: (wrong.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
     page.on("pageerror", lambda error: wrong.append(f"an error: {error}"))

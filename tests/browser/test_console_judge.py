@@ -83,6 +83,44 @@ def test_a_record_stays_text(page: Page, served: Served, log: Path) -> None:
     assert page.locator(".panel b, .run-line b, .panel a").count() == 0
 
 
+def test_a_whole_record_is_seen(page: Page, browser: Browser, served: Served, tmp_path: Path) -> None:
+    long = f"{HOSTILE} {' '.join(f'word{i}' for i in range(30))} the end"
+    path = tmp_path / "long.log"
+    path.write_text(f"{NORMAL}\n{long}\n{NORMAL}\n{NEW}\n", encoding="utf-8")
+    judge(page, served.url, path)
+    cell = page.locator('.ag-row[row-index="1"] .cell-text')
+    one_line = cell.bounding_box()
+    cell.hover()
+    expect(page.locator(".ag-tooltip")).to_have_text(long)
+    assert page.locator("img[src=x]").count() == 0
+    page.mouse.move(0, 0)
+    # several lines of each, and one again
+    page.get_by_role("button", name="Whole records").click()
+    expect(page.locator('.ag-row[row-index="1"]')).to_have_css("height", "110px")
+    expect(cell).to_have_css("white-space", "pre-wrap")
+    assert axe(page) == []
+    page.get_by_role("button", name="Whole records").click()
+    expect(page.locator('.ag-row[row-index="1"]')).to_have_css("height", "30px")
+    # the panel takes room from the table only when it shows something
+    cell.click()
+    expect(page.locator(".panel")).to_be_visible()
+    page.wait_for_timeout(200)
+    narrow = cell.bounding_box()
+    assert one_line is not None
+    assert narrow is not None
+    assert narrow["width"] < one_line["width"]
+    address = page.url
+    with opened(browser, viewport={"width": 390, "height": 780}) as phone:
+        phone.goto(address)
+        cell = phone.locator('.ag-row[row-index="1"] .cell-text')
+        expect(cell).to_have_css("white-space", "pre-wrap")
+        expect(phone.locator(".cell-why")).to_have_count(0)
+        box = cell.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+        assert axe(phone) == []
+
+
 def test_filter_search_and_exports(page: Page, served: Served, log: Path) -> None:
     judge(page, served.url, log)
     page.get_by_role("button", name="anomalous").first.click()

@@ -61,7 +61,7 @@ class CasePanel:
         """Show no case; with ``removed`` the one that was removed can be brought back."""
         self._case = None
         self._box.clear()
-        self._box.classes(remove="open")
+        self._box.classes(add="open" if removed else "", remove="" if removed else "open")
         with self._box:
             self._hint(removed)
 

@@ -203,7 +203,8 @@ class Job:
         if not len(ends):
             return
         scanned = pl.scan_ndjson(self.verdicts, schema=schema)
-        facts = pl.col("explanation").str.replace(r"^[^:]*: ", "").str.slice(0, CELL)
+        # without the label, and without the signal that decided, which nearly all rows share
+        facts = pl.col("explanation").str.replace(r"^[^:]*: (decided by [^;]*; )?", "").str.slice(0, CELL)
         self.rows = (
             scanned.select(
                 pl.col("record").struct.field("line"),

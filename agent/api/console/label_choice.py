@@ -108,12 +108,12 @@ class LabelChoice:
         self._show(report, label)
 
     def _show(self, report: ReadingReport | None, label: str | None) -> None:
-        self._label, self._normal, self.is_readable = label, (), report is not None
+        self._label, self._normal, self.is_readable = label, (), report is not None and report.records > 0
         self._values.clear()
         if report is not None:
             with self._report:
                 show_reading(report)
-            if label is not None:
+            if label is not None and self.is_readable:
                 self._choose_values(report)
         self._on_change()
 

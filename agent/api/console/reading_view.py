@@ -27,6 +27,8 @@ def show_reading(report: ReadingReport) -> None:
         text("p", f"{rows} {_('could not be read, the first')}: {report.errors[0]}", "note warn")
     if report.table is not None:
         _columns(report)
+    if not report.preview:
+        return
     text("p", _("The first records, as the models see them"), "strong")
     with ui.element("ol").classes("preview"):
         for label, record in report.preview:

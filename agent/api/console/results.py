@@ -11,7 +11,7 @@ from nicegui import events, ui
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import LISTED, Job
-from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid
+from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid, whole_switch
 from agent.api.console.verdict_panel import VerdictPanel
 from agent.core.errors import EXPECTED, describe
 from agent.core.records import Verdict
@@ -19,6 +19,7 @@ from agent.core.requests import JudgeRequest
 from agent.core.terminal import plural
 
 _ORDER = ("anomalous", "unsure", "normal")
+_SECONDARY = {"line": True, "why": True}
 _EXPORTS = (("jsonl", "JSONL"), ("csv", "CSV"), ("html", "HTML"))
 
 
@@ -39,6 +40,7 @@ class Results:
             search = ui.input(placeholder=_("Search"), on_change=self._on_search).props("dense outlined clearable")
             search.props(f'debounce=250 aria-label="{_("Search the records")}"').classes("search")
             ui.space()
+            self._tools = ui.element("div")
             ui.button(_("Judge again"), on_click=judge_again).props("flat dense no-caps")
             ui.button(_("Other data"), on_click=start_over).props("flat dense no-caps")
             with ui.element("div").classes("exports").props(f'role="group" aria-label="{_("Export")}"'):
@@ -49,6 +51,8 @@ class Results:
         with ui.element("div").classes("split"):
             self._grid = self._table()
             self._panel = VerdictPanel(self._on_corrected)
+        with self._tools:
+            whole_switch(self._grid)
         ui.keyboard(on_key=self._panel.on_key, ignore=["input", "select", "textarea"])
 
     def _counts(self) -> None:
@@ -110,13 +114,13 @@ class Results:
                 "field": "text",
                 "headerName": _("record"),
                 "flex": 4,
-                "minWidth": 220,
+                "minWidth": 150,
                 "cellClass": "cell-text",
                 ":valueFormatter": WITHOUT_TIME,
             },
-            {"field": "why", "headerName": _("why"), "flex": 1, "minWidth": 110, "cellClass": "cell-why"},
+            {"field": "why", "headerName": _("why"), "flex": 2, "minWidth": 110, "cellClass": "cell-why"},
         ]
-        return PagedGrid(f"/console/jobs/{self._job.id}/rows", columns, "row", self._on_row)
+        return PagedGrid(f"/console/jobs/{self._job.id}/rows", columns, "row", self._on_row, secondary=_SECONDARY)
 
     def _refresh(self) -> None:
         self._grid.show({"labels": ",".join(sorted(self._labels)), "search": self._search})

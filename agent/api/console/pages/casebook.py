@@ -14,10 +14,11 @@ from agent.api.console.case_search import Point, case_map, searches_by_meaning
 from agent.api.console.elements import notify_error, server, show_no_source, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
-from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid
+from agent.api.console.paged_grid import WITHOUT_TIME, PagedGrid, whole_switch
 from agent.core.errors import EXPECTED, describe
 from retrieval.types import LABELS
 
+_SECONDARY = {"case_id": True, "given_by": True, "given_at": True, "similarity": False}
 _COLOURS = {"normal": "#2f9e76", "anomalous": "#d9573f"}
 
 
@@ -50,6 +51,7 @@ class CasebookView:
             label = ui.toggle(labels, value="", on_change=self._on_label).props("dense no-caps unelevated")
             label.props(f'role="group" aria-label="{_("Filter by label")}"')
             ui.space()
+            self._tools = ui.element("div")
             ui.button(_("Map"), icon="scatter_plot", on_click=self._show_map).props("flat dense no-caps")
             imports = CaseImport(source, self._on_imported)
             ui.button(_("Import cases"), icon="upload_file", on_click=imports.open).props("flat dense no-caps")
@@ -58,6 +60,8 @@ class CasebookView:
         with ui.element("div").classes("split"):
             self._grid = self._table()
             self._panel = CasePanel(self._on_changed)
+        with self._tools:
+            whole_switch(self._grid)
         ui.keyboard(on_key=self._panel.on_key, ignore=["input", "select", "textarea"])
         self._dialog = ui.dialog().props(f'maximized aria-label="{_("Map of the cases")}"')
 
@@ -91,7 +95,7 @@ class CasebookView:
                 "field": "text",
                 "headerName": _("record"),
                 "flex": 4,
-                "minWidth": 220,
+                "minWidth": 150,
                 "cellClass": "cell-text",
                 ":valueFormatter": WITHOUT_TIME,
                 "sortable": False,
@@ -100,6 +104,7 @@ class CasebookView:
             {"field": "given_at", "headerName": _("when"), "width": 124, "sortable": False, "cellClass": "cell-why"},
             {
                 "field": "similarity",
+                "hide": True,
                 "headerName": _("similarity"),
                 "width": 92,
                 "sortable": False,
@@ -107,7 +112,7 @@ class CasebookView:
                 ":valueFormatter": "p => p.value == null ? '' : p.value.toFixed(2)",
             },
         ]
-        return PagedGrid("/console/cases", columns, "case_id", self._on_row, self._query())
+        return PagedGrid("/console/cases", columns, "case_id", self._on_row, self._query(), _SECONDARY)
 
     def _query(self) -> dict[str, str]:
         return {"source": self._source, "search": self._search, "label": self._label, "mode": self._mode}
@@ -118,6 +123,7 @@ class CasebookView:
 
     def _on_mode(self, event: events.ValueChangeEventArguments[str | None]) -> None:
         self._mode = event.value or "word"
+        self._grid.show_column("similarity", self._mode == "meaning")
         self._grid.show(self._query())
 
     def _on_label(self, event: events.ValueChangeEventArguments[str | None]) -> None:

@@ -47,3 +47,19 @@
     if (document.querySelector("[data-drop]")) send(event.dataTransfer.files[0]);
   });
 })();
+
+// What is behind a dialog is out of reach of the keyboard and of screen readers; the focus returns to where it was.
+(() => {
+  let last = null;
+  const update = () => {
+    const layout = document.querySelector(".q-layout");
+    const inert = document.body.classList.contains("q-body--dialog");
+    if (!layout || layout.inert === inert) return;
+    layout.inert = inert;
+    if (!inert && !layout.contains(document.activeElement)) last?.focus({ preventScroll: true });
+  };
+  document.addEventListener("focusin", (event) => {
+    if (event.target.closest?.(".q-layout")) last = event.target.closest("button") || event.target;
+  });
+  new MutationObserver(update).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+})();
