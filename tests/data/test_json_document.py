@@ -194,7 +194,7 @@ def test_bytes_of_the_journal_are_text() -> None:
     ]
     texts = found("".join(json.dumps(record) + "\n" for record in records))[1]
     assert texts == [
-        "__CURSOR is s=1 MESSAGE is disk für Ordnung verloren PRIORITY is 6",
+        "disk für Ordnung verloren",
         "broken \ufffd",
         "1, 2, 3",
         "1, 2, 300",
