@@ -29,7 +29,7 @@ from agent.bulk.watch_judge import JudgedPiece, PieceJudge
 from agent.core.errors import UsageError
 from agent.data.follow import Follower
 from agent.data.read_options import ReadOptions
-from agent.data.tail import Position
+from agent.data.tail import Position, not_followed
 from agent.pipeline.context import AppContext
 from retrieval.store import watch as store
 from retrieval.store.watch import LiveGroup
@@ -131,11 +131,24 @@ class Watch:
         if "-" in options.names:
             if len(options.names) > 1:
                 raise UsageError("standard input is watched alone: leave the files out")
+            self.notify("standard input cannot be read again: what a watch that is killed was judging is not judged")
             return StdinFeed(self.read_options, max_chars, sys.stdin.fileno())
+        for name in options.names:
+            self._check(Path(name))
         positions = [Position.model_validate(position) for position in self._state.get("positions", ())]
         return FileFeed(
             Follower(options.names, positions, at_end=options.at_end and not self._state), self.read_options, max_chars
         )
+
+    @staticmethod
+    def _check(path: Path) -> None:
+        """Refuse what cannot be followed at the start, where somebody sees it."""
+        try:
+            reason = not_followed(str(path), path.stat())
+        except OSError:
+            return
+        if reason is not None:
+            raise UsageError(f"{path} cannot be followed: {reason}")
 
     def _open_output(self) -> BinaryIO | None:
         """The output, cut to the length that was committed; what a file held before the first watch stays."""

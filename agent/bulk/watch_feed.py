@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import threading
@@ -12,12 +13,14 @@ from dataclasses import dataclass, field, replace
 from agent.bulk.chunks import Chunk
 from agent.core.errors import InputError
 from agent.data.follow import Follower
+from agent.data.packed import READ_ERRORS
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.entry_joining import last_entry
 from agent.data.readers.format_detection import detect
-from agent.data.tail import READ_ERRORS, OpenFile, Position, TailedFile
+from agent.data.readers.jsonl import note_on_log_objects
+from agent.data.tail import OpenFile, Position, TailedFile
 
 # bytes of a piece, at least and at most; bytes that show the format
 _PIECE, _MOST, _HEAD = 4 << 20, 64 << 20, 1 << 18
@@ -62,6 +65,8 @@ def read_as(options: ReadOptions, path: str, head: bytes, max_chars: int) -> tup
     InputError
         It cannot be read, or not while it grows.
     """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError("is UTF-16, which is not followed while it grows: judge it, or write it as UTF-8", path)
     kind = detect(Stream(iter([head])), path, options.format)
     if kind == "parquet":
         raise InputError("Parquet files do not grow: judge them", path)
@@ -69,6 +74,10 @@ def read_as(options: ReadOptions, path: str, head: bytes, max_chars: int) -> tup
     with options.open("-", max_chars, lenient=True, stdin=io.BytesIO(head)) as (_, kind, request):
         header = head[: head.find(b"\n") + 1] if kind == "csv" else b""
         return kind, replace(request, file=path), header
+
+
+def _note_on_reading(reading: _Reading, head: bytes) -> str | None:
+    return note_on_log_objects(head, reading.request) if reading.kind == "jsonl" else None
 
 
 @dataclass
@@ -179,7 +188,10 @@ class FileFeed:
             except InputError as error:
                 self.notes.append(f"not followed: {error}")
                 self.refused.add(path)
+                self.has_failed = True
                 return None
+            if note := _note_on_reading(reading, head):
+                self.notes.append(f"{path}: {note}")
             self.readings[key] = reading
         return reading
 
@@ -234,6 +246,8 @@ class StdinFeed:
             return
         if self._reading is None:
             self._reading = _Reading(*read_as(self._options, "-", data[:_HEAD], self._max_chars))
+            if note := _note_on_reading(self._reading, data[:_HEAD]):
+                self.notes.append(f"standard input: {note}")
         reading = self._reading
         if reading.kind == "log" and reading.request.entries is not None and not (flush or idle):
             whole = last_entry(data[:whole], reading.request.entries)

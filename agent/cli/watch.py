@@ -105,7 +105,7 @@ def watch(
         signal.signal(number, stop)
     with _shown(watching):
         watching.run()
-    print_status(f"{_counts(watching)}; the same command goes on from here")
+    print_status(_counts(watching) + ("" if "-" in names else "; the same command goes on from here"))
     context.close()
     if watching.exit_code:
         raise typer.Exit(watching.exit_code)

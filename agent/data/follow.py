@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.data.tail import PACKED, READ_ERRORS, Position, TailedFile
+from agent.data.packed import READ_ERRORS, is_packed
+from agent.data.tail import Position, TailedFile
 
 # seconds between two searches for new files, which take long in large folders
 SCAN_SECONDS = 1.0
@@ -38,7 +39,7 @@ def find_files(names: Iterable[str]) -> Iterator[str]:
         for file in files:
             match = _ROTATED.fullmatch(file.name)
             base = file.with_name(match["base"]) if match else file
-            if not PACKED.fullmatch(file.name) and (base == file or base not in known):
+            if not is_packed(file) and (base == file or base not in known):
                 yield str(file)
 
 

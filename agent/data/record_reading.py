@@ -12,6 +12,7 @@ from agent.data.readers.columns import default_columns, expand, time_column
 from agent.data.readers.csv_dialect import DELIMITERS
 from agent.data.readers.entries import without_word
 from agent.data.readers.lines import GAP
+from agent.data.readers.log_objects import LogObject, log_object, time_of
 from agent.data.readers.row import ReadRequest
 from agent.data.readers.table_schema import TableSchema, names_read
 from agent.data.readers.values import spell_out, split_pairs, to_text, typed
@@ -34,7 +35,10 @@ def as_read(record: Record, options: ReadOptions) -> Record:
     options
         How the source's files are read.
     """
-    request = ReadRequest("", options.text, options.label, frozenset(), _ANY_LENGTH, lenient=True, table=options.table)
+    request = _request_of(options)
+    if (of_log := _as_log_object(record, request)) is not None:
+        text, time = to_text(record.fields[of_log.text]).rstrip("\r\n"), time_of(of_log, record.fields)
+        record = record.model_copy(update={"text": text, "fields": {}, "time": record.time or time})
     if record.events:
         fields, text = _session_fields(record, request), record.text.strip() or BETWEEN_EVENTS.join(record.events)
     elif options.table.text_column is not None:
@@ -62,6 +66,19 @@ def as_read(record: Record, options: ReadOptions) -> Record:
         # the text spells them out in this order
         changed["fields"] = fields
     return record.model_copy(update=changed) if changed else record
+
+
+def _request_of(options: ReadOptions) -> ReadRequest:
+    return ReadRequest("", options.text, options.label, frozenset(), _ANY_LENGTH, lenient=True, table=options.table)
+
+
+def _as_log_object(record: Record, request: ReadRequest) -> LogObject | None:
+    """What is known of a record's fields as a line of a log whose text is to be read."""
+    found = log_object(record.fields) if record.fields and not (record.text.strip() or record.events) else None
+    if found is None or request.restricted_to(record.fields).text or request.label == found.text:
+        return None
+    columns = request.columns_of(tuple(record.fields), request.table.excluded(_IDS))
+    return None if request.has_learned(columns) else found
 
 
 def _text_with_fields(record: Record, request: ReadRequest, options: ReadOptions) -> tuple[dict[str, FieldValue], str]:
@@ -150,7 +167,7 @@ def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[
 
     Its label, its time, its ids and columns that learning left out or did not read are meant to be.
     """
-    if not sent.fields:
+    if not sent.fields or _as_log_object(sent, _request_of(options)) is not None:
         return ()
     cells = _with_learned_names(sent.fields, options)
     excluded = options.table.excluded(_IDS).union(options.table.ignored)

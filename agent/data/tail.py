@@ -7,26 +7,23 @@ its end before its successor.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import re
+import stat
 import time
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from pydantic import BaseModel, ConfigDict
+
+from agent.data.packed import READ_ERRORS, is_packed, open_unpacked
 
 # bytes by which a file is recognised
 _HEAD = 1_024
 # seconds for which a file that was rotated away may still be written to
 GRACE_SECONDS = 10.0
-# a packed file that is cut off or broken raises the last two
-READ_ERRORS = (OSError, EOFError, zlib.error)
-PACKED = re.compile(r".+\.(?:gz|zst|bz2|xz)")
 
 
 class Position(BaseModel):
@@ -175,6 +172,9 @@ class TailedFile:
                 self._after_truncation(last)
             return
         self._complete_last()
+        if (reason := not_followed(self.path, status)) is not None:
+            self.fail(ValueError(reason), action="followed")
+            return
         self._open_successors(status)
         self._open_current()
 
@@ -225,7 +225,7 @@ class TailedFile:
                 found.append((status.st_mtime_ns, sibling, status))
         for _, sibling, status in sorted(found, key=lambda item: item[:2]):
             position = Position(path=self.path, device=status.st_dev, inode=status.st_ino)
-            self.files.append(OpenFile(_open(sibling), position, time.monotonic()))
+            self.files.append(OpenFile(open_unpacked(sibling), position, time.monotonic()))
 
     def _is_copy(self, sibling: Path) -> bool:
         """Whether a file begins as one that is being read."""
@@ -286,26 +286,27 @@ def _find(candidates: Iterable[Path], position: Position, *, by_inode: bool = Tr
 def _open_if(file: Path, position: Position, *, same_inode: bool) -> OpenFile | None:
     try:
         status = file.stat()
-        is_packed = file.suffix == ".gz"
-        if same_inode and (is_packed or (status.st_dev, status.st_ino) != (position.device, position.inode)):
+        packed = is_packed(file)
+        if same_inode and (packed or (status.st_dev, status.st_ino) != (position.device, position.inode)):
             return None
         if not same_inode and not position.head:
             return None
-        stream = _open(file)
+        stream = open_unpacked(file)
         found = OpenFile(stream, position.model_copy(update={"device": status.st_dev, "inode": status.st_ino}))
-        size = status.st_size if not is_packed else position.offset
-        if found.is_truncated(size) or (is_packed and len(found.beginning(position.head)) < position.head):
+        size = status.st_size if not packed else position.offset
+        if found.is_truncated(size) or (packed and len(found.beginning(position.head)) < position.head):
             stream.close()
             return None
-    except (OSError, EOFError):
+    except READ_ERRORS:
         return None
     return found
 
 
-def _open(file: Path) -> IO[bytes]:
-    if file.suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(file, "rb"))
-    return file.open("rb")
+def not_followed(path: str, status: os.stat_result) -> str | None:
+    """Why what is at a path cannot be followed, as opening a pipe would wait for its writer; None if it can."""
+    if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        return f"it is a pipe, which cannot be read again; `precedent watch - < {path}` judges what comes through it"
+    return "it is a device" if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode) else None
 
 
 def _hash(data: bytes) -> str:

@@ -329,3 +329,72 @@ def test_lines_that_are_nothing_but_a_label_are_named(watched: Watched, odd: str
     watch = Watch(watched.context, read, WatchOptions((str(watched.log),), "app", once=True), watched.notes.append)
     watch.run()
     assert (watch.counts.total(), watch.failures, reason in watched.notes) == (2, 1, True)
+
+
+def test_what_cannot_be_followed_is_refused_by_name_at_the_start(watched: Watched) -> None:
+    pipe = watched.folder / "app.fifo"
+    os.mkfifo(pipe)
+    for name in (str(pipe), "/dev/null"):
+        with pytest.raises(UsageError, match=rf"{name} cannot be followed: it is a (pipe|device)"):
+            watched.watch(name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_refused_by_name(watched: Watched, encoding: str) -> None:
+    mark = "\ufeff".encode(encoding)
+    watched.log.write_bytes(mark + f"{GOOD}\n{BAD}\n".encode(encoding))
+    follow = watched.watch()
+    follow.run()
+    assert watched.verdicts() == []
+    assert follow.exit_code == 1
+    assert watched.notes == [
+        f"not followed: {watched.log}: is UTF-16, which is not followed while it grows: judge it, or write it as UTF-8"
+    ]
+
+
+def stream_in(watched: Watched, monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[tuple[str, str]]:
+    """Labels and texts of the verdicts of what comes on standard input."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as stream:
+        stream.write(content)
+    monkeypatch.setattr("sys.stdin", os.fdopen(reader))
+    watched.watch("-").run()
+    return [(label, text) for _, label, text in watched.verdicts()]
+
+
+def test_a_stream_of_journalctl(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `journalctl -f -o json` writes it; a message that is not UTF-8 comes as its bytes."""
+    messages: list[str | list[int] | None] = [GOOD, BAD, list(f"{BAD} caf\u00e9".encode())]
+    lines = [
+        {
+            "__CURSOR": f"s=4a;i={number:x}",
+            "__REALTIME_TIMESTAMP": "1767225600123456",
+            "_BOOT_ID": "9f",
+            "_SYSTEMD_UNIT": "app.service",
+            "PRIORITY": "6",
+            "_PID": "77",
+            "MESSAGE": message,
+        }
+        for number, message in enumerate(messages)
+    ]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    found = stream_in(watched, monkeypatch, content)
+    assert found == [("normal", GOOD), ("anomalous", BAD), (found[2][0], f"{BAD} caf\u00e9")]
+    assert watched.notes == [
+        "standard input cannot be read again: what a watch that is killed was judging is not judged",
+        "standard input: these are lines as journald writes them: their text is 'MESSAGE' (--text names others)",
+    ]
+
+
+def test_a_stream_of_kubectl_logs(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `kubectl logs -f` writes it: what the container wrote, as it is."""
+    assert stream_in(watched, monkeypatch, f"{GOOD}\n{BAD}\n".encode()) == [("normal", GOOD), ("anomalous", BAD)]
+    assert len(watched.notes) == 1
+
+
+def test_a_stream_of_a_kubernetes_collector(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = {"pod_name": "app-7f", "namespace_name": "shop"}
+    lines = [{"log": f"{text}\n", "stream": "stdout", "kubernetes": pod} for text in (GOOD, BAD)]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    assert stream_in(watched, monkeypatch, content) == [("normal", GOOD), ("anomalous", BAD)]
+    assert "their text is 'log'" in watched.notes[1]

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from agent.core.errors import InputError
+from agent.core.records import Record
+from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, RowError, json_document
 from agent.data.readers.table_schema import LearnedColumn, TableSchema
+from agent.data.record_reading import as_read, dropped_fields
 from tests.data.reading import read
 
 ITEMS = [{"level": "info", "message": f"text {number}", "shop": number % 3} for number in range(6)]
@@ -194,7 +197,7 @@ def test_bytes_of_the_journal_are_text() -> None:
     ]
     texts = found("".join(json.dumps(record) + "\n" for record in records))[1]
     assert texts == [
-        "__CURSOR is s=1 MESSAGE is disk für Ordnung verloren PRIORITY is 6",
+        "disk für Ordnung verloren",
         "broken \ufffd",
         "1, 2, 3",
         "1, 2, 300",
@@ -255,3 +258,53 @@ def test_a_line_of_a_container_is_its_text(tmp_path: Path) -> None:
     assert [row.record.fields["stream"] for row in read(path, table=learned) if isinstance(row, ParsedRow)] == [
         "stdout"
     ] * 3
+
+
+LOG_OBJECTS = [
+    ({"log": "disk lost\n", "stream": "stderr", "time": "2026-01-02"}, "2026-01-02"),
+    ({"__CURSOR": "s=1", "MESSAGE": "disk lost", "PRIORITY": "6"}, None),
+    ({"__REALTIME_TIMESTAMP": "1767225600123456", "MESSAGE": "disk lost"}, "2026-01-01T00:00:00.123+00:00"),
+    ({"_BOOT_ID": "9f", "__REALTIME_TIMESTAMP": "soon", "MESSAGE": "disk lost"}, None),
+    ({"log": "disk lost", "stream": "stderr", "kubernetes": {"pod_name": "p"}}, None),
+    ({"message": "disk lost", "kubernetes": {"pod_name": "p"}, "time": "2026"}, "2026"),
+    ({"kind": "Event", "message": "disk lost", "involvedObject": {"name": "p"}, "count": 3}, None),
+    ({"kind": "Event", "note": "disk lost", "regarding": {"name": "p"}, "reason": "Failed"}, None),
+]
+
+
+@pytest.mark.parametrize(("value", "time"), LOG_OBJECTS)
+def test_of_a_line_of_a_log_the_message_is_the_text_and_it_is_said(value: dict[str, object], time: str | None) -> None:
+    (row,) = read("-", stdin=io.BytesIO(json.dumps(value).encode()))
+    assert isinstance(row, ParsedRow)
+    assert (row.record.text, row.record.fields, row.record.time) == ("disk lost", {}, time)
+    assert "--text names others" in row.notes[0]
+    if not any(isinstance(item, dict) for item in value.values()):
+        # as by HTTP, from the chat and from Python
+        sent = Record(fields=value)  # type: ignore[arg-type]
+        by_request = as_read(sent, ReadOptions())
+        assert (by_request.text, by_request.fields, by_request.time) == ("disk lost", {}, time)
+        assert dropped_fields(sent, by_request, ReadOptions()) == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"MESSAGE": "disk lost", "PRIORITY": "6"},
+        {"log": "disk lost", "level": "warn"},
+        {"kind": "Event", "message": "disk lost"},
+        {"__CURSOR": "s=1", "PRIORITY": "6"},
+    ],
+)
+def test_what_only_looks_like_one_is_read_as_any_object(value: dict[str, object]) -> None:
+    (row,) = read("-", stdin=io.BytesIO(json.dumps(value).encode()))
+    assert isinstance(row, ParsedRow)
+    assert set(row.record.fields) == set(value)
+    assert row.notes == ()
+
+
+def test_columns_that_are_named_are_read_of_a_line_of_the_journal() -> None:
+    value = {"__CURSOR": "s=1", "MESSAGE": "disk lost", "PRIORITY": "6"}
+    content = io.BytesIO(json.dumps(value).encode())
+    (row,) = read("-", stdin=content, text=("MESSAGE", "PRIORITY"))
+    assert isinstance(row, ParsedRow)
+    assert (set(row.record.fields), row.notes) == ({"MESSAGE", "PRIORITY"}, ())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from agent.data import follow as follow_module
 from agent.data import tail
@@ -136,16 +139,51 @@ def test_truncated_and_grown_beyond_where_it_was(log: Path) -> None:
     assert take(follower) == ["x", "y", "z", "zz"]
 
 
-def test_rotated_and_packed_while_nobody_looked(log: Path) -> None:
+PACKERS = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.ZstdCompressor().compress,
+    "frames.zst": lambda data: b"".join(
+        zstandard.ZstdCompressor().compress(data[i : i + 3]) for i in range(0, len(data), 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_rotated_and_packed_while_nobody_looked(log: Path, ending: str) -> None:
     follower = follow(log)
-    add(log, "a", "b")
-    assert take(follower) == ["a", "b"]
+    add(log, "a", "b" * 2_000)
+    assert take(follower) == ["a", "b" * 2_000]
     add(log, "c")
-    with gzip.open(log.with_name("app.log.1.gz"), "wb") as packed:
-        packed.write(log.read_bytes())
+    log.with_name(f"app.log.1.{ending}").write_bytes(PACKERS[ending](log.read_bytes()))
     log.unlink()
     add(log, "d")
     assert take(restarted(follower)) == ["c", "d"]
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_packed_file_that_is_cut_off_is_not_the_one_that_is_gone(log: Path, ending: str) -> None:
+    follower = follow(log)
+    add(log, "a", "b" * 2_000)
+    take(follower)
+    log.with_name(f"app.log.1.{ending}").write_bytes(PACKERS[ending](log.read_bytes())[:10])
+    log.unlink()
+    add(log, "d")
+    follower = restarted(follower)
+    assert take(follower) == ["d"]
+    assert any("is gone" in note for note in follower.take_notes())
+
+
+def test_a_pipe_is_named_and_not_waited_for(log: Path) -> None:
+    os.mkfifo(log)
+    follower = follow(log)
+    assert take(follower) == []
+    (note,) = follower.take_notes()
+    assert f"cannot be followed: it is a pipe, which cannot be read again; `precedent watch - < {log}` judges" in note
+    log.unlink()
+    add(log, "a")
+    assert take(follower) == ["a"]
 
 
 def test_what_is_gone_is_said(log: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,7 +161,7 @@ def joined_parts(elements: Iterable[Element]) -> Iterator[Element]:
 
 def is_container_line(value: Any) -> bool:
     """Whether a value is a line of a container's log, as Docker's driver ``json-file`` writes it."""
-    return isinstance(value, dict) and value.keys() <= _DOCKER_KEYS and isinstance(value.get(CONTAINER_TEXT), str)
+    return isinstance(value, Mapping) and value.keys() <= _DOCKER_KEYS and isinstance(value.get(CONTAINER_TEXT), str)
 
 
 def _as_one(parts: list[Element]) -> Element:

@@ -15,9 +15,7 @@ from agent.core.records import BETWEEN_EVENTS, clean_text
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import default_columns, expand, time_column
 from agent.data.readers.json_document import (
-    CONTAINER_TEXT,
     Element,
-    is_container_line,
     is_value_a_line,
     joined_parts,
     read_values,
@@ -25,6 +23,7 @@ from agent.data.readers.json_document import (
     values_of,
 )
 from agent.data.readers.lines import RawLine, count_replaced, decode, note_replaced, split_lines, without_mark
+from agent.data.readers.log_objects import LogObject, is_of_journal, log_object, time_of
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import Cell, to_text
 
@@ -35,8 +34,9 @@ _IDS = ("id", "session_id")
 _LONGEST_LINE = 16 << 20
 # objects of which one must have the columns that are named
 _CHECKED = 1_000
-# fields of systemd's journal
-_JOURNAL, _MESSAGE = frozenset({"__CURSOR", "__REALTIME_TIMESTAMP", "_BOOT_ID"}), "MESSAGE"
+_MESSAGE = "MESSAGE"
+# the time of a line of a log, which may be named otherwise in the object
+_TIME = "time"
 _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
 
 
@@ -45,7 +45,20 @@ def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | Row
     columns = frozenset(name for name in (request.label, *request.text) if name)
     found = _of_lines(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
     elements, request = _checked(found, request)
-    yield from request.noting(_rows(elements, request))
+    if (first := next(elements, None)) is None:
+        return
+    if (of_log := _as_log_object(first.value, request)) is not None:
+        request = replace(request, notes=(*request.notes, of_log.note))
+    yield from request.noting(_rows(chain([first], elements), request))
+
+
+def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
+    """How lines of a log that a stream holds as JSON are read, in words; None where it holds something else."""
+    try:
+        found = log_object(json.loads(head.partition(b"\n")[0]))
+    except (ValueError, RecursionError):
+        return None
+    return found.note if found and _is_read_so(found, request) else None
 
 
 def _rows(elements: Iterator[Element], request: ReadRequest) -> Iterator[ParsedRow | RowError]:
@@ -124,9 +137,10 @@ def parse_object(
     if events is not None:
         return _parse_session(request, line, events, cells, notes)
     columns = request.columns_of(tuple(cells), request.table.excluded(ids))
-    if _is_of_container(value, request) and not request.has_learned(columns):
-        cells = {**cells, CONTAINER_TEXT: value[CONTAINER_TEXT].rstrip("\r\n")}
-        row = request.parse_cells(line, cells, [CONTAINER_TEXT], time=time_column(cells), notes=notes)
+    of_log = _as_log_object(value, request)
+    if of_log is not None and not request.has_learned(columns):
+        cells = {**cells, of_log.text: to_text(cells[of_log.text]).rstrip("\r\n"), _TIME: time_of(of_log, cells)}
+        row = request.parse_cells(line, cells, [of_log.text], time=_TIME, notes=notes)
         # as of the log itself, whose text is no column
         return row if isinstance(row, RowError) else replace(row, text_column=None, beside=())
     text = request.table.text_column
@@ -135,9 +149,14 @@ def parse_object(
     return request.parse_cells(line, cells, columns, time=time_column(cells), notes=notes)
 
 
-def _is_of_container(value: Any, request: ReadRequest) -> bool:
-    """Whether an object is a line as Docker writes it, whose text is to be read."""
-    return is_container_line(value) and not request.restricted_to(value).text and request.label != CONTAINER_TEXT
+def _as_log_object(value: Any, request: ReadRequest) -> LogObject | None:
+    """What is known of an object that is a line of a log whose text is to be read."""
+    found = log_object(value)
+    return found if found is not None and _is_read_so(found, request.restricted_to(value)) else None
+
+
+def _is_read_so(found: LogObject, request: ReadRequest) -> bool:
+    return not request.text and request.label != found.text
 
 
 def _parse_session(
@@ -165,7 +184,7 @@ def _note_texts(values: Iterable[Any]) -> tuple[str, ...]:
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
     """An object as cells: nested names joined with dots, lists as one string."""
     cells: dict[str, Cell] = {}
-    is_journal = not _JOURNAL.isdisjoint(value)
+    is_journal = is_of_journal(value)
     for key, item in value.items():
         if isinstance(item, Mapping):
             cells |= flatten(item, f"{prefix}{key}.")
@@ -210,7 +229,8 @@ def _checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterato
             with suppress(RecursionError):
                 known |= dict.fromkeys(map(clean_text, flatten(element.value)))
         # a log's lines have no columns to match
-        is_log = _is_of_container(element.value, request) and CONTAINER_TEXT not in request.table.names
+        of_log = _as_log_object(element.value, request)
+        is_log = of_log is not None and of_log.text not in request.table.names
         try:
             return chain(first, elements), _check_columns(request, list(known), match=not is_log)
         except InputError:
