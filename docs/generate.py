@@ -19,6 +19,7 @@ from pydantic import BaseModel
 import agent
 from agent.cli.app import app
 from agent.core.settings import Settings
+from agent.data.datasets.catalog import ACCESS, NOT_RECORDED, catalog
 from agent.training.ollama_export import compose
 from llm.ollama.modelfile import families
 from server import create_app
@@ -128,6 +129,47 @@ def python() -> str:
     return "\n".join(rows).rstrip() + "\n"
 
 
+def datasets() -> str:
+    """Each data set of the catalog."""
+    rows = [
+        "# Data sets",
+        "",
+        "`precedent datasets list` shows these, `precedent datasets get NAME --from FILE` makes `train` and `test`",
+        "files of one, with a column `label` that is `normal` or the kind of anomaly, and prints the commands that",
+        "learn and evaluate them:",
+        "",
+        "```text",
+        "precedent datasets get nsl-kdd --from NSL-KDD.zip",
+        "precedent learn nsl-kdd/train.csv --source nsl-kdd --label label",
+        "precedent evaluate nsl-kdd/test.csv --source nsl-kdd --label label",
+        "```",
+        "",
+        "FILE is a file, an archive or a folder of what the publisher gives, packed or not. Nothing is fetched without",
+        "`--download`, which only works for sets that need no account. The published split is kept where there is",
+        "one; `--rows N` draws at most that many rows of each file. Rows that cannot be read are counted and named",
+        "(exit code 1). The SHA-256 of the file at hand is compared with the recorded one, or printed where none is;",
+        "`dataset.json` beside the files keeps it. No pickle is loaded.",
+        "",
+        "| name | what | size | access |",
+        "|---|---|---|---|",
+    ]
+    rows += [
+        f"| [{entry.name}](#{entry.name}) | {entry.about} | {entry.size} | {ACCESS[entry.access]} |"
+        for entry in catalog().values()
+    ]
+    for entry in catalog().values():
+        rows += ["", f"## {entry.name}", "", f"{entry.title}. {entry.about}.", ""]
+        items = {"source": entry.source, "licence": entry.licence, "size": entry.size, "label": entry.label}
+        items |= {"split": entry.split, "how to get it": entry.get}
+        items["read from"] = "; or ".join(layout.about for layout in entry.layouts)
+        if entry.downloads:
+            items["downloaded"] = ", ".join(file.name for file in entry.downloads)
+        digests = [f"`{file.sha256}` of {file.name} ({file.origin})" for file in entry.digests]
+        items["SHA-256"] = ", ".join(digests) or NOT_RECORDED
+        rows += [f"- {name}: {value}" for name, value in items.items()]
+    return "\n".join(rows) + "\n"
+
+
 def _is_method(name: str, value: object) -> bool:
     return inspect.isfunction(value) and not name.startswith("_") and value.__doc__ is not None
 
@@ -166,6 +208,7 @@ def _summary(room: str) -> str:
 
 PAGES = {
     "docs/architecture.md": architecture,
+    "docs/datasets.md": datasets,
     "docs/reference/cli.md": cli,
     "docs/reference/settings.md": settings,
     "docs/reference/http.md": http,

@@ -13,6 +13,7 @@ import typer
 
 from agent.cli.bench import bench_app
 from agent.cli.cases import cases_app
+from agent.cli.datasets import datasets_app
 from agent.cli.detectors import detectors_app
 from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
@@ -60,6 +61,7 @@ app.add_typer(cases_app, name="cases")
 app.add_typer(detectors_app, name="detectors")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
+app.add_typer(datasets_app, name="datasets")
 
 
 def _version(requested: bool) -> None:

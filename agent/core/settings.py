@@ -43,7 +43,10 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("precedent"),
         description="data directory: cases, history and the vector index",
     )
-    cache: Path = Field(default_factory=lambda: user_cache_path("precedent"), description="where model files are kept")
+    cache: Path = Field(
+        default_factory=lambda: user_cache_path("precedent"),
+        description="where model files and downloaded data sets are kept",
+    )
     store: str | None = Field(
         None, description="SQLAlchemy URL of the relational store; default SQLite in the data directory"
     )

@@ -6,7 +6,6 @@ unreachable host for 24 s; a machine that cannot reach the hub must try the next
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import httpx
@@ -14,11 +13,8 @@ import httpx
 from llm.errors import ModelFailure
 from llm.weights.catalog import Hub, ModelEntry, ModelFile
 from llm.weights.checksum import mismatch, sha256_of
+from llm.weights.download import TIMEOUT, download
 from llm.weights.progress import DownloadProgress
-
-TIMEOUT = httpx.Timeout(20.0, connect=3.0)
-# How often a broken stream is resumed.
-ATTEMPTS = 5
 
 
 def fetch_from_hub(entry: ModelEntry, scratch: Path, progress: DownloadProgress) -> dict[str, Path]:
@@ -53,38 +49,10 @@ def fetch_from_hub(entry: ModelEntry, scratch: Path, progress: DownloadProgress)
 def _download(
     client: httpx.Client, hub: Hub, file: ModelFile, partial: Path, progress: DownloadProgress, before: int
 ) -> None:
-    """Append to ``partial`` until it has the size of ``file``; ``before`` is the number of bytes of earlier files."""
+    """Download a file to ``partial``; ``before`` is the number of bytes of earlier files."""
     from huggingface_hub import hf_hub_url
 
     url = hf_hub_url(hub.repo, file.path, revision=hub.revision)
-    for attempt in range(1, ATTEMPTS + 1):
-        size = partial.stat().st_size if partial.exists() else 0
-        if size == file.size:
-            return
-        if size > file.size:
-            partial.unlink()
-            size = 0
-        try:
-            _append(client, url, partial, size, progress, before)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ModelFailure(f"not reachable ({error})") from error
-        except httpx.HTTPStatusError as error:
-            raise ModelFailure(f"answered {error.response.status_code} for {file.path}") from error
-        except httpx.HTTPError as error:
-            if attempt == ATTEMPTS:
-                raise ModelFailure(f"broke off {ATTEMPTS} times at {file.path} ({error!r})") from error
-    raise ModelFailure(f"the size of {file.path} on the hub is not {file.size} bytes")
-
-
-def _append(client: httpx.Client, url: str, partial: Path, size: int, progress: DownloadProgress, before: int) -> None:
-    # The byte counts of Range are not those of a compressed reply.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
-    with client.stream("GET", url, headers=headers) as reply:
-        reply.raise_for_status()
-        resumed = reply.status_code == httpx.codes.PARTIAL_CONTENT
-        with partial.open("ab" if resumed else "wb") as out:
-            for block in reply.iter_raw():
-                out.write(block)
-                progress.update(before + out.tell())
-            out.flush()
-            os.fsync(out.fileno())
+    download(
+        client, url, partial, size=file.size, name=file.path, progress=lambda done, _: progress.update(before + done)
+    )

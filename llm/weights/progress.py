@@ -36,10 +36,10 @@ class DownloadProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, done: int) -> None:
-        """Set the number of downloaded bytes; called often."""
-        self._done = done
-        self._bar.update(self._task, completed=done)
+    def update(self, done: int, total: int | None = None) -> None:
+        """Set the number of downloaded bytes, and their total where it was not known before; called often."""
+        self._done, self._total = done, self._total if total is None else total
+        self._bar.update(self._task, completed=done, total=self._total or None)
 
     def note(self, line: str) -> None:
         """Print a line, such as that a part is complete."""
