@@ -92,8 +92,8 @@ class CasePanel:
             question = _("Remove this case from the casebook?")
             remove = ui.button(_("Remove"), on_click=lambda: confirm(question, _("Remove"), self._remove))
             remove.props("flat dense no-caps color=negative")
-            if any(not change.undone and change.action != "undone" for change in case.history):
-                undo = ui.button(_("Undo"), on_click=lambda: self._undo(case.case_id or "")).props("flat dense no-caps")
+            if (changed := _newest_change(case)) is not None:
+                undo = ui.button(_("Undo"), on_click=lambda: self._undo(changed)).props("flat dense no-caps")
                 undo.mark("undo")
 
     @staticmethod
@@ -132,11 +132,11 @@ class CasePanel:
             removed, context = case.case_id or "", server().context
             await self._change(lambda: delete_case(context, removed, BY), case.source, removed)
 
-    async def _undo(self, case_id: str) -> None:
+    async def _undo(self, changed: str) -> None:
         context = server().context
 
         def undo() -> CaseDetail:
-            change = undo_correction(context, case_id, BY)
+            change = undo_correction(context, changed, BY)
             return show_case(context, change.case_id)
 
         await self._change(undo, self._case.source if self._case else None)
@@ -163,10 +163,17 @@ class CasePanel:
         key = event.key.name.lower()
         if key == "escape":
             self.close()
-        elif key == "u":
-            await self._undo(self._case.case_id or "")
+        elif key == "u" and (changed := _newest_change(self._case)) is not None:
+            await self._undo(changed)
         elif (label := _KEYS.get(key)) is not None:
             await self.relabel(label)
+
+
+def _newest_change(case: CaseDetail) -> str | None:
+    """The id of the newest change that the panel shows and that can be undone."""
+    return next(
+        (each.change_id for each in reversed(case.history) if not each.undone and each.action != "undone"), None
+    )
 
 
 def _described(change: ChangeView) -> str:
