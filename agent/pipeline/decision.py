@@ -220,14 +220,16 @@ def _resembles_no_case(state: JudgingState) -> bool:
     their own, and so are the answers of a language model where the cases are but a few corrections.
     """
     source, signals = state.source, state.log_odds
-    nearest = (state.whole_retrieved or state.retrieved).nearest
+    # of the whole record, and of the clause that counts for it
+    retrieved = [found for found in (state.retrieved, state.whole_retrieved) if found is not None]
+    nearest = [found.nearest[0].similarity for found in retrieved if found.nearest]
     distances, few = source.model.nn_distance_quantiles, source.model.templates < FEW_TEMPLATES
     if not (nearest and distances) or state.has_known_template or source.representation.field_encoder is not None:
         return False
     is_tested = signals["fields"] is not None or not source.row.counts.get("anomalous")
     if is_tested or source.model.batch_reference is not None or (few and signals["language"] is not None):
         return False
-    return resembles_none(1 - nearest[0].similarity, distances, few=few)
+    return resembles_none(1 - max(nearest), distances, few=few)
 
 
 def _unseen_number(state: JudgingState) -> PlacedNumber | None:
