@@ -81,7 +81,7 @@ def why_unsure(fusion: Fusion, probability: float, *, resembles_none: bool = Fal
         Whether the record is so unlike the cases of both labels that it is called neither.
     """
     if resembles_none:
-        return "it resembles no case of either label, so that it is called neither normal nor anomalous"
+        return "no case is like it, of either label, so that it is called neither normal nor anomalous"
     if fusion.label(probability) == "normal":
         return "no case is like it, so that it is not called normal"
     low, high = fusion.band

@@ -86,7 +86,7 @@ def test_a_line_of_another_system_is_neither_normal_nor_anomalous(shop: AppConte
     verdict = build(shop).invoke({"text": text, "source": "both", "explain": "facts"})
     assert verdict.label == "unsure"
     assert verdict.probability < 0.75
-    assert "it resembles no case of either label" in verdict.explanation
+    assert "no case is like it, of either label" in verdict.explanation
 
 
 def test_a_long_line_of_another_system_is_no_anomaly_by_one_of_its_clauses(shop: AppContext) -> None:
@@ -101,4 +101,4 @@ def test_what_is_new_but_of_this_system_is_still_anomalous(shop: AppContext) -> 
 
 def test_where_all_cases_are_normal_what_is_new_may_be_anomalous(shop: AppContext) -> None:
     verdict = build(shop).invoke({"text": OTHER_SYSTEMS[0], "source": "normal", "explain": "facts"})
-    assert "resembles no case of either label" not in verdict.explanation
+    assert "no case is like it, of either label" not in verdict.explanation
