@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -117,7 +118,7 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
 def decode_text(data: bytes) -> str:
     """Bytes as text: UTF-8 or else Windows-1252, which the older public sets are in."""
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
     return clean_text(text)

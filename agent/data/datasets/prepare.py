@@ -142,7 +142,7 @@ def prepare(
         _check_options(entry, layout, options)
         rows = generate_charts(CHARTS_EACH, options.seed)
         return _write(
-            entry, replace(layout, about=f"generated with seed {options.seed}"), rows, [], (), options, progress
+            entry, replace(layout, about=f"generated with seed {options.seed}"), rows, [], None, options, progress
         )
     with DatasetFiles(path) as files:
         layout, found = files.find(entry)
@@ -151,7 +151,7 @@ def prepare(
         rule = LabelRule.of(merged, options.anomalous)
         members = [member for role in found.values() for member in role]
         rows = LOADERS[layout.loader](found, merged, rule)
-        return _write(entry, layout, rows, members, rule.seen, options, progress)
+        return _write(entry, layout, rows, members, rule, options, progress)
 
 
 def _check_options(entry: DatasetEntry, layout: Layout, options: PrepareOptions) -> None:
@@ -167,7 +167,7 @@ def _write(
     layout: Layout,
     rows: RowSet,
     members: Sequence[Member],
-    seen: Iterable[str],
+    rule: LabelRule | None,
     options: PrepareOptions,
     progress: Callable[..., None],
 ) -> Prepared:
@@ -177,7 +177,8 @@ def _write(
     if not survey.codes:
         reasons = "; ".join(reason for reason, _ in survey.left_out) or "the files are empty"
         raise InputError(f"no record of {entry.name} could be read: {reasons}", members[0].path if members else None)
-    _check_anomalous(options, seen)
+    if rule is not None:
+        _check_anomalous(options, rule.seen)
     if entry.labelled:
         split = split_rows(survey, layout, options.split, options.test_share, options.seed)
     else:
