@@ -206,6 +206,7 @@ class DatasetFiles:
 
 def _match(entry: DatasetEntry, members: Sequence[Member]) -> tuple[Layout, dict[str, list[Member]]] | None:
     partial = None
+    members = [member for member in members if not _of_macos(member)]
     for layout in entry.layouts:
         found: dict[str, dict[int, list[Member]]] = {}
         for member in members:
@@ -217,6 +218,11 @@ def _match(entry: DatasetEntry, members: Sequence[Member]) -> tuple[Layout, dict
             return layout, chosen
         partial = partial or ((layout, chosen) if chosen else None)
     return partial
+
+
+def _of_macos(member: Member) -> bool:
+    """Whether a file is one that macOS puts into archives beside each other file."""
+    return member.name.startswith("._")
 
 
 def _missing_roles(layout: Layout, found: dict[str, list[Member]]) -> list[str]:
