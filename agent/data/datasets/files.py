@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -117,7 +118,7 @@ def _unpacked(stream: IO[bytes]) -> IO[bytes]:
 def decode_text(data: bytes) -> str:
     """Bytes as text: UTF-8 or else Windows-1252, which the older public sets are in."""
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError:
         text = data.decode("cp1252", "replace")
     return clean_text(text)
@@ -205,6 +206,7 @@ class DatasetFiles:
 
 def _match(entry: DatasetEntry, members: Sequence[Member]) -> tuple[Layout, dict[str, list[Member]]] | None:
     partial = None
+    members = [member for member in members if not _of_macos(member)]
     for layout in entry.layouts:
         found: dict[str, dict[int, list[Member]]] = {}
         for member in members:
@@ -216,6 +218,11 @@ def _match(entry: DatasetEntry, members: Sequence[Member]) -> tuple[Layout, dict
             return layout, chosen
         partial = partial or ((layout, chosen) if chosen else None)
     return partial
+
+
+def _of_macos(member: Member) -> bool:
+    """Whether a file is one that macOS puts into archives beside each other file."""
+    return member.name.startswith("._")
 
 
 def _missing_roles(layout: Layout, found: dict[str, list[Member]]) -> list[str]:

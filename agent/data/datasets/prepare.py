@@ -8,6 +8,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -142,7 +143,7 @@ def prepare(
         _check_options(entry, layout, options)
         rows = generate_charts(CHARTS_EACH, options.seed)
         return _write(
-            entry, replace(layout, about=f"generated with seed {options.seed}"), rows, [], (), options, progress
+            entry, replace(layout, about=f"generated with seed {options.seed}"), rows, [], None, options, progress
         )
     with DatasetFiles(path) as files:
         layout, found = files.find(entry)
@@ -151,7 +152,7 @@ def prepare(
         rule = LabelRule.of(merged, options.anomalous)
         members = [member for role in found.values() for member in role]
         rows = LOADERS[layout.loader](found, merged, rule)
-        return _write(entry, layout, rows, members, rule.seen, options, progress)
+        return _write(entry, layout, rows, members, rule, options, progress)
 
 
 def _check_options(entry: DatasetEntry, layout: Layout, options: PrepareOptions) -> None:
@@ -167,7 +168,7 @@ def _write(
     layout: Layout,
     rows: RowSet,
     members: Sequence[Member],
-    seen: Iterable[str],
+    rule: LabelRule | None,
     options: PrepareOptions,
     progress: Callable[..., None],
 ) -> Prepared:
@@ -177,15 +178,18 @@ def _write(
     if not survey.codes:
         reasons = "; ".join(reason for reason, _ in survey.left_out) or "the files are empty"
         raise InputError(f"no record of {entry.name} could be read: {reasons}", members[0].path if members else None)
-    _check_anomalous(options, seen)
+    if rule is not None:
+        _check_anomalous(options, rule.seen)
+    progress("split", len(survey.codes), len(survey.codes))
     if entry.labelled:
         split = split_rows(survey, layout, options.split, options.test_share, options.seed)
     else:
         split = Split(np.full(len(survey.codes), TRAIN, dtype=np.int8), "none: the set has no labels")
     parts = split.parts if options.rows is None else sample(split.parts, options.rows, options.seed)
     used = [(number, name) for number, name in zip((TRAIN, TEST), names, strict=False) if (parts == number).any()]
-    options.to.mkdir(parents=True, exist_ok=True)
-    written = _write_files(rows, parts, used, options.to, layout, progress)
+    with _writing_to(options.to):
+        options.to.mkdir(parents=True, exist_ok=True)
+        written = _write_files(rows, parts, used, options.to, layout, progress)
     about = split.about + (
         "" if options.rows is None else f"; at most {options.rows:,} of each file, seed {options.seed}"
     )
@@ -203,8 +207,17 @@ def _write(
         tuple(_commands(entry, written)),
     )
     document = json.dumps(to_json(result), ensure_ascii=False, indent=1) + "\n"
-    (options.to / "dataset.json").write_text(document, encoding="utf-8")
+    with _writing_to(options.to):
+        (options.to / "dataset.json").write_text(document, encoding="utf-8")
     return result
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
 def _check_targets(options: PrepareOptions, names: Sequence[str], members: Sequence[Member]) -> None:
@@ -250,10 +263,14 @@ def _write_files(
     try:
         writers = {number: _writer(stream, rows.columns, layout) for number, stream in streams.items()}
         chosen = (row for row in _counted(rows.read(), progress, "write") if isinstance(row, Row))
-        for row, part in zip(chosen, parts.tolist(), strict=True):
+        done = 0
+        for part, row in zip(parts.tolist(), chosen, strict=False):
+            done += 1
             if part in writers:
                 writers[part](row)
                 counts[part][row.label or ""] += 1
+        if done < len(parts) or next(chosen, None) is not None:
+            raise InputError("the files have changed while they were read: run it again when they are complete")
         for stream in streams.values():
             stream.close()
         for number, name in used:

@@ -80,15 +80,15 @@ class LabelRule:
         The label of an anomalous value; None: the value is.
     strip
         Characters around a value that are no part of it.
-    seen
-        The values that were met.
+    known
+        The labels of the values and kinds that were met.
     """
 
     normal: frozenset[str]
     anomalous: frozenset[str] | None = None
     name: str | None = None
     strip: str = " "
-    seen: set[str] = field(default_factory=set)
+    known: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: Mapping[str, Any], anomalous: Sequence[str] = ()) -> LabelRule:
@@ -101,16 +101,24 @@ class LabelRule:
             strip=" " + options.get("strip", ""),
         )
 
+    @property
+    def seen(self) -> set[str]:
+        """The values that were met, but missing ones."""
+        return {value.strip().strip(self.strip) for (value, _), label in self.known.items() if label is not None}
+
     def label(self, value: str, kind: str = "") -> str | None:
         """The label of a value, named by the ``kind`` if there is one; None for a missing value."""
-        value = value.strip().strip(self.strip)
+        if (value, kind) not in self.known:
+            self.known[value, kind] = self._label(value.strip().strip(self.strip), kind.strip())
+        return self.known[value, kind]
+
+    def _label(self, value: str, kind: str) -> str | None:
         if value.casefold() in _NO_LABEL:
             return None
-        self.seen.add(value)
         plain = normalise_label(value)
         if plain in self.normal if self.anomalous is None else plain not in self.anomalous:
             return NORMAL
-        name = self.name or kind.strip() or value
+        name = self.name or kind or value
         # `learn` takes such a value for normal
         return f"class {name}" if normalise_label(name) in DEFAULT_NORMAL else name
 

@@ -20,6 +20,7 @@ COLUMNS = ("id", "events")
 _BLOCK = re.compile(r"blk_-?\d+")
 # date, time, thread, level, component
 _HEADER = re.compile(r"\d{6} \d{6} \d+ [A-Z]+ \S+: ")
+_DIGITS = re.compile(r"\d+")
 _EVENT = re.compile(r"[^\s,\[\]'\"]+")
 _ROLES: Mapping[str, tuple[Part, str]] = {
     "train_normal": ("train", "normal"),
@@ -62,7 +63,7 @@ def load_blocks(files: Mapping[str, Sequence[Member]], options: Mapping[str, Any
 
 def _read_blocks(log: Sequence[Member]) -> tuple[dict[str, array[int]], list[str], list[LeftOut]]:
     """The events of each block as numbers of masked lines, these lines, and lines that are of no block."""
-    numbers, left_out = dict[str, int](), list[LeftOut]()
+    numbers, left_out, masked = dict[str, int](), list[LeftOut](), dict[str, int]()
     blocks: dict[str, array[int]] = {}
     for member in log:
         for line in member.lines():
@@ -74,7 +75,11 @@ def _read_blocks(log: Sequence[Member]) -> tuple[dict[str, array[int]], list[str
                 reason = "the line names no block" if header else "not a line of HDFS"
                 left_out.append(LeftOut(reason, f"{member.path}:{line.number}", expected=header is not None))
                 continue
-            number = numbers.setdefault(mask(_BLOCK.sub("<block>", text[header.end() :])), len(numbers))
+            content = _BLOCK.sub("<block>", text[header.end() :])
+            # lines that differ in digits only are masked once
+            key = _DIGITS.sub("0", content)
+            if (number := masked.get(key)) is None:
+                number = masked[key] = numbers.setdefault(mask(content), len(numbers))
             for name in names:
                 blocks.setdefault(name, array("L")).append(number)
     if not blocks:

@@ -59,8 +59,9 @@ def get(tmp_path: Path) -> Callable[..., Got]:
     """Prepare a set from a path, by default the folder of `write`."""
 
     def got(name: str, path: Path | None = None, **options: Any) -> Got:
+        progress = options.pop("progress", lambda *_: None)
         chosen = PrepareOptions(to=options.pop("to", tmp_path / "out"), **options)
-        return Got(prepare(find_dataset(name), path or tmp_path / "set", chosen))
+        return Got(prepare(find_dataset(name), path or tmp_path / "set", chosen, progress))
 
     return got
 

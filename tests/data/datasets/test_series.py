@@ -141,6 +141,17 @@ def test_windows_of_yahoo_series(write: Write, get: Get) -> None:
     assert len(get("yahoo-s5", window=48, overwrite=True).rows("test")) == 2
 
 
+def test_series_of_another_size_have_the_same_windows(write: Write, get: Get) -> None:
+    header = ["timestamp", "value", "is_anomaly"]
+    for number, (factor, offset) in enumerate([(1, 0), (1_000, 5_000)], start=1):
+        # the second half, which is not learned, is far off
+        rows = [[n, (n % 7 + 50 * (n > 60)) * factor + offset, int(n > 60)] for n in range(96)]
+        write(f"A1Benchmark/real_{number}.csv", table(header, rows))
+    rows = get("yahoo-s5").rows("train")
+    assert [row["v1"] for row in rows[:3]] == [row["v1"] for row in rows[3:]]
+    assert max(abs(row[f"v{n}"]) for row in rows for n in range(1, 25)) < 2
+
+
 def test_a_series_without_its_column(write: Write, get: Get) -> None:
     write("A1Benchmark/real_1.csv", "timestamp,value\n1,2\n")
     with pytest.raises(InputError, match=r"no column 'is_anomaly'; its columns are timestamp, value"):

@@ -300,3 +300,38 @@ def test_at_most_so_many_rows_of_each_file(write: Write, get: Get) -> None:
     again = get("nsl-kdd", rows=5, overwrite=True)
     assert again.rows("train") == got.rows("train")
     assert "at most 5 of each file" in got.prepared.split
+
+
+def test_line_ends_of_windows_and_files_of_macos(write: Write, get: Get, tmp_path: Path) -> None:
+    content = table(["Time", "V1", "Class"], [[1, 2, 0], [2, 2, 1], [3, 1, 1]]).replace("\n", "\r\n")
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("__MACOSX/data/._creditcard.csv", "not a table")
+        out.writestr("data/creditcard.csv", content)
+    assert [row["V1"] for row in get("creditcard", archive).all_rows] == ["2", "2", "1"]
+    assert get("creditcard", archive, overwrite=True).left_out == {}
+
+
+def test_a_folder_that_cannot_be_written_to(write: Write, get: Get, tmp_path: Path) -> None:
+    path = write("creditcard.csv", table(["Time", "V1", "Class"], [[1, 2, 0], [2, 2, 1]]))
+    with pytest.raises(UsageError, match="is no folder: name another one"):
+        get("creditcard", to=path)
+    with pytest.raises(UsageError, match=r"cannot be written to: Not a directory"):
+        get("creditcard", to=path / "below")
+
+
+def test_nothing_half_written_is_left_where_reading_fails_later(write: Write, get: Get, tmp_path: Path) -> None:
+    write("Monday.csv", table(CIC, [[1, 1, 1, 1, 1, "BENIGN"]]))
+    write("Friday.csv", table(CIC[:-1], [[1, 1, 1, 1, 1]]))
+    with pytest.raises(InputError, match=r"set/Friday.csv: no column 'Label'; its columns are Destination Port, Flow"):
+        get("cic-ids2017")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rows", [3, 1])
+def test_a_file_that_changes_while_it_is_read(rows: int, write: Write, get: Get, tmp_path: Path) -> None:
+    path = write("creditcard.csv", table(["Time", "Class"], [[1, 0], [2, 1]]))
+    changed = table(["Time", "Class"], [[number, 0] for number in range(rows)])
+    with pytest.raises(InputError, match="have changed while they were read"):
+        get("creditcard", progress=lambda task, *_: path.write_text(changed) if task == "split" else None)
+    assert not list((tmp_path / "out").iterdir())
