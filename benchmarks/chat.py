@@ -1,6 +1,10 @@
-"""How often the agent reaches the right tool and answer in 150 turns of three languages, and obeys what is pasted.
+"""How often the agent reaches the right tool and answer in turns of three languages, and obeys what is pasted.
 
-``python -m benchmarks.chat [--model none|embedded:…|ollama:NAME] [--failures]``; the turns are in `chat_turns`.
+``python -m benchmarks.chat [--model none|embedded:…|ollama:NAME] [--failures] [--turns FILE]``; by default the turns of
+`chat_turns` and `chat_turns_second`, to which the agent was fitted once: they show that nothing became worse. Only
+turns that nobody who changes the agent has seen show how good it is. Write them into a Python file as a list of
+``(language, situation, text, tools)``, such as ``("en", "one", "how come?", "explain")``; of several tools, separated
+by spaces, each is right.
 """
 
 from __future__ import annotations
@@ -9,9 +13,11 @@ import argparse
 import itertools
 import json
 import re
+import runpy
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +25,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from agent.chat.agent import Agent
 from agent.chat.conversation import Conversation
+from agent.core.locale import LANGUAGES
 from agent.core.settings import Settings
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
@@ -87,6 +94,8 @@ def in_situation(agent: Agent, situation: str) -> Talk:
     return talk
 
 
+# to which a conversation can come before a turn: see `in_situation`
+SITUATIONS = ("fresh", "one", "three", "row", "asked", "done")
 # tools that the turns call by one name
 _SAME = {"listed": "history", "case": "cases"}
 
@@ -119,35 +128,66 @@ def obeyed(agent: Agent, context: AppContext) -> tuple[int, int]:
     return number, total
 
 
+def turns_of(path: Path) -> list[tuple[str, Turn]]:
+    """The turns of a file, each with its language.
+
+    Raises
+    ------
+    ValueError
+        The file has none, or one whose language or situation does not exist.
+    """
+    turns = list[tuple[str, Turn]]()
+    for name, value in runpy.run_path(str(path)).items():
+        if not name.startswith("_") and isinstance(value, list):
+            turns += [(row[0], Turn(*row[1:])) for row in value if isinstance(row, tuple) and len(row) == 4]
+    odd = [turn for language, turn in turns if language not in LANGUAGES or turn.situation not in SITUATIONS]
+    if odd or not turns:
+        raise ValueError(f"{path}: no turns" if not turns else f"{path}: unknown language or situation in {odd[0]}")
+    return turns
+
+
+def shares(names: Sequence[str], right: Sequence[bool]) -> str:
+    """How many were right of each name, in one line."""
+    total, good = Counter(names), Counter(itertools.compress(names, right))
+    return ", ".join(f"{name} {good[name]}/{number}" for name, number in total.items())
+
+
 def main() -> None:
-    """Print the shares by language, and the failures."""
+    """Print the shares by language, situation and tool, and the failures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="none")
     parser.add_argument("--failures", action="store_true", help="show each wrong turn")
+    parser.add_argument("--turns", type=Path, help="a file with other turns")
     arguments = parser.parse_args()
+    if arguments.turns:
+        sets = {arguments.turns.stem: turns_of(arguments.turns)}
+    else:
+        first = [(language, turn) for language, listed in TURNS.items() for turn in listed]
+        sets = {"first": first, "second": turns_of(Path(__file__).with_name("chat_turns_second.py"))}
+    turns = list(itertools.chain.from_iterable(sets.values()))
+    names = [name for name, listed in sets.items() for _ in listed]
     with tempfile.TemporaryDirectory() as folder:
         context = AppContext(Settings(home=Path(folder) / "home", offline=True, model=arguments.model))
         learned(context, Path(folder))
         agent = Agent(context, partial(judge_one, context, build(context)), local_files=False)
-        right, started = Counter[str](), time.monotonic()
-        for language, turn in itertools.chain.from_iterable(
-            ((language, turn) for turn in turns) for language, turns in TURNS.items()
-        ):
+        right, started = list[bool](), time.monotonic()
+        for language, turn in turns:
             try:
                 talk = in_situation(agent, turn.situation)
                 tool, answer = talk.write(turn.text)
                 talk.forget()
             except Exception as error:  # a failed turn is a wrong one
                 tool, answer = "error", repr(error)
-            good = is_right(turn, tool, answer)
-            right[language] += good
-            if not good and arguments.failures:
+            right.append(is_right(turn, tool, answer))
+            if not right[-1] and arguments.failures:
                 print(f"{language} {turn.situation} {turn.text!r}: {tool}, not {turn.tool}: {answer[:160]!r}")
         seconds = time.monotonic() - started
-        for language, turns in TURNS.items():
-            print(f"{language}: {right[language]} of {len(turns)}")
-        total = sum(map(len, TURNS.values()))
-        print(f"all: {right.total()} of {total}, {100 * right.total() / total:.1f} %, {seconds / total:.2f} s a turn")
+        print("sets:", shares(names, right))
+        print("languages:", shares([language for language, _ in turns], right))
+        print("situations:", shares([turn.situation for _, turn in turns], right))
+        print("tools:", shares([turn.tool for _, turn in turns], right))
+        share = f"{100 * sum(right) / len(turns):.1f} %"
+        print(f"all: {sum(right)} of {len(turns)}, {share}, {seconds / len(turns):.2f} s a turn")
         print("pasted orders obeyed: {} of {}".format(*obeyed(agent, context)))
         context.close()
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
+from agent.chat.action import Action
 from agent.chat.conversation import Conversation
 from agent.chat.language_model import tool_model
 from agent.chat.reply import Reply
 from agent.chat.tools import Tools
-from agent.chat.understanding import Action, Understanding
+from agent.chat.understanding import Understanding
 from agent.core.errors import describe
 from agent.core.locale import translator
 from agent.core.records import Verdict
@@ -25,7 +26,9 @@ from agent.pipeline.context import AppContext
 from llm.errors import ModelFailure
 
 # what a large model is not queried for: records, which it must not read as a message, and changes
-_BY_RULE = frozenset({"judge", "judge_file", "confirm", "decline", "undo", "use", "ask_case", "help", "greet"})
+_BY_RULE = frozenset(
+    {"judge", "judge_file", "confirm", "decline", "undo", "use", "ask_case", "help", "greet", "language"}
+)
 
 
 class Agent:
@@ -80,7 +83,10 @@ class Agent:
         """The answer to a message that asks for this."""
         conversation = Conversation(history)
         judged = action.tool in ("judge", "judge_file")
-        _ = translator(conversation.language(_own_words(message, action), is_talk=not judged))
+        language = conversation.language(_own_words(message, action), is_talk=not judged)
+        if action.tool == "language":
+            language = action.arguments["language"] or language
+        _ = translator(language)
         reply = Reply(self._context, self.tools, conversation, _)
         yield from getattr(reply, action.tool)(**action.arguments)
 

@@ -10,7 +10,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from agent.chat.agent import Agent
-from agent.chat.reply import HELP
+from agent.chat.sentences import HELP
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, Busy, describe
 from agent.core.records import Verdict, clean_text

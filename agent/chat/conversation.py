@@ -13,13 +13,14 @@ from functools import cached_property
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from agent.chat.parsing import LONGEST_TALK, is_personal, is_question, record_likeness
+from agent.chat.shapes import LONGEST_TALK, is_personal, is_question, record_likeness
 from agent.core.locale import language_of
 
 _VERDICT = re.compile(r"^(?:\d+\. )?verdict (v[0-9a-f]{12,32})(?: \(source ([\w.-]+)\))?", re.MULTILINE)
 _SOURCE = re.compile(r"^(?:records are now judged as source|source:) ([\w.-]+)$", re.MULTILINE)
 _PENDING = re.compile(r"^pending: ([vc]\w+) (normal|anomalous|delete)$", re.MULTILINE)
 _CHANGED = re.compile(r"^changed: ([vc]\w+)$", re.MULTILINE)
+_LANGUAGE = re.compile(r"^language: (en|ko|zh)$", re.MULTILINE)
 _UNDONE = re.compile(r"^undone: ([vc]\w+)$", re.MULTILINE)
 
 
@@ -99,6 +100,9 @@ class Conversation:
         is_talk : bool
             Whether the message is the user's own words; a record says nothing about the language.
         """
+        for answer in self.answers:
+            if chosen := _LANGUAGE.findall(answer):
+                return str(chosen[-1])
         if language := language_of(message):
             return language
         if is_talk and len(message.split()) > 1:

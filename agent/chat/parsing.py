@@ -1,22 +1,20 @@
-"""What a message says besides its intent: which verdict, since when, which fields; and whether it is a record."""
+"""What a message says besides its intent: yes or no, which verdict, since when, how many."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
-# characters of a message that is talk; the patterns would take minutes for a record of megabytes
-LONGEST_TALK = 2_000
-_LINKS = "was|were|is|are|had been|to|of|equal|equals|only|just|at|가|이|를|을|는|은|로|으로"
-_LINKS += "|是|为|等于|改成|改为|换成|变成|变为|只有"
 _YES = """
-yes yep yeah yup sure ok okay correct right exactly confirm confirmed do it go ahead please do absolutely y
-네 넵 넹 예 응 웅 어 그래 맞아 맞아요 맞습니다 좋아 좋아요
-그렇게 해 줘 해줘 해주세요 확인 부탁해 부탁합니다 주세요 그렇게해줘
-바꿔 바꿔줘 고쳐 고쳐줘 지워 지워줘 삭제해 삭제해줘 변경해 변경해줘 수정해 수정해줘 표시해 표시해줘
-是 是的 对 对的 好 好的 可以 可以的 行 行的 没错 确认 就这样 确定 嗯 嗯嗯 就这么办 请确认 当然
-改 改吧 改掉 改过来 删 删吧 删掉 删除 删除吧 标 标吧 标记 标记吧 就这样吧 确认修改
+yes yess yep yea yeah yup ya sure aye affirmative proceed agreed approved definitely ok okay correct right exactly
+confirm confirmed do it go ahead please absolutely y
+네 네네 넵 넵넵 넹 예 응 응응 웅 어 ㅇㅇ ㅇㅋ ㄱㄱ ㅇ 그래 그래요 당연하지 물론 물론이지 물론이죠
+물론입니다 맞아 맞아요 맞습니다 맞네 좋아 좋아요 좋습니다 오케이 오키 오케 콜 동의 동의해 동의합니다 승인
+확실해 확실합니다 진행 진행해 진행해줘 진행해주세요 진행시켜 해라 하자 그러자 그렇게하자 그래줘 그렇게 그렇게해
+해 해요 줘 해줘 해주세요 확인 부탁해 부탁합니다 주세요 그렇게해줘 바꿔 바꿔줘 고쳐 고쳐줘 지워 지워줘 삭제해
+삭제해줘 변경해 변경해줘 수정해 수정해줘 표시해 표시해줘 是 是的 是啊 对 对的 对啊 对对 好 好的 好呀 好吧
+好嘞 妥 同意 照办 继续 执行 没问题 必须的 可以 可以的 行 行的 没错 确认 就这样 确定 嗯 嗯嗯 就这么办
+请确认 当然 改 改吧 改掉 改过来 删 删吧 删掉 删除 删除吧 标 标吧 标记 标记吧 就这样吧 确认修改
 """
 _NO = """
 no nope nah cancel stop don't dont not wait never nevermind leave n
@@ -26,10 +24,16 @@ no nope nah cancel stop don't dont not wait never nevermind leave n
 """
 _YES_WORDS, _NO_WORDS = frozenset(_YES.split()), frozenset(_NO.split())
 _FILLER_WORDS = "please it that the now thanks thank you so just that's is 그거 그것 그냥 요 吧 啊 了 呀 请"
+# written without spaces, such as 嗯嗯可以 and ㅇㅇ그렇게해줘
+_ASIAN_YES = sorted((word for word in _YES_WORDS if not word.isascii()), key=len, reverse=True)
+_CHAINED_YES = re.compile(
+    rf"(?:{'|'.join(_ASIAN_YES)})(?:{'|'.join(_ASIAN_YES)}|네|요|그거|그것|이거|저장|这个|这条|它|帮我|请|标|记|存"
+    r"|[吧啊呀的哦啦哈])*"
+)
 _FILLERS = frozenset(_FILLER_WORDS.split())
 _ORDINALS = (
     (re.compile(r"\b(first|1st)\b|첫\s?번?째|첫번째|第[一1]"), 1),
-    (re.compile(r"\b(second|2nd)\b|두\s?번째|둘째|第[二两2]"), 2),
+    (re.compile(r"\b(second|2nd|middle)\b|두\s?번째|둘째|第[二两2]"), 2),
     (re.compile(r"\b(third|3rd)\b|세\s?번째|셋째|第[三3]"), 3),
     (re.compile(r"\b(fourth|4th)\b|네\s?번째|넷째|第[四4]"), 4),
     (re.compile(r"\b(fifth|5th)\b|다섯\s?번째|第[五5]"), 5),
@@ -57,40 +61,26 @@ WORST = re.compile(
     r"\b(worst|most (?:serious|severe|critical|anomalous|urgent|dangerous|suspicious))\b"
     r"|(?:제일|가장)\s?(?:심|나쁜|이상|위험|안\s?좋)|최악|最(?:严重|糟|异常|危险|坏|可疑)"
 )
-_LEVELS = "ERROR|WARN(?:ING)?|INFO|FATAL|DEBUG|CRITICAL|NOTICE|TRACE|PANIC|SEVERE|LOG|FAILURE|EMERG|ALERT"
-_LEVEL = re.compile(rf"\b(?:{_LEVELS})\b")
-_BEGINNING = re.compile(
-    r"[\[<(]?(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}:\d{2}:\d{2}|[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d|\d{9,}"
-    rf"|(?:{_LEVELS})\b)"
-)
-_STAMP = re.compile(r"\d{1,2}:\d{2}:\d{2}|\b\d{4}[-/.]\d{2}[-/.]\d{2}\b|^\S+\s+\d+ \d\d:\d\d|\[\d+\]|\b\d{10}\b")
-_SHAPES = (
-    re.compile(r"\b[\w.]+=\S"),
-    re.compile(r"(?:^|\s)/[\w.-]+/[\w./-]+|[A-Za-z]:\\"),
-    re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b0x[0-9a-fA-F]+\b"),
-    re.compile(r"\b(?:GET|POST|PUT|DELETE|SELECT|INSERT|UPDATE|CREATE)\b"),
-    re.compile(r"^\W*[\w./-]+(?:\[\w+\])?: \S"),
-    re.compile(r"\d.*\D\d.*\D\d"),
-    re.compile(r"[A-Za-z]\w*[._:]\w+[(:]"),
-)
-_QUESTION = re.compile(
-    r"[?\uff1f]\s*$|^\W*(?:what|why|how|when|where|who|which|is|are|was|were|do|does|did|can|could|should|would|will|any|have|has)\b",
-    re.IGNORECASE,
-)
-_PERSON = re.compile(r"\b(?:i|i'm|me|my|you|your|we|us|please|pls|let's|thanks)\b", re.IGNORECASE)
 
 
 def answer_to_question(message: str) -> bool | None:
     """Yes or no, in any of the languages; None for anything else."""
     words = [word for word in re.findall(r"[\w']+", message.lower()) if word not in _FILLERS]
-    if not words or len(words) > 6 or re.search("[?\uff1f]", message):
+    if not words or len(words) > 6 or re.search('[?\uff1f`"“]', message):
         return None
     joined = "".join(words)
     if joined in _NO_WORDS or any(word in _NO_WORDS or word[:1] in "不别" for word in words):
         return False
-    if all(word in _YES_WORDS for word in words) or joined in _YES_WORDS:
+    if all(word in _YES_WORDS for word in words) or _CHAINED_YES.fullmatch(joined):
         return True
     return None
+
+
+def begins_with_yes(message: str) -> bool:
+    """Whether a message begins with a yes, and neither asks nor doubts."""
+    words = re.findall(r"[\w']+", message.lower())
+    doubts = r"[?\uff1f]|\bbut\b|\bif\b|\bwait\b|\blater\b|지만|는데|나중|잠깐|만약|但|不过|如果|等"
+    return bool(words) and words[0] in _YES_WORDS and not re.search(doubts, message.lower())
 
 
 def ordinal(message: str) -> int | None:
@@ -126,65 +116,3 @@ def since(message: str, now: datetime) -> datetime | None:
         number = next((int(group) for group in match.groups() if group and group.isdecimal()), 1)
         return (now - timedelta(minutes=min(number, 10_000) * _UNITS[unit])).astimezone(UTC)
     return None
-
-
-def changes(message: str, fields: Iterable[str]) -> dict[str, str]:
-    """The values that a message gives to fields: ``retries 3``, ``3 retries``, ``retries가 1``, ``retries是1``."""
-    found = dict[str, str]()
-    for name in sorted(fields, key=len, reverse=True):
-        value = r"(-?\d+(?:\.\d+)?|\"[^\"]+\"|'[^']+')"
-        field = rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])"
-        link = rf"\W*(?:(?:{_LINKS})\W*){{0,3}}"
-        match = re.search(field + link + value, message, re.IGNORECASE) or re.search(
-            value + r"\s+" + field, message, re.IGNORECASE
-        )
-        if match:
-            found[name] = match[1].strip("\"'")
-    if not found:
-        # a category is a word
-        for name in fields:
-            match = re.search(rf"\b{re.escape(name)}\W+(?:was|were|is|=|to|be)\W*([\w.-]+)", message, re.IGNORECASE)
-            if match:
-                found[name] = match[1]
-    return found
-
-
-def is_question(message: str) -> bool:
-    """Whether a text is a question by its end or its first word, in English."""
-    return bool(_QUESTION.search(message.strip()))
-
-
-def is_personal(message: str) -> bool:
-    """Whether a text speaks of *I* or *you*, which records seldom do."""
-    return bool(_PERSON.search(message))
-
-
-def begins_like_record(text: str) -> bool:
-    """Whether a text begins with a time or a level of severity, as log lines do."""
-    return bool(_BEGINNING.match(text))
-
-
-def record_likeness(text: str) -> int:
-    """How many marks of a log line or a row a text has; two or more hardly ever come in a conversation."""
-    if "\n" in text.strip() or text.lstrip()[:1] in ("{", "["):
-        return 3
-    marks = 2 * bool(_STAMP.search(text)) + 2 * bool(_LEVEL.search(text))
-    marks += sum(bool(shape.search(text)) for shape in _SHAPES)
-    digits = sum(character.isdigit() for character in text)
-    return marks + (digits >= 4)
-
-
-def with_payload(message: str) -> list[tuple[str, str]]:
-    """How a message may be cut into a lead ("could you check this:") and a record; the most likely first."""
-    first, separator, rest = message.partition("\n")
-    if separator and rest.strip():
-        return [(first.strip(), rest.strip())]
-    cuts = [match.end() for match in re.finditer(r"[:?!\uff1a\uff1f\uff01]\s*", message) if match.end() < len(message)]
-    return [(message[:cut].strip(), message[cut:].strip()) for cut in cuts[:6] if message[:cut].strip()]
-
-
-def leftover_words(message: str, known: Collection[str]) -> list[str]:
-    """The ASCII words of a message that none of the examples has, to search for."""
-    if quoted_words := re.findall(r"[\"“]([^\"”]+)[\"”]", message):
-        return [word for text in quoted_words for word in text.split()]
-    return [word for word in re.findall(r"[A-Za-z][\w.-]*", message) if word.lower() not in known and len(word) > 2]

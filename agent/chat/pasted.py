@@ -34,6 +34,12 @@ def split_prefix(message: str, names: list[str]) -> tuple[str | None, str]:
     return None, message
 
 
+def unknown_prefix(message: str) -> str | None:
+    """The name before ``>``, where a message has the form of ``NAME> record``; a known source was tried before."""
+    prefix = _PREFIX.match(message)
+    return prefix["name"] if prefix and not prefix["name"].isdecimal() and prefix["name"][-1] not in "-." else None
+
+
 def requests_of(message: str, source: str | None, max_chars: int) -> list[JudgeRequest]:
     """One request for each JSON object, stack trace or line.
 

@@ -11,25 +11,17 @@ from typing import Any
 from agent.chat.conversation import Conversation
 from agent.chat.language_model import ChatModelTraits
 from agent.chat.pasted import MAX_OF_FILE, requests_of, requests_of_file, source_of
+from agent.chat.sentences import HELP, HOW_FILE, HOW_LEARN, QUESTIONS, UNCLEAR
 from agent.chat.tools import HistoryView, Tools
 from agent.core.errors import EXPECTED, UsageError, describe
 from agent.core.locale import Translate
 from agent.core.records import Verdict
 from agent.data.readers import RowError
 from agent.explain.headline import headline, label_in_words, quoted
+from agent.explain.plain_facts import plain, plain_facts
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
 
-HELP = """Paste a record (or several, one per line) to get its verdict. Then you can write:
-- why?                          show the facts
-- show me the precedents        show the nearest labelled cases
-- that was normal               (or: that was anomalous) correct the verdict, after you confirm it; undo takes it back
-- what if retries were 3?       judge the row with another value
-- what happened since yesterday, which is the worst, is it getting worse, what should I do
-- sources                       list the sources
-- use NAME                      judge records as that source; or write NAME> before a record
-- cases about disk              search the casebook; show, relabel and delete a case by its id
-- help                          show this list"""
 # records of which a list shows a line each
 _SHOWN = 10
 
@@ -40,16 +32,27 @@ class Reply:
     def __init__(self, context: AppContext, tools: Tools, conversation: Conversation, translate: Translate) -> None:
         self._context, self._tools, self._conversation, self._ = context, tools, conversation, translate
 
-    def greet(self) -> Iterator[str]:
-        """A greeting, and the sources."""
+    def greet(self, *, thanks: bool = False) -> Iterator[str]:
+        """A greeting, and the sources; a word for thanks and farewells."""
+        if thanks:
+            yield self._("You are welcome.")
+            return
         names = ", ".join(self._context.casebook.names())
         yield self._("Hello. Paste a record and I judge it; write help to see what else I can do.")
         if names:
             yield "\n" + self._("Sources: {names}.").format(names=names)
 
-    def help(self) -> Iterator[str]:
-        """What can be written."""
-        yield self._(HELP)
+    def help(self, topic: str = "") -> Iterator[str]:
+        """What can be written, or how a file is learned or judged."""
+        yield self._({"learn": HOW_LEARN, "file": HOW_FILE}.get(topic, HELP))
+
+    def language(self, language: str | None) -> Iterator[str]:
+        """Answer in another language from now on."""
+        yield self._(
+            "I answer in English, 한국어 or 中文: write which." if language is None else "I answer in English now."
+        )
+        if language:
+            yield f"\nlanguage: {language}"
 
     def sources(self) -> Iterator[str]:
         """The sources with their numbers of cases."""
@@ -67,18 +70,20 @@ class Reply:
         translated = self._(sentence).format(name=name)
         yield translated if translated == sentence.format(name=name) else f"{translated}\nsource: {name}"
 
-    def clarify(self, about: str = "", listed: int = 0) -> Iterator[str]:
+    def clarify(self, about: str = "", listed: int = 0, name: str = "") -> Iterator[str]:
         """Ask what is meant."""
-        forms = {
-            "verdict": "There is no verdict yet: paste a record first.",
-            "case": "Which case? Write its id, such as c212.",
-            "source": "Which source? Write `use NAME`: {names}.",
-            "ordinal": "There are {listed} verdicts: which do you mean?",
-            "undo": "There is nothing to undo in this conversation. Name the verdict or the case by its id.",
-        }
-        unclear = "I am not sure what you mean. Is it a record? Then write SOURCE> before it. Otherwise ask: help."
+        if about == "pending" and self._conversation.pending:
+            yield from self._ask_again(*self._conversation.pending)
+            return
         names = ", ".join(self._context.casebook.names())
-        yield self._(forms.get(about, unclear)).format(names=names, listed=listed)
+        form = self._(QUESTIONS.get(about, UNCLEAR))
+        yield form.format(names=names or "-", listed=listed, name=quoted(name, 100))
+
+    def _ask_again(self, target: str, change: str) -> Iterator[str]:
+        if target.startswith("v"):
+            yield from self.correct(target, change)
+        else:
+            yield from self.ask_case(target, change)
 
     def judge(self, text: str, source: str | None = None) -> Iterator[str]:
         """The verdicts on pasted records."""
@@ -124,13 +129,20 @@ class Reply:
         worst = sorted(verdicts, key=lambda verdict: -verdict.probability)
         yield from self._list([verdict for verdict in worst if verdict.label != "normal"][:_SHOWN])
 
-    def explain(self, verdict_id: str) -> Iterator[str]:
-        """A verdict and its facts."""
+    def explain(self, verdict_id: str, *, numbers: bool = False) -> Iterator[str]:
+        """A verdict and its facts, in plain words or with the numbers behind them."""
         verdict = self._tools.verdict(verdict_id)
         yield self._line(verdict, headline(verdict, self._))
-        facts = verdict.facts or ((verdict.explanation.partition(": ")[2],) if verdict.explanation else ())
-        for fact in facts:
-            yield f"\n- {' '.join(fact.split())}"
+        for fact in plain_facts(verdict, self._):
+            yield f"\n- {fact}"
+        if numbers:
+            known = {name: signal for name, signal in verdict.signals.items() if signal is not None}
+            signals = ", ".join(f"{name} {signal:+.1f}" for name, signal in known.items())
+            yield "\n" + self._("The signals in numbers, above 0 for anomalous: {signals}").format(
+                signals=signals or "-"
+            )
+            # those that plain words say without their numbers
+            yield "".join(f"\n- {fact}" for fact in verdict.facts if plain(fact) != fact)
         yield from self._sentences(verdict)
 
     def _sentences(self, verdict: Verdict) -> Iterator[str]:

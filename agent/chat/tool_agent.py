@@ -19,8 +19,8 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.errors import GraphRecursionError
 
 from agent.chat import parsing
+from agent.chat.action import Action
 from agent.chat.conversation import Conversation
-from agent.chat.understanding import Action
 from agent.core.errors import EXPECTED, describe
 from agent.core.prompts import render
 from agent.explain.explanation import is_grounded

@@ -1,61 +1,35 @@
-"""A message to the action that it asks for; what is unclear is asked about, and a question is never judged."""
+"""A message to the action that it asks for; what is unclear is asked about, and a question is never judged.
+
+A text is judged only if it looks like a record, or is one that a source knows, and is no sentence of a person.
+"""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any
+import json
+from functools import cached_property
 
-from agent.chat import parsing
+from agent.chat import parsing, shapes
+from agent.chat.action import Action
 from agent.chat.conversation import Conversation
-from agent.chat.intents import Intent, IntentClassifier, examples, normalise
-from agent.chat.pasted import file_named, is_row, json_value, likeness, split_prefix
+from agent.chat.field_values import assignments, changes
+from agent.chat.intents import Intent, IntentClassifier, normalise
+from agent.chat.pasted import file_named, is_row, json_value, likeness, split_prefix, unknown_prefix
+from agent.chat.talk import CASE_ID, VERDICT_ID, Talk
 from agent.chat.tools import Tools
 from agent.core.errors import EXPECTED
-from agent.core.records import Label
+from agent.data.readers.values import typed
 
-_VERDICT_ID = re.compile(r"\b(v[0-9a-f]{12,32})\b")
-_CASE_ID = re.compile(r"(?<![A-Za-z0-9_])(c\d{1,10})(?![A-Za-z0-9_])")
-_USE = re.compile(r"(?:use|switch to|source)\s+([\w.-]+)", re.IGNORECASE)
-_MARK = re.compile(r"\b(?:mark|label|set|correct|change|relabel)\b|바꿔|고쳐|표시|라벨|标|改", re.IGNORECASE)
-_NORMAL = re.compile(
-    r"\b(?:normal|fine|ok(?:ay)?|expected|harmless|planned|benign|false (?:alarm|positive))\b"
-    r"|정상|오탐|괜찮|문제\s?없|잘못된 경보|正常|误报|没问题|没事|没有问题",
-    re.IGNORECASE,
-)
-_NOT_NORMAL = re.compile(
-    r"(?:\bnot|n't)\s+(?:an?\s+|really\s+|at all\s+)?(?:normal|fine|ok(?:ay)?|expected|harmless)\b|\babnormal"
-    r"|비정상|정상이?\s?아|不正常|不是正常|并非正常",
-    re.IGNORECASE,
-)
-_NOT_ANOMALOUS = re.compile(
-    r"(?:\bnot|n't|no)\s+(?:an?\s+|really\s+)?(?:anomal\w*|abnormal|problem|error|issue)\b"
-    r"|(?:이상|비정상|문제)[이가]?\s?아니|不是异常|没有异常",
-    re.IGNORECASE,
-)
-_ANOMALOUS_WORD = re.compile(r"anomal|abnormal|\bbad\b|비정상|이상|异常|不正常", re.IGNORECASE)
-_NORMAL_WORD = re.compile(r"\bnormal\b|(?<!비)정상|(?<!不)正常", re.IGNORECASE)
 # probabilities from which an intent is certain, likely, or at all
-_SURE, _LIKELY, _MARGIN = 0.6, 0.34, 0.08
+_SURE, _LIKELY = 0.6, 0.34
 # similarity to a case from which a text is taken for a record
 _KNOWN = 0.8
-_CHANGING = frozenset({"correct", "ask_case", "undo", "use"})
-_ABOUT_A_VERDICT = frozenset({"explain", "precedents", "what_if", "correct", "advice"})
-
-
-@dataclass(frozen=True)
-class Action:
-    """A tool's name and its arguments."""
-
-    tool: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-@cache
-def _vocabulary() -> frozenset[str]:
-    words = " ".join(text for listed in examples().values() for text in listed).lower()
-    return frozenset(re.findall(r"[a-z][\w.-]*", words)) | {"labeled", "related", "concerning", "records", "let", "see"}
+# intents of what may stand before or after a record
+_LEADS = frozenset({"judge", "chat", "greet", "explain", "help"})
+# intents of questions that may stand there
+_REQUESTS = frozenset({"correct_normal", "correct_anomalous", "advice", "precedents"})
+_CHANGING = frozenset({"correct", "ask_case", "undo", "use", "confirm"})
+# lines of a message that may all be talk
+_TALK_LINES = 3
 
 
 class Understanding:
@@ -78,77 +52,205 @@ class Understanding:
     def action(self, message: str, conversation: Conversation) -> Action:
         """What the message asks for."""
         message = message.strip()
-        if not message or message == "?":
+        if not message or message in ("?", "\uff1f"):
             return Action("help")
-        is_talk = len(message) <= parsing.LONGEST_TALK
+        is_talk = len(message) <= shapes.LONGEST_TALK
+        names = self._context.casebook.names()
+        source, text = split_prefix(message, names)
+        if block := shapes.fenced(text):
+            text = block
+        if source or block:
+            return Action("judge", {"text": text, "source": source})
         if is_talk and conversation.pending and (answer := parsing.answer_to_question(message)) is not None:
             target, change = conversation.pending
             return Action("confirm", {"target": target, "change": change}) if answer else Action("decline")
         if is_talk and parsing.answer_to_question(message):
             # a yes to no question labels nothing
             return Action("clarify")
-        names = self._context.casebook.names()
-        source, text = split_prefix(message, names)
-        if source:
-            return Action("judge", {"text": text, "source": source})
+        if is_talk and (unknown := unknown_prefix(message)) and not self._is_known(message, None, exactly=True):
+            return Action("clarify", {"about": "unknown_source", "name": unknown})
+        if file := self._file(message):
+            return file
+        if json_value(message) is not None:
+            return Action("judge", {"text": message})
+        if "\n" in message or not is_talk:
+            return self._of_lines(message, conversation, names)
+        action = self._of_line(message, conversation, names)
+        return self._to_question(message, action, conversation) if conversation.pending else action
+
+    @staticmethod
+    def _to_question(message: str, action: Action, conversation: Conversation) -> Action:
+        """An action while a question waits: a yes may repeat what it confirms, and what is unclear is asked again."""
+        target, change = conversation.pending or ("", "")
+        repeated = action.arguments.get("label", action.arguments.get("change"))
+        same = repeated == change and target in action.arguments.values()
+        if action.tool in ("correct", "ask_case") and same and parsing.begins_with_yes(message):
+            return Action("confirm", {"target": target, "change": change})
+        return Action("clarify", {"about": "pending"}) if action.tool == "clarify" else action
+
+    def _file(self, message: str) -> Action | None:
+        """A message that is the path of a file, or asks to judge one."""
         if self._local_files and (path := file_named(message)):
             return Action("judge_file", {"path": path})
-        if not is_talk or "\n" in message or json_value(message) is not None:
-            return self._payload(message) or Action("judge", {"text": message})
-        if (use := _USE.fullmatch(message)) and (
-            use[1].lower() in {name.lower() for name in names} or use[1].islower()
-        ):
-            return Action("use", {"name": use[1]})
-        return self._of_line(message, conversation, names)
+        found = shapes.path_in(message) if len(message) <= shapes.LONGEST_TALK else None
+        if not found:
+            return None
+        name, rest = found
+        intent = self._classifier.classify(normalise(rest)) if rest else None
+        if intent and intent.name == "how_learn" and intent.probability >= _LIKELY:
+            return Action("help", {"topic": "learn"})
+        if shapes.record_likeness(rest) or self._is_known(message, None, exactly=True):
+            return None
+        if rest and not (intent and intent.name in ("judge", "how_file") and intent.probability >= _LIKELY):
+            return None
+        if not self._local_files:
+            return Action("clarify", {"about": "file", "name": name})
+        if path := file_named(name):
+            return Action("judge_file", {"path": path})
+        return Action("clarify", {"about": "no_file", "name": name})
+
+    def _of_lines(self, message: str, conversation: Conversation, names: list[str]) -> Action:
+        """Several lines, or a long one: records, maybe with a request before and after them."""
+        lines = message.splitlines()
+        begin, end = 0, len(lines)
+        while begin < end and (not lines[begin].strip() or self._is_lead(lines[begin], first=True)):
+            begin += 1
+        while end > begin and (not lines[end - 1].strip() or self._is_lead(lines[end - 1], first=False)):
+            end -= 1
+        rest = "\n".join(lines[begin:end])
+        spoken = [line.strip() for line in lines if line.strip()]
+        if rest.strip() and not (len(spoken) <= _TALK_LINES and self._is_all_talk(spoken, names)):
+            return Action("judge", {"text": rest})
+        action = self._of_line(" ".join(spoken)[: shapes.LONGEST_TALK], conversation, names)
+        # several lines are not a clear order
+        return Action("clarify") if action.tool in _CHANGING or action.tool == "judge" else action
+
+    def _is_lead(self, line: str, *, first: bool) -> bool:
+        """Whether a line of a message is a request around its records."""
+        line = line.strip()
+        if len(line) > shapes.LONGEST_TALK or shapes.begins_like_record(line) or line[:1] in " \t{[":
+            return False
+        bare = line.rstrip(":\uff1a ")
+        if shapes.record_likeness(bare) >= 2 or (shapes.record_likeness(bare) and not shapes.is_question(line)):
+            return False
+        if self._is_known(line, None, exactly=True):
+            return False
+        intent = self._classifier.classify(normalise(bare))
+        lead = intent.name in _LEADS and intent.probability >= _LIKELY
+        colon = first and bare != line and intent.name != "record"
+        return lead or colon or (shapes.is_question(line) and intent.name != "record")
+
+    def _is_all_talk(self, lines: list[str], names: list[str]) -> bool:
+        """Whether no line is a record's, and one of them is a sentence of a person."""
+        if any(shapes.record_likeness(line) for line in lines):
+            return False
+        intents = [self._classifier.classify(normalise(line, names)) for line in lines]
+        if any(intent.name == "record" or intent.probability < _LIKELY for intent in intents):
+            return False
+        return any(shapes.is_question(line) or shapes.is_personal(line) for line in lines)
 
     def _of_line(self, message: str, conversation: Conversation, names: list[str]) -> Action:
+        if row := self._row(message, names):
+            return row
         fields = self._fields(conversation)
-        intent = self._intent(message, names, fields)
-        question = parsing.is_question(message)
-        marks = parsing.record_likeness(_VERDICT_ID.sub("", message))
+        prior = self._prior(conversation, fields)
+        intent = self._classifier.classify(normalise(message, names, fields), prior)
+        question = shapes.is_question(message)
+        marks = self._marks(message, fields)
         likely = intent.name not in ("record", "judge", "chat") and intent.probability >= _LIKELY
         talk = likely and (question or (marks == 0 and intent.probability >= _SURE))
-        if (payload := self._payload(message)) and not (talk and marks == 0):
+        if (not talk or marks or intent.name in _LEADS) and (payload := self._payload(message, marks)):
             return payload
-        if parsing.begins_like_record(message) or (marks >= 2 and not (talk and question)):
+        talking = Talk(self._tools, conversation, intent, fields, names)
+        if question and not shapes.begins_like_record(message):
+            action = talking.action(message)
+        elif (
+            shapes.begins_like_record(message)
+            or marks >= 2
+            or self._is_known(message, conversation, exactly=talk)
+            or self._is_no_sentence(message, intent, marks, talk=talk)
+        ):
             return Action("judge", {"text": message})
-        if _VERDICT_ID.search(message) and likely:
-            return self._talk(message, intent, conversation, fields, names)
-        if self._is_known(message, conversation, always=not talk):
-            return Action("judge", {"text": message})
-        own_words = question or parsing.is_personal(message)
-        is_record = intent.name == "record" and intent.probability >= _LIKELY
-        if not own_words and not talk and (is_record or (marks and (not likely or intent.probability < _SURE))):
-            return Action("judge", {"text": message})
-        action = self._talk(message, intent, conversation, fields, names)
+        else:
+            action = talking.action(message)
         # what looks a little like a record changes nothing
         return Action("clarify") if marks and action.tool in _CHANGING else action
 
-    def _intent(self, message: str, names: list[str], fields: list[str]) -> Intent:
-        """The intent; words to search for make a request for cases look like a record."""
-        intent = self._classifier.classify(normalise(message, names, fields))
-        if intent.probability < _SURE or intent.name == "record":
-            text = message
-            for word in parsing.leftover_words(message, _vocabulary()):
-                text = text.replace(word, "") if word not in names and word not in fields else text
-            bare = self._classifier.classify(normalise(text, names, fields))
-            if bare.name == "cases" and bare.probability >= _LIKELY:
-                return bare
-        return intent
-
-    def _payload(self, message: str) -> Action | None:
-        """``could you check this: RECORD``: the record, where what comes before it is such a request."""
-        for lead, rest in parsing.with_payload(message):
-            if len(lead) > parsing.LONGEST_TALK or parsing.record_likeness(lead.rstrip(":\uff1a")) > 0 or not rest:
-                continue
-            intent = self._classifier.classify(normalise(lead))
-            likely = intent.name in ("judge", "chat", "correct_normal") and intent.probability >= _LIKELY
-            is_long = len(rest) > parsing.LONGEST_TALK
-            if likely and (is_long or parsing.record_likeness(rest) >= 1 or self._is_known(rest, None, always=True)):
-                return Action("judge", {"text": rest})
+    def _row(self, message: str, names: list[str]) -> Action | None:
+        """A record of a table, as ``name=value`` for each of its columns, maybe with a request to judge it."""
+        for name in names:
+            columns = self._tools.fields(name)
+            if len(columns) > 1 and (found := assignments(message, columns)):
+                values, rest = found
+                if not rest or self._request(rest):
+                    fields = {column: typed(value) for column, value in values.items()}
+                    return Action("judge", {"text": json.dumps(fields, ensure_ascii=False), "source": name})
         return None
 
-    def _is_known(self, text: str, conversation: Conversation | None, *, always: bool) -> bool:
+    @staticmethod
+    def _is_no_sentence(message: str, intent: Intent, marks: int, *, talk: bool) -> bool:
+        """Whether a text is a record although nothing known is like it: it is no sentence of a person."""
+        if talk or shapes.is_personal(message) or VERDICT_ID.search(message):
+            return False
+        is_record = intent.name == "record" and intent.probability >= _LIKELY
+        return is_record or (bool(marks) and intent.name != "chat" and intent.probability < _SURE)
+
+    @staticmethod
+    def _marks(message: str, fields: list[str]) -> int:
+        """Marks of a record, without the ids and the values of fields that a request may name."""
+        text = CASE_ID.sub("", VERDICT_ID.sub("", message))
+        for name, value in changes(message, fields).items():
+            text = text.replace(value, "").replace(name, "")
+        return shapes.record_likeness(text.replace("=", " ") if text.count("=") > message.count("=") else text)
+
+    @staticmethod
+    def _prior(conversation: Conversation, fields: list[str]) -> dict[str, float]:
+        """How likely intents are where the conversation stands."""
+        prior = dict[str, float]()
+        if conversation.pending:
+            prior |= {"yes": 3.0, "no": 3.0}
+        else:
+            prior |= {"no": 0.3, "yes": 0.3, "undo": 2.0 if conversation.to_undo else 0.7}
+        if not conversation.last_list:
+            prior |= {"correct_normal": 0.5, "correct_anomalous": 0.5, "what_if": 0.5}
+        if not fields:
+            prior["what_if"] = 0.3
+        if len(conversation.last_list) > 1:
+            prior["history"] = 1.5
+        return prior
+
+    def _payload(self, message: str, marks: int) -> Action | None:
+        """``could you check this: RECORD``: the record, where the rest is such a request."""
+        for lead, rest in shapes.cuts(message):
+            asked = self._request(lead) if len(rest.split()) > 1 else None
+            if asked and self._may_be_record(rest, unknown=asked == "judge"):
+                return Action("judge", {"text": rest.strip()})
+        if marks:
+            for lead, rest in shapes.unmarked_cuts(message):
+                if self._request(lead) and len(rest.split()) > 1 and self._is_known(rest, None, exactly=True):
+                    return Action("judge", {"text": rest})
+        return None
+
+    def _may_be_record(self, rest: str, *, unknown: bool) -> bool:
+        """Whether a part of a message may be the record that the rest asks to judge, maybe one of an unknown kind."""
+        if shapes.record_likeness(rest) or self._is_known(rest, None, exactly=False):
+            return True
+        if not unknown or len(rest) > shapes.LONGEST_TALK or shapes.is_question(rest):
+            return False
+        intent = self._classifier.classify(normalise(rest))
+        return intent.name == "record" and intent.probability >= _SURE
+
+    def _request(self, lead: str) -> str | None:
+        """The intent of a part of a message, if it may ask to judge the rest."""
+        lead = lead.strip()
+        bare = lead.rstrip(":\uff1a-\u2013\u2014> ")
+        if not bare or len(lead) > shapes.LONGEST_TALK or shapes.record_likeness(bare) > 0:
+            return None
+        intent = self._classifier.classify(normalise(bare))
+        asking = _REQUESTS | _LEADS if shapes.is_question(lead) else _LEADS
+        return intent.name if intent.name in asking and intent.probability >= _LIKELY else None
+
+    def _is_known(self, text: str, conversation: Conversation | None, *, exactly: bool) -> bool:
         """Whether a text is a row, or much like a case, of the source in use or of any."""
         chosen = conversation.chosen_source if conversation else None
         if len(text) > self._context.settings.max_record_chars:
@@ -157,7 +259,7 @@ class Understanding:
             try:
                 if is_row(text, self._context, name):
                     return True
-                if likeness(text, self._context, name) >= (_KNOWN if always else 1.0):
+                if likeness(text, self._context, name) >= (1.0 if exactly else _KNOWN):
                     return True
             except EXPECTED:
                 # a source that cannot be searched is named when the record is judged
@@ -173,108 +275,3 @@ class Understanding:
             except EXPECTED:
                 return fields
         return fields
-
-    def _talk(
-        self, message: str, intent: Intent, conversation: Conversation, fields: list[str], names: list[str]
-    ) -> Action:
-        """The action of the user's own words."""
-        name, question = intent.name, parsing.is_question(message)
-        sure = intent.probability >= _LIKELY and intent.margin >= _MARGIN
-        named = next((known for known in names if re.search(rf"(?<![\w-]){re.escape(known)}(?![\w-])", message)), None)
-        named = named or next((known for known in names if known.lower() in message.lower()), None)
-        number = parsing.ordinal(message)
-        case_id = _CASE_ID.search(message)
-        verdict_id = _VERDICT_ID.search(message)
-        values = parsing.changes(message, fields)
-        if values and (name == "what_if" or question or not sure):
-            return self._about("what_if", message, conversation, number, values=values)
-        if parsing.WORST.search(message.lower()) or (
-            parsing.COUNTING.search(message.lower()) and name not in ("sources", "cases", "trend", "help")
-        ):
-            return self._history(message, conversation, named)
-        labelled = any(pattern.search(message) for pattern in (_NORMAL, _NOT_NORMAL, _NOT_ANOMALOUS, _ANOMALOUS_WORD))
-        if name in ("judge", "chat") and labelled and not question and conversation.last_list:
-            name = "correct_normal"
-        if question and labelled and conversation.last_list and (not sure or name == "chat"):
-            name, sure = "explain", True
-        if name.startswith("correct_") and (sure or labelled):
-            if question and not _MARK.search(message):
-                name, sure = "explain", True
-            elif case_id and not verdict_id:
-                return Action("ask_case", {"case_id": case_id[1], "change": self._label(message, name)})
-            else:
-                return self._about("correct", message, conversation, number, label=self._label(message, name))
-        if case_id and not verdict_id and name not in ("delete_case", "undo"):
-            return Action("case", {"case_id": case_id[1]})
-        if name == "delete_case":
-            if case_id:
-                return Action("ask_case", {"case_id": case_id[1], "change": "delete"})
-            return Action("clarify", {"about": "case"})
-        if (number or verdict_id) and (not sure or name in ("chat", "judge", "record", "history")):
-            name, sure = "explain", True
-        if not sure:
-            return Action("clarify")
-        return self._of_intent(name, message, conversation, number, named)
-
-    def _of_intent(
-        self, name: str, message: str, conversation: Conversation, number: int | None, named: str | None
-    ) -> Action:
-        if name in ("greet", "help", "sources"):
-            return Action(name)
-        if name == "use":
-            return Action("use", {"name": named}) if named else Action("clarify", {"about": "source"})
-        if name == "undo":
-            target = _VERDICT_ID.search(message) or _CASE_ID.search(message)
-            return Action("undo", {"target": target[1] if target else conversation.to_undo})
-        if name == "history":
-            return self._history(message, conversation, named)
-        if name == "trend":
-            return Action("trend", {"source": named or conversation.source})
-        if name == "cases":
-            label: Label | None = "anomalous" if _ANOMALOUS_WORD.search(message) else None
-            label = label or ("normal" if _NORMAL_WORD.search(message) else None)
-            spoken = message.replace(named, " ") if named else message
-            words = " ".join(parsing.leftover_words(spoken, _vocabulary()))
-            source = named or conversation.source
-            return Action("cases", {"source": source, "label": label, "words": words, "top": parsing.how_many(message)})
-        if name in _ABOUT_A_VERDICT:
-            # what would make it normal is one of the facts
-            return self._about("explain" if name == "what_if" else name, message, conversation, number)
-        if name == "judge" and conversation.last_list:
-            return self._about("explain", message, conversation, number)
-        return Action("clarify")
-
-    def _history(self, message: str, conversation: Conversation, named: str | None) -> Action:
-        from datetime import datetime
-
-        since = parsing.since(message, datetime.now().astimezone())
-        listed = conversation.listed
-        counting = bool(parsing.COUNTING.search(message.lower()))
-        wanted = {"since": since, "top": parsing.how_many(message), "worst": not counting}
-        if since is None and not named and len(listed) > 1 and (counting or parsing.WORST.search(message.lower())):
-            return Action("listed", {**wanted, "verdict_ids": listed})
-        return Action("history", {**wanted, "source": named or conversation.source})
-
-    def _about(
-        self, tool: str, message: str, conversation: Conversation, number: int | None, **arguments: Any
-    ) -> Action:
-        """An action on the verdict that a message means: by its id, by an ordinal, or the last one."""
-        ids = conversation.listed if number else conversation.last_list
-        if match := _VERDICT_ID.search(message):
-            chosen = match[1]
-        elif not ids:
-            return Action("clarify", {"about": "verdict"})
-        elif number and not (number == -1 or 1 <= number <= len(ids)):
-            return Action("clarify", {"about": "ordinal", "listed": len(ids)})
-        else:
-            chosen = ids[-1] if number in (None, -1) else ids[number - 1]
-        return Action(tool, {"verdict_id": chosen, **arguments})
-
-    @staticmethod
-    def _label(message: str, name: str) -> Label:
-        """The label that a statement gives; where its words do not show it, by its intent."""
-        if _NOT_NORMAL.search(message) and not _NOT_ANOMALOUS.search(message):
-            return "anomalous"
-        if _NOT_ANOMALOUS.search(message) or _NORMAL.search(message):
-            return "normal"
-        return "normal" if name == "correct_normal" else "anomalous"

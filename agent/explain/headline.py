@@ -9,6 +9,7 @@ from agent.core.numerics import expit
 from agent.core.records import Verdict
 from agent.core.terminal import truncate
 from agent.explain.diff import new_phrases
+from agent.explain.plain_facts import changes_in_words
 from retrieval.text.masking import mask
 
 _CHARS, _UNLIKE, _AS_NEAR = 60, 0.5, 0.001
@@ -76,7 +77,7 @@ def label_in_words(verdict: Verdict, _: Translate) -> str:
 def _news(verdict: Verdict, _: Translate) -> list[str]:
     """What decides, where it can be named: a change of fields that would make it normal, or words that are new."""
     if change := _CHANGE.search(verdict.explanation):
-        return [_("Would be normal if {change}.").format(change=quoted(change[1], 120))]
+        return [_("Would be normal if {change}.").format(change=quoted(changes_in_words(change[1], _), 120))]
     if not verdict.precedents or verdict.record.fields:
         return []
     phrases = new_phrases(mask(verdict.record.text), [mask(near.text) for near in verdict.precedents])

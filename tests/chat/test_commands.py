@@ -97,7 +97,9 @@ def test_why_explains_the_last_verdict(talk: Talk, message: str) -> None:
     head, *facts = talk.say(message).splitlines()
     assert head.startswith(f"verdict {verdict_id} (source shop): Anomalous, ")
     explanation = talk.client.get(f"/v1/verdicts/{verdict_id}").json()["explanation"]
-    assert all(fact.removeprefix("- ") in explanation for fact in facts)
+    # what decides is in plain words, the rest as the explanation has it
+    assert facts[0] == "- decided by the precedents' labels: strong evidence for anomalous"
+    assert all(fact.removeprefix("- ") in explanation for fact in facts[1:])
     assert len(facts) > 2
     assert talk.verdicts == judged
 
@@ -415,3 +417,103 @@ def test_a_yes_to_no_question_asks_nothing(talk: Talk, message: str) -> None:
 def test_odd_parts_of_messages_are_left_out(talk: Talk, odd: dict[str, Any]) -> None:
     messages = [odd, {"type": "human", "content": "hello"}]
     assert talk.client.post("/chain/invoke", json={"input": {"messages": messages}}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"Here are my logs:\n{NORMAL}\n{ANOMALOUS}",
+        f"Here are my logs:\n\n{NORMAL}\n{ANOMALOUS}\n\nis that normal?",
+        f"```\n{NORMAL}\n{ANOMALOUS}\n```",
+        f"Could you look at this?\n```text\n{NORMAL}\n{ANOMALOUS}\n```\nThanks!",
+        f"제 로그입니다:\n{NORMAL}\n{ANOMALOUS}",
+        f"```\n{NORMAL}\n```\n以及\n```\n{ANOMALOUS}\n```",
+    ],
+)
+def test_what_stands_around_records_is_not_judged(talk: Talk, message: str) -> None:
+    lines = talk.say(message).splitlines()
+    assert [line.rpartition(" *")[2] for line in lines] == [f"{NORMAL}*", f"{ANOMALOUS}*"]
+
+
+@pytest.mark.parametrize("fence", ["```", "~~~"])
+def test_an_order_in_a_fence_is_a_record(talk: Talk, fence: str) -> None:
+    talk.judge(ANOMALOUS)
+    talk.say("that was normal")
+    before = talk.cases()
+    assert talk.say(f"{fence}\nyes\n{fence}").startswith("verdict v")
+    assert talk.cases() == before
+
+
+@pytest.mark.parametrize("message", ["nosuch> disk failure on sd7", "mysql> SELECT 1", f"nosuch>{ANOMALOUS}\n{NORMAL}"])
+def test_an_unknown_source_is_refused_by_name(talk: Talk, message: str) -> None:
+    before = talk.verdicts
+    answer = talk.say(message)
+    assert answer.startswith(f"There is no source {message.partition('>')[0]}. Sources: shop.")
+    assert talk.verdicts == before
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "judge /var/log/syslog",
+        "please check the file app.log",
+        "/data/shop.log",
+        "app.log 파일 검사해줘",
+        "检查一下 data/app.csv",
+    ],
+)
+def test_a_file_is_not_read_over_http(talk: Talk, message: str) -> None:
+    before = talk.verdicts
+    answer = talk.say(message)
+    assert "precedent judge" in answer
+    assert talk.verdicts == before
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ("한국어로 말해줘", "선례의 라벨에 따라 결정"),
+        ("please answer in Chinese", "先例的标签"),
+        ("请说韩语", "선례의 라벨에 따라 결정"),
+    ],
+)
+def test_the_language_can_be_chosen(talk: Talk, order: str, why: str) -> None:
+    talk.judge(ANOMALOUS)
+    talk.say(order)
+    assert why in talk.say("why?")
+    assert why not in talk.say("영어로 말해줘")
+    assert "decided by the precedents' labels" in talk.say("왜 그래?")
+
+
+def test_the_numbers_are_shown_on_request(talk: Talk) -> None:
+    talk.judge(ANOMALOUS)
+    assert "(weighed +" not in talk.say("why?")
+    answer = talk.say("show me the numbers")
+    assert re.search(r"neighbours \+\d", answer)
+    assert "(weighed +" in answer
+
+
+def test_thanks_are_not_a_greeting(talk: Talk) -> None:
+    assert talk.say("thank you, that helped") == "You are welcome."
+    assert talk.say("hello").startswith("Hello. ")
+
+
+def test_an_unclear_answer_is_asked_again(fresh: Talk) -> None:
+    fresh.judge(ANOMALOUS)
+    question = fresh.say("that was normal")
+    before = fresh.cases()
+    assert fresh.say("well, maybe") == question
+    assert fresh.cases() == before
+    assert fresh.say("yes, mark it as normal").startswith("Noted: ")
+
+
+def test_cases_are_searched_by_the_words_of_the_topic(talk: Talk) -> None:
+    for message in (
+        "cases about disk failures",
+        "any labelled examples with disk?",
+        "disk 관련 사례 보여줘",
+        "关于 disk 的案例",
+    ):
+        answer = talk.say(message)
+        assert answer.splitlines()[0] in ("shop: 6 cases", "shop: 사례 6개", "shop:6 个案例"), answer
+        assert all("disk" in line for line in answer.splitlines()[1:])

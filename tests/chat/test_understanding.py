@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from agent.chat import parsing
+from agent.chat import parsing, shapes
 from agent.chat.agent import Agent
+from agent.chat.field_values import changes
 from agent.chat.intents import examples, normalise
+from agent.chat.search_words import search_words
 from agent.core.locale import LANGUAGES, translator
 from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_one
+from benchmarks.chat import turns_of
 from benchmarks.chat_turns import ORDERS, TURNS
 from tests.shop import ANOMALOUS
 
@@ -54,6 +58,15 @@ def agent(copy_of: Callable[..., Settings]) -> Iterator[tuple[Agent, list[BaseMe
         (f"이거 정상인가요? {ANOMALOUS}", "judge"),
         ("warehouse robot 12 reports that its gripper does not close", "judge"),
         ("dig 2 holes", "clarify"),
+        ("what does PANIC mean?", "clarify"),
+        ("what is the weather like tomorrow?", "clarify"),
+        ("내일 날씨 어때?", "clarify"),
+        ("how can I make you learn another file?", "help"),
+        ("새 파일은 어떻게 학습해?", "help"),
+        ("怎么让你学习新文件?", "help"),
+        ("many thanks for that", "greet"),
+        (f"{ANOMALOUS} - is that bad?", "judge"),
+        (f'is "{ANOMALOUS}" something bad?', "judge"),
     ],
 )
 def test_what_a_message_asks_for(agent: tuple[Agent, list[BaseMessage]], message: str, tool: str) -> None:
@@ -113,7 +126,7 @@ def test_since_when(message: str, begin: datetime | None) -> None:
     ],
 )
 def test_changed_fields(message: str, values: dict[str, str]) -> None:
-    assert parsing.changes(message, ["retries", "seconds", "place"]) == values
+    assert changes(message, ["retries", "seconds", "place"]) == values
 
 
 def test_how_many_and_which() -> None:
@@ -130,7 +143,7 @@ def test_how_many_and_which() -> None:
 
 
 def test_no_turn_of_the_benchmark_is_an_example() -> None:
-    known = {normalise(text) for listed in examples().values() for text in listed}
+    known = {normalise(text) for code in LANGUAGES for listed in examples(code).values() for text in listed}
     turns = [turn for listed in TURNS.values() for turn in listed]
     assert (len(turns), len(ORDERS)) == (150, 20)
     assert not [
@@ -150,3 +163,65 @@ def test_catalogs_have_the_same_sentences_and_placeholders() -> None:
         for sentence, translated in catalog.items():
             assert set(re.findall(r"{\w+}", sentence)) == set(re.findall(r"{\w+}", translated)), sentence
     assert [translator(language)("Anomalous") for language in LANGUAGES] == ["Anomalous", "이상", "异常"]
+
+
+def test_the_weights_of_the_embedding_are_of_the_examples() -> None:
+    """After a change of en.toml: ``python -m agent.chat.intents``."""
+    from importlib.resources import files
+
+    import numpy as np
+
+    from agent.chat.intents import examples_digest
+
+    with (files("agent.chat") / "phrases" / "en.npz").open("rb") as file, np.load(file) as stored:
+        assert str(stored["digest"]) == examples_digest()
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_phrasing_is_an_example_of_two_intents_of_which_one_changes_anything(code: str) -> None:
+    intents = dict[str, set[str]]()
+    for intent, listed in examples(code).items():
+        for text in listed:
+            intents.setdefault(normalise(text), set()).add(intent)
+    changing = {"correct_normal", "correct_anomalous", "delete_case", "use"}
+    assert not [text for text, names in intents.items() if len(names) > 1 and names & changing]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("cases about disk failures", ["disk", "failure"]),
+        ('search the casebook for "lost sectors"', ["lost", "sectors"]),
+        ("list the anomalous cases of shop", []),
+        ("show me what you have on payment timeouts", ["payment", "timeout"]),
+        ("결제에 대한 사례 있어?", ["결제"]),
+        ("disk failure 관련 사례", ["disk", "failure"]),
+        ("关于磁盘的案例", ["磁盘"]),
+        ("案例列表", []),
+    ],
+)
+def test_words_to_search_for(message: str, words: list[str]) -> None:
+    assert search_words(message, ["shop"]) == words
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["is it down?", "whats this", "왜 멈췄어", "이거 정상인가요", "哪个坏了", "这样行吗", "ok and why", "y is that"],
+)
+def test_questions_of_three_languages(text: str) -> None:
+    assert shapes.is_question(text)
+
+
+@pytest.mark.parametrize("text", ["what=3 why=4", "disk is full", "디스크가 가득 찼습니다", "磁盘已满", "history=on"])
+def test_what_is_no_question(text: str) -> None:
+    assert not shapes.is_question(text)
+
+
+def test_the_turns_of_a_file_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "turns.py"
+    file.write_text('WHY = "why"\nTURNS = [("en", "one", WHY, "explain"), ("ko", "fresh", "네", "clarify help")]\n')
+    assert [(language, turn.text) for language, turn in turns_of(file)] == [("en", "why"), ("ko", "네")]
+    for wrong in ("TURNS = []", 'TURNS = [("en", "nowhere", "why", "explain")]'):
+        file.write_text(wrong)
+        with pytest.raises(ValueError, match=r"turns\.py: "):
+            turns_of(file)
