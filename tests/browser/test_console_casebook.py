@@ -78,6 +78,7 @@ def test_cases_of_a_labelled_file_are_imported(page: Page, served: Served, tmp_p
     page.goto(f"{served.url}/casebook")
     page.get_by_role("button", name="Import cases").click()
     dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("Choose a labelled file")).to_be_visible()
     assert axe(page) == []
     page.set_input_files("input[data-upload]", path)
     # read as the source's files are, with the same labels

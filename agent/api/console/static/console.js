@@ -53,7 +53,7 @@
   let last = null;
   const update = () => {
     const layout = document.querySelector(".q-layout");
-    const inert = document.body.classList.contains("q-body--dialog");
+    const inert = Boolean(document.querySelector('.q-dialog[aria-modal="true"]'));
     if (!layout || layout.inert === inert) return;
     layout.inert = inert;
     if (!inert && !layout.contains(document.activeElement)) last?.focus({ preventScroll: true });
@@ -61,5 +61,9 @@
   document.addEventListener("focusin", (event) => {
     if (event.target.closest?.(".q-layout")) last = event.target.closest("button") || event.target;
   });
-  new MutationObserver(update).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  new MutationObserver(update).observe(document.body, {
+    attributes: true,
+    attributeFilter: ["class"],
+    childList: true,
+  });
 })();
