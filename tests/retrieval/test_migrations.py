@@ -37,6 +37,8 @@ TO_FIRST_VERSION = (
     "ALTER TABLE sources RENAME COLUMN models TO field_model",
     "DROP INDEX verdicts_by_time",
 )
+# called anomalous by that version, which took what is new for a fault
+LIKE_NO_CASE = "the power supply has failed"
 # what tells the versions apart
 DOWN = {3: (), 2: (), 1: TO_FIRST_VERSION}
 
@@ -100,7 +102,10 @@ def test_it_gives_the_verdicts_that_it_gave_before(tmp_path: Path) -> None:
         for source, verdicts in json.loads((STORES / "schema-3-verdicts.json").read_text(encoding="utf-8")).items():
             for old in verdicts:
                 new = chain.invoke(JudgeRequest.about(Record.model_validate(old["record"]), source, "facts"))
-                assert (new.label, new.probability) == (old["label"], pytest.approx(old["probability"], abs=1e-4))
+                if old["record"]["text"] == LIKE_NO_CASE:
+                    assert (new.label, "no case is like it" in new.explanation) == ("unsure", True)
+                else:
+                    assert (new.label, new.probability) == (old["label"], pytest.approx(old["probability"], abs=1e-4))
                 assert [near.similarity for near in new.precedents] == [
                     pytest.approx(similarity, abs=1e-5) for _, similarity in old["precedents"]
                 ]
