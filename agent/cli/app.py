@@ -46,6 +46,7 @@ from agent.cli.options import (
 )
 from agent.cli.process import CLOSED_PIPE, fast_exit
 from agent.cli.sources import sources_app
+from agent.cli.tune import tune_app
 from agent.cli.watch import watch
 from agent.core.errors import EXPECTED, Stopped, UsageError, translate
 from agent.core.settings import CONFIG_VARIABLE, ignored_config
@@ -59,6 +60,7 @@ app = typer.Typer(
 app.add_typer(sources_app, name="sources")
 app.add_typer(cases_app, name="cases")
 app.add_typer(detectors_app, name="detectors")
+app.add_typer(tune_app, name="tune")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
 app.add_typer(datasets_app, name="datasets")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Annotated
 
 import typer
@@ -105,7 +106,10 @@ def remove_source(
     row = context.source(name)
     if not yes:
         typer.confirm(f"delete {name} with {plural(sum(row.counts.values()), 'case')} and all verdicts?", abort=True)
+    folder = context.detector_resources(row).folder
     context.casebook.remove(name)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
     context.close()
 
 

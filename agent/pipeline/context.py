@@ -119,6 +119,7 @@ class AppContext:
             embed=lambda texts: self.embedder().encode_cached(texts),
             folder=self.settings.home / "detectors" / row.name,
             device=self.settings.device,
+            offline=self.settings.offline,
         )
 
     def fitting(self, source: str) -> threading.RLock:

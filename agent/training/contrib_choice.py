@@ -58,7 +58,8 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
         if len(names) > 1:
             raise UsageError("--detector none stands alone: it removes the detectors chosen before")
         return ()
-    return tuple(catalog.detectors(names, NO_RESOURCES))
+    catalog.detectors(names, NO_RESOURCES)
+    return tuple({catalog.split_option(name)[0]: name for name in names}.values())
 
 
 def fusions_alone(extra: InstalledScores, risk: float, objective: Objective) -> dict[str, Fusion]:
@@ -76,9 +77,9 @@ def fusions_alone(extra: InstalledScores, risk: float, objective: Objective) -> 
 def notes_on_detectors(model: SourceModel) -> tuple[str, ...]:
     """What weight each chosen detector got, and why one was not fitted or has no weight."""
     notes = []
-    for name in model.contrib:
+    for name, _ in map(catalog.split_option, model.contrib):
         if name not in model.detectors:
-            notes.append(f"the detector {name} was not fitted: the cases are too few, or lack what it needs")
+            notes.append(f"the detector {name} was not fitted: it takes {catalog.entry(name).takes}")
         elif model.without_llm.weights.get(name):
             notes.append(
                 f"the detector {name} has weight {model.without_llm.weights[name]:.2g} beside the other signals"

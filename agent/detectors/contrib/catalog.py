@@ -6,7 +6,7 @@ Nothing is imported before a detector is used, so that the catalog is there with
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -20,6 +20,16 @@ _ANY: frozenset[Need] = frozenset({"text", "fields", "events"})
 # the packages that tell whether an extra is installed
 EXTRAS: Mapping[str, tuple[str, ...]] = {"classical": ("pyod", "numba", "matplotlib"), "tune": ("accelerate",)}
 ON_TEXT = "_text"
+
+
+def is_installed(extra: str) -> bool:
+    """Whether the packages of an extra are installed."""
+    return all(importlib.util.find_spec(name) for name in EXTRAS[extra])
+
+
+def hint_of(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'precedent-agent[{extra}]' (in a clone: make extras)"
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,10 @@ class Entry:
         The optional dependencies that it takes.
     on_text : bool
         Whether there is a second detector, ``NAME_text``: the same on embeddings of texts, whatever the records are.
+    takes : str
+        What it must have to be fitted.
+    option : str or None
+        What ``NAME=OPTION`` names, where it takes one.
     """
 
     name: str
@@ -47,16 +61,18 @@ class Entry:
     needs: frozenset[Need] = _ANY
     extra: str | None = None
     on_text: bool = False
+    takes: str = "at least ten normal cases"
+    option: str | None = None
 
     @property
     def missing(self) -> bool:
         """Whether the extra is not installed."""
-        return bool(self.extra) and not all(importlib.util.find_spec(name) for name in EXTRAS[self.extra or ""])
+        return self.extra is not None and not is_installed(self.extra)
 
     @property
     def hint(self) -> str | None:
         """The command that installs the extra."""
-        return f"pip install 'precedent-agent[{self.extra}]' (in a clone: make extras)" if self.extra else None
+        return self.extra and hint_of(self.extra)
 
     def to_json(self) -> dict[str, Any]:
         """As `precedent detectors list --json` shows it."""
@@ -97,6 +113,24 @@ def _of_pyod(name: str, summary: str) -> Entry:
     return Entry(name, f"{summary} (PyOD)", partial(_classical, name), extra="classical", on_text=True)
 
 
+def _zeroshot() -> type[Detector]:
+    from agent.detectors.contrib.zero_shot import BriefSimilarity
+
+    return BriefSimilarity
+
+
+def _nli() -> type[Detector]:
+    from agent.detectors.contrib.zero_shot import Inference
+
+    return Inference
+
+
+def _tuned() -> type[Detector]:
+    from agent.detectors.contrib.tuned import TunedClassifier
+
+    return TunedClassifier
+
+
 CATALOG: Mapping[str, Entry] = {
     entry.name: entry
     for entry in (
@@ -119,12 +153,31 @@ CATALOG: Mapping[str, Entry] = {
         _of_pyod("svdd", "deep support vector data description"),
         _of_pyod("autoencoder", "reconstruction error of an autoencoder"),
         _of_pyod("vae", "reconstruction error of a variational autoencoder"),
+        Entry(
+            "zeroshot",
+            "nearness to what the brief calls anomalous, by the embedding model",
+            _zeroshot,
+            takes="a brief that says what is normal and what is anomalous, and ten normal cases",
+        ),
+        Entry(
+            "tuned",
+            "a transformer fine-tuned on the source's cases, by `precedent tune classifier`",
+            _tuned,
+            takes="`precedent tune classifier --source NAME` first",
+        ),
+        Entry("nli", "zero-shot classification by a model of inference: nli=MODEL", _nli, option="MODEL"),
     )
 }
 
 
+def split_option(name: str) -> tuple[str, str]:
+    """``NAME=OPTION`` as the detector's name and its option; empty without one."""
+    base, _, option = name.partition("=")
+    return base, option
+
+
 def entry(name: str) -> Entry:
-    """The detector of this name.
+    """The detector of this name, without an option.
 
     Raises
     ------
@@ -147,6 +200,21 @@ def is_contrib(name: str) -> bool:
     return name in CATALOG or bool(base and base.on_text)
 
 
-def detectors(names: Any, resources: Resources) -> dict[str, type[Detector]]:
-    """The classes of the named detectors, with the resources of a source; see `Entry.detector` and `entry`."""
-    return {name: entry(name).detector(resources) for name in names}
+def detectors(names: Iterable[str], resources: Resources) -> dict[str, type[Detector]]:
+    """The classes of the named detectors, with the resources of a source.
+
+    Raises
+    ------
+    UsageError
+        There is no detector of a name, or its option is missing or not expected.
+    MissingPart
+        The extra of one is not installed.
+    """
+    classes = {}
+    for name, option in map(split_option, names):
+        found = entry(name)
+        if bool(option) != bool(found.option):
+            wanted = f"{name}={found.option}" if found.option else name
+            raise UsageError(f"the detector {name} takes {'an' if found.option else 'no'} option: --detector {wanted}")
+        classes[name] = found.detector(replace(resources, option=option))
+    return classes

@@ -34,6 +34,10 @@ class Resources:
         Where files of the source's detectors are kept: weights that are too large for the store.
     device : str
         ``cpu``, ``cuda``, ``mps``, or ``auto`` for the fastest that PyTorch finds.
+    offline : bool
+        Whether nothing may be fetched.
+    option : str
+        What was given after the detector's name: ``--detector NAME=OPTION``.
     """
 
     brief: str = ""
@@ -41,6 +45,8 @@ class Resources:
     embed: Callable[[Sequence[str]], list[Vectors]] = _no_embedder
     folder: Path | None = None
     device: str = "auto"
+    offline: bool = False
+    option: str = ""
 
     def bind(self, detector: Any) -> Any:
         """A subclass of a detector's class that has these resources."""
