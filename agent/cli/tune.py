@@ -38,7 +38,7 @@ def classifier(
     from agent.core import terminal
     from agent.scoring.fusion import SourceModel
     from agent.training.contrib_choice import notes_on_detectors
-    from agent.training.learn import refit
+    from agent.training.refit import refit
     from agent.training.tune_classifier import default_options, remove_older, tune_classifier, with_tuned
 
     context = open_context(None)

@@ -128,7 +128,9 @@ def _train(
     )
     # which prints every measurement
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    last = None
+    if resume and folder.is_dir():
+        last = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
     with interrupt.catching():
         trainer.train(resume_from_checkpoint=last)
     if interrupt.pressed:

@@ -86,7 +86,7 @@ class TextScorer:
             for i, tokens in zip(batch, whole, strict=True):
                 cut[i] = len(tokens) > self._max_tokens
         # the other texts of a batch change an answer in the sixth digit
-        return np.round(np.clip(out, -_LIMIT, _LIMIT), 4), cut
+        return np.asarray(np.round(np.clip(out, -_LIMIT, _LIMIT), 4), dtype=np.float64), cut
 
 
 class TunedClassifier(Detector):
@@ -120,7 +120,7 @@ class TunedClassifier(Detector):
         hashes = [text_hash(case.input.text) for case in cases]
         log_odds = np.array([kept.get(name, np.nan) for name in hashes], dtype=np.float64)
         new = np.flatnonzero(np.isnan(log_odds))
-        log_odds[new] = self._scorer.log_odds([cases[i].input.text for i in new])[0]
+        log_odds[new] = self._scorer.log_odds([cases[i].input.text for i in new.tolist()])[0]
         return log_odds
 
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:

@@ -111,9 +111,9 @@ def _soft_max(similarity: NDArray[np.float32]) -> Floats:
     """The mean of similarities, shape (n, clauses), in which the largest weigh most: shape (n,)."""
     from scipy.special import logsumexp
 
-    return _TEMPERATURE * np.asarray(logsumexp(similarity / _TEMPERATURE, axis=1)) - _TEMPERATURE * np.log(
-        similarity.shape[1]
-    )
+    clauses = similarity.shape[1]
+    total = np.asarray(logsumexp(similarity / _TEMPERATURE, axis=1), dtype=np.float64)
+    return np.asarray(_TEMPERATURE * (total - np.log(clauses)))
 
 
 class Inference(UntrainedDetector):
