@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -297,17 +298,18 @@ def _writer(stream: TextIO, columns: Sequence[str], layout: Layout) -> Callable[
 
 def _digests(entry: DatasetEntry, members: Sequence[Member]) -> Iterator[Digest]:
     roots = list(dict.fromkeys(member.root for member in members))
+    above = Path(os.path.commonpath([root.parent for root in roots])) if roots else Path()
     sums = [(root, sha256_of(root)) for root in roots]
     if len(sums) > _EACH_DIGEST:
-        listing = "".join(f"{digest}  {root.name}\n" for root, digest in sums)
+        listing = "".join(f"{digest}  {root.relative_to(above).as_posix()}\n" for root, digest in sums)
         combined = hashlib.sha256(listing.encode()).hexdigest()
-        yield Digest(f"the list of {len(sums):,} files (lines of SHA-256, two spaces, name)", combined, NOT_RECORDED)
+        yield Digest(f"the list of {len(sums):,} files (lines of SHA-256, two spaces, path)", combined, NOT_RECORDED)
         return
     for root, digest in sums:
         known = entry.sha256_of(root.name)
         same = next((f"as recorded ({file.origin})" for file in known if file.sha256 == digest), None)
         differs = f"differs from the recorded {known[0].sha256} ({known[0].origin})" if known else NOT_RECORDED
-        yield Digest(root.name, digest, same or differs)
+        yield Digest(root.relative_to(above).as_posix(), digest, same or differs)
 
 
 def _notes(files: Sequence[WrittenFile]) -> Iterator[str]:
