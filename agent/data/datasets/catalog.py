@@ -66,9 +66,11 @@ class Layout:
         For each role (``train``, ``test``, ``all`` or one of the loader's) regular expressions of paths. All files that
         match the first expression with a match have the role.
     split
-        How records are divided into `train` and `test`.
+        How records are divided into `train` and `test`; ``files``: the files, or the loader, show it.
+    files_split, files_split_about
+        What the split of the files is, and how it is called.
     otherwise
-        The split where only one side of the published one is at hand.
+        The split where only one side of that of the files is at hand.
     output
         The format of the files that are written.
     options
@@ -78,8 +80,10 @@ class Layout:
     about: str
     loader: str
     files: Mapping[str, tuple[str, ...]]
-    split: SplitName = "random"
-    otherwise: SplitName = "random"
+    split: Literal["files", "time", "random"] = "random"
+    files_split: Literal["published", "time"] = "published"
+    files_split_about: str = "the published split"
+    otherwise: Literal["time", "random"] = "random"
     output: Output = "csv"
     options: Mapping[str, Any] = field(default_factory=dict)
 

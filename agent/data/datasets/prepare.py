@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import os
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +17,15 @@ from agent.core.errors import InputError, UsageError
 from agent.data.datasets.catalog import NOT_RECORDED, DatasetEntry, Layout, SplitName
 from agent.data.datasets.files import DatasetFiles, Member
 from agent.data.datasets.loaders import BY_VALUE, LOADERS, WINDOWED
-from agent.data.datasets.rows import NORMAL, LabelRule, LeftOut, Row, RowSet
+from agent.data.datasets.rows import LabelRule, RowSet
 from agent.data.datasets.series import generate_charts
 from agent.data.datasets.splitting import TEST, TRAIN, RowSurvey, Split, sample, split_rows
+from agent.data.datasets.writing import LABEL, WrittenFile, counted, write_files, writing_to
 from agent.data.readers.values import normalise_label
 from llm.weights.checksum import sha256_of
 
-LABEL = "label"
 CHARTS_EACH = 100
 _EACH_DIGEST = 12
-_REPORTED_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +65,6 @@ class Digest:
     file: str
     sha256: str
     recorded: str
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
-    """A file that was written, with its rows by label."""
-
-    path: Path
-    labels: Mapping[str, int]
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has."""
-        return sum(self.labels.values())
-
-    @property
-    def anomalous(self) -> int:
-        """How many of them are anomalous."""
-        return sum(count for label, count in self.labels.items() if label not in ("", NORMAL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +153,7 @@ def _write(
 ) -> Prepared:
     names = [f"{part}.{layout.output}" for part in (("train", "test") if entry.labelled else ("records",))]
     _check_targets(options, names, members)
-    survey = RowSurvey.of(_counted(rows.read(), progress, "read"))
+    survey = RowSurvey.of(counted(rows.read(), progress, "read"))
     if not survey.codes:
         reasons = "; ".join(reason for reason, _ in survey.left_out) or "the files are empty"
         raise InputError(f"no record of {entry.name} could be read: {reasons}", members[0].path if members else None)
@@ -187,9 +166,9 @@ def _write(
         split = Split(np.full(len(survey.codes), TRAIN, dtype=np.int8), "none: the set has no labels")
     parts = split.parts if options.rows is None else sample(split.parts, options.rows, options.seed)
     used = [(number, name) for number, name in zip((TRAIN, TEST), names, strict=False) if (parts == number).any()]
-    with _writing_to(options.to):
+    with writing_to(options.to):
         options.to.mkdir(parents=True, exist_ok=True)
-        written = _write_files(rows, parts, used, options.to, layout, progress)
+        written = write_files(rows, parts, used, options.to, layout, progress)
     about = split.about + (
         "" if options.rows is None else f"; at most {options.rows:,} of each file, seed {options.seed}"
     )
@@ -207,17 +186,9 @@ def _write(
         tuple(_commands(entry, written)),
     )
     document = json.dumps(to_json(result), ensure_ascii=False, indent=1) + "\n"
-    with _writing_to(options.to):
+    with writing_to(options.to):
         (options.to / "dataset.json").write_text(document, encoding="utf-8")
     return result
-
-
-@contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
 def _check_targets(options: PrepareOptions, names: Sequence[str], members: Sequence[Member]) -> None:
@@ -242,72 +213,20 @@ def _check_anomalous(options: PrepareOptions, seen: Iterable[str]) -> None:
         raise UsageError(f"no record has the label {missing[0]!r}; the labels are {listed}")
 
 
-def _counted(rows: Iterator[Row | LeftOut], progress: Callable[..., None], task: str) -> Iterator[Row | LeftOut]:
-    for number, row in enumerate(rows, start=1):
-        if not number % _REPORTED_ROWS:
-            progress(task, number, 0)
-        yield row
-
-
-def _write_files(
-    rows: RowSet,
-    parts: Any,
-    used: Sequence[tuple[int, str]],
-    folder: Path,
-    layout: Layout,
-    progress: Callable[..., None],
-) -> list[WrittenFile]:
-    drafts = {number: folder / f".{name}.partial" for number, name in used}
-    streams = {number: draft.open("w", encoding="utf-8", newline="") for number, draft in drafts.items()}
-    counts = {number: Counter[str]() for number in streams}
-    try:
-        writers = {number: _writer(stream, rows.columns, layout) for number, stream in streams.items()}
-        chosen = (row for row in _counted(rows.read(), progress, "write") if isinstance(row, Row))
-        done = 0
-        for part, row in zip(parts.tolist(), chosen, strict=False):
-            done += 1
-            if part in writers:
-                writers[part](row)
-                counts[part][row.label or ""] += 1
-        if done < len(parts) or next(chosen, None) is not None:
-            raise InputError("the files have changed while they were read: run it again when they are complete")
-        for stream in streams.values():
-            stream.close()
-        for number, name in used:
-            drafts[number].replace(folder / name)
-    finally:
-        for number, stream in streams.items():
-            stream.close()
-            drafts[number].unlink(missing_ok=True)
-    return [WrittenFile(folder / name, dict(counts[number].most_common())) for number, name in used]
-
-
-def _writer(stream: TextIO, columns: Sequence[str], layout: Layout) -> Callable[[Row], None]:
-    if layout.output == "csv":
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow([*columns, LABEL])
-        return lambda row: table.writerow([*row.cells, row.label])
-
-    def write(row: Row) -> None:
-        value = dict(zip(columns, row.cells, strict=True)) | ({} if row.label is None else {LABEL: row.label})
-        stream.write(json.dumps(value, ensure_ascii=False) + "\n")
-
-    return write
-
-
 def _digests(entry: DatasetEntry, members: Sequence[Member]) -> Iterator[Digest]:
     roots = list(dict.fromkeys(member.root for member in members))
+    above = Path(os.path.commonpath([root.parent for root in roots])) if roots else Path()
     sums = [(root, sha256_of(root)) for root in roots]
     if len(sums) > _EACH_DIGEST:
-        listing = "".join(f"{digest}  {root.name}\n" for root, digest in sums)
+        listing = "".join(f"{digest}  {root.relative_to(above).as_posix()}\n" for root, digest in sums)
         combined = hashlib.sha256(listing.encode()).hexdigest()
-        yield Digest(f"the list of {len(sums):,} files (lines of SHA-256, two spaces, name)", combined, NOT_RECORDED)
+        yield Digest(f"the list of {len(sums):,} files (lines of SHA-256, two spaces, path)", combined, NOT_RECORDED)
         return
     for root, digest in sums:
         known = entry.sha256_of(root.name)
         same = next((f"as recorded ({file.origin})" for file in known if file.sha256 == digest), None)
         differs = f"differs from the recorded {known[0].sha256} ({known[0].origin})" if known else NOT_RECORDED
-        yield Digest(root.name, digest, same or differs)
+        yield Digest(root.relative_to(above).as_posix(), digest, same or differs)
 
 
 def _notes(files: Sequence[WrittenFile]) -> Iterator[str]:

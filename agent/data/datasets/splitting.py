@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,24 +77,25 @@ def split_rows(survey: RowSurvey, layout: Layout, chosen: SplitName | None, test
         The rows have no published split or no time, and that was chosen.
     """
     published = np.asarray(survey.parts, dtype=np.int8)
-    name = chosen or layout.split
-    if name == "published":
-        sides = {int(part) for part in np.unique(published)}
-        if sides == {TRAIN, TEST}:
-            return Split(published, "the published split")
-        if chosen:
-            raise UsageError("the files at hand do not hold both sides of a published split; leave --split out")
-        if sides == {TEST} or sides == {TRAIN}:
-            side, other = ("training", "test") if sides == {TRAIN} else ("test", "training")
-            reason = f"only the published {side} part is here, without its {other} part, so it is divided"
-        else:
-            reason = "the files at hand have no published split"
-        rest = _divide(survey, layout.otherwise, test_share, seed)
-        return Split(rest.parts, f"{reason}: {rest.about}")
-    return _divide(survey, name, test_share, seed)
+    if chosen is None and layout.split != "files":
+        return _divide(survey, layout.split, test_share, seed)
+    sides = {int(part) for part in np.unique(published)}
+    if chosen in (None, layout.files_split) and sides == {TRAIN, TEST}:
+        return Split(published, layout.files_split_about)
+    if chosen == "published":
+        raise UsageError("the files at hand do not hold both sides of a published split; leave --split out")
+    if chosen is not None:
+        return _divide(survey, chosen, test_share, seed)
+    if sides == {TEST} or sides == {TRAIN}:
+        side, other = ("training", "test") if sides == {TRAIN} else ("test", "training")
+        reason = f"only the {side} part is here, without the {other} part, so it is divided"
+    else:
+        reason = "the files at hand do not show a split"
+    rest = _divide(survey, layout.otherwise, test_share, seed)
+    return Split(rest.parts, f"{reason}: {rest.about}")
 
 
-def _divide(survey: RowSurvey, name: SplitName, test_share: float, seed: int) -> Split:
+def _divide(survey: RowSurvey, name: Literal["time", "random"], test_share: float, seed: int) -> Split:
     if name == "time":
         return _by_time(survey, test_share)
     share = f"{test_share:.0%} of the records of each label for testing"

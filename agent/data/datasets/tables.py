@@ -15,6 +15,7 @@ from agent.data.readers.csv_rows import Row as CsvRow
 
 _PARTS: Mapping[str, Part] = {"train": "train", "test": "test"}
 _TIME = "time"
+_DAY = 86_400
 _JOINT = "\x1f"
 _NAMES_LISTED = 20
 _INFINITE = frozenset({"infinity", "-infinity", "inf", "-inf", "+inf"})
@@ -38,6 +39,8 @@ class TableOptions:
         Columns that are no features.
     time, group
         See `Row`. The time is written as ``time``, and the group is not written.
+    days_before
+        Columns of times that are written as days before that time, under a name with this ending.
     text
         The only column that is written, as ``text``.
     blank_infinite
@@ -53,6 +56,7 @@ class TableOptions:
     drop: tuple[str, ...] = ()
     time: str | None = None
     group: str | None = None
+    days_before: tuple[str, ...] = ()
     text: str | None = None
     blank_infinite: bool = False
     delimiter: str = ","
@@ -62,7 +66,7 @@ class TableOptions:
     def of(cls, options: Mapping[str, Any]) -> TableOptions:
         """The options of a layout that are those of a table."""
         named: dict[str, Any] = {name: options[name] for name in cls.__dataclass_fields__ if name in options}
-        named["drop"] = tuple(options.get("drop", ()))
+        named |= {name: tuple(options.get(name, ())) for name in ("drop", "days_before")}
         return cls(**named)
 
 
@@ -202,6 +206,7 @@ class _Shape:
         others = tuple(name for name in (joined.names if joined else ()) if name.casefold() not in dropped)
         time = (table.time or "").casefold()
         names = [_TIME if name.casefold() == time else name for name in (*kept, *others)]
+        names = [f"{name}_days_before" if name in table.days_before else name for name in names]
         return cls(tuple(f"{name}.0" if name == "label" else name for name in names), kept)
 
 
@@ -219,6 +224,7 @@ def _rows(
     time_at = None if table.time is None else file.position(table.time)
     key_at = None if joined is None else file.position(joined.key)
     kept = [file.position(name) for name in shape.kept]
+    spans = [number for number, name in enumerate(shape.kept) if name in table.days_before]
     for row in file:
         if isinstance(row, LeftOut):
             yield row
@@ -233,6 +239,9 @@ def _rows(
             yield LeftOut(f"no time in column {table.time!r}", place)
             continue
         values = [cells[at] for at in kept]
+        for number in spans:
+            before = to_moment(values[number])
+            values[number] = "" if before is None or moment is None else f"{(moment - before) / _DAY:.2f}"
         if joined is not None and key_at is not None:
             values += joined.cells(cells[key_at])
         if table.blank_infinite:

@@ -94,6 +94,9 @@ def test_smap_has_only_its_own_channels_and_all_anomalies_of_each(write: Write, 
     got = get("smap")
     assert got.labels("train") == ["normal"] * 3
     assert got.labels("test") == ["normal", "anomalous", "anomalous"]
+    digested = sorted(item.file for item in got.prepared.inputs)
+    assert len(digested) == 5
+    assert digested[:2] == ["data/data/test/M-1.npy", "data/data/test/P-1.npy"]
     row = got.rows("test")[1]
     assert row["id"] == "P-1 test 100"
     assert row["channel"] == "P-1"
@@ -138,6 +141,7 @@ def test_windows_of_yahoo_series(write: Write, get: Get) -> None:
     row = got.rows("test")[0]
     assert list(row) == ["id", "time", *(f"v{n}" for n in range(1, 25)), "label"]
     assert got.left_out == {"a series of fewer than 48 points": 1}
+    assert got.prepared.split == "by time, the first half of each series for learning"
     assert len(get("yahoo-s5", window=48, overwrite=True).rows("test")) == 2
 
 

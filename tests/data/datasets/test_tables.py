@@ -55,7 +55,7 @@ def test_one_side_of_a_published_split_is_divided_and_the_split_says_so(write: W
     write("KDDTest+.txt", table(None, [*rows, *([*connection("back"), 1] for _ in range(10))]))
     got = get("nsl-kdd")
     assert sorted(got.labels("test")) == ["back"] * 3 + ["normal"] * 3
-    assert "only the published test part is here" in got.prepared.split
+    assert "only the test part is here" in got.prepared.split
 
 
 def test_a_table_of_another_width_is_refused_with_what_was_expected_and_found(write: Write, get: Get) -> None:
@@ -147,6 +147,15 @@ def test_cic_ids2017_addresses_and_times_of_the_other_archive_are_no_features(wr
     assert list(got.rows("test")[0]) == ["Flow Duration", "label"]
 
 
+def test_the_split_of_the_days_is_by_time_and_not_a_published_one(write: Write, get: Get) -> None:
+    for day in ("Tuesday", "Friday"):
+        write(f"{day}.csv", table(CIC, [[1, 5, 1, 3, 1, "BENIGN"]]))
+    assert get("cic-ids2017").prepared.split == "by time, Monday to Thursday for learning, Friday for testing"
+    assert get("cic-ids2017", split="time", overwrite=True).prepared.split.startswith("by time, Monday")
+    with pytest.raises(UsageError, match="do not hold both sides of a published split"):
+        get("cic-ids2017", split="published", overwrite=True)
+
+
 def test_the_days_can_be_mixed(write: Write, get: Get) -> None:
     for day in ("Monday", "Friday"):
         write(f"{day}.csv", table(CIC, [[number, 5, 1, 3, 1, "BENIGN"] for number in range(20)]))
@@ -210,17 +219,26 @@ def test_mimic_patients_are_on_one_side_and_what_is_known_later_is_no_feature(wr
     patients = {part: {row["DIAGNOSIS"] for row in got.rows(part)} for part in ("train", "test")}
     assert not patients["train"] & patients["test"]
     assert 9 <= len(got.rows("test")) <= 18
-    assert list(got.rows("test")[0]) == ["ADMITTIME", "DIAGNOSIS", "label"]
+    assert list(got.rows("test")[0]) == ["DIAGNOSIS", "label"]
     assert set(got.labels("train")) == {"normal", "death"}
 
 
 def test_no_shows(write: Write, get: Get) -> None:
-    names = ["PatientId", "AppointmentID", "Gender", "AppointmentDay", "No-show"]
-    rows = [[29872499824296.0, n, "F", f"2016-05-{n + 1:02}T00:00:00Z", "Yes" if n % 2 else "No"] for n in range(10)]
+    names = ["PatientId", "AppointmentID", "ScheduledDay", "AppointmentDay", "No-show"]
+    scheduled = ["2016-05-01T12:00:00Z"] * 9 + ["soon"]
+    rows = [
+        [29872499824296.0, n, scheduled[n], f"2016-05-{n + 2:02}T00:00:00Z", "Yes" if n % 2 else "No"]
+        for n in range(10)
+    ]
     write("KaggleV2-May-2016.csv", table(names, rows))
     got = get("no-shows")
     assert got.labels("test") == ["no-show", "normal", "no-show"]
-    assert list(got.rows("train")[0]) == ["Gender", "time", "label"]
+    assert got.rows("train")[0] == {
+        "ScheduledDay_days_before": "0.50",
+        "time": "2016-05-02T00:00:00Z",
+        "label": "normal",
+    }
+    assert [row["ScheduledDay_days_before"] for row in got.rows("test")] == ["7.50", "8.50", ""]
 
 
 @pytest.mark.parametrize("name", ["1000genome", "montage", "predict_future_sales"])

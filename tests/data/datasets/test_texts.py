@@ -139,7 +139,7 @@ def test_newsgroups_without_the_split_are_divided_at_random(write: Write, get: G
             write(f"20_newsgroups/{group}/{number}", POST.format(group=group, subject=number, body="b"))
     got = get("20newsgroups")
     assert sorted(got.labels("test")) == ["normal"] * 3 + ["talk.politics.guns"] * 3
-    assert "no published split: random with seed 0" in got.prepared.split
+    assert "do not show a split: random with seed 0" in got.prepared.split
     assert got.prepared.inputs[0].file.startswith("the list of 20 files")
 
 
