@@ -26,9 +26,9 @@ from agent.core.records import Record
 from agent.core.terminal import progress
 from agent.detectors.base import Detector, DetectorInput, TrainingCase
 from agent.detectors.contrib.deeplog import DeepLog
-from agent.detectors.contrib.event_windows import training_progress
 from agent.detectors.contrib.loganomaly import LogAnomaly
 from agent.detectors.contrib.logbert import LogBert
+from agent.detectors.contrib.resources import showing_training
 from agent.detectors.sequence import SequenceModel
 from benchmarks.bgl import BGL
 from retrieval.types import RetrievalResult
@@ -206,8 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = ["task", "system", "precision", "recall", "F1", "AUC", "AP", "false alarms", "F1 at the published share"]
     head += ["seconds to fit", "distinct sessions a second"]
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
-    with progress() as show:
-        training_progress.set(show)
+    with progress() as show, showing_training(show):
         for name in chosen.data:
             task = TASKS[name]()
             for system in chosen.systems:

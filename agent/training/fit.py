@@ -15,6 +15,7 @@ from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
 from agent.detectors.base import Detector
 from agent.detectors.clauses import ClauseModel
+from agent.detectors.contrib.resources import showing_training
 from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
 from agent.detectors.novelty import undecided_novelty
@@ -137,7 +138,8 @@ def fit_source(
     if progress:
         progress("fitting", 0, 0)
     tabular, field_scores, normal, expectations = _fit_fields(task)
-    templates, distances, texts, extra = _score_templates(casebook, task, field_scores, precedents)
+    with showing_training(progress):
+        templates, distances, texts, extra = _score_templates(casebook, task, field_scores, precedents)
     contradictory = fusion_of_contradictions(task.by_key, task.row.counts)
     without_llm = _fuse_fields(task, tabular, field_scores, extra) if task.by_fields else _fuse_texts(task, templates)
     model = SourceModel(

@@ -17,6 +17,7 @@ from agent.detectors.base import Detector, Need
 from agent.detectors.contrib.resources import Resources
 
 _ANY: frozenset[Need] = frozenset({"text", "fields", "events"})
+_EVENTS: frozenset[Need] = frozenset({"events"})
 # the packages that tell whether an extra is installed
 EXTRAS: Mapping[str, tuple[str, ...]] = {"classical": ("pyod", "numba", "matplotlib"), "tune": ("accelerate",)}
 ON_TEXT = "_text"
@@ -105,6 +106,24 @@ def _classical(name: str) -> type[Detector]:
     return detector(name)
 
 
+def _deeplog() -> type[Detector]:
+    from agent.detectors.contrib.deeplog import DeepLog
+
+    return DeepLog
+
+
+def _loganomaly() -> type[Detector]:
+    from agent.detectors.contrib.loganomaly import LogAnomaly
+
+    return LogAnomaly
+
+
+def _logbert() -> type[Detector]:
+    from agent.detectors.contrib.logbert import LogBert
+
+    return LogBert
+
+
 def _of_scikit_learn(name: str, summary: str) -> Entry:
     return Entry(name, f"{summary} (scikit-learn)", partial(_classical, name), on_text=True)
 
@@ -134,6 +153,9 @@ def _tuned() -> type[Detector]:
 CATALOG: Mapping[str, Entry] = {
     entry.name: entry
     for entry in (
+        Entry("deeplog", "events that are unlikely after those before them, by an LSTM", _deeplog, _EVENTS),
+        Entry("loganomaly", "the same by the meaning of events' texts and by counts", _loganomaly, _EVENTS),
+        Entry("logbert", "masked events that are not as expected, by a transformer", _logbert, _EVENTS),
         _of_scikit_learn("iforest", "isolation forest"),
         _of_scikit_learn("ocsvm", "one-class SVM"),
         _of_scikit_learn("lof", "local outlier factor"),

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agent.core.logs import log_event
+from agent.detectors.contrib.resources import training_progress
 
 # codes that are no kind of event; the kinds follow
 PAD, END, OTHER, FIRST = 0, 1, 2, 3
@@ -38,8 +38,6 @@ _SEED = 20_26
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Kinds = tuple[str, ...]
-# called with what is done, the number of training steps done, and their total
-training_progress: ContextVar[Callable[[str, int, int], None] | None] = ContextVar("training_progress", default=None)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,15 @@ class Resources:
 
 
 NO_RESOURCES = Resources()
+# called with what is trained, the number of steps done, and their total
+training_progress: ContextVar[Progress | None] = ContextVar("training_progress", default=None)
+
+
+@contextmanager
+def showing_training(progress: Progress | None) -> Iterator[None]:
+    """Let the detectors that are fitted here report the steps of their trainings."""
+    token = training_progress.set(progress)
+    try:
+        yield
+    finally:
+        training_progress.reset(token)

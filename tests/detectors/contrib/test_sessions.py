@@ -19,9 +19,10 @@ import torch
 from agent.core.records import Record, Signal
 from agent.detectors.base import DetectorInput, TrainingCase
 from agent.detectors.contrib.deeplog import DeepLog
-from agent.detectors.contrib.event_windows import NextEventNetwork, Training, Vocabulary, Windows, training_progress
+from agent.detectors.contrib.event_windows import NextEventNetwork, Training, Vocabulary, Windows
 from agent.detectors.contrib.loganomaly import LogAnomaly
 from agent.detectors.contrib.logbert import LogBert, LogBertNetwork
+from agent.detectors.contrib.resources import showing_training
 from agent.detectors.contrib.session_detector import Scale, SessionDetector
 from benchmarks import sequences
 from retrieval.types import RetrievalResult
@@ -219,11 +220,8 @@ def test_a_reworded_event_is_its_nearest_known_one_for_loganomaly_alone() -> Non
 
 def test_progress_counts_the_steps_of_every_training() -> None:
     seen: dict[str, list[tuple[int, int]]] = {}
-    token = training_progress.set(lambda what, done, total: seen.setdefault(what, []).append((done, total)))
-    try:
+    with showing_training(lambda what, done, total: seen.setdefault(what, []).append((done, total))):
         fitted(DeepLog, cases())
-    finally:
-        training_progress.reset(token)
     assert [*seen] == [*(f"training deeplog (part {part} of 3)" for part in (1, 2, 3)), "training deeplog (all)"]
     for steps in seen.values():
         assert [done for done, _ in steps] == list(range(1, steps[0][1] + 1))
