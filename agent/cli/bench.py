@@ -21,6 +21,14 @@ def quality(context: typer.Context) -> None:
     _run("benchmarks.quality", context.args)
 
 
+@bench_app.command(
+    "systems", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def systems(context: typer.Context) -> None:
+    """The field's systems beside Precedent on the same split, as one table; --help lists the options."""
+    _run("benchmarks.systems", context.args)
+
+
 def _run(benchmark: str, arguments: list[str]) -> None:
     if not (_REPOSITORY / "benchmarks").is_dir():
         print("the benchmarks are not in the package: clone the repository and run this command there", file=sys.stderr)

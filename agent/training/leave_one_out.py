@@ -126,7 +126,7 @@ def fit_installed_detectors(
     """The detectors beside the built-in ones, fitted, with out-of-fold log-odds by folds of cases and of kinds."""
     if not classes or not templates:
         return InstalledScores()
-    cases = _training_cases(templates, by_key, representation)
+    cases = training_cases(templates, by_key, representation)
     anomalous = np.array([case.anomalous for case in cases])
     order, folds = np.random.default_rng(_SEED).permutation(len(cases)), np.zeros(len(cases), dtype=np.int64)
     for label in (False, True):
@@ -146,7 +146,7 @@ def fit_installed_detectors(
     return InstalledScores(tuple(detector for detector, _ in fitted.values()), by_case(0), by_case(1))
 
 
-def _training_cases(
+def training_cases(
     templates: Sequence[Template], by_key: Mapping[CaseKey, StoredCase], representation: Representation
 ) -> list[TrainingCase]:
     """The templates as these detectors learn from them."""

@@ -1,0 +1,175 @@
+"""`precedent bench systems`: every system on the same split, as one Markdown table a data set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.core.errors import EXPECTED, PrecedentError, UsageError, translate
+from agent.core.settings import settings
+from agent.data.read_options import ReadOptions
+from agent.data.readers import DEFAULT_NORMAL
+from agent.detectors.contrib import catalog
+from agent.pipeline.context import AppContext
+from benchmarks.quality.baselines import encoding_once
+from benchmarks.quality.tasks import TASKS
+from benchmarks.systems.measuring import (
+    SUPERVISED,
+    TUNED,
+    Row,
+    best_detector,
+    measure_detector,
+    measure_precedent,
+    measure_supervised,
+    measure_tuned,
+)
+from benchmarks.systems.split import Files, Progress, Split, make_split, temporary_folder
+from benchmarks.systems.table import INTRODUCTION, section
+
+_PAGE = Path(__file__).resolve().parents[2] / "docs" / "systems.md"
+_DATA = ("genome", "nslkdd", "hdfs100k", "sms-100", "bgl-time")
+_EVERY_SECONDS = 10.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    try:
+        text = run(options)
+    except EXPECTED as error:
+        expected = translate(error)
+        assert expected is not None
+        _say(f"error: {expected}")
+        sys.exit(expected.exit_code)
+    if options.write:
+        _PAGE.write_text(text, encoding="utf-8")
+    if options.output is not None:
+        options.output.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="precedent bench systems", description="The field's systems on one split.")
+    parser.add_argument("--data", action="append", metavar="NAME", help=f"data set; repeat it [{', '.join(_DATA)}]")
+    parser.add_argument("--file", nargs=2, type=Path, metavar=("LEARN", "JUDGE"), help="own labelled files instead")
+    parser.add_argument("--label", metavar="COLUMN", help="label column of the own files")
+    parser.add_argument("--normal", action="append", metavar="VALUE", help="label value that means normal; repeat it")
+    parser.add_argument("--brief", default=None, metavar="TEXT", help="what the own files hold, for zeroshot")
+    parser.add_argument(
+        "--systems", metavar="NAME,NAME", help="detectors by name, forest, regression, precedent [all that apply]"
+    )
+    parser.add_argument("--limit", type=int, default=1_000, metavar="N", help="most records of a side [%(default)s]")
+    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="of the tuned classifier [%(default)s]")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there as well")
+    parser.add_argument("--write", action="store_true", help="write docs/systems.md as well")
+    return parser
+
+
+def run(options: argparse.Namespace) -> str:
+    """The whole page.
+
+    Raises
+    ------
+    UsageError
+        A data set or a system is not known, a label column is missing, or no data set is here.
+    """
+    wanted = None if options.systems is None else [name.strip() for name in options.systems.split(",")]
+    systems = _systems(wanted)
+    parts = [INTRODUCTION]
+    with temporary_folder() as folder:
+        for files in _files(options, Path(folder)):
+            home = Path(folder) / f"home-{files.name}"
+            chosen = {"home": home, "model": "none", "store": None, "chroma": None}
+            context = AppContext(settings().model_copy(update=chosen))
+            progress = _progress(files.name)
+            split = make_split(context, files, options.limit, progress)
+            rows = _measured(context, split, systems, options.epochs, progress)
+            anomalous = int(split.truth.sum())
+            limit = None if options.file else options.limit
+            parts.append(section(files.name, files.protocol, len(split.judged), anomalous, limit, rows))
+            context.close()
+    if len(parts) == 1:
+        raise UsageError("none of the data sets is on this machine; --file LEARN JUDGE --label COLUMN takes your own")
+    return "\n".join(parts)
+
+
+def _systems(wanted: Sequence[str] | None) -> list[str]:
+    every = [*catalog.CATALOG, "iforest_text", *SUPERVISED, "precedent"]
+    if wanted is None:
+        return [name for name in every if name != "nli"]
+    groups = {"forest": [name for name in SUPERVISED if "forest" in name]}
+    groups |= {"regression": [name for name in SUPERVISED if "regression" in name]}
+    names = [name for one in wanted for name in groups.get(one, [one])]
+    for name in names:
+        if name not in every:
+            catalog.entry(catalog.split_option(name)[0])
+    return names
+
+
+def _files(options: argparse.Namespace, folder: Path) -> list[Files]:
+    if options.file is not None:
+        if options.label is None:
+            raise UsageError("--file takes --label COLUMN, which holds the labels of both files")
+        learned, judged = options.file
+        read = ReadOptions(label=options.label, normal=tuple(options.normal or DEFAULT_NORMAL))
+        return [
+            Files(learned.stem, f"Learns {learned.name}, judges {judged.name}.", learned, judged, read, options.brief)
+        ]
+    found = []
+    for name in options.data or _DATA:
+        if name not in TASKS:
+            raise UsageError(f"no data set {name!r}: {', '.join(TASKS)}")
+        if missing := TASKS[name].missing:
+            _say(f"{name}: left out, {missing[0]} is not here")
+            continue
+        found.append(Files.of_task(name, options.limit, folder))
+    return found
+
+
+def _measured(context: AppContext, split: Split, systems: Sequence[str], epochs: int, progress: Progress) -> list[Row]:
+    rows, encode = list[Row](), encoding_once(context.embedder().encode)
+    detectors = [name for name in systems if name not in SUPERVISED and name != "precedent"]
+    if "precedent" in systems:
+        rows.append(measure_precedent(context, split, None, progress))
+    for name in [name for name in systems if name in SUPERVISED]:
+        progress(name, 0, 1)
+        rows.append(measure_supervised(name, split, encode))
+    for name in detectors:
+        progress(name, 0, 1)
+        try:
+            row = (
+                measure_tuned(context, split, epochs, progress, _say)
+                if name == TUNED
+                else measure_detector(context, split, name)
+            )
+        except PrecedentError as error:
+            row = Row(name, "", note=str(error))
+        rows.append(row)
+    best = best_detector(rows)
+    if "precedent" in systems and best is not None:
+        rows.append(measure_precedent(context, split, best, progress))
+    return rows
+
+
+def _progress(name: str) -> Progress:
+    """A line on standard error when something else is done, and every ten seconds."""
+    last, shown = "", 0.0
+
+    def show(doing: str, done: int, total: int) -> None:
+        nonlocal last, shown
+        now = time.monotonic()
+        if doing != last or now - shown > _EVERY_SECONDS:
+            _say(f"{name}: {doing} {done:,}" + (f" of {total:,}" if total else ""))
+            last, shown = doing, now
+
+    return show
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

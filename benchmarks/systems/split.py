@@ -1,0 +1,118 @@
+"""What is learned and what is judged: files, a source that was learned from them, and both as detectors see them."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.requests import JudgeRequest
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.detectors.base import DetectorInput, TrainingCase
+from agent.pipeline.context import AppContext
+from agent.pipeline.steps import Steps
+from agent.training.learn import learn
+from agent.training.leave_one_out import CaseKey, leave_one_out, training_cases
+from benchmarks.quality.tasks import TASKS
+from retrieval.encoding.representation import Representation
+from retrieval.types import StoredCase
+
+Progress = Callable[[str, int, int], None]
+_SEED, _CHUNK = 0, 500
+
+
+@dataclass(frozen=True)
+class Files:
+    """A file to learn and one to judge, and how they are read."""
+
+    name: str
+    protocol: str
+    learned: Path
+    judged: Path
+    options: ReadOptions
+    brief: str | None = None
+
+    @classmethod
+    def of_task(cls, name: str, limit: int, folder: Path) -> Files:
+        """A task of `benchmarks.quality`, both sides a seeded sample of at most ``limit`` lines."""
+        task = TASKS[name]
+        draw = task.draw(_SEED)
+        header = [draw.header] if draw.header else []
+        paths = []
+        for what, lines in (("learned", draw.learned), ("judged", draw.judged)):
+            path = folder / f"{name}-{what}{task.suffix}"
+            path.write_text("\n".join([*header, *_sample(lines, limit)]) + "\n", encoding="utf-8")
+            paths.append(path)
+        return cls(name, task.protocol, *paths, task.intake, task.brief)
+
+
+def _sample(lines: Sequence[str], limit: int) -> list[str]:
+    if len(lines) <= limit:
+        return list(lines)
+    return [lines[i] for i in sorted(random.Random(_SEED).sample(range(len(lines)), limit))]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A learned source, and the records to judge."""
+
+    files: Files
+    source: str
+    learned: Sequence[ParsedRow]
+    judged: Sequence[ParsedRow]
+    seconds: float
+    """That learning took, without contrib detectors."""
+    cases: Sequence[TrainingCase]
+    keys: Sequence[CaseKey]
+    inputs: Sequence[DetectorInput]
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """Which of the records to judge are anomalous."""
+        return np.array([row.label == "anomalous" for row in self.judged])
+
+    @property
+    def anomalous_labels(self) -> int:
+        """How many of the learned records are anomalous."""
+        return sum(row.label == "anomalous" for row in self.learned)
+
+
+def make_split(context: AppContext, files: Files, limit: int, progress: Progress) -> Split:
+    """Learn a source from the one file, and read the other; of it, a seeded sample of at most ``limit`` records."""
+    started = time.perf_counter()
+    result = learn(context, [files.learned], files.name, files.options, brief=files.brief, progress=progress)
+    seconds = time.perf_counter() - started
+    assert result.report is not None
+    options = result.report.options
+    learned, judged = (
+        [row for row in options.read(path, context.settings.max_record_chars) if isinstance(row, ParsedRow)]
+        for path in (files.learned, files.judged)
+    )
+    if len(judged) > limit:
+        judged = [judged[i] for i in sorted(random.Random(_SEED).sample(range(len(judged)), limit))]
+    row = context.source(files.name)
+    by_key: dict[CaseKey, StoredCase] = {
+        key: case for key, (case, _) in context.casebook.by_template(files.name).items()
+    }
+    templates, _ = leave_one_out(context.casebook, row, by_key, context.settings.precedents)
+    cases = training_cases(templates, by_key, row.representation or Representation())
+    steps, inputs = Steps(context), list[DetectorInput]()
+    for start in range(0, len(judged), _CHUNK):
+        requests = [JudgeRequest(source=files.name, record=row.record) for row in judged[start : start + _CHUNK]]
+        states = steps.score_fields(steps.retrieve(steps.prepare(requests)))
+        inputs += [state.detector_input for state in states]
+        progress("embedding", len(inputs), len(judged))
+    keys = [template.key for template in templates]
+    return Split(files, files.name, learned, judged, seconds, cases, keys, inputs)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for files and for the data directory."""
+    return tempfile.TemporaryDirectory(prefix="precedent-systems-")
