@@ -23,11 +23,11 @@ class RowSurvey:
     """What a split needs of each row, in little memory; ``left_out`` counts the rows that are not written."""
 
     labels: dict[str | None, int] = field(default_factory=dict)
-    codes: array[int] = field(default_factory=lambda: array("l"))
+    codes: array[int] = field(default_factory=lambda: array("i"))
     parts: array[int] = field(default_factory=lambda: array("b"))
     times: array[float] = field(default_factory=lambda: array("d"))
     groups: dict[str | None, int] = field(default_factory=dict)
-    group_codes: array[int] = field(default_factory=lambda: array("l"))
+    group_codes: array[int] = field(default_factory=lambda: array("i"))
     left_out: dict[tuple[str, bool], tuple[int, str]] = field(default_factory=dict)
 
     @classmethod
@@ -119,14 +119,16 @@ def _by_time(survey: RowSurvey, test_share: float) -> Split:
     times = np.asarray(survey.times)
     if not len(times) or np.isnan(times).any():
         raise UsageError("the records have no time to divide them by; use --split random")
-    moments = np.unique(times)
-    if len(moments) < 2:
+    # logs are in order, and too long for a copy
+    ordered = times if (times[1:] >= times[:-1]).all() else np.sort(times)
+    second = np.searchsorted(ordered, ordered[0], side="right")
+    if second == len(ordered):
         raise UsageError("all records have the same time: use --split random")
-    cut = np.sort(times)[int(len(times) * (1 - test_share))]
+    cut = ordered[int(len(times) * (1 - test_share))]
     # the moment of the cut goes to one side as a whole; neither side is empty
-    before = times < max(cut, moments[1])
+    before = times < max(cut, ordered[second])
     share = 1 - before.mean()
-    return Split(np.where(before, TRAIN, TEST).astype(np.int8), f"by time, the last {share:.0%} for testing")
+    return Split(np.where(before, np.int8(TRAIN), np.int8(TEST)), f"by time, the last {share:.0%} for testing")
 
 
 def _by_group(survey: RowSurvey, test_share: float, random: np.random.Generator) -> NDArray[np.int8]:
@@ -134,7 +136,7 @@ def _by_group(survey: RowSurvey, test_share: float, random: np.random.Generator)
     order = random.permutation(len(survey.groups))
     sizes = np.bincount(codes, minlength=len(order))[order]
     tested = order[np.cumsum(sizes) <= max(test_share * len(codes), sizes[0] if len(order) > 1 else 0)]
-    return np.where(np.isin(codes, tested), TEST, TRAIN).astype(np.int8)
+    return np.where(np.isin(codes, tested), np.int8(TEST), np.int8(TRAIN))
 
 
 def sample(parts: NDArray[np.int8], most: int, seed: int) -> NDArray[np.int8]:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from agent.core.errors import InputError, UsageError
 from agent.data.datasets.catalog import Layout
@@ -56,7 +59,7 @@ def counted(rows: Iterator[Row | LeftOut], progress: Callable[..., None], task: 
 
 def write_files(
     rows: RowSet,
-    parts: Any,
+    parts: NDArray[np.int8],
     used: Sequence[tuple[int, str]],
     folder: Path,
     layout: Layout,
@@ -91,7 +94,7 @@ def write_files(
         writers = {number: _writer(stream, rows.columns, layout) for number, stream in streams.items()}
         chosen = (row for row in counted(rows.read(), progress, "write") if isinstance(row, Row))
         done = 0
-        for part, row in zip(parts.tolist(), chosen, strict=False):
+        for part, row in zip(parts.data, chosen, strict=False):
             done += 1
             if part in writers:
                 writers[part](row)
