@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 
 _LINKS = "was|were|is|are|had been|be|to|of|equal|equals|only|just|at|만|가|이|를|을|는|은|로|으로|값|횟수|수"
-_LINKS += "|是|为|等于|改成|改为|换成|变成|变为|只有|只|设为|设成|降到|降为|次数"
+_LINKS += "|是|为|了|过|只要|才|等于|改成|改为|换成|变成|变为|只有|只|设为|设成|降到|降为|次数"
 _NUMBER_OR_QUOTED = r"(-?\d+(?:\.\d+)?|\"[^\"]+\"|'[^']+')"
 _WORD = r"([A-Za-z][A-Za-z0-9_.-]*)"
 # what must stand between a field and a category, or after the category
@@ -43,9 +43,21 @@ _FIELD_WORDS = (
 )
 
 
+_ENGLISH_NUMBERS = "zero one two three four five six seven eight nine ten"
+_KOREAN_NUMBERS = "한 두 세 네 다섯 여섯 일곱 여덟 아홉 열"
+_ENGLISH = {word: number for number, word in enumerate(_ENGLISH_NUMBERS.split())}
+_KOREAN = {word: number for number, word in enumerate(_KOREAN_NUMBERS.split(), 1)}
+_CHINESE = {word: number for number, word in enumerate("一二三四五六七八九十", 1)} | {"两": 2, "零": 0}
+_NUMBER_WORDS = (
+    (re.compile(rf"\b({'|'.join(_ENGLISH)})(\s)", re.IGNORECASE), _ENGLISH),
+    (re.compile(rf"(?<![가-힣])({'|'.join(_KOREAN)})(\s?(?:번|개|회|건|초|시간|분))"), _KOREAN),
+    (re.compile(rf"([{''.join(_CHINESE)}])(次|个|条|秒|小时|分钟)"), _CHINESE),
+)
+
+
 def changes(message: str, fields: Iterable[str]) -> dict[str, str]:
     """The values that a message gives to fields: ``retries 3``, ``3 retries``, ``retries가 1``, ``place为home``."""
-    found = dict[str, str]()
+    found, message = dict[str, str](), _with_digits(message)
     link = rf"\W*(?:(?:{_LINKS})\W*){{0,3}}"
     for name in sorted(fields, key=len, reverse=True):
         field = _called(name)
@@ -71,8 +83,20 @@ def assignments(message: str, fields: Collection[str]) -> tuple[dict[str, str], 
     return (found, rest.strip(" ,;{}[]")) if found else None
 
 
+def _with_digits(message: str) -> str:
+    """The message with small numbers before a unit, and English ones, in digits: 한 번, 两次, three retries."""
+    for pattern, numbers in _NUMBER_WORDS:
+        message = pattern.sub(lambda match, numbers=numbers: str(numbers[match[1].lower()]) + match[2], message)  # type: ignore[misc]
+    return message
+
+
 def _called(name: str) -> str:
     """A pattern of what a field is called: its name, and the words of other languages for it."""
     words = [spoken for stem, spoken in _FIELD_WORDS if re.search(rf"(?:^|[_\W])(?:{stem})", name, re.IGNORECASE)]
+    if len(name) > 3 and name.endswith("s"):
+        # one retry, two retries
+        words.append(
+            rf"(?<![A-Za-z0-9_]){re.escape(name[:-3] + 'y' if name.endswith('ies') else name[:-1])}(?![A-Za-z0-9_])"
+        )
     spoken = f"|(?:{'|'.join(words)})" if words else ""
     return rf"(?:(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_]){spoken})"

@@ -27,7 +27,7 @@ _FILLER_WORDS = "please it that the now thanks thank you so just that's is 그�
 # written without spaces, such as 嗯嗯可以 and ㅇㅇ그렇게해줘
 _ASIAN_YES = sorted((word for word in _YES_WORDS if not word.isascii()), key=len, reverse=True)
 _CHAINED_YES = re.compile(
-    rf"(?:{'|'.join(_ASIAN_YES)})(?:{'|'.join(_ASIAN_YES)}|네|요|그거|그것|이거|저장|这个|这条|它|帮我|请|标|记|存"
+    rf"(?:{'|'.join(_ASIAN_YES)})(?:{'|'.join(_ASIAN_YES)}|네|요|그거|그것|이거|저장|그걸로|그거로|这个|这条|它|你|帮我|请|标|记|存"
     r"|[吧啊呀的哦啦哈])*"
 )
 _FILLERS = frozenset(_FILLER_WORDS.split())

@@ -39,6 +39,13 @@ _NOT_ANOMALOUS = re.compile(
 )
 _ANOMALOUS_WORD = re.compile(r"anomal|abnormal|\bbad\b|비정상|이상|异常|不正常", re.IGNORECASE)
 _NORMAL_WORD = re.compile(r"\bnormal\b|(?<!비)정상|(?<!不)正常", re.IGNORECASE)
+_DELETE = re.compile(
+    r"\b(?:delete|remove|erase|drop|discard|purge|get rid of|throw)\b|삭제|지워|지우|지울|제거|없애|删|移除|去掉|剔除",
+    re.IGNORECASE,
+)
+_THANKING = re.compile(
+    r"\b(?:thanks|thank (?:you|u)|thx|tysm|ty|ta|cheers)\b|감사|고마|고맙|땡큐|ㄱㅅ|谢", re.IGNORECASE
+)
 _LANGUAGE_NAMES = {
     "en": re.compile(r"\benglish\b|영어|英[语文]", re.IGNORECASE),
     "ko": re.compile(r"\bkorean\b|\bhangul\b|한국|한글|우리말|韩[语文]|朝鲜语", re.IGNORECASE),
@@ -93,6 +100,20 @@ class Talk:
             parsing.COUNTING.search(message.lower()) and name not in ("sources", "cases", "trend", "help", "chat")
         ):
             return self._history(message)
+        if (
+            case_id
+            and not verdict_id
+            and name != "undo"
+            and (change := self._change_of_case(message, question=question))
+        ):
+            return Action("ask_case", {"case_id": case_id[1], "change": change})
+        if (
+            name in ("chat", "explain", "record", "yes")
+            and not question
+            and _THANKING.search(message)
+            and len(message) < 60
+        ):
+            return Action("greet", {"thanks": True})
         name, sure = self._correction_or_question(message, name, question=question, sure=sure)
         if name.startswith("correct_") and (sure or self._is_labelled(message)):
             if case_id and not verdict_id:
@@ -107,6 +128,14 @@ class Talk:
         if (number or verdict_id) and (not sure or name in ("chat", "judge", "record", "history")):
             name, sure = "explain", True
         return self._of_intent(name, message, number) if sure else Action("clarify")
+
+    def _change_of_case(self, message: str, *, question: bool) -> str | None:
+        """What is to be done with a case that a message names, which is asked about before it is done."""
+        if _DELETE.search(message):
+            return "delete"
+        if self._is_labelled(message) and _MARK.search(message) and not question:
+            return self._label(message, self._intent.name)
+        return None
 
     @staticmethod
     def _is_labelled(message: str) -> bool:
