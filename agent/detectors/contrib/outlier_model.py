@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 SEED = 20_26
 _MODEL = "model"
-# the packages whose types a stored model may hold; skops refuses all others
-_TRUSTED = ("sklearn.", "pyod.models.", "numpy.", "scipy.")
+# how the names of types begin that a stored model may hold beside those that skops knows; all others are refused
+_TRUSTED = (
+    "sklearn.tree._tree.Tree",
+    "sklearn.metrics._dist_metrics.",
+    "sklearn.neighbors._kd_tree.",
+    "sklearn.neighbors._ball_tree.",
+    "pyod.models.",
+)
 
 
 @dataclass(frozen=True)
