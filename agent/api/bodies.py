@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
@@ -14,8 +14,6 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
-
-from agent.core.records import clean_text
 
 NDJSON = "application/x-ndjson"
 STREAMED_PATH = "/v1/verdicts"
@@ -25,8 +23,6 @@ UPLOAD_PATH, UPLOAD_BYTES = "/console/uploads", 100 * 1024 * 1024
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
 # seconds before a disconnect is looked for; most answers are ready by then
 _DISCONNECT_GRACE = 1.0
-# a lone surrogate may be spelt so, which no answer can be encoded with
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 T = TypeVar("T")
 
 
@@ -58,10 +54,7 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         """The body parsed as JSON; raises `HTTPException` 422 if it is not JSON."""
         try:
-            value = await super().json()
-            if _SURROGATE.search(await self.body()):
-                value = json.loads(clean_text(json.dumps(value, ensure_ascii=False)))
-            return value
+            return await super().json()
         except (ValueError, RecursionError) as error:
             raise HTTPException(422, f"the body cannot be read: {describe_json_error(error)}") from error
 
@@ -83,7 +76,7 @@ class JsonRoute(APIRoute):
                 if not (_JSON.fullmatch(declared) or (declared == NDJSON and streamed)):
                     expected = f"application/json{f' or {NDJSON}' if streamed else ''}"
                     raise HTTPException(415, f"the content type is {declared or 'missing'!r}; send {expected}")
-            return await handler(JsonRequest(request.scope, request.receive))
+            return await handler(self.request_class(request.scope, request.receive))
 
         return checked
 

@@ -6,15 +6,19 @@ as a hosted service.
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
+from agent.api.bodies import JsonRequest, JsonRoute
 from agent.api.state import ServerState, State
 from agent.chat.commands import ChatInput
 from agent.core.errors import InputError
+from agent.core.records import clean_text
 from agent.core.requests import parse_request
 
 with warnings.catch_warnings():
@@ -25,13 +29,34 @@ with warnings.catch_warnings():
 warnings.filterwarnings("ignore", message="astream_log is deprecated")
 
 
+# a lone surrogate may be spelt so
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class _Request(JsonRequest):
+    """A request without lone surrogates: LangServe's streams repeat their input, and cannot encode those."""
+
+    async def json(self) -> Any:
+        """See `JsonRequest.json`."""
+        value = await super().json()
+        if _SURROGATE.search(await self.body()):
+            value = json.loads(clean_text(json.dumps(value, ensure_ascii=False)))
+        return value
+
+
+class _Route(JsonRoute):
+    request_class = _Request
+
+
 def add_langserve(app: FastAPI, state: ServerState) -> None:
     """Add both sets of routes to the application."""
     verdict, chat = state.verdict, state.chat.with_types(input_type=ChatInput, output_type=str)
+    route_class, app.router.route_class = app.router.route_class, _Route
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         add_routes(app, verdict, path="/verdict", playground_type="default", dependencies=[Depends(_check_requests)])
         add_routes(app, chat, path="/chain", playground_type="chat", dependencies=[Depends(_check_conversations)])
+    app.router.route_class = route_class
 
 
 async def _check_requests(request: Request, state: State) -> None:
