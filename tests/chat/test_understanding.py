@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from agent.chat import parsing, shapes
 from agent.chat.agent import Agent
-from agent.chat.field_values import changes
+from agent.chat.field_values import assignments, changes
 from agent.chat.intents import examples, normalise
 from agent.chat.search_words import search_words
 from agent.core.locale import LANGUAGES, translator
@@ -22,7 +22,7 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_one
 from benchmarks.chat import turns_of
 from benchmarks.chat_turns import ORDERS, TURNS
-from tests.shop import ANOMALOUS
+from tests.shop import ANOMALOUS, NEW
 
 NOW = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
 MIDNIGHT = NOW.replace(hour=0)
@@ -66,6 +66,8 @@ def agent(copy_of: Callable[..., Settings]) -> Iterator[tuple[Agent, list[BaseMe
         ("怎么让你学习新文件?", "help"),
         ("many thanks for that", "greet"),
         (f"{ANOMALOUS} - is that bad?", "judge"),
+        (f"{NEW} 이거 괜찮은 건가요?", "judge"),
+        ("why was 10.0.0.5 blocked at 12:30:11?", "clarify"),
         (f'is "{ANOMALOUS}" something bad?', "judge"),
     ],
 )
@@ -81,6 +83,9 @@ def test_what_a_message_asks_for(agent: tuple[Agent, list[BaseMessage]], message
         ("Yes, please do it.", True),
         ("네", True),
         ("嗯,改吧", True),
+        ("嗯嗯可以", True),
+        ("ㅇㅇ 그렇게 해", True),
+        ("`yes`", None),
         ("no", False),
         ("yes but no", False),
         ("ok, don't", False),
@@ -122,11 +127,24 @@ def test_since_when(message: str, begin: datetime | None) -> None:
         ("retries가 1이면", {"retries": "1"}),
         ("如果retries是1,seconds为2.5", {"retries": "1", "seconds": "2.5"}),
         ("what if place were home", {"place": "home"}),
+        ("place만 home으로 바꾸면?", {"place": "home"}),
+        ("재시도가 한 번이었으면 정상이야?", {"retries": "1"}),
+        ("要是只重试了两次呢", {"retries": "2"}),
+        ("with one retry?", {"retries": "1"}),
         ("what if it were cheaper", {}),
     ],
 )
 def test_changed_fields(message: str, values: dict[str, str]) -> None:
     assert changes(message, ["retries", "seconds", "place"]) == values
+
+
+def test_a_row_is_one_that_has_all_columns() -> None:
+    columns = ["retries", "seconds", "place"]
+    row = {"retries": "48", "seconds": "7.9", "place": "abroad"}
+    assert assignments("retries=48, seconds: 7.9, place=abroad", columns) == (row, "")
+    assert assignments("retries=48, seconds=7.9, place=abroad 这行正常吗", columns) == (row, "这行正常吗")
+    assert assignments("what if retries=48, seconds=7.9", columns) is None
+    assert assignments("anything", []) is None
 
 
 def test_how_many_and_which() -> None:
