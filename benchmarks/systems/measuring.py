@@ -66,8 +66,14 @@ class Row:
     note: str = ""
 
 
-def figures(probability: Floats, predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float | None]:
-    """The figures of n probabilities of *anomalous*, and of labels that were chosen by the system itself."""
+def figures(
+    probability: Floats, predicted: NDArray[np.bool_], truth: NDArray[np.bool_], score: Floats | None = None
+) -> dict[str, Any]:
+    """The figures of n probabilities of *anomalous*, and of labels that were chosen by the system itself.
+
+    ``score``: what ranks the records, where calibration makes probabilities equal; the probability by default.
+    """
+    score = probability if score is None else score
     from sklearn import metrics
 
     both = len(set(truth.tolist())) == 2
@@ -80,8 +86,8 @@ def figures(probability: Floats, predicted: NDArray[np.bool_], truth: NDArray[np
         "precision": float(precision),
         "recall": float(recall),
         "f1": float(f1),
-        "roc_auc": float(metrics.roc_auc_score(truth, probability)) if both else None,
-        "average_precision": float(metrics.average_precision_score(truth, probability)) if both else None,
+        "roc_auc": float(metrics.roc_auc_score(truth, score)) if both else None,
+        "average_precision": float(metrics.average_precision_score(truth, score)) if both else None,
         "ece": float(np.abs(np.bincount(bins, weights=probability - truth)).sum() / len(truth)),
     }
 
@@ -105,15 +111,16 @@ def measure_detector(context: AppContext, split: Split, name: str) -> Row:
     scores = {split.keys[i]: {base: float(value)} for (i, _), value in zip(cases, unseen, strict=True)}
     fusion = fusions_alone(InstalledScores((detector,), scores), context.settings.risk, Objective())[base]
     started = time.perf_counter()
-    log_odds = np.array([fusion.log_odds({base: signal.log_odds}) for signal in detector.score(split.inputs)])
+    score = np.array([signal.log_odds or 0.0 for signal in detector.score(split.inputs)])
     scoring = time.perf_counter() - started
+    log_odds = np.array([fusion.log_odds({base: value}) for value in score.tolist()])
     known = np.isfinite(unseen)
     both = len(set(anomalous[known].tolist())) == 2
     from_labels = "both labels" if base == TUNED else "no cases" if base in ("zeroshot", "nli") else "normal cases"
     return Row(
         name,
         from_labels,
-        **figures(np.asarray(expit(log_odds)), log_odds > fusion.threshold, split.truth),
+        **figures(np.asarray(expit(log_odds)), log_odds > fusion.threshold, split.truth, score),
         training_seconds=seconds,
         records_per_second=len(split.inputs) / scoring,
         labels=_labels(split),

@@ -45,12 +45,12 @@ class Files:
         task = TASKS[name]
         draw = task.draw(_SEED)
         header = [draw.header] if draw.header else []
-        paths = []
+        paths = list[Path]()
         for what, lines in (("learned", draw.learned), ("judged", draw.judged)):
             path = folder / f"{name}-{what}{task.suffix}"
             path.write_text("\n".join([*header, *_sample(lines, limit)]) + "\n", encoding="utf-8")
             paths.append(path)
-        return cls(name, task.protocol, *paths, task.intake, task.brief)
+        return cls(name, task.protocol, paths[0], paths[1], task.intake, task.brief)
 
 
 def _sample(lines: Sequence[str], limit: int) -> list[str]:
@@ -105,7 +105,7 @@ def make_split(context: AppContext, files: Files, limit: int, progress: Progress
     cases = training_cases(templates, by_key, row.representation or Representation())
     steps, inputs = Steps(context), list[DetectorInput]()
     for start in range(0, len(judged), _CHUNK):
-        requests = [JudgeRequest(source=files.name, record=row.record) for row in judged[start : start + _CHUNK]]
+        requests = [JudgeRequest.about(row.record, files.name, "none") for row in judged[start : start + _CHUNK]]
         states = steps.score_fields(steps.retrieve(steps.prepare(requests)))
         inputs += [state.detector_input for state in states]
         progress("embedding", len(inputs), len(judged))
