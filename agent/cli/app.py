@@ -49,6 +49,7 @@ from agent.cli.process import CLOSED_PIPE, fast_exit
 from agent.cli.sources import sources_app
 from agent.cli.tune import tune_app
 from agent.cli.watch import watch
+from agent.cli.windows import windows
 from agent.core.errors import EXPECTED, Stopped, UsageError, translate
 from agent.core.settings import CONFIG_VARIABLE, ignored_config
 
@@ -184,6 +185,7 @@ def learn(
 
 app.command()(judge)
 app.command()(watch)
+app.command()(windows)
 
 
 @app.command()
