@@ -8,6 +8,7 @@ from nicegui import events, ui
 
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
+from agent.api.console.intake import file_button
 from agent.api.console.jobs import Upload
 from agent.api.console.label_choice import LabelChoice, Learning
 from agent.api.console.reading_view import show_learned
@@ -40,9 +41,7 @@ class CaseImport:
                 close = ui.button(icon="close", on_click=self._dialog.close).props("flat dense round size=sm")
                 close.props(f'aria-label="{_("Close")}"')
             with ui.element("div").classes("actions").props("data-drop"):
-                with ui.element("label").classes("file-button"):
-                    text("span", _("Choose a labelled file"))
-                    ui.element("input").props('type="file" data-upload').classes("visually-hidden")
+                file_button(_("Choose a labelled file"))
                 text("span", _("Logs, CSV, JSON, Parquet, also compressed; up to 100 MB"), "faint")
             text("p", "", "faint").props('data-upload-status role="status"')
             self._box = ui.element("div").classes("source-form")

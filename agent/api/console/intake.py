@@ -7,11 +7,22 @@ from collections.abc import Callable
 
 from nicegui import ui
 
+from agent.api.bodies import UPLOAD_BYTES
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import Upload
 
 _PASTED = "pasted.txt"
+
+
+def file_button(name: str) -> None:
+    """The button that chooses a file to upload; one that is too large is refused before it is sent."""
+    too_large = _("is larger than {limit} MB, the most that the console takes; the command takes any file: {command}")
+    message = too_large.format(limit=UPLOAD_BYTES >> 20, command="precedent judge FILE --source NAME")
+    with ui.element("label").classes("file-button"):
+        text("span", name)
+        chooser = ui.element("input").props(f'type="file" data-upload data-limit={UPLOAD_BYTES}')
+        chooser.props(f'data-too-large="{message}"').classes("visually-hidden")
 
 
 def data_form(on_pasted: Callable[[str], object]) -> None:
@@ -23,9 +34,7 @@ def data_form(on_pasted: Callable[[str], object]) -> None:
             ui.button(_("Go on"), on_click=lambda: on_pasted(area.value or "")).props("unelevated no-caps").mark(
                 "go-on"
             )
-            with ui.element("label").classes("file-button"):
-                text("span", _("Choose a file"))
-                ui.element("input").props('type="file" data-upload').classes("visually-hidden")
+            file_button(_("Choose a file"))
             text("span", _("Logs, CSV, JSON, Parquet, also compressed; up to 100 MB"), "faint")
         text("p", "", "faint").props('data-upload-status role="status"')
 

@@ -32,7 +32,9 @@ async def survey_upload(upload: Upload, options: ReadOptions, *, lenient: bool =
         text("p", upload.without_folder(describe(error)), "note warn").props('role="alert"')
         return None
     finally:
-        waiting.delete()
+        # it may have gone with the form
+        if not waiting.is_deleted:
+            waiting.delete()
 
 
 class LabelChoice:

@@ -18,7 +18,7 @@ _LEADING_TIME = (
 )
 WITHOUT_TIME = f"p => (p.value || '').replace({_LEADING_TIME}, '')"
 _ROWS_A_REQUEST, _REQUESTS_KEPT = 200, 30
-_TOOLTIP_MS = 350
+_TOOLTIP_MS = 600
 # pixels: the width of a table below which it is a phone's; heights of a row, of one line or of several
 _PHONE, _LINE, _PHONE_LINES, _LINES, _MOST_LINES = 560, 30, 62, 110, 160
 # fits the rows' heights and the columns to the width, and to whether whole records are shown

@@ -12,6 +12,7 @@ from nicegui import events, ui
 from agent.api.console.curves import calibration, risk_by_coverage
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
+from agent.api.console.intake import file_button
 from agent.api.console.jobs import Upload, UploadedFiles
 from agent.api.console.word_diff import differing
 from agent.core.errors import EXPECTED, UsageError, describe
@@ -142,9 +143,7 @@ class Figures:
         note = _("Drop a labelled file of this source that it has not learned, or see its corrected verdicts.")
         text("p", note, "faint")
         with ui.element("div").classes("actions").props("data-drop"):
-            with ui.element("label").classes("file-button"):
-                text("span", _("Choose a labelled file"))
-                ui.element("input").props('type="file" data-upload').classes("visually-hidden")
+            file_button(_("Choose a labelled file"))
             ui.button(_("Corrected verdicts"), on_click=self._by_corrections).props("outline dense no-caps")
         text("p", "", "faint").props('data-upload-status role="status"')
         self._box = ui.element("div")

@@ -6,6 +6,11 @@
   };
   const send = (file) => {
     if (!file) return;
+    const { limit, tooLarge } = document.querySelector("[data-upload]").dataset;
+    if (file.size > Number(limit)) {
+      status(`${file.name} ${tooLarge}`);
+      return;
+    }
     const request = new XMLHttpRequest();
     request.open("PUT", `/console/uploads?name=${encodeURIComponent(file.name)}`);
     request.setRequestHeader("Content-Type", "application/octet-stream");
