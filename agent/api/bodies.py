@@ -66,6 +66,8 @@ class JsonRoute(APIRoute):
     A route without a body takes requests without one from what is no web page.
     """
 
+    request_class: ClassVar[type[JsonRequest]] = JsonRequest
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's handler, which refuses other content types with 415."""
         handler, takes_body = super().get_route_handler(), self.body_field is not None or self.path == STREAMED_PATH
