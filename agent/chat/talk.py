@@ -22,6 +22,9 @@ _MARK = re.compile(
     r"\b(?:mark|label|set|correct|change|relabel|treat|learn|remember)\b|바꿔|바꿀|고쳐|표시|라벨|처리|标|改",
     re.IGNORECASE,
 )
+_CHANGE = re.compile(
+    r"\b(?:relabel|change|correct|fix|flip|switch)\b|바꿔|바꾸|바꿀|고쳐|고칠|수정|改|更正|纠正|换成", re.IGNORECASE
+)
 _NORMAL = re.compile(
     r"\b(?:normal|fine|ok(?:ay)?|expected|harmless|planned|benign|legit\w*|noise|false (?:alarm|positive))\b"
     r"|정상|오탐|오경보|괜찮|문제\s?없|잘못된 (?:경보|알람)|正常|误报|误判|没问题|没事|没有问题",
@@ -39,6 +42,7 @@ _NOT_ANOMALOUS = re.compile(
 )
 _ANOMALOUS_WORD = re.compile(r"anomal|abnormal|\bbad\b|비정상|이상|异常|不正常", re.IGNORECASE)
 _NORMAL_WORD = re.compile(r"\bnormal\b|(?<!비)정상|(?<!不)正常", re.IGNORECASE)
+_LABEL_WORDS: dict[Label, re.Pattern[str]] = {"normal": _NORMAL_WORD, "anomalous": _ANOMALOUS_WORD}
 _DELETE = re.compile(
     r"\b(?:delete|remove|erase|drop|discard|purge|get rid of|throw)\b|삭제|지워|지우|지울|제거|없애|删|移除|去掉|剔除",
     re.IGNORECASE,
@@ -64,6 +68,11 @@ _NUMBERS = re.compile(
 _LIKELY, _MARGIN = 0.3, 0.04
 _ABOUT_A_VERDICT = frozenset({"explain", "precedents", "what_if", "correct", "advice"})
 _HELP = {"help": "", "how_learn": "learn", "how_file": "file"}
+
+
+def _last(pattern: re.Pattern[str], text: str) -> int:
+    """Where the last match begins; -1 without one."""
+    return max((match.start() for match in pattern.finditer(text)), default=-1)
 
 
 class Talk:
@@ -133,7 +142,11 @@ class Talk:
         """What is to be done with a case that a message names, which is asked about before it is done."""
         if _DELETE.search(message):
             return "delete"
-        if self._is_labelled(message) and _MARK.search(message) and not question:
+        if self._is_labelled(message) and (_CHANGE.search(message) or (_MARK.search(message) and not question)):
+            # "it is normal, make it anomalous": the label that it shall have is named last
+            named = {label: _last(word, message) for label, word in _LABEL_WORDS.items()}
+            if min(named.values()) >= 0 and not (_NOT_NORMAL.search(message) or _NOT_ANOMALOUS.search(message)):
+                return max(named, key=lambda label: named[label])
             return self._label(message, self._intent.name)
         return None
 

@@ -37,6 +37,24 @@ def agent(copy_of: Callable[..., Settings]) -> Iterator[tuple[Agent, list[BaseMe
 
 
 @pytest.mark.parametrize(
+    ("message", "label"),
+    [
+        ("could you change c7? its label is normal and should be anomalous", "anomalous"),
+        ("c7 was marked anomalous by mistake, can you fix it to normal?", "normal"),
+        ("c7 케이스 label이 normal로 되어 있던데 anomaly로 바꿔 주실 수 있나요?", "anomalous"),
+        ("c7 标反了,其实它是正常的,可以帮我改过来吗", "normal"),
+        ("please relabel c7, that is not normal", "anomalous"),
+    ],
+)
+def test_a_request_to_change_a_named_case_asks_for_the_label_that_it_shall_have(
+    agent: tuple[Agent, list[BaseMessage]], message: str, label: str
+) -> None:
+    made, conversation = agent
+    action = made.understand(message, conversation)
+    assert (action.tool, action.arguments) == ("ask_case", {"case_id": "c7", "change": label})
+
+
+@pytest.mark.parametrize(
     ("message", "tool"),
     [
         ("could you tell me the reason?", "explain"),
