@@ -75,7 +75,7 @@ def begins_like_record(text: str) -> bool:
 
 def record_likeness(text: str) -> int:
     """How many marks of a log line or a row a text has; two or more hardly ever come in a conversation."""
-    if "\n" in text.strip() or text.lstrip()[:1] in ("{", "["):
+    if len(text) > LONGEST_TALK or "\n" in text.strip() or text.lstrip()[:1] in ("{", "["):
         return 3
     marks = 2 * bool(_STAMP.search(text)) + 2 * bool(_LEVEL.search(text)) + 2 * bool(_PREFIX.search(text))
     marks += sum(bool(shape.search(text)) for shape in _SHAPES)

@@ -28,8 +28,8 @@ _LEADS = frozenset({"judge", "chat", "greet", "explain", "help"})
 # intents of questions that may stand there
 _REQUESTS = frozenset({"correct_normal", "correct_anomalous", "advice", "precedents"})
 _CHANGING = frozenset({"correct", "ask_case", "undo", "use", "confirm"})
-# lines of a message that may all be talk
-_TALK_LINES = 3
+# lines of a message that may all be talk, and that may stand before and after records
+_TALK_LINES = _MAX_LEADS = 3
 
 
 class Understanding:
@@ -112,11 +112,8 @@ class Understanding:
     def _of_lines(self, message: str, conversation: Conversation, names: list[str]) -> Action:
         """Several lines, or a long one: records, maybe with a request before and after them."""
         lines = message.splitlines()
-        begin, end = 0, len(lines)
-        while begin < end and (not lines[begin].strip() or self._is_lead(lines[begin], first=True)):
-            begin += 1
-        while end > begin and (not lines[end - 1].strip() or self._is_lead(lines[end - 1], first=False)):
-            end -= 1
+        begin = self._leads(lines, first=True)
+        end = len(lines) - self._leads(lines[begin:][::-1], first=False)
         rest = "\n".join(lines[begin:end])
         spoken = [line.strip() for line in lines if line.strip()]
         if rest.strip() and not (len(spoken) <= _TALK_LINES and self._is_all_talk(spoken, names)):
@@ -124,6 +121,16 @@ class Understanding:
         action = self._of_line(" ".join(spoken)[: shapes.LONGEST_TALK], conversation, names)
         # several lines are not a clear order
         return Action("clarify") if action.tool in _CHANGING or action.tool == "judge" else action
+
+    def _leads(self, lines: list[str], *, first: bool) -> int:
+        """How many of the first lines are empty, or requests around records, of which a few are looked for."""
+        found = 0
+        for number, line in enumerate(lines):
+            if line.strip():
+                found += 1
+                if found > _MAX_LEADS or not self._is_lead(line, first=first):
+                    return number
+        return len(lines)
 
     def _is_lead(self, line: str, *, first: bool) -> bool:
         """Whether a line of a message is a request around its records."""

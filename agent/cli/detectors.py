@@ -25,7 +25,7 @@ def detectors(context: typer.Context) -> None:  # noqa: D103
 def list_detectors(as_json: AsJson = False) -> None:
     """List them: name, what they need, the extra that they take, and whether it is installed."""
     from agent.core.terminal import print_line
-    from agent.detectors.contrib.catalog import CATALOG, ON_TEXT
+    from agent.detectors.contrib.catalog import CATALOG, ON_TEXT, hint_of, is_installed
     from agent.detectors.registry import installed_packages
 
     if as_json:
@@ -37,6 +37,8 @@ def list_detectors(as_json: AsJson = False) -> None:
         print_line(f"{entry.name:<13}{extra:<26}{needs:<25}{entry.summary}", "dim" if entry.missing else "")
     on_text = ", ".join(entry.name for entry in CATALOG.values() if entry.on_text)
     print_line(f"NAME{ON_TEXT}: the same on embeddings of texts, in sources of tables too: {on_text}")
+    if not is_installed("tune"):
+        print_line(f"`precedent tune classifier` takes the extra [tune]: {hint_of('tune')}")
     for hint in sorted({entry.hint for entry in CATALOG.values() if entry.missing and entry.hint}):
         print_line(f"to install: {hint}")
     for name, package in installed_packages():

@@ -246,5 +246,5 @@ def _degraded(state: JudgingState, fields: str | None) -> tuple[str, ...]:
     if _is_longer_than_read(state):
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.source_model:
-        reasons.insert(0, "fusion: the source has cases and was never fitted; rebuilding it fits it")
+        reasons.insert(0, "fusion: the source has cases and was never fitted: `precedent sources rebuild` fits it")
     return tuple(reasons)
