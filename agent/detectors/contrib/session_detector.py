@@ -30,6 +30,8 @@ _LEAST, _MOST_EVENTS = 8, 1_000_000
 _LEAST_ALPHA = 0.01
 # beyond the normal sessions' scores, what differs by less than 0.05 is as good as equal; `ConformalTail` has 0.001
 _UNIT = 50.0
+# a number is not above those of normal sessions by less: the other sessions of a batch change it in the ninth digit
+_NOISE = 1e-4
 # values of normal sessions that are kept for p-values
 _TAIL = 20_000
 
@@ -85,7 +87,7 @@ class Scale:
         """Log-odds of n sessions, within ±6: shape (n, k) to shape (n,)."""
         *columns, last = self.tails
         scores = _sum(columns, numbers) if columns else numbers[:, 0]
-        return np.clip(last(scores / _UNIT) - self.zero, -_LIMIT, _LIMIT)
+        return np.clip(_tail_log_p(last, scores) - self.zero, -_LIMIT, _LIMIT)
 
     def percentage(self, log_odds: float) -> int:
         """The percentage of normal sessions that are more expected than one with these log-odds, rounded down."""
@@ -93,7 +95,12 @@ class Scale:
 
 
 def _sum(columns: Sequence[ConformalTail], numbers: Floats) -> Floats:
-    return np.asarray(np.sum([tail(column / _UNIT) for tail, column in zip(columns, numbers.T, strict=True)], axis=0))
+    return np.asarray(np.sum([_tail_log_p(*pair) for pair in zip(columns, numbers.T, strict=True)], axis=0))
+
+
+def _tail_log_p(tail: ConformalTail, numbers: Floats) -> Floats:
+    """-ln p of n numbers, shape (n,)."""
+    return tail((numbers - _NOISE) / _UNIT)
 
 
 class SessionDetector(Detector):

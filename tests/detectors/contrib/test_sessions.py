@@ -182,6 +182,12 @@ def test_sessions_that_are_nearly_alike_do_not_make_small_differences_anomalous(
     assert scale.log_odds(np.array([[0.03], [1.8]])).tolist()[0] < 0 < scale.log_odds(np.array([[1.8]]))[0]
 
 
+def test_noise_in_the_last_digits_does_not_make_a_normal_session_anomalous() -> None:
+    numbers = np.array([[0.5, 0.02]])
+    scale = Scale.of(numbers, np.array([50]), None)
+    assert (scale.log_odds(numbers + np.array([[1e-9, -1e-9], [-1e-9, 1e-9]])) < 0).all()
+
+
 @pytest.mark.parametrize("detector", [DeepLog, LogBert])
 @pytest.mark.parametrize(
     "alike", [[TrainingCase(record(GOOD), False, None, 100)], [TrainingCase(record(GOOD), False)] * 9]
