@@ -229,8 +229,8 @@ class Understanding:
     def _payload(self, message: str, marks: int) -> Action | None:
         """``could you check this: RECORD``: the record, where the rest is such a request."""
         for lead, rest in shapes.cuts(message):
-            asked = self._request(lead) if len(rest.split()) > 1 else None
-            if asked and self._may_be_record(rest, unknown=asked == "judge"):
+            request = self._request(lead) if len(rest.split()) > 1 else None
+            if request and self._may_be_record(rest, unknown=request == "judge"):
                 return Action("judge", {"text": rest.strip()})
         if marks:
             for lead, rest in shapes.unmarked_cuts(message):

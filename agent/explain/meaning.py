@@ -119,15 +119,15 @@ def _contradicts_direction(text: str, verdict: Verdict, facts: Sequence[str]) ->
     stated = set(_CASE_OR_WORD.findall(text))
     known = set(_CASE_OR_WORD.findall(" ".join(_QUOTE.sub(" ", fact.lower()) for fact in facts)))
     for pair in _DIRECTIONS:
-        for said, opposite in (pair, pair[::-1]):
-            if said & stated and opposite & known and not said & known:
+        for words, opposite in (pair, pair[::-1]):
+            if words & stated and opposite & known and not words & known:
                 return True
     return False
 
 
 def _quotes_what_is_not_there(sentence: str, verdict: Verdict, facts: Sequence[str]) -> bool:
     known = _plain("\n".join([verdict.record.text, *(case.text for case in verdict.precedents), *facts]))
-    return any(_plain(one or other) not in known for one, other in _QUOTE.findall(sentence))
+    return any(_plain(curly or straight) not in known for curly, straight in _QUOTE.findall(sentence))
 
 
 def _plain(text: str) -> str:

@@ -84,8 +84,8 @@ def test_normal_cases_alone_give_no_weight_but_a_detector_to_judge_by(run: Run, 
 def test_verdicts_say_that_the_extra_of_a_detector_is_missing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = catalog.CATALOG["knn"]
-    monkeypatch.setattr(catalog, "CATALOG", {**catalog.CATALOG, "knn": catalog.replace(one, extra="classical")})
+    knn = catalog.CATALOG["knn"]
+    monkeypatch.setattr(catalog, "CATALOG", {**catalog.CATALOG, "knn": catalog.replace(knn, extra="classical")})
     monkeypatch.setattr(catalog, "EXTRAS", {"classical": ("json",)})
     run("learn", _rings(tmp_path / "l.jsonl", 1, 80), *OPTIONS, "--brief", "r", "--detector", "knn")
     assert _model(run)["detectors"] == ["knn"]

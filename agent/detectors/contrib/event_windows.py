@@ -121,10 +121,10 @@ class Windows:
         starts = np.arange(sizes.sum()) + WINDOW * np.repeat(np.arange(len(sessions)), sizes)
         rows = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(flat, WINDOW + 1)[starts])
         # rows compared as bytes sort much faster than by axis
-        _, one, of_step = np.unique(
+        _, distinct, of_step = np.unique(
             rows.view(np.dtype((np.void, rows.itemsize * (WINDOW + 1)))).ravel(), return_index=True, return_inverse=True
         )
-        return cls(rows[one].astype(np.int64), of_step.ravel(), first)
+        return cls(rows[distinct].astype(np.int64), of_step.ravel(), first)
 
     def weights(self, times: Floats) -> Floats:
         """The square root of how often each window occurs, shape (windows,), from ``times`` of each session.
@@ -266,9 +266,9 @@ class NextEventNetwork(nn.Module):
             for start in range(0, len(rows), _FORWARD):
                 batch = torch.from_numpy(rows[start : start + _FORWARD])
                 log_p = torch.log_softmax(self(batch[:, :-1]), dim=1)
-                own = log_p.gather(1, batch[:, -1:])
-                surprise[start : start + _FORWARD] = -own[:, 0].numpy()
-                rank[start : start + _FORWARD] = 1 + (log_p[:, END:] > own).sum(1).numpy()
+                observed = log_p.gather(1, batch[:, -1:])
+                surprise[start : start + _FORWARD] = -observed[:, 0].numpy()
+                rank[start : start + _FORWARD] = 1 + (log_p[:, END:] > observed).sum(1).numpy()
         unknown = rows[:, -1] == OTHER
         surprise[unknown] = UNKNOWN_SURPRISE
         return surprise, rank

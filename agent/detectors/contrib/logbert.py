@@ -138,10 +138,10 @@ class LogBertNetwork(nn.Module):
                 for masked in (half, ~half & (codes != PAD) & (codes != self._session)):
                     logits, _ = self(codes.masked_fill(masked, self._mask))
                     log_p = torch.log_softmax(logits[:, 1:], dim=2)
-                    own = log_p.gather(2, codes[:, 1:, None])
-                    rank = 1 + (log_p[:, :, END:] > own).sum(2)
+                    observed = log_p.gather(2, codes[:, 1:, None])
+                    rank = 1 + (log_p[:, :, END:] > observed).sum(2)
                     here = masked[:, 1:]
-                    surprise += torch.where(here, -own[:, :, 0], 0.0) / _DRAWS
+                    surprise += torch.where(here, -observed[:, :, 0], 0.0) / _DRAWS
                     best = torch.where(here, torch.minimum(best, rank), best)
             distance = ((self(codes)[1] - self.centre) ** 2).sum(1)
         return surprise.numpy(), best.numpy(), distance.double().numpy()

@@ -20,7 +20,7 @@ from retrieval.types import LABELS, RetrievalResult
 from tests.conftest import missing
 
 FIELDS = Resources(by_fields=True)
-CLASSICAL = [name for name, one in CATALOG.items() if one.on_text]
+CLASSICAL = [name for name, entry in CATALOG.items() if entry.on_text]
 
 
 def _row(x: float, y: float, colour: str) -> DetectorInput:
