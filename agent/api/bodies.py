@@ -15,6 +15,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from agent.core.records import clean_text
+
 NDJSON = "application/x-ndjson"
 STREAMED_PATH = "/v1/verdicts"
 """The only path that takes NDJSON."""
@@ -46,6 +48,11 @@ def describe_json_error(error: ValueError | RecursionError, *, of_line: bool = F
     if isinstance(error, RecursionError):
         return "it is not valid JSON here: it is nested too deeply"
     return "it is not valid JSON here: a number has too many digits"
+
+
+def storable_json(value: Any) -> str:
+    """A JSON value as text without what neither a store nor UTF-8 takes, such as lone surrogates."""
+    return clean_text(json.dumps(value, ensure_ascii=False))
 
 
 class JsonRequest(Request):

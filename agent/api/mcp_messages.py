@@ -8,7 +8,7 @@ from typing import Any
 
 import mcp.types as types
 
-from agent.api.bodies import describe_json_error
+from agent.api.bodies import describe_json_error, storable_json
 from agent.core.records import clean_text
 
 # what Python's parser may reject by another error than its own, and escapes that neither the package nor a store takes
@@ -45,7 +45,7 @@ def readable(body: bytes) -> bytes:
         raise _not_json(error) from error
     if not _is_suspect(body):
         return body
-    return clean_text(json.dumps(_parsed(body), ensure_ascii=False)).encode()
+    return storable_json(_parsed(body)).encode()
 
 
 def read_message(line: bytes) -> types.JSONRPCMessage:
@@ -58,7 +58,7 @@ def read_message(line: bytes) -> types.JSONRPCMessage:
     """
     value = _parsed(line)
     if _is_suspect(line):
-        value = _parsed(clean_text(json.dumps(value, ensure_ascii=False)).encode())
+        value = _parsed(storable_json(value).encode())
     try:
         return types.JSONRPCMessage.model_validate(value)
     except ValueError as error:

@@ -8,6 +8,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,25 +104,14 @@ class VerdictScores:
         """
         if not self._probability:
             raise ValueError("nothing to evaluate: no record was judged")
-        from sklearn import metrics
-
         probability = np.frombuffer(self._probability)
         predicted, decided, truth = (
             np.frombuffer(flags, dtype=bool) for flags in (self._leans_anomalous, self._decided, self._anomalous)
         )
-        precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-            truth, predicted, average="binary", zero_division=0.0
-        )
         wrong = predicted != truth
-        both = bool(truth.any()) and not bool(truth.all())
         return Evaluation(
-            accuracy=float(1 - wrong.mean()),
-            precision=float(precision),
-            recall=float(recall),
-            f1=float(f1),
-            roc_auc=float(metrics.roc_auc_score(truth, probability)) if both else None,
-            average_precision=float(metrics.average_precision_score(truth, probability)) if both else None,
-            ece=_calibration_error(probability, truth),
+            **classification_figures(predicted, truth, probability),
+            ece=calibration_error(probability, truth),
             coverage=float(decided.mean()),
             selective_error=float(wrong[decided].mean()) if decided.any() else None,
             records_per_second=len(self) / seconds if seconds > 0 else math.inf,
@@ -146,7 +136,28 @@ def evaluate(verdicts: Iterable[Verdict], anomalous: Iterable[bool], seconds: fl
     return scores.evaluation(seconds)
 
 
-def _calibration_error(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+def classification_figures(
+    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], score: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Accuracy, precision, recall and F1 of n labels, and how well n scores rank; that is None with one label only."""
+    from sklearn import metrics
+
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        truth, predicted, average="binary", zero_division=0.0
+    )
+    both = bool(truth.any()) and not bool(truth.all())
+    return {
+        "accuracy": float(1 - (predicted != truth).mean()),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "roc_auc": float(metrics.roc_auc_score(truth, score)) if both else None,
+        "average_precision": float(metrics.average_precision_score(truth, score)) if both else None,
+    }
+
+
+def calibration_error(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """The expected calibration error of n probabilities: over ten bins, how far they are from what is observed."""
     bins = np.minimum((probability * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
     return float(np.abs(np.bincount(bins, weights=probability - truth)).sum() / len(probability))
 

@@ -77,3 +77,16 @@ def similarity_to_other_kinds(vectors: NDArray[np.float32], kinds: Ints) -> NDAr
     similar = vectors @ vectors.T
     similar[kinds[:, None] == kinds[None]] = -1.0
     return np.asarray(similar.max(axis=1))
+
+
+def stratified_folds(anomalous: NDArray[np.bool_], folds: int, seed: int) -> Ints:
+    """The number of each case's fold, shape (n,); each label is spread over all folds.
+
+    scikit-learn's StratifiedKFold refuses labels with fewer cases than folds.
+    """
+    numbers = np.zeros(len(anomalous), dtype=np.int64)
+    random = np.random.default_rng(seed)
+    for label in (True, False):
+        places = random.permutation(np.flatnonzero(anomalous == label))
+        numbers[places] = np.arange(len(places)) % folds
+    return numbers

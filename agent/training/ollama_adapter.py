@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.training.kinds import folds_of_kinds
+from agent.training.kinds import folds_of_kinds, stratified_folds
 from agent.training.ollama_answers import Figures
 from agent.training.ollama_cases import MIN_CASES, TrialCases
 from agent.training.ollama_forms import FewShotPrompt, Form, few_shot_prompt
@@ -70,7 +70,7 @@ class AdapterTrial:
         """
         prompt = few_shot_prompt(self._brief, {False: self._cases.examples}, FORM)
         kinds = folds_of_kinds(self._cases.kinds, self._cases.anomalous, _FOLDS)
-        by_template = _stratified(self._cases.anomalous, _FOLDS)
+        by_template = stratified_folds(self._cases.anomalous, _FOLDS, _SEED)
         activations, elsewhere = self._read(prompt)
         probe = Probe(activations, self._cases.anomalous, by_template if kinds is None else kinds, elsewhere)
         figures, form, why = self._measure(prompt, probe), FORM, ""
@@ -103,7 +103,7 @@ class AdapterTrial:
     def _measure(self, prompt: FewShotPrompt, probe: Probe) -> Figures:
         """The figures of whole answers to cases that an adapter was not fitted to, by turns."""
         figures, chosen = Figures(), self._answered()
-        folds = _stratified(self._cases.anomalous, _ANSWER_FOLDS)
+        folds = stratified_folds(self._cases.anomalous, _ANSWER_FOLDS, _SEED)
         for fold in range(_ANSWER_FOLDS):
             fitted = np.flatnonzero(folds != fold)
             known = set(self._cases.kinds[fitted].tolist())
@@ -143,13 +143,3 @@ class AdapterTrial:
             yield reply
         finally:
             engine.close()
-
-
-def _stratified(anomalous: NDArray[np.bool_], folds: int) -> Ints:
-    """The number of each case's fold, shape (n,), with cases of both labels in each."""
-    fold = np.zeros(len(anomalous), dtype=np.int64)
-    random = np.random.default_rng(_SEED)
-    for label in (True, False):
-        places = random.permutation(np.flatnonzero(anomalous == label))
-        fold[places] = np.arange(len(places)) % folds
-    return fold

@@ -21,10 +21,11 @@ from agent.core.errors import MissingPart, Stopped, UsageError
 from agent.core.terminal import plural
 from agent.detectors.contrib import tuned
 from agent.detectors.contrib.catalog import EXTRAS, hint_of, is_installed
-from agent.detectors.contrib.resources import Progress, Resources
-from agent.detectors.contrib.zero_shot import chosen_device
+from agent.detectors.contrib.resources import Progress, Resources, chosen_device
 from agent.pipeline.context import AppContext
-from agent.training.tune_trainer import TrainerOptions, stratified, train
+from agent.training.evaluation import classification_figures
+from agent.training.kinds import stratified_folds
+from agent.training.tune_trainer import TrainerOptions, train
 from llm.weights.checksum import sha256_of
 from retrieval.encoding.representation import Representation
 
@@ -105,7 +106,7 @@ def tune_classifier(
     if device == "cpu":
         notify("no GPU is used: training runs on the processor")
     started = time.perf_counter()
-    numbers, unseen = stratified(anomalous, folds), np.full(len(texts), np.nan)
+    numbers, unseen = stratified_folds(anomalous, folds, _SEED), np.full(len(texts), np.nan)
     try:
         for number in range(folds):
             rest, held_out = np.flatnonzero(numbers != number), np.flatnonzero(numbers == number)
@@ -118,8 +119,8 @@ def tune_classifier(
         raise Stopped(f"{stop}: `precedent tune classifier --source {source} --resume` goes on") from stop
     now = time.perf_counter()
     result = TuneResult(
-        len(texts), int(anomalous.sum()), **_figures(unseen, anomalous), training_seconds=now - final,
-        seconds=now - started, device=device, base=options.base,
+        len(texts), int(anomalous.sum()), **classification_figures(unseen > 0, anomalous, unseen),
+        training_seconds=now - final, seconds=now - started, device=device, base=options.base,
     )  # fmt: skip
     _store(folder, model, tokenizer, texts, unseen, {**asdict(result), "max_tokens": options.max_tokens})
     shutil.rmtree(work)
@@ -208,23 +209,6 @@ def _prepare(folder: Path, plan: dict[str, Any], source: str, *, resume: bool) -
     work.mkdir(parents=True)
     (work / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
     return work
-
-
-def _figures(log_odds: Floats, anomalous: Bools) -> dict[str, float]:
-    from sklearn import metrics
-
-    predicted = log_odds > 0
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        anomalous, predicted, average="binary", zero_division=0.0
-    )
-    return {
-        "accuracy": float((predicted == anomalous).mean()),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "roc_auc": float(metrics.roc_auc_score(anomalous, log_odds)),
-        "average_precision": float(metrics.average_precision_score(anomalous, log_odds)),
-    }
 
 
 def _store(

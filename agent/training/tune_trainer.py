@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from agent.core.errors import MissingPart, Stopped, UsageError
 from agent.detectors.contrib.outlier_model import seeded
-from agent.detectors.contrib.zero_shot import chosen_device
+from agent.detectors.contrib.resources import chosen_device
+from agent.training.kinds import stratified_folds
 
 _SEED, _WARMUP = 20_26, 0.06
 # steps after which a checkpoint is written and the held-out loss is measured, at most
@@ -55,6 +56,16 @@ class TrainerOptions:
     offline: bool = False
 
 
+@contextmanager
+def _seeded_torch() -> Iterator[None]:
+    import torch
+
+    with seeded(), torch.random.fork_rng():
+        torch.manual_seed(_SEED)
+        yield
+
+
+@_seeded_torch()
 def train(
     texts: Sequence[str],
     anomalous: NDArray[np.bool_],
@@ -86,22 +97,6 @@ def train(
     Stopped
         Ctrl-C was pressed; the last state is in a checkpoint.
     """
-    import torch
-
-    with seeded(), torch.random.fork_rng():
-        torch.manual_seed(_SEED)
-        return _train(texts, anomalous, options, folder, steps, resume=resume)
-
-
-def _train(
-    texts: Sequence[str],
-    anomalous: NDArray[np.bool_],
-    options: TrainerOptions,
-    folder: Path,
-    steps: Steps,
-    *,
-    resume: bool,
-) -> tuple[Any, Any]:
     from transformers import DataCollatorWithPadding, EarlyStoppingCallback, PrinterCallback, Trainer
     from transformers.trainer_utils import get_last_checkpoint
 
@@ -113,7 +108,7 @@ def _train(
         {**{name: values[i] for name, values in encoded.items()}, "labels": int(label)}
         for i, label in enumerate(anomalous.tolist())
     ]
-    held_out = stratified(anomalous, 10) == 0
+    held_out = stratified_folds(anomalous, 10, _SEED) == 0
     per_epoch = -(-int((~held_out).sum()) // options.batch)
     arguments = _arguments(options, folder, per_epoch)
     interrupt = _Interrupt()
@@ -229,16 +224,6 @@ def _weighted_loss(anomalous: NDArray[np.bool_]) -> Callable[..., Any]:
         return (each * weights[labels]).mean()
 
     return loss
-
-
-def stratified(anomalous: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:
-    """The number of each case's fold; each label is spread over all folds."""
-    numbers = np.zeros(len(anomalous), dtype=np.int64)
-    order = np.random.default_rng(_SEED).permutation(len(anomalous))
-    for label in (False, True):
-        of_label = order[anomalous[order] == label]
-        numbers[of_label] = np.arange(len(of_label)) % folds
-    return numbers
 
 
 class _Rows:

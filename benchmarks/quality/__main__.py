@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.progress import print_status, progress_lines
 from benchmarks.quality.results import Result, code, kept
-from benchmarks.quality.running import CachedContext, Progress, run
+from benchmarks.quality.running import CachedContext, run
 from benchmarks.quality.table import page
 from benchmarks.quality.tasks import TASKS, Task
 from llm.weights.catalog import default_model
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
-_EVERY_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,7 +67,7 @@ def _measured(
         parts.warm()
         for task in tasks:
             if task.missing:
-                _say(f"{task.name}: left out, {task.missing[0]} is not here")
+                print_status(f"{task.name}: left out, {task.missing[0]} is not here")
                 continue
             result, before = Result(task.name, model, limit, state), kept(folder, task.name)
             if before and before.like(result):
@@ -77,32 +75,14 @@ def _measured(
             wanted = [str(seed) for seed in range(1 if task.draws == 1 else seeds or task.draws)]
             for seed in wanted:
                 if seed in result.runs:
-                    _say(f"{task.name}, draw {seed}: measured before")
+                    print_status(f"{task.name}, draw {seed}: measured before")
                     continue
-                progress = _progress(f"{task.name}, draw {seed}")
+                progress = progress_lines(f"{task.name}, draw {seed}")
                 result.runs[seed] = run(parts, task, int(seed), limit, progress, adapt=adapt)
                 result.keep(folder)
             results.append(replace(result, runs={seed: result.runs[seed] for seed in wanted}))
         parts.close()
     return results
-
-
-def _progress(name: str) -> Progress:
-    """A line on standard error when something else is done, and every ten seconds."""
-    last_doing, told = "", 0.0
-
-    def show(doing: str, done: int, total: int) -> None:
-        nonlocal last_doing, told
-        now = time.monotonic()
-        if doing != last_doing or now - told > _EVERY_SECONDS:
-            _say(f"{name}: {doing} {done:,}" + (f" of {total:,}" if total else ""))
-            last_doing, told = doing, now
-
-    return show
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from agent.scoring.fusion import SourceModel
 from agent.training.batch_adaptation import adapt_to_batch
 from agent.training.batch_reference import set_batch_reference
 from agent.training.learn import learn
+from benchmarks.progress import Progress
 from benchmarks.quality.baselines import encoding_once
 from benchmarks.quality.figures import Figures, of_baseline, of_signal, of_verdicts
 from benchmarks.quality.tasks import Draw, Task
@@ -33,7 +34,6 @@ from retrieval.store.engine import open_store
 _ALONE = 100
 # cases of each label among which its examples are
 _NEAREST = 4
-Progress = Callable[[str, int, int], None]
 
 
 class CachedContext(AppContext):

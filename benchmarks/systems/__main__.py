@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL
 from agent.detectors.contrib import catalog
 from agent.pipeline.context import AppContext
+from benchmarks.progress import Progress, print_status, progress_lines
 from benchmarks.quality.baselines import encoding_once
 from benchmarks.quality.tasks import TASKS
 from benchmarks.systems.measuring import (
@@ -26,12 +26,11 @@ from benchmarks.systems.measuring import (
     measure_supervised,
     measure_tuned,
 )
-from benchmarks.systems.split import Files, Progress, Split, make_split, temporary_folder
+from benchmarks.systems.split import Files, Split, make_split, temporary_folder
 from benchmarks.systems.table import INTRODUCTION, section
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "systems.md"
 _DATA = ("genome", "nslkdd", "hdfs100k", "sms-100", "bgl-time")
-_EVERY_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EXPECTED as error:
         expected = translate(error)
         assert expected is not None
-        _say(f"error: {expected}")
+        print_status(f"error: {expected}")
         sys.exit(expected.exit_code)
     if options.write:
         _PAGE.write_text(text, encoding="utf-8")
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> str:
             home = Path(folder) / f"home-{files.name}"
             chosen = {"home": home, "model": "none", "store": None, "chroma": None}
             context = AppContext(settings().model_copy(update=chosen))
-            progress = _progress(files.name)
+            progress = progress_lines(files.name)
             split = make_split(context, files, options.limit, progress)
             rows = _measured(context, split, systems, options.epochs, progress)
             anomalous = int(split.truth.sum())
@@ -101,7 +100,7 @@ def _systems(wanted: Sequence[str] | None) -> list[str]:
         return [name for name in every if name != "nli"]
     groups = {"forest": [name for name in SUPERVISED if "forest" in name]}
     groups |= {"regression": [name for name in SUPERVISED if "regression" in name]}
-    names = [name for one in wanted for name in groups.get(one, [one])]
+    names = [name for system in wanted for name in groups.get(system, [system])]
     for name in names:
         if name not in every:
             catalog.entry(catalog.split_option(name)[0])
@@ -122,7 +121,7 @@ def _files(options: argparse.Namespace, folder: Path) -> list[Files]:
         if name not in TASKS:
             raise UsageError(f"no data set {name!r}: {', '.join(TASKS)}")
         if missing := TASKS[name].missing:
-            _say(f"{name}: left out, {missing[0]} is not here")
+            print_status(f"{name}: left out, {missing[0]} is not here")
             continue
         found.append(Files.of_task(name, options.limit, folder))
     return found
@@ -140,7 +139,7 @@ def _measured(context: AppContext, split: Split, systems: Sequence[str], epochs:
         progress(name, 0, 1)
         try:
             row = (
-                measure_tuned(context, split, epochs, progress, _say)
+                measure_tuned(context, split, epochs, progress, print_status)
                 if name == TUNED
                 else measure_detector(context, split, name)
             )
@@ -151,24 +150,6 @@ def _measured(context: AppContext, split: Split, systems: Sequence[str], epochs:
     if "precedent" in systems and best is not None:
         rows.append(measure_precedent(context, split, best, progress))
     return rows
-
-
-def _progress(name: str) -> Progress:
-    """A line on standard error when something else is done, and every ten seconds."""
-    last, shown = "", 0.0
-
-    def show(doing: str, done: int, total: int) -> None:
-        nonlocal last, shown
-        now = time.monotonic()
-        if doing != last or now - shown > _EVERY_SECONDS:
-            _say(f"{name}: {doing} {done:,}" + (f" of {total:,}" if total else ""))
-            last, shown = doing, now
-
-    return show
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

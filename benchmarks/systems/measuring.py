@@ -20,14 +20,15 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.scoring.calibration import Objective
 from agent.training.contrib_choice import fusions_alone
+from agent.training.evaluation import calibration_error, classification_figures
 from agent.training.leave_one_out import InstalledScores
 from agent.training.refit import refit
 from agent.training.tune_classifier import default_options, tune_classifier
+from benchmarks.progress import Progress
 from benchmarks.quality.baselines import Encode, embedded_regression, forest, tfidf_regression
-from benchmarks.systems.split import Progress, Split
+from benchmarks.systems.split import Split
 
 Floats = NDArray[np.float64]
-_BINS = 10
 _FOLDS = 5
 # scikit-learn with the labels of both kinds
 SUPERVISED: Mapping[str, Callable[..., Any]] = {
@@ -74,22 +75,7 @@ def figures(
     ``score``: what ranks the records, where calibration makes probabilities equal; the probability by default.
     """
     score = probability if score is None else score
-    from sklearn import metrics
-
-    both = len(set(truth.tolist())) == 2
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        truth, predicted, average="binary", zero_division=0.0
-    )
-    bins = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    return {
-        "accuracy": float((predicted == truth).mean()),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "roc_auc": float(metrics.roc_auc_score(truth, score)) if both else None,
-        "average_precision": float(metrics.average_precision_score(truth, score)) if both else None,
-        "ece": float(np.abs(np.bincount(bins, weights=probability - truth)).sum() / len(truth)),
-    }
+    return {**classification_figures(predicted, truth, score), "ece": calibration_error(probability, truth)}
 
 
 def measure_detector(context: AppContext, split: Split, name: str) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from agent.training.leave_one_out import CaseKey, leave_one_out, training_cases
+from benchmarks.progress import Progress
 from benchmarks.quality.tasks import TASKS
 from retrieval.encoding.representation import Representation
 from retrieval.types import StoredCase
 
-Progress = Callable[[str, int, int], None]
 _SEED, _CHUNK = 0, 500
 
 

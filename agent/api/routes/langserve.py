@@ -14,11 +14,10 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
-from agent.api.bodies import JsonRequest, JsonRoute
+from agent.api.bodies import JsonRequest, JsonRoute, storable_json
 from agent.api.state import ServerState, State
 from agent.chat.commands import ChatInput
 from agent.core.errors import InputError
-from agent.core.records import clean_text
 from agent.core.requests import parse_request
 
 with warnings.catch_warnings():
@@ -40,7 +39,7 @@ class _Request(JsonRequest):
         """See `JsonRequest.json`."""
         value = await super().json()
         if _SURROGATE.search(await self.body()):
-            value = json.loads(clean_text(json.dumps(value, ensure_ascii=False)))
+            value = json.loads(storable_json(value))
         return value
 
 

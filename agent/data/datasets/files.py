@@ -10,7 +10,6 @@ import lzma
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import zstandard
 from agent.core.errors import InputError
 from agent.core.records import clean_text
 from agent.data.datasets.catalog import DatasetEntry, Layout
+from agent.data.packed import READ_ERRORS
 from agent.data.readers.csv_rows import LONGEST_LINE
 from agent.data.readers.lines import RawLine, split_lines
 
@@ -31,13 +31,9 @@ _NAMES_LISTED = 8
 _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PACKED = re.compile(r"\.(gz|zst|bz2|xz)$", re.IGNORECASE)
 _DAMAGE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
+    *READ_ERRORS,
     zipfile.BadZipFile,
     tarfile.TarError,
-    zstandard.ZstdError,
     # an encrypted member, an unknown compression of a zip
     RuntimeError,
 )

@@ -206,11 +206,8 @@ def entry(name: str) -> Entry:
     UsageError
         There is none; the message names the nearest.
     """
-    base = CATALOG.get(name.removesuffix(ON_TEXT))
-    if name in CATALOG:
-        return CATALOG[name]
-    if base is not None and base.on_text:
-        return replace(base, name=name, load=partial(_classical, name))
+    if found := _find(name):
+        return found
     near = get_close_matches(name, CATALOG, n=1)
     suggestion = f"did you mean {near[0]}?" if near else "`precedent detectors list` names them"
     raise UsageError(f"no detector {name!r}: {suggestion}")
@@ -218,8 +215,14 @@ def entry(name: str) -> Entry:
 
 def is_contrib(name: str) -> bool:
     """Whether the catalog has a detector of this name."""
+    return _find(name) is not None
+
+
+def _find(name: str) -> Entry | None:
     base = CATALOG.get(name.removesuffix(ON_TEXT))
-    return name in CATALOG or bool(base and base.on_text)
+    if base is None or base.name == name:
+        return base
+    return replace(base, name=name, load=partial(_classical, name)) if base.on_text else None
 
 
 def detectors(names: Iterable[str], resources: Resources) -> dict[str, type[Detector]]:

@@ -55,6 +55,17 @@ class Resources:
         return type(detector.__name__, (detector,), {"resources": self, "__module__": detector.__module__})
 
 
+def chosen_device(device: str) -> str:
+    """``auto`` as the fastest device that PyTorch finds."""
+    if device != "auto":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 NO_RESOURCES = Resources()
 # called with what is trained, the number of steps done, and their total
 training_progress: ContextVar[Progress | None] = ContextVar("training_progress", default=None)

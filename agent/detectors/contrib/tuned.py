@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from agent.core.errors import DetectorError
 from agent.core.records import Signal
 from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
-from agent.detectors.contrib.resources import NO_RESOURCES, Resources
+from agent.detectors.contrib.resources import NO_RESOURCES, Resources, chosen_device
 
 FOLDER, CURRENT, ANSWERS, WEIGHTS = "classifier", "current.json", "out_of_fold.npz", "model.safetensors"
 _BATCH, _LIMIT = 32, 8.0
@@ -55,8 +55,6 @@ class TextScorer:
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from agent.detectors.contrib.zero_shot import chosen_device
-
         try:
             network = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -73,7 +71,7 @@ class TextScorer:
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
             with self._lock, torch.inference_mode():
-                whole = self._tokenizer([texts[i] for i in batch], verbose=False)["input_ids"]
+                all_tokens = self._tokenizer([texts[i] for i in batch], verbose=False)["input_ids"]
                 encoded = self._tokenizer(
                     [texts[i] for i in batch],
                     truncation=True,
@@ -83,7 +81,7 @@ class TextScorer:
                 ).to(self._network.device)
                 logits = self._network(**encoded).logits.float().cpu().numpy()
             out[batch] = logits[:, 1] - logits[:, 0]
-            for i, tokens in zip(batch, whole, strict=True):
+            for i, tokens in zip(batch, all_tokens, strict=True):
                 cut[i] = len(tokens) > self._max_tokens
         # the other texts of a batch change an answer in the sixth digit
         return np.asarray(np.round(np.clip(out, -_LIMIT, _LIMIT), 4), dtype=np.float64), cut

@@ -18,7 +18,7 @@ from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.conformal import ConformalTail
 from agent.detectors.contrib.conformal_score import Floats, finite, signals
 from agent.detectors.contrib.descriptions import descriptions
-from agent.detectors.contrib.resources import NO_RESOURCES, Resources
+from agent.detectors.contrib.resources import NO_RESOURCES, Resources, chosen_device
 
 _FEWEST = 10
 # differences of similarity that count as much as one step of the log-sum-exp
@@ -186,14 +186,3 @@ def _pipeline(model: str, device: str, offline: bool) -> Any:
     if not any(label.startswith("entail") for label in labels):
         raise DetectorError(f"{model!r} is no model of natural language inference: its labels are {', '.join(labels)}")
     return pipeline("zero-shot-classification", network, tokenizer=tokenizer, device=chosen_device(device))
-
-
-def chosen_device(device: str) -> str:
-    """``auto`` as the fastest device that PyTorch finds."""
-    if device != "auto":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
