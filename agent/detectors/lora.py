@@ -24,14 +24,15 @@ class SourceAdapter:
         Of the model's weights that it is added to.
     prompt : PromptVariant
         The prompt that it was trained with.
-    trained : frozenset of str
-        Keys of the cases that it was trained on.
+    held_out : frozenset of str
+        Keys of the cases that it was measured with. They were kept from its training, and where there are kinds, all
+        others of their kinds too.
     """
 
     sha256: str
     weights_sha256: str
     prompt: PromptVariant
-    trained: frozenset[str] = frozenset()
+    held_out: frozenset[str]
 
     @classmethod
     def of(cls, source_model: Mapping[str, Any] | None) -> SourceAdapter | None:
@@ -40,11 +41,11 @@ class SourceAdapter:
         if stored is None:
             return None
         prompt = PromptVariant.from_json(stored["prompt"])
-        return cls(**{**stored, "prompt": prompt, "trained": frozenset(stored["trained"])})
+        return cls(**{**stored, "prompt": prompt, "held_out": frozenset(stored["held_out"])})
 
     def to_json(self) -> dict[str, Any]:
         """The adapter as plain values, see `of`."""
-        return {**asdict(self), "trained": sorted(self.trained)}
+        return {**asdict(self), "held_out": sorted(self.held_out)}
 
     def file(self, detectors: Path) -> Path:
         """Its GGUF file, in a source's folder of detectors."""

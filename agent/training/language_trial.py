@@ -138,10 +138,10 @@ class LanguageTrial:
             return self._unused(replace(model, model=detector.model.name), None)
         only, adapter = None, self.tuned.adapter
         if adapter is not None and detector.model.adapter_sha256 == adapter.sha256:
-            # Answers about cases that the adapter was trained on say nothing of new records. Those that it was kept
-            # from, whole kinds of them, and cases that came since weigh it.
+            # Answers about cases that the adapter was trained on, or about others of their kinds, say nothing of new
+            # records: only those of held-out kinds weigh it.
             only = replace(adapter.prompt, reference=None)
-            templates = [template for template in templates if template.case.key not in adapter.trained]
+            templates = [template for template in templates if template.case.key in adapter.held_out]
         ranked = sorted(templates, key=lambda template: hashlib.sha256(template.case.key.encode()).digest())
         by_label = [[template for template in ranked if template.anomalous is label] for label in (True, False)]
         chosen = [template for of_label in by_label for template in of_label[:budget]]

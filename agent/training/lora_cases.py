@@ -49,9 +49,9 @@ class LoraCases:
     by_kind: bool
 
     @property
-    def trained_keys(self) -> frozenset[str]:
-        """Keys of the cases that are trained on."""
-        return frozenset(key for key, out in zip(self.keys, self.held_out, strict=True) if not out)
+    def held_out_keys(self) -> frozenset[str]:
+        """Keys of the cases that are not trained on."""
+        return frozenset(key for key, out in zip(self.keys, self.held_out, strict=True) if out)
 
 
 def lora_cases(context: AppContext, source: str, most: int) -> LoraCases:

@@ -7,8 +7,11 @@ all prompts share is computed once for each batch, and a gradient is taken at th
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -119,7 +122,10 @@ class LoraNetwork:
             layers_to_transform=list(range(self.first, depth)),
             task_type="CAUSAL_LM",
         )
-        self.model = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # of transformers, about what peft calls
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model = get_peft_model(model, config)
         self._inner, self._head, self._config = model.model, model.lm_head, model.config
         self._scaling = config.lora_alpha / config.r
         self._architecture, self._depth = weights.architecture, depth
@@ -270,7 +276,9 @@ def _load(weights: Weights, options: LoraOptions, dtype: Any) -> Any:
         path = weights.path.resolve()
         where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name, "local_files_only": True}
     try:
-        model = AutoModelForCausalLM.from_pretrained(dtype=dtype, **where)
+        # the reader of GGUF files has a progress bar of its own
+        with redirect_stderr(StringIO()):
+            model = AutoModelForCausalLM.from_pretrained(dtype=dtype, **where)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise MissingPart(f"the weights of {options.base or weights.path} cannot be read: {error}") from error
     config = model.config

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import Stopped
+from agent.core.terminal import plural
 from agent.detectors.contrib.resources import Progress
 from agent.training.lora_network import LoraNetwork, LoraOptions
 from agent.training.tune_trainer import Interrupt
@@ -69,9 +70,10 @@ class LoraTraining:
                 self._step(optimizer, prefix, rows, steps[number], number / len(steps))
                 now = time.perf_counter()
                 self.progress("training", number + 1, len(steps))
-                if number == done + 1:
-                    left = (now - started) / 2 * (len(steps) - number - 1)
-                    self.notify(f"training: {len(steps) - number - 1} more steps, about {_minutes(left)} left")
+                more = len(steps) - number - 1
+                if more and (number == done + 1 or (number + 1) % max(1, len(steps) // 4) == 0):
+                    left = (now - started) / (number + 1 - done) * more
+                    self.notify(f"training: {plural(more, 'more step')}, about {_minutes(left)} left")
                 if interrupt.pressed or now - saved > _CHECKPOINT_SECONDS:
                     self._save(optimizer, number + 1)
                     saved = now

@@ -133,7 +133,7 @@ def tune_lora(
     except Stopped as stop:
         raise Stopped(f"{stop}: `precedent tune lora --source {source} --resume` goes on") from stop
     assert backend.sha256 is not None
-    adapter = _store(folder, network, SourceAdapter("", backend.sha256, variant, cases.trained_keys))
+    adapter = _store(folder, network, SourceAdapter("", backend.sha256, variant, cases.held_out_keys))
     shutil.rmtree(work)
     after = _Asked(context.adapted_detector(row, adapter), row.brief, variant)
     out = np.flatnonzero(cases.held_out).tolist()
@@ -264,7 +264,8 @@ def _store(folder: Path, network: LoraNetwork, adapter: SourceAdapter) -> Source
     new = folder / "new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    network.model.save_pretrained(new, safe_serialization=True)
+    # no embeddings are trained; to find that out, peft would look for the base model's configuration
+    network.model.save_pretrained(new, safe_serialization=True, save_embedding_layers=False)
     (new / GGUF).write_bytes(adapter_file(network.architecture, network.additions()))
     adapter = replace(adapter, sha256=sha256_of(new / GGUF))
     target = adapter.file(folder.parent).parent
