@@ -160,7 +160,7 @@ class AppContext:
             No model can be loaded, or the adapter cannot.
         """
         adapter = SourceAdapter.of(row.source_model) if row else None
-        return self._plain_detector() if row is None or adapter is None else self.adapted_detector(row, adapter)
+        return self.plain_detector() if row is None or adapter is None else self.adapted_detector(row, adapter)
 
     def adapted_detector(self, row: SourceSnapshot, adapter: SourceAdapter) -> LanguageDetector:
         """The language model with an adapter of a source, if it can have it.
@@ -172,7 +172,7 @@ class AppContext:
         """
         from llm.errors import ModelFailure
 
-        plain = self._plain_detector()
+        plain = self.plain_detector()
         with self._lock:
             if (adapted := self._adapted.get(adapter.sha256)) is not None:
                 return adapted
@@ -186,7 +186,8 @@ class AppContext:
             self._adapted[adapter.sha256] = plain.of(model)
             return self._adapted[adapter.sha256]
 
-    def _plain_detector(self) -> LanguageDetector:
+    def plain_detector(self) -> LanguageDetector:
+        """The language model without an adapter, see `language_detector`."""
         from llm.errors import ModelFailure
         from llm.factory import choose_model
 

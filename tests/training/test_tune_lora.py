@@ -22,7 +22,7 @@ from agent.training import lora_network, lora_trainer, tune_lora
 from agent.training.lora_evidence import evidence
 from agent.training.lora_network import LoraOptions
 from llm.llamacpp.backend import LlamaCppBackend
-from tests.conftest import Run, missing
+from tests.conftest import Run, give_language_weight, missing
 
 THINGS = ("pump", "belt", "lamp", "door", "fan", "lift", "tank", "gate", "crane", "valve", "motor", "oven")
 STATES = {"-": ("runs smoothly", "was cleaned today"), "BAD": ("is on fire now", "broke into pieces")}
@@ -85,11 +85,19 @@ def test_it_is_kept_used_named_and_removed(hall: Run, tmp_path: Path, monkeypatc
     tried = re.search(r"tried on (\d+) normal and (\d+) anomalous", row.source_model["language_note"])
     assert tried is not None
     assert sum(map(int, tried.groups())) == len(adapter["held_out"])  # type: ignore[arg-type]
+    give_language_weight(context, "hall")
+    (tmp_path / "j.log").write_text("a robot of another kind rests in the yard\n")
+    judge = ("judge", tmp_path / "j.log", "--source", "hall", "--to", "jsonl")
+    verdict = json.loads(hall(*judge).out)
+    assert verdict["signals"]["language"] is not None
+    assert verdict["provenance"]["model"] == model.name
     # a file that is damaged is named, and nothing else answers in its place
     (folder / "adapter.gguf").write_bytes(b"other")
-    context._adapted.clear()
-    with pytest.raises(Exception, match=r"is damaged or another one.*precedent tune lora --source hall"):
-        context.language_detector(row)
+    (tmp_path / "j.log").write_text("a robot of another kind works in the yard\n")
+    verdict = json.loads(hall(*judge).out)
+    assert verdict["signals"]["language"] is None
+    assert "is damaged or another one" in str(verdict["degraded"])
+    assert "`precedent tune lora --source hall` trains it again" in str(verdict["degraded"])
     assert hall("sources", "rebuild", "hall").code == 0
     stored = default_context().source("hall").source_model or {}
     assert "is damaged or another one" in str(stored["language_note"])
