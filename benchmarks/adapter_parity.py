@@ -11,6 +11,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from llm.base import ChatBackend
 from llm.llamacpp.adapter import adapter_file
 from llm.llamacpp.backend import LlamaCppBackend
 from llm.llamacpp.chat_model import EmbeddedChatModel
+from llm.llamacpp.chat_template import Prompt
 from llm.ollama.backend import OllamaBackend
 from llm.ollama.modelfile import Modelfile
 from llm.weights.checksum import sha256_of
@@ -102,11 +104,11 @@ def main() -> None:
     base.close()
 
 
-def in_transformers(network: LoraNetwork, prompts: list[object]) -> Floats:
+def in_transformers(network: LoraNetwork, prompts: Sequence[Prompt]) -> Floats:
     """Log-odds by PyTorch, shape (n,)."""
     import torch
 
-    prefix, rows = network.lower(prompts, 8, lambda done: None)  # type: ignore[arg-type]
+    prefix, rows = network.lower(prompts, 8, lambda done: None)
     with torch.inference_mode():
         parts = [network.log_odds(prefix, rows[start : start + 8])[0] for start in range(0, len(rows), 8)]
     return np.asarray(torch.cat(parts).double().cpu().numpy())

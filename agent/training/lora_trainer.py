@@ -64,7 +64,7 @@ class LoraTraining:
             optimizer = torch.optim.AdamW(self.network.trainable.values(), lr=self.options.rate, weight_decay=0.0)
             steps = self._batches()
             done = self._restore(optimizer)
-            prefix, rows = self._lower(interrupt)
+            prefix, rows = self._lower(interrupt) if done < len(steps) else (None, [])
             started = saved = time.perf_counter()
             for number in range(done, len(steps)):
                 self._step(optimizer, prefix, rows, steps[number], number / len(steps))
@@ -74,7 +74,7 @@ class LoraTraining:
                 if more and (number == done + 1 or (number + 1) % max(1, len(steps) // 4) == 0):
                     left = (now - started) / (number + 1 - done) * more
                     self.notify(f"training: {plural(more, 'more step')}, about {_minutes(left)} left")
-                if interrupt.pressed or now - saved > _CHECKPOINT_SECONDS:
+                if interrupt.pressed or not more or now - saved > _CHECKPOINT_SECONDS:
                     self._save(optimizer, number + 1)
                     saved = now
                 self._stop_if(interrupt)
@@ -113,7 +113,7 @@ class LoraTraining:
         weights = torch.where(labels, 0.5 / share, 0.5 / (1 - share))
         loss = -(weights * torch.where(labels, both[:, 0], both[:, 1])).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(list(self.network.trainable.values()), _CLIP)
         for group in optimizer.param_groups:
             group["lr"] = self.options.rate * min((share_done + 1e-3) / _WARMUP, 1 - share_done)

@@ -130,26 +130,32 @@ def tune_lora(
         began = time.perf_counter()
         steps = training.run()
         training_seconds = time.perf_counter() - began
-    except Stopped as stop:
-        raise Stopped(f"{stop}: `precedent tune lora --source {source} --resume` goes on") from stop
-    assert backend.sha256 is not None
-    adapter = _store(folder, network, SourceAdapter("", backend.sha256, variant, cases.held_out_keys))
+        assert backend.sha256 is not None
+        adapter = _store(folder, network, SourceAdapter("", backend.sha256, variant, cases.held_out_keys))
+        after = replace(asked, detector=context.adapted_detector(row, adapter))
+        found = _measured(asked, after, cases, progress)
+    except (Stopped, KeyboardInterrupt) as stop:
+        why = str(stop) or "stopped; what was trained is kept"
+        raise Stopped(f"{why}: `precedent tune lora --source {source} --resume` goes on") from stop
     shutil.rmtree(work)
-    after = _Asked(context.adapted_detector(row, adapter), row.brief, variant)
-    out = np.flatnonzero(cases.held_out).tolist()
-    held_out = [cases.trials[i] for i in out]
-    found = evidence(
-        asked.answers(held_out, "measuring without the adapter", progress),
-        after.answers(held_out, "measuring with the adapter", progress),
-        cases.anomalous[out],
-        cases.kinds[out],
-    )
     if not found.helps:
-        shutil.rmtree(adapter.file(folder.parent).parent)
+        remove_unused(context, source)
     return LoraResult(
         adapter if found.helps else None, found, len(places), cases.by_kind, training_seconds,
         time.perf_counter() - started, steps, options.device, backend.name,
     )  # fmt: skip
+
+
+def _measured(before: _Asked, after: _Asked, cases: LoraCases, progress: Progress) -> LoraEvidence:
+    """Answers about the held-out cases without and with the adapter."""
+    out = np.flatnonzero(cases.held_out).tolist()
+    trials = [cases.trials[i] for i in out]
+    return evidence(
+        before.answers(trials, "measuring without the adapter", progress),
+        after.answers(trials, "measuring with the adapter", progress),
+        cases.anomalous[out],
+        cases.kinds[out],
+    )
 
 
 def default_options(context: AppContext, base: str | None, **options: Any) -> LoraOptions:
@@ -265,7 +271,7 @@ def _store(folder: Path, network: LoraNetwork, adapter: SourceAdapter) -> Source
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     # no embeddings are trained; to find that out, peft would look for the base model's configuration
-    network.model.save_pretrained(new, safe_serialization=True, save_embedding_layers=False)
+    network.model.save_pretrained(str(new), safe_serialization=True, save_embedding_layers=False)
     (new / GGUF).write_bytes(adapter_file(network.architecture, network.additions()))
     adapter = replace(adapter, sha256=sha256_of(new / GGUF))
     target = adapter.file(folder.parent).parent

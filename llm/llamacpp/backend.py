@@ -55,7 +55,11 @@ class LlamaCppBackend:
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
         """Yield the reply piece by piece."""
-        options = {"max_tokens": max_tokens, "few_shot": _has_examples(messages), "adapter": self._adapter}
+        options: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "few_shot": _has_examples(messages),
+            "adapter": self._adapter,
+        }
         for chunk in self.chat.stream(list(messages), **options):
             yield str(chunk.content)
 

@@ -18,13 +18,13 @@ import pytest
 from agent.core.prompts import PromptVariant
 from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import default_context
-from agent.training import lora_network, lora_trainer, tune_lora
+from agent.training import lora_cases, lora_network, lora_trainer, tune_lora
 from agent.training.lora_evidence import evidence
 from agent.training.lora_network import LoraOptions
 from llm.llamacpp.backend import LlamaCppBackend
 from tests.conftest import Run, give_language_weight, missing
 
-THINGS = ("pump", "belt", "lamp", "door", "fan", "lift", "tank", "gate", "crane", "valve", "motor", "oven")
+THINGS = ("pump", "belt", "lamp", "door", "crane", "oven")
 STATES = {"-": ("runs smoothly", "was cleaned today"), "BAD": ("is on fire now", "broke into pieces")}
 LEARN = ("--source", "hall", "--format", "log", "--label", "0", "--normal", "-", "--brief", "Machines of a hall.")
 TUNE = ("tune", "lora", "--source", "hall", "--epochs", "1", "--layers", "1")
@@ -42,7 +42,7 @@ def loaded(*arguments: Any) -> Any:
 
 @pytest.fixture
 def hall(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command on a source of 24 templates of each label."""
+    """The command on a source of 12 templates of each label."""
     if not all(map(find_spec, tune_lora._PACKAGES)):
         missing("tune", "the extra [tune] is not installed")
     lines = [f"{label} the {thing} {state}" for label, states in STATES.items() for thing in THINGS for state in states]
@@ -52,8 +52,9 @@ def hall(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PRECEDENT_MODEL", "embedded:smollm2-135m")
     monkeypatch.setenv("PRECEDENT_CONTEXT_TOKENS", "512")
     monkeypatch.setattr(lora_network, "_load", loaded)
+    monkeypatch.setattr(lora_cases, "MIN_CASES", 4)
     # few steps, and large ones
-    options = partial(LoraOptions, rank=2, batch=8, rate=5e-3)
+    options = partial(LoraOptions, rank=2, batch=4, rate=5e-3)
     monkeypatch.setattr(tune_lora, "LoraOptions", options)
     return run
 
@@ -80,7 +81,7 @@ def test_it_is_kept_used_named_and_removed(hall: Run, tmp_path: Path, monkeypatc
     assert isinstance(model, LlamaCppBackend)
     assert model.name == f"embedded:smollm2-135m+lora-{sha256[:16]}"
     # only held-out cases weigh it
-    assert 0 < len(adapter["held_out"]) < 24  # type: ignore[arg-type]
+    assert 0 < len(adapter["held_out"]) < 12  # type: ignore[arg-type]
     assert row.source_model is not None
     tried = re.search(r"tried on (\d+) normal and (\d+) anomalous", row.source_model["language_note"])
     assert tried is not None
@@ -111,7 +112,7 @@ def test_it_is_kept_used_named_and_removed(hall: Run, tmp_path: Path, monkeypatc
 
 def test_what_does_not_help_is_not_used(hall: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.training.lora_evidence.LoraEvidence.helps", False)
-    trained = hall(*TUNE, "--cases", "48")
+    trained = hall(*TUNE, "--cases", "24")
     assert trained.code == 0, trained.err
     assert "it does not help" in trained.out
     assert source_adapter(hall) is None
@@ -137,14 +138,16 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_it_goes_on(hall: Run, monkeypatch:
     monkeypatch.setattr("agent.training.lora_evidence.LoraEvidence.helps", False)
     gone_on = hall(*TUNE, "--resume")
     assert gone_on.code == 0, gone_on.err
-    assert len(seen) == 5, "two steps were not made again"
+    steps = re.search(r"(\d+) steps\)", gone_on.out)
+    assert steps is not None
+    assert len(seen) == int(steps[1]) > 2, "two steps were not made again"
     assert "no training of an adapter of hall was stopped" in hall(*TUNE, "--resume").err
 
 
 def test_bad_input_is_named(hall: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = hall(*TUNE, "--cases", "30")
+    few = hall(*TUNE, "--cases", "14")
     assert few.code == 2
-    assert "an adapter needs 24 different cases of each label" in few.err
+    assert "an adapter needs 12 different cases of each label" in few.err
     assert hall("tune", "lora", "--source", "hall", "--remove").code == 2
     monkeypatch.setenv("PRECEDENT_MODEL", "none")
     assert hall(*TUNE).code == 3
