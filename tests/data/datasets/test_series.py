@@ -279,7 +279,8 @@ def test_the_catalog_is_complete() -> None:
         "20newsgroups enron yahoo-s5 nsl-kdd unsw-nb15 cic-ids2017 kdd99 creditcard ieee-cis mimic-iii no-shows smap"
     )
     wanted += (
-        " msl tennessee-eastman control-charts 1000genome montage predict_future_sales hdfs bgl thunderbird sms adbench odds"
+        " msl tennessee-eastman control-charts 1000genome montage predict_future_sales hdfs bgl thunderbird sms adbench"
+        " odds"
     )
     assert set(wanted.split()) <= set(catalog())
     for entry in catalog().values():
