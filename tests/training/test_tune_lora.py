@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 
 from agent.core.prompts import PromptVariant
+from agent.core.settings import settings
+from agent.detectors.language import ANSWERS
 from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import default_context
 from agent.training import lora_cases, lora_network, lora_trainer, tune_lora
 from agent.training.lora_evidence import evidence
 from agent.training.lora_network import LoraOptions
 from llm.llamacpp.backend import LlamaCppBackend
+from llm.llamacpp.gguf import Weights
+from llm.weights.resolver import resolve
 from tests.conftest import Run, give_language_weight, missing
 
 THINGS = ("pump", "belt", "lamp", "door", "crane", "oven")
@@ -40,17 +44,22 @@ def loaded(*arguments: Any) -> Any:
     return copy.deepcopy(_loaded[0])
 
 
+def needs_extra() -> None:
+    if not all(map(find_spec, tune_lora._PACKAGES)):
+        missing("tune", "the extra [tune] is not installed")
+
+
 @pytest.fixture
 def hall(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command on a source of 12 templates of each label."""
-    if not all(map(find_spec, tune_lora._PACKAGES)):
-        missing("tune", "the extra [tune] is not installed")
+    needs_extra()
     lines = [f"{label} the {thing} {state}" for label, states in STATES.items() for thing in THINGS for state in states]
     (tmp_path / "l.log").write_text("\n".join(lines) + "\n")
     learned = run("learn", tmp_path / "l.log", *LEARN)
     assert learned.code == 0, learned.err
     monkeypatch.setenv("PRECEDENT_MODEL", "embedded:smollm2-135m")
     monkeypatch.setenv("PRECEDENT_CONTEXT_TOKENS", "512")
+    monkeypatch.setenv("PRECEDENT_LANGUAGE_BUDGET", "8")
     monkeypatch.setattr(lora_network, "_load", loaded)
     monkeypatch.setattr(lora_cases, "MIN_CASES", 4)
     # few steps, and large ones
@@ -108,6 +117,40 @@ def test_it_is_kept_used_named_and_removed(hall: Run, tmp_path: Path, monkeypatc
     assert source_adapter(hall) is None
     assert folder.is_dir(), "the fit before may be brought back"
     assert hall("tune", "lora", "--source", "hall", "--remove").code == 2
+
+
+def test_the_gguf_file_has_what_peft_adds_to_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In numbers, `benchmarks.adapter_parity` compares answers: the 135M's are too noisy for that."""
+    needs_extra()
+    import torch
+
+    monkeypatch.setattr(lora_network, "_load", loaded)
+    weights = Weights(resolve("smollm2-135m", cache=settings().cache, offline=True).path)
+    network = lora_network.LoraNetwork(weights, LoraOptions(layers=1, rank=4), ANSWERS)
+    with torch.no_grad():
+        for parameter in network.trainable.values():
+            parameter.normal_()
+    additions = network.additions()
+    matrices = {"attn_q": 9, "attn_k": 3, "attn_v": 0, "attn_output": 0, "ffn_gate": 0, "ffn_up": 0, "ffn_down": 0}
+    assert set(additions) == {f"blk.29.{name}.weight" for name in matrices}
+    modules = dict(network.model.named_modules())
+    for (name, heads), kind in zip(matrices.items(), lora_network._MATRICES, strict=True):
+        module = next(module for path, module in modules.items() if path.endswith(f".29.{part_of(kind)}.{kind}"))
+        expected = module.get_delta_weight("default").float().detach().numpy()
+        if heads:
+            expected = lora_network._permuted(expected, heads)
+        addition = additions[f"blk.29.{name}.weight"]
+        assert np.allclose(addition.b @ addition.a, expected, atol=1e-3)
+
+
+def part_of(kind: str) -> str:
+    return "self_attn" if kind[0] in "qkvo" else "mlp"
+
+
+def test_rows_of_queries_are_in_the_order_of_llama_cpp() -> None:
+    """PyTorch rotates the halves of a head, llama.cpp neighbouring rows."""
+    rows = np.arange(12, dtype=np.float32)[:, None]
+    assert lora_network._permuted(rows, 2)[:, 0].tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
 
 
 def test_what_does_not_help_is_not_used(hall: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
