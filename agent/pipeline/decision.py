@@ -11,7 +11,7 @@ from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_i
 from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.detectors.field_expectations import FieldProblems, filled_in
 from agent.detectors.neighbours import label_disagreement
-from agent.detectors.novelty import FEW_TEMPLATES, is_beyond, resembles_none
+from agent.detectors.novelty import FEW_TEMPLATES, is_unfamiliar, resembles_none
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
 from agent.pipeline.context import AppContext
@@ -201,7 +201,7 @@ def _has_evidence(state: JudgingState) -> bool:
 
 
 def _is_unlike_every_case(state: JudgingState) -> bool:
-    """Whether the record is farther from every case than any case is from the others.
+    """Whether the record is farther from every case than nearly any case is from the others.
 
     Whatever the detectors say, no person has labelled such records as normal.
     """
@@ -210,16 +210,20 @@ def _is_unlike_every_case(state: JudgingState) -> bool:
         return False
     is_text = state.source.representation.field_encoder is None
     few = is_text and state.source.model.templates < FEW_TEMPLATES
-    return is_beyond(1 - nearest[0].similarity, distances, few=few)
+    return is_unfamiliar(1 - nearest[0].similarity, distances, few=few)
 
 
 def _resembles_no_case(state: JudgingState) -> bool:
-    """Whether the record is a text so unlike the cases of both labels that these tell nothing about it.
+    """Whether the record is so unlike the cases of both labels that these tell nothing about it.
 
-    Where all cases are normal, what is new is anomalous, and the band is as wide as that needs. Fields are evidence of
-    their own, and so are the answers of a language model where the cases are but a few corrections.
+    That is a text far from all of them, or a session none of whose events is in a case. Where all cases are normal,
+    what is new is anomalous, and the band is as wide as that needs. Fields are evidence of their own, and so are the
+    answers of a language model where the cases are but a few corrections.
     """
     source, signals = state.source, state.log_odds
+    if state.record.events and not state.record.fields:
+        known = source.expectations is None or source.expectations.has_known_event(state.record.events)
+        return not known and bool(source.row.counts.get("anomalous"))
     # of the whole record, and of the clause that counts for it
     retrieved = [found for found in (state.retrieved, state.whole_retrieved) if found is not None]
     nearest = [found.nearest[0].similarity for found in retrieved if found.nearest]

@@ -123,7 +123,7 @@ def _files(options: argparse.Namespace, folder: Path) -> list[Files]:
         if missing := TASKS[name].missing:
             print_status(f"{name}: left out, {missing[0]} is not here")
             continue
-        found.append(Files.of_task(name, options.limit, folder))
+        found.append(Files.of_task(TASKS[name], options.limit, folder))
     return found
 
 

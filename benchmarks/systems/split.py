@@ -21,7 +21,7 @@ from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from agent.training.leave_one_out import CaseKey, leave_one_out, training_cases
 from benchmarks.progress import Progress
-from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.tasks import Task
 from retrieval.encoding.representation import Representation
 from retrieval.types import StoredCase
 
@@ -40,17 +40,16 @@ class Files:
     brief: str | None = None
 
     @classmethod
-    def of_task(cls, name: str, limit: int, folder: Path) -> Files:
+    def of_task(cls, task: Task, limit: int, folder: Path) -> Files:
         """A task of `benchmarks.quality`, both sides a seeded sample of at most ``limit`` lines."""
-        task = TASKS[name]
         draw = task.draw(_SEED)
         header = [draw.header] if draw.header else []
         paths = list[Path]()
         for what, lines in (("learned", draw.learned), ("judged", draw.judged)):
-            path = folder / f"{name}-{what}{task.suffix}"
+            path = folder / f"{task.name}-{what}{task.suffix}"
             path.write_text("\n".join([*header, *_sample(lines, limit)]) + "\n", encoding="utf-8")
             paths.append(path)
-        return cls(name, task.protocol, paths[0], paths[1], task.intake, task.brief)
+        return cls(task.name, task.protocol, paths[0], paths[1], task.intake, task.brief)
 
 
 def _sample(lines: Sequence[str], limit: int) -> list[str]:
