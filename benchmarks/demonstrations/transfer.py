@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.core.errors import UsageError
+from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.pipeline.context import AppContext
 from agent.training.batch_adaptation import adapt_to_batch
@@ -81,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", action="append", metavar="COLUMN", help="text column of SOURCE; repeat it")
     parser.add_argument("--brief", metavar="TEXT", help="what SOURCE holds")
     parser.add_argument("--labels", default="10,50,200", metavar="N,N", help="labels of the target [%(default)s]")
-    parser.add_argument("--limit", type=int, default=300, metavar="N", help="most records of a side [%(default)s]")
+    parser.add_argument("--limit", type=int, default=200, metavar="N", help="most records of a side [%(default)s]")
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[Table]:
@@ -98,13 +99,12 @@ def _pairs(options: argparse.Namespace, folder: Path, labels: int) -> Iterator[t
     """Name, source and target of each pair; the target's side to judge holds the records to label as well."""
     if options.file is not None:
         learned, judged = options.file
-        read = own_options(options)
-        target_read = read.model_copy(update={"label": options.target_label or read.label, "text": ()})
+        read, name = own_options(options), f"{options.file[0].stem}-{options.file[1].stem}"
         about = f"Learns {learned.name}, judges {judged.name}."
-        name = f"{learned.stem}-{judged.stem}"
+        # the columns of the one file are not those of the other
+        other = read if options.target_label is None else ReadOptions(label=options.target_label, normal=read.normal)
         source = read_data(Files(name, about, learned, learned, read, options.brief), options.limit)
-        target = Files(name, about, judged, judged, read if options.target_label is None else target_read)
-        yield name, source, read_data(target, options.limit + labels)
+        yield name, source, read_data(Files(name, about, judged, judged, other), options.limit + labels)
         return
     for name in options.pair or PAIRS:
         if name not in PAIRS:
@@ -119,10 +119,9 @@ def _pairs(options: argparse.Namespace, folder: Path, labels: int) -> Iterator[t
             path.mkdir()
             # before the rows that are not used are left out
             ends.append(read_data(Files.of_task(public(end), 8 * (options.limit + labels), path), 1 << 30))
-        source, target = ends
-        rows = sample([row for row in source.learned if pair.learned(row)], options.limit)
-        judged_rows = sample([row for row in target.judged if pair.judged(row)], options.limit + labels)
-        yield name, replace(source, about=pair.about, learned=rows), replace(target, judged=judged_rows)
+        rows = sample([row for row in ends[0].learned if pair.learned(row)], options.limit)
+        judged_rows = sample([row for row in ends[1].judged if pair.judged(row)], options.limit + labels)
+        yield name, replace(ends[0], about=pair.about, learned=rows), replace(ends[1], judged=judged_rows)
 
 
 def _measured(
