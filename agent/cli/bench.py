@@ -29,6 +29,16 @@ _BENCHMARKS = {
         [_DEMONSTRATIONS, "transfer"],
         "Learn one source and judge another, without and with adaptation and labels of it.",
     ),
+    "online": ([_DEMONSTRATIONS, "online"], "Verdicts while the features of a record arrive one by one."),
+    "forgetting": (
+        [_DEMONSTRATIONS, "forgetting"],
+        "What is left of one source after another was learned: a tuned transformer, and a casebook.",
+    ),
+    "debiasing": ([_DEMONSTRATIONS, "debiasing"], "What records without content get, and a language model's bias."),
+    "interpretability": (
+        [_DEMONSTRATIONS, "interpretability"],
+        "Whether verdicts rest on what their explanations name.",
+    ),
     "labels": ([_DEMONSTRATIONS, "labels"], "Quality by the number of labels, beside plain classifiers."),
     "demonstrations": (
         [_DEMONSTRATIONS, "demonstrations"],

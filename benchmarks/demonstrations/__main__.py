@@ -12,11 +12,13 @@ from pathlib import Path
 from types import ModuleType
 
 from agent.core.errors import EXPECTED, translate
-from benchmarks.demonstrations import label_share, transfer
+from benchmarks.demonstrations import debiasing, forgetting, interpretability, label_share, online, transfer
 from benchmarks.demonstrations.report import PAGE, Table, page_with
 from benchmarks.progress import print_status
 
-DEMONSTRATIONS: dict[str, ModuleType] = {module.NAME: module for module in (transfer, label_share)}
+DEMONSTRATIONS: dict[str, ModuleType] = {
+    module.NAME: module for module in (transfer, online, forgetting, debiasing, label_share, interpretability)
+}
 ALL = "demonstrations"
 
 
@@ -36,7 +38,8 @@ def _one(name: str, arguments: Sequence[str]) -> None:
     module = DEMONSTRATIONS[name]
     parser = argparse.ArgumentParser(prog=f"precedent bench {name}", description=f"{module.TITLE}.")
     module.add_options(parser)
-    parser.add_argument("--model", default="none", help="language model, as PRECEDENT_MODEL [%(default)s]")
+    default = getattr(module, "MODEL", "none")
+    parser.add_argument("--model", default=default, help="language model, as PRECEDENT_MODEL [%(default)s]")
     parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the same there as well")
     parser.add_argument("--write", action="store_true", help="write it to docs/demonstrations.md as well")

@@ -15,6 +15,7 @@ from agent.cli.bench import _BENCHMARKS
 from agent.core.settings import settings
 from benchmarks.demonstrations import __main__ as demonstrations
 from benchmarks.demonstrations.report import PAGE, page_with
+from tests.tiny_models import tiny_bert
 
 Run = Callable[..., list[dict[str, Any]]]
 
@@ -107,6 +108,69 @@ def test_one_label_only_says_what_was_not_fitted(run: Run, tmp_path: Path) -> No
     precedent, forest, _ = table["rows"]
     assert precedent["roc_auc"] is not None
     assert (forest["roc_auc"], forest["draws"]) == (None, "0 of 1")
+
+
+def test_online_verdicts_of_a_table_get_right_when_the_telling_column_is_there(run: Run, tmp_path: Path) -> None:
+    files = jobs(tmp_path / "a.csv", 1, 80), jobs(tmp_path / "b.csv", 2, 40)
+    by_number, when = run("online", "--file", *files, "--label", "state", "--normal", "fine")
+    rows = {(row["features"], row["system"]): row for row in by_number["rows"]}
+    assert {features for features, _ in rows} == {1, 2, 3}
+    cut = [rows[number, "cases cut alike"] for number in (1, 2, 3)]
+    assert cut[0]["roc_auc"] < 0.8 < cut[1]["roc_auc"], "y comes second"
+    assert all((row["decided_error"] or 0) * row["coverage"] < 0.1 for row in cut)
+    early = rows[1, "complete cases"]
+    assert early["coverage"] * (early["decided_error"] or 0) < 0.1, "early verdicts are unsure, not wrong"
+    first = {(row["system"], row["records"]): row["first right after"] for row in when["rows"]}
+    assert first["cases cut alike", "anomalous"] == pytest.approx(2, abs=0.2)
+
+
+def test_online_verdicts_of_sessions(run: Run, tmp_path: Path) -> None:
+    names = ("open", "read", "close", "abort")
+    files = sessions(tmp_path / "a.jsonl", 1, 60, names), sessions(tmp_path / "b.jsonl", 2, 24, names)
+    by_number, _ = run("online", "--file", *files, "--label", "label")
+    assert [row["events"] for row in by_number["rows"][::3]] == [1, 2, 3, 4, 6]
+
+
+def test_a_record_without_content_is_not_sure(run: Run, tmp_path: Path) -> None:
+    table_files = jobs(tmp_path / "a.csv", 1, 80), jobs(tmp_path / "b.csv", 2, 20)
+    (table,) = run("debiasing", "--file", *table_files, "--label", "state", "--normal", "fine", "--model", "none")
+    assert {row["verdict"] for row in table["rows"]} == {"unsure"}
+    assert all("random forest" in row for row in table["rows"])
+    names = ("open", "read", "close", "abort")
+    files = sessions(tmp_path / "a.jsonl", 1, 60, names), sessions(tmp_path / "b.jsonl", 2, 24, names)
+    (table,) = run("debiasing", "--file", *files, "--label", "label", "--model", "none")
+    assert {row["verdict"] for row in table["rows"]} == {"unsure"}
+
+
+def test_forgetting_without_the_extra_still_measures_the_casebook(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.demonstrations.forgetting.is_installed", lambda extra: False)
+    files = jobs(tmp_path / "a.csv", 1, 80), jobs(tmp_path / "b.csv", 3, 60)
+    (table,) = run("forgetting", "--file", *files, "--label", "state", "--normal", "fine")
+    assert [(row["learned"], row["judged"]) for row in table["rows"]] == [
+        *(("A", "A"), ("A", "B"), ("A, then B", "A"), ("A, then B", "B"))
+    ]
+    assert table["rows"][2]["roc_auc"] > 0.9
+
+
+def test_a_tuned_transformer_is_measured_before_and_after(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="tuning needs the extra [tune]")
+    files = jobs(tmp_path / "a.csv", 1, 40), jobs(tmp_path / "b.csv", 3, 40)
+    base = tiny_bert(tmp_path / "base", {0: "normal", 1: "anomalous"}, ["x", "y", "z", "is"])
+    options = ["--label", "state", "--normal", "fine", "--base", base, "--epochs", 1]
+    (table,) = run("forgetting", "--file", *files, *options)
+    assert [row["system"] for row in table["rows"][4:]] == ["fine-tuned transformer"] * 4
+
+
+def test_what_explanations_name_is_taken_away(run: Run, tmp_path: Path) -> None:
+    files = jobs(tmp_path / "a.csv", 1, 80), jobs(tmp_path / "b.csv", 2, 40)
+    deletion, features = run("interpretability", "--file", *files, "--label", "state", "--normal", "fine")
+    named, others = deletion["rows"]
+    assert named["mean drop"] > others["mean drop"] + 0.5
+    assert named["larger drop"] > 0.9
+    assert features["rows"][0]["feature"] == "y"
+    assert max(features["rows"], key=lambda row: row["forest's importance"])["feature"] == "y"
 
 
 @pytest.mark.parametrize(
