@@ -1,4 +1,4 @@
-"""`precedent sources`: list, show, describe, rebuild, roll back, prune and remove sources."""
+"""`precedent sources`: list, show, describe, refit, rebuild, roll back, prune and remove sources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from agent.cli.options import open_context, read_brief
 
 sources_app = typer.Typer(
-    help="List the sources; show, brief, rebuild, roll back or remove one; prune what is stored.",
+    help="List the sources; show, brief, refit, rebuild, roll back or remove one; prune what is stored.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -77,6 +77,29 @@ def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> 
     with terminal.progress() as progress:
         context.casebook.rebuild(name, progress)
         refit(context, name, progress=progress)
+    context.close()
+
+
+@sources_app.command("refit")
+def refit_source(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    detector: Annotated[
+        list[str] | None,
+        typer.Option("--detector", help="A detector beside the built-in signals, as of `learn`; repeat it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Fit a source again; the new fit replaces the present one unless it is worse on the newest cases."""
+    from agent.cli import monitoring_view
+    from agent.core import terminal
+    from agent.training.challenge import challenge
+    from agent.training.contrib_choice import check_names
+
+    context = open_context(None)
+    detectors = None if detector is None else check_names(detector)
+    with terminal.progress() as progress:
+        result = challenge(context, name, detectors=detectors, progress=progress)
+    monitoring_view.challenge(result, as_json)
     context.close()
 
 

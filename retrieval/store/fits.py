@@ -47,7 +47,7 @@ class Fits:
     def current(self, name: str) -> Fit | None:
         """The fit that the source is judged with; None if it was never fitted."""
         with self._engine.connect() as connection:
-            return self._current(connection, name)
+            return self.current_in(connection, name)
 
     def earlier(self, name: str) -> Fit | None:
         """The fit before the present one, if there is one."""
@@ -59,24 +59,33 @@ class Fits:
     def keep_earlier(self, name: str, fit: Fit) -> None:
         """Make a fit the one before the present one."""
         with self._engine.begin() as connection:
-            self._keep(connection, name, fit)
+            self.keep_in(connection, name, fit)
 
     def go_back(self, name: str, earlier: Fit) -> None:
         """Make ``earlier`` the present fit, and the present one the earlier."""
         with self._engine.begin() as connection:
-            present = self._current(connection, name)
+            present = self.current_in(connection, name)
             Sources.update(connection, name, source_model=earlier.source_model, models=earlier.models)
             if present is not None:
-                self._keep(connection, name, present)
+                self.keep_in(connection, name, present)
+
+    def note(self, name: str, fit: Fit, **values: Any) -> None:
+        """Note values in the source's fit, if that is ``fit``."""
+        with self._engine.begin() as connection:
+            Sources.update(connection, name)
+            if self.current_in(connection, name) == fit:
+                Sources.update(connection, name, source_model={**fit.source_model, **values})
 
     @staticmethod
-    def _current(connection: Connection, name: str) -> Fit | None:
+    def current_in(connection: Connection, name: str) -> Fit | None:
+        """As `current`, in a transaction."""
         columns = [sources.c[column] for column in _FIT]
         row = connection.execute(select(*columns).where(sources.c.name == name)).first()
         return Fit(*row) if row is not None and row.source_model is not None else None
 
     @staticmethod
-    def _keep(connection: Connection, name: str, fit: Fit) -> None:
+    def keep_in(connection: Connection, name: str, fit: Fit) -> None:
+        """As `keep_earlier`, in a transaction."""
         connection.execute(delete(earlier_fits).where(earlier_fits.c.source == name))
         values = {column: getattr(fit, column) for column in _FIT}
         connection.execute(insert(earlier_fits).values(source=name, replaced_at=datetime.now(UTC), **values))
