@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import StoreFailure
-from retrieval.index.chroma import NoIndex, VectorIndex
+from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import DECIMALS
 from retrieval.index.synced import Progress, SyncedIndex
 from retrieval.store.case_changes import (
@@ -45,7 +44,6 @@ from retrieval.store.cases import (
     vectors_of_keys,
 )
 from retrieval.store.engine import open_store
-from retrieval.store.fits import Fit, Fits
 from retrieval.store.schema import case_changes, cases, sources, template_verdicts, vectors, verdicts
 from retrieval.store.sources import Sources, SourceSnapshot
 from retrieval.text.kept_numbers import KeptNumbers
@@ -70,18 +68,12 @@ class Casebook:
         Called when a text must be embedded for the first time.
     chroma_url
         URL of a Chroma server; None: the index is embedded.
-    indexed
-        Whether there is an index; False searches exactly, for a copy that is soon removed.
     """
 
+    index_class = VectorIndex
+
     def __init__(
-        self,
-        home: Path,
-        store_url: str,
-        embedder: Callable[[], Embedder],
-        chroma_url: str | None = None,
-        *,
-        indexed: bool = True,
+        self, home: Path, store_url: str, embedder: Callable[[], Embedder], chroma_url: str | None = None
     ) -> None:
         self.engine = open_store(store_url)
         self._sources = Sources(self.engine)
@@ -93,9 +85,9 @@ class Casebook:
         self.mixed_keys, self.keys_by_label = queries.mixed_keys, queries.keys_by_label
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
-        self._index = VectorIndex(home / "index", chroma_url) if indexed else NoIndex(home / "index")
+        self._index = self.index_class(home / "index", chroma_url)
         self._synced = SyncedIndex(self.engine, self._index, encoder)
-        self.matrix = self._synced.matrix
+        self.matrix, self.discard, self.index_lock = self._synced.matrix, self._synced.discard, self._synced.lock
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.
@@ -275,41 +267,6 @@ class Casebook:
             self._sources.update(connection, name, representation=representation.to_json())
             self._sources.cases_changed(connection, name)
         self._synced.discard(name, orphans)
-
-    def publish(self, name: str, fit: Fit, replaced: Fit, version: int) -> bool:
-        """Judge the source with another fit, and keep the one that it replaces, in one transaction.
-
-        Parameters
-        ----------
-        fit
-            The new fit, with the representation that it was made with.
-        replaced
-            The fit that the source must have now.
-        version
-            The version of the casebook that the new fit was made from.
-
-        Returns
-        -------
-        False, and nothing is changed, if the source has another fit by now.
-        """
-        orphans: list[tuple[str, str]] = []
-        with self._synced.lock, self.engine.begin() as connection:
-            # what writes first waits for others that write, and then reads what they wrote
-            self._sources.update(connection, name)
-            if Fits.current_in(connection, name) != replaced:
-                return False
-            if fit.representation is not None and fit.representation != replaced.representation:
-                set_keys(connection, self.cases(name), Representation.from_json(fit.representation))
-                orphans = delete_orphaned_vectors(connection, name)
-                self._sources.cases_changed(connection, name)
-                version += 1
-            fit = replace(fit, source_model={**fit.source_model, "fitted_on": version})
-            values = {"source_model": fit.source_model, "models": fit.models, "representation": fit.representation}
-            self._sources.update(connection, name, **values)
-            if not fit.is_same(replaced):
-                Fits.keep_in(connection, name, replaced)
-        self._synced.discard(name, orphans)
-        return True
 
     # search
 

@@ -1,15 +1,18 @@
-"""What `precedent sources refit` prints."""
+"""What `precedent sources propose` and `precedent sources refit` print."""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
-from agent.core.terminal import console, escape_json, plural, print_line
+from agent.core.terminal import console, escape_json, plural, print_line, truncate
 
 if TYPE_CHECKING:
     from agent.training.challenge import Challenge
+    from agent.training.proposal import Proposals
 
+_TEXT_CHARS = 160
 _FIGURES = {
     "log_loss": "log-loss",
     "roc_auc": "AUC",
@@ -17,6 +20,37 @@ _FIGURES = {
     "error_among_decided": "error among decided",
     "coverage": "coverage",
 }
+
+
+def proposals(found: Proposals, result: Challenge | None, as_json: bool, *, applied: bool) -> None:
+    """Print what is proposed for a source, and what became of it if it was ``applied``."""
+    if as_json:
+        applied_json = result.model_dump(mode="json") if result else None
+        shown = {**found.model_dump(mode="json"), "applied": applied_json}
+        print(escape_json(json.dumps(shown, ensure_ascii=False), sys.stdout))
+        return
+    for proposal in found.proposals:
+        print_line(f"{proposal.action}:", "" if proposal.action == "nothing" else "bold")
+        for reason in proposal.reasons:
+            print_line(f"  {reason}")
+        for candidate in proposal.candidates:
+            alike = f", and {candidate.alike - 1:,} more like it" if candidate.alike > 1 else ""
+            text = truncate(candidate.record.text, _TEXT_CHARS)
+            print_line(f"  {candidate.id}  {candidate.label} {candidate.probability:.2f}  {text}{alike}")
+        if proposal.command:
+            print_line(f"  command: {proposal.command}")
+    for note in found.notes:
+        print_line(f"note: {note}", "yellow")
+    evidence = [test for test in found.drift.tests if test.alarm or not test.of.startswith("field ")]
+    for test in evidence:
+        verdict = "drift" if test.alarm else "within chance, or small"
+        print_line(
+            f"  {test.of}: {test.recent:.3g}, reference {test.reference:.3g}, p {test.p_value:.2g} ({verdict})", "dim"
+        )
+    if result is not None:
+        challenge(result, as_json=False)
+    elif applied and found.action != "nothing":
+        print_line("nothing was applied: what is proposed is done by a person, with the commands above")
 
 
 def challenge(result: Challenge, as_json: bool) -> None:

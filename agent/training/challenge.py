@@ -236,5 +236,9 @@ def _replace(
     refit(trial, source, detectors=detectors, progress=progress)
     fit = Fits(trial.casebook.engine).current(source)
     assert fit is not None
-    if not context.casebook.publish(source, fit, champion, version):
+    casebook = context.casebook
+    with casebook.index_lock:
+        orphans = Fits(casebook.engine).publish(source, fit, champion, version, casebook.cases)
+    if orphans is None:
         raise UsageError(f"{source} was fitted by another process meanwhile: its fit was not replaced")
+    casebook.discard(source, orphans)

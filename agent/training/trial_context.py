@@ -14,7 +14,14 @@ from agent.detectors.language import LanguageDetector
 from agent.pipeline.context import AppContext
 from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.encoding.text_embedder import Embedder
+from retrieval.index.chroma import NoIndex
 from retrieval.store.copying import copy_source
+
+
+class _TrialCasebook(Casebook):
+    """A casebook that is searched exactly, because it is soon removed."""
+
+    index_class = NoIndex
 
 
 class TrialContext(AppContext):
@@ -33,8 +40,8 @@ class TrialContext(AppContext):
 
     @cached_property
     def casebook(self) -> Casebook:
-        """The casebook of the copy, which is searched exactly."""
-        return Casebook(self._store, f"sqlite:///{self._store / 'trial.db'}", self.embedder, indexed=False)
+        """The casebook of the copy."""
+        return _TrialCasebook(self._store, f"sqlite:///{self._store / 'trial.db'}", self.embedder)
 
     def embedder(self) -> Embedder:
         """The embedding model of the parent."""

@@ -1,4 +1,4 @@
-"""A source in another store: its row, its cases up to a moment, and their vectors."""
+"""Parts of a source: copied to another store, its cases since a moment, and a sample of them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,23 @@ def given_since(store: Engine, name: str, since: datetime) -> list[tuple[StoredC
     with store.connect() as connection:
         rows = connection.execute(query.order_by(cases.c.given_at, cases.c.id)).all()
     return [(stored_case(row), _in_utc(row.given_at)) for row in rows]
+
+
+def sample_of_cases(store: Engine, name: str, most: int) -> list[StoredCase]:
+    """About ``most`` cases of a source, by regular intervals of their numbers; all if there are no more."""
+    of_source = cases.c.source == name
+    with store.connect() as connection:
+        count = connection.scalar(select(func.count()).select_from(cases).where(of_source)) or 0
+        step = max(1, count // most)
+        rows = connection.execute(select(cases).where(of_source, cases.c.id % step == 0).order_by(cases.c.id))
+        return [stored_case(row) for row in rows]
+
+
+def occurrences_by_key(store: Engine, name: str) -> dict[str, int]:
+    """How often records with each key were learned."""
+    counted = select(cases.c.key, func.sum(cases.c.occurrences)).where(cases.c.source == name)
+    with store.connect() as connection:
+        return {key: int(count) for key, count in connection.execute(counted.group_by(cases.c.key))}
 
 
 def relabelled_since(store: Engine, name: str, since: datetime) -> set[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
+from retrieval.encoding.representation import Representation
+from retrieval.store.cases import delete_orphaned_vectors, set_keys
 from retrieval.store.schema import earlier_fits, sources
 from retrieval.store.sources import Sources
+from retrieval.types import StoredCase
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,45 @@ class Fits:
             Sources.update(connection, name, source_model=earlier.source_model, models=earlier.models)
             if present is not None:
                 self.keep_in(connection, name, present)
+
+    def publish(
+        self, name: str, fit: Fit, replaced: Fit, version: int, read_cases: Callable[[str], Sequence[StoredCase]]
+    ) -> list[tuple[str, str]] | None:
+        """Judge a source with another fit, and keep the one that it replaces, in one transaction.
+
+        Parameters
+        ----------
+        fit
+            The new fit, with the representation that it was made with.
+        replaced
+            The fit that the source must have now.
+        version
+            The version of the casebook that the new fit was made from.
+        read_cases
+            Gives the source's cases, whose keys another representation changes.
+
+        Returns
+        -------
+        The keys and labels of vectors that no case has any more; None, and nothing is changed, if the source has
+        another fit by now.
+        """
+        orphans: list[tuple[str, str]] = []
+        with self._engine.begin() as connection:
+            # what writes first waits for others that write, and then reads what they wrote
+            Sources.update(connection, name)
+            if self.current_in(connection, name) != replaced:
+                return None
+            if fit.representation is not None and fit.representation != replaced.representation:
+                set_keys(connection, read_cases(name), Representation.from_json(fit.representation))
+                orphans = delete_orphaned_vectors(connection, name)
+                Sources.cases_changed(connection, name)
+                version += 1
+            fit = replace(fit, source_model={**fit.source_model, "fitted_on": version})
+            values = {"source_model": fit.source_model, "models": fit.models, "representation": fit.representation}
+            Sources.update(connection, name, **values)
+            if not fit.is_same(replaced):
+                self.keep_in(connection, name, replaced)
+        return orphans
 
     def note(self, name: str, fit: Fit, **values: Any) -> None:
         """Note values in the source's fit, if that is ``fit``."""
