@@ -8,6 +8,7 @@ verdicts of the same fit. Corrections tell how often verdicts were wrong.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -94,6 +95,13 @@ class Drift(BaseModel):
     def alarms(self) -> list[DriftTest]:
         """The tests that found drift."""
         return [test for test in self.tests if test.alarm]
+
+    @property
+    def score(self) -> float | None:
+        """Minus the decimal logarithm of the smallest p-value of an alarm, at most 16; 0 without, None if untested."""
+        if not self.tests:
+            return None
+        return max((min(16.0, -math.log10(max(test.p_value, 1e-300))) for test in self.alarms), default=0.0)
 
 
 def measure_drift(context: AppContext, source: str, last: int = WINDOW, since: datetime | None = None) -> Drift:

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
+from agent.core.records import Verdict
 from agent.core.terminal import plural
 from agent.detectors.contrib.catalog import hint_of, is_installed
 from agent.pipeline.context import AppContext
-from agent.pipeline.history import recent
 from agent.training.active_learning import Candidate, select_for_review
 from agent.training.comparison import client_of, outlying_clients
 from agent.training.drift import ENOUGH, WINDOW, Drift, measure_drift
@@ -26,7 +26,8 @@ _LABELS = 20
 # corrections from which on their share says something; cases in all and of each label that tuning needs
 _FEWEST_CORRECTIONS, _CASES_TO_TUNE, _OF_EACH_LABEL = 5, 500, 50
 _UNSURE_TO_TUNE = 0.1
-_FEEDBACK = "feedback on "
+# corrections that are looked at, the newest
+_FEEDBACK, _MOST_CORRECTIONS = "feedback on ", 1_000
 
 
 class Proposal(BaseModel):
@@ -188,15 +189,14 @@ def _notes(context: AppContext, row: SourceSnapshot, given: list[tuple[str, str]
     model = row.source_model or {}
     if model.get("challenged_on"):
         notes.append(f"at casebook version {model['challenged_on']} a newer fit was worse than the present one")
-    feedback = [(by, label) for by, label in given if by.startswith(_FEEDBACK)]
-    if feedback:
-        labels = {entry.verdict.id: entry.verdict.leans for entry in recent(context, row.name, 10 * WINDOW)}
-        known = [(by, labels.get(by.removeprefix(_FEEDBACK).partition(",")[0]), label) for by, label in feedback]
-        judged = [(client_of(by), verdict != label) for by, verdict, label in known if verdict is not None]
-        outlying = outlying_clients([client for client, _ in judged], np.array([wrong for _, wrong in judged]))
-        notes += [
-            f"corrections by {client} contradict {wrong} of {number} verdicts, far more than those by others: "
-            "look at them before the next fit"
-            for client, (wrong, number) in outlying.items()
-        ]
-    return notes
+    clients, contradicts = list[str](), list[bool]()
+    for given_by, label in [pair for pair in given if pair[0].startswith(_FEEDBACK)][-_MOST_CORRECTIONS:]:
+        body = context.history.get(given_by.removeprefix(_FEEDBACK).partition(",")[0])
+        if body is not None:
+            clients.append(client_of(given_by))
+            contradicts.append(Verdict.model_validate(body).leans != label)
+    return notes + [
+        f"corrections by {client} contradict {wrong} of {number} verdicts, far more than those by others: "
+        "look at them before the next fit"
+        for client, (wrong, number) in outlying_clients(clients, np.array(contradicts)).items()
+    ]
