@@ -46,6 +46,7 @@ from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
+from retrieval.store.copying import newest_given_at
 
 # records below which fields are not learned; cases up to which a kind of anomaly counts by their number
 _MIN_ROWS, _FULL_KIND = 8, 20
@@ -144,6 +145,7 @@ def fit_source(
     choice : ContribChoice
         The contrib detectors, and what they may use.
     """
+    until = newest_given_at(casebook.engine, name)
     task = _Task.read(casebook, name, risk, objective, choice)
     if progress:
         progress("fitting", 0, 0)
@@ -159,6 +161,7 @@ def fit_source(
         nn_distance_quantiles=tuple(map(float, np.quantile(distances, np.linspace(0, 1, 201)))) if distances else (),
         templates=len(templates),
         fitted_on=task.row.version,
+        fitted_until=until.isoformat() if until else None,
         objective=task.objective_name,
         normal_field_encoder=normal.to_json() if normal else None,
         field_expectations=expectations.to_json() if expectations else None,
