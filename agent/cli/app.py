@@ -46,6 +46,16 @@ from agent.cli.options import (
     with_hint,
 )
 from agent.cli.process import CLOSED_PIPE, fast_exit
+from agent.cli.series_options import (
+    KeysOption,
+    RangesOption,
+    SeriesOption,
+    StepOption,
+    TimeColumnOption,
+    ValuesOption,
+    WindowOption,
+    with_series,
+)
 from agent.cli.sources import sources_app
 from agent.cli.tune import tune_app
 from agent.cli.watch import watch
@@ -150,16 +160,29 @@ def learn(
         typer.Option("--optimise", help="What the threshold optimises: f1, accuracy, cost:FP,FN. [as before; f1]"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the files are read, and write nothing.")] = False,
+    series: SeriesOption = False,
+    time: TimeColumnOption = None,
+    value: ValuesOption = None,
+    key: KeysOption = None,
+    window: WindowOption = None,
+    step: StepOption = None,
+    ranges: RangesOption = None,
     model: ModelOption = None,
 ) -> None:
     """Learn labelled records as cases of a source. A record that is a case already adds nothing."""
     from agent.cli import render
     from agent.cli.reading import reading_report
     from agent.core import terminal
+    from agent.data.read_options import ReadOptions
     from agent.training.learn import learn as learn_cases
 
     context = open_context(model)
-    options = read_options(None, format, text, label, normal, multiline)
+    row = context.casebook.source(source)
+    learned = ReadOptions.model_validate((row.reading if row else None) or {}).series
+    options = read_options(None, format, text, label, normal, multiline).model_copy(update={"series": learned})
+    options = with_series(
+        options, row, series=series, time=time, values=value, keys=key, window=window, step=step, ranges=ranges
+    )
     with terminal.progress() as progress:
         result = learn_cases(
             context,
@@ -192,7 +215,7 @@ app.command()(windows)
 def evaluate(
     file: Annotated[str, typer.Argument(help="File of labelled records; - is standard input.")],
     source: SourceOption,
-    label: Annotated[str, typer.Option("--label", help="Column that holds the label.")],
+    label: Annotated[str | None, typer.Option("--label", help="Column that holds the label.")] = None,
     normal: NormalOption = None,
     multiline: MultilineOption = None,
     text: TextOption = None,
@@ -205,6 +228,8 @@ def evaluate(
         Path | None, typer.Option("--report", help="Write figures, calibration and errors there as one HTML page.")
     ] = None,
     detector: AloneOption = None,
+    series: SeriesOption = False,
+    ranges: RangesOption = None,
     model: ModelOption = None,
 ) -> None:
     """Judge labelled records without learning them, and measure the verdicts."""
@@ -214,9 +239,13 @@ def evaluate(
     from agent.training.evaluation_report import EvaluationDetails, write_evaluation
 
     context = open_context(model)
-    options = read_options(context.source(source), format, text, label, normal, multiline, columns)
-    if options.label is None:
+    row = context.source(source)
+    options = read_options(row, format, text, label, normal, multiline, columns)
+    options = with_series(options, row, series=series, ranges=ranges)
+    if ranges is None and (label is None or options.label is None):
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
+    if ranges is not None:
+        options = options.model_copy(update={"label": None})
     decide_alone(context, source, detector, adapt=adapt)
     warn_without_evidence(context, source)
     refuse_to_overwrite(report, [file])

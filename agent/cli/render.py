@@ -120,6 +120,9 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
     screen = console(stream)
     if len(verdicts) < _GROUPED_FROM:
         rows = [(verdict, 1) for verdict in verdicts]
+    elif verdicts[0].record.series is not None:
+        # each window is another time
+        rows = [(verdict, 1) for verdict in verdicts if verdict.label != "normal"]
     else:
         rows = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
     table = Table(show_lines=False, expand=screen.is_terminal, pad_edge=False)
@@ -190,6 +193,8 @@ def learned(result: LearnResult) -> None:
             print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")
     for note in result.notes[:10]:
         print(escape_controls(note), file=sys.stderr)
+    if result.series_note:
+        print_line(result.series_note)
     for note in result.case_notes:
         print_line(note, "yellow")
     if result.brief:

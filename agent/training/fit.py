@@ -13,7 +13,7 @@ import numpy as np
 from agent.core.numerics import Floats, expit
 from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
-from agent.detectors.base import Detector
+from agent.detectors.base import SERIES, Detector
 from agent.detectors.clauses import ClauseModel
 from agent.detectors.contrib.resources import showing_training
 from agent.detectors.field_expectations import FieldExpectations
@@ -103,7 +103,7 @@ class _Task:
     ) -> Fusion:
         """`agent.scoring.calibration.fit`, with detectors that are not built in at weight 0 in the prior."""
         names = {name for row in rows for name in row} - set(SIGNALS)
-        default = replace(default, weights={**default.weights, **dict.fromkeys(sorted(names), 0.0)})
+        default = replace(default, weights={**dict.fromkeys(sorted(names), 0.0), **default.weights})
         return fit(default, rows, anomalous, weights or [1.0] * len(rows), self.risk, self.objective, rounds)
 
 
@@ -263,8 +263,10 @@ def _fuse_fields(
     task: _Task, model: TabularModel | None, scores: OutOfFoldScores | None, extra: InstalledScores
 ) -> Fusion:
     """The fusion of trees and outlier score; each case counts as one of a known kind and as one of a new kind."""
+    series = [detector.name for detector in extra.detectors if detector.needs == SERIES]
     if model is None or scores is None or not model.supervised:
-        return replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
+        outlier_score = replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
+        return replace(outlier_score, weights=dict.fromkeys(series, 1 / len(series))) if series else outlier_score
     places = list(task.by_key)
     # a content with both labels is decided by its counts, and teaches nothing about unseen records
     mixed = contradictory_keys(places)
@@ -274,6 +276,9 @@ def _fuse_fields(
     anomalous = kinds > 0
     rare = min(anomalous.sum(), (~anomalous).sum())
     default = replace(FIELDS, weights={"fields": 1.0, "novelty": 3 / (10 + rare)})
+    if series:
+        # what its windows are like is known before there are labels
+        default = replace(FIELDS, weights={"fields": 0.5, **dict.fromkeys(series, 1 / len(series))})
     rounds, weights = [(scores.fields[usable], extra.seen_kind)], np.ones(len(kinds))
     if scores.unseen_kind is not None:
         # the next anomaly may be of any kind, whichever was most frequent so far
