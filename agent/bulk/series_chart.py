@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from agent.core.records import Series, Verdict, VerdictLabel
+from agent.core.records import Record, Series, Verdict, VerdictLabel
 
 # parts of a chart before neighbours are merged, ranges that are drawn, and charts of a report
 _PARTS, _RANGES, MOST_CHARTS = 1_200, 400, 8
@@ -40,10 +40,9 @@ class SeriesChart(BaseModel):
     more: int = 0
     per_part: int = 1
 
-    def add(self, series: Series, values: tuple[float | None, ...], verdict: Verdict) -> None:
+    def add(self, series: Series, values: tuple[float | None, ...]) -> None:
         """Add a window, which may begin before the one before it ends."""
         begins = series.begins or 0.0
-        ends = begins + series.step * len(values)
         self.last = series.start
         known = self.parts[-1].ends if self.parts else begins
         for start in range(0, len(values), self.per_part):
@@ -55,16 +54,16 @@ class SeriesChart(BaseModel):
         while len(self.parts) > _PARTS:
             self.per_part *= 2
             self.parts = [_merged(self.parts[i : i + 2]) for i in range(0, len(self.parts), 2)]
-        if verdict.label != "normal":
-            self._mark(verdict, begins, ends)
 
-    def _mark(self, verdict: Verdict, begins: float, ends: float) -> None:
+    def mark(self, series: Series, label: VerdictLabel, text: str) -> None:
+        """Mark a window that is not normal."""
+        begins = series.begins or 0.0
+        ends = begins + series.step * len(series)
         last = self.ranges[-1] if self.ranges else None
-        if last and last.label == verdict.label and begins <= last.ends:
+        if last and last.label == label and last.begins <= begins <= last.ends:
             last.ends = max(ends, last.ends)
         elif len(self.ranges) < _RANGES:
-            text = f"{verdict.label}: {verdict.record.text}"
-            self.ranges.append(Range(label=verdict.label, begins=begins, ends=ends, text=text))
+            self.ranges.append(Range(label=label, begins=begins, ends=ends, text=text))
         else:
             self.more += 1
 
@@ -99,22 +98,30 @@ def _merged(parts: list[Part]) -> Part:
     return Part(begins=parts[0].begins, ends=parts[-1].ends, low=low, high=high)
 
 
-def add_window(charts: dict[str, SeriesChart], verdict: Verdict) -> None:
-    """Add the window of a verdict to the charts by file, key and column; nothing for other records."""
-    series = verdict.record.series
+def add_window(
+    charts: dict[str, SeriesChart], record: Record, label: VerdictLabel = "normal", *, only_mark: bool = False
+) -> None:
+    """Add a window to the charts by file, key and column; nothing for other records.
+
+    ``only_mark``: it is there already.
+    """
+    series = record.series
     if series is None:
         return
     for name, values in series.values.items():
-        title = ": ".join(part for part in (verdict.record.file or "", series.key, name) if part)
+        title = ": ".join(part for part in (record.file or "", series.key, name) if part)
         if title not in charts:
             if len(charts) >= MOST_CHARTS:
                 continue
             charts[title] = SeriesChart(name=title, first=series.start)
-        charts[title].add(series, values, verdict)
+        if not only_mark:
+            charts[title].add(series, values)
+        if label != "normal":
+            charts[title].mark(series, label, f"{label}: {record.text}")
 
 
 def group_name(verdict: Verdict) -> str:
-    """What windows of a series that are not normal are grouped by: the first kind that is told of them, and the day."""
+    """What windows of a series that are not normal are grouped by: the kind of their first fact, and the day."""
     series = verdict.record.series
     assert series is not None
     facts = (fact.partition(":")[0] for fact in verdict.facts)

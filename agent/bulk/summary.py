@@ -173,7 +173,7 @@ class Summary(BaseModel):
     def add_row(self, template: str, verdict: Verdict) -> None:
         """Count what is missing of, and how anomalous is, a record that is no line of a template."""
         self.add_degraded(verdict, 1)
-        add_window(self.charts, verdict)
+        add_window(self.charts, verdict.record, verdict.label)
         self._batch.add(template, verdict.record.content_hash, verdict.probability)
 
     @property

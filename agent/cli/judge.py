@@ -121,6 +121,14 @@ def judge(
             rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
             resume=resume or None, detector=detector,
         )  # fmt: skip
+        if options.series is not None:
+            from agent.cli.rank_series import rank_windows
+
+            if against:
+                raise UsageError("--against is for logs: a series is compared with itself")
+            rank_windows(paths, options, context.settings.max_record_chars, to=to, output=output, report=report)
+            context.close()
+            return
         if names := context.casebook.names():
             print_status(f"no source is named, so events are ranked; --source NAME judges records ({', '.join(names)})")
         older = expand_inputs(against or [], options.format, print_status)

@@ -225,6 +225,9 @@ MEANING = {
     "selective_error": "error among those",
     "llm_calls": "answers of the language model",
     "llm_changed": "labels that these changed",
+    "vus_pr": "of the points of series: volume under the precision-recall surface (Paparrizos et al. 2022)",
+    "point_f1": "of the points, without point adjustment: anomalous where most windows over them are",
+    "event_f1": "of the ranges: found if one point is; a predicted range without a labelled point is a false alarm",
 }
 
 

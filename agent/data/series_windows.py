@@ -114,16 +114,19 @@ def runs_of(series: PointSeries, longest_gap: int) -> tuple[list[Run], list[str]
         notes.append(f"times go back {backwards:,} times: the rows are sorted by time")
     times, steps = series.times[order], np.diff(series.times[order])
     if repeated := int((steps == 0).sum()):
-        notes.append(f"{repeated:,} times are there more than once: their values are averaged")
-    step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1.0
+        notes.append(
+            f"{repeated:,} times are there more than once: their values are averaged (--key for several series)"
+        )
+    # times since 1970 are exact to a quarter of a microsecond
+    step = max(round(float(np.median(steps[steps > 0])), 6), 1e-6) if (steps > 0).any() else 1.0
     off = np.abs(steps / step - np.maximum(np.round(steps / step), 1)) > _OFF
     if off[steps > 0].mean() > _IRREGULAR if (steps > 0).any() else False:
         notes.append(f"the points are not equally far apart: each is taken to the nearest of every {step:g} s")
     places = np.round((times - times[0]) / step).astype(np.int64)
     parts = np.flatnonzero(np.diff(places) > longest_gap) + 1
     runs = [_run(series, part, times[0], step, at) for part, at in _parts(order, places, parts)]
-    if gaps := sum(int((run.lines == 0).sum()) for run in runs):
-        notes.append(f"{gaps:,} points are missing between others: straight lines stand for them")
+    if missing := sum(int(np.isnan(run.values).sum()) for run in runs):
+        notes.append(f"{missing:,} values are missing between others: straight lines stand for them")
     if len(runs) > 1:
         notes.append(f"{len(runs) - 1:,} gaps are longer than a window: no window spans them")
     return runs, notes
@@ -214,23 +217,24 @@ def _record(run: Run, start: int, values: Floats, keys: tuple[str, ...], line: i
     series, fields = run.series, dict[str, FieldValue]()
     if keys:
         fields[" ".join(keys)] = series.key
-    told = []
+    ranges_shown = list[str]()
     for name, column in zip(series.names, values.T, strict=True):
         known = column[~np.isnan(column)]
         figures = [float(f(known)) if len(known) else None for f in (np.mean, np.std, np.min, np.max)]
         fields[f"{name} mean"] = figures[0]
         if len(series.names) <= _DETAILED:
             fields |= dict(zip((f"{name} spread", f"{name} lowest", f"{name} highest"), figures[1:], strict=True))
-        if len(told) < _NAMED and figures[0] is not None:
-            told.append(f"{name} {figures[2]:g} to {figures[3]:g}, mean {figures[0]:g}")
+        if len(ranges_shown) < _NAMED and figures[0] is not None:
+            ranges_shown.append(f"{name} {figures[2]:g} to {figures[3]:g}, mean {figures[0]:g}")
     more = f" and {len(series.names) - _NAMED} more columns" if len(series.names) > _NAMED else ""
     time, key = run.time_at(start), f"{series.key}: " if series.key else ""
     listed = {
         name: tuple(None if np.isnan(value) else float(value) for value in column)
         for name, column in zip(series.names, values.T, strict=True)
     }
+    last = run.time_at(start + len(values) - 1)
     return Record(
-        text=f"{key}{time} to {run.time_at(start + len(values) - 1)}, {len(values)} points: {'; '.join(told)}{more}",
+        text=f"{key}{time} to {last}, {len(values)} points: {'; '.join(ranges_shown)}{more}",
         fields=fields,
         file=series.file,
         line=line or None,

@@ -19,6 +19,14 @@ from agent.detectors.contrib.series_names import DEFAULT_OF_SERIES
 ENSEMBLE: tuple[type[Kernel], ...] = (NearestWindow, NearestShape, Calendar, Forecast)
 
 
+_KERNELS: Mapping[str, tuple[type[Kernel], ...]] = {
+    DEFAULT_OF_SERIES: ENSEMBLE,
+    "series_point": (Forecast,),
+    "series_contextual": (Calendar,),
+    "series_collective": (NearestWindow, NearestShape),
+}
+
+
 class SeriesDetector(Detector):
     """A model of normal windows; a subclass has its ``name`` and ``kernels``, see `detector`.
 
@@ -41,7 +49,7 @@ class SeriesDetector(Detector):
         """The detector fitted to the normal windows; None with fewer than ten."""
         series = [_series(case.input) for case in cases]
         normal = np.array([not case.anomalous for case in cases])
-        fitted = SeriesModel.fit([series[index] for index in np.flatnonzero(normal)], cls.kernels)
+        fitted = SeriesModel.fit([series[index] for index in np.flatnonzero(normal).tolist()], cls.kernels)
         if fitted is None:
             return None
         model, scores = fitted
@@ -106,12 +114,7 @@ def _kernels(name: str) -> tuple[type[Kernel], ...]:
         from agent.detectors.contrib.series_matrix import MatrixProfile
 
         return (MatrixProfile,)
-    return {
-        DEFAULT_OF_SERIES: ENSEMBLE,
-        "series_point": (Forecast,),
-        "series_contextual": (Calendar,),
-        "series_collective": (NearestWindow, NearestShape),
-    }[name]
+    return _KERNELS[name]
 
 
 @cache

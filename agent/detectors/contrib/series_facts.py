@@ -20,6 +20,7 @@ def facts_of(
     found: Sequence[tuple[str, Finding, int, int]],
     span: float,
     slot: float | None,
+    others: str,
 ) -> tuple[str, ...]:
     """The sentences.
 
@@ -36,13 +37,21 @@ def facts_of(
         Seconds of the normal part.
     slot : float or None
         Seconds of a slot of the calendar.
+    others : str
+        What the window was compared with.
     """
-    facts = [_fact(series, scale, key, item, span, slot) for item in found[:_FACTS]]
-    return tuple(facts) or ("its values, its shape and their times are as in normal windows",)
+    facts = [_fact(series, scale, key, item, span, slot, others) for item in found[:_FACTS]]
+    return tuple(facts) or (f"its values, its shape and their times are as in {others}",)
 
 
 def _fact(
-    series: Series, scale: Scale, key: int, item: tuple[str, Finding, int, int], span: float, slot: float | None
+    series: Series,
+    scale: Scale,
+    key: int,
+    item: tuple[str, Finding, int, int],
+    span: float,
+    slot: float | None,
+    others: str,
 ) -> str:
     kind, finding, as_far, total = item
     name = scale.names[finding.column]
@@ -51,16 +60,16 @@ def _fact(
     seconds = (series.begins or 0.0) + series.step * finding.point
     written = "no value" if value is None else f"{value:g}"
     usual = [f"{scale.raw(x, key, finding.column):.4g}" for x in finding.usual]
-    often = f"{as_far:,} of {total:,} normal windows are as far off"
+    often = f"{as_far:,} of {total:,} {others} are as far off"
     if kind == "contextual":
-        when = spell_moment(seconds, slot)
+        when = spell_moment(seconds, series.step, slot)
         return f"contextual: {written}{of_column} at {when}, usual {usual[0]} to {usual[1]} then ({often})"
     if kind == "point":
         when = time_of(series, finding.point)
         return f"point: {written}{of_column} at {when}, where {usual[0]} follows from the points before ({often})"
     whole = f"{time_of(series, 0)} to {time_of(series, len(series) - 1)}"
     if kind == "reconstruction":
-        return f"collective: {whole} cannot be made of what normal windows have in common ({often})"
+        return f"collective: {whole} cannot be made of what {others} have in common ({often})"
     if finding.nearest is None:
         return f"collective: {whole} has no other window to be compared with"
     nearest = _spell(series, finding.nearest)
@@ -76,7 +85,7 @@ def time_of(series: Series, point: int) -> str:
 
 
 def _spell(series: Series, seconds: float) -> str:
-    return spell_moment(seconds) if series.has_calendar else spell_time(seconds, zoned=False, plain=True)
+    return spell_moment(seconds, series.step) if series.has_calendar else spell_time(seconds, zoned=False, plain=True)
 
 
 def duration(seconds: float, series: Series) -> str:

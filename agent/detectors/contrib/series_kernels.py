@@ -190,7 +190,7 @@ class Calendar(Kernel):
 
     def scores(self, windows: Windows, zone: float = 0.0) -> Floats:
         """See `Kernel.scores`; one window hardly moves the quantiles of its slots, so the zone does not matter."""
-        return self._deviations(windows).mean(axis=(1, 2))
+        return np.asarray(self._deviations(windows).mean(axis=(1, 2)))
 
     def finding(self, window: Windows, zone: float = 0.0) -> Finding:
         """See `Kernel.finding`."""
@@ -213,11 +213,11 @@ def _slot_count(slot: float) -> int:
     return 7 if slot >= _DAY else 2 * int(np.ceil(_DAY / slot))
 
 
-def spell_moment(seconds: float, slot: float | None = None) -> str:
-    """A time with its weekday; without the date where only the ``slot`` of the calendar matters."""
-    moment = datetime.fromtimestamp(seconds, UTC)
+def spell_moment(seconds: float, step: float = 1.0, slot: float | None = None) -> str:
+    """A time as exact as the ``step`` of a series; as weekday and time of day where a ``slot`` of these matters."""
+    moment = datetime.fromtimestamp(round(seconds, 6), UTC)
     if slot is None:
-        return f"{moment:%Y-%m-%d %H:%M:%S}"
+        return f"{moment:%Y-%m-%d %H:%M:%S}" if step >= 1 else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
     return f"{moment:%A}" if slot >= _DAY else f"{moment:%H:%M on a %A}"
 
 

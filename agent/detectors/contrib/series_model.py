@@ -12,7 +12,7 @@ from agent.core.records import Series
 from agent.detectors.conformal import ConformalTail
 from agent.detectors.contrib.series_arrays import Floats, Ints, Scale, Windows, stretches_of
 from agent.detectors.contrib.series_facts import facts_of
-from agent.detectors.contrib.series_kernels import Kernel
+from agent.detectors.contrib.series_kernels import Finding, Kernel
 
 # normal windows at least; those whose scores are kept; how far from the usual scores one kernel may count
 _FEWEST, _KEPT, _MOST = 10, 5_000, 20.0
@@ -55,7 +55,7 @@ class SeriesModel:
         which = np.flatnonzero([scale.problem(window) is None for window in series])
         if len(which) < _FEWEST:
             return None
-        windows = scale.windows([series[index] for index in which])
+        windows = scale.windows([series[index] for index in which.tolist()])
         stretches = stretches_of(windows)
         span = sum(stretch.step * len(stretch.values) for stretch in stretches)
         zone = max(float(np.median(windows.steps)) * scale.points, span / _OWN_SHARE)
@@ -94,17 +94,19 @@ class SeriesModel:
         """Log-odds of combined scores, shape (n,)."""
         return self.tail.log_odds(scores)
 
-    def facts(self, series: Series, of_kernels: Floats, zone: float = 0.0) -> tuple[str, ...]:
+    def facts(
+        self, series: Series, of_kernels: Floats, zone: float = 0.0, others: str = "normal windows"
+    ) -> tuple[str, ...]:
         """What is unusual in a window with these scores of the kernels, shape (k,); the most unusual first."""
         relative = self.relative(of_kernels[:, None])[:, 0]
         window = self.scale.windows([series])
-        found = []
+        found = list[tuple[str, Finding, int, int]]()
         for index in np.argsort(-relative, kind="stable"):
             kernel, usual = self.kernels[index], self.usual[index]
             as_far = len(usual) - int(np.searchsorted(usual, of_kernels[index], side="left"))
             if relative[index] >= 1 and kernel.kind not in [kind for kind, *_ in found]:
                 found.append((kernel.kind, kernel.finding(window, zone), as_far, len(usual)))
-        return facts_of(series, self.scale, int(window.keys[0]), found, self.span, _slot_of(self.kernels))
+        return facts_of(series, self.scale, int(window.keys[0]), found, self.span, _slot_of(self.kernels), others)
 
     def state(self) -> dict[str, Any]:
         """As arrays, see `from_state`."""

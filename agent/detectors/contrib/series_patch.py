@@ -68,8 +68,8 @@ class PatchReconstruction(Kernel):
     def _errors(self, windows: Windows) -> Floats:
         x = _vectors(windows)
         with torch.inference_mode():
-            made = np.concatenate([self.network(part).numpy() for part in torch.from_numpy(x).split(1_024)])
-        return np.abs(made - x).astype(np.float64)
+            made = np.concatenate([self.network(torch.from_numpy(x[i : i + 1_024])) for i in range(0, len(x), 1_024)])
+        return np.asarray(np.abs(made - x), np.float64)
 
     def scores(self, windows: Windows, zone: float = 0.0) -> Floats:
         """See `Kernel.scores`; what few numbers hold is common to many windows, so the zone does not matter."""
