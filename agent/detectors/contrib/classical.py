@@ -1,4 +1,4 @@
-"""One adapter for the outlier models of `scikit_models` and `pyod_models`: on fields, or on embeddings of texts."""
+"""One adapter for the outlier models of `scikit_models`, `dagmm`, `pyod_models`: on fields or embeddings of texts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from agent.core.records import Signal
 from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.conformal import ConformalNeighbours, ConformalTail
-from agent.detectors.contrib import pyod_models, scikit_models
+from agent.detectors.contrib import dagmm, pyod_models, scikit_models
 from agent.detectors.contrib.conformal_score import Floats, cross_scores, signals
 from agent.detectors.contrib.outlier_model import Spec
 from agent.detectors.contrib.resources import NO_RESOURCES, Resources
 from agent.detectors.tabular_encoder import TabularEncoder
 
-SPECS: Mapping[str, Spec] = {**scikit_models.SPECS, **pyod_models.SPECS}
+SPECS: Mapping[str, Spec] = {**scikit_models.SPECS, **dagmm.SPECS, **pyod_models.SPECS}
 # normal cases that a model is fitted to at least
 _FEWEST = 10
 _SEED = 20_26

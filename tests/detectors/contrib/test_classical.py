@@ -47,6 +47,7 @@ def _log_odds(detector: InstalledDetector, records: Sequence[DetectorInput]) -> 
     return [value for value in scored if value is not None]
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_it_ranks_is_stored_and_scores_each_record_alone(name: str) -> None:
     if CATALOG[name].missing:
