@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from agent.cli import series_options as of_series
 from agent.cli.bench import bench_app
 from agent.cli.cases import cases_app
 from agent.cli.chat import chat
@@ -46,16 +47,6 @@ from agent.cli.options import (
     with_hint,
 )
 from agent.cli.process import CLOSED_PIPE, fast_exit
-from agent.cli.series_options import (
-    KeysOption,
-    RangesOption,
-    SeriesOption,
-    StepOption,
-    TimeColumnOption,
-    ValuesOption,
-    WindowOption,
-    with_series,
-)
 from agent.cli.sources import sources_app
 from agent.cli.tune import tune_app
 from agent.cli.watch import watch
@@ -160,29 +151,26 @@ def learn(
         typer.Option("--optimise", help="What the threshold optimises: f1, accuracy, cost:FP,FN. [as before; f1]"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the files are read, and write nothing.")] = False,
-    series: SeriesOption = False,
-    time: TimeColumnOption = None,
-    value: ValuesOption = None,
-    key: KeysOption = None,
-    window: WindowOption = None,
-    step: StepOption = None,
-    ranges: RangesOption = None,
+    series: of_series.SeriesOption = False,
+    time: of_series.TimeColumnOption = None,
+    value: of_series.ValuesOption = None,
+    key: of_series.KeysOption = None,
+    window: of_series.WindowOption = None,
+    step: of_series.StepOption = None,
+    ranges: of_series.RangesOption = None,
     model: ModelOption = None,
 ) -> None:
     """Learn labelled records as cases of a source. A record that is a case already adds nothing."""
     from agent.cli import render
     from agent.cli.reading import reading_report
     from agent.core import terminal
-    from agent.data.read_options import ReadOptions
     from agent.training.learn import learn as learn_cases
 
     context = open_context(model)
-    row = context.casebook.source(source)
-    learned = ReadOptions.model_validate((row.reading if row else None) or {}).series
-    options = read_options(None, format, text, label, normal, multiline).model_copy(update={"series": learned})
-    options = with_series(
-        options, row, series=series, time=time, values=value, keys=key, window=window, step=step, ranges=ranges
-    )
+    options = of_series.with_series(
+        read_options(None, format, text, label, normal, multiline), context.casebook.source(source),
+        series=series, time=time, values=value, keys=key, window=window, step=step, ranges=ranges,
+    )  # fmt: skip
     with terminal.progress() as progress:
         result = learn_cases(
             context,
@@ -228,8 +216,8 @@ def evaluate(
         Path | None, typer.Option("--report", help="Write figures, calibration and errors there as one HTML page.")
     ] = None,
     detector: AloneOption = None,
-    series: SeriesOption = False,
-    ranges: RangesOption = None,
+    series: of_series.SeriesOption = False,
+    ranges: of_series.RangesOption = None,
     model: ModelOption = None,
 ) -> None:
     """Judge labelled records without learning them, and measure the verdicts."""
@@ -241,7 +229,7 @@ def evaluate(
     context = open_context(model)
     row = context.source(source)
     options = read_options(row, format, text, label, normal, multiline, columns)
-    options = with_series(options, row, series=series, ranges=ranges)
+    options = of_series.with_series(options, row, series=series, ranges=ranges)
     if ranges is None and (label is None or options.label is None):
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
     if ranges is not None:

@@ -62,8 +62,11 @@ def with_series(
     UsageError
         An option of series without ``--series``, or the source was not learned as series.
     """
+    from agent.data.read_options import ReadOptions
     from agent.data.series import SeriesOptions
 
+    if options.series is None and row is not None:
+        options = options.model_copy(update={"series": ReadOptions.model_validate(row.reading or {}).series})
     given = {"time": time, "values": values, "keys": keys, "window": window, "step": step, "ranges": ranges}
     given = {name: value for name, value in given.items() if value}
     if options.series is None:
