@@ -35,6 +35,8 @@ def as_read(record: Record, options: ReadOptions) -> Record:
     options
         How the source's files are read.
     """
+    if record.series is not None:
+        return record
     request = _request_of(options)
     if (of_log := _as_log_object(record, request)) is not None:
         text, time = to_text(record.fields[of_log.text]).rstrip("\r\n"), time_of(of_log, record.fields)
@@ -167,7 +169,7 @@ def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[
 
     Its label, its time, its ids and columns that learning left out or did not read are meant to be.
     """
-    if not sent.fields or _as_log_object(sent, _request_of(options)) is not None:
+    if record.series is not None or not sent.fields or _as_log_object(sent, _request_of(options)) is not None:
         return ()
     cells = _with_learned_names(sent.fields, options)
     excluded = options.table.excluded(_IDS).union(options.table.ignored)

@@ -14,7 +14,7 @@ import numpy as np
 from agent.core.numerics import Floats, expit
 from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
-from agent.detectors.base import Detector
+from agent.detectors.base import SERIES, Detector
 from agent.detectors.clauses import ClauseModel
 from agent.detectors.contrib.resources import showing_training
 from agent.detectors.field_expectations import FieldExpectations
@@ -110,7 +110,7 @@ class _Task:
         Their weight is 0 in the prior, and 0 where they are not proven to help; the rest is then as without them.
         """
         weights = weights or [1.0] * len(rows)
-        further = sorted({name for row in rows for name in row} - set(SIGNALS))
+        further = sorted({name for row in rows for name in row} - set(SIGNALS) - set(default.weights))
         if further:
             helpful = signals_that_help(default, further, rows, anomalous, weights, rounds, conditions())
             default = replace(default, weights={**default.weights, **dict.fromkeys(helpful, 0.0)})
@@ -281,8 +281,10 @@ def _fuse_fields(
     task: _Task, model: TabularModel | None, scores: OutOfFoldScores | None, extra: InstalledScores
 ) -> Fusion:
     """The fusion of trees and outlier score; each case counts as one of a known kind and as one of a new kind."""
+    series = [detector.name for detector in extra.detectors if detector.needs == SERIES]
     if model is None or scores is None or not model.supervised:
-        return replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
+        outlier_score = replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
+        return replace(outlier_score, weights=dict.fromkeys(series, 1 / len(series))) if series else outlier_score
     places = list(task.by_key)
     # a content with both labels is decided by its counts, and teaches nothing about unseen records
     mixed = contradictory_keys(places)
@@ -292,6 +294,9 @@ def _fuse_fields(
     anomalous = kinds > 0
     rare = min(anomalous.sum(), (~anomalous).sum())
     default = replace(FIELDS, weights={"fields": 1.0, "novelty": 3 / (10 + rare)})
+    if series:
+        # what its windows are like is known before there are labels
+        default = replace(FIELDS, weights={"fields": 0.5, **dict.fromkeys(series, 1 / len(series))})
     rounds, weights = [(scores.fields[usable], extra.seen_kind)], np.ones(len(kinds))
     if scores.unseen_kind is not None:
         # the next anomaly may be of any kind, whichever was most frequent so far
