@@ -135,7 +135,8 @@ class Decider:
         return False
 
     def _provenance(self, state: JudgingState) -> Provenance:
-        model = self._context.language_detector().model if state.log_odds["language"] is not None else None
+        is_queried = state.log_odds["language"] is not None
+        model = self._context.language_detector(state.source.row).model if is_queried else None
         return Provenance(
             model=model.name if model else None,
             model_sha256=model.sha256 if model else None,

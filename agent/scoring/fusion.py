@@ -144,6 +144,8 @@ class SourceModel:
         What a person should know of the cases: contradictions, numbers that are not masked.
     batch_reference : dict or None
         The `agent.detectors.language.BatchReference` of a source without cases, as JSON.
+    adapter : dict or None
+        The `agent.detectors.lora.SourceAdapter` of the language model, as JSON.
     """
 
     with_llm: Fusion = UNLABELLED_WITH_LLM
@@ -169,6 +171,7 @@ class SourceModel:
     only: str | None = None
     notes: tuple[str, ...] = ()
     batch_reference: dict[str, Any] | None = None
+    adapter: dict[str, Any] | None = None
 
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:

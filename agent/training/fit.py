@@ -41,7 +41,7 @@ from agent.training.contrib_choice import NO_CHOICE, ContribChoice, fusions_alon
 from agent.training.first_corrections import corrected
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.kinds import are_lines_of_templates, conditions_of_rows, conditions_of_texts
-from agent.training.language_trial import LanguageTrial
+from agent.training.language_trial import NOT_TUNED, LanguageTrial, TunedLanguage
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
@@ -128,6 +128,7 @@ def fit_source(
     risk: float,
     objective: str | None = None,
     choice: ContribChoice = NO_CHOICE,
+    tuned: TunedLanguage = NOT_TUNED,
     progress: Progress | None = None,
 ) -> SourceModel:
     """Fit a source to its cases, and store the model and the detectors with it.
@@ -144,6 +145,8 @@ def fit_source(
         See `agent.scoring.calibration.fit` and `Objective.parse`; by default the source keeps its objective.
     choice : ContribChoice
         The contrib detectors, and what they may use.
+    tuned : TunedLanguage
+        The adapter of the language model.
     """
     until = newest_given_at(casebook.engine, name)
     task = _Task.read(casebook, name, risk, objective, choice)
@@ -170,13 +173,14 @@ def fit_source(
         contrib=task.contrib,
         alone=fusions_alone(extra, task.risk, task.objective),
         notes=_notes(task, without_llm, contradictory),
+        adapter=tuned.adapter.to_json() if tuned.adapter else None,
     )
     if contradictory is not None:
         model = replace(model, without_llm=contradictory, with_llm=contradictory)
     elif not task.by_fields:
         model = _with_one_label(model, templates, task.objective, task.risk)
     trained = texts is not None or (tabular is not None and tabular.supervised) or bool(model.weighed_detectors)
-    trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained)
+    trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained, tuned)
     # with a model of fields and no texts, the pipeline never queries the language model
     cases = () if contradictory or (task.by_fields and tabular) else templates
     model = trial.run(model, cases, language, budget, progress)

@@ -279,11 +279,13 @@ def _model_name(context: AppContext, source: str, result: LearnResult, progress:
     """The language model, which drafts a brief for a source that has none; None if there is no model."""
     model = None
     try:
-        model = context.language_detector().model
-        if not context.source(source).brief:
+        row = context.source(source)
+        model = context.language_detector(row).model
+        if not row.brief:
             if progress:
                 progress("drafting a brief", 0, 1)
-            draft = draft_brief(model, context.casebook, source)
+            # an adapter is trained on labels, not on texts
+            draft = draft_brief(context.language_detector().model, context.casebook, source)
             if draft.problem is None:
                 context.casebook.set(source, brief=draft.text, brief_by="model")
             result.brief_drafted, result.brief_rejected = draft.problem is None, draft.problem

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from agent.core.errors import UsageError
 from agent.core.logs import timed_event
+from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import AppContext
 from agent.scoring.fusion import SourceModel
 from agent.training.contrib_choice import ContribChoice
 from agent.training.fit import fit_source
+from agent.training.language_trial import TunedLanguage
 from agent.training.telling_numbers import keep_telling_numbers
 from llm.errors import ModelFailure
 from retrieval.casebook import SourceSnapshot
@@ -64,6 +66,7 @@ def refit(
     budget: int | None = None,
     objective: str | None = None,
     detectors: Sequence[str] | None = None,
+    tuned: TunedLanguage | None = None,
     progress: Progress | None = None,
 ) -> SourceModel:
     """Fit the source from its cases, one fit at a time; without a language model, the other detectors only.
@@ -74,16 +77,23 @@ def refit(
     ----------
     budget, objective, detectors, progress
         See `agent.training.learn.learn`.
+    tuned : TunedLanguage, optional
+        The adapter of the language model, `NOT_TUNED` for none from now on; by default the source keeps its own.
 
     Returns
     -------
     SourceModel
         The new fit.
     """
+    row = context.source(source)
+    tuned = tuned or TunedLanguage(SourceAdapter.of(row.source_model))
     try:
-        detector = context.language_detector()
-    except ModelFailure:
+        detector = context.adapted_detector(row, tuned.adapter) if tuned.adapter else context.language_detector()
+    except ModelFailure as error:
         detector = None
+        if tuned.adapter is not None:
+            # the fit has it still, so that it is used again when its file is back
+            tuned = replace(tuned, unavailable=str(error))
     settings, fits = context.settings, Fits(context.casebook.engine)
     with context.fitting(source), timed_event("refit", source=source):
         before = fits.current(source)
@@ -98,6 +108,7 @@ def refit(
             budget=settings.language_budget if budget is None else budget,
             risk=settings.risk,
             objective=objective,
+            tuned=tuned,
             choice=ContribChoice.of(context, context.source(source), detectors),
             progress=progress,
         )
