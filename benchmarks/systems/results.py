@@ -64,21 +64,19 @@ def read(paths: Iterable[Path]) -> list[Section]:
     UsageError
         A file is not one that `write` wrote, or two files measured a data set differently.
     """
-    found: dict[tuple[str, int], Section] = {}
+    found: dict[tuple[str, int, int], Section] = {}
     for path in paths:
         try:
             sections = [Section.from_json(data) for data in json.loads(path.read_text(encoding="utf-8"))]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(f"{path} is not a file of `precedent bench systems --json`: {error}") from error
         for section in sections:
-            before = found.get((section.name, section.draw))
-            if before is None:
-                found[section.name, section.draw] = section
-                continue
+            key = (section.name, section.limit, section.draw)
+            before = found.setdefault(key, section)
             if (before.learned, before.judged, before.machine) != (section.learned, section.judged, section.machine):
                 raise UsageError(f"{path} measured {section.name} on other records or another machine")
             rows = {row.system: row for row in (*before.rows, *section.rows)}
-            found[section.name, section.draw] = replace(before, rows=tuple(rows.values()))
+            found[key] = replace(before, rows=tuple(rows.values()))
     return list(found.values())
 
 
