@@ -80,7 +80,7 @@ def _data(options: argparse.Namespace, folder: Path) -> tuple[Data, Data]:
                 raise UsageError(f"{name}: {task.missing[0]} is not here; --file A B --label COLUMN takes your own")
             path = folder / f"data-{len(ends)}"
             path.mkdir()
-            ends.append(read_data(Files.of_task(task, options.limit, path), options.limit))
+            ends.append(read_data(Files.of_task(task, options.limit, 0, path), options.limit))
         return ends[0], ends[1]
     read = own_options(options)
     a, b = (

@@ -101,7 +101,7 @@ def chosen_data(options: argparse.Namespace, default: Sequence[str], folder: Pat
             print_status(f"{name}: left out, {task.missing[0]} is not here")
             continue
         found = True
-        yield read_data(Files.of_task(task, options.limit, folder), options.limit)
+        yield read_data(Files.of_task(task, options.limit, 0, folder), options.limit)
     if not found:
         raise UsageError("none of the data sets is on this machine; --file takes your own files")
 

@@ -118,7 +118,7 @@ def _pairs(options: argparse.Namespace, folder: Path, labels: int) -> Iterator[t
             path = folder / f"{name}-{len(ends)}"
             path.mkdir()
             # before the rows that are not used are left out
-            ends.append(read_data(Files.of_task(public(end), 8 * (options.limit + labels), path), 1 << 30))
+            ends.append(read_data(Files.of_task(public(end), 8 * (options.limit + labels), 0, path), 1 << 30))
         rows = sample([row for row in ends[0].learned if pair.learned(row)], options.limit)
         judged_rows = sample([row for row in ends[1].judged if pair.judged(row)], options.limit + labels)
         yield name, replace(ends[0], about=pair.about, learned=rows), replace(ends[1], judged=judged_rows)
