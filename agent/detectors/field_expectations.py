@@ -190,13 +190,6 @@ class FieldExpectations:
             unread.append("the events are not read, no case has any")
         return FieldProblems(missing, tuple(unreadable), tuple(unlike), tuple(unknown), tuple(unread))
 
-    def has_known_event(self, events: Sequence[str]) -> bool:
-        """Whether a case has one of a session's events; taken for granted where the columns are not known."""
-        if self.columns is None:
-            return True
-        known = frozenset(map(str, self.columns))
-        return any(str(EventCount(kind_of_event(event))) in known for event in events)
-
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the store."""
         return {

@@ -19,7 +19,7 @@ from agent.pipeline.llm_explanation import with_sentences
 from agent.pipeline.state import JudgingState
 from agent.pipeline.steps import Steps
 from agent.scoring.fusion import fuse
-from retrieval.encoding.field_encoder import features
+from retrieval.encoding.field_encoder import EventCount, features
 from retrieval.text.content import says_nothing
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections
@@ -226,8 +226,10 @@ def _resembles_no_case(state: JudgingState) -> bool:
     """
     source, signals = state.source, state.log_odds
     if state.record.events and not state.record.fields:
-        known = source.expectations is None or source.expectations.has_known_event(state.record.events)
-        return not known and bool(source.row.counts.get("anomalous"))
+        encoder = source.representation.field_encoder
+        counted = [name for name in features({}, state.record.events) if isinstance(name, EventCount)]
+        known = encoder is None or any(name in encoder.numbers for name in counted)
+        return not (known or state.has_known_template) and bool(source.row.counts.get("anomalous"))
     # of the whole record, and of the clause that counts for it
     retrieved = [found for found in (state.retrieved, state.whole_retrieved) if found is not None]
     nearest = [found.nearest[0].similarity for found in retrieved if found.nearest]

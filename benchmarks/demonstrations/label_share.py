@@ -34,9 +34,9 @@ over draws, the worst draw in brackets. A classifier of scikit-learn decides eve
 one label only, it cannot be fitted (*draws* says how many could).
 """
 CONCLUDES = """\
-With few labels verdicts keep their error among decided records low by deciding fewer of them; with more labels they
-decide more. A classifier without an unsure band is wrong about as often as it was not sure. Limits: three draws; with
-ten labels the worst draw may have hardly an anomalous one, and too much is decided.
+From fifty labels on verdicts keep the error among decided records low by deciding fewer of them; with more labels
+they decide more. A classifier without an unsure band is wrong about as often as these would have been unsure. Limits:
+three draws; with ten labels of a table far too much is decided, and more than a quarter of it is wrong.
 """
 DEFAULT = ("genome", "sms")
 # by the shape of the records
