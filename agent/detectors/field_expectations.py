@@ -190,10 +190,6 @@ class FieldExpectations:
             unread.append("the events are not read, no case has any")
         return FieldProblems(missing, tuple(unreadable), tuple(unlike), tuple(unknown), tuple(unread))
 
-    def has_known_event(self, events: Sequence[str]) -> bool:
-        """Whether a case has one of a session's events; taken for granted where new kinds of event are not seldom."""
-        return self.events is None or any(kind_of_event(event) in self.events for event in events)
-
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the store."""
         return {

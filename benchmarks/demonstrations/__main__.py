@@ -54,6 +54,9 @@ def _one(name: str, arguments: Sequence[str]) -> None:
         sys.exit(expected.exit_code)
     command = shlex.join(["precedent", "bench", name, *(word for word in arguments if word != "--write")])
     text = _section(module, command, tables)
+    if all(word == "--write" for word in arguments):
+        # what is concluded is of the public data and the default sizes
+        text += f"\n{module.CONCLUDES}"
     if options.write:
         page = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else None
         PAGE.write_text(page_with(page, name, text, list(DEMONSTRATIONS)), encoding="utf-8")

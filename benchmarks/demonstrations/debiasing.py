@@ -35,6 +35,12 @@ A record that says nothing must not be sure of a label. Each row is one: the ver
 plain classifiers give. The second table is the language model's, asked about records of both labels alike: its log-odds
 for records without content are its bias, which contextual calibration (Zhao et al. 2021) subtracts.
 """
+CONCLUDES = """\
+Records without content are unsure, whatever the signals say; plain classifiers decide them. The language model's bias
+before it reads anything is less than one in log-odds; subtracting it moves its answers towards the other label and
+leaves the ranking as it is. Limits: the bias depends on the brief and on the placeholder; a source with cases has its
+log-odds calibrated by these instead.
+"""
 DEFAULT, MODEL = ("sms", "genome"), "auto"
 _TEXTS = ("N/A", "[MASK]", "<*> <*> <*>", "-")
 _RECORDS = 40

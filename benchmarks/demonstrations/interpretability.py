@@ -31,6 +31,12 @@ taken away (a feature gets the middle value of the normal cases), and the record
 drawn at random. *drop* is how far the log-odds of *anomalous* fall. For tables, *rank agreement* is Spearman's
 correlation, over the features, of what taking one away changes with a forest's permutation importance.
 """
+CONCLUDES = """\
+In tables and sessions the verdicts rest on what the explanations name, and the features that count most are those
+that a forest needs most. Limits: in texts they do not: the words that are named are those that the nearest normal
+case lacks, and as many other words, which are often the rest of the same message, count for more. Few sessions were
+judged anomalous.
+"""
 DEFAULT = ("genome", "sms", "hdfs100k")
 _DRAWS = 3
 _QUOTED = re.compile(r"“([^“”]*)”")

@@ -28,6 +28,13 @@ that many: what a job that still runs is compared with. *flips*: verdicts decide
 otherwise. *first right after*: the mean number of features at a record's first right decision, among the share *ever
 right*. The forest is fitted for each number too, and decides always.
 """
+CONCLUDES = """\
+With complete cases a verdict stays unsure until nearly all features are there: early verdicts are not wrong, and not
+there. A source whose cases are cut to what a running job has decides a third of the jobs from the third feature (run
+time) on, and hardly any of these verdicts flips. So learn one source for each stage of a job. Limits: the order of
+the features is the file's, and what comes early says little here; with two features, decided verdicts are wrong too
+often.
+"""
 DEFAULT = ("genome",)
 _MOST_COUNTS = 9
 Cut = Callable[[ParsedRow, int], ParsedRow]

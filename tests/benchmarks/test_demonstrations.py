@@ -53,7 +53,7 @@ def sessions(path: Path, seed: int, n: int, names: tuple[str, ...]) -> Path:
     rng = random.Random(seed)
     first, middle, good, bad = names
     rows = [
-        {"events": [first, *[middle] * rng.randint(1, 4), bad if i % 4 == 0 else good], "label": int(i % 4 == 0)}
+        {"events": [first, *[middle] * rng.randint(1, 2), bad if i % 4 == 0 else good], "label": int(i % 4 == 0)}
         for i in range(n)
     ]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
@@ -74,26 +74,26 @@ def test_sessions_with_other_names_of_events_are_not_decided(run: Run, tmp_path:
         sessions(tmp_path / "a.jsonl", 1, 80, ("open", "read", "close", "abort")),
         sessions(tmp_path / "b.jsonl", 2, 60, ("E1", "E2", "E3", "E4")),
     )
-    (table,) = run("transfer", "--file", *files, "--label", "label", "--labels", "20", "--limit", 40)
-    none, *_, labelled, _ = table["rows"]
+    (table,) = run("transfer", "--file", *files, "--label", "label", "--labels", "none", "--limit", 40)
+    none, adapted = table["rows"]
     assert (none["coverage"], none["decided_error"], none["surely_wrong"]) == (0.0, None, 0.0)
-    assert labelled["roc_auc"] > 0.9
+    assert adapted["coverage"] == 0.0
 
 
 def test_a_target_with_other_columns_is_not_decided(run: Run, tmp_path: Path) -> None:
     files = jobs(tmp_path / "a.csv", 1, 80), jobs(tmp_path / "b.csv", 2, 60, first="pressure")
-    options = ["--label", "state", "--target-label", "state", "--normal", "fine", "--labels", "10", "--limit", 40]
+    options = ["--label", "state", "--target-label", "state", "--normal", "fine", "--labels", "none", "--limit", 40]
     (table,) = run("transfer", "--file", *files, *options)
     assert table["rows"][0]["surely_wrong"] < 0.05
 
 
 def test_label_share_has_a_row_for_each_number_and_system(run: Run, tmp_path: Path) -> None:
     files = jobs(tmp_path / "a.csv", 1, 100), jobs(tmp_path / "b.csv", 2, 40)
-    options = ["--label", "state", "--normal", "fine", "--labels", "3,20,all", "--draws", 2]
+    options = ["--label", "state", "--normal", "fine", "--labels", "20,all", "--draws", 2]
     (table,) = run("labels", "--file", *files, *options)
     systems = ["**Precedent**", "random forest", "logistic regression"]
-    assert [(row["labels"], row["system"]) for row in table["rows"]] == [(n, s) for n in (3, 20, 100) for s in systems]
-    of_20 = table["rows"][3]
+    assert [(row["labels"], row["system"]) for row in table["rows"]] == [(n, s) for n in (20, 100) for s in systems]
+    of_20 = table["rows"][0]
     assert of_20["f1_worst"] <= of_20["f1"]
     assert table["rows"][-3]["roc_auc"] > 0.95
     assert [row["draws"] for row in table["rows"][-3:]] == ["1 of 1"] * 3
@@ -128,7 +128,7 @@ def test_online_verdicts_of_sessions(run: Run, tmp_path: Path) -> None:
     names = ("open", "read", "close", "abort")
     files = sessions(tmp_path / "a.jsonl", 1, 60, names), sessions(tmp_path / "b.jsonl", 2, 24, names)
     by_number, _ = run("online", "--file", *files, "--label", "label")
-    assert [row["events"] for row in by_number["rows"][::3]] == [1, 2, 3, 4, 6]
+    assert [row["events"] for row in by_number["rows"][::3]] == [1, 2, 3, 4]
 
 
 def test_a_record_without_content_is_not_sure(run: Run, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_tuned_transformer_is_measured_before_and_after(run: Run, tmp_path: Pa
 
 
 def test_what_explanations_name_is_taken_away(run: Run, tmp_path: Path) -> None:
-    files = jobs(tmp_path / "a.csv", 1, 80), jobs(tmp_path / "b.csv", 2, 40)
+    files = jobs(tmp_path / "a.csv", 1, 60), jobs(tmp_path / "b.csv", 2, 40)
     deletion, features = run("interpretability", "--file", *files, "--label", "state", "--normal", "fine")
     named, others = deletion["rows"]
     assert named["mean drop"] > others["mean drop"] + 0.5

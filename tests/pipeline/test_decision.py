@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +135,28 @@ def test_a_session_of_another_system_is_neither_normal_nor_anomalous(sessions: A
     assert new.label == "anomalous", "with events of this system a new one may be an anomaly"
 
 
+def test_a_session_of_another_system_is_unsure_where_new_events_are_not_seldom(tmp_path: Path) -> None:
+    """Each session has an event of its own, so that a new one is no surprise; but none that is known is one."""
+    rows = [
+        {"events": ["open", f"step {chr(97 + i)}", "abort" if i % 4 else "close"], "label": i % 4} for i in range(24)
+    ]
+    (tmp_path / "learn.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    learn(context, [tmp_path / "learn.jsonl"], "open", ReadOptions(label="label"), brief="Files.")
+    verdict = build(context).invoke({"events": ["E5", "E22", "E5"], "source": "open", "explain": "facts"})
+    context.close()
+    assert verdict.label == "unsure"
+    assert "no case is like it, of either label" in verdict.explanation
+
+
 def test_where_all_sessions_are_normal_new_events_may_be_anomalous(sessions: AppContext) -> None:
     verdict = build(sessions).invoke({"events": ["E5", "E22"], "source": "normal", "explain": "facts"})
     assert "no case is like it, of either label" not in verdict.explanation
+
+
+@pytest.mark.parametrize("text", ["N/A", "[MASK]", "<*> <*>", "-", "...", "null"])
+@pytest.mark.parametrize("source", ["both", "normal"])
+def test_a_text_without_content_is_neither_normal_nor_anomalous(shop: AppContext, source: str, text: str) -> None:
+    verdict = build(shop).invoke({"text": text, "source": source, "explain": "facts"})
+    assert verdict.label == "unsure"
+    assert "it holds no word or number" in verdict.explanation
