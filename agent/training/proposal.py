@@ -14,7 +14,8 @@ from agent.detectors.contrib.catalog import hint_of, is_installed
 from agent.pipeline.context import AppContext
 from agent.training.active_learning import Candidate, select_for_review
 from agent.training.comparison import client_of, outlying_clients
-from agent.training.drift import ENOUGH, WINDOW, Drift, measure_drift
+from agent.training.drift import ENOUGH, WINDOW, measure_drift
+from agent.training.drift_findings import Drift
 from agent.training.drift_tests import CHANCE, exceeds
 from agent.training.feedback import refit_due
 from agent.training.refit import changes_since_fit
@@ -171,7 +172,7 @@ def _tune(row: SourceSnapshot, drift: Drift) -> Proposal | None:
 def _why_nothing(row: SourceSnapshot, drift: Drift, changes: int) -> str:
     """What was looked at."""
     if not drift.records:
-        return "it cannot be told: no verdict is in the history (none was given yet, or old ones were removed)"
+        return "nothing can be tested: no verdict is in the history (none was given yet, or old ones were removed)"
     shares = [f"{100 * (drift.unsure_share or 0.0):.0f} % unsure"]
     if drift.novel_share is not None:
         shares.append(f"{100 * drift.novel_share:.0f} % with templates that no case has")
@@ -179,7 +180,7 @@ def _why_nothing(row: SourceSnapshot, drift: Drift, changes: int) -> str:
     seen = f"{plural(drift.records, 'record')}, {', '.join(shares)}; {corrections}"
     seen += f"; {plural(changes, 'change')} of the cases since the last fit"
     if drift.records < ENOUGH:
-        return f"it cannot be told whether records drift from so few ({ENOUGH} are needed): {seen}"
+        return f"too few records to test for drift ({ENOUGH} are needed): {seen}"
     return f"no reason found: {seen}; {plural(len(drift.tests), 'test')} of drift, none beyond chance"
 
 
