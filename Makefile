@@ -26,7 +26,7 @@ chat: models ## chat with the agent in this terminal
 test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/precedent doctor --fetch
 	@$(BIN)/python -m tests.models
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 golden: $(VENV)/.dev models ## are the verdicts of 2,700 fixed records those that were recorded, by every entry point? (make golden ASK=--write)
 	@$(BIN)/python -m tests.golden $(ASK)
@@ -72,7 +72,7 @@ models: install ## get the embedding model and the language model, checked by SH
 requirements: ## compile the pinned requirements anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) -o requirements/runtime.txt
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
-	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --extra classical --extra tune -c requirements/runtime.txt -o requirements/extras.txt
+	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --extra classical --extra timeseries --extra tune -c requirements/dev.txt -o requirements/extras.txt
 
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
@@ -91,7 +91,7 @@ $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-extras: $(VENV)/.runtime requirements/extras.txt ## install the extras [classical] and [tune]: PyOD, accelerate, peft
+extras: $(VENV)/.runtime requirements/extras.txt ## install the extras [classical], [timeseries] and [tune]: PyOD, stumpy, statsmodels, accelerate, peft
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/extras.txt
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime

@@ -19,6 +19,8 @@ from agent.training import tune_trainer
 from tests.conftest import Run, missing
 from tests.tiny_models import tiny_bert
 
+pytestmark = pytest.mark.extras
+
 OPTIONS = ("--source", "doors", "--label", "label", "--format", "jsonl")
 TUNE = ("tune", "classifier", "--source", "doors", "--folds", "2", "--epochs", "16")
 COLOURS, PLACES = ("red", "blue", "green", "grey"), [f"p{i}" for i in range(40)]

@@ -167,6 +167,12 @@ CATALOG: Mapping[str, Entry] = {
         _of_scikit_learn("kmeans", "distance to the nearest of eight centres"),
         _of_scikit_learn("kde", "kernel density"),
         _of_scikit_learn("iqr", "the value farthest outside its interquartile range"),
+        Entry(
+            "dagmm",
+            "density of an autoencoder's codes and errors, by a Gaussian mixture",
+            partial(_classical, "dagmm"),
+            on_text=True,
+        ),
         _of_pyod("ecod", "empirical cumulative distribution"),
         _of_pyod("copod", "copula of empirical distributions"),
         _of_pyod("hbos", "histograms"),

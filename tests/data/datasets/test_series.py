@@ -43,7 +43,7 @@ def test_a_table_of_adbench_and_one_of_odds(write: Write, get: Get, tmp_path: Pa
     assert list(got.rows("test")[0]) == ["f0", "f1", "label"]
     mat = tmp_path / "cardio.mat"
     savemat(mat, {"X": X, "y": Y.reshape(-1, 1).astype(float)})
-    assert get("adbench", mat, to=tmp_path / "b").all_rows == got.all_rows
+    assert get("odds", mat, to=tmp_path / "b").all_rows == got.all_rows
 
 
 def test_several_tables_of_adbench_are_not_mixed(write: Write, get: Get) -> None:
@@ -280,6 +280,7 @@ def test_the_catalog_is_complete() -> None:
     )
     wanted += (
         " msl tennessee-eastman control-charts 1000genome montage predict_future_sales hdfs bgl thunderbird sms adbench"
+        " odds"
     )
     assert set(wanted.split()) <= set(catalog())
     for entry in catalog().values():
