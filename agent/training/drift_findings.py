@@ -6,9 +6,8 @@ import math
 
 from pydantic import BaseModel
 
-from agent.training.drift_tests import CHANCE, DriftTest, exceeds
+from agent.training.drift_tests import DriftTest
 
-_UNSURE_ALARM = 0.2
 _SHOWN = 3
 _NAME_CHARS = 60
 
@@ -94,8 +93,6 @@ def findings(drift: Drift, risk: float) -> list[str]:
     if (test := alarms.get("unsure")) is not None:
         change = f"{_percent(test.recent)} of the newest records are unsure, {_percent(test.reference)} were before"
         texts.append(f"{change}: label some")
-    elif exceeds(round((drift.unsure_share or 0.0) * drift.records), drift.records, _UNSURE_ALARM) < CHANCE:
-        texts.append(f"{_percent(drift.unsure_share)} of {lately} are unsure: label some")
     texts += _on_verdicts(drift, alarms, lately)
     if (test := alarms.get("corrections")) is not None:
         texts.append(

@@ -169,3 +169,16 @@ def test_the_command(context: AppContext, run: Run, monkeypatch: pytest.MonkeyPa
     again = json.loads(run("sources", "propose", "log", "--json", "--since", "2100-01-01").out)
     assert (again["drift"]["records"], again["applied"]) == (0, None)
     assert run("sources", "propose", "nowhere").code == 2
+
+
+def test_a_source_whose_learning_was_killed_says_so(context: AppContext, run: Run, tmp_path: Path) -> None:
+    context.casebook.add("killed", [as_case(Record(text="a line of it"), "normal")], "file test")
+    context.close()
+    shutil.copytree(context.settings.home, tmp_path / "home", ignore=shutil.ignore_patterns("*.lock"))
+    assert "(fit it: precedent sources refit killed)" in run("sources", "show", "killed").out
+    (tmp_path / "x.log").write_text("a line of it\n", encoding="utf-8")
+    judged_once = run("judge", "x.log", "--source", "killed")
+    assert "was never fitted" in judged_once.err
+    assert "precedent sources refit killed fits it" in judged_once.err
+    assert "it is the first fit of the source" in run("sources", "refit", "killed").out
+    assert "never fitted" not in run("judge", "x.log", "--source", "killed").err
