@@ -39,7 +39,6 @@ def publish_from_a_copy(book: Casebook, folder: Path) -> None:
     # the case that was relabelled is newer
     assert len(copy.cases("log")) == 39 == stored_vectors(copy, "log") == distinct_keys(copy, "log")
     copy_later_cases(book.engine, copy.engine, "log", until)
-    assert copy.cases("log")[:39] == book.cases("log")[:39] or len(copy.cases("log")) == 44
     assert sorted(map(repr, copy.cases("log"))) == sorted(map(repr, book.cases("log")))
 
     fits = Fits(book.engine)

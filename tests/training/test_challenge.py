@@ -131,6 +131,13 @@ def test_too_few_new_cases_replace_by_default_and_say_so(fitted: AppContext) -> 
     assert none.new_cases == 0
 
 
+def test_cases_that_had_another_label_are_nothing_to_compare_on(fitted: AppContext) -> None:
+    for record, label in rows(1, 60)[:24]:
+        fitted.casebook.relabel("t", as_case(record, "normal" if label == "anomalous" else "anomalous"), "a person")
+    result = challenge(fitted, "t")
+    assert (result.decision, result.new_cases, result.compared_on) == ("replaced", 24, 0)
+
+
 def test_no_difference_is_called_none(fitted: AppContext) -> None:
     # cases of contents that differ from known ones in nothing that counts
     near = [(rec, label) for rec, label in rows(2, 60) if abs(float(str(rec.fields["load"])) - 0.5) > 0.8]
@@ -191,7 +198,7 @@ def test_another_process_was_faster(fitted: AppContext, monkeypatch: pytest.Monk
         return original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "_compared", meanwhile)
-    with pytest.raises(UsageError, match="another process"):
+    with pytest.raises(module.FittedMeanwhile, match="another process"):
         challenge(fitted, "t")
     assert (fitted.source("t").source_model or {})["objective"] == "accuracy"
 
