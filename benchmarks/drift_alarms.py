@@ -111,15 +111,15 @@ def measure(kind: str, fits: int, draws: int) -> None:
             refit(context, name)
             for shift, draw in SHIFTS[kind].items():
                 for _ in range(draws if shift == "none" else max(1, draws // 4)):
-                    of, proposed = alarms(context, name, draw(rng, RECORDS))
-                    found[shift].append(of)
+                    names, proposed = alarms(context, name, draw(rng, RECORDS))
+                    found[shift].append(names)
                     proposals[shift] += proposed
         context.close()
-    for shift, of in found.items():
-        tests = Counter(test for names in of for test in names)
-        share = sum(map(bool, of)) / len(of)
+    for shift, drawn in found.items():
+        tests = Counter(test for names in drawn for test in names)
+        share = sum(map(bool, drawn)) / len(drawn)
         by_test = ", ".join(f"{test} {count}" for test, count in tests.most_common())
-        print(f"{kind:6} {shift:46} {share:6.1%} of {len(of):4}; proposed {proposals[shift]}; {by_test}", flush=True)
+        print(f"{kind:6} {shift:46} {share:6.1%} of {len(drawn):4}; proposed {proposals[shift]}; {by_test}", flush=True)
 
 
 def main() -> None:

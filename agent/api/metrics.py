@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from agent.core.errors import describe, translate
 from agent.core.logs import log_error, log_event
 from agent.pipeline.context import AppContext
-from agent.training.drift import Drift
+from agent.training.drift_findings import Drift
 from agent.training.proposal import Proposals, propose
 
 REFRESH_SECONDS = 60.0

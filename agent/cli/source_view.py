@@ -13,7 +13,7 @@ from agent.scoring.fusion import SourceModel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.training.drift import Drift
+    from agent.training.drift_findings import Drift
     from retrieval.casebook import SourceSnapshot
 
 _MAX_COLUMNS = 40

@@ -43,6 +43,10 @@ FEWEST_CASES = 20
 Decision = Literal["replaced", "kept"]
 
 
+class FittedMeanwhile(UsageError):
+    """The champion was replaced while its challenger was being fitted."""
+
+
 class Challenge(BaseModel):
     """What became of a new fit, and why.
 
@@ -98,7 +102,9 @@ def challenge(
     ------
     UnknownSource
     UsageError
-        The source has no cases, or another process fitted it meanwhile: nothing was replaced.
+        The source has no cases.
+    FittedMeanwhile
+        Another process has fitted it meanwhile: nothing was replaced.
     """
     row = context.source(source)
     if not any(row.counts.values()):
@@ -139,6 +145,8 @@ def _held_out(context: AppContext, source: str, champion: Fit) -> tuple[int, _He
     # the champion was fitted to these with another label
     known = relabelled_since(engine, source, fitted_until)
     cases = [case for case, given_at in given if given_at > since and case.content_hash not in known]
+    if len({case.content_hash for case in cases}) < FEWEST_CASES // 2:
+        return new, None
     representation = context.source(source).representation or Representation()
     return new, _HeldOut(
         since,
@@ -153,8 +161,8 @@ def _why_not_compared(champion: Fit, new_cases: int) -> str:
     if champion.source_model.get("fitted_until") is None:
         return "the present fit does not say which cases it was made from, so it was not compared with the new one"
     return (
-        f"{new_cases} new cases are too few to compare fits on ({FEWEST_CASES} are needed): "
-        "by default the new fit, which knows them, replaces the present one"
+        f"{new_cases} new cases are too few to compare fits on ({FEWEST_CASES} are needed that had no other label "
+        "before): by default the new fit, which knows them, replaces the present one"
     )
 
 
@@ -240,5 +248,5 @@ def _replace(
     with casebook.index_lock:
         orphans = Fits(casebook.engine).publish(source, fit, champion, version, casebook.cases)
     if orphans is None:
-        raise UsageError(f"{source} was fitted by another process meanwhile: its fit was not replaced")
+        raise FittedMeanwhile(f"{source} was fitted by another process meanwhile: its fit was not replaced")
     casebook.discard(source, orphans)

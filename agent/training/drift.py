@@ -8,17 +8,16 @@ verdicts of the same fit. Corrections tell how often verdicts were wrong.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
-from pydantic import BaseModel
 
 from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import RecentVerdict, find_verdicts, newest, recent
+from agent.training.drift_findings import Drift, findings
 from agent.training.drift_tests import (
     CHANCE,
     LEAST_DISTANCE,
@@ -43,65 +42,6 @@ WINDOW = 1_000
 ENOUGH = 50
 # earlier verdicts for each recent one; cases and columns that are compared
 _EARLIER, _MOST_CASES, _MOST_COLUMNS = 2, 5_000, 256
-_UNSURE_ALARM = 0.2
-_SHOWN = 3
-_NAME_CHARS = 60
-
-
-class Drift(BaseModel):
-    """Drift of a source over its newest 1,000 verdicts.
-
-    Shares are between 0 and 1, or None if there is nothing to take a share of.
-
-    Attributes
-    ----------
-    records : int
-        Different records among the verdicts; of each, the newest verdict counts.
-    earlier : int
-        Records of the verdicts that the verdicts on them are compared with: the 2,000 before them by the same fit, or
-        the older half where there are none.
-    novel_share, novel_expected : float or None
-        Share of different contents whose template no case has, and the share expected if they resembled the cases.
-        None if the source is represented by fields.
-    field_psi : dict[str, float]
-        Population stability index of each field, the largest first; 0 is no change.
-    unsure_share, anomalous_share, anomalous_expected : float or None
-    decided, corrected, contradicted : int
-        Decided verdicts of the present fit, those that a person corrected or confirmed, and those contradicted.
-    contradicted_share : float or None
-        Share of corrected ones that the person contradicted.
-    tests : list of DriftTest
-        None below 50 records.
-    findings : list[str]
-        What to act on, and how; empty below 50 records.
-    """
-
-    records: int
-    earlier: int = 0
-    novel_share: float | None = None
-    novel_expected: float | None = None
-    field_psi: dict[str, float] = {}
-    unsure_share: float | None = None
-    anomalous_share: float | None = None
-    anomalous_expected: float | None = None
-    decided: int = 0
-    corrected: int = 0
-    contradicted: int = 0
-    contradicted_share: float | None = None
-    tests: list[DriftTest] = []
-    findings: list[str] = []
-
-    @property
-    def alarms(self) -> list[DriftTest]:
-        """The tests that found drift."""
-        return [test for test in self.tests if test.alarm]
-
-    @property
-    def score(self) -> float | None:
-        """Minus the decimal logarithm of the smallest p-value of an alarm, at most 16; 0 without, None if untested."""
-        if not self.tests:
-            return None
-        return max((min(16.0, -math.log10(max(test.p_value, 1e-300))) for test in self.alarms), default=0.0)
 
 
 def measure_drift(context: AppContext, source: str, last: int = WINDOW, since: datetime | None = None) -> Drift:
@@ -152,7 +92,7 @@ def measure_drift(context: AppContext, source: str, last: int = WINDOW, since: d
         *_test_verdicts(now, earlier),
         _test_corrections(drift, risk),
     ]
-    drift.findings = _findings(drift, risk)
+    drift.findings = findings(drift, risk)
     return drift
 
 
@@ -248,7 +188,8 @@ def _test_distances(row: SourceSnapshot, verdicts: Sequence[Verdict], templates:
         return []
     nearest = np.array([1 - max(precedent.similarity for precedent in verdict.precedents) for verdict in new])
     distance, p_value = farther(nearest, model["nn_distance_quantiles"], model["templates"])
-    alarm = p_value < CHANCE and distance > LEAST_DISTANCE
+    # distances to the same cases depend on each other, which the formula does not know
+    alarm = p_value < CHANCE / 10 and distance > LEAST_DISTANCE
     return [DriftTest(of="distance", recent=distance, reference=0.0, p_value=p_value, alarm=alarm)]
 
 
@@ -294,62 +235,3 @@ def _novel(
         sum(key not in templates for key in keys.values()) / len(keys),
         singletons / sum(templates.values()),
     )
-
-
-def _findings(drift: Drift, risk: float) -> list[str]:
-    """What to act on, and how."""
-    lately = f"the last {drift.records:,} records"
-    alarms = {test.of: test for test in drift.alarms}
-    findings = []
-    if "templates" in alarms:
-        findings.append(
-            f"{_percent(drift.novel_share)} of what {lately} say has templates that the casebook has never seen "
-            f"({_percent(drift.novel_expected)} if they were like the cases): learn them as a source of their own "
-            f"if they come from another system, else label some"
-        )
-    fields = [test for test in drift.alarms if test.of.startswith("field ")]
-    if fields:
-        fields.sort(key=lambda test: (test.p_value, -test.recent))
-        moved = [f"{test.of.removeprefix('field ')[:_NAME_CHARS]} ({test.recent:.2f})" for test in fields]
-        rest = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
-        findings.append(
-            f"fields of {lately} are distributed otherwise than the cases' (0 is alike, 1 wholly different): "
-            f"{', '.join(moved[:_SHOWN])}{rest}: learn newer cases and rebuild the source"
-        )
-    if "distance" in alarms and not fields:
-        findings.append(f"{lately} are farther from every case than the cases are from each other: label some")
-    if (test := alarms.get("unsure")) is not None:
-        change = f"{_percent(test.recent)} of the newest records are unsure, {_percent(test.reference)} were before"
-        findings.append(f"{change}: label some")
-    elif exceeds(round((drift.unsure_share or 0.0) * drift.records), drift.records, _UNSURE_ALARM) < CHANCE:
-        findings.append(f"{_percent(drift.unsure_share)} of {lately} are unsure: label some")
-    findings += _findings_on_verdicts(drift, alarms, lately)
-    if (test := alarms.get("corrections")) is not None:
-        findings.append(
-            f"people contradicted {_percent(test.recent)} of the decided verdicts on {lately}, and no more than "
-            f"{_percent(risk)} should be wrong: rebuild the source"
-        )
-    return findings
-
-
-def _findings_on_verdicts(drift: Drift, alarms: dict[str, DriftTest], lately: str) -> list[str]:
-    """How the verdicts changed."""
-    if (test := alarms.get("anomalous")) is not None:
-        change = f"{_percent(test.recent)} of the newest records are anomalous, {_percent(test.reference)} were before"
-        return [f"{change}: correct those that are not"]
-    if _far_more(drift.anomalous_share, drift.anomalous_expected, by=0.2):
-        return [
-            f"{_percent(drift.anomalous_share)} of {lately} are anomalous, {_percent(drift.anomalous_expected)} of the "
-            "cases are: correct those that are not"
-        ]
-    if "probability" in alarms and not {"unsure", "templates", "distance"} & set(alarms):
-        return ["the probabilities of the newest records are distributed otherwise than before: label some"]
-    return []
-
-
-def _far_more(share: float | None, expected: float | None, by: float) -> bool:
-    return share is not None and expected is not None and share > max(2 * expected, expected + by)
-
-
-def _percent(share: float | None) -> str:
-    return f"{100 * (share or 0.0):.0f} %"

@@ -6,7 +6,7 @@ from agent.core.errors import UsageError
 from agent.core.records import Case, Label, Precedent, Record, Verdict, clean_text
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
-from agent.training.challenge import challenge
+from agent.training.challenge import FittedMeanwhile, challenge
 from agent.training.learn import as_case
 from agent.training.refit import Progress, changes_since_fit, refit_while_due
 from retrieval.casebook import SourceSnapshot
@@ -122,10 +122,14 @@ def refit_source_if_due(context: AppContext, source: str, progress: Progress | N
     Returns
     -------
     int
-        Changes of the casebook since the fit before, 0 if the source was not fitted, or the fit that it had is better.
+        Changes of the casebook since the fit before, 0 if the source was not fitted here: too few changes, the fit that
+        it had is better, or another process was faster.
     """
     snapshot = context.source(source)
     changes, before = changes_since_fit(snapshot), snapshot.source_model or {}
-    fitted = refit_while_due(context, snapshot.name, refit_due, progress, challenge)
+    try:
+        fitted = refit_while_due(context, snapshot.name, refit_due, progress, challenge)
+    except FittedMeanwhile:
+        return 0
     after = context.source(source).source_model or {}
     return changes if fitted and after.get("challenged_on") == before.get("challenged_on") else 0

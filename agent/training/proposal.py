@@ -14,7 +14,8 @@ from agent.detectors.contrib.catalog import hint_of, is_installed
 from agent.pipeline.context import AppContext
 from agent.training.active_learning import Candidate, select_for_review
 from agent.training.comparison import client_of, outlying_clients
-from agent.training.drift import ENOUGH, WINDOW, Drift, measure_drift
+from agent.training.drift import ENOUGH, WINDOW, measure_drift
+from agent.training.drift_findings import Drift
 from agent.training.drift_tests import CHANCE, exceeds
 from agent.training.feedback import refit_due
 from agent.training.refit import changes_since_fit
@@ -25,7 +26,7 @@ Action = Literal["refit", "label", "tune", "nothing"]
 _LABELS = 20
 # corrections from which on their share says something; cases in all and of each label that tuning needs
 _FEWEST_CORRECTIONS, _CASES_TO_TUNE, _OF_EACH_LABEL = 5, 500, 50
-_UNSURE_TO_TUNE = 0.1
+_UNSURE_TO_TUNE, _UNSURE_TO_NOTE = 0.1, 0.2
 # corrections that are looked at, the newest
 _FEEDBACK, _MOST_CORRECTIONS = "feedback on ", 1_000
 
@@ -112,7 +113,7 @@ def propose(
         new_cases=None if new is None else len(new),
         changes=changes,
         drift=drift,
-        notes=_notes(context, row, [(case.given_by, case.label) for case, _ in new or ()]),
+        notes=_notes(context, row, drift, [(case.given_by, case.label) for case, _ in new or ()]),
     )
 
 
@@ -136,7 +137,7 @@ def _refit(row: SourceSnapshot, drift: Drift, changes: int, risk: float) -> Prop
 
 
 def _label(context: AppContext, row: SourceSnapshot, drift: Drift, labels: int) -> Proposal | None:
-    """Whether the records drift, or many are unsure, and the records whose labels tell most."""
+    """Whether the records drift, and the records whose labels tell most."""
     reasons = [finding for finding in drift.findings if not finding.startswith("people contradicted")]
     if not any(row.counts.values()) and drift.records:
         reasons.append("it has no cases: its verdicts rest on its brief alone")
@@ -171,7 +172,7 @@ def _tune(row: SourceSnapshot, drift: Drift) -> Proposal | None:
 def _why_nothing(row: SourceSnapshot, drift: Drift, changes: int) -> str:
     """What was looked at."""
     if not drift.records:
-        return "it cannot be told: no verdict is in the history (none was given yet, or old ones were removed)"
+        return "nothing can be tested: no verdict is in the history (none was given yet, or old ones were removed)"
     shares = [f"{100 * (drift.unsure_share or 0.0):.0f} % unsure"]
     if drift.novel_share is not None:
         shares.append(f"{100 * drift.novel_share:.0f} % with templates that no case has")
@@ -179,16 +180,22 @@ def _why_nothing(row: SourceSnapshot, drift: Drift, changes: int) -> str:
     seen = f"{plural(drift.records, 'record')}, {', '.join(shares)}; {corrections}"
     seen += f"; {plural(changes, 'change')} of the cases since the last fit"
     if drift.records < ENOUGH:
-        return f"it cannot be told whether records drift from so few ({ENOUGH} are needed): {seen}"
+        return f"too few records to test for drift ({ENOUGH} are needed): {seen}"
     return f"no reason found: {seen}; {plural(len(drift.tests), 'test')} of drift, none beyond chance"
 
 
-def _notes(context: AppContext, row: SourceSnapshot, given: list[tuple[str, str]]) -> list[str]:
-    """What is peculiar about the corrections since the fit."""
+def _notes(context: AppContext, row: SourceSnapshot, drift: Drift, given: list[tuple[str, str]]) -> list[str]:
+    """What a person should know that is no reason to do something at once."""
     notes = []
     model = row.source_model or {}
     if model.get("challenged_on"):
         notes.append(f"at casebook version {model['challenged_on']} a newer fit was worse than the present one")
+    unsure = round((drift.unsure_share or 0.0) * drift.records)
+    if drift.records >= ENOUGH and exceeds(unsure, drift.records, _UNSURE_TO_NOTE) < CHANCE:
+        notes.append(
+            f"{unsure:,} of {plural(drift.records, 'record')} are unsure, drift or not: labels help where "
+            f"precedent review --source {row.name} lists them first"
+        )
     clients, contradicts = list[str](), list[bool]()
     for given_by, label in [pair for pair in given if pair[0].startswith(_FEEDBACK)][-_MOST_CORRECTIONS:]:
         body = context.history.get(given_by.removeprefix(_FEEDBACK).partition(",")[0])

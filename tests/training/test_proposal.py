@@ -65,11 +65,11 @@ def test_nothing_is_proposed_without_a_reason(context: AppContext) -> None:
 
 def test_too_few_verdicts_are_no_evidence(context: AppContext) -> None:
     (proposal,) = propose(context, "log").proposals
-    assert proposal.reasons[0].startswith("it cannot be told: no verdict is in the history")
+    assert proposal.reasons[0].startswith("nothing can be tested: no verdict is in the history")
     judged(context, "log", texts("robot {} has lost its gripper", 20))
     found = propose(context, "log")
     assert (found.action, found.can_tell) == ("nothing", False)
-    assert "cannot be told whether records drift from so few (50 are needed)" in found.proposals[0].reasons[0]
+    assert "too few records to test for drift (50 are needed)" in found.proposals[0].reasons[0]
 
 
 def test_new_templates_ask_for_labels(context: AppContext) -> None:
@@ -93,7 +93,7 @@ def test_a_column_that_moved_asks_for_labels(context: AppContext) -> None:
     found = propose(context, "pay")
     assert "field amount" in [test.of for test in found.drift.alarms]
     assert found.action == "label"
-    assert len(found.proposals[0].candidates) == 20
+    assert 10 <= len(found.proposals[0].candidates) <= 20
 
 
 def test_changes_of_the_cases_ask_for_a_fit(context: AppContext) -> None:
@@ -169,3 +169,16 @@ def test_the_command(context: AppContext, run: Run, monkeypatch: pytest.MonkeyPa
     again = json.loads(run("sources", "propose", "log", "--json", "--since", "2100-01-01").out)
     assert (again["drift"]["records"], again["applied"]) == (0, None)
     assert run("sources", "propose", "nowhere").code == 2
+
+
+def test_a_source_whose_learning_was_killed_says_so(context: AppContext, run: Run, tmp_path: Path) -> None:
+    context.casebook.add("killed", [as_case(Record(text="a line of it"), "normal")], "file test")
+    context.close()
+    shutil.copytree(context.settings.home, tmp_path / "home", ignore=shutil.ignore_patterns("*.lock"))
+    assert "(fit it: precedent sources refit killed)" in run("sources", "show", "killed").out
+    (tmp_path / "x.log").write_text("a line of it\n", encoding="utf-8")
+    judged_once = run("judge", "x.log", "--source", "killed")
+    assert "was never fitted" in judged_once.err
+    assert "precedent sources refit killed fits it" in judged_once.err
+    assert "it is the first fit of the source" in run("sources", "refit", "killed").out
+    assert "never fitted" not in run("judge", "x.log", "--source", "killed").err

@@ -16,7 +16,7 @@ from agent.core.errors import EXPECTED, describe
 from agent.core.numerics import expit
 from agent.scoring.fusion import SourceModel
 from agent.training.challenge import Challenge, challenge
-from agent.training.drift import Drift
+from agent.training.drift_findings import Drift
 from agent.training.proposal import Proposals, propose
 from agent.training.refit import earlier_fit, is_outdated, rollback
 
