@@ -65,7 +65,7 @@ class Decider:
         untested = (
             # a missing column alone makes a vector far from all others
             (_is_unlike_every_case(state) and not problems.missing)
-            or not _has_evidence(state)
+            or not state.source.model.has_evidence(state.log_odds)
             or _unseen_number(state) is not None
         )
         if (
@@ -193,11 +193,6 @@ def _is_longer_than_read(state: JudgingState) -> bool:
     record = state.record
     is_text = not (record.fields or record.events)
     return is_text and len(record.text) > LONGEST_SPLIT and not (state.has_known_template or state.all_read)
-
-
-def _has_evidence(state: JudgingState) -> bool:
-    """Whether any detector gave a signal: without cases and a language model none does."""
-    return any(signal.log_odds is not None for signal in state.signals.values())
 
 
 def _is_unlike_every_case(state: JudgingState) -> bool:

@@ -161,7 +161,7 @@ class JudgingState:
             return expectations.problems({}, dropped=self.dropped)
         own_text = has_own_text(record)
         if expectations is None:
-            reads_text = self.source.representation.field_encoder is None and not self.source.model.detectors
+            reads_text = self.source.representation.field_encoder is None and not self.source.model.weighed_detectors
             if not (reads_text and own_text):
                 beside = tuple(record.fields) if reads_text and record.events else ()
                 return FieldProblems(unknown=(*self.dropped, *beside))

@@ -98,34 +98,71 @@ def fit(
     rounds : int
         How many rows each case has: its signals under different conditions, which are no further evidence.
     """
-    names = list(default.weights)
     if len(set(anomalous)) < 2:
         return default
-    x = np.array([[row.get(name) or 0.0 for name in names] + [1.0] for row in rows]).reshape(len(rows), -1)
-    y = np.asarray(anomalous, dtype=float)
-    w = np.asarray(weights, dtype=float)
-    w = w * (len(w) / rounds / w.sum())
-    start = np.array([default.weights[name] for name in names] + [default.bias])
-    base = logit(float(w @ y / w.sum()))
-    bounds = min(base, 0.0) - _MAX_CORRECTION, max(base, 0.0) + _MAX_CORRECTION
-    theta = map_estimate(x, y, w, start, bounds)
-    fitted_weights = dict(zip(names, (float(value) for value in theta[:-1]), strict=True))
+    cases = LabelledSignals.of(default, rows, anomalous, weights, rounds)
+    theta = cases.estimate()
+    fitted_weights = dict(zip(default.weights, (float(value) for value in theta[:-1]), strict=True))
     fusion = Fusion(fitted_weights, float(theta[-1]), default.half_width, objective.least_cost)
+    y, w = cases.y, cases.w
     if len(y) < _MIN_CASES * rounds:
         return reaching_bias(fusion, objective)
-    # log-odds of each fold by a fit on the others: those of the fit on all cases are too optimistic
-    unseen = np.empty(len(y))
     first = y[: len(y) // rounds]
-    fold = np.tile(np.argsort(np.argsort(first, kind="stable")) % _FOLDS, rounds)
-    for number in range(_FOLDS):
-        rest = fold != number
-        unseen[~rest] = x[~rest] @ map_estimate(x[rest], y[rest], w[rest], start, bounds)
+    unseen = cases.out_of_fold(np.tile(np.argsort(np.argsort(first, kind="stable")) % _FOLDS, rounds))
     threshold = objective.least_cost
     if objective.f1:
         threshold = float(np.clip(_best_f1(unseen, y, w), fusion.bias - _WIDEST, fusion.bias + _WIDEST))
     half_width = _half_width(unseen - threshold, y > 0.5, w, risk)
     fusion = replace(fusion, threshold=threshold, half_width=min(half_width, _WIDEST), risk_kept=half_width <= _WIDEST)
     return reaching_bias(fusion, objective)
+
+
+@dataclass(frozen=True)
+class LabelledSignals:
+    """The signals of n labelled cases as a logistic model is fitted to them, with its prior.
+
+    Parameters
+    ----------
+    x : shape (n, signals + 1)
+        The last column is 1, for the bias.
+    y, w : shape (n,)
+        1 for anomalous cases, and how many cases each counts as.
+    start : shape (signals + 1,)
+        Mean of the prior.
+    bias_bounds : pair of float
+    """
+
+    x: Floats
+    y: Floats
+    w: Floats
+    start: Floats
+    bias_bounds: tuple[float, float]
+
+    @classmethod
+    def of(
+        cls, default: Fusion, rows: Sequence[LogOdds], anomalous: Sequence[bool], weights: Sequence[float], rounds: int
+    ) -> LabelledSignals:
+        """The signals that ``default`` weighs; see `fit`."""
+        names = list(default.weights)
+        x = np.array([[row.get(name) or 0.0 for name in names] + [1.0] for row in rows]).reshape(len(rows), -1)
+        y = np.asarray(anomalous, dtype=float)
+        w = np.asarray(weights, dtype=float)
+        w = w * (len(w) / rounds / w.sum())
+        start = np.array([default.weights[name] for name in names] + [default.bias])
+        base = logit(float(w @ y / w.sum()))
+        return cls(x, y, w, start, (min(base, 0.0) - _MAX_CORRECTION, max(base, 0.0) + _MAX_CORRECTION))
+
+    def estimate(self, which: NDArray[np.bool_] | slice = slice(None)) -> Floats:
+        """Weights and, last, the bias, fitted to the cases ``which``: shape (signals + 1,)."""
+        return map_estimate(self.x[which], self.y[which], self.w[which], self.start, self.bias_bounds)
+
+    def out_of_fold(self, folds: NDArray[np.int64]) -> Floats:
+        """Log-odds of each fold by a fit on the others, shape (n,): the fit on all cases is too optimistic."""
+        unseen = np.empty(len(self.y))
+        for number in np.unique(folds):
+            rest = folds != number
+            unseen[~rest] = self.x[~rest] @ self.estimate(rest)
+        return unseen
 
 
 def reaching_bias(fusion: Fusion, objective: Objective) -> Fusion:

@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.core.numerics import expit, logit
 from agent.core.prompts import PromptVariant
-from agent.core.records import VerdictLabel
+from agent.core.records import SIGNALS, VerdictLabel
 
 _DEFAULT_HALF_WIDTH = 0.6
 # least distance, in log-odds, from the threshold to either end of the unsure band
@@ -175,6 +175,15 @@ class SourceModel:
         """The ``stored`` model of a source, or `unfitted` if there is none."""
         return cls.from_json(stored) if stored else cls.unfitted(counts)
 
+    @property
+    def weighed_detectors(self) -> tuple[str, ...]:
+        """Those of ``detectors`` that verdicts depend on; the others' signals are shown only."""
+        return tuple(name for name in self.detectors if self.without_llm.weights.get(name))
+
+    def has_evidence(self, signals: LogOdds) -> bool:
+        """Whether any detector that verdicts may depend on gave a signal."""
+        return any(signals.get(name) is not None for name in (*SIGNALS, *self.weighed_detectors))
+
     def fusion_for(self, signals: LogOdds, known: bool) -> Fusion:
         """The fusion that applies to these signals; ``known``: whether the casebook has the record's template."""
         if self.only is not None:
@@ -239,6 +248,6 @@ class SourceModel:
 def fuse(model: SourceModel, signals: LogOdds, known: bool) -> tuple[float, Fusion]:
     """The probability of *anomalous*, and the fusion that gave it; without any signal the threshold, hence unsure."""
     fusion = model.fusion_for(signals, known)
-    if all(value is None for value in signals.values()):
+    if not model.has_evidence(signals):
         return expit(fusion.threshold), fusion
     return expit(fusion.log_odds(signals)), fusion

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
 from agent.detectors.text_classifier import TextClassifier
 from agent.scoring.calibration import Objective, fit, reaching_bias
+from agent.scoring.further_signals import Conditions, signals_that_help
 from agent.scoring.fusion import (
     DEFAULT_WITH_LLM,
     DEFAULT_WITHOUT_LLM,
@@ -38,7 +40,7 @@ from agent.training.contradictions import contradictory_keys, fusion_of_contradi
 from agent.training.contrib_choice import NO_CHOICE, ContribChoice, fusions_alone
 from agent.training.first_corrections import corrected
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
-from agent.training.kinds import are_lines_of_templates
+from agent.training.kinds import are_lines_of_templates, conditions_of_rows, conditions_of_texts
 from agent.training.language_trial import LanguageTrial
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
@@ -98,13 +100,22 @@ class _Task:
         default: Fusion,
         rows: Sequence[Mapping[str, float | None]],
         anomalous: Sequence[bool],
+        conditions: Callable[[], Conditions],
         weights: Sequence[float] | None = None,
         rounds: int = 1,
     ) -> Fusion:
-        """`agent.scoring.calibration.fit`, with detectors that are not built in at weight 0 in the prior."""
-        names = {name for row in rows for name in row} - set(SIGNALS)
-        default = replace(default, weights={**dict.fromkeys(sorted(names), 0.0), **default.weights})
-        return fit(default, rows, anomalous, weights or [1.0] * len(rows), self.risk, self.objective, rounds)
+        """`agent.scoring.calibration.fit`, with the detectors that are not built in weighed where they help.
+
+        Their weight is 0 in the prior, and 0 where they are not proven to help; the rest is then as without them. Those
+        of time series have a weight in the prior.
+        """
+        weights = weights or [1.0] * len(rows)
+        further = sorted({name for row in rows for name in row} - set(SIGNALS) - default.weights.keys())
+        if further:
+            helpful = signals_that_help(default, further, rows, anomalous, weights, rounds, conditions())
+            default = replace(default, weights={**default.weights, **dict.fromkeys(helpful, 0.0)})
+        fusion = fit(default, rows, anomalous, weights, self.risk, self.objective, rounds)
+        return replace(fusion, weights={**dict.fromkeys(further, 0.0), **fusion.weights})
 
 
 def fit_source(
@@ -162,7 +173,7 @@ def fit_source(
         model = replace(model, without_llm=contradictory, with_llm=contradictory)
     elif not task.by_fields:
         model = _with_one_label(model, templates, task.objective, task.risk)
-    trained = texts is not None or (tabular is not None and tabular.supervised) or bool(extra.detectors)
+    trained = texts is not None or (tabular is not None and tabular.supervised) or bool(model.weighed_detectors)
     trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained)
     # with a model of fields and no texts, the pipeline never queries the language model
     cases = () if contradictory or (task.by_fields and tabular) else templates
@@ -209,7 +220,7 @@ def _score_templates(
     texts, templates = _fit_texts(task, templates, distances, precedents)
     templates = _with_field_scores(task, templates, field_scores)
     extra = fit_installed_detectors(task.classes, templates, task.by_key, task.representation)
-    templates = [template.with_signals(extra.seen_kind.get(template.key, {})) for template in templates]
+    templates = [extra.added_to(template) for template in templates]
     return templates, distances, texts, extra
 
 
@@ -229,7 +240,12 @@ def _notes(task: _Task, fusion: Fusion, contradictory: Fusion | None) -> tuple[s
 def _fuse_texts(task: _Task, templates: Sequence[Template], weights: Sequence[float] | None = None) -> Fusion:
     rows, labels = rows_of_all_rounds(templates)
     rounds = max(1, len(rows) // max(1, len(templates)))
-    return task.fusion(DEFAULT_WITHOUT_LLM, rows, labels, weights, rounds)
+
+    def conditions() -> Conditions:
+        vectors = np.stack([template.vector for template in templates])
+        return conditions_of_texts(vectors, np.array(labels[: len(templates)]), rounds)
+
+    return task.fusion(DEFAULT_WITHOUT_LLM, rows, labels, conditions, weights, rounds)
 
 
 # fields
@@ -292,7 +308,8 @@ def _fuse_fields(
         for key, trees, odd in zip(keys, fields, outlier, strict=True)
     ]
     labels = [bool(label) for label in anomalous] * len(rounds)
-    return task.fusion(default, rows, labels, [float(w) for w in weights] * len(rounds))
+    conditions = partial(conditions_of_rows, kinds, len(rounds))
+    return task.fusion(default, rows, labels, conditions, [float(w) for w in weights] * len(rounds))
 
 
 def _with_field_scores(task: _Task, templates: Sequence[Template], scores: OutOfFoldScores | None) -> list[Template]:

@@ -7,10 +7,13 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.scoring.further_signals import Conditions
+
 # mean cosine distance up to which clusters are joined; templates above which they are not clustered
 _DISTANCE, _MOST = 0.4, 3_000
 # different contents for each template from which on texts are lines of templates, not prose
 _LINES_PER_TEMPLATE = 1.5
+_FOLDS, _SEED = 5, 20_26
 Ints = NDArray[np.int64]
 
 
@@ -90,3 +93,36 @@ def stratified_folds(anomalous: NDArray[np.bool_], folds: int, seed: int) -> Int
         places = random.permutation(np.flatnonzero(anomalous == label))
         numbers[places] = np.arange(len(places)) % folds
     return numbers
+
+
+def conditions_of_rows(kinds: Ints, rounds: int) -> Conditions:
+    """How n rows of fields are held out: each normal one is a kind of its own.
+
+    Parameters
+    ----------
+    kinds : shape (n,)
+        Numbers of the rows' kinds of anomaly, 0 for normal ones.
+    rounds : int
+        2 if the rows' signals are also computed as of new kinds.
+    """
+    anomalous, cases = kinds > 0, np.arange(len(kinds))
+    folds = stratified_folds(anomalous, _FOLDS, _SEED)
+    if rounds < 2:
+        return Conditions(folds, (cases,))
+    return Conditions(np.where(anomalous, kinds % _FOLDS, folds), (cases, np.where(anomalous, -kinds, cases)))
+
+
+def conditions_of_texts(vectors: NDArray[np.float32], anomalous: NDArray[np.bool_], rounds: int) -> Conditions:
+    """How n templates are held out: those of a kind together.
+
+    Parameters
+    ----------
+    vectors : shape (n, dimensions)
+        Unit length.
+    anomalous : shape (n,)
+    rounds : int
+        2 if the templates' signals are also computed as of new kinds.
+    """
+    kinds = kinds_of_templates(vectors)
+    folds = folds_of_kinds(kinds, anomalous, _FOLDS)
+    return Conditions(stratified_folds(anomalous, _FOLDS, _SEED) if folds is None else folds, (kinds,) * rounds)

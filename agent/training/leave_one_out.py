@@ -13,6 +13,7 @@ from agent.detectors.base import Detector, DetectorInput, TrainingCase
 from agent.detectors.kernel import kernel_log_ratio
 from agent.detectors.novelty import nn_distance_quantiles
 from agent.detectors.registry import InstalledDetector, fit_detectors
+from agent.training.kinds import folds_of_kinds, kinds_of_templates, stratified_folds
 from retrieval.casebook import Casebook, Neighbour, RetrievalResult, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import features
 from retrieval.encoding.representation import Representation
@@ -61,6 +62,13 @@ class InstalledScores:
     detectors: tuple[InstalledDetector, ...] = ()
     seen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
     unseen_kind: Mapping[CaseKey, dict[str, float]] = field(default_factory=dict)
+
+    def added_to(self, template: Template) -> Template:
+        """The template with these scores added to its signals."""
+        added = template.with_signals(self.seen_kind.get(template.key, {}))
+        if template.unseen_kind is None:
+            return added
+        return replace(added, unseen_kind={**template.unseen_kind, **self.unseen_kind.get(template.key, {})})
 
 
 def leave_one_out(
@@ -128,12 +136,14 @@ def fit_installed_detectors(
         return InstalledScores()
     cases = training_cases(templates, by_key, representation)
     anomalous = np.array([case.anomalous for case in cases])
-    order, folds = np.random.default_rng(_SEED).permutation(len(cases)), np.zeros(len(cases), dtype=np.int64)
-    for label in (False, True):
-        of_label = order[anomalous[order] == label]
-        folds[of_label] = np.arange(len(of_label)) % _FOLDS
-    kinds = {kind: number for number, kind in enumerate(sorted({case.kind or "" for case in cases}))}
-    kind_folds = np.where(anomalous, [kinds[case.kind or ""] % _FOLDS for case in cases], folds)
+    folds = stratified_folds(anomalous, _FOLDS, _SEED)
+    if representation.field_encoder is None:
+        kinds = kinds_of_templates(np.stack([template.vector for template in templates]))
+        of_kinds = folds_of_kinds(kinds, anomalous, _FOLDS)
+        kind_folds = folds if of_kinds is None else of_kinds
+    else:
+        numbers = {kind: number for number, kind in enumerate(sorted({case.kind or "" for case in cases}))}
+        kind_folds = np.where(anomalous, [numbers[case.kind or ""] % _FOLDS for case in cases], folds)
     fitted = fit_detectors(classes, cases, [folds, kind_folds])
 
     def by_case(number: int) -> dict[CaseKey, dict[str, float]]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import pytest
 
+from agent.detectors.base import DetectorInput, TrainingCase
+from agent.detectors.conformal import ConformalTail
 from agent.detectors.contrib import catalog
+from agent.detectors.contrib.conformal_score import Floats
+from agent.detectors.contrib.zero_shot import UntrainedDetector
 from tests.conftest import Run
 
 OPTIONS = ("--source", "rings", "--label", "label", "--format", "jsonl")
@@ -71,6 +79,64 @@ def test_a_chosen_detector_is_weighed_kept_used_alone_and_removed(run: Run, tmp_
     refused = run("judge", new, *OPTIONS, "--detector", "knn")
     assert refused.code == 2
     assert "was not fitted with the detector knn" in refused.err
+
+
+class _Noise(UntrainedDetector):
+    """Scores that have nothing to do with labels."""
+
+    name, label = "knn", "noise"
+
+    @classmethod
+    def fit(cls, cases: Sequence[TrainingCase]) -> Self | None:
+        return cls().calibrated(cases)
+
+    def raw(self, records: Sequence[DetectorInput]) -> Floats:
+        hashes = [hashlib.sha256(record.text.encode()).digest() for record in records]
+        return np.array([digest[0] / 256 for digest in hashes])
+
+    def save(self) -> Mapping[str, Any]:
+        return {"tail": self.tail.values}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        detector = cls()
+        detector.tail = ConformalTail(state["tail"])
+        return detector
+
+
+def _letters(path: Path, seed: int, n: int) -> Path:
+    """Log lines, of which a few complain."""
+    rng = random.Random(seed)
+    lines = []
+    for i in range(n):
+        bad = i % 9 == 0
+        words = rng.choices(["failed", "refused", "lost", "denied"] if bad else ["ok", "done", "sent", "open"], k=2)
+        name = "".join(rng.choices("abcdefgh", k=4))
+        lines.append(json.dumps({"text": f"{name} {words[0]} {name} {words[1]}", "label": int(bad)}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("write", [_rings, _letters])
+def test_a_detector_that_does_not_help_leaves_every_verdict_as_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, int, int], Path]
+) -> None:
+    knn = catalog.CATALOG["knn"]
+    monkeypatch.setattr(catalog, "CATALOG", {**catalog.CATALOG, "knn": catalog.replace(knn, load=lambda: _Noise)})
+    rows, new = write(tmp_path / "l.jsonl", 1, 90), write(tmp_path / "j.jsonl", 2, 30)
+    fusions, verdicts = [], []
+    for detector in ("none", "knn"):
+        learned = run("learn", rows, *OPTIONS, "--brief", "r", "--detector", detector)
+        assert learned.code == 0, learned.err
+        fusions.append(_model(run)["without_llm"])
+        judged = run("judge", new, *OPTIONS, "--to", "jsonl").out.splitlines()
+        verdicts.append([{**v, "signals": None, "provenance": None, "elapsed_ms": 0} for v in map(json.loads, judged)])
+    assert "the detector knn has weight 0" in learned.out + learned.err
+    assert fusions[1]["weights"].pop("knn") == 0
+    assert fusions[0] == fusions[1]
+    for without, with_noise in zip(*verdicts, strict=True):
+        for key in ("probability", "unsure_band", "label", "degraded"):
+            assert without[key] == with_noise[key]
 
 
 def test_normal_cases_alone_give_no_weight_but_a_detector_to_judge_by(run: Run, tmp_path: Path) -> None:

@@ -66,16 +66,11 @@ class ClassicalDetector(Detector):
         x = cls._matrix(scales, inputs)
         if not x.shape[1]:
             return None
-        spec, points = cls.spec, x[kept]
-        crossed = cross_scores(
-            len(kept), lambda fit, held_out: spec.scores(spec.fitted(points[fit]), points[held_out]), spec.folds
-        )
-        model = spec.fitted(points)
-        # no anomalous case was fitted on, nor a normal one outside the sample
-        unseen = np.empty(len(cases))
-        others = np.setdiff1d(np.arange(len(cases)), kept)
-        unseen[kept], unseen[others] = crossed, spec.scores(model, x[others]) if len(others) else 0.0
-        return cls(scales, model, ConformalTail(np.sort(crossed)), unseen)
+        spec = cls.spec.of_size(len(kept))
+        fitted = np.zeros(len(cases), dtype=bool)
+        fitted[kept] = True
+        unseen = cross_scores(fitted, lambda fit, held_out: spec.scores(spec.fitted(x[fit]), x[held_out]), spec.folds)
+        return cls(scales, spec.fitted(x[kept]), ConformalTail(np.sort(unseen[kept])), unseen)
 
     def out_of_fold(self, cases: Sequence[TrainingCase], folds: NDArray[np.int64]) -> NDArray[np.float64]:
         """See `Detector.out_of_fold`; the folds of the fit serve for any, because no anomalous case is fitted on."""

@@ -17,13 +17,20 @@ Score = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
 _SEED = 20_26
 
 
-def cross_scores(n: int, score: Score, folds: int = 5) -> Floats:
-    """Scores of n normal cases, each by a scorer that was fitted on the other folds: shape (n,)."""
-    numbers = np.random.default_rng(_SEED).permutation(n) % min(folds, n)
-    out = np.empty(n)
-    for fold in np.unique(numbers):
+def cross_scores(fitted: NDArray[np.bool_], score: Score, folds: int = 5) -> Floats:
+    """Scores of n cases, each by a scorer fitted on other folds of the ``fitted`` cases: shape (n,).
+
+    The other cases, which no scorer is fitted on, are spread over the same scorers: two scorers may differ in scale, so
+    scores of one kind of case by one of them cannot be compared with scores of another kind by another.
+    """
+    numbers, random = np.empty(len(fitted), dtype=np.int64), np.random.default_rng(_SEED)
+    most = min(folds, int(fitted.sum()))
+    for which in (np.flatnonzero(fitted), np.flatnonzero(~fitted)):
+        numbers[which] = random.permutation(len(which)) % most
+    out = np.empty(len(fitted))
+    for fold in range(most):
         held_out = np.flatnonzero(numbers == fold)
-        out[held_out] = finite(score(np.flatnonzero(numbers != fold), held_out))
+        out[held_out] = finite(score(np.flatnonzero(fitted & (numbers != fold)), held_out))
     return out
 
 

@@ -10,7 +10,8 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Spec:
     label : str
         Its name in facts.
     fit : callable
-        The fitted model of rows, shape (n, columns).
+        The fitted model of rows, shape (n, columns); with ``by_size``, of these and the number of rows of the whole.
     score : callable
         A fitted model and m rows to m scores.
     most : int
@@ -47,18 +48,25 @@ class Spec:
         Fits by which normal cases get out-of-fold scores.
     one_by_one : bool
         Whether it ranks the rows of a batch among each other, so that each must be scored by itself.
+    by_size : bool
+        Whether the kind of model depends on the number of rows, see `of_size`.
     state, restored : callables, optional
         A fitted model as arrays, and the reverse, for models that skops does not store.
     """
 
     label: str
-    fit: Callable[[Floats], Any]
+    fit: Callable[..., Any]
     score: Callable[[Any, Floats], Any]
     most: int = 3_000
     folds: int = 5
     one_by_one: bool = False
+    by_size: bool = False
     state: Callable[[Any], dict[str, Any]] | None = None
     restored: Callable[[Mapping[str, Any]], Any] | None = None
+
+    def of_size(self, rows: int) -> Spec:
+        """The model as it is of so many rows, also where it is fitted to a fold of them."""
+        return replace(self, fit=partial(self.fit, rows=rows)) if self.by_size else self
 
     def fitted(self, x: Floats) -> Any:
         """The model of rows, shape (n, columns): the same whenever it is fitted to the same rows."""

@@ -79,11 +79,16 @@ def _kpca_error(model: Any, x: Floats) -> Floats:
     return np.asarray(length - (model.transform(x) ** 2).sum(axis=1))
 
 
-def _gmm(x: Floats) -> Any:
+def _one_class_distance(model: Any, x: Floats) -> Floats:
+    """A score that does not grow with the number of rows that the model was fitted to, as the sum of kernels does."""
+    return _low_likelihood(model, x) / float(np.abs(model.dual_coef_).sum())
+
+
+def _gmm(x: Floats, rows: int) -> Any:
     from sklearn.mixture import GaussianMixture
 
-    kind = "full" if len(x) > 10 * x.shape[1] else "diag"
-    return GaussianMixture(min(4, len(x) // 5 or 1), covariance_type=kind, reg_covar=1e-3, random_state=SEED).fit(x)
+    kind = "full" if rows > 10 * x.shape[1] else "diag"
+    return GaussianMixture(min(4, rows // 5 or 1), covariance_type=kind, reg_covar=1e-3, random_state=SEED).fit(x)
 
 
 def _kmeans(x: Floats) -> Any:
@@ -114,13 +119,13 @@ def _reconstruction_error(model: Any, x: Floats) -> Floats:
 
 SPECS: Mapping[str, Spec] = {
     "iforest": Spec("isolation forest", _iforest, _low_likelihood),
-    "ocsvm": Spec("one-class SVM", _ocsvm, _low_likelihood),
+    "ocsvm": Spec("one-class SVM", _ocsvm, _one_class_distance),
     "lof": Spec("local outlier factor", _lof, _low_likelihood),
     "knn": Spec("distance to the nearest", _knn, lambda model, x: model.kneighbors(x)[0][:, -1]),
     "pca": Spec("principal components", _pca, _reconstruction_error),
     "rpca": Spec("robust principal components", _rpca, _reconstruction_error, most=1_000, folds=3),
     "kpca": Spec("kernel principal components", _kpca, _kpca_error, most=1_000),
-    "gmm": Spec("Gaussian mixture", _gmm, _low_likelihood),
+    "gmm": Spec("Gaussian mixture", _gmm, _low_likelihood, by_size=True),
     "kmeans": Spec("k-means", _kmeans, lambda model, x: model.transform(x).min(axis=1)),
     "kde": Spec("kernel density", _kde, _low_likelihood),
     "iqr": Spec("interquartile range", _iqr, lambda model, x: np.abs(model.transform(x)).max(axis=1)),

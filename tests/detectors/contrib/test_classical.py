@@ -104,3 +104,18 @@ def test_embeddings_of_texts_are_compared_in_sources_of_tables_too() -> None:
     assert embedded[0] == "x is 1.0 y is 0.0 colour is red"
     red, blue = _log_odds(fitted, [_row(1.0, 99.0, "red"), _row(1.0, 3.0, "blue")])
     assert blue > 0 > red
+
+
+@pytest.mark.parametrize("name", ["ocsvm", "gmm", "lof", "kmeans"])
+def test_out_of_fold_scores_do_not_tell_apart_what_is_alike(name: str) -> None:
+    """As many rows as make a mixture of all of them another kind of model than one of four fifths."""
+    random = np.random.default_rng(5)
+    cases = []
+    for number, values in enumerate(random.normal(size=(190, 10))):
+        fields = {f"x{i}": float(value) for i, value in enumerate(values)}
+        row = _row(0, 0, "red")
+        record = DetectorInput(Record(text="r", fields=fields), "r", "r", fields, row.found)
+        cases.append(TrainingCase(record, number < 80))
+    folds = np.arange(190) % 5
+    (_, (unseen,)) = fit_detectors({name: entry(name).detector(FIELDS)}, cases, [folds])[name]
+    assert 0.35 < roc_auc_score([case.anomalous for case in cases], unseen) < 0.65
