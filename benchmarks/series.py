@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps({name: {key: vars(row) for key, row in of.items()} for name, of in found.items()}))
         return
     print(f"\n{table(found)}\n\n{PUBLISHED}")
-    if "mp" not in found:
+    if not catalog.is_installed("timeseries"):
         print(f"left out: mp and series_matrix need {catalog.hint_of('timeseries')}")
 
 

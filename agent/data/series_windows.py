@@ -18,9 +18,10 @@ from agent.data.series import FEWEST_POINTS, Floats, PointSeries, SeriesOptions,
 from agent.data.series_times import parse_time, spell_time
 
 # a window without a period; periods that are looked for; points of a window at least; share of a series at most
-_DEFAULT, _LONGEST_PERIOD, _SHORTEST, _MOST_SHARE = 100, 512, 64, 8
-# autocorrelation that makes a period, and the share of the highest one that a shorter period must have
-_CORRELATED, _AS_GOOD = 0.2, 0.9
+_DEFAULT, _LONGEST_PERIOD, _SHORTEST, _MOST_SHARE = 100, 1_500, 64, 8
+# autocorrelation that makes a period, how far it stands out of that around it, and the share of the highest one that a
+# shorter period must have
+_CORRELATED, _PROMINENT, _AS_GOOD = 0.2, 0.1, 0.9
 _SAMPLED = 20_000
 # seconds of an hour, a day and a week, and how far a period may be from one
 _UNITS, _NEARLY = (3_600.0, 86_400.0, 604_800.0), 0.02
@@ -64,6 +65,9 @@ def find_period(values: Floats) -> int | None:
     >>> find_period(np.sin(np.arange(500) * 2 * np.pi / 24))
     24
     """
+    # slow to import
+    from scipy.signal import find_peaks
+
     filled = fill_gaps(values[:_SAMPLED, None])[:, 0]
     centred = filled - filled.mean()
     n, longest = len(centred), min(_LONGEST_PERIOD, len(centred) // 3)
@@ -72,8 +76,7 @@ def find_period(values: Floats) -> int | None:
     power = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
     correlation = np.fft.irfft(power)[: longest + 2]
     correlation = correlation / correlation[0] * n / (n - np.arange(longest + 2))
-    inner = correlation[1:-1]
-    peaks = 1 + np.flatnonzero((inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner >= _CORRELATED))
+    peaks = find_peaks(correlation, height=_CORRELATED, prominence=_PROMINENT)[0]
     peaks = peaks[peaks >= 4]
     if not len(peaks):
         return None
