@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -29,7 +30,7 @@ from agent.core.errors import UsageError
 from agent.data.read_options import ReadOptions
 from agent.data.series import SeriesOptions
 from agent.data.series_choice import load_series
-from agent.data.series_windows import Run, choose_window, fill_gaps, labelled, read_ranges, runs_of
+from agent.data.series_windows import Run, choose_window, labelled, read_ranges, runs_of
 from agent.detectors.contrib import catalog
 from agent.detectors.contrib.series_detector import detector
 from agent.detectors.contrib.series_own import own_scores
@@ -37,11 +38,27 @@ from agent.training.series_metrics import vus_pr
 from benchmarks.bgl import BGL
 
 Floats = NDArray[np.float64]
-Score = Callable[[Run], Floats]
+
 NAB = BGL.parents[2] / "nab"
 FOLDERS = ("artificialWithAnomaly", "realKnownCause")
 PUBLISHED = "best published mean VUS-PR on the NAB part of TSB-AD-U: .48"
 _WHOLE, _MAX_CHARS = 1 << 62, 20_000
+
+
+class LabelledSeries(NamedTuple):
+    """A series as its file has it, and on a grid of equal distances, as Precedent reads it.
+
+    ``values`` and ``truth`` are of the n rows in their order, and ``places`` where each row is in the ``run``.
+    """
+
+    run: Run
+    places: NDArray[np.int64]
+    values: Floats
+    truth: NDArray[np.bool_]
+
+
+# scores of the n rows
+Score = Callable[[LabelledSeries], Floats]
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ class Figures:
     seconds: float
 
 
-def load_nab(folder: Path = NAB) -> Iterator[tuple[str, Run]]:
+def load_nab(folder: Path = NAB) -> Iterator[tuple[str, LabelledSeries]]:
     """The labelled series by name.
 
     Raises
@@ -71,7 +88,9 @@ def load_nab(folder: Path = NAB) -> Iterator[tuple[str, Run]]:
         for path in sorted((folder / part).glob("*.csv")):
             (series,), _ = load_series(options, path, _MAX_CHARS)
             (run,), _ = runs_of(series, _WHOLE)
-            yield path.stem, labelled(run, read_ranges(str(ranges), str(path)))
+            run = labelled(run, read_ranges(str(ranges), str(path)))
+            places = np.round((series.times - run.begins) / run.step).astype(np.int64)
+            yield path.stem, LabelledSeries(run, places, series.values[:, 0], run.anomalous[places] == 1)
 
 
 def tsb_period(values: Floats) -> int:
@@ -89,13 +108,9 @@ def _padded(scores: Floats, total: int, window: int) -> Floats:
     return np.concatenate([np.full(before, scores[0]), scores, np.full(total - len(scores) - before, scores[-1])])
 
 
-def _univariate(run: Run) -> Floats:
-    return np.asarray(fill_gaps(run.values)[:, 0])
-
-
-def sub_pca(run: Run) -> Floats:
+def sub_pca(series: LabelledSeries) -> Floats:
     """TSB-AD's Sub-PCA: distances of standardised windows to components, weighed by what these do not explain."""
-    values = _univariate(run)
+    values = series.values
     window = tsb_period(values)
     x = sliding_window_view(values, window)
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-12)
@@ -104,19 +119,19 @@ def sub_pca(run: Run) -> Floats:
     return _padded((cdist(x, fitted.components_) / weights).sum(axis=1), len(values), window)
 
 
-def matrix_profile(run: Run) -> Floats:
+def matrix_profile(series: LabelledSeries) -> Floats:
     """The plain matrix profile by stumpy."""
     import stumpy
 
-    values = _univariate(run)
+    values = series.values
     window = tsb_period(values)
     profile = stumpy.stump(values, window)[:, 0].astype(np.float64)
     return _padded(np.where(np.isfinite(profile), profile, 0.0), len(values), window)
 
 
-def isolation_forest(run: Run) -> Floats:
+def isolation_forest(series: LabelledSeries) -> Floats:
     """An isolation forest on z-normalised windows."""
-    values = _univariate(run)
+    values = series.values
     window = tsb_period(values)
     x = sliding_window_view(values, window)
     x = (x - x.mean(axis=1, keepdims=True)) / np.maximum(x.std(axis=1, keepdims=True), 1e-12)
@@ -124,11 +139,12 @@ def isolation_forest(run: Run) -> Floats:
 
 
 def _ours(name: str) -> Score:
-    def score(run: Run) -> Floats:
+    def score(series: LabelledSeries) -> Floats:
+        run = series.run
         size, _ = choose_window(run.values, run.step)
         found = own_scores([run], size, kernels=detector(name).kernels)
         # a series without a calendar, or too short, has nothing unusual to this kind
-        return np.zeros(len(run.values)) if found is None else found.of_points(0, len(run.values))
+        return np.zeros(len(series.truth)) if found is None else found.of_points(0, len(run.values))[series.places]
 
     return score
 
@@ -141,13 +157,13 @@ def systems() -> Mapping[str, Score]:
     return found | ({"mp": matrix_profile} if catalog.is_installed("timeseries") else {})
 
 
-def measure(run: Run, score: Score) -> Figures:
+def measure(series: LabelledSeries, score: Score) -> Figures:
     """The figures of a system on a series."""
     started = time.perf_counter()
-    scores = score(run)
-    seconds, truth = time.perf_counter() - started, run.anomalous == 1
+    scores, truth = score(series), series.truth
+    seconds = time.perf_counter() - started
     precision, recall, _ = precision_recall_curve(truth, scores)
-    volume = vus_pr(truth, scores, tsb_period(_univariate(run)))
+    volume = vus_pr(truth, scores, tsb_period(series.values))
     assert volume is not None
     return Figures(
         volume,
@@ -169,11 +185,11 @@ def rows(
     """By system, its figures for each series: the section "nab" of `precedent bench systems`."""
     chosen = {name: score for name, score in systems().items() if names is None or name in names}
     found: dict[str, dict[str, Figures]] = {name: {} for name in chosen}
-    for series, run in load_nab(folder):
+    for title, series in load_nab(folder):
         for name, score in chosen.items():
-            found[name][series] = measure(run, score)
+            found[name][title] = measure(series, score)
         if show:
-            show(f"{series:38}" + " ".join(f"{name} {found[name][series].vus_pr:.3f}" for name in chosen))
+            show(f"{title:38}" + " ".join(f"{name} {found[name][title].vus_pr:.3f}" for name in chosen))
     return found
 
 
@@ -201,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps({name: {key: vars(row) for key, row in of.items()} for name, of in found.items()}))
         return
     print(f"\n{table(found)}\n\n{PUBLISHED}")
-    if "mp" not in found:
+    if not catalog.is_installed("timeseries"):
         print(f"left out: mp and series_matrix need {catalog.hint_of('timeseries')}")
 
 

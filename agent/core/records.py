@@ -183,7 +183,7 @@ class Record(_Frozen):
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> Record:
-        if not (self.text.strip() or self.fields or self.events):
+        if not (self.text.strip() or self.fields or self.events or self.series):
             raise ValueError("an empty record: it has no text, no fields and no events")
         return self
 

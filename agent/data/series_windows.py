@@ -18,9 +18,10 @@ from agent.data.series import FEWEST_POINTS, Floats, PointSeries, SeriesOptions,
 from agent.data.series_times import parse_time, spell_time
 
 # a window without a period; periods that are looked for; points of a window at least; share of a series at most
-_DEFAULT, _LONGEST_PERIOD, _SHORTEST, _MOST_SHARE = 100, 512, 64, 8
-# autocorrelation that makes a period, and the share of the highest one that a shorter period must have
-_CORRELATED, _AS_GOOD = 0.2, 0.9
+_DEFAULT, _LONGEST_PERIOD, _SHORTEST, _MOST_SHARE = 100, 1_500, 64, 8
+# autocorrelation that makes a period, how far it stands out of that around it, and the share of the highest one that a
+# shorter period must have
+_CORRELATED, _PROMINENT, _AS_GOOD = 0.2, 0.1, 0.7
 _SAMPLED = 20_000
 # seconds of an hour, a day and a week, and how far a period may be from one
 _UNITS, _NEARLY = (3_600.0, 86_400.0, 604_800.0), 0.02
@@ -64,17 +65,21 @@ def find_period(values: Floats) -> int | None:
     >>> find_period(np.sin(np.arange(500) * 2 * np.pi / 24))
     24
     """
+    # slow to import
+    from scipy.signal import find_peaks
+
     filled = fill_gaps(values[:_SAMPLED, None])[:, 0]
     centred = filled - filled.mean()
     n, longest = len(centred), min(_LONGEST_PERIOD, len(centred) // 3)
     if longest < 4 or not centred.any():
         return None
     power = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
-    correlation = np.fft.irfft(power)[: longest + 2]
-    correlation = correlation / correlation[0] * n / (n - np.arange(longest + 2))
-    inner = correlation[1:-1]
-    peaks = 1 + np.flatnonzero((inner > correlation[:-2]) & (inner >= correlation[2:]) & (inner >= _CORRELATED))
-    peaks = peaks[peaks >= 4]
+    # the longest peak has both of its sides
+    lags = np.arange(longest * 3 // 2)
+    correlation = np.fft.irfft(power)[lags]
+    correlation = correlation / correlation[0] * n / (n - lags)
+    peaks = find_peaks(correlation, height=_CORRELATED, prominence=_PROMINENT)[0]
+    peaks = peaks[(peaks >= 4) & (peaks <= longest)]
     if not len(peaks):
         return None
     return int(peaks[correlation[peaks] >= _AS_GOOD * correlation[peaks].max()][0])
@@ -214,33 +219,34 @@ def windows_of_run(run: Run, size: int, step: int, keys: tuple[str, ...]) -> Ite
 
 
 def _record(run: Run, start: int, values: Floats, keys: tuple[str, ...], line: int) -> Record:
-    series, fields = run.series, dict[str, FieldValue]()
-    if keys:
-        fields[" ".join(keys)] = series.key
-    ranges_shown = list[str]()
-    for name, column in zip(series.names, values.T, strict=True):
-        known = column[~np.isnan(column)]
-        figures = [float(f(known)) if len(known) else None for f in (np.mean, np.std, np.min, np.max)]
-        fields[f"{name} mean"] = figures[0]
-        if len(series.names) <= _DETAILED:
-            fields |= dict(zip((f"{name} spread", f"{name} lowest", f"{name} highest"), figures[1:], strict=True))
-        if len(ranges_shown) < _NAMED and figures[0] is not None:
-            ranges_shown.append(f"{name} {figures[2]:g} to {figures[3]:g}, mean {figures[0]:g}")
-    more = f" and {len(series.names) - _NAMED} more columns" if len(series.names) > _NAMED else ""
-    time, key = run.time_at(start), f"{series.key}: " if series.key else ""
     listed = {
         name: tuple(None if np.isnan(value) else float(value) for value in column)
-        for name, column in zip(series.names, values.T, strict=True)
+        for name, column in zip(run.series.names, values.T, strict=True)
     }
-    last = run.time_at(start + len(values) - 1)
-    return Record(
-        text=f"{key}{time} to {last}, {len(values)} points: {'; '.join(ranges_shown)}{more}",
-        fields=fields,
-        file=series.file,
-        line=line or None,
-        time=time,
-        series=Series(start=time, step=run.step, values=listed, key=series.key),
-    )
+    series = Series(start=run.time_at(start), step=run.step, values=listed, key=run.series.key)
+    text, fields = described(series, keys)
+    return Record(text=text, fields=fields, file=run.series.file, line=line or None, time=series.start, series=series)
+
+
+def described(series: Series, keys: tuple[str, ...]) -> tuple[str, dict[str, FieldValue]]:
+    """The text of a window, and its fields: what a person reads, and figures of each column."""
+    fields: dict[str, FieldValue] = {" ".join(keys): series.key} if keys else {}
+    shown = list[str]()
+    for name, values in series.values.items():
+        known = np.array([value for value in values if value is not None])
+        figures = [float(f(known)) if len(known) else None for f in (np.mean, np.std, np.min, np.max)]
+        fields[f"{name} mean"] = figures[0]
+        if len(series.values) <= _DETAILED:
+            fields |= dict(zip((f"{name} spread", f"{name} lowest", f"{name} highest"), figures[1:], strict=True))
+        if len(shown) < _NAMED and figures[0] is not None:
+            shown.append(f"{name} {figures[2]:g} to {figures[3]:g}, mean {figures[0]:g}")
+    more = f" and {len(series.values) - _NAMED} more columns" if len(series.values) > _NAMED else ""
+    first = parse_time(series.start)
+    assert first is not None
+    plain = not series.has_calendar
+    last = spell_time(first.seconds + series.step * (len(series) - 1), zoned=first.zoned, plain=plain)
+    key = f"{series.key}: " if series.key else ""
+    return f"{key}{series.start} to {last}, {len(series)} points: {'; '.join(shown)}{more}", fields
 
 
 def read_ranges(path: str, file: str) -> list[tuple[float, float]]:

@@ -107,10 +107,11 @@ class _Task:
     ) -> Fusion:
         """`agent.scoring.calibration.fit`, with the detectors that are not built in weighed where they help.
 
-        Their weight is 0 in the prior, and 0 where they are not proven to help; the rest is then as without them.
+        Their weight is 0 in the prior, and 0 where they are not proven to help; the rest is then as without them. Those
+        of time series have a weight in the prior.
         """
         weights = weights or [1.0] * len(rows)
-        further = sorted({name for row in rows for name in row} - set(SIGNALS) - set(default.weights))
+        further = sorted({name for row in rows for name in row} - set(SIGNALS) - default.weights.keys())
         if further:
             helpful = signals_that_help(default, further, rows, anomalous, weights, rounds, conditions())
             default = replace(default, weights={**default.weights, **dict.fromkeys(helpful, 0.0)})

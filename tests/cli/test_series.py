@@ -34,6 +34,7 @@ def test_series_are_learned_judged_evaluated_and_reported(run: Run, tmp_path: Pa
     source = ("--source", "load", "--model", "none")
     learned = run("learn", normal, "--series", *source, "--all-normal", "--brief", "b", "--window", 48)
     assert learned.code == 0, learned.err
+    assert "the detector series has weight 1 beside" in learned.out
     assert (
         "1 series of value, a point every 1800 s; windows of 48 points (as named), one every 24 points" in learned.out
     )
@@ -68,6 +69,8 @@ def test_series_are_learned_judged_evaluated_and_reported(run: Run, tmp_path: Pa
     assert run("correct", spike["id"], "normal").code == 0
     again = run("judge", hostile, *source, "--to", "jsonl")
     assert [json.loads(line)["label"] for line in again.out.splitlines()][6] == "normal"
+    refused = run("watch", normal, "--once", *source[:2])
+    assert "is of time series: watch follows records" in refused.err
     refused = run("judge", judged.with_name("normal.csv"), "--window", 20, *source)
     assert refused.code == 2
     assert "was learned with windows of 48 points" in refused.err

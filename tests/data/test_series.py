@@ -13,6 +13,7 @@ from agent.core.errors import InputError, UsageError
 from agent.core.records import Record, Series
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, RowError
+from agent.data.record_reading import as_read
 from agent.data.series import SeriesOptions
 from agent.data.series_choice import found_options, load_series, with_series_found
 from agent.data.series_times import parse_time
@@ -169,3 +170,25 @@ def test_records_without_a_series_keep_their_hash_and_json() -> None:
     assert record.content_hash == "63f7f9b4387e22c590704d73e689d95d539ca6d3faa5fbca8b0819db8c1db7e9"
     assert "series" not in record.model_dump()
     assert Record(text="a", series=Series(start="0", step=1, values={"v": (1, 2)})).content_hash != record.content_hash
+
+
+def test_a_window_alone_is_read_as_that_of_a_file(tmp_path: Path) -> None:
+    for start in ("2024-01-01T00:00:00", "2024-01-01T00:00:00+00:00"):
+        record = _windows(write_series(tmp_path / "a.csv", daily(40)), window=40)[0].record
+        assert record.series is not None
+        series = record.series.model_copy(update={"start": start})
+        alone = as_read(Record(series=series), ReadOptions(series=SeriesOptions()))
+        assert alone.fields == record.fields
+        assert alone.text.startswith(f"{start} to 2024-01-01T19:30:00")
+        assert as_read(alone, ReadOptions(series=SeriesOptions())) == alone
+
+
+def test_a_period_stands_out_and_the_shortest_good_one_counts() -> None:
+    rng = np.random.default_rng(1)
+    minutes = np.sin(np.arange(6_000) * 2 * np.pi / 1_440) + rng.normal(0, 0.1, 6_000)
+    assert choose_window(minutes[:, None], 60) == (
+        750,
+        "an eighth of the series (the period by autocorrelation is 1440 points)",
+    )
+    week = np.sin(np.arange(4_800) * 2 * np.pi / DAY) * np.where(np.arange(4_800) // DAY % 7 >= 5, 0.6, 1)
+    assert find_period(week) == DAY

@@ -36,7 +36,8 @@ DROP TABLE earlier_fits; DROP TABLE ended_sessions;
 ALTER TABLE llm_cache RENAME TO heard; ALTER TABLE template_verdicts RENAME TO remembered;
 DROP INDEX ix_llm_cache_used_at; ALTER TABLE heard DROP COLUMN used_at;
 ALTER TABLE sources DROP COLUMN revision; ALTER TABLE sources RENAME representation TO space;
-ALTER TABLE sources RENAME source_model TO judge; ALTER TABLE cases RENAME label_value TO kind;
+ALTER TABLE sources RENAME source_model TO judge; ALTER TABLE cases DROP COLUMN series;
+ALTER TABLE cases RENAME label_value TO kind;
 ALTER TABLE cases RENAME occurrences TO times; ALTER TABLE verdicts ALTER COLUMN id TYPE VARCHAR(32);
 DROP TABLE {VERSION_TABLE}; CREATE TABLE {VERSION_TABLE} (version INTEGER PRIMARY KEY);
 INSERT INTO {VERSION_TABLE} VALUES (3)
