@@ -61,9 +61,12 @@ def labelled() -> tuple[list[str], NDArray[np.bool_]]:
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "qwen2.5-coder-0.5b"
     resolved = resolve(name, cache=settings().cache, offline=True)
+    threads = settings().threads
     brief = (POSTGRES / "brief.txt").read_text(encoding="utf-8")
     texts, anomalous = labelled()
-    chat = EmbeddedChatModel(model_path=resolved.path, model_sha256=resolved.sha256, model=name, context_tokens=CONTEXT)
+    chat = EmbeddedChatModel(
+        model_path=resolved.path, model_sha256=resolved.sha256, model=name, context_tokens=CONTEXT, threads=threads
+    )
     base = LlamaCppBackend(chat)
     network = LoraNetwork(chat.weights, LoraOptions(), ANSWERS)
     prompts = [chat.prompt(build_messages(brief, text)) for text in texts]
@@ -95,7 +98,9 @@ def main() -> None:
             with PrivateOllama(Path(folder), OLLAMA_NUM_PARALLEL="1") as server:
                 modelfile = Modelfile(str(resolved.path), "", of_gguf(resolved.path), adapter=file.read_bytes())
                 modelfile.create(server.host, "parity")
-                served = OllamaBackend.connect([server.host], "parity", context_tokens=CONTEXT, timeout=120)
+                served = OllamaBackend.connect(
+                    [server.host], "parity", context_tokens=CONTEXT, timeout=120, threads=threads
+                )
                 assert served.adapter_sha256 == sha256_of(file)
                 found["Ollama, with"] = log_odds(served, brief, asked)
         print("the adapter; compared with transformers with it:")

@@ -94,11 +94,13 @@ def _calibrated(answers: Floats, anomalous: Bools, kinds: Ints) -> Floats:
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = kinds if len(np.unique(kinds)) >= _FOLDS else np.arange(len(kinds))
+    count = min(_FOLDS, int(anomalous.sum()), int((~anomalous).sum()))
+    groups = kinds if len(np.unique(kinds)) >= count else np.arange(len(kinds))
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=_SEED)
     centred = answers - np.median(answers)
     x = np.stack([centred / max(float(centred.std()), 1e-6), np.ones(len(answers))], axis=1)
     out = np.zeros(len(answers))
-    for rest, held_out in StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=_SEED).split(x, anomalous, groups):
+    for rest, held_out in folds.split(x, anomalous, groups):
         # a prior of the strength of a few cases
         theta = map_estimate(x[rest], anomalous[rest].astype(float), np.ones(len(rest)), np.array([1.0, 0.0]))
         out[held_out] = x[held_out] @ theta

@@ -36,7 +36,7 @@ def test_a_sources_adapter_is_part_of_its_model(server: PrivateOllama, parts_on:
     assert plain.sha256 is not None
     random, width = np.random.default_rng(3), weights.lib.llama_model_n_embd(weights.model)
     pair = LowRank(
-        random.normal(size=(2, width)).astype(np.float32), 0.03 * random.normal(size=(width, 2)).astype(np.float32)
+        random.normal(size=(2, width)).astype(np.float32), 0.5 * random.normal(size=(width, 2)).astype(np.float32)
     )
     name = f"blk.{weights.layers - 1}.attn_output.weight"
     content = adapter_file(weights.architecture, {name: pair})
