@@ -343,6 +343,17 @@ def test_another_host_name_is_refused(client: TestClient, host: str, path: str) 
     assert "Host" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "host"), [("/", "localhost"), ("/docs", "localhost"), ("/v1/x", "localhost"), ("/healthz", "evil.example")]
+)
+def test_every_answer_has_security_headers(client: TestClient, path: str, host: str) -> None:
+    headers = client.get(path, headers={"host": host}).headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] in ("same-origin", "no-referrer")
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]"])
 def test_the_loopbacks_names_are_served(client: TestClient, host: str) -> None:
     assert client.get("/healthz", headers={"host": host}).status_code == 200
