@@ -41,8 +41,11 @@ def test_every_system_is_a_row_and_what_does_not_apply_says_why(
          "--limit", "40", "--output", str(output), "--json", str(tmp_path / "rows.json")]
     )  # fmt: skip
     table = output.read_text(encoding="utf-8")
+    systems_table, fusion = table.split("## Fusion")
     rows = {
-        line.split(" | ")[0].strip("| *"): line.split(" | ") for line in table.splitlines() if line.startswith("| ")
+        line.split(" | ")[0].strip("| *"): line.split(" | ")
+        for line in systems_table.splitlines()
+        if line.startswith("| ")
     }
     assert "40 judged, 10 of them anomalous" in table
     assert set(rows) == {
@@ -59,7 +62,6 @@ def test_every_system_is_a_row_and_what_does_not_apply_says_why(
     assert float(rows["Precedent"][6]) > 0.95
     assert rows["Precedent"][11] == "120 (30)"
     assert re.search(r"zeroshot .*not fitted: it takes a brief", table)
-    fusion = table.split("## Fusion")[1]
     assert re.search(r"\| l \| 0 \| 120 / 40 \| knn \| [\d.e-]+ \|", fusion)
     capsys.readouterr()
     systems.main(["--from", str(tmp_path / "rows.json")])
