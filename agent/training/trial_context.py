@@ -47,9 +47,9 @@ class TrialContext(AppContext):
         """The embedding model of the parent."""
         return self._parent.embedder()
 
-    def language_detector(self) -> LanguageDetector:
+    def language_detector(self, row: SourceSnapshot | None = None) -> LanguageDetector:
         """The language model of the parent, with its cached answers."""
-        return self._parent.language_detector()
+        return self._parent.language_detector(row)
 
     def detector_resources(self, row: SourceSnapshot) -> Resources:
         """Those of the parent: models that were trained for the source are in its folder."""
