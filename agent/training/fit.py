@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from agent.core.numerics import Floats, expit
+from agent.core.numerics import Floats
 from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
 from agent.detectors.base import SERIES, Detector
@@ -19,7 +19,6 @@ from agent.detectors.clauses import ClauseModel
 from agent.detectors.contrib.resources import showing_training
 from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
-from agent.detectors.novelty import undecided_novelty
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
 from agent.detectors.text_classifier import TextClassifier
@@ -30,15 +29,13 @@ from agent.scoring.fusion import (
     DEFAULT_WITHOUT_LLM,
     FIELDS,
     OUTLIER_SCORE,
-    UNLABELLED_WITH_LLM,
-    UNLABELLED_WITHOUT_LLM,
     Fusion,
     SourceModel,
 )
 from agent.scoring.target_weights import target_weights
 from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
 from agent.training.contrib_choice import NO_CHOICE, ContribChoice, fusions_alone
-from agent.training.first_corrections import corrected
+from agent.training.first_corrections import corrected, with_one_label
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.kinds import are_lines_of_templates, conditions_of_rows, conditions_of_texts
 from agent.training.language_trial import NOT_TUNED, LanguageTrial, TunedLanguage
@@ -179,7 +176,7 @@ def fit_source(
     if contradictory is not None:
         model = replace(model, without_llm=contradictory, with_llm=contradictory)
     elif not task.by_fields:
-        model = _with_one_label(model, templates, task.objective, task.risk)
+        model = with_one_label(model, templates, task.objective, task.risk)
     trained = texts is not None or (tabular is not None and tabular.supervised) or bool(model.weighed_detectors)
     trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained, tuned)
     # with a model of fields and no texts, the pipeline never queries the language model
@@ -335,22 +332,3 @@ def _fit_clauses(task: _Task, templates: Sequence[Template]) -> ClauseModel | No
     mask, full_text = task.representation.mask, task.representation.full_text
     masked = [mask(full_text(template.case)) for template in templates]
     return ClauseModel.fit(masked, np.array([template.anomalous for template in templates]))
-
-
-def _with_one_label(
-    model: SourceModel, templates: Sequence[Template], objective: Objective, risk: float
-) -> SourceModel:
-    """The model where texts have one label: what is far from normal cases is anomalous."""
-    if len({template.anomalous for template in templates}) == 2:
-        return model
-    without_llm, with_llm = UNLABELLED_WITHOUT_LLM, UNLABELLED_WITH_LLM
-    if templates and templates[0].anomalous:
-        without_llm, with_llm = (
-            replace(fusion, weights={**fusion.weights, "novelty": 0.0}) for fusion in (without_llm, with_llm)
-        )
-        without_llm = replace(without_llm, threshold=without_llm.bias)
-    if not objective.f1:
-        without_llm, with_llm = (replace(fusion, threshold=objective.least_cost) for fusion in (without_llm, with_llm))
-    highest = without_llm.log_odds({"novelty": undecided_novelty(len(templates), risk)})
-    without_llm = without_llm.widened_to(expit(highest))
-    return replace(model, without_llm=without_llm, with_llm=with_llm)
