@@ -152,16 +152,19 @@ class LabelledSignals:
         base = logit(float(w @ y / w.sum()))
         return cls(x, y, w, start, (min(base, 0.0) - _MAX_CORRECTION, max(base, 0.0) + _MAX_CORRECTION))
 
-    def estimate(self, which: NDArray[np.bool_] | slice = slice(None)) -> Floats:
-        """Weights and, last, the bias, fitted to the cases ``which``: shape (signals + 1,)."""
-        return map_estimate(self.x[which], self.y[which], self.w[which], self.start, self.bias_bounds)
+    def estimate(self, which: NDArray[np.bool_] | slice = slice(None), evidence: float = 1.0) -> Floats:
+        """Weights and, last, the bias, fitted to the cases ``which``: shape (signals + 1,).
 
-    def out_of_fold(self, folds: NDArray[np.int64]) -> Floats:
+        ``evidence``: how often each case counts against the prior.
+        """
+        return map_estimate(self.x[which], self.y[which], evidence * self.w[which], self.start, self.bias_bounds)
+
+    def out_of_fold(self, folds: NDArray[np.int64], evidence: float = 1.0) -> Floats:
         """Log-odds of each fold by a fit on the others, shape (n,): the fit on all cases is too optimistic."""
         unseen = np.empty(len(self.y))
         for number in np.unique(folds):
             rest = folds != number
-            unseen[~rest] = self.x[~rest] @ self.estimate(rest)
+            unseen[~rest] = self.x[~rest] @ self.estimate(rest, evidence)
         return unseen
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ _DISTANCE, _MOST = 0.4, 3_000
 # different contents for each template from which on texts are lines of templates, not prose
 _LINES_PER_TEMPLATE = 1.5
 _FOLDS, _SEED = 5, 20_26
+_FEWEST_KINDS = 3
 Ints = NDArray[np.int64]
 
 
@@ -93,6 +95,23 @@ def stratified_folds(anomalous: NDArray[np.bool_], folds: int, seed: int) -> Int
         places = random.permutation(np.flatnonzero(anomalous == label))
         numbers[places] = np.arange(len(places)) % folds
     return numbers
+
+
+def folds_of_anomalies(anomalous: NDArray[np.bool_], kinds: Sequence[str], folds: int, seed: int) -> Ints:
+    """The number of each case's fold, shape (n,); where there are enough kinds of anomalies, each is in one fold.
+
+    So a classifier's out-of-fold answers are about kinds that it has not seen, which is what it is weighed by.
+    """
+    numbers = stratified_folds(anomalous, folds, seed)
+    sizes = Counter(kind for kind, bad in zip(kinds, anomalous.tolist(), strict=True) if bad)
+    if len(sizes) < max(_FEWEST_KINDS, folds):
+        return numbers
+    filled, fold_of = [0] * folds, dict[str, int]()
+    for kind, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        fold_of[kind] = filled.index(min(filled))
+        filled[fold_of[kind]] += size
+    of_kind = [fold_of.get(kind, 0) for kind in kinds]
+    return np.where(anomalous, of_kind, numbers)
 
 
 def conditions_of_rows(kinds: Ints, rounds: int) -> Conditions:

@@ -23,9 +23,9 @@ Progress = Callable[[str, int, int], None]
 
 
 def changes_since_fit(snapshot: SourceSnapshot) -> int:
-    """Changes of the cases since the source was fitted, or since a person went back to the fit that it has."""
+    """Changes of the cases since the source was fitted, a person went back to its fit, or a newer fit was worse."""
     model = snapshot.source_model or {}
-    return snapshot.version - int(max(model.get("fitted_on", 0), model.get("restored_on", 0)))
+    return snapshot.version - max(int(model.get(name, 0)) for name in ("fitted_on", "restored_on", "challenged_on"))
 
 
 def is_outdated(snapshot: SourceSnapshot) -> bool:
@@ -38,8 +38,9 @@ def refit_while_due(
     source: str,
     due: Callable[[SourceSnapshot], bool] = is_outdated,
     progress: Progress | None = None,
+    fit: Callable[..., object] | None = None,
 ) -> bool:
-    """Fit the source again while that is ``due``.
+    """Fit the source again while that is ``due``, by ``fit`` if it is not `refit`.
 
     If a fit of the source is running, that one checks again when it ends, and this call returns at once.
 
@@ -51,7 +52,7 @@ def refit_while_due(
     fitted, turn = False, context.fitting(source)
     while due(context.source(source)) and turn.acquire(blocking=False):
         try:
-            refit(context, source, progress=progress)
+            (fit or refit)(context, source, progress=progress)
         finally:
             turn.release()
         fitted = True

@@ -24,7 +24,7 @@ from agent.detectors.contrib.catalog import EXTRAS, hint_of, is_installed
 from agent.detectors.contrib.resources import Progress, Resources, chosen_device
 from agent.pipeline.context import AppContext
 from agent.training.evaluation import classification_figures
-from agent.training.kinds import stratified_folds
+from agent.training.kinds import folds_of_anomalies
 from agent.training.tune_trainer import TrainerOptions, train
 from llm.weights.checksum import sha256_of
 from retrieval.encoding.representation import Representation
@@ -96,7 +96,7 @@ def tune_classifier(
     """
     if not is_installed("tune"):
         raise MissingPart(f"tuning needs the extra [tune] ({', '.join(EXTRAS['tune'])})", hint_of("tune"))
-    texts, anomalous = _cases(context, source)
+    texts, anomalous, kinds = _cases(context, source)
     resources = context.detector_resources(context.source(source))
     assert resources.folder is not None
     folder = resources.folder / tuned.FOLDER
@@ -106,7 +106,7 @@ def tune_classifier(
     if device == "cpu":
         notify("no GPU is used: training runs on the processor")
     started = time.perf_counter()
-    numbers, unseen = stratified_folds(anomalous, folds, _SEED), np.full(len(texts), np.nan)
+    numbers, unseen = folds_of_anomalies(anomalous, kinds, folds, _SEED), np.full(len(texts), np.nan)
     try:
         for number in range(folds):
             rest, held_out = np.flatnonzero(numbers != number), np.flatnonzero(numbers == number)
@@ -162,13 +162,19 @@ def _fold(
     return log_odds
 
 
-def _cases(context: AppContext, source: str) -> tuple[list[str], Bools]:
-    """The texts of the source's templates, as detectors get them, with their labels; those with both are left out."""
+def _cases(context: AppContext, source: str) -> tuple[list[str], Bools, list[str]]:
+    """The texts of the source's templates, as detectors get them, their labels and values of labels.
+
+    Those with both labels are left out.
+    """
     row = context.source(source)
     representation = row.representation or Representation()
     labels: dict[str, set[bool]] = {}
+    values: dict[str, str] = {}
     for case, _ in context.casebook.by_template(source).values():
-        labels.setdefault(representation.comparable_text(case), set()).add(case.label == "anomalous")
+        text = representation.comparable_text(case)
+        labels.setdefault(text, set()).add(case.label == "anomalous")
+        values[text] = case.label_value or case.label
     pairs = sorted((text, label.pop()) for text, label in labels.items() if len(label) == 1)
     if len(pairs) > _MOST:
         chosen = np.random.default_rng(_SEED).choice(len(pairs), _MOST, replace=False)
@@ -178,7 +184,7 @@ def _cases(context: AppContext, source: str) -> tuple[list[str], Bools]:
     if min(counts.values()) < _FEWEST:
         has = " and ".join(plural(count, f"{label} template") for label, count in counts.items())
         raise UsageError(f"a classifier needs {_FEWEST} different cases of each label to be tuned: {source} has {has}")
-    return [text for text, _ in pairs], anomalous
+    return [text for text, _ in pairs], anomalous, [values[text] for text, _ in pairs]
 
 
 def _plan(texts: Sequence[str], anomalous: Bools, options: TrainerOptions, folds: int) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Row:
         Which cases it was trained on.
     out_of_fold_auc : float or None
         On the learned cases, by which a detector for the fusion is chosen.
+    weight : float or None
+        Of the further detector in the fusion.
     """
 
     system: str
@@ -64,6 +66,7 @@ class Row:
     records_per_second: float | None = None
     labels: str = ""
     out_of_fold_auc: float | None = None
+    weight: float | None = None
     note: str = ""
 
 
@@ -126,7 +129,7 @@ def measure_tuned(
     except PrecedentError as error:
         return Row(TUNED, "", note=str(error))
     row = measure_detector(context, split, TUNED)
-    return replace(row, training_seconds=result.training_seconds)
+    return replace(row, training_seconds=result.training_seconds, note=f"{epochs} epochs")
 
 
 def measure_supervised(name: str, split: Split, encode: Encode) -> Row:
@@ -147,10 +150,11 @@ def measure_supervised(name: str, split: Split, encode: Encode) -> Row:
 
 def measure_precedent(context: AppContext, split: Split, detector: str | None, progress: Progress) -> Row:
     """Precedent itself, with a further detector or without: whole verdicts by the functions of the commands."""
-    seconds = split.seconds
+    seconds, weight = split.seconds, None
     if detector is not None:
         started = time.perf_counter()
-        refit(context, split.source, detectors=[detector])
+        fusion = refit(context, split.source, detectors=[detector]).without_llm
+        weight = fusion.weights.get(catalog.split_option(detector)[0], 0.0)
         seconds += time.perf_counter() - started
     started = time.perf_counter()
     verdicts, truth = list[Verdict](), list[bool]()
@@ -172,13 +176,14 @@ def measure_precedent(context: AppContext, split: Split, detector: str | None, p
         training_seconds=seconds,
         records_per_second=len(verdicts) / judging,
         labels=_labels(split),
+        weight=weight,
     )
 
 
-def best_detector(rows: Sequence[Row]) -> str | None:
-    """The detector with the best AUC out of fold on the learned cases; the judged ones choose nothing."""
+def best_detectors(rows: Sequence[Row], most: int) -> list[str]:
+    """The detectors with the best AUC out of fold on the learned cases; the judged ones choose nothing."""
     measured = [row for row in rows if row.out_of_fold_auc is not None]
-    return max(measured, key=lambda row: row.out_of_fold_auc or 0.0).system if measured else None
+    return [row.system for row in sorted(measured, key=lambda row: -(row.out_of_fold_auc or 0.0))[:most]]
 
 
 def _labels(split: Split) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,12 @@ from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from agent.training.leave_one_out import CaseKey, leave_one_out, training_cases
 from benchmarks.progress import Progress
-from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.tasks import Task
 from retrieval.encoding.representation import Representation
 from retrieval.types import StoredCase
 
-_SEED, _CHUNK = 0, 500
+_CHUNK = 500
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -38,25 +40,25 @@ class Files:
     judged: Path
     options: ReadOptions
     brief: str | None = None
+    draw: int = 0
 
     @classmethod
-    def of_task(cls, name: str, limit: int, folder: Path) -> Files:
-        """A task of `benchmarks.quality`, both sides a seeded sample of at most ``limit`` lines."""
-        task = TASKS[name]
-        draw = task.draw(_SEED)
+    def of_task(cls, task: Task, limit: int, seed: int, folder: Path) -> Files:
+        """A draw of a task of `benchmarks.quality`, both sides a seeded sample of at most ``limit`` lines; 0: all."""
+        draw = task.draw(seed)
         header = [draw.header] if draw.header else []
         paths = list[Path]()
         for what, lines in (("learned", draw.learned), ("judged", draw.judged)):
-            path = folder / f"{name}-{what}{task.suffix}"
-            path.write_text("\n".join([*header, *_sample(lines, limit)]) + "\n", encoding="utf-8")
+            path = folder / f"{task.name}-{seed}-{what}{task.suffix}"
+            path.write_text("\n".join([*header, *_sample(lines, limit, seed)]) + "\n", encoding="utf-8")
             paths.append(path)
-        return cls(name, task.protocol, paths[0], paths[1], task.intake, task.brief)
+        return cls(task.name, task.protocol, paths[0], paths[1], task.intake, task.brief, seed)
 
 
-def _sample(lines: Sequence[str], limit: int) -> list[str]:
-    if len(lines) <= limit:
-        return list(lines)
-    return [lines[i] for i in sorted(random.Random(_SEED).sample(range(len(lines)), limit))]
+def _sample(items: Sequence[_Item], limit: int, seed: int) -> list[_Item]:
+    if not limit or len(items) <= limit:
+        return list(items)
+    return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), limit))]
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,7 @@ def make_split(context: AppContext, files: Files, limit: int, progress: Progress
         [row for row in options.read(path, context.settings.max_record_chars) if isinstance(row, ParsedRow)]
         for path in (files.learned, files.judged)
     )
-    if len(judged) > limit:
-        judged = [judged[i] for i in sorted(random.Random(_SEED).sample(range(len(judged)), limit))]
+    judged = _sample(judged, limit, files.draw)
     row = context.source(files.name)
     by_key: dict[CaseKey, StoredCase] = {
         key: case for key, (case, _) in context.casebook.by_template(files.name).items()

@@ -5,11 +5,16 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.core.errors import UsageError
 from agent.core.settings import settings
 from benchmarks.systems import __main__ as systems
+from benchmarks.systems.measuring import Row
+from benchmarks.systems.results import Section, read, write
+from benchmarks.systems.table import page
 
 
 def _rows(path: Path, seed: int, n: int) -> Path:
@@ -33,11 +38,14 @@ def test_every_system_is_a_row_and_what_does_not_apply_says_why(
     output = tmp_path / "systems.md"
     systems.main(
         ["--file", *files, "--label", "label", "--normal", "fine", "--systems", "knn,zeroshot,forest,precedent",
-         "--limit", "40", "--output", str(output)]
+         "--limit", "40", "--output", str(output), "--json", str(tmp_path / "rows.json")]
     )  # fmt: skip
     table = output.read_text(encoding="utf-8")
+    systems_table, fusion = table.split("## Fusion")
     rows = {
-        line.split(" | ")[0].strip("| *"): line.split(" | ") for line in table.splitlines() if line.startswith("| ")
+        line.split(" | ")[0].strip("| *"): line.split(" | ")
+        for line in systems_table.splitlines()
+        if line.startswith("| ")
     }
     assert "40 judged, 10 of them anomalous" in table
     assert set(rows) == {
@@ -54,7 +62,34 @@ def test_every_system_is_a_row_and_what_does_not_apply_says_why(
     assert float(rows["Precedent"][6]) > 0.95
     assert rows["Precedent"][11] == "120 (30)"
     assert re.search(r"zeroshot .*not fitted: it takes a brief", table)
+    assert re.search(r"\| l \| 0 \| 120 / 40 \| knn \| [\d.e-]+ \|", fusion)
+    capsys.readouterr()
+    systems.main(["--from", str(tmp_path / "rows.json")])
+    assert capsys.readouterr().out.strip() == table.strip()
     settings.cache_clear()
+
+
+def _section(*rows: Row, **changed: Any) -> Section:
+    fixed = {"name": "d", "protocol": "P.", "learned": 9, "judged": 5, "anomalous": 2, "limit": 0, "draw": 0}
+    return Section(**{**fixed, "machine": "2 CPU cores", **changed, "rows": rows})
+
+
+def test_rows_of_several_files_are_one_table_and_draws_are_compared(tmp_path: Path) -> None:
+    base = Row("Precedent", "both labels", f1=0.5, roc_auc=0.9)
+    fused = Row("Precedent with knn", "both labels", f1=0.25, roc_auc=0.8991, weight=0.3)
+    write(tmp_path / "a.json", [_section(base), _section(base, fused, draw=1, limit=3)])
+    write(tmp_path / "b.json", [_section(Row("vae", "normal cases", roc_auc=0.95))])
+    text = page(read([tmp_path / "a.json", tmp_path / "b.json"]))
+    assert text.count("## d\n") == 1
+    assert text.index("| vae |") < text.index("| **Precedent** |"), "best AUC first"
+    assert "Measured on 2 CPU cores" in text
+    assert "| d | 1 | 9 / 5 | knn | 0.3 | 0.9000 | 0.8991 | -0.0009 | -0.2500 |" in text
+    write(tmp_path / "c.json", [_section(base, judged=6)])
+    with pytest.raises(UsageError, match="other records"):
+        read([tmp_path / "a.json", tmp_path / "c.json"])
+    (tmp_path / "d.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match="is not a file of"):
+        read([tmp_path / "d.json"])
 
 
 def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

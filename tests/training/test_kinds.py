@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.training.kinds import folds_of_kinds, kinds_of_templates, similarity_to_other_kinds
+from agent.training.kinds import folds_of_anomalies, folds_of_kinds, kinds_of_templates, similarity_to_other_kinds
 
 
 def directions(*angles: float) -> np.ndarray:
@@ -48,3 +48,14 @@ def test_a_kind_is_in_one_fold_and_the_rest_has_both_labels(cases: list[tuple[in
 def test_one_kind_of_anomaly_cannot_be_held_out() -> None:
     assert folds_of_kinds(np.array([0, 0, 1, 2]), np.array([True, True, False, False]), 5) is None
     assert folds_of_kinds(np.array([0, 3, 1, 2]), np.array([True, True, False, False]), 5) is not None
+
+
+def test_a_kind_of_anomaly_is_in_one_fold_where_there_are_enough_kinds() -> None:
+    kinds = ["fine"] * 20 + ["a"] * 9 + ["b"] * 5 + ["c"] * 4
+    anomalous = np.array([kind != "fine" for kind in kinds])
+    folds = folds_of_anomalies(anomalous, kinds, 2, 1)
+    of_kind = {kind: {int(f) for f, k in zip(folds, kinds, strict=True) if k == kind} for kind in "abc"}
+    assert of_kind == {"a": {0}, "b": {1}, "c": {1}}
+    assert np.bincount(folds[:20]).tolist() == [10, 10]
+    two = folds_of_anomalies(anomalous[:34], kinds[:34], 2, 1)
+    assert set(two[20:29].tolist()) == {0, 1}, "two kinds are too few to hold one out"
