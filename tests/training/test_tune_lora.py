@@ -73,6 +73,7 @@ def source_adapter(run: Run) -> dict[str, object] | None:
     return shown["adapter"]  # type: ignore[no-any-return]
 
 
+@pytest.mark.extras
 def test_it_is_kept_used_named_and_removed(hall: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.training.lora_evidence.LoraEvidence.helps", True)
     trained = hall(*TUNE)
@@ -119,6 +120,7 @@ def test_it_is_kept_used_named_and_removed(hall: Run, tmp_path: Path, monkeypatc
     assert hall("tune", "lora", "--source", "hall", "--remove").code == 2
 
 
+@pytest.mark.extras
 def test_the_gguf_file_has_what_peft_adds_to_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """In numbers, `benchmarks.adapter_parity` compares answers: the 135M's are too noisy for that."""
     needs_extra()
@@ -153,6 +155,7 @@ def test_rows_of_queries_are_in_the_order_of_llama_cpp() -> None:
     assert lora_network._permuted(rows, 2)[:, 0].tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
 
 
+@pytest.mark.extras
 def test_what_does_not_help_is_not_used(hall: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.training.lora_evidence.LoraEvidence.helps", False)
     trained = hall(*TUNE, "--cases", "24")
@@ -162,6 +165,7 @@ def test_what_does_not_help_is_not_used(hall: Run, tmp_path: Path, monkeypatch: 
     assert not list((tmp_path / "home" / "detectors" / "hall" / "lora").iterdir())
 
 
+@pytest.mark.extras
 def test_ctrl_c_keeps_a_checkpoint_from_which_it_goes_on(hall: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = list[int]()
     step = lora_trainer.LoraTraining._step
@@ -187,6 +191,7 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_it_goes_on(hall: Run, monkeypatch:
     assert "no training of an adapter of hall was stopped" in hall(*TUNE, "--resume").err
 
 
+@pytest.mark.extras
 def test_bad_input_is_named(hall: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     few = hall(*TUNE, "--cases", "14")
     assert few.code == 2
