@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from agent.core.errors import UsageError
 from agent.core.logs import timed_event
+from agent.detectors.language import LanguageDetector
 from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import AppContext
 from agent.scoring.fusion import SourceModel
@@ -85,17 +86,10 @@ def refit(
     SourceModel
         The new fit.
     """
-    row = context.source(source)
-    tuned = tuned or TunedLanguage(SourceAdapter.of(row.source_model))
-    try:
-        detector = context.adapted_detector(row, tuned.adapter) if tuned.adapter else context.language_detector()
-    except ModelFailure as error:
-        detector = None
-        if tuned.adapter is not None:
-            # the fit has it still, so that it is used again when its file is back
-            tuned = replace(tuned, unavailable=str(error))
     settings, fits = context.settings, Fits(context.casebook.engine)
     with context.fitting(source), timed_event("refit", source=source):
+        row = context.source(source)
+        detector, tuned = _language(context, row, tuned or TunedLanguage(SourceAdapter.of(row.source_model)))
         before = fits.current(source)
         keep_telling_numbers(context.casebook, source)
         # corrections are stored without their embeddings
@@ -117,6 +111,19 @@ def refit(
         if before is not None and now is not None and not before.is_same(now):
             fits.keep_earlier(source, before)
     return model
+
+
+def _language(
+    context: AppContext, row: SourceSnapshot, tuned: TunedLanguage
+) -> tuple[LanguageDetector | None, TunedLanguage]:
+    """The language model with the adapter; None if it is unavailable."""
+    try:
+        if tuned.adapter is None:
+            return context.plain_detector(), tuned
+        return context.adapted_detector(row, tuned.adapter), tuned
+    except ModelFailure as error:
+        # the fit has the adapter still, so that it is used again when its file is back
+        return None, replace(tuned, unavailable=str(error)) if tuned.adapter else tuned
 
 
 def rollback(context: AppContext, source: str, progress: Progress | None = None) -> SourceSnapshot:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.detectors.contrib.resources import Resources
 from agent.detectors.language import LanguageDetector
+from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import AppContext
 from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.encoding.text_embedder import Embedder
@@ -47,9 +48,13 @@ class TrialContext(AppContext):
         """The embedding model of the parent."""
         return self._parent.embedder()
 
-    def language_detector(self, row: SourceSnapshot | None = None) -> LanguageDetector:
+    def plain_detector(self) -> LanguageDetector:
         """The language model of the parent, with its cached answers."""
-        return self._parent.language_detector(row)
+        return self._parent.plain_detector()
+
+    def adapted_detector(self, row: SourceSnapshot, adapter: SourceAdapter) -> LanguageDetector:
+        """The same with an adapter."""
+        return self._parent.adapted_detector(row, adapter)
 
     def detector_resources(self, row: SourceSnapshot) -> Resources:
         """Those of the parent: models that were trained for the source are in its folder."""

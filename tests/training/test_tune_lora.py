@@ -23,6 +23,7 @@ from agent.pipeline.context import default_context
 from agent.training import lora_cases, lora_network, lora_trainer, tune_lora
 from agent.training.lora_evidence import evidence
 from agent.training.lora_network import LoraOptions
+from agent.training.trial_context import trial_copy
 from llm.llamacpp.backend import LlamaCppBackend
 from llm.llamacpp.gguf import Weights
 from llm.weights.resolver import resolve
@@ -96,6 +97,10 @@ def test_it_is_kept_used_named_and_removed(hall: Run, tmp_path: Path, monkeypatc
     tried = re.search(r"tried on (\d+) normal and (\d+) anomalous", row.source_model["language_note"])
     assert tried is not None
     assert sum(map(int, tried.groups())) == len(adapter["held_out"])  # type: ignore[arg-type]
+    with trial_copy(context, "hall") as trial:
+        # a challenger has the same adapter, on the same engine
+        assert trial.language_detector(trial.source("hall")) is context.language_detector(row)
+        assert trial.plain_detector() is context.plain_detector()
     give_language_weight(context, "hall")
     (tmp_path / "j.log").write_text("a robot of another kind rests in the yard\n")
     judge = ("judge", tmp_path / "j.log", "--source", "hall", "--to", "jsonl")
