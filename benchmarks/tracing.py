@@ -15,6 +15,7 @@ from agent.core.numerics import logit
 from agent.core.records import Precedent, Record, Verdict
 from agent.core.requests import JudgeRequest
 from agent.data.readers.values import split_pairs
+from agent.detectors.novelty import is_unfamiliar
 from retrieval.casebook import SourceSnapshot, StoredCase
 from retrieval.text.masking import mask
 
@@ -177,7 +178,8 @@ def _between(match: re.Match[str], _: list[str], evidence: Evidence) -> bool:
 
 def _like_none(_: re.Match[str], __: list[str], evidence: Evidence) -> bool:
     own = 1 - max(precedent.similarity for precedent in evidence.verdict.precedents)
-    return evidence.verdict.label == "unsure" and own > max(evidence.source_model["nn_distance_quantiles"])
+    far = is_unfamiliar(own, evidence.source_model["nn_distance_quantiles"], few=False)
+    return evidence.verdict.label == "unsure" and far
 
 
 def _compared(match: re.Match[str], quotations: list[str], evidence: Evidence) -> bool:

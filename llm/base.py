@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from langchain_core.messages import BaseMessage
@@ -28,6 +29,8 @@ class ChatBackend(Protocol):
         The model in a verdict's provenance: ``embedded:NAME`` or ``ollama:NAME``.
     sha256 : str or None
         SHA-256 of the weights, or the digest that Ollama gives to the model.
+    adapter_sha256 : str or None
+        SHA-256 of the file of the adapter (LoRA) that is added to the weights; None without one.
     """
 
     @property
@@ -37,6 +40,28 @@ class ChatBackend(Protocol):
     @property
     def sha256(self) -> str | None:
         """SHA-256 of the weights, or the digest that Ollama gives."""
+
+    @property
+    def adapter_sha256(self) -> str | None:
+        """SHA-256 of the adapter's file."""
+
+    def with_adapter(self, path: Path, sha256: str, weights_sha256: str) -> ChatBackend:
+        """Return the model with an adapter; itself where it cannot have it: it has other weights, or is served.
+
+        Parameters
+        ----------
+        path : Path
+            The adapter's GGUF file.
+        sha256 : str
+            Of that file.
+        weights_sha256 : str
+            Of the weights that the adapter is of.
+
+        Raises
+        ------
+        ModelFailure
+            The file is missing, or is another one.
+        """
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
         """Return how likely the model is to begin its reply with each answer, from one forward pass.

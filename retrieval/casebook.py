@@ -70,6 +70,8 @@ class Casebook:
         URL of a Chroma server; None: the index is embedded.
     """
 
+    index_class = VectorIndex
+
     def __init__(
         self, home: Path, store_url: str, embedder: Callable[[], Embedder], chroma_url: str | None = None
     ) -> None:
@@ -83,9 +85,9 @@ class Casebook:
         self.mixed_keys, self.keys_by_label = queries.mixed_keys, queries.keys_by_label
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
-        self._index = VectorIndex(home / "index", chroma_url)
+        self._index = self.index_class(home / "index", chroma_url)
         self._synced = SyncedIndex(self.engine, self._index, encoder)
-        self.matrix = self._synced.matrix
+        self.matrix, self.discard, self.index_lock = self._synced.matrix, self._synced.discard, self._synced.lock
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.

@@ -16,7 +16,11 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class NewCase:
-    """A case to be added; ``label_value``: the label's value as it was given ("neptune", "APPREAD")."""
+    """A case to be added.
+
+    ``label_value``: the label's value as it was given ("neptune", "APPREAD"); ``series``: the window of a time series
+    that it is, as JSON.
+    """
 
     record: RecordLike
     content_hash: str
@@ -25,6 +29,7 @@ class NewCase:
     line: int | None = None
     time: str | None = None
     label_value: str | None = None
+    series: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class StoredCase:
     given_by: str
     occurrences: int = 1
     label_value: str | None = None
+    series: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,4 +85,5 @@ def stored_case(row: Any) -> StoredCase:
         given_by=row.given_by,
         occurrences=row.occurrences,
         label_value=row.label_value,
+        series=row.series,
     )

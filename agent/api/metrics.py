@@ -1,4 +1,4 @@
-"""Prometheus metrics: verdicts by source and label, and each source's drift."""
+"""Prometheus metrics: verdicts by source and label, each source's drift, and what is proposed for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 from agent.core.errors import describe, translate
 from agent.core.logs import log_error, log_event
 from agent.pipeline.context import AppContext
-from agent.training.drift import Drift, measure_drift
+from agent.training.drift_findings import Drift
+from agent.training.proposal import Proposals, propose
 
 REFRESH_SECONDS = 60.0
 _GAUGES: dict[str, tuple[str, Callable[[Drift], float | None]]] = {
@@ -32,13 +33,18 @@ _GAUGES: dict[str, tuple[str, Callable[[Drift], float | None]]] = {
         "Share of contradictions among the corrections of decided verdicts",
         lambda drift: drift.contradicted_share,
     ),
+    "drift_score": (
+        "Minus log10 of the smallest p-value of the tests that found drift, 0 if none",
+        lambda drift: drift.score,
+    ),
 }
 
 
 class Metrics(Collector):
     """The process's metrics.
 
-    Drift and the log line with the verdicts' counts come from a thread, once a minute: a scrape computes nothing.
+    Drift, what is proposed for each source, and the log line with the verdicts' counts come from a thread, once a
+    minute: a scrape computes nothing.
     """
 
     def __init__(self, context: AppContext) -> None:
@@ -49,7 +55,9 @@ class Metrics(Collector):
         )
         self._unlogged: Counter[tuple[str, str]] = Counter()
         self._lock, self._stopping = threading.Lock(), threading.Event()
-        self._drift: dict[str, Drift] = {}
+        self._proposals: dict[str, Proposals] = {}
+        # what they were made from
+        self._states: dict[str, tuple[object, ...]] = {}
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
     def start(self) -> None:
@@ -80,13 +88,25 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges of drift as last computed, a sample for each source that has a value."""
-        drift_by_source = self._drift
+        proposals = self._proposals
         for name, (description, value_of) in _GAUGES.items():
             gauge = GaugeMetricFamily(f"precedent_{name}", description, labels=("source",))
-            for source, drift in drift_by_source.items():
-                if (value := value_of(drift)) is not None:
+            for source, found in proposals.items():
+                if (value := value_of(found.drift)) is not None:
                     gauge.add_metric((source,), value)
             yield gauge
+        pending = GaugeMetricFamily(
+            "precedent_proposal_pending", "1 for what is proposed for a source, else 0", labels=("source", "action")
+        )
+        for source, found in proposals.items():
+            actions = {proposal.action for proposal in found.proposals}
+            for action in ("refit", "label", "tune"):
+                pending.add_metric((source, action), float(action in actions))
+        yield pending
+
+    def proposal(self, source: str) -> Proposals | None:
+        """What was last proposed for a source; None until it was looked at."""
+        return self._proposals.get(source)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -96,19 +116,31 @@ class Metrics(Collector):
 
     def _refresh(self) -> None:
         self._log_verdicts()
-        drift_by_source = dict[str, Drift]()
+        proposals, states = dict[str, Proposals](), dict[str, tuple[object, ...]]()
         try:
             for source in self._context.casebook.names():
                 if self._stopping.is_set():
                     return
-                drift_by_source[source] = measure_drift(self._context, source)
+                states[source] = self._context.source(source).revision, self._context.history.newest_at(source)
+                if states[source] == self._states.get(source) and source in self._proposals:
+                    proposals[source] = self._proposals[source]
+                    continue
+                proposals[source] = propose(self._context, source, labels=0)
+                self._log_new(source, proposals[source])
         except Exception as error:  # a source may be removed meanwhile; the next minute tries again
             if translate(error):
                 log_event("drift was not measured", "warning", reason=describe(error))
             else:
                 log_error("drift was not measured", error)
             return
-        self._drift = drift_by_source
+        self._proposals, self._states = proposals, states
+
+    def _log_new(self, source: str, found: Proposals) -> None:
+        """Log an action that was not proposed before, with the command that shows the evidence."""
+        before = self._proposals.get(source)
+        if found.action not in ("nothing", before.action if before else None):
+            command = f"precedent sources propose {source}"
+            log_event("proposal", "warning", source=source, action=found.action, command=command)
 
     def _log_verdicts(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.core.records import Case, Label, clean_text
+from agent.training.proposal import Action, Proposals
 from retrieval.casebook import SourceSnapshot
 
 
@@ -64,18 +65,36 @@ class Problem(BaseModel):
     detail: str | list[ValidationDetail]
 
 
+class ProposalView(BaseModel):
+    """What is proposed for a source, as of the last minute: see ``GET /v1/sources/{name}/proposal``."""
+
+    action: Action
+    reasons: list[str]
+
+    @classmethod
+    def of(cls, found: Proposals | None) -> ProposalView | None:
+        """The view of the first proposal."""
+        return cls(action=found.action, reasons=found.proposals[0].reasons) if found else None
+
+
 class SourceView(BaseModel):
-    """A source with its numbers of cases by label."""
+    """A source with its numbers of cases by label; ``proposal`` is only in the view of one source."""
 
     name: str
     brief: str
     brief_by: str
     casebook_version: int
     cases: dict[str, int]
+    proposal: ProposalView | None = None
 
     @classmethod
-    def of(cls, row: SourceSnapshot) -> SourceView:
-        """The view of a stored source."""
+    def of(cls, row: SourceSnapshot, found: Proposals | None = None) -> SourceView:
+        """The view of a stored source, and of what is proposed for it."""
         return cls(
-            name=row.name, brief=row.brief, brief_by=row.brief_by, casebook_version=row.version, cases=row.counts
+            name=row.name,
+            brief=row.brief,
+            brief_by=row.brief_by,
+            casebook_version=row.version,
+            cases=row.counts,
+            proposal=ProposalView.of(found),
         )

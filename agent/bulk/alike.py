@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.bulk.series_chart import group_name
 from agent.core.records import Verdict
 from agent.scoring.fusion import SourceModel
 from retrieval.casebook import SourceSnapshot
@@ -34,6 +35,8 @@ class AlikeRows:
         ``template``: the id of the record's template, which names its group where records are compared by text.
         """
         record = verdict.record
+        if record.series is not None:
+            return group_name(verdict)
         if self.encoder is None or not (record.fields or record.events):
             return template
         found = list[tuple[float, str]]()

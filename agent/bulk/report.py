@@ -83,6 +83,7 @@ def write_report(summary: Summary, path: Path) -> None:
         groups={label: ranked[:_ON_PAGE] for label, ranked in groups.items()},
         more={label: max(0, len(ranked) - _ON_PAGE) for label, ranked in groups.items()},
         bars=bars,
+        charts=list(summary.charts.values()),
         ticks=_ticks(bars),
         most=max((sum(bar.counts[label] for label in ("anomalous", "unsure")) for bar in bars), default=0) or 1,
         why=why,

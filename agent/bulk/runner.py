@@ -29,7 +29,7 @@ from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
 from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
-from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError, read_rows
+from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
@@ -181,7 +181,7 @@ class BulkRunner:
         """Judge a file from an offset and its line number on; yields the position after each part."""
         with self._open(file) as (stream, kind, request):
             if not self._is_plain(kind, request):
-                yield from self._rows(read_rows(stream, kind, request), file, start)
+                yield from self._rows(self.read_options.rows(stream, kind, request), file, start)
                 return
             for prepared, numbers in self._grouped(stream, request, start, line):
                 self._judge_new_groups()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, PrivateAttr
 
+from agent.bulk.series_chart import SeriesChart, add_window
 from agent.core.records import Verdict
 from agent.core.terminal import plural
 from agent.scoring.batch_rate import BatchProbabilities
@@ -78,6 +79,8 @@ class Summary(BaseModel):
         By label and template.
     spans : list of Span
         The input in order, for the chart.
+    charts : dict of str to SeriesChart
+        The values of the first time series.
     """
 
     source: str
@@ -93,6 +96,7 @@ class Summary(BaseModel):
     rate_note: str | None = None
     groups: dict[str, Group] = {}
     spans: list[Span] = []
+    charts: dict[str, SeriesChart] = {}
     _batch: BatchProbabilities = PrivateAttr(default_factory=BatchProbabilities)
 
     @property
@@ -169,6 +173,7 @@ class Summary(BaseModel):
     def add_row(self, template: str, verdict: Verdict) -> None:
         """Count what is missing of, and how anomalous is, a record that is no line of a template."""
         self.add_degraded(verdict, 1)
+        add_window(self.charts, verdict.record, verdict.label)
         self._batch.add(template, verdict.record.content_hash, verdict.probability)
 
     @property

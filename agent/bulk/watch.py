@@ -31,6 +31,7 @@ from agent.data.follow import Follower
 from agent.data.read_options import ReadOptions
 from agent.data.tail import Position, not_followed
 from agent.pipeline.context import AppContext
+from agent.training.drift import measure_drift
 from retrieval.store import watch as store
 from retrieval.store.watch import LiveGroup
 
@@ -274,3 +275,10 @@ class Watch:
         if time.monotonic() - self._pruned > _PRUNE:
             self._pruned = time.monotonic()
             store.prune(self._engine, now)
+            self._note_drift()
+
+    def _note_drift(self) -> None:
+        """Say once an hour that the source's records drift, if they do."""
+        findings = measure_drift(self.context, self.options.source).findings
+        if findings:
+            self.notify(f"{findings[0]} (what to do: precedent sources propose {self.options.source})")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from agent.cli import series_options as of_series
 from agent.cli.bench import bench_app
 from agent.cli.cases import cases_app
 from agent.cli.chat import chat
@@ -150,6 +151,13 @@ def learn(
         typer.Option("--optimise", help="What the threshold optimises: f1, accuracy, cost:FP,FN. [as before; f1]"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the files are read, and write nothing.")] = False,
+    series: of_series.SeriesOption = False,
+    time: of_series.TimeColumnOption = None,
+    value: of_series.ValuesOption = None,
+    key: of_series.KeysOption = None,
+    window: of_series.WindowOption = None,
+    step: of_series.StepOption = None,
+    ranges: of_series.RangesOption = None,
     model: ModelOption = None,
 ) -> None:
     """Learn labelled records as cases of a source. A record that is a case already adds nothing."""
@@ -159,7 +167,10 @@ def learn(
     from agent.training.learn import learn as learn_cases
 
     context = open_context(model)
-    options = read_options(None, format, text, label, normal, multiline)
+    options = of_series.with_series(
+        read_options(None, format, text, label, normal, multiline), context.casebook.source(source),
+        series=series, time=time, values=value, keys=key, window=window, step=step, ranges=ranges,
+    )  # fmt: skip
     with terminal.progress() as progress:
         result = learn_cases(
             context,
@@ -192,7 +203,7 @@ app.command()(windows)
 def evaluate(
     file: Annotated[str, typer.Argument(help="File of labelled records; - is standard input.")],
     source: SourceOption,
-    label: Annotated[str, typer.Option("--label", help="Column that holds the label.")],
+    label: Annotated[str | None, typer.Option("--label", help="Column that holds the label.")] = None,
     normal: NormalOption = None,
     multiline: MultilineOption = None,
     text: TextOption = None,
@@ -205,6 +216,8 @@ def evaluate(
         Path | None, typer.Option("--report", help="Write figures, calibration and errors there as one HTML page.")
     ] = None,
     detector: AloneOption = None,
+    series: of_series.SeriesOption = False,
+    ranges: of_series.RangesOption = None,
     model: ModelOption = None,
 ) -> None:
     """Judge labelled records without learning them, and measure the verdicts."""
@@ -214,9 +227,13 @@ def evaluate(
     from agent.training.evaluation_report import EvaluationDetails, write_evaluation
 
     context = open_context(model)
-    options = read_options(context.source(source), format, text, label, normal, multiline, columns)
-    if options.label is None:
+    row = context.source(source)
+    options = read_options(row, format, text, label, normal, multiline, columns)
+    options = of_series.with_series(options, row, series=series, ranges=ranges)
+    if ranges is None and (label is None or options.label is None):
         raise UsageError("evaluate compares verdicts with labels: name the column that holds them with --label")
+    if ranges is not None:
+        options = options.model_copy(update={"label": None})
     decide_alone(context, source, detector, adapt=adapt)
     warn_without_evidence(context, source)
     refuse_to_overwrite(report, [file])

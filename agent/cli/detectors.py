@@ -34,7 +34,7 @@ def list_detectors(as_json: AsJson = False) -> None:
     for entry in CATALOG.values():
         extra = f"[{entry.extra}]{' not installed' if entry.missing else ''}" if entry.extra else ""
         needs = " or ".join(sorted(entry.needs))
-        print_line(f"{entry.name:<13}{extra:<26}{needs:<25}{entry.summary}", "dim" if entry.missing else "")
+        print_line(f"{entry.name:<18}{extra:<26}{needs:<25}{entry.summary}", "dim" if entry.missing else "")
     on_text = ", ".join(entry.name for entry in CATALOG.values() if entry.on_text)
     print_line(f"NAME{ON_TEXT}: the same on embeddings of texts, in sources of tables too: {on_text}")
     if not is_installed("tune"):

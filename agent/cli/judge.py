@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -46,6 +46,14 @@ from agent.cli.options import (
     refuse_to_overwrite,
     warn_without_evidence,
 )
+from agent.cli.series_options import (
+    KeysOption,
+    SeriesOption,
+    TimeColumnOption,
+    ValuesOption,
+    WindowOption,
+    with_series,
+)
 from agent.core.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
@@ -85,6 +93,11 @@ def judge(
     against: AgainstOption = None,
     csv_raw: CsvRawOption = False,
     detector: AloneOption = None,
+    series: SeriesOption = False,
+    time: TimeColumnOption = None,
+    value: ValuesOption = None,
+    key: KeysOption = None,
+    window: WindowOption = None,
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order. Without a source: rank the events of files without labels."""
@@ -97,6 +110,7 @@ def judge(
     context = open_context(model)
     row = context.source(source) if source else None
     options = read_options(row, format, text, label, normal, multiline, columns)
+    options = with_series(options, row, series=series, time=time, values=value, keys=key, window=window)
     paths = expand_inputs(files, options.format, print_status)
     for path in (output, report):
         refuse_to_overwrite(path, paths)
@@ -107,6 +121,14 @@ def judge(
             rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
             resume=resume or None, detector=detector,
         )  # fmt: skip
+        if options.series is not None:
+            from agent.cli.rank_series import rank_windows
+
+            if against:
+                raise UsageError("--against is for logs: a series is compared with itself")
+            rank_windows(paths, options, context.settings.max_record_chars, to=to, output=output, report=report)
+            context.close()
+            return
         if names := context.casebook.names():
             print_status(f"no source is named, so events are ranked; --source NAME judges records ({', '.join(names)})")
         older = expand_inputs(against or [], options.format, print_status)
@@ -167,7 +189,7 @@ def _set_reference(
     from agent.core import terminal
     from agent.training.batch_reference import reference_of_files
 
-    started = time.monotonic()
+    started = clock.monotonic()
     until = None if seconds is None else started + seconds
     most = None if calls is None else calls // 2
     with terminal.progress() as progress:
@@ -175,7 +197,7 @@ def _set_reference(
     if note is None:
         return calls, seconds
     print_status(note)
-    left = None if seconds is None else max(0.0, started + seconds - time.monotonic())
+    left = None if seconds is None else max(0.0, started + seconds - clock.monotonic())
     return None if calls is None else calls - calls // 2, left
 
 

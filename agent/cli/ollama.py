@@ -99,7 +99,8 @@ def _name(source: str | None) -> str:
 def _compose(context: AppContext, options: _Options, progress: Progress) -> tuple[Modelfile, str]:
     """The Modelfile, and how good its answers are."""
     from agent.core.errors import UsageError
-    from agent.training.ollama_export import compose, of_gguf
+    from agent.training.ollama_export import CONTEXT_TOKENS, LocalModel, compose, of_gguf
+    from agent.training.ollama_lora import adapter_of, compose_adapted
     from llm.weights.catalog import default_model
     from llm.weights.resolver import resolve
 
@@ -112,6 +113,10 @@ def _compose(context: AppContext, options: _Options, progress: Progress) -> tupl
         settings = context.settings
         path = resolve(options.gguf or default_model(), cache=settings.cache, offline=settings.offline).path.resolve()
         weights, family = str(path), of_gguf(path)
+        adapter = adapter_of(context, options.source, path) if options.source else None
+        if options.source and adapter:
+            model = LocalModel(path, CONTEXT_TOKENS, settings.threads)
+            return compose_adapted(context, options.source, adapter, model, family, options.budget, progress)
     choice, note = _tried(context, options, weights, progress)
     return compose(casebook, options.source, weights, family, choice), note
 

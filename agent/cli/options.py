@@ -154,10 +154,16 @@ def refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
 
 
 def warn_without_evidence(context: AppContext, source: str) -> None:
-    """Say that all verdicts will be unsure, if a source has no cases and there is no language model."""
+    """Say that a source was never fitted, or that it has neither cases nor a language model to judge by."""
     from llm.errors import ModelFailure
 
-    if any(context.source(source).counts.values()):
+    row = context.source(source)
+    if any(row.counts.values()):
+        if row.source_model is None:
+            print_status(
+                f"{source} has cases and was never fitted (was learning stopped?): its verdicts are incomplete; "
+                f"precedent sources refit {source} fits it"
+            )
         return
     try:
         context.language_detector()

@@ -120,6 +120,9 @@ def verdict_table(verdicts: Sequence[Verdict], stream: Any = None) -> None:
     screen = console(stream)
     if len(verdicts) < _GROUPED_FROM:
         rows = [(verdict, 1) for verdict in verdicts]
+    elif verdicts[0].record.series is not None:
+        # each window is another time
+        rows = [(verdict, 1) for verdict in verdicts if verdict.label != "normal"]
     else:
         rows = _grouped([verdict for verdict in verdicts if verdict.label != "normal"])
     table = Table(show_lines=False, expand=screen.is_terminal, pad_edge=False)
@@ -190,6 +193,8 @@ def learned(result: LearnResult) -> None:
             print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")
     for note in result.notes[:10]:
         print(escape_controls(note), file=sys.stderr)
+    if result.series_note:
+        print_line(result.series_note)
     for note in result.case_notes:
         print_line(note, "yellow")
     if result.brief:
@@ -220,6 +225,9 @@ MEANING = {
     "selective_error": "error among those",
     "llm_calls": "answers of the language model",
     "llm_changed": "labels that these changed",
+    "vus_pr": "of the points of series: volume under the precision-recall surface (Paparrizos et al. 2022)",
+    "point_f1": "of the points, without point adjustment: anomalous where most windows over them are",
+    "event_f1": "of the ranges: found if one point is; a predicted range without a labelled point is a false alarm",
 }
 
 

@@ -13,7 +13,7 @@ from agent.scoring.fusion import SourceModel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.training.drift import Drift
+    from agent.training.drift_findings import Drift
     from retrieval.casebook import SourceSnapshot
 
 _MAX_COLUMNS = 40
@@ -50,6 +50,7 @@ def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
         print_line(f"drift: {finding}", "yellow")
     if drift.findings:
         commands = (
+            f"what to do: precedent sources propose {row.name}",
             f"label some: precedent review --source {row.name}",
             "correct one: precedent correct ID normal|anomalous",
             f"rebuild: precedent sources rebuild {row.name}",
@@ -77,7 +78,12 @@ def _reading(row: SourceSnapshot) -> Iterator[str]:
 def _judging(row: SourceSnapshot) -> Iterator[str]:
     """How its records are judged."""
     if row.source_model is None:
-        yield "fitted: never"
+        cases = any(row.counts.values())
+        yield (
+            f"fitted: never; its verdicts are incomplete (fit it: precedent sources refit {row.name})"
+            if cases
+            else ("fitted: never")
+        )
         return
     model = SourceModel.of(row.source_model, row.counts)
     fusion = model.with_llm if model.with_llm.weights.get("language") else model.without_llm
@@ -86,5 +92,7 @@ def _judging(row: SourceSnapshot) -> Iterator[str]:
     yield f"weights of the signals: {weights} (threshold optimises {model.objective})"
     yield f"normal below a probability of {low:.2f}, anomalous from {high:.2f} on, unsure between"
     yield f"language model: {model.language_unused or f'{model.model} is queried'}"
+    if model.challenged_on:
+        yield f"at casebook version {model.challenged_on} a newer fit was worse than this one, and was not taken"
     for note in model.notes:
         yield f"note: {note}"

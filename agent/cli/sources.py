@@ -1,8 +1,9 @@
-"""`precedent sources`: list, show, describe, rebuild, roll back, prune and remove sources."""
+"""`precedent sources`: list, show, describe, propose, refit, rebuild, roll back, prune and remove sources."""
 
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from agent.cli.options import open_context, read_brief
 
 sources_app = typer.Typer(
-    help="List the sources; show, brief, rebuild, roll back or remove one; prune what is stored.",
+    help="List the sources; show, brief, propose, refit, rebuild, roll back or remove one; prune what is stored.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -77,6 +78,57 @@ def rebuild_source(name: Annotated[str, typer.Argument(help="The source.")]) -> 
     with terminal.progress() as progress:
         context.casebook.rebuild(name, progress)
         refit(context, name, progress=progress)
+    context.close()
+
+
+@sources_app.command("propose")
+def propose_for_source(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    last: Annotated[int, typer.Option("--last", min=1, help="How many of the newest verdicts are recent.")] = 1_000,
+    since: Annotated[
+        datetime | None, typer.Option("--since", help="Only verdicts given since then (UTC) are recent.")
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Refit if that is proposed; the new fit must not be worse, see `refit`.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Propose what to do about a source: refit it, label some records, tune a model, or nothing; with the evidence."""
+    from agent.cli import monitoring_view
+    from agent.core import terminal
+    from agent.training.challenge import challenge
+    from agent.training.proposal import propose
+
+    context = open_context(None)
+    found = propose(context, name, last, since)
+    result = None
+    if apply and any(proposal.action == "refit" for proposal in found.proposals):
+        with terminal.progress() as progress:
+            result = challenge(context, name, progress=progress)
+    monitoring_view.proposals(found, result, as_json, applied=apply)
+    context.close()
+
+
+@sources_app.command("refit")
+def refit_source(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    detector: Annotated[
+        list[str] | None,
+        typer.Option("--detector", help="A detector beside the built-in signals, as of `learn`; repeat it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Fit a source again; the new fit replaces the present one unless it is worse on the newest cases."""
+    from agent.cli import monitoring_view
+    from agent.core import terminal
+    from agent.training.challenge import challenge
+    from agent.training.contrib_choice import check_names
+
+    context = open_context(None)
+    detectors = None if detector is None else check_names(detector)
+    with terminal.progress() as progress:
+        result = challenge(context, name, detectors=detectors, progress=progress)
+    monitoring_view.challenge(result, as_json)
     context.close()
 
 

@@ -25,6 +25,7 @@ from agent.cli.options import (
     print_status,
     read_options,
 )
+from agent.core.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.bulk.alerts import Alerter
@@ -84,6 +85,8 @@ def watch(
     labels = parse_labels(only)
     context = open_context(model)
     options = read_options(context.source(source), format, text, None, None, multiline, columns)
+    if options.series is not None:
+        raise UsageError(f"{source} is of time series: watch follows records; judge reads series from whole files")
     wanted = WatchOptions(
         names=tuple(names),
         source=source,
@@ -113,7 +116,6 @@ def watch(
 
 def _alerter(notify: list[str] | None, quiet: list[str] | None, console: str | None) -> Alerter | None:
     from agent.bulk.alerts import Alerter, QuietHours, apprise_sender
-    from agent.core.errors import UsageError
 
     if not notify:
         if quiet or console:

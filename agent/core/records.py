@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -79,13 +79,20 @@ def _clean_fields(fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
     return cleaned
 
 
+# values of one window of a series, of all its columns
+MAX_SERIES_VALUES = 100_000
+_PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?")
+SeriesValue = Annotated[float, Field(allow_inf_nan=False)] | None
 CleanText = Annotated[str, AfterValidator(clean_text)]
 CleanFields = Annotated[dict[str, FieldValue], AfterValidator(_clean_fields)]
 
 
-def content_hash(text: str, fields: Mapping[str, FieldValue], events: Sequence[str]) -> str:
+def content_hash(
+    text: str, fields: Mapping[str, FieldValue], events: Sequence[str], series: Mapping[str, Any] | None = None
+) -> str:
     """SHA-256 (hex) of the content of a record with these parts."""
-    content = json.dumps([text, fields, events], sort_keys=True, ensure_ascii=False)
+    parts = [text, fields, events] if series is None else [text, fields, events, series]
+    content = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -105,6 +112,57 @@ def with_session_text(parts: Any) -> Any:
     return {**parts, "text": BETWEEN_EVENTS.join(events)} if events and is_session else parts
 
 
+class Series(_Frozen):
+    """A window of a time series: its values at equal distances.
+
+    Parameters
+    ----------
+    start : str
+        Time of the first point: ISO 8601, or a number where the series has no calendar.
+    step : float
+        Seconds from one point to the next, or the unit of ``start`` where that is a number.
+    values : dict
+        By name, equally many values, None where there is none.
+    key : str
+        Which of several series it is of.
+    """
+
+    start: CleanText
+    step: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    values: Annotated[dict[CleanText, tuple[SeriesValue, ...]], Field(min_length=1)]
+    key: CleanText = ""
+
+    @model_validator(mode="after")
+    def _is_regular(self) -> Series:
+        lengths = {len(values) for values in self.values.values()}
+        if len(lengths) > 1 or min(lengths) < 2:
+            raise ValueError("a series has equally many values under each name, and at least 2")
+        if len(self) * len(self.values) > MAX_SERIES_VALUES:
+            raise ValueError(f"a window of a series has at most {MAX_SERIES_VALUES:,} values")
+        if self.begins is None:
+            raise ValueError(f"{self.start!r} is neither a time in ISO 8601 nor a number")
+        return self
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    @property
+    def has_calendar(self) -> bool:
+        """Whether its times are those of a calendar."""
+        return not _PLAIN_NUMBER.fullmatch(self.start)
+
+    @property
+    def begins(self) -> float | None:
+        """Time of the first point in seconds since 1970, or as it is where there is no calendar."""
+        if not self.has_calendar:
+            return float(self.start)
+        try:
+            moment = datetime.fromisoformat(self.start)
+        except ValueError:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 class Record(_Frozen):
     """One thing to judge.
 
@@ -119,25 +177,29 @@ class Record(_Frozen):
     file: CleanText | None = None
     line: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     time: CleanText | None = None
+    series: Series | None = None
 
     _complete = model_validator(mode="before")(with_session_text)
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> Record:
-        if not (self.text.strip() or self.fields or self.events):
+        if not (self.text.strip() or self.fields or self.events or self.series):
             raise ValueError("an empty record: it has no text, no fields and no events")
         return self
 
     @property
     def content_hash(self) -> str:
-        """A hash of text, fields and events, without the place: the identity of a case."""
-        return content_hash(self.text, self.fields, self.events)
+        """A hash of text, fields, events and series, without the place: the identity of a case."""
+        series = None if self.series is None else self.series.model_dump(mode="json")
+        return content_hash(self.text, self.fields, self.events, series)
 
     @model_serializer(mode="wrap")
-    def _without_absent_events(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent_parts(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
         if not self.events:
             data.pop("events", None)
+        if self.series is None:
+            data.pop("series", None)
         return data
 
 

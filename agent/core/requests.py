@@ -15,6 +15,7 @@ from agent.core.records import (
     CleanText,
     FieldValue,
     Record,
+    Series,
     clean_text,
     with_session_text,
 )
@@ -28,6 +29,8 @@ _PARTS = tuple(Record.model_fields)
 _TEXT = (str, type(None))
 _PLAIN = {"source": _TEXT, "text": (str,), "file": _TEXT, "line": (int, type(None)), "time": _TEXT, "explain": (str,)}
 _EXPLAIN = get_args(Explain)
+# values of a series are compared and not read, so that their characters count less
+_SERIES_CHARS = 100
 _WORDS = {
     "Value error, ": "",
     "Field required": "is required",
@@ -58,6 +61,7 @@ class JudgeRequest(BaseModel):
     file: CleanText | None = None
     line: int | None = None
     time: CleanText | None = None
+    series: Series | None = None
     explain: Explain = "facts"
 
     @model_validator(mode="before")
@@ -238,7 +242,8 @@ def check_record_size(record: Record, most_chars: int) -> Record:
     fields = sum(len(name) + len(str(value)) for name, value in record.fields.items())
     # the text of a session repeats its events
     events = () if record.text == BETWEEN_EVENTS.join(record.events) else record.events
-    length = len(record.text) + sum(map(len, events)) + fields
+    series = "" if record.series is None else record.series.model_dump_json()
+    length = len(record.text) + sum(map(len, events)) + fields + len(series) // _SERIES_CHARS
     if length > most_chars:
         raise InputError(f"a record of {length} characters; the limit is {most_chars}")
     return record

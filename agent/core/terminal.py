@@ -157,7 +157,8 @@ def unfamiliar_records_warning(source: str, far: int, records: int) -> str:
     """The warning that most records are far from the source's cases."""
     return (
         f"{far:,} of {plural(records, 'record')} are farther from every case of {source} than nearly all cases are "
-        "from each other: are they records of this source? Their verdicts rest on little evidence"
+        "from each other: are they records of this source? Their verdicts rest on little evidence "
+        f"(precedent sources propose {source} says what to do)"
     )
 
 

@@ -23,6 +23,8 @@ from agent.data.readers.lines import split_lines
 from agent.data.readers.table_rows import read_table_rows, with_columns
 from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import normalise_label
+from agent.data.series import SeriesOptions, SeriesRequest
+from agent.data.series_windows import series_windows
 from retrieval.text.masking import mask
 
 # the label column of files that have none
@@ -52,6 +54,8 @@ class ReadOptions(BaseModel):
         expression that the first line of an entry matches.
     table
         What `learn` found of the columns.
+    series
+        How a table is read as time series; None: each row is a record.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,6 +68,7 @@ class ReadOptions(BaseModel):
     multiline: str = "auto"
     text_starts: tuple[str, ...] = ()
     table: TableSchema = TableSchema()
+    series: SeriesOptions | None = None
 
     @field_validator("multiline")
     @classmethod
@@ -73,6 +78,11 @@ class ReadOptions(BaseModel):
         except re.error as error:
             raise ValueError(f"not auto, off or a regular expression: {error}") from error
         return value
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether a column holds labels, or a file of ranges does."""
+        return self.label is not None or (self.series is not None and self.series.ranges is not None)
 
     def with_values(self, values: Sequence[str], text_starts: Sequence[str] = ()) -> ReadOptions:
         """These options with what a learned file held."""
@@ -109,11 +119,16 @@ class ReadOptions(BaseModel):
         """
         empty = True
         with self.open(path, max_chars, lenient=lenient, stdin=stdin, raw=raw) as (stream, kind, request):
-            for item in read_rows(stream, kind, request):
+            for item in self.rows(stream, kind, request):
                 empty = False
                 yield item
         if empty:
             raise InputError("has no records: nothing but blank lines or a header", request.file)
+
+    def rows(self, stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
+        """The records of what `open` gave."""
+        rows = read_rows(stream, kind, request)
+        return rows if self.series is None else series_windows(rows, self.series, request)
 
     def read_table(
         self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], max_chars: int
@@ -152,8 +167,12 @@ class ReadOptions(BaseModel):
         """
         normal = frozenset(map(normalise_label, self.normal))
         request = ReadRequest(str(path), self.text, self.label, normal, max_chars, lenient, table=self.table, raw=raw)
+        if self.series is not None:
+            request = SeriesRequest(request.file, (), self.label, normal, max_chars, lenient)
         with opened(request.file, stdin) as stream:
             kind = detect(stream, request.file, self.format)
+            if self.series is not None and kind == "log":
+                raise request.file_error("is no table: a series is read from CSV, JSON lines or Parquet")
             if kind == "log" and self.format == "auto" and self.table.columns:
                 head = stream.look(lambda head: b"\n" in head)
                 first = "".join(head.decode("utf-8-sig", "replace").splitlines()[:1])

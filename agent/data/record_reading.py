@@ -16,6 +16,7 @@ from agent.data.readers.log_objects import LogObject, log_object, time_of
 from agent.data.readers.row import ReadRequest
 from agent.data.readers.table_schema import TableSchema, names_read
 from agent.data.readers.values import spell_out, split_pairs, to_text, typed
+from agent.data.series_windows import described
 from retrieval.encoding.representation import RecordLike
 
 _IDS = frozenset({"id", "session_id"})
@@ -35,6 +36,8 @@ def as_read(record: Record, options: ReadOptions) -> Record:
     options
         How the source's files are read.
     """
+    if record.series is not None:
+        return _window_as_read(record, options)
     request = _request_of(options)
     if (of_log := _as_log_object(record, request)) is not None:
         text, time = to_text(record.fields[of_log.text]).rstrip("\r\n"), time_of(of_log, record.fields)
@@ -66,6 +69,15 @@ def as_read(record: Record, options: ReadOptions) -> Record:
         # the text spells them out in this order
         changed["fields"] = fields
     return record.model_copy(update=changed) if changed else record
+
+
+def _window_as_read(record: Record, options: ReadOptions) -> Record:
+    """A window of a series with the text and the fields that it has in a file."""
+    if record.series is None or (record.text.strip() and record.fields):
+        return record
+    text, fields = described(record.series, options.series.keys if options.series else ())
+    changes = {"text": record.text.strip() or text, "fields": record.fields or fields}
+    return record.model_copy(update={**changes, "time": record.time or record.series.start})
 
 
 def _request_of(options: ReadOptions) -> ReadRequest:
@@ -167,7 +179,7 @@ def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[
 
     Its label, its time, its ids and columns that learning left out or did not read are meant to be.
     """
-    if not sent.fields or _as_log_object(sent, _request_of(options)) is not None:
+    if record.series is not None or not sent.fields or _as_log_object(sent, _request_of(options)) is not None:
         return ()
     cells = _with_learned_names(sent.fields, options)
     excluded = options.table.excluded(_IDS).union(options.table.ignored)

@@ -13,6 +13,7 @@ from agent.core.records import FieldValue, Record, Signal
 from retrieval.types import RetrievalResult
 
 Need = Literal["text", "fields", "events", "series"]
+SERIES: frozenset[Need] = frozenset({"series"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,14 @@ class DetectorInput:
     field_scores: tuple[float | None, float] | None = None
 
     def has(self, needs: frozenset[Need]) -> bool:
-        """Whether the record has one of the ``needs``; no kind of record has a series yet."""
+        """Whether the record has one of the ``needs``."""
         record = self.record
-        present = {"text": record.text.strip(), "fields": record.fields, "events": record.events}
+        present = {
+            "text": record.text.strip(),
+            "fields": record.fields,
+            "events": record.events,
+            "series": record.series,
+        }
         return any(present.get(need) for need in needs)
 
 

@@ -40,7 +40,7 @@ _EXAMPLE_CHARS, _TYPICAL_CHARS = 300, 120
 _NO_CONTENT = "N/A"
 _ATTEMPTS = 2
 _MAX_LOG_ODDS = 4.0
-_ANSWERS = ("anomalous", "normal")
+ANSWERS = ("anomalous", "normal")
 # a line's masked time and process number take a fifth of the tokens and carry no information
 _LEADING_MASKS = re.compile(r"^(?:\W*<[a-z]+>)+\W*(?=\w)")
 
@@ -83,7 +83,7 @@ def examples_for(near: Iterable[NearCase], prompt: PromptVariant) -> list[NearCa
     prompt : PromptVariant
         Says how many examples there are, and whether half of them are of each label.
     """
-    left = Counter(dict.fromkeys(_ANSWERS, prompt.examples // 2 if prompt.balanced else prompt.examples))
+    left = Counter(dict.fromkeys(ANSWERS, prompt.examples // 2 if prompt.balanced else prompt.examples))
     chosen = list[NearCase]()
     for case in near:
         if len(chosen) < prompt.examples and left[case.label] > 0:
@@ -126,6 +126,10 @@ class LanguageDetector:
         self._by_schema = False
         self._lock, self._in_flight = threading.Lock(), dict[str, tuple[threading.Lock, int]]()
 
+    def of(self, model: ChatBackend) -> LanguageDetector:
+        """The same for another model."""
+        return LanguageDetector(model, self._cache, self._record_tokens)
+
     def log_odds(
         self, brief: str, text: str, examples: Sequence[NearCase] = (), prompt: PromptVariant = _DEFAULT_PROMPT
     ) -> float:
@@ -164,7 +168,7 @@ class LanguageDetector:
     def _query(self, messages: Sequence[BaseMessage]) -> float:
         if not self._by_schema:
             try:
-                log_probabilities = self.model.answer_log_probabilities(messages, _ANSWERS)
+                log_probabilities = self.model.answer_log_probabilities(messages, ANSWERS)
                 return log_probabilities["anomalous"] - log_probabilities["normal"]
             except NoLogProbabilities:
                 # an old server, or a model that never gives them
@@ -178,15 +182,22 @@ class LanguageDetector:
         """The raw log-odds for a record without content, to be subtracted from those of records."""
         return self.log_odds(brief, _NO_CONTENT, (), prompt)
 
+    def fitted(
+        self, brief: str, text: str, prompt: PromptVariant, examples: Sequence[NearCase]
+    ) -> tuple[str, Sequence[NearCase], int]:
+        """A text and examples as they fit into the model's context, and how many tokens of the text do not."""
+        room = self.model.room(build_messages(brief, "", (), prompt))
+        clipped, dropped = self.model.clip(without_leading_masks(text), min(self._record_tokens, max(room, 1)))
+        if examples and self.model.room(build_messages(brief, clipped, examples, prompt)) < 0:
+            examples = ()
+        return clipped, examples, dropped
+
     def query(
         self, brief: str, text: str, prompt: PromptVariant = _DEFAULT_PROMPT, examples: Sequence[NearCase] = ()
     ) -> Signal:
         """Return the signal; when the model was not queried or gave no answer, ``degraded`` says why."""
         try:
-            room = self.model.room(build_messages(brief, "", (), prompt))
-            clipped, dropped = self.model.clip(without_leading_masks(text), min(self._record_tokens, max(room, 1)))
-            if examples and self.model.room(build_messages(brief, clipped, examples, prompt)) < 0:
-                examples = ()
+            clipped, examples, dropped = self.fitted(brief, text, prompt, examples)
             base = self.content_free_log_odds(brief, prompt) if prompt.reference is None else prompt.reference
             log_odds = self.log_odds(brief, clipped, examples, prompt) - base
         except (ModelFailure, EngineBusy, OSError) as error:

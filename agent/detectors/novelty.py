@@ -25,6 +25,8 @@ SAME_KIND = 0.6
 # templates below which their distances do not tell what is unlike them all; cosine distance that does then
 FEW_TEMPLATES = 20
 _FARTHEST_OF_FEW = 0.5
+# share of the cases that are nearer to the others than a record that is not called normal: the farthest may be odd
+_FAMILIAR = 0.99
 # share of the cases that are nearer to the others than a text that resembles none; its least cosine distance
 _NEARER, _STRANGE = 0.9, 0.5
 
@@ -113,6 +115,15 @@ def is_beyond(distance: float, reference: Sequence[float], *, few: bool) -> bool
         Whether it is a text among so few templates that these may all be far from each other, which shows nothing.
     """
     return distance > (min(reference[-1], _FARTHEST_OF_FEW) if few else reference[-1])
+
+
+def is_unfamiliar(distance: float, reference: Sequence[float], *, few: bool) -> bool:
+    """Whether a record is so far from every case that it is not called normal; see `is_beyond`.
+
+    One case that is unlike all others must not make every record of another system familiar.
+    """
+    farthest = reference[round(_FAMILIAR * (len(reference) - 1))]
+    return is_beyond(distance, reference, few=few) or distance > farthest
 
 
 def resembles_none(distance: float, reference: Sequence[float], *, few: bool) -> bool:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from agent.core.errors import DetectorError, PrecedentError
 from agent.core.records import SIGNAL_NAME, SIGNALS, Signal
-from agent.detectors.base import Detector, DetectorInput, TrainingCase
+from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.contrib import catalog
 from agent.detectors.contrib.resources import Resources
 
@@ -72,6 +72,11 @@ class InstalledDetector:
     name: str
     detector: Detector | None
     missing: str = "the package of this detector is not installed"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What a record must have to be scored."""
+        return frozenset() if self.detector is None else self.detector.needs
 
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
         """The signals of the records that have what the detector needs; empty signals for the others.

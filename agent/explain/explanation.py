@@ -15,6 +15,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 
 from agent.core.prompts import render
 from agent.core.records import Signal, Verdict, VerdictLabel
+from agent.detectors.contrib.series_names import is_of_series
 from agent.explain.headline import headline
 from agent.explain.meaning import contradiction
 from agent.scoring.fusion import Fusion, LogOdds
@@ -110,7 +111,9 @@ def collect_facts(text: str, telling: Sequence[str | None], signals: Mapping[str
     if injections := find_injections(text):
         quoted = "; ".join(f"“{injection[:80]}”" for injection in injections[:3])
         facts.insert(0, f"the record contains a prompt injection, which was kept from the models: {quoted}")
-    for name in (*_FACT_ORDER, *(name for name in signals if name not in _FACT_ORDER)):
+    first = [name for name in signals if is_of_series(name)]
+    order = [*first, *_FACT_ORDER, *signals]
+    for name in dict.fromkeys(order):
         facts += signals.get(name, Signal()).facts
     return tuple(facts)
 

@@ -13,6 +13,7 @@ from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
 from agent.core.records import clean_text
 from agent.core.settings import Settings, settings
 from agent.detectors.contrib.resources import Resources
+from agent.detectors.lora import SourceAdapter
 from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.store.caches import LLMCache
 from retrieval.store.case_changes import CaseRows
@@ -59,6 +60,7 @@ class AppContext:
         self._lock = threading.RLock()
         self._embedder: Embedder | None = None
         self._detector: LanguageDetector | None = None
+        self._adapted: dict[str, LanguageDetector] = {}
         self._failure: tuple[float, Exception] | None = None
         self._fitting: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
@@ -144,14 +146,48 @@ class AppContext:
                 self._embedder = Embedder(resolved.path, self.settings.device)
             return self._embedder
 
-    def language_detector(self) -> LanguageDetector:
+    def language_detector(self, row: SourceSnapshot | None = None) -> LanguageDetector:
         """The language model that the settings choose; after a failure it is tried again some seconds later.
+
+        Parameters
+        ----------
+        row : SourceSnapshot, optional
+            A source, whose adapter the model has, if there is one that it can have.
 
         Raises
         ------
         ModelFailure
-            No model can be loaded.
+            No model can be loaded, or the adapter cannot.
         """
+        adapter = SourceAdapter.of(row.source_model) if row else None
+        return self.plain_detector() if row is None or adapter is None else self.adapted_detector(row, adapter)
+
+    def adapted_detector(self, row: SourceSnapshot, adapter: SourceAdapter) -> LanguageDetector:
+        """The language model with an adapter of a source, if it can have it.
+
+        Raises
+        ------
+        ModelFailure
+            As `language_detector`.
+        """
+        from llm.errors import ModelFailure
+
+        plain = self.plain_detector()
+        with self._lock:
+            if (adapted := self._adapted.get(adapter.sha256)) is not None:
+                return adapted
+            folder = self.detector_resources(row).folder
+            assert folder is not None
+            try:
+                model = plain.model.with_adapter(adapter.file(folder), adapter.sha256, adapter.weights_sha256)
+            except ModelFailure as error:
+                command = f"`precedent tune lora --source {row.name}`"
+                raise ModelFailure(f"{error}: {command} trains it again, with --remove it is not used") from error
+            self._adapted[adapter.sha256] = plain.of(model)
+            return self._adapted[adapter.sha256]
+
+    def plain_detector(self) -> LanguageDetector:
+        """The language model without an adapter, see `language_detector`."""
         from llm.errors import ModelFailure
         from llm.factory import choose_model
 

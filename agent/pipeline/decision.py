@@ -11,7 +11,7 @@ from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_i
 from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.detectors.field_expectations import FieldProblems, filled_in
 from agent.detectors.neighbours import label_disagreement
-from agent.detectors.novelty import FEW_TEMPLATES, is_beyond, resembles_none
+from agent.detectors.novelty import FEW_TEMPLATES, is_unfamiliar, resembles_none
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
 from agent.pipeline.context import AppContext
@@ -19,7 +19,8 @@ from agent.pipeline.llm_explanation import with_sentences
 from agent.pipeline.state import JudgingState
 from agent.pipeline.steps import Steps
 from agent.scoring.fusion import fuse
-from retrieval.encoding.field_encoder import features
+from retrieval.encoding.field_encoder import EventCount, features
+from retrieval.text.content import says_nothing
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections
 
@@ -71,6 +72,7 @@ class Decider:
         if (
             self._is_contradicted(state)
             or state.lacks_fields
+            or _has_no_content(state)
             or (fusion.label(probability) == "anomalous" and strange)
             or (fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems)))
         ):
@@ -135,7 +137,8 @@ class Decider:
         return False
 
     def _provenance(self, state: JudgingState) -> Provenance:
-        model = self._context.language_detector().model if state.log_odds["language"] is not None else None
+        is_queried = state.log_odds["language"] is not None
+        model = self._context.language_detector(state.source.row).model if is_queried else None
         return Provenance(
             model=model.name if model else None,
             model_sha256=model.sha256 if model else None,
@@ -156,7 +159,8 @@ class Decider:
         if verdict.label == "unsure":
             contradicted = "the cases like it contradict each other" if self._is_contradicted(state) else None
             strange = _resembles_no_case(state)
-            telling.insert(0, contradicted or why_unsure(fusion, verdict.probability, resembles_none=strange))
+            empty = "it holds no word or number" if _has_no_content(state) else None
+            telling.insert(0, contradicted or empty or why_unsure(fusion, verdict.probability, resembles_none=strange))
             if self._context.settings.model != "none" and source.representation.field_encoder is None:
                 telling.append(source.model.language_unused)
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
@@ -197,7 +201,7 @@ def _is_longer_than_read(state: JudgingState) -> bool:
 
 
 def _is_unlike_every_case(state: JudgingState) -> bool:
-    """Whether the record is farther from every case than any case is from the others.
+    """Whether the record is farther from every case than nearly any case is from the others.
 
     Whatever the detectors say, no person has labelled such records as normal.
     """
@@ -206,16 +210,28 @@ def _is_unlike_every_case(state: JudgingState) -> bool:
         return False
     is_text = state.source.representation.field_encoder is None
     few = is_text and state.source.model.templates < FEW_TEMPLATES
-    return is_beyond(1 - nearest[0].similarity, distances, few=few)
+    return is_unfamiliar(1 - nearest[0].similarity, distances, few=few)
+
+
+def _has_no_content(state: JudgingState) -> bool:
+    """Whether the record is a text without content that no case has: its place among the cases tells nothing."""
+    record = state.record
+    return not (record.fields or record.events or state.has_known_template) and says_nothing(record.text)
 
 
 def _resembles_no_case(state: JudgingState) -> bool:
-    """Whether the record is a text so unlike the cases of both labels that these tell nothing about it.
+    """Whether the record is so unlike the cases of both labels that these tell nothing about it.
 
-    Where all cases are normal, what is new is anomalous, and the band is as wide as that needs. Fields are evidence of
-    their own, and so are the answers of a language model where the cases are but a few corrections.
+    That is a text far from all of them, or a session none of whose events is in a case. Where all cases are normal,
+    what is new is anomalous, and the band is as wide as that needs. Fields are evidence of their own, and so are the
+    answers of a language model where the cases are but a few corrections.
     """
     source, signals = state.source, state.log_odds
+    if state.record.events and not state.record.fields:
+        encoder = source.representation.field_encoder
+        counted = [name for name in features({}, state.record.events) if isinstance(name, EventCount)]
+        known = encoder is None or any(name in encoder.numbers for name in counted)
+        return not (known or state.has_known_template) and bool(source.row.counts.get("anomalous"))
     # of the whole record, and of the clause that counts for it
     retrieved = [found for found in (state.retrieved, state.whole_retrieved) if found is not None]
     nearest = [found.nearest[0].similarity for found in retrieved if found.nearest]

@@ -22,6 +22,7 @@ from agent.detectors.base import DetectorInput, Scorer
 from agent.detectors.contrib.resources import Resources
 from agent.detectors.fields import FieldsDetector
 from agent.detectors.language import SourceLanguageDetector
+from agent.detectors.lora import SourceAdapter
 from agent.detectors.neighbours import NeighboursDetector
 from agent.detectors.novelty import SAME_KIND, NoveltyDetector
 from agent.detectors.persistence import FittedDetectors
@@ -213,15 +214,19 @@ class Steps:
     def query_language_model(self, state: JudgingState) -> JudgingState:
         """Add the language model's signal, or the reason why there is none."""
         try:
-            detector = self._context.language_detector()
+            detector = self._context.language_detector(state.source.row)
         except ModelFailure as error:
             return state.with_language(Signal(degraded=str(error)))
         source, name = state.source, detector.model.name
         prompt = source.model.prompt_for(name)
         if prompt is None:
-            tried = (
-                f"{name} was not tried on this source's cases, {source.model.model} was: run `precedent learn` again"
-            )
+            tried = f"{name} was not tried on this source's cases, {source.model.model} was: "
+            adapter = SourceAdapter.of(source.row.source_model)
+            if adapter is None or detector.model.adapter_sha256 == adapter.sha256:
+                tried += "run `precedent learn` again"
+            else:
+                tried += f"it is without the source's adapter; `precedent ollama create --source {source.row.name}` "
+                tried += "makes a model that has it, `precedent sources rebuild` fits the source to a model without"
             return state.with_language(Signal(degraded=f"not queried: {tried}"))
         language = SourceLanguageDetector(detector, source.row.brief, prompt, source.representation.masked)
         (signal,) = language.score([state.detector_input])
@@ -238,7 +243,7 @@ class Steps:
             if cached.model.batch_reference is not None:
                 # without a language model its reference does not matter
                 with suppress(ModelFailure):
-                    llm = self._context.language_detector().model
+                    llm = self._context.language_detector(row).model
                     cached = replace(cached, model=source_model_of(row, llm))
             self._sources.put(row.name, cached)
         return cached

@@ -123,8 +123,11 @@ class SourceModel:
         The `FieldEncoder` of the normal cases, as JSON.
     field_expectations : dict or None
         The `agent.detectors.field_expectations.FieldExpectations` of the cases, as JSON.
-    fitted_on, restored_on : int
-        Version of the casebook; and the one at which a person went back to this fit, 0 if nobody did.
+    fitted_on, restored_on, challenged_on : int
+        Version of the casebook; the one at which a person went back to this fit, 0 if nobody did; and the one at which
+        a newer fit was compared with this one and was worse, 0 if none was.
+    fitted_until : str or None
+        When the newest of the cases was given, ISO 8601 in UTC; None where that was not noted.
     objective : str
         See `agent.scoring.calibration.Objective.parse`.
     by_text : bool
@@ -141,6 +144,8 @@ class SourceModel:
         What a person should know of the cases: contradictions, numbers that are not masked.
     batch_reference : dict or None
         The `agent.detectors.language.BatchReference` of a source without cases, as JSON.
+    adapter : dict or None
+        The `agent.detectors.lora.SourceAdapter` of the language model, as JSON.
     """
 
     with_llm: Fusion = UNLABELLED_WITH_LLM
@@ -156,6 +161,8 @@ class SourceModel:
     field_expectations: dict[str, Any] | None = None
     fitted_on: int = 0
     restored_on: int = 0
+    challenged_on: int = 0
+    fitted_until: str | None = None
     objective: str = "f1"
     by_text: bool = False
     detectors: tuple[str, ...] = ()
@@ -164,6 +171,7 @@ class SourceModel:
     only: str | None = None
     notes: tuple[str, ...] = ()
     batch_reference: dict[str, Any] | None = None
+    adapter: dict[str, Any] | None = None
 
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:

@@ -19,6 +19,7 @@ from agent.core.errors import UsageError
 from agent.core.records import Record
 from agent.core.terminal import plural
 from agent.data.readers import ParsedRow, RowError
+from agent.detectors.novelty import is_unfamiliar, mostly_unfamiliar
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.text_classifier import Bools, Texts
 from agent.pipeline.context import AppContext, BatchModel
@@ -97,12 +98,22 @@ def adapt_to_batch(
                 f"--adapt: the texts fall into two groups, and the one with {100 * groups.share:.2g} % of "
                 f"{plural(len(batch.states), 'different text')} is taken for anomalous{beginning}"
             )
-    probabilities = np.array([state.fused()[0] for state in _scored(context, batch.states, progress)])
+    scored = list(_scored(context, batch.states, progress))
+    if mostly_unfamiliar(sum(map(_is_unlike_all, scored)), len(scored)):
+        return (
+            "--adapt changes nothing: most records are unlike every case, so that nothing shows their rate of anomalies"
+        )
+    probabilities = np.array([state.fused()[0] for state in scored])
     shift = rate_shift(probabilities, labels["normal"], labels["anomalous"])
     if shift is None:
         return "--adapt changes nothing: the batch does not show another rate of anomalies than the cases"
     context.batch_models[source] = _by_rate(row, shift, batch.sha256)
     return f"--adapt: {shift}; that rate is assumed"
+
+
+def _is_unlike_all(state: JudgingState) -> bool:
+    nearest, distances = state.retrieved.nearest, state.source.model.nn_distance_quantiles
+    return bool(nearest and distances) and is_unfamiliar(1 - nearest[0].similarity, distances, few=False)
 
 
 def _adapt_to_similarity(context: AppContext, row: SourceSnapshot, batch: _Batch, progress: Progress | None) -> str:

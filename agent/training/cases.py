@@ -127,7 +127,7 @@ def delete_case(context: AppContext, case_id: str, by: str = "a person") -> Case
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {name: row[name] for name in ("text", "fields", "events", "file", "line", "time")}
+    parts = {name: row[name] for name in ("text", "fields", "events", "file", "line", "time", "series")}
     values = {name: row[name] for name in ("source", "label", "label_value", "occurrences", "given_by")}
     return {**values, "record": Record(**parts), "given_at": _utc(row["given_at"]), "case_id": f"c{row['id']}"}
 

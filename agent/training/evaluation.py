@@ -25,12 +25,17 @@ from agent.scoring.batch_rate import BatchProbabilities
 from agent.training.batch_adaptation import note_on_rate
 from agent.training.batch_reference import reference_of_files
 from agent.training.evaluation_report import EvaluationDetails
+from agent.training.series_evaluation import SeriesVerdicts
 from retrieval.encoding.representation import Representation
 
 _CALIBRATION_BINS = 10
 # content hashes that are looked up in the casebook at once
 _HASHES_AT_ONCE = 5_000
 Progress = Callable[[str, int, int], None]
+
+
+def _is_none(value: float | None) -> bool:
+    return value is None
 
 
 class Evaluation(BaseModel):
@@ -54,6 +59,8 @@ class Evaluation(BaseModel):
         Answers of the language model, and how many of them changed the label of a record.
     learned : int
         Records that are cases of the source: their verdicts are no test.
+    vus_pr, point_f1, event_f1 : float or None
+        Of the points of time series, see `agent.training.series_evaluation`; the others are of windows.
     """
 
     accuracy: float
@@ -70,6 +77,9 @@ class Evaluation(BaseModel):
     llm_calls: int = 0
     llm_changed: int = 0
     learned: int = Field(default=0, exclude=True)
+    vus_pr: float | None = Field(default=None, exclude_if=_is_none)
+    point_f1: float | None = Field(default=None, exclude_if=_is_none)
+    event_f1: float | None = Field(default=None, exclude_if=_is_none)
 
 
 class VerdictScores:
@@ -204,6 +214,7 @@ def evaluate_file(
     anomalous: deque[bool] = deque()
     scores, hashes, learned = VerdictScores(), list[str](), 0
     representation, batch = context.source(source).representation or Representation(), BatchProbabilities()
+    windows = SeriesVerdicts()
 
     def records() -> Iterator[Record]:
         for item in intake.read(path, context.settings.max_record_chars):
@@ -226,6 +237,7 @@ def evaluate_file(
         label = anomalous.popleft()
         if isinstance(answer, Verdict):
             scores.add(answer, label)
+            windows.add(answer)
             if details is not None:
                 details.add(answer, "anomalous" if label else "normal")
             hashes.append(answer.record.content_hash)
@@ -243,6 +255,7 @@ def evaluate_file(
         notify(note)
     pipeline = chain.pipeline
     calls = {"llm_calls": pipeline.llm_answers, "llm_changed": pipeline.llm_changed}
+    of_points = windows.figures(intake, path, context.settings.max_record_chars, notify)
     if details is not None:
         details.explain(context, chain, source)
-    return figures.model_copy(update={**calls, "learned": learned + cases_among_hashes()}), failures
+    return figures.model_copy(update={**calls, **of_points, "learned": learned + cases_among_hashes()}), failures

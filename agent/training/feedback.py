@@ -6,6 +6,7 @@ from agent.core.errors import UsageError
 from agent.core.records import Case, Label, Precedent, Record, Verdict, clean_text
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
+from agent.training.challenge import FittedMeanwhile, challenge
 from agent.training.learn import as_case
 from agent.training.refit import Progress, changes_since_fit, refit_while_due
 from retrieval.casebook import SourceSnapshot
@@ -116,13 +117,19 @@ def refit_if_due(context: AppContext, verdict_id: str, progress: Progress | None
 
 
 def refit_source_if_due(context: AppContext, source: str, progress: Progress | None = None) -> int:
-    """Fit a source again if enough of its cases have changed.
+    """Fit a source again if enough of its cases have changed; see `agent.training.challenge`.
 
     Returns
     -------
     int
-        Changes of the casebook since the fit before, 0 if the source was not fitted.
+        Changes of the casebook since the fit before, 0 if the source was not fitted here: too few changes, the fit that
+        it had is better, or another process was faster.
     """
     snapshot = context.source(source)
-    changes = changes_since_fit(snapshot)
-    return changes if refit_while_due(context, snapshot.name, refit_due, progress) else 0
+    changes, before = changes_since_fit(snapshot), snapshot.source_model or {}
+    try:
+        fitted = refit_while_due(context, snapshot.name, refit_due, progress, challenge)
+    except FittedMeanwhile:
+        return 0
+    after = context.source(source).source_model or {}
+    return changes if fitted and after.get("challenged_on") == before.get("challenged_on") else 0

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from agent.core.numerics import map_estimate
+from agent.core.numerics import expit, map_estimate
 from agent.detectors.language import LanguageDetector
+from agent.detectors.novelty import undecided_novelty
 from agent.pipeline.state import source_model_of
-from agent.scoring.fusion import UNLABELLED_WITH_LLM, Fusion, SourceModel
+from agent.scoring.calibration import Objective
+from agent.scoring.fusion import UNLABELLED_WITH_LLM, UNLABELLED_WITHOUT_LLM, Fusion, SourceModel
 from agent.training.leave_one_out import Template
 from agent.training.prompt_selection import MIN_CASES
 from retrieval.casebook import SourceSnapshot
@@ -87,3 +89,20 @@ def _fitted(fusion: Fusion, answers: Sequence[float | None], anomalous: Sequence
     half_width = narrowest + (fusion.half_width - narrowest) / (1 + len(y) / _CORRECTIONS)
     weights = {**fusion.weights, "language": float(theta[0])}
     return replace(fusion, weights=weights, bias=float(theta[1]), half_width=half_width)
+
+
+def with_one_label(model: SourceModel, templates: Sequence[Template], objective: Objective, risk: float) -> SourceModel:
+    """The model where texts have one label: what is far from normal cases is anomalous."""
+    if len({template.anomalous for template in templates}) == 2:
+        return model
+    without_llm, with_llm = UNLABELLED_WITHOUT_LLM, UNLABELLED_WITH_LLM
+    if templates and templates[0].anomalous:
+        without_llm, with_llm = (
+            replace(fusion, weights={**fusion.weights, "novelty": 0.0}) for fusion in (without_llm, with_llm)
+        )
+        without_llm = replace(without_llm, threshold=without_llm.bias)
+    if not objective.f1:
+        without_llm, with_llm = (replace(fusion, threshold=objective.least_cost) for fusion in (without_llm, with_llm))
+    highest = without_llm.log_odds({"novelty": undecided_novelty(len(templates), risk)})
+    without_llm = without_llm.widened_to(expit(highest))
+    return replace(model, without_llm=without_llm, with_llm=with_llm)

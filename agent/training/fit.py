@@ -11,15 +11,14 @@ from functools import partial
 
 import numpy as np
 
-from agent.core.numerics import Floats, expit
+from agent.core.numerics import Floats
 from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
-from agent.detectors.base import Detector
+from agent.detectors.base import SERIES, Detector
 from agent.detectors.clauses import ClauseModel
 from agent.detectors.contrib.resources import showing_training
 from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
-from agent.detectors.novelty import undecided_novelty
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import OutOfFoldScores, TabularModel
 from agent.detectors.text_classifier import TextClassifier
@@ -30,22 +29,21 @@ from agent.scoring.fusion import (
     DEFAULT_WITHOUT_LLM,
     FIELDS,
     OUTLIER_SCORE,
-    UNLABELLED_WITH_LLM,
-    UNLABELLED_WITHOUT_LLM,
     Fusion,
     SourceModel,
 )
 from agent.scoring.target_weights import target_weights
 from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
 from agent.training.contrib_choice import NO_CHOICE, ContribChoice, fusions_alone
-from agent.training.first_corrections import corrected
+from agent.training.first_corrections import corrected, with_one_label
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.kinds import are_lines_of_templates, conditions_of_rows, conditions_of_texts
-from agent.training.language_trial import LanguageTrial
+from agent.training.language_trial import NOT_TUNED, LanguageTrial, TunedLanguage
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
+from retrieval.store.copying import newest_given_at
 
 # records below which fields are not learned; cases up to which a kind of anomaly counts by their number
 _MIN_ROWS, _FULL_KIND = 8, 20
@@ -106,10 +104,11 @@ class _Task:
     ) -> Fusion:
         """`agent.scoring.calibration.fit`, with the detectors that are not built in weighed where they help.
 
-        Their weight is 0 in the prior, and 0 where they are not proven to help; the rest is then as without them.
+        Their weight is 0 in the prior, and 0 where they are not proven to help; the rest is then as without them. Those
+        of time series have a weight in the prior.
         """
         weights = weights or [1.0] * len(rows)
-        further = sorted({name for row in rows for name in row} - set(SIGNALS))
+        further = sorted({name for row in rows for name in row} - set(SIGNALS) - default.weights.keys())
         if further:
             helpful = signals_that_help(default, further, rows, anomalous, weights, rounds, conditions())
             default = replace(default, weights={**default.weights, **dict.fromkeys(helpful, 0.0)})
@@ -127,6 +126,7 @@ def fit_source(
     risk: float,
     objective: str | None = None,
     choice: ContribChoice = NO_CHOICE,
+    tuned: TunedLanguage = NOT_TUNED,
     progress: Progress | None = None,
 ) -> SourceModel:
     """Fit a source to its cases, and store the model and the detectors with it.
@@ -143,7 +143,10 @@ def fit_source(
         See `agent.scoring.calibration.fit` and `Objective.parse`; by default the source keeps its objective.
     choice : ContribChoice
         The contrib detectors, and what they may use.
+    tuned : TunedLanguage
+        The adapter of the language model.
     """
+    until = newest_given_at(casebook.engine, name)
     task = _Task.read(casebook, name, risk, objective, choice)
     if progress:
         progress("fitting", 0, 0)
@@ -159,6 +162,7 @@ def fit_source(
         nn_distance_quantiles=tuple(map(float, np.quantile(distances, np.linspace(0, 1, 201)))) if distances else (),
         templates=len(templates),
         fitted_on=task.row.version,
+        fitted_until=until.isoformat() if until else None,
         objective=task.objective_name,
         normal_field_encoder=normal.to_json() if normal else None,
         field_expectations=expectations.to_json() if expectations else None,
@@ -167,13 +171,14 @@ def fit_source(
         contrib=task.contrib,
         alone=fusions_alone(extra, task.risk, task.objective),
         notes=_notes(task, without_llm, contradictory),
+        adapter=tuned.adapter.to_json() if tuned.adapter else None,
     )
     if contradictory is not None:
         model = replace(model, without_llm=contradictory, with_llm=contradictory)
     elif not task.by_fields:
-        model = _with_one_label(model, templates, task.objective, task.risk)
+        model = with_one_label(model, templates, task.objective, task.risk)
     trained = texts is not None or (tabular is not None and tabular.supervised) or bool(model.weighed_detectors)
-    trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained)
+    trial = LanguageTrial(task.row, task.by_key, task.risk, task.objective, trained, tuned)
     # with a model of fields and no texts, the pipeline never queries the language model
     cases = () if contradictory or (task.by_fields and tabular) else templates
     model = trial.run(model, cases, language, budget, progress)
@@ -278,8 +283,10 @@ def _fuse_fields(
     task: _Task, model: TabularModel | None, scores: OutOfFoldScores | None, extra: InstalledScores
 ) -> Fusion:
     """The fusion of trees and outlier score; each case counts as one of a known kind and as one of a new kind."""
+    series = [detector.name for detector in extra.detectors if detector.needs == SERIES]
     if model is None or scores is None or not model.supervised:
-        return replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
+        outlier_score = replace(OUTLIER_SCORE, threshold=task.objective.least_cost)
+        return replace(outlier_score, weights=dict.fromkeys(series, 1 / len(series))) if series else outlier_score
     places = list(task.by_key)
     # a content with both labels is decided by its counts, and teaches nothing about unseen records
     mixed = contradictory_keys(places)
@@ -289,6 +296,9 @@ def _fuse_fields(
     anomalous = kinds > 0
     rare = min(anomalous.sum(), (~anomalous).sum())
     default = replace(FIELDS, weights={"fields": 1.0, "novelty": 3 / (10 + rare)})
+    if series:
+        # what its windows are like is known before there are labels
+        default = replace(FIELDS, weights={"fields": 0.5, **dict.fromkeys(series, 1 / len(series))})
     rounds, weights = [(scores.fields[usable], extra.seen_kind)], np.ones(len(kinds))
     if scores.unseen_kind is not None:
         # the next anomaly may be of any kind, whichever was most frequent so far
@@ -322,22 +332,3 @@ def _fit_clauses(task: _Task, templates: Sequence[Template]) -> ClauseModel | No
     mask, full_text = task.representation.mask, task.representation.full_text
     masked = [mask(full_text(template.case)) for template in templates]
     return ClauseModel.fit(masked, np.array([template.anomalous for template in templates]))
-
-
-def _with_one_label(
-    model: SourceModel, templates: Sequence[Template], objective: Objective, risk: float
-) -> SourceModel:
-    """The model where texts have one label: what is far from normal cases is anomalous."""
-    if len({template.anomalous for template in templates}) == 2:
-        return model
-    without_llm, with_llm = UNLABELLED_WITHOUT_LLM, UNLABELLED_WITH_LLM
-    if templates and templates[0].anomalous:
-        without_llm, with_llm = (
-            replace(fusion, weights={**fusion.weights, "novelty": 0.0}) for fusion in (without_llm, with_llm)
-        )
-        without_llm = replace(without_llm, threshold=without_llm.bias)
-    if not objective.f1:
-        without_llm, with_llm = (replace(fusion, threshold=objective.least_cost) for fusion in (without_llm, with_llm))
-    highest = without_llm.log_odds({"novelty": undecided_novelty(len(templates), risk)})
-    without_llm = without_llm.widened_to(expit(highest))
-    return replace(model, without_llm=without_llm, with_llm=with_llm)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from agent.core.numerics import Floats, map_estimate
 from agent.detectors.language import LanguageDetector, NearCase
+from agent.detectors.lora import SourceAdapter
 from agent.detectors.novelty import SAME_KIND
 from agent.scoring.calibration import Objective, fit, reaching_bias
 from agent.scoring.fusion import DEFAULT_WITH_LLM, Fusion, SourceModel
@@ -72,6 +73,17 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class TunedLanguage:
+    """The adapter of a source's language model, and why it cannot be used now; None for either if there is none."""
+
+    adapter: SourceAdapter | None = None
+    unavailable: str | None = None
+
+
+NOT_TUNED = TunedLanguage()
+
+
+@dataclass(frozen=True)
 class LanguageTrial:
     """The trial of a language model on one source.
 
@@ -85,6 +97,8 @@ class LanguageTrial:
         See `agent.scoring.calibration.fit`.
     trained : bool
         Whether detectors were trained on cases of both labels.
+    tuned : TunedLanguage
+        The source's adapter of the language model.
     """
 
     row: SourceSnapshot
@@ -92,6 +106,7 @@ class LanguageTrial:
     risk: float
     objective: Objective
     trained: bool
+    tuned: TunedLanguage = NOT_TUNED
 
     def run(
         self,
@@ -116,21 +131,31 @@ class LanguageTrial:
         progress : callable, optional
         """
         if detector is None:
-            return self._unused(model, None)
+            return self._unused(model, self.tuned.unavailable)
         if not budget:
             return self._unused(model, "the language model was not tried (no calls are allowed)")
         if not templates:
             return self._unused(replace(model, model=detector.model.name), None)
+        only, adapter = None, self.tuned.adapter
+        if adapter is not None and detector.model.adapter_sha256 == adapter.sha256:
+            # Answers about cases that the adapter was trained on, or about others of their kinds, say nothing of new
+            # records: only those of held-out kinds weigh it.
+            only = replace(adapter.prompt, reference=None)
+            templates = [template for template in templates if template.case.key in adapter.held_out]
         ranked = sorted(templates, key=lambda template: hashlib.sha256(template.case.key.encode()).digest())
         by_label = [[template for template in ranked if template.anomalous is label] for label in (True, False)]
         chosen = [template for of_label in by_label for template in of_label[:budget]]
         fused = [model.without_llm.log_odds(_of_new_kind(template)) if self.trained else 0.0 for template in chosen]
-        trials = list(map(self._trial, chosen, fused))
+        trials = [prompt_trial(self.row, self.by_key, *each) for each in zip(chosen, fused, strict=True)]
         try:
-            selection = select_prompt(detector, self.row.brief, trials, budget, progress)
+            selection = select_prompt(detector, self.row.brief, trials, budget, progress, only)
         except (ModelFailure, EngineBusy) as error:
             return self._unused(model, f"the language model could not be tried ({error})")
-        return self._weighed(replace(model, model=detector.model.name), templates, chosen, selection)
+        model = self._weighed(replace(model, model=detector.model.name), templates, chosen, selection)
+        if adapter is None:
+            return model
+        with_adapter = "with the source's adapter" if only else "without the source's adapter, which it does not have"
+        return replace(model, language_note=f"{model.language_note} ({detector.model.name}, {with_adapter})")
 
     def _unused(self, model: SourceModel, why: str | None) -> SourceModel:
         """The source model that queries no language model where detectors were trained; else it has its default weight.
@@ -140,15 +165,6 @@ class LanguageTrial:
         if not self.trained:
             return replace(model, language_note=why)
         return replace(_without_weight(model), language_note=f"{why}: not used" if why else None)
-
-    def _trial(self, template: Template, others: float) -> PromptTrial:
-        """The case to query about, with its nearest cases as a new record of a new kind would retrieve them."""
-        representation = self.row.representation or Representation()
-        most_similar = 1.0 if template.unseen_kind is None else SAME_KIND
-        cases = [(value, self.by_key.get((key, label))) for key, label, value in template.nearest]
-        near = [NearCase(value, case.label, representation.masked(case)) for value, case in cases if case]
-        near = [case for case in near if case.similarity <= most_similar]
-        return PromptTrial(representation.masked(template.case), template.anomalous, near, others)
 
     def _weighed(
         self,
@@ -201,6 +217,18 @@ class LanguageTrial:
         default = Fusion({_OTHERS: 1.0, "language": DEFAULT_WITH_LLM.weights["language"]}, bias=0.0)
         fusion = fit(default, rows, labels * len(rounds), weights * len(rounds), self.risk, self.objective)
         return replace(model, with_llm=reaching_bias(_combined(model.without_llm, fusion), self.objective))
+
+
+def prompt_trial(
+    row: SourceSnapshot, by_key: Mapping[CaseKey, StoredCase], template: Template, others: float = 0.0
+) -> PromptTrial:
+    """The case to query about, with its nearest cases as a new record of a new kind would retrieve them."""
+    representation = row.representation or Representation()
+    most_similar = 1.0 if template.unseen_kind is None else SAME_KIND
+    cases = [(value, by_key.get((key, label))) for key, label, value in template.nearest]
+    near = [NearCase(value, case.label, representation.masked(case)) for value, case in cases if case]
+    near = [case for case in near if case.similarity <= most_similar]
+    return PromptTrial(representation.masked(template.case), template.anomalous, near, others)
 
 
 def _without_weight(model: SourceModel) -> SourceModel:

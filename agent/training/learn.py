@@ -15,6 +15,8 @@ from agent.data.inputs import spooled_stdin
 from agent.data.read_options import ReadOptions, text_start
 from agent.data.readers import RowError
 from agent.data.record_reading import as_read
+from agent.data.series_choice import with_series_found
+from agent.detectors.contrib.series_names import DEFAULT_OF_SERIES
 from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
@@ -58,6 +60,8 @@ class LearnResult:
         On how many cases of each label it was tried, how many got no answer, and whether it helps.
     case_notes : Sequence[str]
         Which cases contradict each other, and which numbers are not masked.
+    series_note : str or None
+        By which columns and windows time series were read.
     """
 
     source: str
@@ -77,6 +81,7 @@ class LearnResult:
     language_missing: PrecedentError | None = None
     language_note: str | None = None
     case_notes: Sequence[str] = ()
+    series_note: str | None = None
 
 
 def check_name(source: str) -> str:
@@ -147,14 +152,21 @@ def learn(
             Objective.parse(objective)
         except ValueError as error:
             raise UsageError(f"--optimise: {error}") from error
-    if (read_options.label is None) != all_normal:
+    if read_options.is_labelled == all_normal:
         raise UsageError("learn needs --label COLUMN, which holds the labels, or --all-normal for files without any")
+    if detectors is None and read_options.series is not None and not _has_detectors(context, source):
+        detectors = [DEFAULT_OF_SERIES]
     chosen = None if detectors is None else check_names(detectors)
     with spooled_stdin(files) as stdin:
         _read(context, files, read_options, result, stdin=stdin, progress=progress, dry_run=dry_run)
     if result.read and not dry_run:
         _finish(context, source, result, brief, budget, objective, chosen, progress)
     return result
+
+
+def _has_detectors(context: AppContext, source: str) -> bool:
+    snapshot = context.casebook.source(source)
+    return bool(snapshot and (snapshot.source_model or {}).get("contrib"))
 
 
 def _read(
@@ -171,12 +183,16 @@ def _read(
     snapshot = context.casebook.source(result.source)
     earlier = ReadOptions.model_validate((snapshot.reading if snapshot else None) or {}).table
     read_options = read_options.model_copy(update={"table": earlier})
+    if read_options.series is not None:
+        read_options, result.series_note = with_series_found(
+            read_options, files[0], context.settings.max_record_chars, stdin=stdin
+        )
     result.report = report = survey(
         files, read_options, context.settings.max_record_chars, stdin=stdin, progress=progress
     )
-    if read_options.label is None:
+    if not read_options.is_labelled:
         report.labels = Counter(normal=report.records)
-    elif not (snapshot and snapshot.counts["normal"]):
+    elif read_options.label is not None and not (snapshot and snapshot.counts["normal"]):
         check_normal(read_options, report)
     if dry_run:
         return
@@ -216,7 +232,8 @@ def _cases(
 
 def as_case(record: Record, label: Label, label_value: str | None = None) -> NewCase:
     """A case to add; ``label_value`` is the value of the label column."""
-    return NewCase(record, record.content_hash, label, record.file, record.line, record.time, label_value)
+    series = None if record.series is None else record.series.model_dump(mode="json")
+    return NewCase(record, record.content_hash, label, record.file, record.line, record.time, label_value, series)
 
 
 def _finish(
@@ -241,6 +258,9 @@ def _finish(
         # files without labels do not change how files with labels are read
         kept = {name: getattr(earlier, name) for name in ("label", "normal", "label_values", "text_starts")}
         options = options.model_copy(update=kept)
+    if options.series is not None:
+        # the ranges are those of this file
+        options = options.model_copy(update={"series": options.series.model_copy(update={"ranges": None})})
     casebook.set(source, reading=options.model_dump(mode="json"))
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
@@ -259,11 +279,13 @@ def _model_name(context: AppContext, source: str, result: LearnResult, progress:
     """The language model, which drafts a brief for a source that has none; None if there is no model."""
     model = None
     try:
-        model = context.language_detector().model
-        if not context.source(source).brief:
+        row = context.source(source)
+        model = context.language_detector(row).model
+        if not row.brief:
             if progress:
                 progress("drafting a brief", 0, 1)
-            draft = draft_brief(model, context.casebook, source)
+            # an adapter is trained on labels, not on texts
+            draft = draft_brief(context.language_detector().model, context.casebook, source)
             if draft.problem is None:
                 context.casebook.set(source, brief=draft.text, brief_by="model")
             result.brief_drafted, result.brief_rejected = draft.problem is None, draft.problem

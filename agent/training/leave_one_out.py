@@ -167,7 +167,9 @@ def training_cases(
         near = [(by_key.get((key, label)), value) for key, label, value in template.nearest]
         neighbours = tuple(Neighbour(other, value) for other, value in near if other is not None)
         found = RetrievalResult(neighbours, none, none, template.vector)
-        record = Record(text=case.text, fields=case.fields, events=case.events)
+        record = Record.model_validate(
+            {"text": case.text, "fields": case.fields, "events": case.events, "series": case.series}
+        )
         text = representation.comparable_text(case)
         seen = DetectorInput(record, text, representation.mask(text), features(record.fields, record.events), found)
         cases.append(TrainingCase(seen, template.anomalous, case.label_value, case.occurrences))

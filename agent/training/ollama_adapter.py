@@ -127,19 +127,21 @@ class AdapterTrial:
     @contextmanager
     def _answering(self, prompt: FewShotPrompt, adapter: bytes) -> Iterator[Callable[[str], str]]:
         """What the model with an adapter replies to a record."""
+        tokens, threads = self._model.context_tokens, self._model.threads
+        engine = Engine(self._weights, context_tokens=tokens, threads=threads)
+        template = ChatTemplate(self._weights)
+
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "adapter.gguf"
             file.write_bytes(adapter)
-            tokens, threads = self._model.context_tokens, self._model.threads
-            engine = Engine(self._weights, context_tokens=tokens, threads=threads, adapter=file)
-        template, options = ChatTemplate(self._weights), Options(ANSWER_TOKENS, (), None)
+            options = Options(ANSWER_TOKENS, adapter=file)
 
-        def reply(record: str) -> str:
-            tokens = template.prompt(prompt.messages(record), few_shot=True)
-            steps = answer(engine, self._weights, tokens, options, lambda: False)
-            return "".join(step.text for step in steps if isinstance(step, Step))
+            def reply(record: str) -> str:
+                tokens = template.prompt(prompt.messages(record), few_shot=True)
+                steps = answer(engine, self._weights, tokens, options, lambda: False)
+                return "".join(step.text for step in steps if isinstance(step, Step))
 
-        try:
-            yield reply
-        finally:
-            engine.close()
+            try:
+                yield reply
+            finally:
+                engine.close()

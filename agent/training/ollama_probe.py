@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm.llamacpp.activations import Activation
-from llm.llamacpp.adapter import RankOne
+from llm.llamacpp.adapter import LowRank
 
 # strength of the labels in the fit: 10 or more is best on one log, 1 to 100 differ by .01 on two other sources
 _C = 10.0
@@ -75,7 +75,7 @@ class Probe:
             out[~rest] = probe(self._inner[~rest])
         return out
 
-    def adapter(self, places: Ints) -> RankOne:
+    def adapter(self, places: Ints) -> LowRank:
         """The addition to the output matrix of the last layer, fitted to the cases at ``places``."""
         inner, residual = self._inner[places], self._residual[places]
         size = np.sqrt(np.mean(residual**2, axis=1))
@@ -89,7 +89,7 @@ class Probe:
         constant = _constant(inner)
         output = direction * float(size.mean()) / float(direction @ direction)
         weights = self._without(total.weights + total.bias * constant)
-        return RankOne(weights.astype(np.float32), output.astype(np.float32))
+        return LowRank.outer(output.astype(np.float32), weights.astype(np.float32))
 
     def _without(self, rows: Floats) -> Floats:
         """The part of rows, shape (…, inner width), that is orthogonal to the activations within replies."""

@@ -73,6 +73,7 @@ def select_prompt(
     cases: Sequence[PromptTrial],
     budget: int,
     progress: Progress | None = None,
+    only: PromptVariant | None = None,
 ) -> PromptSelection:
     """Try the variants on as many of the first cases of each label as ``budget`` allows.
 
@@ -84,6 +85,8 @@ def select_prompt(
     budget : int
         The most queries of the model.
     progress : Progress, optional
+    only : PromptVariant, optional
+        The variant that the model was trained with: no other is tried.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def select_prompt(
     by_label = [[i for i, case in enumerate(cases) if case.anomalous is label] for label in (True, False)]
     without, *by_examples = [PromptVariant(examples=k, balanced=balanced) for k, balanced in EXAMPLES]
     variant = without
-    per_label = int(budget * _SELECTION_SHARE) // (2 * (len(EXAMPLES) + len(WORDINGS) - 1))
+    per_label = 0 if only else int(budget * _SELECTION_SHARE) // (2 * (len(EXAMPLES) + len(WORDINGS) - 1))
     if per_label < MIN_CASES or min(map(len, by_label)) < MIN_CASES:
         per_label = 0
     else:
@@ -103,7 +106,8 @@ def select_prompt(
             variant = trial.best(first, by_examples)
         variant = trial.best(first, [replace(variant, wording=wording) for wording in WORDINGS])
     # some models answer a wording, or even the empty record in it, with neither label: the variant is missing
-    for candidate in dict.fromkeys((variant, *(replace(variant, wording=wording) for wording in WORDINGS))):
+    variants = [only] if only else [variant, *(replace(variant, wording=wording) for wording in WORDINGS)]
+    for candidate in dict.fromkeys(variants):
         most = (budget - trial.calls) // 2 + per_label
         # what the rarer label leaves over goes to the other one
         left_over = max(0, most - min(map(len, by_label)))

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from agent.core.errors import UsageError
 from agent.core.logs import timed_event
+from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import AppContext
 from agent.scoring.fusion import SourceModel
 from agent.training.contrib_choice import ContribChoice
 from agent.training.fit import fit_source
+from agent.training.language_trial import TunedLanguage
 from agent.training.telling_numbers import keep_telling_numbers
 from llm.errors import ModelFailure
 from retrieval.casebook import SourceSnapshot
@@ -21,9 +23,9 @@ Progress = Callable[[str, int, int], None]
 
 
 def changes_since_fit(snapshot: SourceSnapshot) -> int:
-    """Changes of the cases since the source was fitted, or since a person went back to the fit that it has."""
+    """Changes of the cases since the source was fitted, a person went back to its fit, or a newer fit was worse."""
     model = snapshot.source_model or {}
-    return snapshot.version - int(max(model.get("fitted_on", 0), model.get("restored_on", 0)))
+    return snapshot.version - max(int(model.get(name, 0)) for name in ("fitted_on", "restored_on", "challenged_on"))
 
 
 def is_outdated(snapshot: SourceSnapshot) -> bool:
@@ -36,8 +38,9 @@ def refit_while_due(
     source: str,
     due: Callable[[SourceSnapshot], bool] = is_outdated,
     progress: Progress | None = None,
+    fit: Callable[..., object] | None = None,
 ) -> bool:
-    """Fit the source again while that is ``due``.
+    """Fit the source again while that is ``due``, by ``fit`` if it is not `refit`.
 
     If a fit of the source is running, that one checks again when it ends, and this call returns at once.
 
@@ -49,7 +52,7 @@ def refit_while_due(
     fitted, turn = False, context.fitting(source)
     while due(context.source(source)) and turn.acquire(blocking=False):
         try:
-            refit(context, source, progress=progress)
+            (fit or refit)(context, source, progress=progress)
         finally:
             turn.release()
         fitted = True
@@ -63,6 +66,7 @@ def refit(
     budget: int | None = None,
     objective: str | None = None,
     detectors: Sequence[str] | None = None,
+    tuned: TunedLanguage | None = None,
     progress: Progress | None = None,
 ) -> SourceModel:
     """Fit the source from its cases, one fit at a time; without a language model, the other detectors only.
@@ -73,16 +77,23 @@ def refit(
     ----------
     budget, objective, detectors, progress
         See `agent.training.learn.learn`.
+    tuned : TunedLanguage, optional
+        The adapter of the language model, `NOT_TUNED` for none from now on; by default the source keeps its own.
 
     Returns
     -------
     SourceModel
         The new fit.
     """
+    row = context.source(source)
+    tuned = tuned or TunedLanguage(SourceAdapter.of(row.source_model))
     try:
-        detector = context.language_detector()
-    except ModelFailure:
+        detector = context.adapted_detector(row, tuned.adapter) if tuned.adapter else context.language_detector()
+    except ModelFailure as error:
         detector = None
+        if tuned.adapter is not None:
+            # the fit has it still, so that it is used again when its file is back
+            tuned = replace(tuned, unavailable=str(error))
     settings, fits = context.settings, Fits(context.casebook.engine)
     with context.fitting(source), timed_event("refit", source=source):
         before = fits.current(source)
@@ -97,6 +108,7 @@ def refit(
             budget=settings.language_budget if budget is None else budget,
             risk=settings.risk,
             objective=objective,
+            tuned=tuned,
             choice=ContribChoice.of(context, context.source(source), detectors),
             progress=progress,
         )

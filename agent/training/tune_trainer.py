@@ -111,7 +111,7 @@ def train(
     held_out = stratified_folds(anomalous, 10, _SEED) == 0
     per_epoch = -(-int((~held_out).sum()) // options.batch)
     arguments = _arguments(options, folder, per_epoch)
-    interrupt = _Interrupt()
+    interrupt = Interrupt()
     trainer = Trainer(
         model,
         arguments,
@@ -239,7 +239,7 @@ class _Rows:
         return self._rows[index]
 
 
-class _Interrupt:
+class Interrupt:
     """The first Ctrl-C while training asks for a checkpoint and the end; the second ends at once."""
 
     pressed = False
@@ -263,7 +263,7 @@ class _Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
-def _watching(interrupt: _Interrupt, steps: Steps) -> Any:
+def _watching(interrupt: Interrupt, steps: Steps) -> Any:
     """A callback of the trainer that reports its steps, and ends it with a checkpoint after Ctrl-C."""
     from transformers import TrainerCallback
 

@@ -51,6 +51,18 @@ def forest(
     return _moved(probability, _best_f1(model.oob_decision_function_[:, 1], labels)) if best_f1 else probability
 
 
+def field_regression(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode) -> Floats:
+    """Logistic regression on the columns in standard units."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    known, unknown = _matrices(learned, judged)
+    scaler = StandardScaler().fit(known)
+    model = LogisticRegression(max_iter=1_000).fit(scaler.transform(known), _anomalous(learned))
+    probability: Floats = model.predict_proba(scaler.transform(unknown))[:, 1]
+    return probability
+
+
 def isolation_forest(learned: Sequence[ParsedRow], judged: Sequence[ParsedRow], _: Encode) -> Floats:
     """Fitted on normal records; told by its own offset."""
     from sklearn.ensemble import IsolationForest

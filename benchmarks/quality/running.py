@@ -51,8 +51,8 @@ class CachedContext(AppContext):
         with suppress(ModelFailure):
             self.language_detector()
 
-    def language_detector(self) -> LanguageDetector:
-        model = super().language_detector().model
+    def plain_detector(self) -> LanguageDetector:
+        model = super().plain_detector().model
         if self._caching_detector is None:
             self._caching_detector = LanguageDetector(model, self.llm_cache, self.settings.record_tokens)
         return self._caching_detector

@@ -141,7 +141,7 @@ def _table(labels: int | None, number: int) -> Draw:
     return Draw(rng.sample(known, min(labels, len(known))), judged, header)
 
 
-def _sms(labels: int, seed: int) -> Draw:
+def sms_messages(labels: int, seed: int) -> Draw:
     rows = _lines("sms/SMSSpamCollection")
     random.Random(seed).shuffle(rows)
     return Draw(rows[:labels], rows[labels:])
@@ -263,7 +263,7 @@ TASKS = {
             "SMS spam: learns 100 messages, judges all others.",
             ("sms/SMSSpamCollection",),
             _MESSAGES,
-            partial(_sms, 100),
+            partial(sms_messages, 100),
             suffix=".tsv",
             brief=_SMS,
             draws=_DRAWS,
@@ -274,7 +274,7 @@ TASKS = {
             "SMS spam: learns 20 messages, judges all others.",
             ("sms/SMSSpamCollection",),
             _MESSAGES,
-            partial(_sms, 20),
+            partial(sms_messages, 20),
             suffix=".tsv",
             brief=_SMS,
             draws=_DRAWS,

@@ -13,6 +13,7 @@ from agent.core.settings import settings
 from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL
 from agent.detectors.contrib import catalog
+from agent.detectors.contrib.series_names import is_of_series
 from agent.pipeline.context import AppContext
 from benchmarks.progress import Progress, print_status, progress_lines
 from benchmarks.quality.baselines import encoding_once
@@ -116,7 +117,7 @@ def _section(files: Files, split: Split, limit: int) -> Section:
 def _systems(wanted: Sequence[str] | None) -> list[str]:
     every = [*catalog.CATALOG, "iforest_text", *SUPERVISED, "precedent"]
     if wanted is None:
-        return [name for name in every if name != "nli"]
+        return [name for name in every if name != "nli" and not is_of_series(name)]
     groups = {"forest": [name for name in SUPERVISED if "forest" in name]}
     groups |= {"regression": [name for name in SUPERVISED if "regression" in name]}
     names = [name for system in wanted for name in groups.get(system, [system])]
@@ -142,7 +143,7 @@ def _files(options: argparse.Namespace, folder: Path) -> list[Files]:
         if missing := TASKS[name].missing:
             print_status(f"{name}: left out, {missing[0]} is not here")
             continue
-        found += [Files.of_task(name, options.limit, draw, folder) for draw in range(options.draws)]
+        found += [Files.of_task(TASKS[name], options.limit, draw, folder) for draw in range(options.draws)]
     return found
 
 

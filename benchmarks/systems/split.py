@@ -22,7 +22,7 @@ from agent.pipeline.steps import Steps
 from agent.training.learn import learn
 from agent.training.leave_one_out import CaseKey, leave_one_out, training_cases
 from benchmarks.progress import Progress
-from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.tasks import Task
 from retrieval.encoding.representation import Representation
 from retrieval.types import StoredCase
 
@@ -43,17 +43,16 @@ class Files:
     draw: int = 0
 
     @classmethod
-    def of_task(cls, name: str, limit: int, seed: int, folder: Path) -> Files:
+    def of_task(cls, task: Task, limit: int, seed: int, folder: Path) -> Files:
         """A draw of a task of `benchmarks.quality`, both sides a seeded sample of at most ``limit`` lines; 0: all."""
-        task = TASKS[name]
         draw = task.draw(seed)
         header = [draw.header] if draw.header else []
         paths = list[Path]()
         for what, lines in (("learned", draw.learned), ("judged", draw.judged)):
-            path = folder / f"{name}-{seed}-{what}{task.suffix}"
+            path = folder / f"{task.name}-{seed}-{what}{task.suffix}"
             path.write_text("\n".join([*header, *_sample(lines, limit, seed)]) + "\n", encoding="utf-8")
             paths.append(path)
-        return cls(name, task.protocol, paths[0], paths[1], task.intake, task.brief, seed)
+        return cls(task.name, task.protocol, paths[0], paths[1], task.intake, task.brief, seed)
 
 
 def _sample(items: Sequence[_Item], limit: int, seed: int) -> list[_Item]:

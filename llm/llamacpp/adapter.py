@@ -19,20 +19,25 @@ _FLOAT32, _STRING, _F32_TENSOR = 6, 8, 0
 
 
 @dataclass(frozen=True)
-class RankOne:
-    """An addition ``outer(output, input)`` to a weight matrix.
+class LowRank:
+    """An addition ``b @ a`` to a weight matrix.
 
     Attributes
     ----------
-    input : shape (columns,)
-    output : shape (rows,)
+    a : shape (rank, columns)
+    b : shape (rows, rank)
     """
 
-    input: Floats32
-    output: Floats32
+    a: Floats32
+    b: Floats32
+
+    @classmethod
+    def outer(cls, output: Floats32, input: Floats32) -> LowRank:
+        """Of rank one, from vectors of shapes (rows,) and (columns,)."""
+        return cls(input[None], output[:, None])
 
 
-def adapter_file(architecture: str, additions: Mapping[str, RankOne]) -> bytes:
+def adapter_file(architecture: str, additions: Mapping[str, LowRank]) -> bytes:
     """The contents of an adapter's file.
 
     Parameters
@@ -40,16 +45,18 @@ def adapter_file(architecture: str, additions: Mapping[str, RankOne]) -> bytes:
     architecture : str
         Of the model, as its file names it.
     additions : mapping
-        By the name of the weight matrix, such as ``blk.23.ffn_down.weight``.
+        All of one rank, by the name of the weight matrix, such as ``blk.23.ffn_down.weight``.
     """
     texts = {"general.type": "adapter", "general.architecture": architecture, "adapter.type": "lora"}
     head = [_text(key) + struct.pack("<I", _STRING) + _text(value) for key, value in texts.items()]
-    # the additions are scaled by alpha / rank
-    head.append(_text("adapter.lora.alpha") + struct.pack("<If", _FLOAT32, 1.0))
-    tensors: list[tuple[str, tuple[int, int], Floats32]] = []
+    # the additions are scaled by alpha / rank: by 1
+    rank = max((len(addition.a) for addition in additions.values()), default=1)
+    head.append(_text("adapter.lora.alpha") + struct.pack("<If", _FLOAT32, rank))
+    tensors: list[tuple[str, tuple[int, ...], Floats32]] = []
     for name, addition in additions.items():
-        tensors.append((f"{name}.lora_a", (len(addition.input), 1), addition.input))
-        tensors.append((f"{name}.lora_b", (1, len(addition.output)), addition.output))
+        # the format counts the columns first
+        tensors.append((f"{name}.lora_a", addition.a.shape[::-1], addition.a))
+        tensors.append((f"{name}.lora_b", addition.b.shape[::-1], addition.b))
     infos, data = b"", b""
     for name, shape, values in tensors:
         infos += _text(name) + struct.pack("<IQQIQ", 2, *shape, _F32_TENSOR, len(data))

@@ -31,7 +31,8 @@ class EmbeddedChatModel(BaseChatModel):
 
     Decoding is greedy; a reply does not depend on earlier or concurrent calls. Every call takes the keywords
     ``max_tokens``, ``logprobs``, ``top_logprobs`` (as with ``bind``; the metadata then has the shape that Ollama
-    returns), ``answers`` (see `llm.llamacpp.generation.Options`) and ``few_shot`` (see `ChatTemplate.prompt`).
+    returns), ``answers``, ``adapter`` (see `llm.llamacpp.generation.Options`) and ``few_shot`` (see
+    `ChatTemplate.prompt`).
     Calls raise ModelFailure (the file cannot be loaded, the prompt exceeds the context, the model was closed) and
     EngineBusy (the queue stays full).
     """
@@ -157,12 +158,14 @@ class EmbeddedChatModel(BaseChatModel):
         logprobs: bool = False,
         top_logprobs: int = TOP_LOGPROBS,
         answers: Sequence[str] = (),
+        adapter: Path | None = None,
     ) -> Options:
         return Options(
             max_tokens=self.max_tokens if max_tokens is None else max_tokens,
             stop=tuple(stop or ()),
             top_logprobs=top_logprobs if logprobs else None,
             answers=tuple(answers),
+            adapter=adapter,
         )
 
     def _submit(self, job: Job[Step | Summary], messages: list[BaseMessage], options: Options, few_shot: bool) -> None:

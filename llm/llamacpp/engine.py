@@ -2,7 +2,7 @@
 
 The same prompt gives the same bits whatever was decoded before. The prefix and the suffix of a prompt are decoded in
 calls of their own, cut into blocks at fixed places, so that it makes no difference whether the prefix was just
-computed, is still in the context, or was restored from a saved state.
+computed, is still in the context, or was restored from a saved state. Prefixes are kept apart by adapter.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Prefill:
 
 
 class Engine:
-    """A context of ``context_tokens`` on ``threads`` cores, with the ``adapter`` of a file if there is one.
+    """A context of ``context_tokens`` on ``threads`` cores.
 
     ``observer`` is called with the result of each operation, see `llm.llamacpp.activations`. Raises ModelFailure when
-    there is not enough memory, or the adapter is not one of these weights.
+    there is not enough memory.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class Engine:
         *,
         context_tokens: int,
         threads: int | None,
-        adapter: Path | None = None,
         observer: Any = None,
     ) -> None:
         self._lib = lib = weights.lib
@@ -73,10 +72,12 @@ class Engine:
         self._context = lib.llama_init_from_model(weights.model, params)
         if not self._context:
             raise ModelFailure(f"not enough memory for a context of {context_tokens} tokens")
-        self._adapter = self._add(adapter) if adapter else None
+        self._adapters: dict[Path, Any] = {}
+        self._adapter: Path | None = None
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(BLOCK_TOKENS, 0, 1)
-        self._saved: LRUCache[tuple[int, ...], ctypes.Array[ctypes.c_uint8]] = LRUCache(SAVED_PREFIXES)
+        self._saved: LRUCache[tuple[Path | None, tuple[int, ...]], ctypes.Array[ctypes.c_uint8]]
+        self._saved = LRUCache(SAVED_PREFIXES)
         self._prefix: tuple[int, ...] = ()
         self._position = 0
 
@@ -84,8 +85,28 @@ class Engine:
         """Free the context; the engine cannot be used afterwards."""
         self._lib.llama_batch_free(self._batch)
         self._lib.llama_free(self._context)
-        if self._adapter is not None:
-            self._lib.llama_adapter_lora_free(self._adapter)
+        for adapter in self._adapters.values():
+            self._lib.llama_adapter_lora_free(adapter)
+
+    def use(self, path: Path | None) -> None:
+        """Decode with the adapter of a file from now on, or without one.
+
+        What is in the context is forgotten when the adapter changes; saved prefixes are kept by adapter.
+
+        Raises
+        ------
+        ModelFailure
+            The file is not an adapter of these weights; the engine then has none.
+        """
+        if path == self._adapter:
+            return
+        self._reset()
+        self._lib.llama_set_adapters_lora(self._context, None, 0, None)
+        self._adapter = None
+        if path is not None:
+            adapters = (self._lib.llama_adapter_lora_p_ctypes * 1)(self._loaded(path))
+            self._lib.llama_set_adapters_lora(self._context, adapters, 1, (ctypes.c_float * 1)(1.0))
+            self._adapter = path
 
     def read(self, prompt: Prompt, cancelled: Callable[[], bool]) -> Prefill:
         """Decode ``prompt`` into the context. Raises Cancelled, and ModelFailure when llama.cpp fails."""
@@ -102,13 +123,13 @@ class Engine:
         pointer = self._lib.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self._weights.vocabulary_size,))
 
-    def _add(self, path: Path) -> Any:
-        adapter = self._lib.llama_adapter_lora_init(self._weights.model, str(path).encode())
-        if not adapter:
-            raise ModelFailure(f"{path} is not an adapter of {self._weights.path.name}")
-        adapters = (self._lib.llama_adapter_lora_p_ctypes * 1)(adapter)
-        self._lib.llama_set_adapters_lora(self._context, adapters, 1, (ctypes.c_float * 1)(1.0))
-        return adapter
+    def _loaded(self, path: Path) -> Any:
+        if path not in self._adapters:
+            adapter = self._lib.llama_adapter_lora_init(self._weights.model, str(path).encode())
+            if not adapter:
+                raise ModelFailure(f"{path} is not an adapter of {self._weights.path.name}")
+            self._adapters[path] = adapter
+        return self._adapters[path]
 
     def _reset(self) -> None:
         self._lib.llama_memory_clear(self._memory, True)
@@ -122,7 +143,7 @@ class Engine:
         self._reset()
         if not prefix:
             return 0
-        state = self._saved.get(prefix)
+        state = self._saved.get((self._adapter, prefix))
         if state is not None and self._lib.llama_state_seq_set_data(self._context, state, len(state), 0):
             self._prefix, self._position = prefix, len(prefix)
             return len(prefix)
@@ -131,7 +152,7 @@ class Engine:
         size = self._lib.llama_state_seq_get_size(self._context, 0)
         state = (ctypes.c_uint8 * size)()
         self._lib.llama_state_seq_get_data(self._context, state, size, 0)
-        self._saved[prefix], self._prefix = state, prefix
+        self._saved[self._adapter, prefix], self._prefix = state, prefix
         return 0
 
     def _decode(self, tokens: tuple[int, ...], cancelled: Callable[[], bool]) -> None:

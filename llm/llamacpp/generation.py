@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -34,13 +35,15 @@ class Options:
     """How a reply is generated: at most ``max_tokens``, ended by a text of ``stop``, which is cut off.
 
     ``top_logprobs`` of the likeliest tokens are listed at each place (None: no log-probabilities), and for each word
-    of ``answers`` that none of these begins, all tokens of the vocabulary that do.
+    of ``answers`` that none of these begins, all tokens of the vocabulary that do. ``adapter`` is the file of one that
+    is added to the weights.
     """
 
     max_tokens: int
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
     answers: tuple[str, ...] = ()
+    adapter: Path | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -105,6 +108,7 @@ def answer(
     The last token is not decoded: a reply of one token costs the prompt alone. The token that ends the reply has a
     Step too, without text, so that even an empty reply has a log-probability.
     """
+    engine.use(options.adapter)
     prefill = engine.read(prompt, cancelled)
     buffer = StopSequenceBuffer(options.stop)
     reason: Literal["stop", "length"] | None = None

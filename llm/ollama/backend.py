@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -30,7 +31,12 @@ class OllamaBackend:
 
     def __init__(self, model: OllamaModel, pool: HostPool, context_tokens: int) -> None:
         self.name, self.sha256 = f"ollama:{model.name.removesuffix(':latest')}", model.digest
+        self.adapter_sha256 = model.adapter_sha256
         self._pool, self._context_tokens = pool, context_tokens
+
+    def with_adapter(self, path: Path, sha256: str, weights_sha256: str) -> OllamaBackend:
+        """Itself: an adapter is part of a model when that is created on the server."""
+        return self
 
     @classmethod
     def connect(

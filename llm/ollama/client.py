@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +16,21 @@ from llm.ollama.urls import base_url
 
 KEEP_ALIVE = "10m"
 CONNECT_SECONDS = 3.0
+# in the Modelfile that a server shows, the adapter is a file named by its hash
+_ADAPTER = re.compile(r"^ADAPTER .*sha256-([0-9a-f]{64})", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class OllamaModel:
-    """A model on a server: its full name with tag, the digest of its manifest, and the context it was trained for."""
+    """A model on a server: its full name with tag, the digest of its manifest, and the context it was trained for.
+
+    ``adapter_sha256`` is that of the adapter (LoRA) that is part of it.
+    """
 
     name: str
     digest: str
     context_tokens: int | None = None
+    adapter_sha256: str | None = None
 
 
 def find_ollama(host: str, model: str, timeout: float = 0.5) -> OllamaModel | None:
@@ -73,7 +80,8 @@ def without_examples(host: str, model: OllamaModel, timeout: float = 5.0) -> Oll
             model, shown = parent, _shown(url, parent.name, timeout)
     info = shown.get("model_info") or {}
     context = next((value for key, value in info.items() if key.endswith(".context_length")), None)
-    return replace(model, context_tokens=context)
+    adapter = _ADAPTER.search(str(shown.get("modelfile", "")))
+    return replace(model, context_tokens=context, adapter_sha256=adapter[1] if adapter else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,14 @@ class VectorIndex:
         self._lock.release()
 
 
+class NoIndex(VectorIndex):
+    """An index that no process owns: the stored vectors are searched exactly."""
+
+    def owned(self) -> bool:
+        """Never."""
+        return False
+
+
 def _collection_name(source: str, label: str) -> str:
     """The collection's name; Chroma does not take two dots in a row."""
     if ".." in source:

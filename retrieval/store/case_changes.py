@@ -192,7 +192,7 @@ def replace_content(
 def replaced_rows(connection: Connection, change: CaseChange) -> list[Any]:
     """The rows of `cases` that a change replaced, as they were."""
     stored = connection.scalar(select(case_changes.c.before).where(case_changes.c.id == change.number)) or []
-    return [_Row({**row, "given_at": datetime.fromisoformat(row["given_at"])}) for row in stored]
+    return [_Row({"series": None, **row, "given_at": datetime.fromisoformat(row["given_at"])}) for row in stored]
 
 
 class _Row(dict[str, Any]):

@@ -112,6 +112,7 @@ def case_row(
         "text": case.record.text,
         "fields": dict(case.record.fields),
         "events": list(case.record.events),
+        "series": case.series,
         "file": case.file,
         "line": case.line,
         "time": case.time,

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # the newest revision in migrations/versions; a change of the tables below needs a new one
-HEAD = "0008"
+HEAD = "0009"
 VERSION_TABLE = "schema_version"
 metadata = MetaData()
 
@@ -69,6 +69,7 @@ cases = Table(
     Column("text", Text, nullable=False),
     Column("fields", JSON, nullable=False),
     Column("events", JSON, nullable=False),
+    Column("series", JSON(none_as_null=True)),
     Column("file", Text),
     Column("line", Integer),
     Column("time", Text),

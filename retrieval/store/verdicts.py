@@ -101,6 +101,14 @@ class History:
             rows = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(limit)).all()
             return list(zip(_bodies(connection, rows), [row.corrected_to for row in rows], strict=True))
 
+    def newest_at(self, source: str) -> datetime | None:
+        """When the newest verdict of a source was given; None if there is none."""
+        with self._engine.connect() as connection:
+            newest: datetime | None = connection.scalar(
+                select(func.max(verdicts.c.judged_at)).where(verdicts.c.source == source)
+            )
+        return newest
+
     def find(
         self, *, source: str | None, label: str | None, since: datetime | None, limit: int
     ) -> list[tuple[dict[str, Any], str | None, datetime]]:

@@ -104,13 +104,13 @@ def test_drift_is_refreshed_in_the_background(
 def test_a_scrape_computes_no_drift(copy_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it wait for the thread that does."""
     threads = list[str]()
-    measure = metrics.measure_drift
+    measure = metrics.propose
 
-    def noted(*arguments: Any) -> Any:
+    def noted(*arguments: Any, **options: Any) -> Any:
         threads.append(threading.current_thread().name)
-        return measure(*arguments)
+        return measure(*arguments, **options)
 
-    monkeypatch.setattr(metrics, "measure_drift", noted)
+    monkeypatch.setattr(metrics, "propose", noted)
     with TestClient(create_app(copy_of(model="none")), base_url=HOST) as client:
         client.post("/v1/verdicts", json={"source": "shop", "records": [*NEW, NORMAL]})
         assert eventually(lambda: threads != [])

@@ -129,6 +129,18 @@ def test_a_crash_before_the_first_commit(watched: Watched, monkeypatch: pytest.M
     assert len(watched.run()) == 2
 
 
+def test_drift_is_noted_with_the_command_that_says_what_to_do(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = watch_module.measure_drift(watched.context, "app").model_copy(update={"findings": ["too many new lines"]})
+    monkeypatch.setattr(watch_module, "measure_drift", lambda *_: found)
+    watched.add(GOOD)
+    watched.run()
+    watched.add(GOOD)
+    watched.run()
+    assert watched.notes.count("too many new lines (what to do: precedent sources propose app)") == 2, "once a watch"
+
+
 def test_from_the_end_of_what_is_there(watched: Watched) -> None:
     watched.add(GOOD)
     assert watched.run(at_end=True) == []

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from agent.detectors.novelty import nn_distance_quantiles, undecided_novelty
+from agent.detectors.novelty import is_beyond, is_unfamiliar, nn_distance_quantiles, undecided_novelty
 
 
 @pytest.mark.parametrize("cases", [1, 20, 58])
@@ -32,3 +32,12 @@ def test_of_normal_records_few_are_decided_in_nearly_all_draws(cases: int) -> No
         signals = [nn_distance_quantiles(x, reference, cases) or 0.0 for x in np.linspace(0, 1, 201)]
         wrong += np.mean([signal > limit + 1e-9 for signal in signals]) > 0.055
     assert wrong <= 400 * 0.07
+
+
+def test_one_odd_case_does_not_make_other_records_familiar() -> None:
+    """Of 201 quantiles the last is one case's; what is nearer than it and farther than the rest is not familiar."""
+    reference = [*np.linspace(0.1, 0.5, 200).tolist(), 0.9]
+    assert is_unfamiliar(0.6, reference, few=False)
+    assert not is_beyond(0.6, reference, few=False)
+    assert not is_unfamiliar(0.49, reference, few=False)
+    assert is_unfamiliar(0.55, [0.9] * 10, few=True), "few templates that are all far from each other show nothing"

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from llm.errors import ModelFailure
 from llm.llamacpp.activations import ActivationReader
-from llm.llamacpp.adapter import RankOne, adapter_file
+from llm.llamacpp.adapter import LowRank, adapter_file
 from llm.llamacpp.chat_template import ChatTemplate
 from llm.llamacpp.engine import Engine
 from llm.llamacpp.gguf import Weights
@@ -32,7 +32,8 @@ def reader(weights: Weights) -> Iterator[ActivationReader]:
 
 
 def log_odds(weights: Weights, adapter: Path | None, record: str) -> float:
-    engine = Engine(weights, context_tokens=256, threads=1, adapter=adapter)
+    engine = Engine(weights, context_tokens=256, threads=1)
+    engine.use(adapter)
     engine.read(ChatTemplate(weights).prompt(conversation(record), few_shot=True), lambda: False)
     first = [weights.tokenize(reply, special=False)[0] for reply in REPLIES]
     logits = engine.logits()
@@ -56,7 +57,7 @@ def test_an_adapter_adds_to_the_log_odds_where_its_input_is(
     # 1 at the first record, 0 at the second one
     first, second = read[0].inner, read[1].inner
     apart = first - (first @ second) / (second @ second) * second
-    pull = RankOne(apart / (apart @ first), direction / (direction @ direction) * float(size[0]))
+    pull = LowRank.outer(direction / (direction @ direction) * float(size[0]), apart / (apart @ first))
     name = f"blk.{weights.layers - 1}.ffn_down.weight"
     (tmp_path / "a.gguf").write_bytes(adapter_file(weights.architecture, {name: pull}))
     for i, expected in ((0, 1.0), (1, 0.0)):
@@ -75,8 +76,10 @@ def test_what_cannot_be_read_or_added_is_an_error(weights: Weights, reader: Acti
         reader.read(conversation("pump " * 300))
     with pytest.raises(ModelFailure, match="same token"):
         ActivationReader(weights, ("normal", "normal"), context_tokens=64)
-    nothing = RankOne(np.zeros(4, dtype=np.float32), np.zeros(4, dtype=np.float32))
+    nothing = LowRank.outer(np.zeros(4, dtype=np.float32), np.zeros(4, dtype=np.float32))
     for architecture, name in (("bert", "blk.0.ffn_down.weight"), (weights.architecture, "blk.0.ffn_down.weight")):
         (tmp_path / "other.gguf").write_bytes(adapter_file(architecture, {name: nothing}))
+        engine = Engine(weights, context_tokens=64, threads=1)
         with pytest.raises(ModelFailure, match="not an adapter"):
-            Engine(weights, context_tokens=64, threads=1, adapter=tmp_path / "other.gguf")
+            engine.use(tmp_path / "other.gguf")
+        engine.close()

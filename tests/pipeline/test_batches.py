@@ -326,7 +326,7 @@ def test_the_text_of_a_failure_does_not_steer_the_verdict(log: LearnResult, monk
         raise ModelFailure("the weights were not read")
 
     plain = build(context).invoke(request)
-    monkeypatch.setattr(context, "language_detector", fails)
+    monkeypatch.setattr(context, "plain_detector", fails)
     failed = build(context).invoke(request)
     context.casebook.set(source, source_model=judge)
     assert failed.degraded == ("language: the weights were not read",)

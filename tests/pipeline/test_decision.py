@@ -5,7 +5,10 @@ Nor is it anomalous: that it is new does not tell a fault from a line of another
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +105,58 @@ def test_what_is_new_but_of_this_system_is_still_anomalous(shop: AppContext) -> 
 def test_where_all_cases_are_normal_what_is_new_may_be_anomalous(shop: AppContext) -> None:
     verdict = build(shop).invoke({"text": OTHER_SYSTEMS[0], "source": "normal", "explain": "facts"})
     assert "no case is like it, of either label" not in verdict.explanation
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
+    """Sessions of both labels, and a source of the normal ones alone."""
+    home = tmp_path_factory.mktemp("sessions")
+    rng = random.Random(5)
+    normal = [["open", *["read"] * rng.randint(1, 6), "close"] for _ in range(60)]
+    anomalous = [["open", *["read"] * rng.randint(1, 6), "abort"] for _ in range(20)]
+    context = AppContext(make_settings(home / "home", model="none"))
+    for name, known in (("both", [(normal, 0), (anomalous, 1)]), ("normal", [(normal, 0)])):
+        rows = [json.dumps({"events": events, "label": label}) for group, label in known for events in group]
+        (home / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        learn(context, [home / f"{name}.jsonl"], name, ReadOptions(label="label"), brief="Files.")
+    yield context
+    context.close()
+
+
+def test_a_session_of_another_system_is_neither_normal_nor_anomalous(sessions: AppContext) -> None:
+    """None of its events is in a case: that is not an anomaly of this system, nor is it known to be none."""
+    chain = build(sessions)
+    for events in (["E5", "E22", "E5", "E11"], ["boot"], ["login", "logout"] * 9):
+        verdict = chain.invoke({"events": events, "source": "both", "explain": "facts"})
+        assert verdict.label == "unsure", events
+        assert "no case is like it, of either label" in verdict.explanation
+    assert chain.invoke({"events": ["open", "read", "abort"], "source": "both"}).label == "anomalous"
+    new = chain.invoke({"events": ["open", "read", "explode", "abort"], "source": "both"})
+    assert new.label == "anomalous", "with events of this system a new one may be an anomaly"
+
+
+def test_a_session_of_another_system_is_unsure_where_new_events_are_not_seldom(tmp_path: Path) -> None:
+    """Each session has an event of its own, so that a new one is no surprise; but none that is known is one."""
+    rows = [
+        {"events": ["open", f"step {chr(97 + i)}", "abort" if i % 4 else "close"], "label": i % 4} for i in range(24)
+    ]
+    (tmp_path / "learn.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    context = AppContext(make_settings(tmp_path / "home", model="none"))
+    learn(context, [tmp_path / "learn.jsonl"], "open", ReadOptions(label="label"), brief="Files.")
+    verdict = build(context).invoke({"events": ["E5", "E22", "E5"], "source": "open", "explain": "facts"})
+    context.close()
+    assert verdict.label == "unsure"
+    assert "no case is like it, of either label" in verdict.explanation
+
+
+def test_where_all_sessions_are_normal_new_events_may_be_anomalous(sessions: AppContext) -> None:
+    verdict = build(sessions).invoke({"events": ["E5", "E22"], "source": "normal", "explain": "facts"})
+    assert "no case is like it, of either label" not in verdict.explanation
+
+
+@pytest.mark.parametrize("text", ["N/A", "[MASK]", "<*> <*>", "-", "...", "null"])
+@pytest.mark.parametrize("source", ["both", "normal"])
+def test_a_text_without_content_is_neither_normal_nor_anomalous(shop: AppContext, source: str, text: str) -> None:
+    verdict = build(shop).invoke({"text": text, "source": source, "explain": "facts"})
+    assert verdict.label == "unsure"
+    assert "it holds no word or number" in verdict.explanation

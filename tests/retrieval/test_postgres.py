@@ -25,6 +25,7 @@ from retrieval.store.verdicts import History
 from tests.conftest import missing
 
 from .making import find, payment, table, with_cases
+from .test_copying import publish_from_a_copy
 from .test_migrations import differences
 from .test_verdicts import alike, body
 
@@ -35,7 +36,8 @@ DROP TABLE earlier_fits; DROP TABLE ended_sessions;
 ALTER TABLE llm_cache RENAME TO heard; ALTER TABLE template_verdicts RENAME TO remembered;
 DROP INDEX ix_llm_cache_used_at; ALTER TABLE heard DROP COLUMN used_at;
 ALTER TABLE sources DROP COLUMN revision; ALTER TABLE sources RENAME representation TO space;
-ALTER TABLE sources RENAME source_model TO judge; ALTER TABLE cases RENAME label_value TO kind;
+ALTER TABLE sources RENAME source_model TO judge; ALTER TABLE cases DROP COLUMN series;
+ALTER TABLE cases RENAME label_value TO kind;
 ALTER TABLE cases RENAME occurrences TO times; ALTER TABLE verdicts ALTER COLUMN id TYPE VARCHAR(32);
 DROP TABLE {VERSION_TABLE}; CREATE TABLE {VERSION_TABLE} (version INTEGER PRIMARY KEY);
 INSERT INTO {VERSION_TABLE} VALUES (3)
@@ -120,6 +122,10 @@ def test_a_casebook_and_its_history(url: str, tmp_path: Path) -> None:
     assert TemplateVerdicts(book.engine, "log", "state").get(["k"]) == {"k": {"label": "normal"}}
     book.remove("log")
     book.close()
+
+
+def test_a_source_is_copied_and_a_fit_of_the_copy_published(url: str, tmp_path: Path) -> None:
+    publish_from_a_copy(Casebook(tmp_path, url, lambda: None), tmp_path)  # type: ignore[arg-type,return-value]
 
 
 def test_a_store_of_the_version_before_is_migrated(url: str) -> None:

@@ -107,6 +107,16 @@ def test_a_batch_like_the_cases_a_small_one_and_an_empty_one_change_nothing(
         adapt_to_files(context, "pumps", ["-"], options.read)
 
 
+def test_a_batch_unlike_every_case_shows_no_rate(
+    context: AppContext, pumps: tuple[ReadOptions, Path, list[bool]]
+) -> None:
+    """Jobs of another kind look anomalous, and their probabilities are not those of records like the cases."""
+    rng = random.Random(7)
+    records = [Record(fields={"load": 60 + rng.gauss(0, 1), "delay": -60 + rng.gauss(0, 1)}) for _ in range(120)]
+    assert "most records are unlike every case" in adapt_to_batch(context, "pumps", records)
+    assert not context.batch_models
+
+
 def test_without_adapt_only_a_note_tells_that_the_rate_is_another(
     context: AppContext, pumps: tuple[ReadOptions, Path, list[bool]]
 ) -> None:

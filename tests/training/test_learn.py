@@ -32,7 +32,7 @@ class ContextWith(AppContext):
         cache = LLMCache(open_store(f"sqlite:///{folder / 'answers.db'}"))
         self._detector = LanguageDetector(Played(answer), cache, 1024)
 
-    def language_detector(self) -> LanguageDetector:
+    def plain_detector(self) -> LanguageDetector:
         return self._detector
 
 

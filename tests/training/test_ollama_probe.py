@@ -33,7 +33,7 @@ def with_adapter(probe: Probe, places: np.ndarray, activations: list[Activation]
     adapter = probe.adapter(places)
     out = []
     for each in activations:
-        residual = each.residual + adapter.output * float(adapter.input @ each.inner)
+        residual = each.residual + adapter.b[:, 0] * float(adapter.a[0] @ each.inner)
         out.append(residual @ DIRECTION / np.sqrt(np.mean(residual**2)))
     return np.array(out)
 
@@ -65,5 +65,5 @@ def test_held_out_cases_are_predicted_from_others() -> None:
 def test_within_replies_the_adapter_adds_nothing() -> None:
     probe, anomalous, elsewhere = fitted(0.5)
     adapter = probe.adapter(np.arange(len(anomalous)))
-    at_cases = np.abs(np.stack([each.inner for each in cases(anomalous, 1)]) @ adapter.input)
-    assert np.abs(elsewhere @ adapter.input).max() < 1e-3 * np.median(at_cases)
+    at_cases = np.abs(np.stack([each.inner for each in cases(anomalous, 1)]) @ adapter.a[0])
+    assert np.abs(elsewhere @ adapter.a[0]).max() < 1e-3 * np.median(at_cases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query
@@ -13,7 +14,10 @@ from agent.core.requests import check_record_size
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read
 from agent.training.active_learning import Candidate, select_for_review
+from agent.training.challenge import Challenge, challenge
+from agent.training.drift import WINDOW
 from agent.training.learn import as_case, check_name
+from agent.training.proposal import Proposals, propose
 from agent.training.refit import refit, refit_while_due, rollback
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute)
@@ -44,8 +48,28 @@ def get_sources(state: State) -> list[SourceView]:
 
 @router.get("/sources/{name}", tags=["sources"])
 def get_source(name: str, state: State) -> SourceView:
-    """One source."""
-    return SourceView.of(state.context.source(name))
+    """One source, and what was proposed for it in the last minute."""
+    return SourceView.of(state.context.source(name), state.metrics.proposal(name))
+
+
+@router.get("/sources/{name}/proposal", tags=["sources"])
+def get_proposal(
+    name: str,
+    state: State,
+    last: Annotated[int, Query(ge=1, le=100_000)] = WINDOW,
+    since: datetime | None = None,
+) -> Proposals:
+    """What to do about a source: refit it, label some records, tune a model, or nothing; with the evidence.
+
+    ``last``: how many of the newest verdicts are recent; ``since``: only those given since then are.
+    """
+    return propose(state.context, name, last, since)
+
+
+@router.post("/sources/{name}/refit", tags=["sources"])
+def post_refit(name: str, state: State) -> Challenge:
+    """Fit a source again. The new fit replaces the present one unless it is worse on the newest cases."""
+    return challenge(state.context, name)
 
 
 @router.get("/sources/{name}/review", tags=["sources"])

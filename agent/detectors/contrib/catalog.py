@@ -13,13 +13,17 @@ from functools import partial
 from typing import Any
 
 from agent.core.errors import MissingPart, UsageError
-from agent.detectors.base import Detector, Need
+from agent.detectors.base import SERIES, Detector, Need
 from agent.detectors.contrib.resources import Resources
 
 _ANY: frozenset[Need] = frozenset({"text", "fields", "events"})
 _EVENTS: frozenset[Need] = frozenset({"events"})
 # the packages that tell whether an extra is installed
-EXTRAS: Mapping[str, tuple[str, ...]] = {"classical": ("pyod", "numba", "matplotlib"), "tune": ("accelerate",)}
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "classical": ("pyod", "numba", "matplotlib"),
+    "timeseries": ("stumpy",),
+    "tune": ("accelerate",),
+}
 ON_TEXT = "_text"
 
 
@@ -100,6 +104,12 @@ class Entry:
         return bound
 
 
+def _series(name: str) -> type[Detector]:
+    from agent.detectors.contrib.series_detector import detector
+
+    return detector(name)
+
+
 def _classical(name: str) -> type[Detector]:
     from agent.detectors.contrib.classical import detector
 
@@ -122,6 +132,10 @@ def _logbert() -> type[Detector]:
     from agent.detectors.contrib.logbert import LogBert
 
     return LogBert
+
+
+def _of_series(name: str, summary: str, extra: str | None = None) -> Entry:
+    return Entry(name, summary, partial(_series, name), SERIES, extra, takes="ten windows of a normal series")
 
 
 def _of_scikit_learn(name: str, summary: str) -> Entry:
@@ -156,6 +170,12 @@ CATALOG: Mapping[str, Entry] = {
         Entry("deeplog", "events that are unlikely after those before them, by an LSTM", _deeplog, _EVENTS),
         Entry("loganomaly", "the same by the meaning of events' texts and by counts", _loganomaly, _EVENTS),
         Entry("logbert", "masked events that are not as expected, by a transformer", _logbert, _EVENTS),
+        _of_series("series", "windows of a time series unlike its normal part: the three ways below together"),
+        _of_series("series_collective", "windows whose nearest normal one is far, by values and by shape"),
+        _of_series("series_contextual", "values that are unusual at their time of day, on their day"),
+        _of_series("series_point", "values that do not follow from those before, by a regression on lags"),
+        _of_series("series_matrix", "matrix profile: the exact nearest shape (stumpy)", "timeseries"),
+        _of_series("series_patch", "windows that a small network over patches cannot make again"),
         _of_scikit_learn("iforest", "isolation forest"),
         _of_scikit_learn("ocsvm", "one-class SVM"),
         _of_scikit_learn("lof", "local outlier factor"),

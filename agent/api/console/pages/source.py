@@ -15,8 +15,10 @@ from agent.api.console.source_parts import BriefEditor, Figures, ReviewQueue
 from agent.core.errors import EXPECTED, describe
 from agent.core.numerics import expit
 from agent.scoring.fusion import SourceModel
-from agent.training.drift import Drift, measure_drift
-from agent.training.refit import earlier_fit, is_outdated, refit, rollback
+from agent.training.challenge import Challenge, challenge
+from agent.training.drift_findings import Drift
+from agent.training.proposal import Proposals, propose
+from agent.training.refit import earlier_fit, is_outdated, rollback
 
 
 def source_page(source: str = "") -> None:
@@ -83,7 +85,7 @@ class SourceView:
                 text("p", _("Cases have changed since the last fit."), "note warn")
             with ui.element("div").classes("actions"):
                 button = ui.button(_("Fit again")).props("outline dense no-caps").mark("refit")
-                button.on_click(lambda: self._refit(button, refit, _("Fitted again")))
+                button.on_click(lambda: self._refit(button, challenge, _("Fitted again")))
                 if (earlier := earlier_fit(server().context, self._source)) is not None:
                     back = ui.button(_("Back to the fit before")).props("flat dense no-caps").mark("rollback")
                     back.on_click(lambda: self._refit(back, rollback, _("The fit before is used again")))
@@ -102,8 +104,11 @@ class SourceView:
 
         timer = ui.timer(0.4, lambda: self._progress.set_text(state[0]))
         try:
-            await asyncio.to_thread(fit, context, self._source, progress=note)
-            ui.notify(done, type="positive", timeout=1500)
+            result = await asyncio.to_thread(fit, context, self._source, progress=note)
+            if isinstance(result, Challenge) and result.decision == "kept":
+                ui.notify(_("The present fit stays: the new one is worse on the newest cases."), type="warning")
+            else:
+                ui.notify(done, type="positive", timeout=1500)
         except EXPECTED as error:
             notify_error(describe(error))
         finally:
@@ -113,9 +118,10 @@ class SourceView:
     async def _load(self) -> None:
         context = server().context
         try:
-            drift = await asyncio.to_thread(measure_drift, context, self._source)
+            found = await asyncio.to_thread(propose, context, self._source, labels=0)
             with self._drift:
-                _show_drift(drift)
+                _show_drift(found.drift)
+                _show_proposals(found)
             await self._review.load()
         except EXPECTED as error:
             notify_error(describe(error))
@@ -157,5 +163,16 @@ def _show_drift(drift: Drift) -> None:
             text("dd", f"{psi:.2f}")
     for finding in drift.findings:
         text("p", finding, "note warn")
-    if not drift.findings:
+
+
+def _show_proposals(found: Proposals) -> None:
+    """What is proposed, and why; a new fit has its button, and *Review* has the records to label."""
+    actions = {"refit": _("Fit again"), "label": _("Label some records"), "tune": _("Tune a classifier")}
+    for proposal in found.proposals:
+        if proposal.action in actions:
+            reasons = [reason for reason in proposal.reasons if reason not in found.drift.findings]
+            text("p", ": ".join([f"{_('Proposed')}: {actions[proposal.action]}", *reasons]), "note")
+    for note in found.notes:
+        text("p", note, "note warn")
+    if found.action == "nothing" and found.drift.records:
         text("p", _("Nothing to act on."), "faint")

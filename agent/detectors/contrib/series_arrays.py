@@ -1,0 +1,180 @@
+"""Windows of series as arrays: on one scale, put together to stretches, and cut to subsequences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from agent.core.records import Series
+from agent.data.series_windows import fill_gaps
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+# from a median absolute deviation to a standard deviation
+TO_DEVIATION = 1.4826
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Equally long windows.
+
+    Attributes
+    ----------
+    values : shape (n, points, columns)
+        Standardised, gaps filled.
+    begins, steps : shape (n,)
+        In seconds.
+    keys : shape (n,)
+        Number of each window's series in the `Scale`; 0 is any other.
+    has_calendar : bool
+        Whether the times are those of a calendar.
+    """
+
+    values: Floats
+    begins: Floats
+    steps: Floats
+    keys: Ints
+    has_calendar: bool = True
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def times(self, index: int) -> Floats:
+        """Times of a window's points, shape (points,)."""
+        return np.asarray(self.begins[index] + self.steps[index] * np.arange(self.values.shape[1]))
+
+    def part(self, which: Ints) -> Windows:
+        """Some of the windows."""
+        return replace(
+            self, values=self.values[which], begins=self.begins[which], steps=self.steps[which], keys=self.keys[which]
+        )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The columns of a source's series, and centre and spread of each by key.
+
+    Parameters
+    ----------
+    points : int
+        Of a window.
+    names : tuple of str
+    keys : tuple of str
+        The first, "", is for those that were not learned.
+    centre, spread : shape (keys, columns)
+    has_calendar : bool
+    """
+
+    points: int
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    centre: Floats
+    spread: Floats
+    has_calendar: bool
+
+    @classmethod
+    def fit(cls, series: Sequence[Series]) -> Scale:
+        """The scale of normal windows, of which the commonest length and columns count."""
+        forms = [(len(window), tuple(window.values)) for window in series]
+        points, names = max(set(forms), key=lambda form: (forms.count(form), form))
+        fitting = [window for window, form in zip(series, forms, strict=True) if form == (points, names)]
+        keys = ("", *sorted({window.key for window in fitting if window.key}))
+        values = [np.array([window.values[name] for name in names], np.float64).T for window in fitting]
+        centres, spreads = [], []
+        for key in keys:
+            of_key = np.concatenate([v for v, window in zip(values, fitting, strict=True) if key in ("", window.key)])
+            centre, spread = robust_scale(of_key)
+            centres.append(centre)
+            spreads.append(spread)
+        calendar = sum(window.has_calendar for window in fitting) * 2 > len(fitting)
+        return cls(points, names, keys, np.array(centres), np.array(spreads), calendar)
+
+    def problem(self, series: Series) -> str | None:
+        """Why a window cannot be compared, None if it can."""
+        if missing := [name for name in self.names if name not in series.values]:
+            return f"the window has no values of {', '.join(missing[:5])}"
+        if len(series) != self.points:
+            return f"a window of {len(series)} points; those learned have {self.points}"
+        return None
+
+    def windows(self, series: Sequence[Series]) -> Windows:
+        """Windows without a `problem` as arrays."""
+        raw = np.array([[window.values[name] for name in self.names] for window in series], np.float64)
+        raw = raw.reshape(len(series), len(self.names), self.points).transpose(0, 2, 1)
+        number = {key: index for index, key in enumerate(self.keys)}
+        keys = np.array([number.get(window.key, 0) for window in series], np.int64)
+        values = (raw - self.centre[keys][:, None]) / self.spread[keys][:, None]
+        filled = np.array([fill_gaps(window) for window in values]).reshape(values.shape)
+        begins = np.array([window.begins or 0.0 for window in series])
+        return Windows(filled, begins, np.array([window.step for window in series]), keys, self.has_calendar)
+
+    def raw(self, value: float, key: int, column: int) -> float:
+        """A standardised value as it was measured."""
+        return float(value * self.spread[key, column] + self.centre[key, column])
+
+    def state(self) -> dict[str, Any]:
+        """As arrays, see `from_state`."""
+        head = json.dumps([self.points, self.names, self.keys, self.has_calendar])
+        return {"head": head, "centre": self.centre, "spread": self.spread}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Scale:
+        """The scale that `state` gave ``state`` of."""
+        points, names, keys, calendar = json.loads(str(state["head"]))
+        return cls(points, tuple(names), tuple(keys), state["centre"], state["spread"], calendar)
+
+
+def robust_scale(values: Floats) -> tuple[Floats, Floats]:
+    """Median and spread of each column of n rows, NaN left out; the spread of a constant is 1."""
+    filled = np.where(np.isnan(values).all(axis=0), 0.0, values)
+    centre = np.nanmedian(filled, axis=0)
+    spread = TO_DEVIATION * np.nanmedian(np.abs(filled - centre), axis=0)
+    spread = np.where(spread > 1e-9, spread, np.nanstd(filled, axis=0))
+    return centre, np.where(spread > 1e-9, spread, 1.0)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive points of one series: values of shape (n, columns), the time of the first, their distance."""
+
+    values: Floats
+    begins: float
+    step: float
+    key: int
+
+
+def stretches_of(windows: Windows) -> list[Stretch]:
+    """Windows of one step put together; where windows of a key overlap or follow each other they are one stretch."""
+    stretches, points = [], windows.values.shape[1]
+    for key in np.unique(windows.keys):
+        step = float(np.median(windows.steps[windows.keys == key]))
+        which = np.flatnonzero((windows.keys == key) & (np.abs(windows.steps - step) < 0.01 * step))
+        which = which[np.argsort(windows.begins[which], kind="stable")]
+        places = np.round((windows.begins[which] - windows.begins[which[0]]) / step).astype(np.int64)
+        for part in np.split(np.arange(len(which)), np.flatnonzero(np.diff(places) > points) + 1):
+            index = places[part] - places[part[0]]
+            values = np.empty((int(index[-1]) + points, windows.values.shape[2]))
+            for window, start in zip(windows.values[which[part]], index, strict=True):
+                values[start : start + points] = window
+            stretches.append(Stretch(values, float(windows.begins[which[part[0]]]), step, int(key)))
+    return stretches
+
+
+def subsequences(stretches: Sequence[Stretch], points: int, most: int) -> Windows:
+    """All windows of the stretches, or about ``most`` of them at equal distances."""
+    total = sum(len(stretch.values) - points + 1 for stretch in stretches)
+    every = max(1, -(-total // most))
+    values, begins, steps, keys = [], [], [], []
+    for stretch in stretches:
+        view = sliding_window_view(stretch.values, points, axis=0)[::every]
+        values.append(view.transpose(0, 2, 1))
+        begins.append(stretch.begins + stretch.step * every * np.arange(len(view)))
+        steps.append(np.full(len(view), stretch.step))
+        keys.append(np.full(len(view), stretch.key))
+    return Windows(np.concatenate(values), np.concatenate(begins), np.concatenate(steps), np.concatenate(keys))

@@ -1,0 +1,86 @@
+"""Parts of a source: copied to another store, its cases since a moment, and a sample of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import ColumnElement, Engine, Table, func, insert, select
+
+from retrieval.store.cases import delete_orphaned_vectors
+from retrieval.store.schema import case_changes, cases, sources, vectors
+from retrieval.store.sources import Sources
+from retrieval.types import StoredCase, stored_case
+
+_CHUNK = 2_000
+
+
+def copy_source(store: Engine, other: Engine, name: str, until: datetime | None = None) -> None:
+    """Copy a source, its cases that were given ``until`` then, and their vectors, to another store that lacks it."""
+    _copy(store, other, sources, sources.c.name == name)
+    given = [] if until is None else [cases.c.given_at <= until]
+    _copy(store, other, cases, cases.c.source == name, *given)
+    _copy(store, other, vectors, vectors.c.source == name)
+    with other.begin() as connection:
+        delete_orphaned_vectors(connection, name)
+
+
+def copy_later_cases(store: Engine, other: Engine, name: str, since: datetime) -> None:
+    """Copy the cases that were given after ``since``; the other store has those before."""
+    _copy(store, other, cases, cases.c.source == name, cases.c.given_at > since)
+    with other.begin() as connection:
+        Sources.cases_changed(connection, name)
+
+
+def newest_given_at(store: Engine, name: str) -> datetime | None:
+    """When the newest case of a source was given; None if it has no case."""
+    with store.connect() as connection:
+        newest: datetime | None = connection.scalar(select(func.max(cases.c.given_at)).where(cases.c.source == name))
+    return None if newest is None else _in_utc(newest)
+
+
+def given_since(store: Engine, name: str, since: datetime) -> list[tuple[StoredCase, datetime]]:
+    """The cases of a source that were given after ``since``, and when, oldest first."""
+    query = select(cases).where(cases.c.source == name, cases.c.given_at > since)
+    with store.connect() as connection:
+        rows = connection.execute(query.order_by(cases.c.given_at, cases.c.id)).all()
+    return [(stored_case(row), _in_utc(row.given_at)) for row in rows]
+
+
+def sample_of_cases(store: Engine, name: str, most: int) -> list[StoredCase]:
+    """About ``most`` cases of a source, by regular intervals of their numbers; all if there are no more."""
+    of_source = cases.c.source == name
+    with store.connect() as connection:
+        count = connection.scalar(select(func.count()).select_from(cases).where(of_source)) or 0
+        step = max(1, count // most)
+        rows = connection.execute(select(cases).where(of_source, cases.c.id % step == 0).order_by(cases.c.id))
+        return [stored_case(row) for row in rows]
+
+
+def occurrences_by_key(store: Engine, name: str) -> dict[str, int]:
+    """How often records with each key were learned."""
+    counted = select(cases.c.key, func.sum(cases.c.occurrences)).where(cases.c.source == name)
+    with store.connect() as connection:
+        return {key: int(count) for key, count in connection.execute(counted.group_by(cases.c.key))}
+
+
+def relabelled_since(store: Engine, name: str, since: datetime) -> set[str]:
+    """The content hashes that were cases with another label before ``since``."""
+    of_source = select(case_changes.c.hash).where(case_changes.c.source == name, case_changes.c.changed_at > since)
+    with store.connect() as connection:
+        return set(connection.scalars(of_source.where(case_changes.c.label_before.is_not(None)).distinct()))
+
+
+def _copy(store: Engine, other: Engine, table: Table, *where: ColumnElement[bool]) -> None:
+    with store.connect().execution_options(yield_per=_CHUNK) as connection:
+        for part in connection.execute(select(table).where(*where)).mappings().partitions(_CHUNK):
+            rows = [
+                {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
+                for row in part
+            ]
+            with other.begin() as target:
+                target.execute(insert(table), rows)
+
+
+def _in_utc(time: datetime) -> datetime:
+    """The time in UTC; SQLite keeps no zones, and its times are all in UTC."""
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

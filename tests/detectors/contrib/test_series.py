@@ -1,0 +1,142 @@
+"""Detectors of windows of series: each kind finds its own anomaly, and says so with numbers of the data."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from agent.core.records import Record, Series
+from agent.detectors.base import DetectorInput, TrainingCase
+from agent.detectors.contrib.series_detector import SeriesDetector, detector
+from retrieval.types import RetrievalResult
+from tests.series_files import DAY, START, daily
+
+_NOTHING = RetrievalResult((), {}, {})
+
+
+def _input(points: Sequence[float | None], first: int = 0, **changes: object) -> DetectorInput:
+    start = (START + timedelta(minutes=30 * first)).isoformat()
+    series = Series.model_validate({"start": start, "step": 1800, "values": {"v": tuple(points)}, **changes})
+    return DetectorInput(Record(text="a window", series=series), "", "", {}, _NOTHING)
+
+
+def _cases(values: Sequence[float], step: int = DAY // 2) -> list[TrainingCase]:
+    return [
+        TrainingCase(_input(values[i : i + DAY], i), anomalous=False) for i in range(0, len(values) - DAY + 1, step)
+    ]
+
+
+def _fitted(name: str, values: Sequence[float]) -> SeriesDetector:
+    fitted = detector(name).fit(_cases(values))
+    assert fitted is not None
+    return fitted
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> SeriesDetector:
+    return _fitted("series", daily(28 * DAY))
+
+
+def _anomalies() -> dict[str, DetectorInput]:
+    day, rng = daily(DAY, seed=7), random.Random(3)
+    spike = [*day[:30], day[30] + 60, *day[31:]]
+    shifted = [*day[DAY // 2 :], *day[: DAY // 2]]
+    other = [100 + 40 * math.sin(6 * math.pi * i / DAY) + rng.gauss(0, 2) for i in range(DAY)]
+    return {"point": _input(spike, 40 * DAY), "contextual": _input(shifted, 40 * DAY), "collective": _input(other, 0)}
+
+
+@pytest.mark.parametrize("kind", ["point", "contextual", "collective"])
+def test_each_kind_is_found_and_named(ensemble: SeriesDetector, kind: str) -> None:
+    normal, anomalous = ensemble.score([_input(daily(DAY, seed=9), 41 * DAY), _anomalies()[kind]])
+    assert normal.log_odds is not None
+    assert normal.log_odds < 0
+    assert anomalous.log_odds is not None
+    assert anomalous.log_odds > 2
+    assert any(fact.startswith(kind) for fact in anomalous.facts), anomalous.facts
+
+
+def test_facts_have_the_numbers_of_the_data(ensemble: SeriesDetector) -> None:
+    (signal,) = ensemble.score([_anomalies()["point"]])
+    value = daily(DAY, seed=7)[30] + 60
+    (fact,) = [fact for fact in signal.facts if fact.startswith("point")]
+    assert f"point: {value:g} at 2024-02-10 15:00:00" in fact
+    assert "0 of 55 normal windows are as far off" in fact
+    (signal,) = _fitted("series_contextual", daily(28 * DAY)).score([_anomalies()["contextual"]])
+    (fact,) = signal.facts
+    assert fact.startswith("contextual: ")
+    assert " on a Saturday, usual " in fact
+    (signal,) = _fitted("series_collective", daily(28 * DAY)).score([_anomalies()["collective"]])
+    assert "unlike its nearest in 4 weeks (nearest at 2024-01-" in signal.facts[0]
+
+
+def test_a_window_is_scored_by_itself_and_after_loading(ensemble: SeriesDetector) -> None:
+    inputs = list(_anomalies().values())
+    together = [signal.log_odds for signal in ensemble.score(inputs)]
+    state = {key: np.asarray(value) for key, value in ensemble.save().items()}
+    assert not any(array.dtype.hasobject for array in state.values())
+    loaded = detector("series").load(state)
+    assert [loaded.score([one])[0].log_odds for one in inputs] == pytest.approx(together)
+
+
+def test_out_of_fold_windows_are_not_their_own_precedents() -> None:
+    values = daily(28 * DAY)
+    # one strange day, which half-overlapping windows share
+    values[10 * DAY : 11 * DAY] = [150.0] * DAY
+    cases = _cases(values)
+    fitted = detector("series_collective").fit(cases)
+    assert fitted is not None
+    log_odds = fitted.out_of_fold(cases, np.zeros(len(cases), np.int64))
+    assert set(np.argsort(-log_odds)[:3].tolist()) == {19, 20, 21}
+
+
+def test_windows_that_cannot_be_compared_get_no_log_odds(ensemble: SeriesDetector) -> None:
+    short, other, plain = ensemble.score(
+        [
+            _input(daily(10)),
+            _input([], values={"w": tuple(daily(DAY))}),
+            _input(daily(DAY), start="7"),
+        ]
+    )
+    assert (short.log_odds, other.log_odds, plain.log_odds) == (None, None, None)
+    assert short.degraded == "a window of 10 points; those learned have 48"
+    assert other.degraded == "the window has no values of v"
+    assert plain.degraded is not None
+
+
+def test_missing_values_constants_and_too_few_windows() -> None:
+    gaps: list[float | None] = [None if i % 5 == 0 else value for i, value in enumerate(daily(DAY, seed=5))]
+    (signal,) = _fitted("series", daily(28 * DAY)).score([_input(gaps, 40 * DAY)])
+    assert signal.log_odds is not None
+    assert signal.log_odds < 0
+    flat = _fitted("series", [5.0] * (20 * DAY))
+    (same, another) = flat.score([_input([5.0] * DAY), _input([9.0] * DAY)])
+    assert same.log_odds is not None
+    assert another.log_odds is not None
+    assert same.log_odds < another.log_odds
+    assert detector("series").fit(_cases(daily(3 * DAY))) is None
+
+
+def test_the_patch_network_and_its_state() -> None:
+    fitted = _fitted("series_patch", daily(14 * DAY))
+    normal, anomalous = fitted.score([_input(daily(DAY, seed=9), 41 * DAY), _anomalies()["collective"]])
+    assert normal.log_odds is not None
+    assert anomalous.log_odds is not None
+    assert normal.log_odds < anomalous.log_odds
+    loaded = detector("series_patch").load({key: np.asarray(value) for key, value in fitted.save().items()})
+    assert loaded.score([_anomalies()["collective"]])[0].log_odds == pytest.approx(anomalous.log_odds)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("stumpy") is None, reason="the extra [timeseries] is not installed")
+def test_the_matrix_profile_finds_a_shape() -> None:
+    fitted = _fitted("series_matrix", daily(14 * DAY))
+    normal, anomalous = fitted.score([_input(daily(DAY, seed=9), 41 * DAY), _anomalies()["collective"]])
+    assert normal.log_odds is not None
+    assert anomalous.log_odds is not None
+    assert normal.log_odds < 0 < anomalous.log_odds
+    assert anomalous.facts[0].startswith("collective: this shape")
