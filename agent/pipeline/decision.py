@@ -189,7 +189,8 @@ class Decider:
 def _is_partly_read(state: JudgingState) -> bool:
     if state.all_read:
         return False
-    return _is_longer_than_read(state) or any(signal.truncated for signal in state.signals.values())
+    deciding = (state.signals.get(name) for name in state.source.model.deciding)
+    return _is_longer_than_read(state) or any(signal is not None and signal.truncated for signal in deciding)
 
 
 def _is_longer_than_read(state: JudgingState) -> bool:

@@ -188,9 +188,14 @@ class SourceModel:
         """Those of ``detectors`` that verdicts depend on; the others' signals are shown only."""
         return tuple(name for name in self.detectors if self.without_llm.weights.get(name))
 
+    @property
+    def deciding(self) -> tuple[str, ...]:
+        """The names of the signals that verdicts may depend on."""
+        return (*SIGNALS, *self.weighed_detectors)
+
     def has_evidence(self, signals: LogOdds) -> bool:
         """Whether any detector that verdicts may depend on gave a signal."""
-        return any(signals.get(name) is not None for name in (*SIGNALS, *self.weighed_detectors))
+        return any(signals.get(name) is not None for name in self.deciding)
 
     def fusion_for(self, signals: LogOdds, known: bool) -> Fusion:
         """The fusion that applies to these signals; ``known``: whether the casebook has the record's template."""

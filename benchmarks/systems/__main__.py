@@ -18,6 +18,7 @@ from agent.pipeline.context import AppContext
 from benchmarks.progress import Progress, print_status, progress_lines
 from benchmarks.quality.baselines import encoding_once
 from benchmarks.quality.tasks import TASKS
+from benchmarks.systems import nab
 from benchmarks.systems.measuring import (
     SUPERVISED,
     TUNED,
@@ -33,7 +34,7 @@ from benchmarks.systems.split import Files, Split, make_split, temporary_folder
 from benchmarks.systems.table import page
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "systems.md"
-_DATA = ("genome", "nslkdd", "hdfs100k", "sms-100", "bgl-time")
+_DATA = ("genome", "nslkdd", "hdfs100k", "sms-100", "bgl-time", nab.NAME)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,6 +105,13 @@ def run(options: argparse.Namespace) -> str:
                 if options.json is not None:
                     write(options.json, sections)
             context.close()
+    if nab.NAME in (options.data or (() if options.file else _DATA)):
+        try:
+            sections.append(nab.measure_nab(wanted))
+        except UsageError as error:
+            print_status(f"{nab.NAME}: left out, {error}")
+        if options.json is not None:
+            write(options.json, sections)
     if not sections:
         raise UsageError("none of the data sets is on this machine; --file LEARN JUDGE --label COLUMN takes your own")
     return page(sections)
@@ -138,8 +146,10 @@ def _files(options: argparse.Namespace, folder: Path) -> list[Files]:
         ]
     found = []
     for name in options.data or _DATA:
+        if name == nab.NAME:
+            continue
         if name not in TASKS:
-            raise UsageError(f"no data set {name!r}: {', '.join(TASKS)}")
+            raise UsageError(f"no data set {name!r}: {', '.join([*TASKS, nab.NAME])}")
         if missing := TASKS[name].missing:
             print_status(f"{name}: left out, {missing[0]} is not here")
             continue

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
+from agent.core.records import Signal
 from agent.detectors.base import DetectorInput, TrainingCase
 from agent.detectors.conformal import ConformalTail
 from agent.detectors.contrib import catalog
@@ -82,7 +83,7 @@ def test_a_chosen_detector_is_weighed_kept_used_alone_and_removed(run: Run, tmp_
 
 
 class _Noise(UntrainedDetector):
-    """Scores that have nothing to do with labels."""
+    """Scores that have nothing to do with labels, of the beginning of a record."""
 
     name, label = "knn", "noise"
 
@@ -93,6 +94,9 @@ class _Noise(UntrainedDetector):
     def raw(self, records: Sequence[DetectorInput]) -> Floats:
         hashes = [hashlib.sha256(record.text.encode()).digest() for record in records]
         return np.array([digest[0] / 256 for digest in hashes])
+
+    def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
+        return [signal.model_copy(update={"truncated": True}) for signal in super().score(records)]
 
     def save(self) -> Mapping[str, Any]:
         return {"tail": self.tail.values}
