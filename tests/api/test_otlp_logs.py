@@ -122,7 +122,7 @@ def test_what_cannot_be_judged_is_counted_and_named(post: Any, client: TestClien
         (b"plain", {"content-encoding": "br"}, 400),
         (b"", {"content-encoding": "deflate"}, 400),
         (zlib.compress(b"{}")[:-4], {"content-encoding": "deflate"}, 400),
-        (gzip.compress(b"{}")[:-8], {"content-encoding": "gzip"}, 400),
+        (gzip.compress(b"{}", mtime=0)[:-8], {"content-encoding": "gzip"}, 400),
         (gzip.compress(b" " * (17 << 20)), {"content-encoding": "gzip"}, 400),
         (b"a log line", {"content-type": "text/plain"}, 415),
     ],
