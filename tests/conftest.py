@@ -32,6 +32,8 @@ hypothesis.settings.register_profile("precedent", deadline=None, derandomize=Tru
 hypothesis.settings.load_profile("precedent")
 # Ollama on the developer's machine must not change what the tests see
 os.environ["OLLAMA_HOST"] = "127.0.0.1:9"
+# nor the width that pytest-xdist gives its processes: output that is no terminal is as wide as it needs
+os.environ.pop("COLUMNS", None)
 # nor the configuration of its user
 os.environ["PRECEDENT_CONFIG"] = os.devnull
 

@@ -33,9 +33,13 @@ _VERDICTS: dict[int | str, dict[str, Any]] = {
 
 def _body_schema() -> dict[str, Any]:
     """The schema of the body of `post_verdicts`, which FastAPI does not parse because it may be a stream."""
-    single, batch = JudgeRequest.model_json_schema(), Batch.model_json_schema()
-    batch["properties"]["records"]["items"] = {"anyOf": [Record.model_json_schema(), {"type": "string"}]}
-    del batch["$defs"]
+    single, batch, record = (
+        model.model_json_schema(ref_template="#/components/schemas/{model}") for model in (JudgeRequest, Batch, Record)
+    )
+    batch["properties"]["records"]["items"] = {"anyOf": [record, {"type": "string"}]}
+    for schema in (single, batch, record):
+        # the verdicts have them in the document already
+        schema.pop("$defs", None)
     content = {"application/json": {"schema": {"anyOf": [single, {"type": "array", "items": single}, batch]}}}
     return {"requestBody": {"required": True, "content": {**content, NDJSON: {"schema": single}}}}
 
