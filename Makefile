@@ -26,7 +26,7 @@ chat: models ## chat with the agent in this terminal
 test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/precedent doctor --fetch
 	@$(BIN)/python -m tests.models
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "not ollama and not browser"
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ollama and not browser"
 	@$(BIN)/python -m pytest -m "ollama or browser"
 
 golden: $(VENV)/.dev models ## are the verdicts of 2,700 fixed records those that were recorded, by every entry point? (make golden ASK=--write)

@@ -72,13 +72,6 @@ def missing(what: str, said: str) -> NoReturn:
     pytest.skip(said)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests of several processes run in the same one: those of a file, and all that need the same server."""
-    for item in items:
-        room = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(room if room in ("ollama", "browser") else str(item.path)))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many tests ran against a real Ollama, and which."""
     counts = {
