@@ -9,7 +9,7 @@ verdicts of the same fit. Corrections tell how often verdicts were wrong.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -66,7 +66,8 @@ def measure_drift(context: AppContext, source: str, last: int = WINDOW, since: d
     corrected = [entry for entry in of_fit if entry.corrected_to]
     contradicted = sum(entry.corrected_to != entry.verdict.label for entry in corrected)
     cases = sum(row.counts.values())
-    novel_share, novel_expected = _novel(row, verdicts, templates)
+    keys = _template_keys(row, verdicts)
+    novel_share, novel_expected = _novel(verdicts, keys, templates)
     now, earlier = _verdicts_to_compare(row, verdicts, newest(before))
     drift = Drift(
         records=len(verdicts),
@@ -86,7 +87,7 @@ def measure_drift(context: AppContext, source: str, last: int = WINDOW, since: d
         return drift
     risk = context.settings.risk
     drift.tests = [
-        *_test_templates(context, row, verdicts, drift),
+        *_test_templates(context, row, verdicts, keys, templates, drift),
         *_test_fields(context, row, verdicts, drift),
         *_test_distances(row, verdicts, templates),
         *_test_verdicts(now, earlier),
@@ -125,19 +126,31 @@ def _verdicts_to_compare(
     return (now, earlier) if min(len(now), len(earlier)) >= ENOUGH else ([], [])
 
 
+def _template_keys(row: SourceSnapshot, verdicts: Sequence[Verdict]) -> list[str]:
+    """The template of each record; empty if the source is represented by fields, or not at all."""
+    representation = row.representation
+    if representation is None or representation.field_encoder is not None:
+        return []
+    return [representation.key(verdict.record, verdict.record.content_hash) for verdict in verdicts]
+
+
 def _test_templates(
-    context: AppContext, row: SourceSnapshot, verdicts: Sequence[Verdict], drift: Drift
+    context: AppContext,
+    row: SourceSnapshot,
+    verdicts: Sequence[Verdict],
+    keys: Sequence[str],
+    templates: Mapping[str, int],
+    drift: Drift,
 ) -> list[DriftTest]:
     """Whether more records have unseen templates than chance gives, counted by records and by different contents.
 
     Which of them were drawn alike depends on how cases and records came; so both must be beyond chance.
     """
-    if drift.novel_share is None or row.representation is None:
+    if drift.novel_share is None:
         return []
-    keys = [row.representation.key(v.record, v.record.content_hash) for v in verdicts]
     contents = {v.record.content_hash: key for v, key in zip(verdicts, keys, strict=True)}
     p_value = max(
-        unseen_templates(context.casebook.templates(row.name), Counter(contents.values())),
+        unseen_templates(templates, Counter(contents.values())),
         unseen_templates(occurrences_by_key(context.casebook.engine, row.name), Counter(keys)),
     )
     expected = drift.novel_expected or 0.0
@@ -221,17 +234,14 @@ def _share(verdicts: Sequence[Verdict], label: str) -> float:
 
 
 def _novel(
-    row: SourceSnapshot, verdicts: Sequence[Verdict], templates: dict[str, int]
+    verdicts: Sequence[Verdict], keys: Sequence[str], templates: Mapping[str, int]
 ) -> tuple[float | None, float | None]:
     """Observed and expected (Good-Turing: cases whose template occurs once) share of contents with unseen templates."""
-    if row.representation is None or row.representation.field_encoder is not None or not templates:
+    if not keys or not templates:
         return None, None
-    keys = {
-        verdict.record.content_hash: row.representation.key(verdict.record, verdict.record.content_hash)
-        for verdict in verdicts
-    }
+    contents = {verdict.record.content_hash: key for verdict, key in zip(verdicts, keys, strict=True)}
     singletons = sum(count == 1 for count in templates.values())
     return (
-        sum(key not in templates for key in keys.values()) / len(keys),
+        sum(key not in templates for key in contents.values()) / len(contents),
         singletons / sum(templates.values()),
     )

@@ -35,7 +35,7 @@ class Drift(BaseModel):
     contradicted_share : float or None
         Share of corrected ones that the person contradicted.
     tests : list of DriftTest
-        None below 50 records.
+        Empty below 50 records.
     findings : list[str]
         What to act on, and how; empty below 50 records.
     """
