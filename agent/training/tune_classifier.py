@@ -25,12 +25,12 @@ from agent.detectors.contrib.resources import Progress, Resources, chosen_device
 from agent.pipeline.context import AppContext
 from agent.training.evaluation import classification_figures
 from agent.training.kinds import folds_of_anomalies
+from agent.training.resumable_work import WORK, prepare_work
 from agent.training.tune_trainer import TrainerOptions, train
 from llm.weights.checksum import sha256_of
 from retrieval.encoding.representation import Representation
 
 _FEWEST, _MOST, _SEED = 10, 20_000, 20_26
-_WORK, _PLAN = "work", "plan.json"
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def tune_classifier(
     assert resources.folder is not None
     folder = resources.folder / tuned.FOLDER
     plan = _plan(texts, anomalous, options, folds)
-    work = _prepare(folder, plan, source, resume=resume)
+    work = prepare_work(folder, plan, source, source, resume=resume)
     device = chosen_device(options.device)
     if device == "cpu":
         notify("no GPU is used: training runs on the processor")
@@ -194,29 +194,6 @@ def _plan(texts: Sequence[str], anomalous: Bools, options: TrainerOptions, folds
     return {**trained, "folds": folds, "cases": cases}
 
 
-def _prepare(folder: Path, plan: dict[str, Any], source: str, *, resume: bool) -> Path:
-    """The folder of the work: empty, or that of the training to go on with.
-
-    Raises
-    ------
-    UsageError
-        There is no such training, or it was of other cases or options.
-    """
-    work = folder / _WORK
-    if resume:
-        if not (work / _PLAN).is_file():
-            raise UsageError(f"no training of {source} was stopped: leave --resume out")
-        before = json.loads((work / _PLAN).read_text(encoding="utf-8"))
-        if changed := sorted(name for name in plan if before.get(name) != plan[name]):
-            raise UsageError(f"the stopped training of {source} had other {', '.join(changed)}: leave --resume out")
-        return work
-    if work.is_dir():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
-    (work / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
-    return work
-
-
 def _store(
     folder: Path, model: Any, tokenizer: Any, texts: Sequence[str], unseen: Floats, meta: dict[str, Any]
 ) -> None:
@@ -241,7 +218,7 @@ def remove_older(resources: Resources) -> None:
     if meta is None or resources.folder is None:
         return
     for path in (resources.folder / tuned.FOLDER).iterdir():
-        if path.is_dir() and path.name not in (meta["folder"], _WORK):
+        if path.is_dir() and path.name not in (meta["folder"], WORK):
             shutil.rmtree(path)
 
 

@@ -33,6 +33,7 @@ from agent.training.lora_evidence import LoraEvidence, evidence
 from agent.training.lora_network import LoraNetwork, LoraOptions
 from agent.training.lora_trainer import LoraTraining
 from agent.training.prompt_selection import PromptTrial
+from agent.training.resumable_work import WORK, prepare_work
 from llm.errors import ModelFailure
 from llm.llamacpp.adapter import adapter_file
 from llm.llamacpp.backend import LlamaCppBackend
@@ -40,7 +41,6 @@ from llm.llamacpp.chat_template import Prompt
 from llm.weights.checksum import sha256_of
 from retrieval.store.fits import Fits
 
-_WORK, _PLAN = "work", "plan.json"
 _PACKAGES = ("accelerate", "gguf", "peft")
 _NOT_SHARED = ("device", "offline")
 
@@ -117,23 +117,25 @@ def tune_lora(
         )
     cases = lora_cases(context, source, most_cases)
     variant = replace(SourceModel.of(row.source_model, row.counts).prompt, reference=0.0, templates=0)
-    asked = _Asked(detector, row.brief, variant)
+    prompted = _PromptedModel(detector, row.brief, variant)
     folder = context.detector_resources(row).folder
     assert folder is not None
     folder /= FOLDER
-    work = _prepare(folder, _plan(cases, options, backend.sha256, asked), source, resume=resume)
+    work = prepare_work(
+        folder, _plan(cases, options, backend.sha256, prompted), source, f"an adapter of {source}", resume=resume
+    )
     options = replace(options, device=_device(options.device, notify))
     try:
         network = LoraNetwork(backend.chat.weights, options, ANSWERS)
-        prompts, places = _prompts(asked, cases, options.most_tokens, notify)
+        prompts, places = _prompts(prompted, cases, options.most_tokens, notify)
         training = LoraTraining(network, prompts, cases.anomalous[places], options, work, progress, notify)
         began = time.perf_counter()
         steps = training.run()
         training_seconds = time.perf_counter() - began
         assert backend.sha256 is not None
         adapter = _store(folder, network, SourceAdapter("", backend.sha256, variant, cases.held_out_keys))
-        after = replace(asked, detector=context.adapted_detector(row, adapter))
-        found = _measured(asked, after, cases, progress)
+        after = replace(prompted, detector=context.adapted_detector(row, adapter))
+        found = _measured(prompted, after, cases, progress)
     except (Stopped, KeyboardInterrupt) as stop:
         why = str(stop) or "stopped; what was trained is kept"
         raise Stopped(f"{why}: `precedent tune lora --source {source} --resume` goes on") from stop
@@ -146,7 +148,7 @@ def tune_lora(
     )  # fmt: skip
 
 
-def _measured(before: _Asked, after: _Asked, cases: LoraCases, progress: Progress) -> LoraEvidence:
+def _measured(before: _PromptedModel, after: _PromptedModel, cases: LoraCases, progress: Progress) -> LoraEvidence:
     """Answers about the held-out cases without and with the adapter."""
     out = np.flatnonzero(cases.held_out).tolist()
     trials = [cases.trials[i] for i in out]
@@ -174,12 +176,12 @@ def remove_unused(context: AppContext, source: str) -> None:
     adapters = [SourceAdapter.of(fit.source_model) for fit in (fits.current(source), fits.earlier(source)) if fit]
     used = {adapter.file(folder).parent.name for adapter in adapters if adapter}
     for path in (folder / FOLDER).iterdir():
-        if path.is_dir() and path.name not in used | {_WORK}:
+        if path.is_dir() and path.name not in used | {WORK}:
             shutil.rmtree(path)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PromptedModel:
     """A language model with a source's brief and prompt."""
 
     detector: LanguageDetector
@@ -212,25 +214,25 @@ def _check_extra() -> None:
         raise MissingPart(f"tuning needs the extra [tune] ({', '.join(_PACKAGES)})", hint_of("tune"))
 
 
-def _device(asked: str, notify: Callable[[str], None]) -> str:
+def _device(wanted: str, notify: Callable[[str], None]) -> str:
     """The device to train on."""
     import torch
 
-    if asked == "cuda" and not torch.cuda.is_available():
+    if wanted == "cuda" and not torch.cuda.is_available():
         notify("there is no GPU that PyTorch can use (device = cuda): training runs on the processor")
         return "cpu"
-    device = chosen_device(asked)
+    device = chosen_device(wanted)
     if device == "cpu":
         notify("no GPU is used: training runs on the processor")
     return device
 
 
 def _prompts(
-    asked: _Asked, cases: LoraCases, most_tokens: int, notify: Callable[[str], None]
+    prompted: _PromptedModel, cases: LoraCases, most_tokens: int, notify: Callable[[str], None]
 ) -> tuple[list[Prompt], list[int]]:
     """The prompts of the cases to train on, and these cases' places."""
     places = np.flatnonzero(~cases.held_out).tolist()
-    prompts = {i: asked.prompt(cases.trials[i]) for i in places}
+    prompts = {i: prompted.prompt(cases.trials[i]) for i in places}
     kept = [i for i in places if len(prompts[i]) <= most_tokens]
     if len(kept) < len(places):
         notify(f"{plural(len(places) - len(kept), 'case')} of over {most_tokens:,} tokens are not trained on")
@@ -239,30 +241,16 @@ def _prompts(
     return [prompts[i] for i in kept], kept
 
 
-def _plan(cases: LoraCases, options: LoraOptions, weights_sha256: str | None, asked: _Asked) -> dict[str, Any]:
+def _plan(
+    cases: LoraCases, options: LoraOptions, weights_sha256: str | None, prompted: _PromptedModel
+) -> dict[str, Any]:
     """What a training must share with one that it goes on with."""
     content = [[case.text, [list(near) for near in case.near]] for case in cases.trials]
     state = [content, cases.anomalous.tolist(), cases.held_out.tolist()]
     digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     shared = {name: value for name, value in asdict(options).items() if name not in _NOT_SHARED}
-    prompt = hashlib.sha256(json.dumps([asked.brief, asdict(asked.variant)]).encode()).hexdigest()
+    prompt = hashlib.sha256(json.dumps([prompted.brief, asdict(prompted.variant)]).encode()).hexdigest()
     return {**shared, "weights": weights_sha256, "cases": digest, "prompt": prompt}
-
-
-def _prepare(folder: Path, plan: dict[str, Any], source: str, *, resume: bool) -> Path:
-    """The folder of the work: empty, or that of the training to go on with."""
-    work = folder / _WORK
-    if resume:
-        if not (work / _PLAN).is_file():
-            raise UsageError(f"no training of an adapter of {source} was stopped: leave --resume out")
-        before = json.loads((work / _PLAN).read_text(encoding="utf-8"))
-        if changed := sorted(name for name in plan if before.get(name) != plan[name]):
-            raise UsageError(f"the stopped training of {source} had other {', '.join(changed)}: leave --resume out")
-        return work
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    (work / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
-    return work
 
 
 def _store(folder: Path, network: LoraNetwork, adapter: SourceAdapter) -> SourceAdapter:
