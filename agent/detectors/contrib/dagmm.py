@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agent.detectors.contrib.network_weights import load_weights, weights_as_arrays
 from agent.detectors.contrib.outlier_model import SEED, Floats, Spec
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ _EPOCHS, _BATCH, _RATE = 60, 64, 2e-3
 # weights of the energy and of the covariances' diagonals in the loss, as in the paper
 _ENERGY, _DIAGONAL = 0.1, 0.005
 _RIDGE = 1e-3
-_WEIGHTS = "weights."
 
 
 class _Network:
@@ -101,17 +101,15 @@ def _score(network: _Network, x: Floats) -> Floats:
 
 
 def _state(network: _Network) -> dict[str, Any]:
-    weights = {f"{_WEIGHTS}{name}": tensor.numpy() for name, tensor in network.modules.state_dict().items()}
     mixture = {f"mixture{i}": tensor.numpy() for i, tensor in enumerate(network.mixture)}
-    return {"columns_of_network": network.columns, **weights, **mixture}
+    return {"columns_of_network": network.columns, **weights_as_arrays(network.modules), **mixture}
 
 
 def _restored(state: Mapping[str, Any]) -> _Network:
     import torch
 
     network = _Network(int(state["columns_of_network"]))
-    weights = {name.removeprefix(_WEIGHTS): torch.tensor(a) for name, a in state.items() if name.startswith(_WEIGHTS)}
-    network.modules.load_state_dict(weights)
+    load_weights(network.modules, state)
     network.modules.eval()
     network.mixture = tuple(torch.tensor(np.asarray(state[f"mixture{i}"])) for i in range(3))
     return network

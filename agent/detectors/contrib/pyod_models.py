@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from agent.detectors.contrib.network_weights import load_weights, weights_as_arrays
 from agent.detectors.contrib.outlier_model import SEED, Floats, Spec, seeded
-
-_WEIGHTS = "weights."
 
 
 def _pyod(module: str, x: Floats) -> Any:
@@ -73,7 +72,7 @@ def _network_score(model: Any, x: Floats) -> Any:
 
 def _weights_of(model: Any) -> dict[str, Any]:
     network = model.model if hasattr(model, "feature_size") else model.model_
-    weights = {f"{_WEIGHTS}{name}": tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
+    weights = weights_as_arrays(network)
     if hasattr(model, "feature_size"):
         return {"columns_of_network": model.feature_size, **weights}
     return {"columns_of_network": model.n_features, "centre_of_network": model.c_.numpy(), **weights}
@@ -83,7 +82,6 @@ def _with_weights(kind: str, state: Mapping[str, Any]) -> Any:
     import torch
 
     columns = int(state["columns_of_network"])
-    weights = {name.removeprefix(_WEIGHTS): torch.tensor(a) for name, a in state.items() if name.startswith(_WEIGHTS)}
     with seeded(), torch.random.fork_rng():
         model = _network(kind, columns)
         if "centre_of_network" in state:
@@ -99,11 +97,11 @@ def _with_weights(kind: str, state: Mapping[str, Any]) -> Any:
                 l2_regularizer=model.l2_regularizer,
             )
             model.c_, model.n_features_in_ = torch.tensor(state["centre_of_network"]), columns
-            model.model_.load_state_dict(weights)
+            load_weights(model.model_, state)
         else:
             model.feature_size = columns
             model.build_model()
-            model.model.load_state_dict(weights)
+            load_weights(model.model, state)
             model.model.to(model.device)
     return model
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from agent.detectors.contrib.event_windows import reproducible
+from agent.detectors.contrib.network_weights import load_weights, weights_as_arrays
 from agent.detectors.contrib.resources import training_progress
 from agent.detectors.contrib.series_arrays import Floats, Stretch, Windows, subsequences
 from agent.detectors.contrib.series_kernels import Finding, Kernel
@@ -83,16 +84,14 @@ class PatchReconstruction(Kernel):
 
     def state(self) -> dict[str, Any]:
         """See `Kernel.state`."""
-        weights = {f"weights.{name}": tensor.numpy() for name, tensor in self.network.state_dict().items()}
         return {"inputs": np.int64(self.network.patch * self.network.patches), "patches": np.int64(
-            self.network.patches), **weights}  # fmt: skip
+            self.network.patches), **weights_as_arrays(self.network)}  # fmt: skip
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """See `Kernel.from_state`."""
         network = PatchNetwork(int(state["inputs"]), int(state["patches"]))
-        weights = {n.removeprefix("weights."): v for n, v in state.items() if n.startswith("weights.")}
-        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+        load_weights(network, state)
         return cls(network.eval())
 
 
