@@ -70,7 +70,7 @@ def main() -> None:
     base = LlamaCppBackend(chat)
     network = LoraNetwork(chat.weights, LoraOptions(), ANSWERS)
     prompts = [chat.prompt(build_messages(brief, text)) for text in texts]
-    asked, labels = texts[TRAINED:], anomalous[TRAINED:]
+    judged, labels = texts[TRAINED:], anomalous[TRAINED:]
     with tempfile.TemporaryDirectory() as folder:
         training = LoraTraining(
             network, prompts[:TRAINED], anomalous[:TRAINED], LoraOptions(), Path(folder),
@@ -89,8 +89,8 @@ def main() -> None:
         found = {
             "transformers, without": before,
             "transformers, with": reference,
-            "llama.cpp, without": log_odds(base, brief, asked),
-            "llama.cpp, with": log_odds(base.with_adapter(file, sha256_of(file), resolved.sha256), brief, asked),
+            "llama.cpp, without": log_odds(base, brief, judged),
+            "llama.cpp, with": log_odds(base.with_adapter(file, sha256_of(file), resolved.sha256), brief, judged),
         }
         if binary() is None:
             print("Ollama: no binary here (OLLAMA_BIN)")
@@ -102,7 +102,7 @@ def main() -> None:
                     [server.host], "parity", context_tokens=CONTEXT, timeout=120, threads=threads
                 )
                 assert served.adapter_sha256 == sha256_of(file)
-                found["Ollama, with"] = log_odds(served, brief, asked)
+                found["Ollama, with"] = log_odds(served, brief, judged)
         print("the adapter; compared with transformers with it:")
         for name, values in found.items():
             compare(name, values, reference, labels)

@@ -1,4 +1,4 @@
-"""What is not said of a series, found by its first file: the columns, and the points of a window."""
+"""What the options leave open about series, found by its first file: the columns, and the points of a window."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ _FEWEST, _CHANCE = 10, 0.025
 _RESAMPLES, _SEED = 4_999, 20_26
 # cases of a client that are compared with those of all others; the chance at which one is taken for outlying
 _FEWEST_OF_CLIENT, _OUTLYING = 5, 0.01
+# how `given_by` begins of a case that corrects a verdict; the verdict's id follows
+FEEDBACK = "feedback on "
 Outcome = Literal["better", "worse", "alike", "too few"]
 
 
@@ -145,6 +147,6 @@ def outlying_clients(clients: Sequence[str], contradicts: NDArray[np.bool_]) -> 
 
 def client_of(given_by: str) -> str:
     """Who gave a label, from the ``given_by`` of its case."""
-    if not given_by.startswith("feedback on "):
+    if not given_by.startswith(FEEDBACK):
         return given_by
     return given_by.partition(", ")[2] or "a person"

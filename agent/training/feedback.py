@@ -7,6 +7,7 @@ from agent.core.records import Case, Label, Precedent, Record, Verdict, clean_te
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.training.challenge import FittedMeanwhile, challenge
+from agent.training.comparison import FEEDBACK
 from agent.training.learn import as_case
 from agent.training.refit import Progress, changes_since_fit, refit_while_due
 from retrieval.casebook import SourceSnapshot
@@ -40,7 +41,7 @@ def correct(context: AppContext, verdict_id: str, label: Label, by: str | None =
     """
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
-    given_by = f"feedback on {verdict_id}" + (f", {by}" if by else "")
+    given_by = f"{FEEDBACK}{verdict_id}" + (f", {by}" if by else "")
     case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by, verdict_id)
     context.history.corrected(verdict_id, label)
     contradicted = contradicted_cases(verdict, label)

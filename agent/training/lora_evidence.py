@@ -78,10 +78,10 @@ def _figures(answers: Floats, anomalous: Bools, kinds: Ints) -> tuple[AnswerFigu
 
     calibrated = _calibrated(answers, anomalous, kinds)
     losses = np.logaddexp(0, calibrated) - anomalous * calibrated
-    said = calibrated > 0
+    predicted = calibrated > 0
     return AnswerFigures(
-        float(np.mean(said == anomalous)),
-        float(f1_score(anomalous, said, zero_division=0)),
+        float(np.mean(predicted == anomalous)),
+        float(f1_score(anomalous, predicted, zero_division=0)),
         float(roc_auc_score(anomalous, answers)),
         float(losses.mean()),
     ), losses

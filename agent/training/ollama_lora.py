@@ -85,7 +85,8 @@ def _measured(
     progress: Progress,
 ) -> str:
     """How often the word is right, on cases of each label that the adapter has not seen."""
-    row, representation = context.source(source), context.source(source).representation or Representation()
+    row = context.source(source)
+    representation = row.representation or Representation()
     cases = [case for case, _ in context.casebook.by_template(source).values() if case.key in adapter.held_out]
     by_label = [[case for case in cases if case.label == label] for label in ANSWERS]
     chosen = [case for of_label in by_label for case in of_label[: budget // 2]]

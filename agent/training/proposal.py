@@ -13,7 +13,7 @@ from agent.core.terminal import plural
 from agent.detectors.contrib.catalog import hint_of, is_installed
 from agent.pipeline.context import AppContext
 from agent.training.active_learning import Candidate, select_for_review
-from agent.training.comparison import client_of, outlying_clients
+from agent.training.comparison import FEEDBACK, client_of, outlying_clients
 from agent.training.drift import ENOUGH, WINDOW, measure_drift
 from agent.training.drift_findings import Drift
 from agent.training.drift_tests import CHANCE, exceeds
@@ -28,7 +28,7 @@ _LABELS = 20
 _FEWEST_CORRECTIONS, _CASES_TO_TUNE, _OF_EACH_LABEL = 5, 500, 50
 _UNSURE_TO_TUNE, _UNSURE_TO_NOTE = 0.1, 0.2
 # corrections that are looked at, the newest
-_FEEDBACK, _MOST_CORRECTIONS = "feedback on ", 1_000
+_MOST_CORRECTIONS = 1_000
 
 
 class Proposal(BaseModel):
@@ -154,7 +154,7 @@ def _label(context: AppContext, row: SourceSnapshot, drift: Drift, labels: int) 
 def _tune(row: SourceSnapshot, drift: Drift) -> Proposal | None:
     """Whether there are many cases, and something that a classifier tuned on them could do better."""
     cases, rarest = sum(row.counts.values()), min(row.counts.values())
-    tuned = any(name.split(":")[0] == "tuned" for name in (row.source_model or {}).get("contrib", ()))
+    tuned = "tuned" in (row.source_model or {}).get("contrib", ())
     if tuned or row.source_model is None or cases < _CASES_TO_TUNE or rarest < _OF_EACH_LABEL:
         return None
     unsure = round((drift.unsure_share or 0.0) * drift.records)
@@ -197,8 +197,8 @@ def _notes(context: AppContext, row: SourceSnapshot, drift: Drift, given: list[t
             f"precedent review --source {row.name} lists them first"
         )
     clients, contradicts = list[str](), list[bool]()
-    for given_by, label in [pair for pair in given if pair[0].startswith(_FEEDBACK)][-_MOST_CORRECTIONS:]:
-        body = context.history.get(given_by.removeprefix(_FEEDBACK).partition(",")[0])
+    for given_by, label in [pair for pair in given if pair[0].startswith(FEEDBACK)][-_MOST_CORRECTIONS:]:
+        body = context.history.get(given_by.removeprefix(FEEDBACK).partition(",")[0])
         if body is not None:
             clients.append(client_of(given_by))
             contradicts.append(Verdict.model_validate(body).leans != label)

@@ -65,9 +65,9 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Table]:
         about = f"{data.about} {len(data.learned):,} learned, of which {rate:.0%} are anomalous."
         columns = dict[str, Sequence[float]]()
         if 0 < rate < 1:
-            asked = [ParsedRow(record, None, None) for record in records.values()]
+            empty = [ParsedRow(record, None, None) for record in records.values()]
             for name, baseline in BASELINES[data.shape].items():
-                columns[name] = baseline(data.learned, asked, encode).tolist()
+                columns[name] = baseline(data.learned, empty, encode).tolist()
         rows = [
             _row(name, verdict, {system: values[i] for system, values in columns.items()})
             for i, (name, verdict) in enumerate(zip(records, verdicts, strict=True))
@@ -111,7 +111,7 @@ def _language_tables(data: Data, model: str, home: Path, progress: Progress) -> 
 def _language(
     context: AppContext, detector: LanguageDetector, data: Data, progress: Progress
 ) -> tuple[str, Sequence[Row]]:
-    """What is asked, and the figures with the raw log-odds and with those less the bias."""
+    """What is judged, and the figures with the raw log-odds and with those less the bias."""
     brief, masked = data.brief or "", Representation().masked
     by_content = {text: detector.log_odds(brief, text) for text in _TEXTS}
     bias = statistics.fmean(by_content.values())
