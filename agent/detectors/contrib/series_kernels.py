@@ -20,6 +20,8 @@ _DAY, _SHORTEST_SLOT = 86_400.0, 900.0
 _QUANTILES = (0.05, 0.5, 0.95)
 # rows of a forecast that are fitted to, and the lags of one
 _MOST_ROWS, _MOST_LAGS = 50_000, 24
+# of residuals in standard deviations: less is rounding
+_LEAST_SPREAD = 1e-3
 
 
 class Finding(NamedTuple):
@@ -252,7 +254,7 @@ class Forecast(Kernel):
         residuals = every[:, :, -1] - every[:, :, :-1] @ weights[:-1] - weights[-1]
         spread = TO_DEVIATION * np.median(np.abs(residuals), axis=0)
         # series that often stay the same have a median of 0
-        return cls(weights, np.maximum(spread, np.maximum(0.1 * residuals.std(axis=0), 1e-6)))
+        return cls(weights, np.maximum(spread, np.maximum(0.1 * residuals.std(axis=0), _LEAST_SPREAD)))
 
     def _residuals(self, windows: Windows) -> Floats:
         """Shape (n, points - lags, columns)."""
