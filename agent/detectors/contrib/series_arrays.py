@@ -19,8 +19,9 @@ Ints = NDArray[np.int64]
 # from a median absolute deviation to a standard deviation
 TO_DEVIATION = 1.4826
 # a spread below this share of the values is rounding; standardised values of which the size no longer matters; how
-# much distances from point to point may differ that are one sampling
-_ROUNDING, _LARGEST, _SAME_STEP = 1e-12, 1e6, 0.05
+# much distances from point to point may differ that are one sampling; the share of a column that straight lines may
+# stand for where no more was missing in what was learned
+_ROUNDING, _LARGEST, _SAME_STEP, _MOST_MISSING = 1e-12, 1e6, 0.05, 0.25
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Scale:
     has_calendar : bool
     steps : tuple of float
         Distances from point to point of the windows, ascending; empty if they are not known.
+    missing : tuple of float
+        By column, the share of a window's values that may be missing; empty if that is not known.
     """
 
     points: int
@@ -83,6 +86,7 @@ class Scale:
     spread: Floats
     has_calendar: bool
     steps: tuple[float, ...] = ()
+    missing: tuple[float, ...] = ()
 
     @classmethod
     def fit(cls, series: Sequence[Series]) -> Scale:
@@ -100,7 +104,10 @@ class Scale:
             spreads.append(spread)
         calendar = sum(window.has_calendar for window in fitting) * 2 > len(fitting)
         steps = tuple(sorted({window.step for window in fitting}))
-        return cls(points, names, keys, np.array(centres), np.array(spreads), calendar, steps)
+        missing = tuple(
+            max(_MOST_MISSING, *(window.values[name].count(None) / points for window in fitting)) for name in names
+        )
+        return cls(points, names, keys, np.array(centres), np.array(spreads), calendar, steps, missing)
 
     def problem(self, series: Series) -> str | None:
         """Why a window cannot be compared, None if it can."""
@@ -114,6 +121,9 @@ class Scale:
             learned = ", ".join(f"{step:g}" for step in self.steps[:3])
             unit = " s" if self.has_calendar else ""
             return f"points every {series.step:g}{unit}; those learned are {learned}{unit} apart"
+        for name, most in zip(self.names, self.missing, strict=False):
+            if (missing := series.values[name].count(None)) > most * self.points:
+                return f"{missing} of {self.points} values of {name} are missing"
         return None
 
     def is_of_another(self, series: Series) -> bool:
@@ -139,20 +149,20 @@ class Scale:
 
     def state(self) -> dict[str, Any]:
         """As arrays, see `from_state`."""
-        head = json.dumps([self.points, self.names, self.keys, self.has_calendar, self.steps])
+        head = json.dumps([self.points, self.names, self.keys, self.has_calendar, self.steps, self.missing])
         return {"head": head, "centre": self.centre, "spread": self.spread}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Scale:
         """The scale that `state` gave ``state`` of."""
-        # earlier versions did not store the steps
-        points, names, keys, calendar, *steps = json.loads(str(state["head"]))
-        learned = tuple(steps[0]) if steps else ()
-        return cls(points, tuple(names), tuple(keys), state["centre"], state["spread"], calendar, learned)
+        # earlier versions did not store steps and what is missing
+        points, names, keys, calendar, *learned = json.loads(str(state["head"]))
+        further = map(tuple, learned)
+        return cls(points, tuple(names), tuple(keys), state["centre"], state["spread"], calendar, *further)
 
 
 def robust_scale(values: Floats) -> tuple[Floats, Floats]:
-    """Median and spread of each column of n rows, NaN left out; the spread of a constant is its size, that of 0 is 1."""
+    """Median and spread of each column of n rows, NaN left out; the spread of a constant is its size, of zeros 1."""
     filled = np.where(np.isnan(values).all(axis=0), 0.0, values)
     size = np.nanmedian(np.abs(filled), axis=0)
     size = np.where(size > 0, size, np.minimum(np.nanmax(np.abs(filled), axis=0), np.sqrt(np.finfo(np.float64).max)))

@@ -210,3 +210,20 @@ def test_a_series_that_was_not_learned_is_not_surely_normal() -> None:
     assert (known.truncated, known.degraded) == (False, None)
     assert unknown.truncated
     assert unknown.degraded == "no series 'c' was learned: compared with all others together"
+
+
+def test_windows_that_are_mostly_straight_lines_are_not_compared(ensemble: SeriesDetector) -> None:
+    day = daily(DAY, seed=9)
+    (signal,) = ensemble.score([_input([*day[:24], *[None] * 20, *day[44:]], 41 * DAY)])
+    assert (signal.log_odds, signal.degraded) == (None, "20 of 48 values of v are missing")
+    # unless what was learned is like that
+    fitted = detector("series").fit(
+        [
+            TrainingCase(_input([*daily(DAY, seed)[:24], *[None] * 20, *day[44:]], seed * DAY), anomalous=False)
+            for seed in range(20)
+        ]
+    )
+    assert fitted is not None
+    loaded = detector("series").load({key: np.asarray(value) for key, value in fitted.save().items()})
+    (signal,) = loaded.score([_input([*day[:24], *[None] * 20, *day[44:]], 41 * DAY)])
+    assert signal.log_odds is not None
