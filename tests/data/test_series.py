@@ -222,3 +222,19 @@ def test_enormous_values_are_read_and_described(tmp_path: Path) -> None:
     windows = _windows(path, window=48)
     assert all(isinstance(value, float) and math.isfinite(value) for w in windows for value in w.record.fields.values())
     assert find_period(np.where(np.arange(480) == 7, 1e308, np.sin(np.arange(480)))) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": 1e300},
+        {"start": "9999-12-31T23:59:59", "step": 3600},
+        {"start": "0001-01-01T00:00:00+14:00"},
+        {"start": "7", "step": 1e308},
+    ],
+)
+def test_times_that_no_calendar_has_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="the times of a series are between"):
+        Series.model_validate({"start": "2024-01-01", "step": 60, "values": {"v": (1, 2, 3)}, **changes})
+    assert parse_time("0001-01-01T00:00:00+14:00") is None
+    assert parse_time(-9e10) is None
