@@ -122,8 +122,8 @@ class Scale:
             unit = " s" if self.has_calendar else ""
             return f"points every {series.step:g}{unit}; those learned are {learned}{unit} apart"
         for name, most in zip(self.names, self.missing, strict=False):
-            if (missing := series.values[name].count(None)) > most * self.points:
-                return f"{missing} of {self.points} values of {name} are missing"
+            if (empty := series.values[name].count(None)) > most * self.points:
+                return f"{empty} of {self.points} values of {name} are missing"
         return None
 
     def is_of_another(self, series: Series) -> bool:

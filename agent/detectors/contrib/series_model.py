@@ -60,7 +60,9 @@ class SeriesModel:
         windows = scale.windows([series[index] for index in which.tolist()])
         stretches = stretches_of(windows)
         span = sum(stretch.step * len(stretch.values) for stretch in stretches)
-        zone = max(float(np.median(windows.steps)) * scale.points, span / _OWN_SHARE)
+        of_keys = {key: [item for item in stretches if item.key == key] for key in {item.key for item in stretches}}
+        longest = max(sum(item.step * len(item.values) for item in items) for items in of_keys.values())
+        zone = max(float(np.median(windows.steps)) * scale.points, longest / _OWN_SHARE)
         fitted = [kind.fit(stretches, scale.points, has_calendar=scale.has_calendar) for kind in kernels]
         used = tuple(kernel for kernel in fitted if kernel is not None)
         if not used:
@@ -81,7 +83,7 @@ class SeriesModel:
         return np.asarray(np.clip((scores - middle - _NOISE) / np.maximum(upper - middle, _NOISE), 0.0, _MOST))
 
     def _combine(self, scores: Floats) -> Floats:
-        return np.round(self.relative(scores).mean(axis=0), 3)
+        return np.asarray(np.round(self.relative(scores).mean(axis=0), 3))
 
     def kernel_scores(self, windows: Windows, zone: float = 0.0) -> Floats:
         """The scores of n windows by each of k kernels, shape (k, n)."""

@@ -227,3 +227,21 @@ def test_windows_that_are_mostly_straight_lines_are_not_compared(ensemble: Serie
     loaded = detector("series").load({key: np.asarray(value) for key, value in fitted.save().items()})
     (signal,) = loaded.score([_input([*day[:24], *[None] * 20, *day[44:]], 41 * DAY)])
     assert signal.log_odds is not None
+
+
+def test_series_that_go_together_are_no_precedents_of_each_other() -> None:
+    values = daily(28 * DAY)
+    cases = [
+        TrainingCase(_input([level * value for value in values[i : i + DAY]], i, key=key), anomalous=False)
+        for key, level in (("a", 1), ("b", 7))
+        for i in range(0, 27 * DAY, DAY)
+    ]
+    fitted = detector("series").fit(cases)
+    assert fitted is not None
+    normal = [_input(daily(DAY, seed), seed * DAY, key="a") for seed in range(40, 50)]
+    assert max(signal.log_odds or 0 for signal in fitted.score(normal)) < 2
+    # ten series with a single window each have nothing but each other
+    single = [TrainingCase(_input(daily(DAY, seed), 0, key=f"h{seed}"), anomalous=False) for seed in range(12)]
+    fitted = detector("series_collective").fit(single)
+    assert fitted is not None
+    assert max(signal.log_odds or 0 for signal in fitted.score([_input(daily(DAY, 99), 0, key="h3")])) < 2
