@@ -213,7 +213,8 @@ def _store(
     shutil.rmtree(target, ignore_errors=True)
     new.replace(target)
     draft = folder / f"{tuned.CURRENT}.new"
-    draft.write_text(json.dumps({**meta, "folder": target.name, "sha256": sha256}), encoding="utf-8")
+    sums = {"sha256": sha256, "settings_sha256": tuned.settings_sha256(target)}
+    draft.write_text(json.dumps({**meta, "folder": target.name, **sums}), encoding="utf-8")
     draft.replace(folder / tuned.CURRENT)
 
 

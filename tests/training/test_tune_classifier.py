@@ -130,6 +130,11 @@ def test_a_rollback_finds_the_classifier_of_the_fit_before(run: Run, tmp_path: P
     assert run("sources", "rollback", "doors").code == 0
     judged = run("judge", new, *OPTIONS, "--detector", "tuned", "--to", "jsonl")
     assert judged.code == 0, judged.err
+    words = tmp_path / "home/detectors/doors/classifier" / found[1] / "tokenizer.json"
+    words.write_text(words.read_text().replace("open", "0pen"))
+    damaged = run("judge", new, *OPTIONS, "--detector", "tuned", "--to", "jsonl")
+    assert damaged.code == 3
+    assert "are not those that were tuned with" in damaged.err
 
 
 def test_bad_input_is_named(run: Run, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,10 @@ Ints = NDArray[np.int64]
 # from a median absolute deviation to a standard deviation
 TO_DEVIATION = 1.4826
 # a spread below this share of the values is rounding; standardised values of which the size no longer matters; how
-# much distances from point to point may differ that are one sampling; the share of a column that straight lines may
-# stand for where no more was missing in what was learned
-_ROUNDING, _LARGEST, _SAME_STEP, _MOST_MISSING = 1e-12, 1e6, 0.05, 0.25
+# much distances from point to point may differ that are one sampling
+_ROUNDING, _LARGEST, _SAME_STEP = 1e-12, 1e6, 0.05
+# the share of a window's values that straight lines may stand for, where it is no larger in so many of those learned
+_MOST_MISSING, _USUAL_SHARE = 0.25, 0.95
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Scale:
     steps : tuple of float
         Distances from point to point of the windows, ascending; empty if they are not known.
     missing : tuple of float
-        By column, the share of a window's values that may be missing; empty if that is not known.
+        By column, how many of a window's values may be missing; empty if that is not known.
     """
 
     points: int
@@ -104,9 +105,10 @@ class Scale:
             spreads.append(spread)
         calendar = sum(window.has_calendar for window in fitting) * 2 > len(fitting)
         steps = tuple(sorted({window.step for window in fitting}))
-        missing = tuple(
-            max(_MOST_MISSING, *(window.values[name].count(None) / points for window in fitting)) for name in names
-        )
+        empty = np.array([[window.values[name].count(None) for name in names] for window in fitting])
+        # a few windows with an outage are not what is usual
+        usual = np.quantile(empty, _USUAL_SHARE, axis=0, method="higher")
+        missing = tuple(np.maximum(usual, _MOST_MISSING * points).tolist())
         return cls(points, names, keys, np.array(centres), np.array(spreads), calendar, steps, missing)
 
     def problem(self, series: Series) -> str | None:
@@ -121,8 +123,12 @@ class Scale:
             learned = ", ".join(f"{step:g}" for step in self.steps[:3])
             unit = " s" if self.has_calendar else ""
             return f"points every {series.step:g}{unit}; those learned are {learned}{unit} apart"
+        return None
+
+    def gap(self, series: Series) -> str | None:
+        """Which column of a window lacks so many values that straight lines would be judged, None if none does."""
         for name, most in zip(self.names, self.missing, strict=False):
-            if (empty := series.values[name].count(None)) > most * self.points:
+            if (empty := series.values[name].count(None)) > most:
                 return f"{empty} of {self.points} values of {name} are missing"
         return None
 

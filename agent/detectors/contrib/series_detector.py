@@ -76,7 +76,7 @@ class SeriesDetector(Detector):
             series = record.record.series
             if series is None:
                 continue
-            if problem := self._model.scale.problem(series):
+            if problem := self._model.scale.problem(series) or self._model.scale.gap(series):
                 out[index] = Signal(degraded=problem)
             else:
                 fitting.append((index, series))
