@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # windows that begin within the points of one
 _OVERLAP = 2
 _COLUMNS_NAMED = 5
-_NO_LIMIT = 1 << 62
 
 
 def load_series(
@@ -52,8 +51,10 @@ def found_options(options: SeriesOptions, series: Sequence[PointSeries]) -> tupl
         No series has enough points.
     """
     longest = max(series, key=lambda item: len(item.times))
-    runs, _ = runs_of(longest, _NO_LIMIT)
-    values, step = runs[0].values, runs[0].step
+    # a gap that is longer than the series is a wrong time, or the beginning of another series
+    runs, _ = runs_of(longest, len(longest.times))
+    run = max(runs, key=lambda item: len(item.values))
+    values, step = run.values, run.step
     if len(values) < 2 * FEWEST_POINTS or not np.isfinite(values).any():
         raise InputError(
             f"its longest series has {len(values)} points: a series takes at least {2 * FEWEST_POINTS}", longest.file
