@@ -204,7 +204,7 @@ def learned(result: LearnResult) -> None:
         if result.brief_drafted:
             print_line(f"(edit it: precedent sources brief {result.source} TEXT)", "dim")
     if result.brief_rejected:
-        print_line(f"no brief: the language model's draft {result.brief_rejected}", "yellow")
+        print_line(f"no brief was given, and the language model's draft {result.brief_rejected}: not taken", "yellow")
         print_line(f"(write one: precedent sources brief {result.source} TEXT)", "dim")
     if result.language_note:
         print_line(result.language_note)

@@ -16,8 +16,8 @@ from agent.data.series_windows import choose_window, runs_of
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
 
-# windows that begin within the points of one
-_OVERLAP = 2
+# windows that begin within the points of one, and how many the longest series has at least, where it has the points
+_OVERLAP, _FEWEST_WINDOWS = 2, 24
 _COLUMNS_NAMED = 5
 
 
@@ -62,7 +62,7 @@ def found_options(options: SeriesOptions, series: Sequence[PointSeries]) -> tupl
     if options.window is not None and options.window > len(values):
         raise InputError(f"--window {options.window}: its longest series has {len(values)} points", longest.file)
     size, why = choose_window(values, step) if options.window is None else (options.window, "as named")
-    begun = options.step or max(1, size // _OVERLAP)
+    begun = options.step or max(1, min(size // _OVERLAP, (len(values) - size) // _FEWEST_WINDOWS))
     names = ", ".join(longest.names[:_COLUMNS_NAMED])
     more = f" and {len(longest.names) - _COLUMNS_NAMED} more" if len(longest.names) > _COLUMNS_NAMED else ""
     unit = "" if longest.plain else " s"

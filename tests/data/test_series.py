@@ -147,6 +147,8 @@ def test_the_window_is_chosen_by_the_period_and_said(tmp_path: Path) -> None:
     assert options.series is not None
     assert (options.series.window, options.series.step) == (2 * DAY, DAY)
     assert "the period by autocorrelation is 48 points" in note
+    short, _ = load_series(ReadOptions(series=SeriesOptions()), write_series(tmp_path / "s.csv", daily(8 * DAY)), 1_000)
+    assert found_options(SeriesOptions(), short)[0].step == (8 * DAY - DAY) // 24, "24 windows at least"
     noise = np.random.default_rng(0).normal(size=(1_000, 1))
     assert find_period(noise[:, 0]) is None
     assert choose_window(noise, 60) == (100, "no period was found")

@@ -172,6 +172,21 @@ def test_verdicts_say_that_the_extra_of_a_detector_is_missing(
     assert "needs the extra [classical]" in refit.err
 
 
+def test_a_detector_that_could_not_be_fitted_is_named_in_verdicts_with_what_it_takes(run: Run, tmp_path: Path) -> None:
+    learned = run("learn", _rings(tmp_path / "l.jsonl", 1, 60), *OPTIONS, "--brief", "r", "--detector", "deeplog")
+    assert "deeplog was not fitted: it takes at least ten different normal sessions (`precedent windows" in (
+        learned.out + learned.err
+    )
+    judged = run("judge", _rings(tmp_path / "j.jsonl", 2, 3), *OPTIONS, "--to", "jsonl")
+    reason = "deeplog: chosen for the source, but not fitted to its cases"
+    assert [json.loads(line)["degraded"] for line in judged.out.splitlines()] == [[reason]] * 3
+    alone = run("judge", tmp_path / "j.jsonl", *OPTIONS, "--detector", "deeplog")
+    assert alone.code == 2
+    assert "it takes at least ten different normal sessions" in alone.err
+    other = run("judge", tmp_path / "j.jsonl", *OPTIONS, "--detector", "knn")
+    assert "precedent sources refit rings --detector deeplog --detector knn" in other.err
+
+
 def test_a_detector_alone_needs_a_source_and_no_adaptation(run: Run, tmp_path: Path) -> None:
     rows = _rings(tmp_path / "l.jsonl", 1, 40)
     assert run("judge", rows, "--detector", "knn").code == 2
