@@ -24,7 +24,7 @@ from llm.truncation import clip_by_estimate, estimated_tokens
 _TEMPLATE_TOKENS = 12
 _STRUCTURED_TOKENS = 48
 # Servers allow different numbers of alternatives; the first that is accepted is kept.
-_TOP = (TOP_LOGPROBS, 5)
+_TOP: tuple[int, ...] = (TOP_LOGPROBS, 5)
 # Rounding makes log-probabilities slightly positive on some servers.
 _ROUNDING = 1e-3
 
