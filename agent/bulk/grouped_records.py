@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bulk.hash_table import GroupNumbers
+from agent.bulk.judged_groups import JudgedGroups
 from agent.bulk.prepared_chunk import PreparedChunk
 from agent.bulk.template_grouping import BLANK, TemplateGrouper
 from agent.bulk.unread_lines import unread_lines
-from agent.core.records import Verdict, content_hash
+from agent.core.records import content_hash
 from agent.data.blocks import Block, BlockTable
 from agent.data.readers import ParsedRow, RowError
 from agent.data.readers.row import EMPTY
@@ -156,18 +157,14 @@ class TextBlocks:
         ]
 
 
-def add_contents(
-    batch: BatchProbabilities,
-    records: GroupedRecords,
-    judged: Indices,
-    verdict_of: Callable[[int], tuple[str, Verdict]],
-) -> None:
+def add_contents(batch: BatchProbabilities, records: GroupedRecords, judged: Indices, found: JudgedGroups) -> None:
     """Count the different contents of templates among the records at ``judged``, as of rows judged one by one."""
     groups = records.groups[judged]
     order = np.argsort(groups, kind="stable")
     distinct, first, counts = np.unique(groups[order], return_index=True, return_counts=True)
     for group, start, count in zip(distinct.tolist(), first.tolist(), counts.tolist(), strict=True):
-        template, verdict = verdict_of(group)
-        if missing := batch.missing_contents(template):
-            for text in records.texts(judged[order[start : start + min(count, missing)]]):
-                batch.add(template, content_hash(text, {}, ()), verdict.probability)
+        template, probability = found.template(group), float(found.traits["probability"][group])
+        # the most anomalous record of a template counts, so there is one of each group
+        most = max(1, batch.missing_contents(template))
+        for text in records.texts(judged[order[start : start + min(count, most)]]):
+            batch.add(template, content_hash(text, {}, ()), probability)

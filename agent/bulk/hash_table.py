@@ -25,7 +25,8 @@ class HashTable:
         table = self._hashes
         if not len(table):
             return np.zeros(len(hashes), np.bool_)
-        return table[np.minimum(np.searchsorted(table, hashes), len(table) - 1)] == hashes
+        found: NDArray[np.bool_] = table[np.minimum(np.searchsorted(table, hashes), len(table) - 1)] == hashes
+        return found
 
     def get(self, hashes: Hashes) -> tuple[GroupNumbers, NDArray[np.bool_]]:
         """The numbers of n hashes, and whether each is in the table: shapes (n,)."""

@@ -57,6 +57,11 @@ class LineFormatter:
         else:
             self._endings.append(self._ending(result, template) if isinstance(result, Verdict) else "")
 
+    def forget(self) -> None:
+        """Forget all groups: the next one is the first again."""
+        self._endings.clear()
+        self._templates.clear()
+
     def _ending(self, verdict: Verdict, template: str) -> str:
         p = round(verdict.probability, 6)
         if self._to == "csv":

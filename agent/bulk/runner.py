@@ -18,11 +18,12 @@ from agent.bulk.alike import AlikeRows
 from agent.bulk.chunks import prefetch
 from agent.bulk.group_judge import Budget, GroupJudge, Result
 from agent.bulk.grouped_records import GroupedRecords, TextBlocks, add_contents, of_log
+from agent.bulk.judged_groups import JudgedGroups
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
 from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import TemplateGroup, TemplateGrouper
-from agent.bulk.traits import TRAITS, UNJUDGED, traits_of
+from agent.bulk.traits import UNJUDGED, traits_of
 from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
 from agent.core.terminal import plural
@@ -92,9 +93,13 @@ class BulkRunner:
         self._grouper = TemplateGrouper(representation, texts, lambda key: by_text and key not in templates)
         self._formatter = LineFormatter(options.detail, options.to, raw=options.csv_raw)
         self._alike = AlikeRows.of(row)
-        # by group number
-        self._results: list[Result] = []
-        self._traits = np.zeros(0, TRAITS)
+        self._groups = JudgedGroups(
+            self._grouper,
+            self._judge,
+            self._formatter,
+            keeps_all=options.calls is not None or options.seconds is not None,
+            is_full=options.detail == "full",
+        )
 
     @property
     def run_id(self) -> str:
@@ -189,6 +194,7 @@ class BulkRunner:
             for records in batches:
                 self._judge_new_groups()
                 self._write(file, records)
+                self._groups.forget_if_full()
                 self._show_progress(file, records.size)
                 yield records.position
 
@@ -223,14 +229,7 @@ class BulkRunner:
             self.failures.append(table.request.row_error(damage.line, damage.reason, stops=True))
 
     def _judge_new_groups(self) -> None:
-        new = self._grouper.groups[len(self._results) :]
-        if not new:
-            return
-        results = self._judge.verdicts(new)
-        self._results += results
-        self._traits = np.concatenate([self._traits, traits_of(results)])
-        for group, result in zip(new, results, strict=True):
-            self._formatter.add_group(result, group.name)
+        for group, result in self._groups.judge_new():
             if isinstance(result, Verdict):
                 self.summary.templates += self._output.write_template(group.name, result)
             else:
@@ -241,9 +240,9 @@ class BulkRunner:
         self.failures += records.failures
         self.notes += records.notes
         self.summary.blank += records.blank
-        judged = np.flatnonzero(self._traits["label"][records.groups] != UNJUDGED)
+        judged = np.flatnonzero(self._groups.traits["label"][records.groups] != UNJUDGED)
         lines, groups = records.lines[judged], records.groups[judged]
-        traits = self._traits[groups]
+        traits = self._groups.traits[groups]
         if self.options.lines:
             kept = np.flatnonzero(np.isin(traits["label"], [LABELS.index(name) for name in self.options.only]))
             times = None if records.times is None else partial(records.times, judged[kept])
@@ -252,22 +251,17 @@ class BulkRunner:
                 self._output.write(line)
         self.summary.far += int(traits["is_far"].sum())
         for group, count in zip(*np.unique(groups[traits["is_degraded"]], return_counts=True), strict=True):
-            self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))
+            self.summary.add_degraded(self._groups.verdict(int(group)), int(count))
         if records.times is not None:
-            add_contents(self.summary.batch, records, judged, self._template_and_verdict)
+            add_contents(self.summary.batch, records, judged, self._groups)
         self.summary.add(
             file,
             lines,
             traits["label"],
             groups,
-            self._template_and_verdict,
+            lambda number: (self._groups.template(number), self._groups.verdict(number)),
             lambda indices: records.times_seen(judged[indices]),
         )
-
-    def _template_and_verdict(self, number: int) -> tuple[str, Verdict]:
-        verdict = self._results[number]
-        assert isinstance(verdict, Verdict)
-        return self._grouper.groups[number].template_id, verdict
 
     def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text, each by itself; positions are numbers of records."""

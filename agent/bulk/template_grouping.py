@@ -120,6 +120,12 @@ class TemplateGrouper:
         self._cases = HashTable()
         self._cases.put(self._hash(self.case_texts), np.zeros(len(self.case_texts), np.int32))
 
+    def forget(self) -> None:
+        """Forget all groups: the next one is the first again."""
+        self.groups.clear()
+        self._by_key.clear()
+        self._forget(None)
+
     def _forget(self, read_as: object) -> None:
         self._read_as = read_as
         self._by_skeleton, self._by_line = HashTable(), HashTable()

@@ -97,7 +97,7 @@ class _CsvBlocks:
     def _split(self, data: bytes, first: int) -> _Lines | None:
         """The lines of some data; None if they are not UTF-8, or so long that they are cut."""
         lines = split_lines_by_array(data, data.count(b"\n"))
-        if lines is None or int(lines.str.len_bytes().max() or 0) >= LONGEST_LINE:
+        if lines is None or (lines.str.len_bytes() >= LONGEST_LINE).any():
             return None
         quotes = np.zeros(len(lines), np.int64)
         if self._dialect.quoted and b'"' in data:
@@ -145,7 +145,7 @@ class _CsvBlocks:
         """Which lines are a row whose cells do not depend on what comes before."""
         texts, layout = lines.lines.str.strip_suffix("\r"), self._table.layout
         is_open = np.cumsum(lines.quotes) % 2
-        certain = (lines.quotes % 2 == 0) & (is_open == 0)
+        certain: Flags = (lines.quotes % 2 == 0) & (is_open == 0)
         certain[: max(0, layout.first_line - lines.first + (layout.header is not None))] = False
         usual = ~texts.str.contains("\r", literal=True) & ~texts.str.contains(_CHANGED)
         usual &= (texts.str.len_bytes() <= self._longest) & (texts != "")

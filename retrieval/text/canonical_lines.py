@@ -109,13 +109,15 @@ class _Rewriting:
     def _included(self, places: Places) -> Places:
         if not self._excluded.size:
             return places
-        return places[np.searchsorted(self._excluded, places) % 2 == 0]
+        included: Places = places[np.searchsorted(self._excluded, places) % 2 == 0]
+        return included
 
     def _follows_number(self, starts: Places) -> Flags:
         """Whether what starts there may go on a number, time or address before it."""
         raw = self.raw
         joined = np.isin(raw[starts - 1], np.frombuffer(b".,:/+-", np.uint8))
-        return joined & (self.kind(starts - 2) == _DIGIT)
+        follows: Flags = joined & (self.kind(starts - 2) == _DIGIT)
+        return follows
 
     def _uuids(self) -> None:
         raw = self.raw
@@ -257,7 +259,7 @@ class _Rewriting:
         raw = self.raw
         previous, before = raw[start - 1], raw[start - 2]
         kind, before_kind = _CLASSES[previous], _CLASSES[before]
-        safe = (kind & (_HEX | _HIGH)) == 0
+        safe: Flags = (kind & (_HEX | _HIGH)) == 0
         # 0x
         safe &= ~(((previous | 32) == ord("x")) & (before == ord("0")))
         joined = np.isin(previous, np.frombuffer(b".,:/+-", np.uint8))
@@ -293,7 +295,7 @@ class _Rewriting:
         raw = self.raw
         following, after = raw[end], raw[end + 1]
         kind, after_kind = _CLASSES[following], _CLASSES[after]
-        safe = (kind & (_HEX | _HIGH)) == 0
+        safe: Flags = (kind & (_HEX | _HIGH)) == 0
         safe &= ~(((following | 32) == ord("x")) & (raw[end - 1] == ord("0")))
         is_number = (after_kind & (_DIGIT | _HIGH)) > 0
         is_slash, is_colon, is_dash = following == ord("/"), following == ord(":"), following == ord("-")
@@ -317,4 +319,5 @@ class _Rewriting:
 
 def _reaches_word(first: Bytes, second: Bytes, third: Bytes) -> Flags:
     """Whether a letter that no hexadecimal number has comes first, or after one or two that such a number may have."""
-    return (first == _WORD) | ((first == _HEX) & ((second == _WORD) | ((second == _HEX) & (third == _WORD))))
+    reaches: Flags = (second == _WORD) | ((second == _HEX) & (third == _WORD))
+    return (first == _WORD) | ((first == _HEX) & reaches)
