@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
+_APPLICATION = "server:create_app"
 # seconds in which a client that has just connected sends its request
 _GRACE = 0.3
 # as uvicorn's command ends when the application does not start
@@ -28,22 +29,21 @@ class DrainingServer(uvicorn.Server):
 
 def run(*, host: str, port: int, workers: int, shutdown_timeout: int) -> None:
     """Serve ``server:create_app`` until the process receives a signal to stop."""
-    config = uvicorn.Config(
-        "server:create_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": host,
+        "port": port,
         # the application configures logging, and logs requests itself
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=shutdown_timeout,
-    )
-    server = DrainingServer(config)
+        "log_config": None,
+        "log_level": "warning",
+        "access_log": False,
+        "timeout_graceful_shutdown": shutdown_timeout,
+    }
     if workers > 1:
-        Multiprocess(config, target=server.run, sockets=[config.bind_socket()]).run()
+        # the address stays open while uvicorn replaces one of them
+        uvicorn.run(_APPLICATION, workers=workers, **options)
         return
+    server = DrainingServer(uvicorn.Config(_APPLICATION, **options))
     server.run()
     if not server.started:
         sys.exit(_NOT_STARTED)
