@@ -16,7 +16,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,6 +27,7 @@ from pydantic_settings import (
 
 from agent.core.errors import UsageError
 from agent.core.logs import LogFormat, LogLevel
+from llm.openai.address import PREFIX, parse_spec
 
 _PREFIX = "PRECEDENT_"
 # what other programs call a setting is read too
@@ -62,7 +63,11 @@ class Settings(BaseSettings):
     )
     model: str = Field(
         "auto",
-        description="`auto`, `embedded:NAME` (see catalog.toml), `ollama:NAME`, `none`, or a path to a .gguf",
+        description="`auto`, `embedded:NAME` (see catalog.toml), `ollama:NAME`, `openai:NAME@URL` (a server with "
+        "OpenAI's interface, such as vLLM), `none`, or a path to a .gguf",
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, description="key of the server of `openai:NAME@URL`; it is shown nowhere"
     )
     ollama_hosts: str = Field(
         default_factory=lambda: os.environ.get("OLLAMA_HOST", "http://127.0.0.1:11434"),
@@ -125,6 +130,11 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="least severe events that `serve` logs: debug to error")
     log_format: LogFormat = Field("text", description="how `serve` logs: text, or json (one object a line)")
 
+    @field_validator("model")
+    @classmethod
+    def _has_server(cls, model: str) -> str:
+        return parse_spec(model).spec if model.startswith(PREFIX) else model
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -145,6 +155,8 @@ class Settings(BaseSettings):
         addresses: list[tuple[str, str | None]] = []
         if uses_ollama:
             addresses += [("ollama_hosts", address) for address in self.ollama_hosts.split(",")]
+        if self.model.startswith(PREFIX):
+            addresses.append(("model", parse_spec(self.model).url))
         addresses += [("chroma", self.chroma), ("store", self.store), ("otlp_endpoint", self.otlp_endpoint)]
         named = [(name, _host(address)) for name, address in addresses if address]
         return [f"{name} ({host})" for name, host in named if host and not _is_loopback(host)]
@@ -224,7 +236,8 @@ def settings() -> Settings:
         if first["type"] == "extra_forbidden":
             message = f"unknown setting {name!r} in {file}{_nearest(name)}"
             raise UsageError(message) from error
-        raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in {file}): {first['msg']}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in {file}): {reason}") from error
     except TOMLDecodeError as error:
         raise UsageError(f"{file} is not TOML: {error}") from error
 
