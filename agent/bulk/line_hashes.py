@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # skeletons beyond which none is remembered besides those of templates, and the share of the lines of a chunk with new
 # ones from which on they are not hashed any more
-_MOST_REMEMBERED, _MANY_NEW = 250_000, 0.5
+_MOST_REMEMBERED, _MANY_NEW = 100_000, 0.5
 # of a file whose entries begin with a time: the lines that surely do
 _BEGINS = np.uint64(0x9E3779B97F4A7C15)
 

@@ -29,6 +29,8 @@ _FARTHEST_OF_FEW = 0.5
 _FAMILIAR = 0.99
 # share of the cases that are nearer to the others than a text that resembles none; its least cosine distance
 _NEARER, _STRANGE = 0.9, 0.5
+# cosine distance that is none, but for the rounding of vectors
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def novelty(found: RetrievalResult, reference: Sequence[float], cases: int, diff
     if not found.nearest or not reference:
         return Signal()
     distance = 1 - found.nearest[0].similarity
+    # texts embedded together change the seventh digit, and many cases may be at no distance
+    distance = distance if distance > _ROUNDING else 0.0
     farther = round(100 * bisect_left(reference, distance) / len(reference))
     facts = []
     if farther >= 50 and not any(found.same_template.values()):
