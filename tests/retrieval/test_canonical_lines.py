@@ -87,10 +87,15 @@ def test_what_may_be_a_time_or_a_date_keeps_its_lengths() -> None:
         assert len(canonical(text)) == len(text)
 
 
-def test_long_lines_and_lines_with_an_address_of_mail_keep_their_lengths() -> None:
-    for line in ("id 123456 " + "x" * MAX_LINE, "mail 123456 to a.b@example.org", "id 123456 ½"):
+def test_long_lines_and_lines_that_are_normalised_keep_their_lengths() -> None:
+    for line in ("id 123456 " + "x" * MAX_LINE, "id 123456 ½", "id １２３ 456"):
         assert len(canonical(line)) == len(line)
         assert canonical_lines(f"a 99\n{line}\nb 99\n".encode()).decode().split("\n")[::2] == ["a 1", "b 1"]
+
+
+def test_an_address_of_mail_keeps_its_lengths_and_other_alphabets_do_not_matter() -> None:
+    assert canonical("to 123456: a.99@x77.org, 42") == "to 1: a.11@x11.org, 1"
+    assert canonical("사용자 1234 로그인, 12.5 s") == "사용자 1 로그인, 1.1 s"
 
 
 SENTENCES = st.lists(
