@@ -33,7 +33,7 @@ def canonical(line: str) -> str:
     return canonical_lines(f"{line}\n".encode()).decode().removesuffix("\n")
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(LINES, min_size=1, max_size=8))
 def test_a_canonical_line_is_masked_like_the_line(lines: list[str]) -> None:
     found = canonical_lines("".join(line + "\n" for line in lines).encode()).decode().split("\n")
@@ -110,7 +110,7 @@ SENTENCES = st.lists(
 ).map(" ".join)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(SENTENCES)
 def test_a_line_has_no_injection_that_its_canonical_form_has_not(line: str) -> None:
     if not find_injections(canonical(line)):
@@ -124,7 +124,7 @@ NUMBERS = st.lists(
 KEPT = (KeptPlace("code ", frozenset({"5", "500"})), KeptPlace('HTTP/<n>"', frozenset({"12"})))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.lists(NUMBERS, min_size=2, max_size=30))
 def test_lines_of_one_form_and_the_same_kept_numbers_are_masked_alike(lines: list[str]) -> None:
     import polars as pl
