@@ -339,5 +339,6 @@ class _Rewriting:
 
 def _reaches_word(first: Bytes, second: Bytes, third: Bytes) -> Flags:
     """Whether a letter that no hexadecimal number has comes first, or after one or two that such a number may have."""
-    reaches: Flags = (second == _WORD) | ((second == _HEX) & (third == _WORD))
-    return (first == _WORD) | ((first == _HEX) & reaches)
+    after_one = (second == _WORD) | ((second == _HEX) & (third == _WORD))
+    reaches: Flags = (first == _WORD) | ((first == _HEX) & after_one)
+    return reaches
