@@ -34,6 +34,7 @@ from agent.data.readers.row import ParsedRow, ReadRequest
 from retrieval.encoding.representation import Representation
 from retrieval.text.canonical_lines import canonical_lines
 from retrieval.text.prompt_injection import find_injections
+from retrieval.text.template_hash import joined
 
 if TYPE_CHECKING:
     import polars as pl
@@ -146,7 +147,7 @@ class TemplateGrouper:
 
     def prepare_texts(self, texts: pl.Series, lines: NDArray[np.int64], request: ReadRequest) -> PreparedChunk:
         """As `prepare`, of n texts of one line each, which are the cells of a table's rows."""
-        data = "\n".join([*texts.to_list(), ""]).encode()
+        data = joined(texts)
         request = replace(request, text=(), label=None, entries=None)
         hashes, rewritten, exact = self._hasher.hash(data, texts, None)
         is_case = np.zeros(len(texts), np.bool_)
