@@ -107,6 +107,12 @@ class GroupJudge:
         self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
         return ordered
 
+    def keep(self, groups: Sequence[TemplateGroup], results: Sequence[Result], *, store: bool) -> None:
+        """Add the verdicts of another process to the history, and ``store`` them for the next run."""
+        if store:
+            self._store(groups, {group.key: result for group, result in zip(groups, results, strict=True)})
+        self._context.history.put(result.to_stored() for result in results if isinstance(result, Verdict))
+
     def with_reasons(self, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> list[Result]:
         """The results, of which those that are not normal are explained, up to a number in all."""
         found = [i for i, result in enumerate(results) if isinstance(result, Verdict) and result.label != "normal"]

@@ -36,7 +36,7 @@ from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
 # rows between two checkpoints; notes shown; chunks read ahead
-_ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
+ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
@@ -132,14 +132,12 @@ class BulkRunner:
         try:
             if options.calls is not None or options.seconds is not None:
                 self._survey()
-            for number in range(state.get("file", 0), len(options.files)):
-                position = state["at"] if number == state.get("file") else [0, 1]
-                for end in self._file(options.files[number], *position):
-                    self.summary.seconds = earlier.seconds + time.monotonic() - self._started
-                    self.summary.set_llm_use(earlier, self._judge.llm_answers, self._judge.llm_changed)
-                    self._show_notes()
-                    if options.lines and time.monotonic() >= self._checkpoint_due:
-                        self._checkpoint(number, end)
+            for number, end in self._files(state.get("file", 0), state.get("at", (0, 1))):
+                self.summary.seconds = earlier.seconds + time.monotonic() - self._started
+                self.summary.set_llm_use(earlier, self._judge.llm_answers, self._judge.llm_changed)
+                self._show_notes()
+                if options.lines and time.monotonic() >= self._checkpoint_due:
+                    self._checkpoint(number, end)
             self._output.flush()
             for callback in on_finish:
                 callback(self.summary)
@@ -176,6 +174,13 @@ class BulkRunner:
         """Whether each line is a text and nothing else, except for a label before it."""
         is_log = kind == "log" and not request.text and request.label in (None, "0")
         return is_log and not (self._representation.field_encoder or self._representation.prose)
+
+    def _files(self, first: int, at: Sequence[int]) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Judge the files from a position in one of them on; yields its number and the position after each part."""
+        for number in range(first, len(self.options.files)):
+            start, line = at if number == first else (0, 1)
+            for end in self._file(self.options.files[number], start, line):
+                yield number, end
 
     def _file(self, file: str, start: int, line: int) -> Iterator[tuple[int, int]]:
         """Judge a file from an offset and its line number on; yields the position after each part."""
@@ -250,26 +255,40 @@ class BulkRunner:
     def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text, each by itself; positions are numbers of records."""
         remaining = islice(items, done, None)
-        while batch := list(islice(remaining, _ROWS)):
-            parsed = [item for item in batch if isinstance(item, ParsedRow)]
-            self.failures += [item for item in batch if isinstance(item, RowError)]
-            self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
-            groups = []
-            for number, row in enumerate(parsed):
-                content = row.record.content_hash
-                key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
-                groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
+        while batch := list(islice(remaining, ROWS)):
+            groups = self._row_groups(batch)
             results = self._judge.verdicts(groups, store=False, explain=self.options.explain_rows)
-            if self.options.explain_found and self.options.explain_rows == "none":
-                results = self._judge.with_reasons(groups, results)
-            self._write_rows(file, groups, results)
+            self._write_rows(file, batch, groups, results)
             done += len(batch)
             self._show_progress(file, 0)
             yield done, 1
         if not done:
             raise InputError("has no records", file)
 
-    def _write_rows(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
+    def _row_groups(self, rows: Sequence[ParsedRow | RowError]) -> list[TemplateGroup]:
+        """A group for each record."""
+        groups = []
+        for number, row in enumerate(row for row in rows if isinstance(row, ParsedRow)):
+            content = row.record.content_hash
+            key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
+            groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
+        return groups
+
+    def _write_rows(
+        self,
+        file: str,
+        rows: Sequence[ParsedRow | RowError],
+        groups: Sequence[TemplateGroup],
+        results: Sequence[Result],
+    ) -> None:
+        """Write and count records that have been judged, and note what was wrong with their rows."""
+        for row in rows:
+            if isinstance(row, RowError):
+                self.failures.append(row)
+            else:
+                self.notes += [f"{file}:{row.record.line}: {note}" for note in row.notes]
+        if self.options.explain_found and self.options.explain_rows == "none":
+            results = self._judge.with_reasons(groups, results)
         self.failures += [result for result in results if isinstance(result, JudgeError)]
         judged = [
             (group.template_id, result)
