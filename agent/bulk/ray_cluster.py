@@ -25,7 +25,7 @@ from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
 
 # parts that one worker has at a time, and parts that wait for an earlier one to be written, for each worker
-_AT_A_TIME, _AHEAD = 2, 4
+AT_A_TIME, AHEAD = 2, 4
 # how often a part is given to another worker when its worker dies
 _RETRIES = 3
 # seconds between two looks at signals
@@ -140,7 +140,7 @@ class RayCluster:
         failure: Exception | None = None
         is_last = False
         while True:
-            while not is_last and len(waiting) < _AHEAD * len(load) and min(load) < _AT_A_TIME:
+            while not is_last and len(waiting) < AHEAD * len(load) and min(load) < AT_A_TIME:
                 try:
                     part = next(parts, None)
                 except Exception as error:

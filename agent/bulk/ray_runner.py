@@ -6,9 +6,11 @@ history and the summary. So the workers need no access to the files, and a run i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, ClassVar
 
 from agent.bulk.chunks import read_chunks
 from agent.bulk.part_judge import JudgedPart, Part
@@ -25,6 +27,7 @@ class RayRunner(BulkRunner):
     """As `BulkRunner`, on the Ray cluster at ``address``."""
 
     address: str = "ray"
+    cluster: ClassVar[Callable[..., AbstractContextManager[Any]]] = RayCluster
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,10 +38,10 @@ class RayRunner(BulkRunner):
     def _files(self, first: int, at: Sequence[int]) -> Iterator[tuple[int, tuple[int, int]]]:
         snapshot = Snapshot.of(self.context, self.options.source)
         workers = self.context.settings.ray_workers
-        cluster = RayCluster(
+        connected = type(self).cluster(
             self.address, workers, snapshot, self.read_options, self.options, self._judge.state, self.notify
         )
-        with cluster:
+        with connected as cluster:
             for part, judged in cluster.judge(self._parts(first, at)):
                 self._add(part, judged)
                 self._show_progress(part.file, part.end[0] if part.chunk else 0)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from agent.bulk import ray_runner
 from agent.bulk.options import BulkOptions
 from agent.bulk.part_judge import JudgedPart, Part, PartJudge
 from agent.bulk.ray_runner import RayRunner
@@ -92,7 +91,7 @@ class TwoJudges:
 @pytest.fixture
 def two_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[TwoJudges]:
     monkeypatch.setenv("TWO_JUDGES", str(tmp_path / "judges"))
-    monkeypatch.setattr(ray_runner, "RayCluster", TwoJudges)
+    monkeypatch.setattr(RayRunner, "cluster", TwoJudges)
     monkeypatch.setattr(TwoJudges, "lost_at", None)
     return TwoJudges
 
