@@ -69,7 +69,7 @@ def embedding(device: str) -> Rate:
 
 def judging(device: str, home: Path) -> Iterator[Rate]:
     """Seconds for a number of records of new templates to be judged, without the language model."""
-    context = AppContext(Settings(home=home / device, cache=settings().cache, model="none", device=device))  # type: ignore[arg-type]
+    context = AppContext(Settings(home=home / device, cache=settings().cache, model="none", device=device))
     learn(context, [POSTGRES / "learn.log"], "postgres", ReadOptions(format="log", label="0"), brief="PostgreSQL")
     chain, drawn = build(context), iter(range(1 << 30))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -194,11 +195,13 @@ class RayCluster:
                 "configure_logging": False,
             }
         try:
-            ray.init(**options)
+            with warnings.catch_warnings(action="ignore"):
+                ray.init(**options)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            place = address or os.environ.get("RAY_ADDRESS") or "this machine"
             raise MissingPart(
-                f"no Ray cluster at {address or os.environ.get('RAY_ADDRESS') or 'this machine'}: {error}",
-                "`ray start --head` starts one; its client port is 10001",
+                f"no Ray cluster at {place}: {' '.join(str(error).split())[:300]}",
+                "`ray start --head` starts one; its client port is 10001, and RAY_AUTH_TOKEN has its token",
             ) from error
 
     def _start_workers(self) -> None:
@@ -230,6 +233,12 @@ def _ray() -> Any:
         )
     # nothing is reported to the makers of Ray
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    has_token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or (
+        Path.home() / ".ray/auth_token"
+    ).exists()
+    if has_token:
+        # a client of a cluster does not look for the token by itself
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     return ray
