@@ -112,7 +112,7 @@ class _Here:
             yield part, pickle.loads(packed)
             measured.workers.append(done - handed)
             measured.driver.append(time.process_time() - done + handed - before)
-            measured.stored += [len(result.to_json()) for result in judged.results if hasattr(result, "to_json")]
+            measured.stored += [len(json.dumps(body)) for body in judged.history]
             before = time.process_time()
 
 

@@ -107,12 +107,6 @@ class GroupJudge:
         self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
         return ordered
 
-    def keep(self, groups: Sequence[TemplateGroup], results: Sequence[Result], *, store: bool) -> None:
-        """Add the verdicts of another process to the history, and ``store`` them for the next run."""
-        if store:
-            self._store(groups, {group.key: result for group, result in zip(groups, results, strict=True)})
-        self._context.history.put(result.to_stored() for result in results if isinstance(result, Verdict))
-
     def with_reasons(self, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> list[Result]:
         """The results, of which those that are not normal are explained, up to a number in all."""
         found = [i for i, result in enumerate(results) if isinstance(result, Verdict) and result.label != "normal"]
@@ -124,7 +118,7 @@ class GroupJudge:
         return explained
 
     def _load(self, groups: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
-        bodies = self._stored.get([group.key for group in groups])
+        bodies = self.stored.get([group.key for group in groups])
         for group in groups:
             if group.key in bodies:
                 verdict = Verdict.model_validate(bodies[group.key])
@@ -181,7 +175,7 @@ class GroupJudge:
             for group in groups
             if isinstance(result := results[group.key], Verdict) and (is_final or not result.degraded)
         }
-        self._stored.put(bodies)
+        self.stored.put(bodies)
 
     @cached_property
     def _pipeline(self) -> Pipeline:
@@ -191,7 +185,8 @@ class GroupJudge:
         return Pipeline(self._context)
 
     @cached_property
-    def _stored(self) -> TemplateVerdicts:
+    def stored(self) -> TemplateVerdicts:
+        """The verdicts that are kept for the next run."""
         return TemplateVerdicts(self._context.casebook.engine, self._source, self.state)
 
     @cached_property

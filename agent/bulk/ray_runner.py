@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
 
 from agent.bulk.chunks import read_chunks
 from agent.bulk.part_judge import JudgedPart, Part
 from agent.bulk.ray_cluster import RayCluster
-from agent.bulk.runner import ROWS, BulkRunner
+from agent.bulk.runner import BulkRunner
 from agent.bulk.snapshot import Snapshot
 from agent.core.errors import InputError, UsageError
-from agent.core.records import Verdict
+from agent.core.records import JudgeError
 from agent.data.readers.byte_stream import Damaged
+
+_ROWS = 2_048
 
 
 @dataclass
@@ -30,10 +32,14 @@ class RayRunner(BulkRunner):
     cluster: ClassVar[Callable[..., AbstractContextManager[Any]]] = RayCluster
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self._failed = set[str]()
         if self.options.calls is not None or self.options.seconds is not None:
             raise UsageError("--on ray: --llm-calls and --time-limit need one process, which sees all templates")
+        if self.read_options.series is not None:
+            raise UsageError("--on ray: a time series is judged in its order: leave --on out")
+        # the first records that are not normal are not known to a worker
+        self.options = replace(self.options, explain_found=False)
+        super().__post_init__()
+        self._failed = set[str]()
 
     def _files(self, first: int, at: Sequence[int]) -> Iterator[tuple[int, tuple[int, int]]]:
         snapshot = Snapshot.of(self.context, self.options.source)
@@ -44,7 +50,7 @@ class RayRunner(BulkRunner):
         with connected as cluster:
             for part, judged in cluster.judge(self._parts(first, at)):
                 self._add(part, judged)
-                self._show_progress(part.file, part.end[0] if part.chunk else 0)
+                self._show_progress(part.file, part.end[0] if part.data else 0)
                 yield part.number, part.end
 
     def _parts(self, first: int, at: Sequence[int]) -> Iterator[Part]:
@@ -54,34 +60,39 @@ class RayRunner(BulkRunner):
             with self._open(file) as (stream, kind, request):
                 if not self._is_plain(kind, request):
                     remaining, done = islice(self.read_options.rows(stream, kind, request), start, None), start
-                    while rows := list(islice(remaining, ROWS)):
+                    while rows := list(islice(remaining, _ROWS)):
                         done += len(rows)
-                        yield Part(number, (done, 1), file, rows=rows, groups=self._row_groups(rows))
+                        yield Part(number, (done, 1), file, kind, request, rows=rows)
                     if not done:
                         raise InputError("has no records", file)
                     continue
                 chunks = read_chunks(stream, start=start, line=line, size=self.options.chunk_size, rule=request.entries)
                 try:
                     for chunk in chunks:
-                        yield Part(number, (chunk.end, chunk.first + chunk.lines), file, chunk, request)
+                        end = chunk.end, chunk.first + chunk.lines
+                        yield Part(number, end, file, kind, request, chunk.first, chunk.data)
                 except Damaged as damage:
                     self.failures.append(request.row_error(damage.line, damage.reason, stops=True))
 
     def _add(self, part: Part, judged: JudgedPart) -> None:
-        """Write and count the results of a part; the parts before it have been added."""
+        """Write, store and count the results of a part; the parts before it have been added."""
+        self._output.write(judged.lines)
+        for name, verdict in judged.templates:
+            is_new = self._output.write_template(name, verdict)
+            self.summary.templates += is_new and bool(part.data)
+        self._judge.stored.put(judged.cached)
+        self.context.history.put(judged.history)
         self._judge.llm_answers += judged.llm_answers
         self._judge.llm_changed += judged.llm_changed
-        self._judge.keep(judged.groups, judged.results, store=part.chunk is not None)
-        if part.chunk is None:
-            self._write_rows(part.file, part.rows, part.groups, judged.results)
-            return
-        for group, result in zip(judged.groups, judged.results, strict=True):
-            if isinstance(result, Verdict):
-                self.summary.templates += self._output.write_template(group.id, result)
-            elif group.key not in self._failed:
-                self._failed.add(group.key)
-                self.failures.append(result)
-        self._output.write(judged.lines)
         self.summary.merge(judged.summary)
-        self.failures += judged.failures
+        self.failures += [failure for failure in judged.failures if not part.data or self._is_new(failure)]
         self.notes += judged.notes
+
+    def _is_new(self, failure: object) -> bool:
+        """Whether no other worker failed at the same template."""
+        if not isinstance(failure, JudgeError):
+            return True
+        key = self._representation.key(failure.record, failure.record.content_hash)
+        known = key in self._failed
+        self._failed.add(key)
+        return not known

@@ -36,7 +36,7 @@ from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
 # rows between two checkpoints; notes shown; chunks read ahead
-ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
+_ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
@@ -255,40 +255,26 @@ class BulkRunner:
     def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text, each by itself; positions are numbers of records."""
         remaining = islice(items, done, None)
-        while batch := list(islice(remaining, ROWS)):
-            groups = self._row_groups(batch)
+        while batch := list(islice(remaining, _ROWS)):
+            parsed = [item for item in batch if isinstance(item, ParsedRow)]
+            self.failures += [item for item in batch if isinstance(item, RowError)]
+            self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
+            groups = []
+            for number, row in enumerate(parsed):
+                content = row.record.content_hash
+                key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
+                groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
             results = self._judge.verdicts(groups, store=False, explain=self.options.explain_rows)
-            self._write_rows(file, batch, groups, results)
+            if self.options.explain_found and self.options.explain_rows == "none":
+                results = self._judge.with_reasons(groups, results)
+            self._write_rows(file, groups, results)
             done += len(batch)
             self._show_progress(file, 0)
             yield done, 1
         if not done:
             raise InputError("has no records", file)
 
-    def _row_groups(self, rows: Sequence[ParsedRow | RowError]) -> list[TemplateGroup]:
-        """A group for each record."""
-        groups = []
-        for number, row in enumerate(row for row in rows if isinstance(row, ParsedRow)):
-            content = row.record.content_hash
-            key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
-            groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
-        return groups
-
-    def _write_rows(
-        self,
-        file: str,
-        rows: Sequence[ParsedRow | RowError],
-        groups: Sequence[TemplateGroup],
-        results: Sequence[Result],
-    ) -> None:
-        """Write and count records that have been judged, and note what was wrong with their rows."""
-        for row in rows:
-            if isinstance(row, RowError):
-                self.failures.append(row)
-            else:
-                self.notes += [f"{file}:{row.record.line}: {note}" for note in row.notes]
-        if self.options.explain_found and self.options.explain_rows == "none":
-            results = self._judge.with_reasons(groups, results)
+    def _write_rows(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
         self.failures += [result for result in results if isinstance(result, JudgeError)]
         judged = [
             (group.template_id, result)

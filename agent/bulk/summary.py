@@ -171,12 +171,14 @@ class Summary(BaseModel):
         return counts
 
     def merge(self, other: Summary) -> None:
-        """Add the counts, groups and spans of lines of templates that follow those added before."""
+        """Add what was found of records that follow those added before, but for charts of time series."""
         for label, count in other.counts.items():
             self.counts[label] += count
         self.blank += other.blank
         self.far += other.far
         self.degraded += other.degraded
+        self.templates += other.templates
+        self._batch.merge(other.batch)
         for reason, count in other.lacking.items():
             self.lacking[reason] = self.lacking.get(reason, 0) + count
         self.spans += other.spans

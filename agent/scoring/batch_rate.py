@@ -78,6 +78,12 @@ class BatchProbabilities:
             for dropped in sorted(self.by_key)[_MOST_KEPT:]:
                 del self.by_key[dropped], self._contents[dropped]
 
+    def merge(self, other: BatchProbabilities) -> None:
+        """Add the records of another batch."""
+        for key, probability in other.by_key.items():
+            for content_hash in other._contents[key]:
+                self.add(key, content_hash, probability)
+
     def contents(self, key: str) -> int:
         """How many different contents have the key; of very many not all are counted."""
         return len(self._contents[key])

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from agent.bulk.snapshot import Snapshot
 from agent.bulk.summary import Summary
 from agent.core.errors import InputError, MissingPart, UsageError
 from agent.data.read_options import ReadOptions
+from agent.data.series import SeriesOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from tests.conftest import POSTGRES, Run, make_settings, missing
@@ -156,8 +157,11 @@ def test_a_lost_cluster_is_resumed_to_the_same_bytes(
     assert written(tmp_path / "parts") == written(tmp_path / "local")
 
 
-def test_limits_of_calls_and_of_time_are_refused(learned: tuple[AppContext, list[Path]]) -> None:
+def test_what_needs_one_process_is_refused(learned: tuple[AppContext, list[Path]]) -> None:
     context, files = learned
+    series = ReadOptions(series=SeriesOptions())
+    with pytest.raises(UsageError, match="--on ray: a time series is judged in its order"):
+        RayRunner(context, series, BulkOptions((str(files[2]),), "rows", "compact", "jsonl"), quiet, quiet)
     for limit in ({"calls": 3}, {"seconds": 1.0}):
         with pytest.raises(UsageError, match="--on ray: --llm-calls and --time-limit"):
             runner_of(RayRunner, context, files[0], **limit)
@@ -171,11 +175,8 @@ def test_a_snapshot_judges_as_its_source(learned: tuple[AppContext, list[Path]],
     opened = Snapshot.of(context, "pg").open(tmp_path / "other", threads=1)
     assert opened.casebook.names() == ["pg"]
     assert (tmp_path / "other" / "detectors" / "pg" / "weights").read_bytes() == b"of a network"
-    local, other = (
-        PartJudge(each, LOG, BulkOptions((str(files[0]),), "pg", "compact", "jsonl"), quiet, quiet)
-        for each in (context, opened)
-    )
-    assert local.state == other.state
+    judge = PartJudge(opened, LOG, BulkOptions((str(files[0]),), "pg", "compact", "jsonl"), quiet, quiet)
+    assert judge.state == runner_of(BulkRunner, context, files[0])._judge.state
     opened.close()
 
 
@@ -215,9 +216,9 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     node = {"num_cpus": 1, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    cluster.add_node(**node)
+    second = cluster.add_node(**node)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    yield ray
+    yield lambda: cluster.remove_node(second)
     ray.shutdown()
     cluster.shutdown()
 
@@ -238,12 +239,12 @@ def _workers() -> list[int]:
 @pytest.mark.network
 @pytest.mark.enable_socket
 @pytest.mark.filterwarnings("ignore")
-def test_on_two_nodes_a_worker_that_is_killed_loses_nothing(
-    learned: tuple[AppContext, list[Path]], two_nodes: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_on_two_nodes_a_worker_or_a_node_that_dies_loses_nothing(
+    learned: tuple[AppContext, list[Path]], two_nodes: Callable[[], None], tmp_path: Path
 ) -> None:
     context, (first, second, table) = learned
-    (tmp_path / "local").mkdir()
-    (tmp_path / "ray").mkdir()
+    for folder in ("local", "ray", "lost"):
+        (tmp_path / folder).mkdir()
     local = runner_of(BulkRunner, context, first, second)
     local.run(tmp_path / "local" / "o")
     run, killed = runner_of(RayRunner, context, first, second), list[int]()
@@ -262,3 +263,8 @@ def test_on_two_nodes_a_worker_that_is_killed_loses_nothing(
     with pytest.raises(InputError, match=r"empty\.csv: has no records"):
         runner_of(RayRunner, context, table, table.parent / "empty.csv", source="rows").run(tmp_path / "rows")
     assert len((tmp_path / "rows").read_text().splitlines()) == 300, "what came before the error is written"
+    run, removed = runner_of(RayRunner, context, first, second), list[None]()
+    run.progress = lambda doing, *_: removed or removed.append(two_nodes())
+    run.run(tmp_path / "lost" / "o")
+    assert removed
+    assert written(tmp_path / "lost") == written(tmp_path / "local")
