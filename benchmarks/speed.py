@@ -29,7 +29,7 @@ from pathlib import Path
 
 from agent.core.settings import settings
 from agent.pipeline.context import AppContext
-from benchmarks import at_size, bgl, bulk_texts, load
+from benchmarks import at_size, bgl, bulk_ray, bulk_texts, load
 from benchmarks.private_ollama import free_port
 from benchmarks.rag import judged_by_rag
 
@@ -104,6 +104,7 @@ def main() -> None:
             rows += _at_size(Path(folder) / str(count), log, count)
         rows += _beside_rag(Path(folder), log, options.rag)
         rows += _with_llm(Path(folder), log, options.lines) if options.rag else []
+        rows += bulk_ray.rows(Path(folder) / "ray", options.lines)
     page = _page(rows)
     print(page)
     if options.write:

@@ -120,7 +120,7 @@ class GroupJudge:
         return explained
 
     def _load(self, groups: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
-        bodies = self._stored.get([group.key for group in groups])
+        bodies = self.stored.get([group.key for group in groups])
         for group in groups:
             if group.key in bodies:
                 verdict = Verdict.model_validate(bodies[group.key])
@@ -177,7 +177,7 @@ class GroupJudge:
             for group in groups
             if isinstance(result := results[group.key], Verdict) and (is_final or not result.degraded)
         }
-        self._stored.put(bodies)
+        self.stored.put(bodies)
 
     @cached_property
     def _pipeline(self) -> Pipeline:
@@ -187,7 +187,8 @@ class GroupJudge:
         return Pipeline(self._context)
 
     @cached_property
-    def _stored(self) -> TemplateVerdicts:
+    def stored(self) -> TemplateVerdicts:
+        """The verdicts that are kept for the next run."""
         return TemplateVerdicts(self._context.casebook.engine, self._source, self.state)
 
     @cached_property

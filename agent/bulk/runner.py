@@ -138,14 +138,12 @@ class BulkRunner:
         try:
             if options.calls is not None or options.seconds is not None:
                 self._survey()
-            for number in range(state.get("file", 0), len(options.files)):
-                position = state["at"] if number == state.get("file") else [0, 1]
-                for end in self._file(options.files[number], *position):
-                    self.summary.seconds = earlier.seconds + time.monotonic() - self._started
-                    self.summary.set_llm_use(earlier, self._judge.llm_answers, self._judge.llm_changed)
-                    self._show_notes()
-                    if options.lines and time.monotonic() >= self._checkpoint_due:
-                        self._checkpoint(number, end)
+            for number, end in self._files(state.get("file", 0), state.get("at", (0, 1))):
+                self.summary.seconds = earlier.seconds + time.monotonic() - self._started
+                self.summary.set_llm_use(earlier, self._judge.llm_answers, self._judge.llm_changed)
+                self._show_notes()
+                if options.lines and time.monotonic() >= self._checkpoint_due:
+                    self._checkpoint(number, end)
             self._output.flush()
             for callback in on_finish:
                 callback(self.summary)
@@ -183,6 +181,13 @@ class BulkRunner:
         """Whether each line is a text and nothing else, except for a label before it."""
         is_log = kind == "log" and not request.text and request.label in (None, "0")
         return is_log and not (self._representation.field_encoder or self._representation.prose)
+
+    def _files(self, first: int, at: Sequence[int]) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Judge the files from a position in one of them on; yields its number and the position after each part."""
+        for number in range(first, len(self.options.files)):
+            start, line = at if number == first else (0, 1)
+            for end in self._file(self.options.files[number], start, line):
+                yield number, end
 
     def _file(self, file: str, start: int, line: int) -> Iterator[tuple[int, int]]:
         """Judge a file from an offset and its line number on; yields the position after each part."""

@@ -194,6 +194,25 @@ class Summary(BaseModel):
             counts[label] += count
         return counts
 
+    def merge(self, other: Summary) -> None:
+        """Add what was found of records that follow those added before, but for charts of time series."""
+        for label, count in other.counts.items():
+            self.counts[label] += count
+        self.blank += other.blank
+        self.far += other.far
+        self.degraded += other.degraded
+        self.templates += other.templates
+        self._batch.merge(other.batch)
+        for reason, count in other.lacking.items():
+            self.lacking[reason] = self.lacking.get(reason, 0) + count
+        self.spans += other.spans
+        for name, group in other.groups.items():
+            if name in self.groups:
+                self.groups[name].count += group.count
+                self.groups[name].last = group.last
+            else:
+                self.groups[name] = group
+
     def add_row(self, template: str, verdict: Verdict) -> None:
         """Count what is missing of, and how anomalous is, a record that is no line of a template."""
         self.add_degraded(verdict, 1)

@@ -82,6 +82,12 @@ class BatchProbabilities:
         """How many more different contents of a key are counted."""
         return _MOST_CONTENTS - len(self._contents.get(key, ()))
 
+    def merge(self, other: BatchProbabilities) -> None:
+        """Add the records of another batch."""
+        for key, probability in other.by_key.items():
+            for content_hash in other._contents[key]:
+                self.add(key, content_hash, probability)
+
     def contents(self, key: str) -> int:
         """How many different contents have the key; of very many not all are counted."""
         return len(self._contents[key])
