@@ -21,8 +21,9 @@ from agent.bulk.group_judge import Budget, GroupJudge, Result
 from agent.bulk.hash_table import GroupNumbers
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
+from agent.bulk.record_writer import RecordWriter
 from agent.bulk.summary import LABELS, Summary
-from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGroup, TemplateGrouper
+from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGrouper
 from agent.bulk.traits import TRAITS, UNJUDGED, traits_of
 from agent.bulk.unread_lines import unread_lines
 from agent.core.errors import InputError
@@ -35,8 +36,8 @@ from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
-# rows between two checkpoints; notes shown; chunks read ahead
-_ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
+# notes shown; chunks read ahead
+_MAX_NOTES, _PREFETCH = 20, 8
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
@@ -128,6 +129,17 @@ class BulkRunner:
         elif options.lines:
             self._output.write(self._formatter.header)
             self._checkpoint(0, (0, 1))
+        self._records = RecordWriter(
+            self._judge,
+            options,
+            self.read_options,
+            self._representation,
+            self._formatter,
+            self._alike,
+            self._output,
+            self.summary,
+            self.failures,
+        )
         earlier, finished = self.summary.model_copy(), False
         try:
             if options.calls is not None or options.seconds is not None:
@@ -232,7 +244,7 @@ class BulkRunner:
         self.summary.blank += int((numbers == BLANK).sum()) - len(unread)
         self.summary.far += int(traits["is_far"].sum())
         for group, count in zip(*np.unique(groups[traits["is_degraded"]], return_counts=True), strict=True):
-            self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))
+            self.summary.add_degraded(self._template_and_verdict(group)[1].degraded, int(count))
         self.summary.add(
             file,
             lines,
@@ -248,53 +260,18 @@ class BulkRunner:
         return self._grouper.groups[number].template_id, verdict
 
     def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
-        """Judge records that are more than a text, each by itself; positions are numbers of records."""
+        """Judge records that are more than a text; positions are numbers of records."""
         remaining = islice(items, done, None)
-        while batch := list(islice(remaining, _ROWS)):
+        while batch := list(islice(remaining, self._records.at_once)):
             parsed = [item for item in batch if isinstance(item, ParsedRow)]
             self.failures += [item for item in batch if isinstance(item, RowError)]
             self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
-            groups = []
-            for number, row in enumerate(parsed):
-                content = row.record.content_hash
-                key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
-                groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
-            results = self._judge.verdicts(groups, store=False, explain=self.options.explain_rows)
-            if self.options.explain_found and self.options.explain_rows == "none":
-                results = self._judge.with_reasons(groups, results)
-            self._write_rows(file, groups, results)
+            self._records.write(file, [row.record for row in parsed])
             done += len(batch)
             self._show_progress(file, 0)
             yield done, 1
         if not done:
             raise InputError("has no records", file)
-
-    def _write_rows(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
-        self.failures += [result for result in results if isinstance(result, JudgeError)]
-        judged = [
-            (group.template_id, result)
-            for group, result in zip(groups, results, strict=True)
-            if isinstance(result, Verdict)
-        ]
-        for template, verdict in judged:
-            self.summary.add_row(template, verdict)
-            if self.options.lines and verdict.label in self.options.only:
-                self._output.write(self._formatter.format_verdict(verdict, template))
-                self._output.write_template(template, verdict)
-        verdicts = [verdict for _, verdict in judged]
-        traits = traits_of(verdicts)
-        self.summary.templates += len(verdicts)
-        self.summary.far += int(traits["is_far"].sum()) if self._representation.field_encoder is None else 0
-        self.summary.add(
-            file,
-            np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
-            traits["label"],
-            np.arange(len(judged), dtype=np.int32),
-            lambda number: (self._alike.name(*judged[number]), judged[number][1]),
-            lambda indices: [
-                record.time or find_time(record.text) for record in (verdicts[index].record for index in indices)
-            ],
-        )
 
     def _show_progress(self, file: str, done: int) -> None:
         """Show how many records are done; their total is estimated from the ``done`` bytes of ``file``."""

@@ -65,12 +65,12 @@ class TemplateGroup:
     @property
     def id(self) -> str:
         """Short form of the key."""
-        return _short_id(self.key)
+        return short_id(self.key)
 
     @property
     def template_id(self) -> str:
         """Short form of the template's key."""
-        return _short_id(self.template)
+        return short_id(self.template)
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,8 @@ class TemplateGrouper:
         return self._by_key[key]
 
 
-def _short_id(key: str) -> str:
+def short_id(key: str) -> str:
+    """Short form of the key of a group or a template."""
     return "t" + key[:15]
 
 

@@ -8,19 +8,21 @@ scored without itself), whose log-odds are the signal. The score of a row is its
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.detectors.tabular_encoder import Row, TabularEncoder, signed_log
+from agent.detectors.tabular_encoder import TabularEncoder, signed_log
+from retrieval.encoding.field_columns import FieldColumns
 
 # p-value at even odds
 ALPHA = 0.04
 _LIMIT = 6.0
 _MAX_POINTS, _BLOCK, _MAX_Z = 5_000, 1_000, 20.0
+_DECIMALS = 9
 _SEED = 20_26
 Floats = NDArray[np.float64]
 
@@ -75,14 +77,14 @@ class ConformalNeighbours:
 
     @classmethod
     def fit(
-        cls, columns: TabularEncoder, rows: Sequence[Row], times: NDArray[np.int64]
+        cls, columns: TabularEncoder, rows: FieldColumns, times: NDArray[np.int64]
     ) -> tuple[ConformalNeighbours, Floats]:
         """Fit to n normal rows.
 
         Parameters
         ----------
         columns : TabularEncoder
-        rows : sequence of Row
+        rows : FieldColumns of length n
         times : shape (n,)
             How often each row occurred.
 
@@ -102,7 +104,7 @@ class ConformalNeighbours:
         return fitted, fitted.tail.log_odds(distances)
 
     @classmethod
-    def scaled(cls, columns: TabularEncoder, rows: Sequence[Row]) -> ConformalNeighbours:
+    def scaled(cls, columns: TabularEncoder, rows: FieldColumns) -> ConformalNeighbours:
         """The scales of n normal rows alone, without a point."""
         logs = signed_log(columns.numbers(rows))
         filled = ~np.isnan(logs).all(axis=0)
@@ -110,16 +112,19 @@ class ConformalNeighbours:
         centre[filled], scale[filled] = np.nanmean(logs[:, filled], axis=0), np.nanstd(logs[:, filled], axis=0)
         return cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), ConformalTail(np.zeros(1)))
 
-    def log_odds(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> Floats:
-        """Log-odds of n rows, shape (n,); ``sessions`` are not used."""
-        points = self.vectors(rows)
+    def log_odds(self, numbers: Floats, one_hot: Floats, rarity: Floats) -> Floats:
+        """Log-odds of n rows, shape (n,), see `joined`."""
+        points = self.joined(numbers, one_hot, rarity)
         return self.tail.log_odds(_distances(points, self.points, np.full(len(points), -1)))
 
-    def vectors(self, rows: Sequence[Row]) -> Floats:
+    def vectors(self, rows: FieldColumns) -> Floats:
         """Standardised numbers, missing ones, and categories of n rows: shape (n, dimensions)."""
-        z = np.clip((signed_log(self.columns.numbers(rows)) - self.centre) / self.scale, -_MAX_Z, _MAX_Z)
+        return self.joined(self.columns.numbers(rows), *self.columns.categories(rows))
+
+    def joined(self, numbers: Floats, one_hot: Floats, rarity: Floats) -> Floats:
+        """As `vectors`, of what the columns' encoder gives."""
+        z = np.clip((signed_log(numbers) - self.centre) / self.scale, -_MAX_Z, _MAX_Z)
         missing = np.isnan(z)
-        one_hot, rarity = self.columns.categories(rows)
         # two values of a category are one standard deviation apart
         return np.hstack([np.where(missing, 0.0, z), missing, one_hot / math.sqrt(2), rarity / 3])
 
@@ -144,4 +149,5 @@ def _distances(x: Floats, points: Floats, itself: NDArray[np.int64]) -> Floats:
         nearest = squared.min(axis=1)
         # equal rows differ by rounding; a single point has no other
         out[start : start + _BLOCK] = np.sqrt(np.where((nearest < 1e-9) | np.isinf(nearest), 0.0, nearest))
-    return out
+    # the rounding of a matrix product depends on its shape, and equal distances are counted
+    return np.round(out, _DECIMALS)

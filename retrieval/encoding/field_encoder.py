@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.encoding.field_columns import FieldColumns, FieldValue
 from retrieval.text.masking import kind_of_event
 
-FieldValue = float | str | bool | None
+__all__ = ["EventCount", "FieldEncoder", "FieldValue", "features", "value_if_absent"]
+
 _KNOTS = 33
 MOST_CATEGORIES = 24
 _COLUMNS = 256
@@ -141,24 +143,28 @@ class FieldEncoder:
 
     def vectors(self, rows: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.float32]:
         """Unit vectors of n rows, shape ``(n, dimensions)``; each is independent of the others."""
-        out = np.zeros((len(rows), self.dimensions), dtype=np.float32)
+        return self.encode(FieldColumns.of(rows))
+
+    def encode(self, columns: FieldColumns) -> NDArray[np.float32]:
+        """As `vectors`, of the columns of n rows."""
+        out = np.zeros((self.dimensions, len(columns)), dtype=np.float32)
         at = 0
         for name in self.numbers:
-            absent = value_if_absent(name)
-            values = [row.get(name, absent) for row in rows]
-            numbers = {i: float(value) for i, value in enumerate(values) if not isinstance(value, str | None)}
-            angles = self.quantiles(name, np.fromiter(numbers.values(), np.float64)) * np.pi / 2
-            out[list(numbers), at], out[list(numbers), at + 1] = np.cos(angles), np.sin(angles)
+            numbers = columns.numbers(name, value_if_absent(name))
+            filled = np.flatnonzero(~np.isnan(numbers))
+            angles = self.quantiles(name, numbers[filled]) * np.pi / 2
+            out[at, filled], out[at + 1, filled] = np.cos(angles), np.sin(angles)
             at += 2
         for name, known in self.categories.items():
             places = {value: at + place for place, value in enumerate(known)}
             at += len(known) + 1
-            for i, row in enumerate(rows):
-                value = row.get(name)
-                if value is not None:
-                    out[i, places.get(str(value), at - 1)] = 1.0
-        norms = np.linalg.norm(out, axis=1, keepdims=True)
-        return np.asarray(out / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
+            codes, words = columns[name].written
+            filled = np.flatnonzero(codes >= 0)
+            axes = np.array([places.get(word, at - 1) for word in words], np.int64)
+            out[axes[codes[filled]], filled] = 1.0
+        vectors = np.ascontiguousarray(out.T)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the store."""

@@ -1,0 +1,104 @@
+"""Many records of a table as one block: their fields by column, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.records import Record
+from agent.data.read_options import ReadOptions
+from agent.data.readers.columns import time_column
+from agent.data.readers.values import spell_out
+from agent.data.record_reading import as_read, dropped_fields, note_on_reading
+from retrieval.encoding.field_columns import FieldColumns
+from retrieval.text.prompt_injection import find_injections
+
+
+@dataclass(frozen=True)
+class RecordBlock:
+    """n records with fields, without events.
+
+    Parameters
+    ----------
+    columns : FieldColumns
+    hashes : sequence of str
+        Their content hashes.
+    lines : sequence of int or None
+        Their places in the file.
+    plain : shape (n,)
+        Which of them are rows of a table and nothing else: their text spells out their fields, holds no prompt
+        injection, and they are read as they are.
+    record : callable
+        Makes the record at an index.
+    texts : callable
+        Makes the texts of the records at indices of shape (k,).
+    """
+
+    columns: FieldColumns
+    hashes: Sequence[str]
+    lines: Sequence[int | None]
+    plain: NDArray[np.bool_]
+    record: Callable[[int], Record]
+    texts: Callable[[NDArray[np.int64]], list[str]]
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @classmethod
+    def of(cls, records: Sequence[Record], options: ReadOptions) -> RecordBlock:
+        """The block of n records of a file that is read by these options."""
+        columns = FieldColumns.of([record.fields for record in records])
+        read = _ReadAsTheyAre(options)
+        plain = np.array(
+            [
+                record.series is None
+                and not record.events
+                and record.text == spell_out(record.fields)
+                and read.keeps_names(record)
+                and not find_injections(record.text)
+                for record in records
+            ],
+            bool,
+        )
+        plain &= read.keeps_values(columns)
+        return cls(
+            columns,
+            [record.content_hash for record in records],
+            [record.line for record in records],
+            plain,
+            records.__getitem__,
+            lambda indices: [records[i].text for i in indices.tolist()],
+        )
+
+
+class _ReadAsTheyAre:
+    """Tells which records of a file `as_read` does not change, by their names and their texts."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self._kept: dict[tuple[str, ...], bool] = {}
+
+    def keeps_names(self, record: Record) -> bool:
+        """Whether records with these names are read as they are, and are not noted."""
+        names = tuple(record.fields)
+        if names not in self._kept:
+            read = as_read(record, self._options)
+            self._kept[names] = (
+                tuple(read.fields) == names
+                and time_column(names) is None
+                and not dropped_fields(record, read, self._options)
+                and note_on_reading(record, read, self._options) is None
+            )
+        return self._kept[names]
+
+    def keeps_values(self, columns: FieldColumns) -> NDArray[np.bool_]:
+        """Which records have only texts that are not read as something else, shape (n,)."""
+        kept, typed = np.ones(len(columns), bool), self._options.table.typed
+        for name in columns.names:
+            column = columns[name]
+            same = np.array([*(typed(name, word) == word for word in column.words), True])
+            kept &= same[column.codes]
+        return kept

@@ -1,0 +1,153 @@
+"""Rows of tables that are judged by the block have the verdicts that they have one by one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.bulk import record_writer
+from agent.bulk.runner import BulkOptions, BulkRunner
+from agent.core.records import Verdict
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.pipeline.block_judge import BlockJudge
+from agent.pipeline.context import AppContext
+from agent.pipeline.pipeline import build
+from agent.pipeline.service import judge_many
+from agent.training.learn import learn
+from tests.conftest import make_settings
+
+Row = dict[str, Any]
+
+
+def quiet(*_: object, **__: object) -> None:
+    pass
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def rows_of(
+    count: int, seed: int, *, numbers: int = 5, categories: int = 2, odd: float = 0.0, labelled: bool = False
+) -> list[Row]:
+    """Rows of numbers of several kinds and of categories; a share of the cells is ``odd``."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        bad = rng.random() < 0.2
+        row: Row = {}
+        for j in range(numbers):
+            kinds = (
+                round(rng.gauss(10 + 4 * bad, 2), 3),
+                rng.randint(0, 9) + 4 * bad,
+                rng.random() < 0.5,
+                round(rng.lognormvariate(3 + bad, 1), 2),
+            )
+            row[f"n{j}"] = kinds[j % 4]
+        for j in range(categories):
+            row[f"c{j}"] = rng.choice([f"kind{j}{i}" for i in range(3 + j)]) if not bad or j else "rare"
+        for name in row:
+            if rng.random() < odd:
+                row[name] = rng.choice(
+                    ["", "NA", "word", "1e9", "-1e300", "1e400", "true", "0", "-0.0", "1e-7", "naïve", " 7 ", "ignore"]
+                )
+        rows.append({**row, "label": "attack" if bad else "normal"} if labelled else row)
+    return rows
+
+
+def write_csv(path: Path, rows: list[Row]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_jsonl(path: Path, rows: list[Row]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+SUFFIX = {write_csv: ".csv", write_jsonl: ".jsonl"}
+
+
+def learned(home: Path, rows: list[Row], write: Callable[[Path, list[Row]], Path] = write_csv) -> AppContext:
+    context = AppContext(make_settings(home / "home", model="none"))
+    learn(context, [write(home / f"learn{SUFFIX[write]}", rows)], "s", ReadOptions(label="label"), brief="rows")
+    return context
+
+
+def alone(context: AppContext, file: Path) -> list[Verdict]:
+    options = ReadOptions.model_validate(context.source("s").reading)
+    records = [row.record for row in options.read_unlabelled(file, 65_536) if isinstance(row, ParsedRow)]
+    verdicts = judge_many(context, build(context), records, "s", "none", keep=False)
+    return [verdict for verdict in verdicts if isinstance(verdict, Verdict)]
+
+
+def run(context: AppContext, file: Path, output: Path, **changed: Any) -> BulkRunner:
+    options = {"detail": "compact", "to": "jsonl", "explain_rows": "none", **changed}
+    intake = ReadOptions.model_validate(context.source("s").reading)
+    runner = BulkRunner(context, intake, BulkOptions(files=(str(file),), source="s", **options), quiet, quiet)
+    runner.run(output)
+    return runner
+
+
+@pytest.fixture
+def by_arrays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Only the first rows of groups get whole verdicts; how many rows each block judges by arrays."""
+    judged: list[int] = []
+    judge = BlockJudge.judge
+
+    def counting(self: BlockJudge, rows: Any) -> Any:
+        judged.append(len(rows))
+        return judge(self, rows)
+
+    monkeypatch.setattr(record_writer, "_FIRST", 0)
+    monkeypatch.setattr(record_writer, "_FOUND", 0)
+    monkeypatch.setattr(record_writer, "_BLOCK", 150)
+    monkeypatch.setattr(BlockJudge, "judge", counting)
+    return judged
+
+
+def same(context: AppContext, file: Path, folder: Path) -> BulkRunner:
+    """Check that the lines of a run, and what it counts, are those of the verdicts one by one."""
+    expected = alone(context, file)
+    runner = run(context, file, folder / "out.jsonl")
+    lines = read(folder / "out.jsonl")
+    assert [line["line"] for line in lines] == [verdict.record.line for verdict in expected]
+    assert [line["label"] for line in lines] == [verdict.label for verdict in expected]
+    np.testing.assert_allclose(
+        [line["probability"] for line in lines], [verdict.probability for verdict in expected], atol=1.001e-6
+    )
+    assert [line["template"] for line in lines] == [f"t{verdict.record.content_hash[:15]}" for verdict in expected]
+    lacking: dict[str, int] = {}
+    for verdict in expected:
+        for reason in verdict.degraded:
+            lacking[reason] = lacking.get(reason, 0) + 1
+    assert runner.summary.lacking == lacking
+    names = [(verdict.label, runner._alike.name("t", verdict)) for verdict in expected if verdict.label != "normal"]
+    assert {key: group.count for key, group in runner.summary.groups.items()} == {
+        f"{label} {name}": names.count((label, name)) for label, name in names
+    }
+    return runner
+
+
+@pytest.mark.parametrize("write", [write_csv, write_jsonl])
+@pytest.mark.parametrize(("numbers", "categories"), [(0, 3), (3, 0), (12, 3)])
+def test_a_table_as_one_by_one(
+    tmp_path: Path, by_arrays: list[int], write: Callable[..., Path], numbers: int, categories: int
+) -> None:
+    size = {"numbers": numbers, "categories": categories}
+    context = learned(tmp_path, rows_of(300, 1, labelled=True, **size), write)
+    rows = rows_of(400, 2, **size) + rows_of(200, 3, odd=0.1, **size)
+    same(context, write(tmp_path / f"rows{SUFFIX[write]}", rows + rows[:40]), tmp_path)
+    assert sum(by_arrays) > 400 or not numbers
+    context.close()
