@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.bulk.alike import AlikeRows
 from agent.bulk.group_judge import GroupJudge, Result
@@ -20,11 +22,14 @@ from agent.bulk.template_grouping import TemplateGroup, short_id
 from agent.bulk.traits import UNJUDGED, traits_of
 from agent.core.records import JudgeError, Record, Verdict
 from agent.data.read_options import ReadOptions
-from agent.data.readers import RowError
+from agent.data.readers import ParsedRow, RowError
 from agent.data.record_block import RecordBlock
-from agent.pipeline.block_judge import BlockJudge, Ints
 from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
+
+if TYPE_CHECKING:
+    from agent.data.readers.table_block import TableBlock
+    from agent.pipeline.block_judge import BlockJudge
 
 # records judged together one by one, and by the block
 _ROWS, _BLOCK = 2_048, 8_192
@@ -40,8 +45,8 @@ class RecordWriter:
     ----------
     judge, options, read_options, representation, formatter, alike, output, summary
         Those of the run.
-    failures : list
-        Gets the records that cannot be judged.
+    failures, notes : list
+        Get the records that cannot be read or judged, and the notes of the readers.
     """
 
     judge: GroupJudge
@@ -53,6 +58,7 @@ class RecordWriter:
     output: Output
     summary: Summary
     failures: list[RowError | JudgeError] = field(repr=False)
+    notes: list[str] = field(repr=False)
 
     @cached_property
     def _block_judge(self) -> BlockJudge | None:
@@ -61,18 +67,38 @@ class RecordWriter:
         is_short = (options.detail == "compact" or not options.lines) and options.explain_rows == "none"
         return self.judge.block_judge() if is_short and self.representation.field_encoder else None
 
-    @property
-    def at_once(self) -> int:
-        """How many records are judged together."""
-        return _ROWS if self._block_judge is None else _BLOCK
+    def write(self, file: str, items: TableBlock | Sequence[ParsedRow | RowError]) -> Iterator[int]:
+        """Judge and write rows of a file that follow those written before; yields how many are done with each part."""
+        size = _ROWS if self._block_judge is None else _BLOCK
+        for start in range(0, len(items), size):
+            if isinstance(items, Sequence):
+                part: TableBlock | Sequence[ParsedRow | RowError] = items[start : start + size]
+            else:
+                part = items.slice(start, size)
+            self._write(file, part)
+            yield len(part)
 
-    def write(self, file: str, records: Sequence[Record]) -> None:
-        """Judge and write records of a file that follow those written before."""
-        if self._block_judge is not None and records:
-            _BlockRun(self, self._block_judge, file, RecordBlock.of(records, self.read_options)).write()
-        else:
-            groups = self.groups(records, [record.content_hash for record in records])
-            self._write_one_by_one(file, groups, self.results(groups))
+    def _write(self, file: str, part: TableBlock | Sequence[ParsedRow | RowError]) -> None:
+        judge, block = self._block_judge, None
+        if not isinstance(part, Sequence):
+            block = RecordBlock.of_table(part, self.read_options) if judge else None
+            if block is None:
+                part = part.rows()
+            else:
+                self.notes += [f"{file}:{part.first}: {note}" for note in part.notes]
+        if isinstance(part, Sequence):
+            self.failures += [item for item in part if isinstance(item, RowError)]
+            rows = [item for item in part if isinstance(item, ParsedRow)]
+            self.notes += [f"{file}:{row.record.line}: {note}" for row in rows for note in row.notes]
+            records = [row.record for row in rows]
+            if judge is None or not records:
+                groups = self.groups(records, [record.content_hash for record in records])
+                self._write_one_by_one(file, groups, self.results(groups))
+                return
+            block = RecordBlock.of(records, self.read_options)
+        assert judge is not None
+        assert block is not None
+        _BlockRun(self, judge, file, block).write()
 
     def groups(self, records: Sequence[Record], hashes: Sequence[str]) -> list[TemplateGroup]:
         """A group for each of n records, by the hashes of their contents."""
@@ -216,7 +242,7 @@ class _BlockRun:
         group = self._run.summary.groups.get(self._group(index))
         return self._whole[index] if group is None else group.verdict
 
-    def _lines(self, indices: Ints) -> bytes:
+    def _lines(self, indices: NDArray[np.int64]) -> bytes:
         """The lines of rows in the output."""
         block, places, to_csv = self._block, indices.tolist(), self._run.options.to == "csv"
         return self._run.formatter.format_rows(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from agent.data.readers.byte_stream import Damaged, Stream
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
+
+if TYPE_CHECKING:
+    from agent.data.readers.table_block import TableBlock
 
 # notes shown; chunks read ahead
 _MAX_NOTES, _PREFETCH = 20, 8
@@ -139,6 +142,7 @@ class BulkRunner:
             self._output,
             self.summary,
             self.failures,
+            self.notes,
         )
         earlier, finished = self.summary.model_copy(), False
         try:
@@ -193,7 +197,7 @@ class BulkRunner:
         """Judge a file from an offset and its line number on; yields the position after each part."""
         with self._open(file) as (stream, kind, request):
             if not self._is_plain(kind, request):
-                yield from self._rows(self.read_options.rows(stream, kind, request), file, start)
+                yield from self._rows(self.read_options.blocks(stream, kind, request), file, start)
                 return
             for prepared, numbers in self._grouped(stream, request, start, line):
                 self._judge_new_groups()
@@ -259,18 +263,23 @@ class BulkRunner:
         assert isinstance(verdict, Verdict)
         return self._grouper.groups[number].template_id, verdict
 
-    def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
+    def _rows(
+        self, parts: Iterator[TableBlock | list[ParsedRow | RowError]], file: str, done: int
+    ) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text; positions are numbers of records."""
-        remaining = islice(items, done, None)
-        while batch := list(islice(remaining, self._records.at_once)):
-            parsed = [item for item in batch if isinstance(item, ParsedRow)]
-            self.failures += [item for item in batch if isinstance(item, RowError)]
-            self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
-            self._records.write(file, [row.record for row in parsed])
-            done += len(batch)
-            self._show_progress(file, 0)
-            yield done, 1
-        if not done:
+        position = 0
+        for part in parts:
+            # an earlier run wrote the first ones
+            skipped = min(len(part), done - position)
+            position += skipped
+            if skipped == len(part):
+                continue
+            rest = part[skipped:] if isinstance(part, list) else part.slice(skipped)
+            for count in self._records.write(file, rest):
+                position = done = position + count
+                self._show_progress(file, 0)
+                yield done, 1
+        if not position:
             raise InputError("has no records", file)
 
     def _show_progress(self, file: str, done: int) -> None:

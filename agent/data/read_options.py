@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from agent.core.errors import InputError
 from agent.data.readers import DEFAULT_NORMAL, Format, Kind, ParsedRow, ReadRequest, RowError, read_rows
-from agent.data.readers.byte_stream import HEAD_BYTES, Stream, opened
+from agent.data.readers.byte_stream import HEAD_BYTES, Damaged, Stream, opened
 from agent.data.readers.csv_dialect import is_learned_header
 from agent.data.readers.entries import SAMPLED_LINES, EntryRule, entry_rule
 from agent.data.readers.entry_joining import decoded_start
@@ -27,9 +27,12 @@ from agent.data.series import SeriesOptions, SeriesRequest
 from agent.data.series_windows import series_windows
 from retrieval.text.masking import mask
 
+if TYPE_CHECKING:
+    from agent.data.readers.table_block import TableBlock
+
 # the label column of files that have none
 NO_LABEL = "none"
-_SAMPLE_ROWS = 50
+_SAMPLE_ROWS, _ROWS_TOGETHER = 50, 2_048
 _START_WORDS, _START_CHARS = 2, 100
 
 
@@ -129,6 +132,23 @@ class ReadOptions(BaseModel):
         """The records of what `open` gave."""
         rows = read_rows(stream, kind, request)
         return rows if self.series is None else series_windows(rows, self.series, request)
+
+    def blocks(
+        self, stream: Stream, kind: Kind, request: ReadRequest
+    ) -> Iterator[TableBlock | list[ParsedRow | RowError]]:
+        """As `rows`, in order and many together: by the block where that is possible, else in lists."""
+        if kind == "csv" and self.series is None:
+            # imported late: it takes polars
+            from agent.data.readers.csv_blocks import read_csv_blocks
+
+            try:
+                yield from read_csv_blocks(stream, request)
+            except Damaged as damage:
+                yield [request.row_error(damage.line, damage.reason, stops=True)]
+            return
+        rows = self.rows(stream, kind, request)
+        while items := list(islice(rows, _ROWS_TOGETHER)):
+            yield items
 
     def read_table(
         self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], max_chars: int

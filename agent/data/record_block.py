@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ from agent.data.readers.columns import time_column
 from agent.data.readers.values import spell_out
 from agent.data.record_reading import as_read, dropped_fields, note_on_reading
 from retrieval.encoding.field_columns import FieldColumns
-from retrieval.text.prompt_injection import find_injections
+from retrieval.text.prompt_injection import find_injections, may_be_of_injection, may_have_injections
+
+if TYPE_CHECKING:
+    from agent.data.readers.table_block import TableBlock
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,43 @@ class RecordBlock:
             records.__getitem__,
             lambda indices: [records[i].text for i in indices.tolist()],
         )
+
+    @classmethod
+    def of_table(cls, block: TableBlock, options: ReadOptions) -> RecordBlock | None:
+        """The block of the rows of a file; None if one of them is empty, or so long that it is shortened."""
+        fields = block.fields
+        filled = np.logical_or.reduce([fields[name].filled for name in block.columns])
+        if not filled.all() or block.longest > block.request.max_chars:
+            return None
+        read = _ReadAsTheyAre(options)
+        plain = read.keeps_values(fields)
+        if not read.keeps_names(block.record(0)):
+            plain[:] = False
+        for name in block.columns:
+            # what is no number in JSON
+            plain &= ~np.isinf(fields[name].numbers)
+        hashes = block.hashes()
+        for i in np.flatnonzero(~plain).tolist():
+            hashes[i] = block.record(i).content_hash
+        plain &= ~_have_injections(block)
+        return cls(fields, hashes, range(block.first, block.first + len(block)), plain, block.record, block.texts)
+
+
+def _have_injections(block: TableBlock) -> NDArray[np.bool_]:
+    """Which records of a block have a prompt injection in their texts, shape (n,)."""
+    import polars as pl
+
+    suspect = np.full(len(block), any(map(may_be_of_injection, block.columns)))
+    for name in block.columns:
+        column = block.fields[name]
+        of_word = np.array([*map(may_be_of_injection, column.words), False], bool)
+        suspect |= of_word[column.codes]
+    indices = np.flatnonzero(suspect)
+    texts = block.texts(indices)
+    maybe = np.flatnonzero(may_have_injections(pl.Series(texts, dtype=pl.String))).tolist()
+    suspect[indices] = False
+    suspect[[int(indices[i]) for i in maybe if find_injections(texts[i])]] = True
+    return suspect
 
 
 class _ReadAsTheyAre:

@@ -75,7 +75,9 @@ _TRIGGERS = (
     *_ELSEWHERE.split("|"),
 )
 _PART = re.compile(
-    "|".join([r"\s\s|[\x1c-\x1f]", *(re.escape(word.split()[0]) for word in (*_TRIGGERS, *_ROLES) if word.isascii())]),
+    "|".join(
+        [r"^\s|\s\s|\s$|[\x1c-\x1f]", *(re.escape(word.split()[0]) for word in (*_TRIGGERS, *_ROLES) if word.isascii())]
+    ),
     re.IGNORECASE,
 )
 # letters that `re.IGNORECASE` takes for others, and lower case does not

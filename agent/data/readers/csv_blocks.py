@@ -1,0 +1,172 @@
+"""Tables by the block: rows that are regular are split by polars, all others as `agent.data.readers.csv` does.
+
+A block is regular where each line is one row with as many cells as there are columns, quotes enclose whole cells, and
+no character has to be replaced. Both readers then give the same records.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, islice
+
+import numpy as np
+import polars as pl
+
+from agent.data.readers.byte_stream import Damaged, Stream
+from agent.data.readers.csv import CsvTable
+from agent.data.readers.csv_rows import LONGEST_LINE
+from agent.data.readers.lines import split_lines
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.table_block import TableBlock
+
+# bytes of a block and of a line in it, and rows of what is no block
+_BYTES, _LONGEST, _ROWS = 4 << 20, 1 << 16, 2_048
+# beside NUL what is removed from texts, white space that only Python knows, and marks of byte order
+_IRREGULAR = re.compile(rb"[\0\r\x1b-\x1f]|\xef\xbb\xbf")
+_QUOTE = b'"'
+Items = list[ParsedRow | RowError]
+
+
+def read_csv_blocks(stream: Stream, request: ReadRequest) -> Iterator[TableBlock | Items]:
+    """The rows of `agent.data.readers.csv.read_csv` in order, by the block where they are regular."""
+    if (table := CsvTable.opened(stream, request)) is None:
+        return
+    request = table.request
+    for items in chain(_in_order(table), _listed(table.end())):
+        if isinstance(items, TableBlock):
+            yield replace(items, notes=(*request.notes, *items.notes))
+            request = replace(request, notes=())
+            continue
+        items = list(request.noting(items))
+        if any(isinstance(item, ParsedRow) for item in items):
+            request = replace(request, notes=())
+        if items:
+            yield items
+
+
+def _in_order(table: CsvTable) -> Iterator[TableBlock | Items]:
+    chunks, number = _chunks(table.stream), 1
+    try:
+        for chunk in chunks:
+            start = 0 if number > 1 else _end_of_header(chunk, table)
+            if start is None or not _is_closed(chunk[start:], table) or table.short:
+                lines = split_lines(chain([chunk], chunks), LONGEST_LINE, number=number)
+                yield from _listed(table.rows(lines))
+                return
+            yield list(table.rows(split_lines([chunk[:start]], LONGEST_LINE, number=number)))
+            first = number + chunk.count(b"\n", 0, start)
+            block = _block(chunk[start:], table, first)
+            if block is None:
+                yield from _listed(table.rows(split_lines([chunk[start:]], LONGEST_LINE, number=first)))
+            else:
+                table.empty = False
+                yield replace(block, notes=table.take_notes())
+            number += chunk.count(b"\n")
+    except Damaged as damage:
+        raise Damaged(damage.reason, damage.line or number) from damage
+
+
+def _listed(rows: Iterator[ParsedRow | RowError]) -> Iterator[Items]:
+    while items := list(islice(rows, _ROWS)):
+        yield items
+
+
+def _chunks(stream: Stream) -> Iterator[bytes]:
+    """Whole lines; the last may lack its end. What comes before damage is given first."""
+    pending, size = list[bytes](), 0
+    damage: Damaged | None = None
+    try:
+        for piece in stream:
+            pending.append(piece)
+            size += len(piece)
+            if size >= _BYTES and b"\n" in piece:
+                whole, _, rest = b"".join(pending).rpartition(b"\n")
+                pending, size = [rest], len(rest)
+                yield whole + b"\n"
+    except Damaged as error:
+        damage = error
+    rest = b"".join(pending)
+    if damage is not None:
+        rest = rest[: rest.rfind(b"\n") + 1]
+    if rest:
+        yield rest
+    if damage is not None:
+        raise damage
+
+
+def _end_of_header(chunk: bytes, table: CsvTable) -> int | None:
+    """Where the first row begins below the header; None where blocks are not possible."""
+    layout, request = table.layout, table.request
+    dialect = layout.dialect
+    is_usual = dialect.escape is None and not dialect.spaced and dialect.quote.encode() == _QUOTE
+    is_table = len(table.columns) > 1 and len(table.names) == len(layout.names) and request.lenient and not request.raw
+    if layout.commented or not (is_usual and is_table and len(dialect.delimiter.encode()) == 1):
+        return None
+    end = 0
+    for _ in range(layout.first_line - (layout.header is None)):
+        end = chunk.find(b"\n", end) + 1
+        if not end:
+            return None
+    return None if dialect.quoted and chunk.count(_QUOTE, 0, end) % 2 else end
+
+
+def _is_closed(data: bytes, table: CsvTable) -> bool:
+    """Whether no quoted cell can go on behind the end of its line."""
+    if not table.layout.dialect.quoted or _QUOTE not in data:
+        return True
+    delimiter = re.escape(table.layout.dialect.delimiter)
+    cell = f'(?:[^"{delimiter}]*|"(?:[^"]|"")*")'
+    lines = _lines(data)
+    return bool(
+        lines.filter(lines.str.contains('"', literal=True)).str.contains(f"^{cell}(?:{delimiter}{cell})*$").all()
+    )
+
+
+def _lines(data: bytes) -> pl.Series:
+    return pl.Series(data.decode("utf-8", "replace").replace("\r\n", "\n").removesuffix("\n").split("\n"))
+
+
+def _block(data: bytes, table: CsvTable, first: int) -> TableBlock | None:
+    """The block of some lines, the first of which has that number; None if they are not regular."""
+    dialect, width = table.layout.dialect, len(table.names)
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    if not data.endswith(b"\n"):
+        data += b"\n"
+    if _IRREGULAR.search(data) or not _is_utf8(data):
+        return None
+    codes = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(codes == ord("\n"))
+    if np.diff(ends, prepend=-1).max() > _LONGEST:
+        return None
+    if dialect.quoted and _QUOTE in data:
+        unquoted = _lines(data).str.replace_all('"(?:[^"]|"")*"', "")
+        cells = unquoted.str.count_matches(dialect.delimiter, literal=True).to_numpy() + 1
+    else:
+        delimiters = np.flatnonzero(codes == ord(dialect.delimiter))
+        cells = np.diff(np.searchsorted(delimiters, ends), prepend=0) + 1
+    if (cells != width).any():
+        return None
+    frame = pl.read_csv(
+        io.BytesIO(data),
+        has_header=False,
+        separator=dialect.delimiter,
+        quote_char='"' if dialect.quoted else None,
+        new_columns=list(table.names),
+        infer_schema=False,
+        empty_string_is_null=False,
+    )
+    header = table.layout.header
+    if frame.shape != (len(ends), width) or (header and (frame.to_series(0) == header[0]).any()):
+        return None
+    return TableBlock(table.request, frame, tuple(table.columns), table.time, first)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return data.isascii() or bool(data.decode())
+    except UnicodeDecodeError:
+        return False

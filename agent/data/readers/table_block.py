@@ -1,0 +1,113 @@
+"""Rows of a table as one block of cells, which all have a place of their own in the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from agent.core.records import Record
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.typed_column import TypedColumn, escaped, typed_column
+from retrieval.encoding.field_columns import FieldColumns
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """n rows of a file, each on a line of its own.
+
+    Parameters
+    ----------
+    request : ReadRequest
+    cells : DataFrame of String
+        By the learned names of its columns.
+    columns : tuple of str
+        Those that make the records, at least two.
+    time : str or None
+        The column of the time.
+    first : int
+        The line of the first row.
+    notes : tuple of str
+        What is to be said of the file.
+    """
+
+    request: ReadRequest
+    cells: pl.DataFrame
+    columns: tuple[str, ...]
+    time: str | None
+    first: int
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def slice(self, start: int, size: int | None = None) -> TableBlock:
+        """Some of the rows."""
+        notes = () if start else self.notes
+        return replace(self, cells=self.cells.slice(start, size), first=self.first + start, notes=notes)
+
+    def rows(self) -> list[ParsedRow | RowError]:
+        """The rows one by one."""
+        names = self.cells.columns
+        rows = [
+            self.request.parse_cells(self.first + i, dict(zip(names, cells, strict=True)), self.columns, time=self.time)
+            for i, cells in enumerate(self.cells.iter_rows())
+        ]
+        return list(replace(self.request, notes=self.notes).noting(rows))
+
+    def record(self, index: int) -> Record:
+        """The record of one row."""
+        row = self.request.parse_cells(
+            self.first + index, self.cells.row(index, named=True), self.columns, time=self.time
+        )
+        assert isinstance(row, ParsedRow)
+        return row.record
+
+    @cached_property
+    def _typed(self) -> dict[str, TypedColumn]:
+        notations = self.request.table.notations
+        return {
+            name: typed_column(self.cells[name], partial(self.request.typed, name), is_plain=name not in notations)
+            for name in self.columns
+        }
+
+    @cached_property
+    def fields(self) -> FieldColumns:
+        """The fields of the records."""
+        return FieldColumns(len(self), {name: typed.column for name, typed in self._typed.items()})
+
+    @cached_property
+    def _escaped_texts(self) -> pl.Series:
+        """The texts of the records as they are inside of a text of JSON."""
+        spelled = {name: typed.spelled for name, typed in self._typed.items()}
+        frame = pl.DataFrame({str(j): column for j, column in enumerate(spelled.values())})
+        before = [pl.lit(f"{escaped(name)} is ") for name in spelled]
+        parts = [pl.concat_str(name, pl.col(str(j))) for j, name in enumerate(before)]
+        return frame.select(text=pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series()
+
+    @property
+    def longest(self) -> int:
+        """Characters of the longest text, or more."""
+        return self._escaped_texts.str.len_chars().max() or 0  # type: ignore[return-value]
+
+    def texts(self, indices: Ints) -> list[str]:
+        """The texts of the records at indices of shape (k,)."""
+        texts = self._escaped_texts.gather(indices).to_list()
+        return [json.loads(f'"{text}"') if "\\" in text else text for text in texts]
+
+    def hashes(self) -> list[str]:
+        """The hashes of the records' contents, see `agent.core.records.content_hash`."""
+        frame = pl.DataFrame([self._escaped_texts, *(self._typed[name].as_json.alias(name) for name in self.columns)])
+        frame = frame.rename({name: str(j) for j, name in enumerate(frame.columns)})
+        parts = [pl.lit('["'), pl.col("0"), pl.lit('", {')]
+        for place, (name, j) in enumerate(sorted((name, j) for j, name in enumerate(self.columns, start=1))):
+            parts += [pl.lit(f'{", " if place else ""}"{escaped(name)}": '), pl.col(str(j))]
+        contents = frame.select(pl.concat_str([*parts, pl.lit("}, []]")])).to_series().cast(pl.Binary)
+        return [hashlib.sha256(content).hexdigest() for content in contents.to_list()]
