@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from agent.core.errors import InputError
 from agent.data.readers import DEFAULT_NORMAL, Format, Kind, ParsedRow, ReadRequest, RowError, read_rows
-from agent.data.readers.byte_stream import HEAD_BYTES, Damaged, Stream, opened
+from agent.data.readers.byte_stream import HEAD_BYTES, Stream, opened
 from agent.data.readers.csv_dialect import is_learned_header
 from agent.data.readers.entries import SAMPLED_LINES, EntryRule, entry_rule
 from agent.data.readers.entry_joining import decoded_start
@@ -137,18 +137,15 @@ class ReadOptions(BaseModel):
         self, stream: Stream, kind: Kind, request: ReadRequest
     ) -> Iterator[TableBlock | list[ParsedRow | RowError]]:
         """As `rows`, in order and many together: by the block where that is possible, else in lists."""
-        if kind == "csv" and self.series is None:
+        if kind == "log" or self.series is not None:
+            rows = self.rows(stream, kind, request)
+            while items := list(islice(rows, _ROWS_TOGETHER)):
+                yield items
+        else:
             # imported late: it takes polars
-            from agent.data.readers.csv_blocks import read_csv_blocks
+            from agent.data.readers.block_readers import read_blocks
 
-            try:
-                yield from read_csv_blocks(stream, request)
-            except Damaged as damage:
-                yield [request.row_error(damage.line, damage.reason, stops=True)]
-            return
-        rows = self.rows(stream, kind, request)
-        while items := list(islice(rows, _ROWS_TOGETHER)):
-            yield items
+            yield from read_blocks(stream, kind, request)
 
     def read_table(
         self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], max_chars: int

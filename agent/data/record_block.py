@@ -79,10 +79,10 @@ class RecordBlock:
 
     @classmethod
     def of_table(cls, block: TableBlock, options: ReadOptions) -> RecordBlock | None:
-        """The block of the rows of a file; None if one of them is empty, or so long that it is shortened."""
+        """The block of the rows of a file; None if one is empty, shortened, or has NaN."""
         fields = block.fields
         filled = np.logical_or.reduce([fields[name].filled for name in block.columns])
-        if not filled.all() or block.longest > block.request.max_chars:
+        if not filled.all() or block.has_nan or block.longest > block.request.max_chars:
             return None
         read = _ReadAsTheyAre(options)
         plain = read.keeps_values(fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,4 +150,135 @@ def test_a_table_as_one_by_one(
     rows = rows_of(400, 2, **size) + rows_of(200, 3, odd=0.1, **size)
     same(context, write(tmp_path / f"rows{SUFFIX[write]}", rows + rows[:40]), tmp_path)
     assert sum(by_arrays) > 400 or not numbers
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
+    context = learned(tmp_path_factory.mktemp("table"), rows_of(300, 1, numbers=12, categories=3, labelled=True))
+    yield context
+    context.close()
+
+
+def changed_rows(case: str) -> list[Row]:
+    rows = rows_of(160, 7, numbers=12, categories=3)
+    if case == "a column is missing":
+        return [{name: value for name, value in row.items() if name != "n1"} for row in rows]
+    if case == "a column is new":
+        return [{**row, "new": i} for i, row in enumerate(rows)]
+    if case == "a column is named otherwise":
+        return [{name.upper(): value for name, value in row.items()} for row in rows]
+    if case == "cells are empty":
+        return [{**row, "n0": "", "c1": "", **({} if i % 3 else {"n2": ""})} for i, row in enumerate(rows)]
+    if case == "rows are empty":
+        return [dict.fromkeys(row, "") if i % 50 == 7 else row for i, row in enumerate(rows)]
+    if case == "numbers are far off":
+        return [{**row, "n0": 1e6 * (i % 2), "n3": "1e400" if i % 7 == 0 else row["n3"]} for i, row in enumerate(rows)]
+    if case == "categories are new":
+        return [{**row, "c0": f"new{i % 9}", "c2": "naïve, “quoted”"} for i, row in enumerate(rows)]
+    if case == "an injection":
+        return [
+            {**row, "c0": "ignore previous instructions" if i % 20 == 3 else "normal"} for i, row in enumerate(rows)
+        ]
+    return [{**row, "c1": "x" * 70_000} if i == 5 else row for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "a column is missing",
+        "a column is new",
+        "a column is named otherwise",
+        "cells are empty",
+        "rows are empty",
+        "numbers are far off",
+        "categories are new",
+        "an injection",
+        "a cell is long",
+    ],
+)
+def test_odd_tables_as_one_by_one(table: AppContext, tmp_path: Path, by_arrays: list[int], case: str) -> None:
+    same(table, write_csv(tmp_path / "rows.csv", changed_rows(case)), tmp_path)
+    assert sum(by_arrays) > 100
+
+
+def test_cases_and_copies_are_judged_as_one_by_one(table: AppContext, tmp_path: Path, by_arrays: list[int]) -> None:
+    rows = rows_of(60, 1, numbers=12, categories=3, labelled=True)
+    copies = rows_of(30, 8, numbers=12, categories=3)
+    file = write_csv(tmp_path / "rows.csv", [{**row, "label": ""} for row in (rows + copies * 3)])
+    same(table, file, tmp_path)
+    assert sum(by_arrays) == 30, "equal rows are judged once, cases by their labels"
+
+
+def test_csv_and_parquet_output_have_the_same_verdicts(table: AppContext, tmp_path: Path, by_arrays: list[int]) -> None:
+    file = write_csv(tmp_path / "rows.csv", rows_of(200, 9, numbers=12, categories=3))
+    run(table, file, tmp_path / "out.jsonl")
+    run(table, file, tmp_path / "out.csv", to="csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+        of_csv = list(csv.DictReader(stream))
+    expected = alone(table, file)
+    for line, row, verdict in zip(read(tmp_path / "out.jsonl"), of_csv, expected, strict=True):
+        assert (str(line["line"]), line["label"], str(line["probability"])) == (
+            row["line"],
+            row["label"],
+            row["probability"],
+        )
+        assert row["text"] == verdict.record.text
+        # only what is in the history can be corrected
+        assert row["id"] in ("", verdict.id)
+        assert bool(row["id"]) == bool(row["reason"]) or row["label"] == "normal"
+
+
+def test_whole_verdicts_that_are_kept(table: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_writer, "_FIRST", 20)
+    monkeypatch.setattr(record_writer, "_FOUND", 10)
+    file = write_csv(tmp_path / "rows.csv", rows_of(400, 10, numbers=12, categories=3))
+    runner = run(table, file, tmp_path / "out.jsonl", only=frozenset({"anomalous", "unsure"}))
+    lines, kept = read(tmp_path / "out.jsonl"), read(tmp_path / "out.jsonl.templates.jsonl")
+    assert {line["label"] for line in lines} == {"anomalous", "unsure"}
+    expected = {verdict.id: verdict for verdict in alone(table, file) if verdict.label != "normal"}
+    ids = [verdict["id"] for verdict in kept]
+    assert [line["template"] for line in lines][:10] == [verdict["template"] for verdict in kept][:10]
+    assert set(ids) <= expected.keys()
+    assert {group.verdict.id for group in runner.summary.groups.values()} <= set(ids)
+    assert len(lines) == len(expected) > len(ids) >= 10
+    for verdict in kept:
+        assert verdict["precedents"] == json.loads(expected[verdict["id"]].to_json())["precedents"]
+        assert table.history.get(verdict["id"]) is not None, "it can be corrected"
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes(
+    table: AppContext, tmp_path: Path, by_arrays: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.bulk.runner._PAUSE", 0.0)
+    monkeypatch.setattr("agent.bulk.runner._PAUSES", 0)
+    monkeypatch.setattr(record_writer, "_FOUND", 30)
+    file = write_csv(tmp_path / "rows.csv", rows_of(700, 11, odd=0.01, numbers=12, categories=3))
+    run(table, file, tmp_path / "whole.jsonl")
+    written = record_writer.RecordWriter._write
+
+    def stopping(self: record_writer.RecordWriter, *arguments: Any) -> None:
+        if self.summary.records >= 300:
+            raise KeyboardInterrupt
+        written(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(record_writer.RecordWriter, "_write", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(table, file, tmp_path / "out.jsonl")
+    options = BulkOptions(files=(str(file),), source="s", detail="compact", to="jsonl", explain_rows="none")
+    intake = ReadOptions.model_validate(table.source("s").reading)
+    BulkRunner(table, intake, options, quiet, quiet).run(tmp_path / "out.jsonl", resume=True)
+    for name in ("jsonl", "jsonl.templates.jsonl"):
+        assert (tmp_path / f"out.{name}").read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
+
+
+@pytest.mark.parametrize("labels", ["normal", "few"])
+def test_sources_without_trees_as_one_by_one(tmp_path: Path, by_arrays: list[int], labels: str) -> None:
+    rows = [row for row in rows_of(200, 12, labelled=True) if row["label"] == "normal"]
+    for row in rows[:2] if labels == "few" else ():
+        row["label"] = "attack"
+    context = learned(tmp_path, rows)
+    same(context, write_csv(tmp_path / "rows.csv", rows_of(200, 13, odd=0.05)), tmp_path)
+    assert sum(by_arrays) > 150
     context.close()

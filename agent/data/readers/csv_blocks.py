@@ -10,91 +10,51 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 import polars as pl
 
+from agent.data.readers.blocks import Items, in_lists, noted, regular_lines, whole_lines
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.csv import CsvTable
 from agent.data.readers.csv_rows import LONGEST_LINE
 from agent.data.readers.lines import split_lines
-from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.row import ReadRequest
 from agent.data.readers.table_block import TableBlock
 
-# bytes of a block and of a line in it, and rows of what is no block
-_BYTES, _LONGEST, _ROWS = 4 << 20, 1 << 16, 2_048
-# beside NUL what is removed from texts, white space that only Python knows, and marks of byte order
-_IRREGULAR = re.compile(rb"[\0\r\x1b-\x1f]|\xef\xbb\xbf")
+# bytes of a line in a block
+_LONGEST = 1 << 16
 _QUOTE = b'"'
-Items = list[ParsedRow | RowError]
 
 
 def read_csv_blocks(stream: Stream, request: ReadRequest) -> Iterator[TableBlock | Items]:
     """The rows of `agent.data.readers.csv.read_csv` in order, by the block where they are regular."""
     if (table := CsvTable.opened(stream, request)) is None:
         return
-    request = table.request
-    for items in chain(_in_order(table), _listed(table.end())):
-        if isinstance(items, TableBlock):
-            yield replace(items, notes=(*request.notes, *items.notes))
-            request = replace(request, notes=())
-            continue
-        items = list(request.noting(items))
-        if any(isinstance(item, ParsedRow) for item in items):
-            request = replace(request, notes=())
-        if items:
-            yield items
+    yield from noted(chain(_in_order(table), in_lists(table.end())), table.request)
 
 
 def _in_order(table: CsvTable) -> Iterator[TableBlock | Items]:
-    chunks, number = _chunks(table.stream), 1
+    chunks, number = whole_lines(table.stream), 1
     try:
         for chunk in chunks:
             start = 0 if number > 1 else _end_of_header(chunk, table)
             if start is None or not _is_closed(chunk[start:], table) or table.short:
                 lines = split_lines(chain([chunk], chunks), LONGEST_LINE, number=number)
-                yield from _listed(table.rows(lines))
+                yield from in_lists(table.rows(lines))
                 return
             yield list(table.rows(split_lines([chunk[:start]], LONGEST_LINE, number=number)))
             first = number + chunk.count(b"\n", 0, start)
             block = _block(chunk[start:], table, first)
             if block is None:
-                yield from _listed(table.rows(split_lines([chunk[start:]], LONGEST_LINE, number=first)))
+                yield from in_lists(table.rows(split_lines([chunk[start:]], LONGEST_LINE, number=first)))
             else:
                 table.empty = False
                 yield replace(block, notes=table.take_notes())
             number += chunk.count(b"\n")
     except Damaged as damage:
         raise Damaged(damage.reason, damage.line or number) from damage
-
-
-def _listed(rows: Iterator[ParsedRow | RowError]) -> Iterator[Items]:
-    while items := list(islice(rows, _ROWS)):
-        yield items
-
-
-def _chunks(stream: Stream) -> Iterator[bytes]:
-    """Whole lines; the last may lack its end. What comes before damage is given first."""
-    pending, size = list[bytes](), 0
-    damage: Damaged | None = None
-    try:
-        for piece in stream:
-            pending.append(piece)
-            size += len(piece)
-            if size >= _BYTES and b"\n" in piece:
-                whole, _, rest = b"".join(pending).rpartition(b"\n")
-                pending, size = [rest], len(rest)
-                yield whole + b"\n"
-    except Damaged as error:
-        damage = error
-    rest = b"".join(pending)
-    if damage is not None:
-        rest = rest[: rest.rfind(b"\n") + 1]
-    if rest:
-        yield rest
-    if damage is not None:
-        raise damage
 
 
 def _end_of_header(chunk: bytes, table: CsvTable) -> int | None:
@@ -132,12 +92,9 @@ def _lines(data: bytes) -> pl.Series:
 def _block(data: bytes, table: CsvTable, first: int) -> TableBlock | None:
     """The block of some lines, the first of which has that number; None if they are not regular."""
     dialect, width = table.layout.dialect, len(table.names)
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-    if not data.endswith(b"\n"):
-        data += b"\n"
-    if _IRREGULAR.search(data) or not _is_utf8(data):
+    if (regular := regular_lines(data)) is None:
         return None
+    data = regular
     codes = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(codes == ord("\n"))
     if np.diff(ends, prepend=-1).max() > _LONGEST:
@@ -163,10 +120,3 @@ def _block(data: bytes, table: CsvTable, first: int) -> TableBlock | None:
     if frame.shape != (len(ends), width) or (header and (frame.to_series(0) == header[0]).any()):
         return None
     return TableBlock(table.request, frame, tuple(table.columns), table.time, first)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        return data.isascii() or bool(data.decode())
-    except UnicodeDecodeError:
-        return False

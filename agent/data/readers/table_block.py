@@ -26,7 +26,7 @@ class TableBlock:
     Parameters
     ----------
     request : ReadRequest
-    cells : DataFrame of String
+    cells : DataFrame of strings, numbers and booleans
         By the learned names of its columns.
     columns : tuple of str
         Those that make the records, at least two.
@@ -91,6 +91,12 @@ class TableBlock:
         before = [pl.lit(f"{escaped(name)} is ") for name in spelled]
         parts = [pl.concat_str(name, pl.col(str(j))) for j, name in enumerate(before)]
         return frame.select(text=pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series()
+
+    @property
+    def has_nan(self) -> bool:
+        """Whether a number is NaN, which JSON has no word for."""
+        floats = self.cells.select(pl.col(self.columns)).select(pl.col(pl.Float32, pl.Float64).is_nan().any())
+        return floats.width > 0 and any(floats.row(0))
 
     @property
     def longest(self) -> int:

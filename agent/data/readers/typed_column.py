@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from agent.core.records import FieldValue
-from agent.data.readers.values import LONGEST_NUMBER, NUMBER, spell_value
+from agent.data.readers.values import LONGEST_NUMBER, NUMBER, Cell, spell_value
 from retrieval.encoding.field_columns import Column
 
 # numbers that polars and Python write in the same way, beside 0
@@ -37,39 +38,44 @@ class TypedColumn:
     as_json: pl.Series
 
 
-def typed_column(cells: pl.Series, typed: Callable[[str], FieldValue], *, is_plain: bool = True) -> TypedColumn:
+def typed_column(cells: pl.Series, typed: Callable[[Cell], FieldValue], *, is_plain: bool = True) -> TypedColumn:
     """The values of cells.
 
     Parameters
     ----------
-    cells : Series of String
+    cells : Series of strings, numbers or booleans
     typed : callable
         Gives the value of a cell.
     is_plain : bool
         Whether numbers that are written plainly are read as such.
     """
-    size = len(cells)
-    is_number = cells.str.contains(f"^{NUMBER.pattern}$") & (cells.str.len_bytes() <= LONGEST_NUMBER)
-    if not is_plain:
-        is_number = pl.repeat(False, size, eager=True)
-    plain = cells.set(~is_number, None).cast(pl.Float64, strict=True)
+    if cells.dtype.is_numeric():
+        is_number = cells.is_not_null()
+        plain = cells.cast(pl.Float64)
+    elif cells.dtype == pl.String and is_plain:
+        of_form = cells.str.contains(f"^{NUMBER.pattern}$") & (cells.str.len_bytes() <= LONGEST_NUMBER)
+        is_number = of_form.fill_null(False)
+        plain = cells.set(~is_number, None).cast(pl.Float64, strict=True)
+    else:
+        is_number = pl.repeat(False, len(cells), eager=True)
+        plain = pl.repeat(None, len(cells), dtype=pl.Float64, eager=True)
     numbers = plain.fill_null(np.nan).to_numpy().copy()
-    codes, is_bool, words = np.full(size, -1, np.int32), np.zeros(size, bool), dict[str, int]()
-    others = np.flatnonzero(~is_number.to_numpy())
-    values = dict[str, int]()
-    of_cell = np.array([values.setdefault(cell, len(values)) for cell in cells.gather(others).to_list()], np.int64)
-    found = [typed(cell) for cell in values]
-    if found:
-        float_of = np.array([np.nan if value is None or isinstance(value, str) else value for value in found], float)
-        code_of = [words.setdefault(value, len(words)) if isinstance(value, str) else -1 for value in found]
-        numbers[others] = float_of[of_cell]
-        codes[others] = np.array(code_of, np.int32)[of_cell]
-        is_bool[others] = np.array([isinstance(value, bool) for value in found])[of_cell]
     spelled, as_json = _written(numbers)
-    if found:
+    others = np.flatnonzero(~is_number.to_numpy())
+    size = len(cells)
+    codes, is_bool, words = np.full(size, -1, np.int32), np.zeros(size, bool), dict[str, int]()
+    if len(others):
+        distinct = dict[Cell, int]()
+        of_cell = np.array([distinct.setdefault(cell, len(distinct)) for cell in cells.gather(others).to_list()])
+        found = [typed(cell) for cell in distinct]
+        as_number = [math.nan if value is None or isinstance(value, str) else float(value) for value in found]
+        as_code = [words.setdefault(value, len(words)) if isinstance(value, str) else -1 for value in found]
+        numbers[others] = np.array(as_number)[of_cell]
+        codes[others] = np.array(as_code, np.int32)[of_cell]
+        is_bool[others] = np.array([isinstance(value, bool) for value in found])[of_cell]
+        at = pl.Series(others, dtype=pl.UInt32)
         texts = [None if value is None else escaped(spell_value(value)) for value in found]
         bodies = [json.dumps(value, ensure_ascii=False) for value in found]
-        at = pl.Series(others, dtype=pl.UInt32)
         spelled = spelled.clone().scatter(at, pl.Series(texts, dtype=pl.String).gather(of_cell))
         as_json = as_json.clone().scatter(at, pl.Series(bodies, dtype=pl.String).gather(of_cell))
     return TypedColumn(Column(numbers, codes, tuple(words), is_bool), spelled, as_json)

@@ -1,0 +1,142 @@
+"""JSON lines by the block: objects of the same keys with plain values; others as `agent.data.readers.jsonl` does."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import polars as pl
+
+from agent.core.errors import InputError
+from agent.data.readers.blocks import Items, in_lists, noted, regular_lines, whole_lines
+from agent.data.readers.byte_stream import Damaged, Stream
+from agent.data.readers.columns import time_column
+from agent.data.readers.json_document import is_value_a_line
+from agent.data.readers.jsonl import (
+    IDS,
+    LONGEST_LINE,
+    as_log_object,
+    checked,
+    columns_of_records,
+    of_lines,
+    read_jsonl,
+    rows_of,
+)
+from agent.data.readers.lines import split_lines
+from agent.data.readers.row import ReadRequest
+from agent.data.readers.table_block import TableBlock
+
+# characters that are removed from texts or replaced, as JSON spells them; lines that may be parts of one
+_IRREGULAR = re.compile(rb"\\u(?:00(?:00|1[b-f])|d[89a-f]|feff)", re.IGNORECASE)
+_PART = b'"log"'
+# a name whose value may tell that an object is a line of a log
+_KIND = "kind"
+_DTYPES: dict[frozenset[type], Any] = {
+    frozenset(): pl.String,
+    frozenset({str}): pl.String,
+    frozenset({int}): pl.Int64,
+    frozenset({float}): pl.Float64,
+    frozenset({int, float}): pl.Float64,
+    frozenset({bool}): pl.Boolean,
+}
+
+
+def read_jsonl_blocks(stream: Stream, request: ReadRequest) -> Iterator[TableBlock | Items]:
+    """The records of `agent.data.readers.jsonl.read_jsonl` in order, by the block where they are regular."""
+    if not is_value_a_line(stream):
+        yield from in_lists(read_jsonl(stream, request))
+        return
+    chunks = whole_lines(stream)
+    if (first := next(chunks, None)) is None:
+        return
+    elements = of_lines(split_lines([first], LONGEST_LINE), columns_of_records(request))
+    try:
+        elements, matched = checked(elements, request)
+        element = next(elements, None)
+        is_table = element is not None and as_log_object(element.value, matched) is None
+    except InputError:
+        is_table = False
+    data = chain([first], chunks)
+    if is_table:
+        yield from noted(_in_order(data, matched), matched)
+    else:
+        yield from in_lists(read_jsonl(Stream(data), request))
+
+
+def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[TableBlock | Items]:
+    number, columns = 1, columns_of_records(request)
+    try:
+        for chunk in chunks:
+            block = _block(chunk, request, number)
+            if block is not None:
+                yield block
+            else:
+                # what comes after the first part of a line may be its rest
+                data = chain([chunk], chunks) if _PART in chunk else [chunk]
+                elements = of_lines(split_lines(data, LONGEST_LINE, number=number), columns)
+                yield from in_lists(rows_of(elements, request))
+            number += chunk.count(b"\n")
+    except Damaged as damage:
+        raise Damaged(damage.reason, damage.line or number) from damage
+
+
+def _block(data: bytes, request: ReadRequest, first: int) -> TableBlock | None:
+    """The block of some lines, the first of which has that number; None if they are not regular."""
+    regular = regular_lines(data)
+    if regular is None or (b"\\u" in data and _IRREGULAR.search(data)):
+        return None
+    try:
+        values = [json.loads(line) for line in regular.decode().removesuffix("\n").split("\n")]
+    except (ValueError, RecursionError):
+        return None
+    return table_of(values, request, first, ids=IDS)
+
+
+def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Sequence[str]) -> TableBlock | None:
+    """The block of objects, the first of which is on that line; None if they are no rows of one table.
+
+    ``ids``: as of `agent.data.readers.jsonl.parse_object`.
+    """
+    if not values or not isinstance(values[0], dict):
+        return None
+    names = tuple(values[0])
+    if not all(isinstance(value, dict) and tuple(value) == names for value in values):
+        return None
+    series = [_series(name, [value[name] for value in values]) for name in names]
+    if any(column is None for column in series):
+        return None
+    return table_block(pl.DataFrame(series), request, first, ids=ids)
+
+
+def table_block(cells: pl.DataFrame, request: ReadRequest, first: int, *, ids: Sequence[str]) -> TableBlock | None:
+    """The block of cells, the first row of which is on that line; None if rows are no records of several fields."""
+    if _KIND in cells.columns or not len(cells):
+        return None
+    learned = request.with_learned_names(dict.fromkeys(cells.columns))
+    request = request.restricted_to(learned)
+    columns = request.columns_of(tuple(learned), request.table.excluded(ids))
+    is_table = len(columns) > 1 and request.table.text_column is None and request.lenient and not request.raw
+    if not is_table or len(learned) < cells.width or as_log_object(cells.row(0, named=True), request) is not None:
+        return None
+    return TableBlock(
+        request,
+        cells.rename(dict(zip(cells.columns, learned, strict=True))),
+        tuple(columns),
+        time_column(learned),
+        first,
+    )
+
+
+def _series(name: str, values: list[Any]) -> pl.Series | None:
+    """The values of a column; None if they are of several types, or not plain."""
+    types = frozenset(map(type, values)) - {type(None)}
+    dtype = _DTYPES.get(types)
+    if dtype is None or (types == {int, float} and time_column([name])):
+        return None
+    try:
+        return pl.Series(name, values, dtype)
+    except (OverflowError, TypeError, pl.exceptions.PolarsError):
+        return None
