@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +23,20 @@ from agent.core.records import JudgeError, Record, Verdict
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, RowError
 from agent.data.record_block import RecordBlock
+from retrieval.encoding.field_columns import FieldColumns
 from retrieval.encoding.representation import Representation
+from retrieval.lru_cache import LRUCache
 from retrieval.text.masking import find_time
 
 if TYPE_CHECKING:
-    from agent.data.readers.table_block import TableBlock
+    from agent.data.readers.blocks import Block
     from agent.pipeline.block_judge import BlockJudge
 
 # records judged together one by one, and by the block
 _ROWS, _BLOCK = 2_048, 8_192
+_CACHED = 65_536
 # rows of a run whose whole verdicts are kept, the first ones and the first that are not normal
-_FIRST, _FOUND = 1_000, 2_000
+_FIRST, _FOUND = 256, 500
 
 
 @dataclass
@@ -60,6 +62,10 @@ class RecordWriter:
     failures: list[RowError | JudgeError] = field(repr=False)
     notes: list[str] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        # of records that the pipeline judges, by the hash of their content
+        self.judged: LRUCache[_Outcome] = LRUCache(_CACHED)
+
     @cached_property
     def _block_judge(self) -> BlockJudge | None:
         """What judges by the block, where verdicts are written short."""
@@ -67,21 +73,21 @@ class RecordWriter:
         is_short = (options.detail == "compact" or not options.lines) and options.explain_rows == "none"
         return self.judge.block_judge() if is_short and self.representation.field_encoder else None
 
-    def write(self, file: str, items: TableBlock | Sequence[ParsedRow | RowError]) -> Iterator[int]:
+    def write(self, file: str, items: Block | Sequence[ParsedRow | RowError]) -> Iterator[int]:
         """Judge and write rows of a file that follow those written before; yields how many are done with each part."""
         size = _ROWS if self._block_judge is None else _BLOCK
         for start in range(0, len(items), size):
             if isinstance(items, Sequence):
-                part: TableBlock | Sequence[ParsedRow | RowError] = items[start : start + size]
+                part: Block | Sequence[ParsedRow | RowError] = items[start : start + size]
             else:
                 part = items.slice(start, size)
             self._write(file, part)
             yield len(part)
 
-    def _write(self, file: str, part: TableBlock | Sequence[ParsedRow | RowError]) -> None:
+    def _write(self, file: str, part: Block | Sequence[ParsedRow | RowError]) -> None:
         judge, block = self._block_judge, None
         if not isinstance(part, Sequence):
-            block = RecordBlock.of_table(part, self.read_options) if judge else None
+            block = RecordBlock.of_block(part, self.read_options) if judge else None
             if block is None:
                 part = part.rows()
             else:
@@ -142,6 +148,15 @@ class RecordWriter:
         )
 
 
+class _Outcome(NamedTuple):
+    """What is counted of a verdict: the index of its label, and the name of its group if it is not normal."""
+
+    label: int
+    probability: float
+    degraded: tuple[str, ...]
+    name: str
+
+
 class _BlockRun:
     """One block of rows of a file on its way to the output.
 
@@ -163,16 +178,17 @@ class _BlockRun:
     def _judge_by_arrays(self, judge: BlockJudge) -> None:
         block = self._block
         indices = np.flatnonzero(block.plain & ~judge.is_known(block.hashes))
-        if not len(indices):
+        is_able = judge.is_able if isinstance(block.features, FieldColumns) else judge.is_able_to_judge_sessions
+        if not (len(indices) and is_able):
             return
         # equal rows are judged once
         distinct = dict[str, int]()
         copies = np.array([distinct.setdefault(block.hashes[i], len(distinct)) for i in indices.tolist()])
         first = indices[np.unique(copies, return_index=True)[1]]
-        verdicts = judge.judge(block.columns.take(first))
+        verdicts = judge.judge(block.features.take(first))
         self._labels[indices], self._probabilities[indices] = verdicts.labels[copies], verdicts.probabilities[copies]
         found = np.flatnonzero(verdicts.labels != 0)
-        names = self._run.alike.names([block.columns.row(i) for i in first[found].tolist()], verdicts.nearest, found)
+        names = self._run.alike.names([block.features.row(i) for i in first[found].tolist()], verdicts.nearest, found)
         name_of = dict(zip(found.tolist(), names, strict=True))
         for index, copy in zip(indices.tolist(), copies.tolist(), strict=True):
             if copy in name_of:
@@ -181,29 +197,49 @@ class _BlockRun:
                 self._degraded[index] = verdicts.degraded[copy]
 
     def _judge_one_by_one(self) -> None:
-        run, size = self._run, len(self._block)
-        chosen = self._labels == UNJUDGED
-        chosen[: max(0, _FIRST - run.summary.records)] = True
-        groups = set(run.summary.groups)
-        for index, name in self._names.items():
-            key = f"{LABELS[self._labels[index]]} {name}"
-            chosen[index] |= key not in groups or run.summary.kept < _FOUND
-            run.summary.kept += run.summary.kept < _FOUND
-            groups.add(key)
-        indices = [int(i) for i in compress(range(size), chosen)]
-        records = [self._block.record(i) for i in indices]
-        templates = run.groups(records, [self._block.hashes[i] for i in indices])
-        for index, group, result in zip(indices, templates, run.results(templates), strict=True):
+        run, hashes = self._run, self._block.hashes
+        # verdicts of equal records differ in their ids alone
+        copied = dict[str, list[int]]()
+        for index in np.flatnonzero(self._labels == UNJUDGED).tolist():
+            copied.setdefault(hashes[index], []).append(index)
+        known = {content: outcome for content in copied if (outcome := run.judged.get(content)) is not None}
+        chosen = self._kept() | {copies[0] for content, copies in copied.items() if content not in known}
+        indices = sorted(chosen)
+        groups = run.groups([self._block.record(i) for i in indices], [hashes[i] for i in indices])
+        for index, group, result in zip(indices, groups, run.results(groups), strict=True):
             if isinstance(result, JudgeError):
-                run.failures.append(result)
                 self._labels[index] = UNJUDGED
+                copies = copied.pop(hashes[index], [index])
+                run.failures += [JudgeError(self._block.record(i), result.reason) for i in copies]
                 continue
             self._whole[index] = result
-            self._labels[index], self._probabilities[index] = LABELS.index(result.label), result.probability
-            self._degraded[index] = result.degraded
             run.write_template(group.template_id, result)
-            if result.label != "normal" and index not in self._names:
-                self._names[index] = run.alike.name(group.template_id, result)
+            name = self._names.get(index) or run.alike.name(group.template_id, result)
+            outcome = _Outcome(LABELS.index(result.label), result.probability, result.degraded, name)
+            self._set(index, outcome)
+            if hashes[index] in copied:
+                known[hashes[index]] = outcome
+                run.judged.put(hashes[index], outcome)
+        for content, copies in copied.items():
+            for index in copies:
+                self._set(index, known[content])
+
+    def _kept(self) -> set[int]:
+        """Which of the rows that are judged by arrays get a whole verdict as well."""
+        summary, kept = self._run.summary, set[int]()
+        first = np.flatnonzero(self._labels[: max(0, _FIRST - summary.records)] != UNJUDGED)
+        groups = set(summary.groups)
+        for index, name in self._names.items():
+            group = f"{LABELS[self._labels[index]]} {name}"
+            if group not in groups or summary.kept < _FOUND:
+                kept.add(index)
+                summary.kept += summary.kept < _FOUND
+            groups.add(group)
+        return kept.union(first.tolist())
+
+    def _set(self, index: int, outcome: _Outcome) -> None:
+        self._labels[index], self._probabilities[index] = outcome.label, outcome.probability
+        self._degraded[index], self._names[index] = outcome.degraded, outcome.name
 
     def write(self) -> None:
         """Write and count the rows."""

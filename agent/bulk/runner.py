@@ -37,7 +37,7 @@ from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
 if TYPE_CHECKING:
-    from agent.data.readers.table_block import TableBlock
+    from agent.data.readers.blocks import Block
 
 # notes shown; chunks read ahead
 _MAX_NOTES, _PREFETCH = 20, 8
@@ -264,7 +264,7 @@ class BulkRunner:
         return self._grouper.groups[number].template_id, verdict
 
     def _rows(
-        self, parts: Iterator[TableBlock | list[ParsedRow | RowError]], file: str, done: int
+        self, parts: Iterator[Block | list[ParsedRow | RowError]], file: str, done: int
     ) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text; positions are numbers of records."""
         position = 0

@@ -28,7 +28,7 @@ from agent.data.series_windows import series_windows
 from retrieval.text.masking import mask
 
 if TYPE_CHECKING:
-    from agent.data.readers.table_block import TableBlock
+    from agent.data.readers.blocks import Block
 
 # the label column of files that have none
 NO_LABEL = "none"
@@ -133,9 +133,7 @@ class ReadOptions(BaseModel):
         rows = read_rows(stream, kind, request)
         return rows if self.series is None else series_windows(rows, self.series, request)
 
-    def blocks(
-        self, stream: Stream, kind: Kind, request: ReadRequest
-    ) -> Iterator[TableBlock | list[ParsedRow | RowError]]:
+    def blocks(self, stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[Block | list[ParsedRow | RowError]]:
         """As `rows`, in order and many together: by the block where that is possible, else in lists."""
         if kind == "log" or self.series is not None:
             rows = self.rows(stream, kind, request)

@@ -1,4 +1,4 @@
-"""Many records of a table as one block: their fields by column, as arrays."""
+"""Many rows of a table, or many sessions, as one block: their fields by column, or their events, as arrays."""
 
 from __future__ import annotations
 
@@ -9,39 +9,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.records import Record
+from agent.core.records import BETWEEN_EVENTS, Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers.columns import time_column
 from agent.data.readers.values import spell_out
 from agent.data.record_reading import as_read, dropped_fields, note_on_reading
 from retrieval.encoding.field_columns import FieldColumns
+from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.prompt_injection import find_injections, may_be_of_injection, may_have_injections
 
 if TYPE_CHECKING:
+    from agent.data.readers.blocks import Block
+    from agent.data.readers.session_rows import SessionRows
     from agent.data.readers.table_block import TableBlock
 
 
 @dataclass(frozen=True)
 class RecordBlock:
-    """n records with fields, without events.
+    """n records with fields and no events, or with events and no fields.
 
     Parameters
     ----------
-    columns : FieldColumns
+    features : FieldColumns or SessionBlock
     hashes : sequence of str
         Their content hashes.
     lines : sequence of int or None
         Their places in the file.
     plain : shape (n,)
-        Which of them are rows of a table and nothing else: their text spells out their fields, holds no prompt
-        injection, and they are read as they are.
+        Which of them have nothing else: their text spells out their fields or events, holds no prompt injection, and
+        they are read as they are.
     record : callable
         Makes the record at an index.
     texts : callable
         Makes the texts of the records at indices of shape (k,).
     """
 
-    columns: FieldColumns
+    features: FieldColumns | SessionBlock
     hashes: Sequence[str]
     lines: Sequence[int | None]
     plain: NDArray[np.bool_]
@@ -49,11 +52,13 @@ class RecordBlock:
     texts: Callable[[NDArray[np.int64]], list[str]]
 
     def __len__(self) -> int:
-        return len(self.columns)
+        return len(self.features)
 
     @classmethod
     def of(cls, records: Sequence[Record], options: ReadOptions) -> RecordBlock:
         """The block of n records of a file that is read by these options."""
+        if all(record.events and not record.fields for record in records):
+            return cls._of_sessions(records)
         columns = FieldColumns.of([record.fields for record in records])
         read = _ReadAsTheyAre(options)
         plain = np.array(
@@ -78,8 +83,43 @@ class RecordBlock:
         )
 
     @classmethod
-    def of_table(cls, block: TableBlock, options: ReadOptions) -> RecordBlock | None:
-        """The block of the rows of a file; None if one is empty, shortened, or has NaN."""
+    def _of_sessions(cls, records: Sequence[Record]) -> RecordBlock:
+        plain = [
+            record.series is None
+            and record.text == BETWEEN_EVENTS.join(record.events)
+            and record.text == record.text.strip()
+            and not find_injections(record.text)
+            for record in records
+        ]
+        return cls(
+            SessionBlock.of([record.events for record in records]),
+            [record.content_hash for record in records],
+            [record.line for record in records],
+            np.array(plain, bool),
+            records.__getitem__,
+            lambda indices: [records[i].text for i in indices.tolist()],
+        )
+
+    @classmethod
+    def of_block(cls, block: Block, options: ReadOptions) -> RecordBlock | None:
+        """The block of rows or sessions of a file; None if a row is empty, shortened, or has NaN."""
+        from agent.data.readers.table_block import TableBlock
+
+        return cls._of_table(block, options) if isinstance(block, TableBlock) else cls._of_session_rows(block)
+
+    @classmethod
+    def _of_session_rows(cls, block: SessionRows) -> RecordBlock:
+        return cls(
+            SessionBlock.of(block.sessions),
+            block.hashes(),
+            range(block.first, block.first + len(block)),
+            block.are_plain(),
+            block.record,
+            block.texts,
+        )
+
+    @classmethod
+    def _of_table(cls, block: TableBlock, options: ReadOptions) -> RecordBlock | None:
         fields = block.fields
         filled = np.logical_or.reduce([fields[name].filled for name in block.columns])
         if not filled.all() or block.has_nan or block.longest > block.request.max_chars:

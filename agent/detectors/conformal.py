@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,18 @@ class ConformalTail:
         """The tail of ``values`` of n normal cases, each of which occurred so many ``times``: shapes (n,)."""
         return cls(np.sort(np.repeat(values, times)))
 
-    def __call__(self, x: Floats) -> Floats:
-        """-ln p of n scores, shape (n,)."""
-        n = len(self.values)
-        p = (1 + n - np.searchsorted(self.values, x, side="left")) / (n + 1)
+    @cached_property
+    def _beyond(self) -> tuple[Floats, float]:
+        """The values as they are compared, and the scale of the tail beyond them."""
         upper = np.quantile(self.values, 0.9)
         scale = max(float(np.mean(self.values[self.values >= upper] - upper)), 1e-3)
+        return np.round(self.values, _DECIMALS), scale
+
+    def __call__(self, x: Floats) -> Floats:
+        """-ln p of n scores, shape (n,)."""
+        (values, scale), n = self._beyond, len(self.values)
+        # the rounding of sums and products depends on how many are computed at once, and equal scores are counted
+        p = (1 + n - np.searchsorted(values, np.round(x, _DECIMALS), side="left")) / (n + 1)
         return np.asarray(-np.log(p) + np.maximum(x - self.values[-1], 0) / scale)
 
     def log_odds(self, x: Floats) -> Floats:
@@ -149,5 +156,4 @@ def _distances(x: Floats, points: Floats, itself: NDArray[np.int64]) -> Floats:
         nearest = squared.min(axis=1)
         # equal rows differ by rounding; a single point has no other
         out[start : start + _BLOCK] = np.sqrt(np.where((nearest < 1e-9) | np.isinf(nearest), 0.0, nearest))
-    # the rounding of a matrix product depends on its shape, and equal distances are counted
-    return np.round(out, _DECIMALS)
+    return out

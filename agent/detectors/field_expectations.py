@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from agent.detectors.tabular_encoder import TabularEncoder
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.field_encoder import EventCount, FieldEncoder, FieldValue, features
+from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import kind_of_event
 
 # share of the cases that fill a required column; greatest probability of a new value that makes one a surprise
@@ -191,8 +192,10 @@ class FieldExpectations:
             unread.append("the events are not read, no case has any")
         return FieldProblems(missing, tuple(unreadable), tuple(unlike), tuple(unknown), tuple(unread))
 
-    def differences(self, rows: FieldColumns) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """How n records differ from the cases in their fields, as `problems` has it.
+    def differences(
+        self, rows: FieldColumns, sessions: SessionBlock | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """How n records differ from the cases in their fields, or in their events, as `problems` has it.
 
         Returns
         -------
@@ -202,7 +205,7 @@ class FieldExpectations:
             Whether it has a value that is unreadable or unlike the cases'.
         """
         columns = [~rows[name].filled for name in self.required]
-        if self.columns is not None:
+        if self.columns is not None and sessions is None:
             columns += [rows[name].filled for name in rows.names if name not in self.columns]
         unlike = np.zeros(len(rows), bool)
         for name, (least, greatest) in self.limits.items():
@@ -212,6 +215,10 @@ class FieldExpectations:
             unlike |= unread[column.codes] | (column.numbers < least) | (column.numbers > greatest)
         for name, known in self.values.items():
             unlike |= rows[name].filled & ~rows[name].is_among(known)
+        if sessions is not None:
+            unlike |= "events" not in self.parts
+            if self.events is not None:
+                unlike |= sessions.any_of(np.array([kind not in self.events for kind in sessions.kinds], bool))
         return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), bool), unlike
 
     def to_json(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import TabularEncoder
 from retrieval.encoding.field_columns import FieldColumns, Row
+from retrieval.encoding.session_block import SessionBlock
 
 _LIMIT = 6.0
 # anomalous (or normal) cases that trees, boosting and larger boosting need
@@ -142,11 +143,11 @@ class TabularModel:
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
         """For each of n records, the log-odds of the trees (None without any) and of the outlier score."""
-        trees, outlier_score = self.scores(FieldColumns.of(rows), sessions)
+        trees, outlier_score = self.scores(FieldColumns.of(rows), SessionBlock.of(sessions))
         odds = outlier_score.tolist()
         return list(zip([None] * len(odds) if trees is None else trees.tolist(), odds, strict=True))
 
-    def scores(self, rows: FieldColumns, sessions: Sequence[Sequence[str]]) -> tuple[Floats | None, Floats]:
+    def scores(self, rows: FieldColumns, sessions: SessionBlock) -> tuple[Floats | None, Floats]:
         """As `signals`, of the columns of n records: shapes (n,)."""
         seen, numbers = self.columns.numbers(rows), np.zeros((len(rows), 0))
         categories = self.columns.categories(rows)
@@ -319,11 +320,17 @@ def _log_odds(trees: Sequence[Any], x: Floats) -> Floats:
 
 
 def _share(part: Any, x: Floats) -> Floats:
-    """As `predict_proba`; of a forest without the checks at each tree, which take longer than a few rows."""
-    if not hasattr(part, "estimators_"):
-        return np.asarray(part.predict_proba(x)[:, 1])
-    narrow = x.astype(np.float32)
-    return np.asarray(sum(tree.tree_.predict(narrow)[:, 1] for tree in part.estimators_) / len(part.estimators_))
+    """As `predict_proba`, without checks at each tree, which take longer than a few rows."""
+    if hasattr(part, "estimators_"):
+        narrow = x.astype(np.float32)
+        return np.asarray(sum(tree.tree_.predict(narrow)[:, 1] for tree in part.estimators_) / len(part.estimators_))
+    from scipy.special import expit
+
+    # trees of bins, which are whole numbers below 256, are three times as fast, and split between the same numbers
+    binned = np.ascontiguousarray(part._bin_mapper.transform(x))
+    raw = np.full((len(x), 1), part._baseline_prediction)
+    part._predict_iterations(binned, part._predictors, raw, is_binned=True, n_threads=1)
+    return np.asarray(expit(raw[:, 0]))
 
 
 def _logit(p: Floats) -> Floats:

@@ -1,6 +1,6 @@
-"""Many rows of a table judged at once, by arrays: their verdicts are those of `agent.pipeline.pipeline`.
+"""Many rows of a table, or sessions, judged at once by arrays: their verdicts are those of `agent.pipeline.pipeline`.
 
-Only what most rows of tables need is here. Sources and rows that need more (a language model, segments, detectors of
+Only what most rows and sessions need is here. Sources and rows that need more (a language model, segments, detectors of
 other packages, the labels of known contents) are left to the pipeline.
 """
 
@@ -19,6 +19,8 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.decision import hides_an_anomaly
 from agent.pipeline.steps import Steps
 from retrieval.encoding.field_columns import Column, FieldColumns
+from retrieval.encoding.field_encoder import EventCount
+from retrieval.encoding.session_block import SessionBlock
 
 LABELS = ("normal", "anomalous", "unsure")
 _NORMAL, _ANOMALOUS, _UNSURE = range(len(LABELS))
@@ -57,8 +59,8 @@ class BlockJudge:
 
     Attributes
     ----------
-    is_able : bool
-        Whether the source's rows can be judged by arrays.
+    is_able, is_able_to_judge_sessions : bool
+        Whether the source's rows, and its sessions, can be judged by arrays.
     """
 
     def __init__(self, context: AppContext, steps: Steps, name: str) -> None:
@@ -72,6 +74,10 @@ class BlockJudge:
         self.is_able = bool(self._encoder and self._fields and self._expectations and source.row.source_model) and not (
             others or weighed - _SIGNALS
         )
+        # values of missing columns are tried for rows of tables alone
+        self.is_able_to_judge_sessions = self.is_able and not (self._expectations and self._expectations.required)
+        if self._fields and self._encoder:
+            self._names = frozenset((*self._encoder.numbers, *self._fields.columns.encoder.numbers))
         if self.is_able:
             self._casebook.sync(name)
             self._keys = {label: self._casebook.matrix(source.row, label)[0] for label in LABELS[:_UNSURE]}
@@ -81,20 +87,36 @@ class BlockJudge:
         """Which of n contents are those of cases."""
         return np.fromiter((content in self._known for content in hashes), bool, len(hashes))
 
-    def judge(self, rows: FieldColumns) -> BlockVerdicts:
-        """Judge n rows by their fields; none of them is the content of a case."""
+    def judge(self, records: FieldColumns | SessionBlock) -> BlockVerdicts:
+        """Judge n records by their fields, or by their events; none of them is the content of a case."""
+        if isinstance(records, FieldColumns):
+            return self._judged(records, None)
+        first, which = records.alike()
+        sessions = records.take(first)
+        verdicts = self._judged(sessions.columns(self._names), sessions)
+        reasons = [verdicts.degraded.get(i) for i in range(len(first))]
+        return BlockVerdicts(
+            verdicts.labels[which],
+            verdicts.probabilities[which],
+            {i: reason for i, place in enumerate(which.tolist()) if (reason := reasons[place])},
+            lambda indices: verdicts.nearest(which[indices]),
+        )
+
+    def _judged(self, rows: FieldColumns, sessions: SessionBlock | None) -> BlockVerdicts:
         assert self._encoder is not None
         assert self._expectations is not None
         vectors = self._encoder.encode(rows)
         found = {label: self._casebook.nearest_one(self._row, label, vectors) for label in self._keys}
-        probabilities, labels = self._decided(rows)
-        differs, unlike = self._expectations.differences(rows)
-        problems = self._problems(rows, differs, unlike)
-        hiding = np.zeros(len(rows), bool)
-        hiding[self._hiding(rows, problems, labels)] = True
-        complete = ~np.array([bool(i in problems and problems[i].missing) for i in range(len(rows))], bool)
-        untested = self._is_far(found) & complete
-        for i in np.flatnonzero((labels == _NORMAL) & (untested | hiding)).tolist():
+        strange = self._is_strange(sessions, len(rows))
+        probabilities, labels = self._decided(rows, sessions, strange)
+        differs, unlike = self._expectations.differences(rows, sessions)
+        problems = self._problems(rows, sessions, differs, unlike)
+        untested = self._is_far(found)
+        for i, problem in problems.items():
+            # a missing column alone makes a vector far from all others
+            untested[i] &= not problem.missing
+        untested[self._hiding(rows, problems, labels)] = True
+        for i in np.flatnonzero((untested & (labels == _NORMAL)) | (strange & (labels == _ANOMALOUS))).tolist():
             probability = float(probabilities[i])
             labels[i] = LABELS.index(self._fusion.widened_to(probability).label(probability))
         degraded = {}
@@ -110,14 +132,27 @@ class BlockJudge:
 
         return BlockVerdicts(labels, probabilities, degraded, nearest)
 
-    def _decided(self, rows: FieldColumns) -> tuple[Floats, Labels]:
+    def _is_strange(self, sessions: SessionBlock | None, size: int) -> Bools:
+        """Which sessions have no event that a case has, where these have both labels."""
+        assert self._encoder is not None
+        if sessions is None or not self._row.counts.get("anomalous"):
+            return np.zeros(size, bool)
+        return ~sessions.any_of(np.array([EventCount(kind) in self._encoder.numbers for kind in sessions.kinds], bool))
+
+    def _decided(
+        self, rows: FieldColumns, sessions: SessionBlock | None = None, strange: Bools | None = None
+    ) -> tuple[Floats, Labels]:
         """The probabilities and the labels by the signals alone, shapes (n,)."""
         assert self._fields is not None
-        trees, outlier_score = self._fields.scores(rows, ())
+        trees, outlier_score = self._fields.scores(
+            rows, SessionBlock.of([()] * len(rows)) if sessions is None else sessions
+        )
         signals = {"fields": outlier_score} if trees is None else {"fields": trees, "novelty": outlier_score}
         log_odds = np.broadcast_to(self._fusion.log_odds(signals), len(rows))
         # by the same function as one record, of which `scipy.special.expit` differs in the last bit
         probabilities = np.array([expit(value) for value in log_odds.tolist()])
+        for i in np.flatnonzero(strange).tolist() if strange is not None else ():
+            probabilities[i] = self._fusion.modest(float(probabilities[i]))
         low, high = self._fusion.band
         labels = np.where(probabilities >= high, _ANOMALOUS, _NORMAL)
         labels[(low < probabilities) & (probabilities < high)] = _UNSURE
@@ -131,14 +166,25 @@ class BlockJudge:
             return np.zeros(len(similarity), bool)
         return np.asarray((1 - similarity > unfamiliar_from(distances, few=False)) & np.isfinite(similarity))
 
-    def _problems(self, rows: FieldColumns, differs: Bools, unlike: Bools) -> dict[int, FieldProblems]:
-        """What is wrong with rows, by index; rows without and with the same columns have the same problems."""
-        assert self._expectations is not None
-        problems = {i: self._expectations.problems(rows.row(i)) for i in np.flatnonzero(unlike).tolist()}
+    def _problems(
+        self, rows: FieldColumns, sessions: SessionBlock | None, differs: Bools, unlike: Bools
+    ) -> dict[int, FieldProblems]:
+        """What is wrong with records, by index; those without and with the same columns have the same problems."""
+        expectations = self._expectations
+        assert expectations is not None
+
+        def problems_of(i: int) -> FieldProblems:
+            return (
+                expectations.problems(rows.row(i))
+                if sessions is None
+                else expectations.problems({}, sessions.sessions[i])
+            )
+
+        problems = {i: problems_of(i) for i in np.flatnonzero(unlike).tolist()}
         others = np.flatnonzero(differs.any(axis=1) & ~unlike)
         if len(others):
             _, first, pattern = np.unique(differs[others], axis=0, return_index=True, return_inverse=True)
-            of_pattern = [self._expectations.problems(rows.row(i)) for i in others[first].tolist()]
+            of_pattern = [problems_of(i) for i in others[first].tolist()]
             problems |= {i: of_pattern[j] for i, j in zip(others.tolist(), pattern.ravel().tolist(), strict=True)}
         return problems
 

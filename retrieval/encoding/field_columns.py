@@ -50,6 +50,12 @@ class Column:
                 numbers[i], is_bool[i] = value, isinstance(value, bool)
         return cls(numbers, codes, tuple(words), is_bool)
 
+    @classmethod
+    def of_numbers(cls, numbers: Floats) -> Column:
+        """The column of n numbers, NaN where there is none."""
+        size = len(numbers)
+        return cls(numbers, np.full(size, -1, np.int32), (), np.zeros(size, bool))
+
     @cached_property
     def filled(self) -> Bools:
         """Which records have a value."""
@@ -97,7 +103,7 @@ class FieldColumns:
         The number of records.
     columns : dict of str to Column
     rows : sequence of mapping
-        The records that further columns are made of, when they are first needed.
+        The records, where their columns are made when they are first needed.
     """
 
     def __init__(self, size: int, columns: Mapping[str, Column], rows: Sequence[Row] = ()) -> None:

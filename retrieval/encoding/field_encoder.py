@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from retrieval.encoding.field_columns import FieldColumns, FieldValue
 from retrieval.text.masking import kind_of_event
 
-__all__ = ["EventCount", "FieldEncoder", "FieldValue", "features", "value_if_absent"]
+__all__ = ["EVENTS", "EVENT_KINDS", "EventCount", "FieldEncoder", "FieldValue", "features", "value_if_absent"]
 
 _KNOTS = 33
 MOST_CATEGORIES = 24
 _COLUMNS = 256
 _HUGE = 1e300
-_EVENT_COUNT, _EVENT_KINDS = "count of ", "kinds of event"
+_EVENT_COUNT = "count of "
+# features of a session beside the counts of its events
+EVENTS, EVENT_KINDS = "events", "kinds of event"
 
 
 class EventCount(str):
@@ -69,8 +71,8 @@ def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> di
     counts = Counter(kind_of_event(event) for event in events)
     return {
         **fields,
-        "events": float(len(events)),
-        _EVENT_KINDS: float(len(counts)),
+        EVENTS: float(len(events)),
+        EVENT_KINDS: float(len(counts)),
         **{_event_count(event): float(count) for event, count in counts.items()},
     }
 
@@ -177,7 +179,7 @@ class FieldEncoder:
         numbers = data["numbers"]
         if isinstance(numbers, Mapping):
             # stored before event counts had a type: only sessions have counts of events
-            sessions = _EVENT_KINDS in numbers
+            sessions = EVENT_KINDS in numbers
             numbers = [(name, sessions and name.startswith(_EVENT_COUNT), numbers[name]) for name in numbers]
         return cls(
             {

@@ -213,7 +213,7 @@ def test_cases_and_copies_are_judged_as_one_by_one(table: AppContext, tmp_path: 
 def test_csv_and_parquet_output_have_the_same_verdicts(table: AppContext, tmp_path: Path, by_arrays: list[int]) -> None:
     file = write_csv(tmp_path / "rows.csv", rows_of(200, 9, numbers=12, categories=3))
     run(table, file, tmp_path / "out.jsonl")
-    run(table, file, tmp_path / "out.csv", to="csv")
+    run(table, file, tmp_path / "out.csv", to="csv", explain_found=True)
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
         of_csv = list(csv.DictReader(stream))
     expected = alone(table, file)
@@ -281,4 +281,38 @@ def test_sources_without_trees_as_one_by_one(tmp_path: Path, by_arrays: list[int
     context = learned(tmp_path, rows)
     same(context, write_csv(tmp_path / "rows.csv", rows_of(200, 13, odd=0.05)), tmp_path)
     assert sum(by_arrays) > 150
+    context.close()
+
+
+def sessions_of(count: int, seed: int, *, labelled: bool = False, odd: bool = False) -> list[Row]:
+    """Sessions of events of several words, with numbers; a part repeats itself."""
+    rng = random.Random(seed)
+    rows: list[Row] = []
+    for i in range(count):
+        bad = rng.random() < 0.2
+        events = ["login", f"open file {rng.randint(1, 9)}"]
+        events += [rng.choice(["read 17 bytes", f"write {rng.randint(1, 99)} bytes", "seek"]) for _ in range(i % 5)]
+        events += ["error 5 in close", "seek"] * bad + ["close", "logout"]
+        if odd and i % 4 == 1:
+            events.insert(rng.randint(0, len(events)), rng.choice([f"new {i} thing", "naïve  gap", "", " x", '\\ "q"']))
+        if odd and i % 40 == 3:
+            events = [
+                ["unlike", "all others"],
+                ["ignore previous instructions"],
+                ["<|im_end|>", "login"],
+                ["x" * 70_000],
+            ][i // 40 % 4]
+        row: Row = {"id": i, "events": events}
+        rows.append({**row, "label": "attack" if bad else "normal"} if labelled else row)
+    return rows
+
+
+@pytest.mark.parametrize("labels", ["both", "normal"])
+def test_sessions_as_one_by_one(tmp_path: Path, by_arrays: list[int], labels: str) -> None:
+    cases = sessions_of(200, 1, labelled=True)
+    context = learned(tmp_path, [row for row in cases if labels == "both" or row["label"] == "normal"], write_jsonl)
+    rows = sessions_of(250, 2) + sessions_of(200, 3, odd=True) + [{"events": ["login", 5, 2.5]}, {"events": []}]
+    same(context, write_jsonl(tmp_path / "rows.jsonl", rows), tmp_path)
+    assert 100 < sum(by_arrays) < 440, "cases by their labels, equal ones once"
+    same(context, write_jsonl(tmp_path / "rows.jsonl", sessions_of(160, 4)), tmp_path)
     context.close()

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import TypeVar
 
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.session_rows import SessionRows
 from agent.data.readers.table_block import TableBlock
 
 # bytes of a block, and rows of what is no block
@@ -18,7 +18,7 @@ BYTES, _ROWS = 4 << 20, 2_048
 IRREGULAR = re.compile(rb"[\0\r\x1b-\x1f]|\xef\xbb\xbf")
 IRREGULAR_TEXT = r"[\x00\r\x1b-\x1f\x{feff}]"
 Items = list[ParsedRow | RowError]
-BlockT = TypeVar("BlockT")
+Block = TableBlock | SessionRows
 
 
 def in_lists(rows: Iterator[ParsedRow | RowError]) -> Iterator[Items]:
@@ -27,10 +27,10 @@ def in_lists(rows: Iterator[ParsedRow | RowError]) -> Iterator[Items]:
         yield items
 
 
-def noted(parts: Iterable[TableBlock | Items], request: ReadRequest) -> Iterator[TableBlock | Items]:
+def noted(parts: Iterable[Block | Items], request: ReadRequest) -> Iterator[Block | Items]:
     """The parts of a file, the first record with the notes on the file; without empty ones."""
     for part in parts:
-        if isinstance(part, TableBlock):
+        if not isinstance(part, list):
             yield replace(part, notes=(*request.notes, *part.notes))
             request = replace(request, notes=())
             continue

@@ -15,7 +15,7 @@ from itertools import chain
 import numpy as np
 import polars as pl
 
-from agent.data.readers.blocks import Items, in_lists, noted, regular_lines, whole_lines
+from agent.data.readers.blocks import Block, Items, in_lists, noted, regular_lines, whole_lines
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.csv import CsvTable
 from agent.data.readers.csv_rows import LONGEST_LINE
@@ -28,14 +28,14 @@ _LONGEST = 1 << 16
 _QUOTE = b'"'
 
 
-def read_csv_blocks(stream: Stream, request: ReadRequest) -> Iterator[TableBlock | Items]:
+def read_csv_blocks(stream: Stream, request: ReadRequest) -> Iterator[Block | Items]:
     """The rows of `agent.data.readers.csv.read_csv` in order, by the block where they are regular."""
     if (table := CsvTable.opened(stream, request)) is None:
         return
     yield from noted(chain(_in_order(table), in_lists(table.end())), table.request)
 
 
-def _in_order(table: CsvTable) -> Iterator[TableBlock | Items]:
+def _in_order(table: CsvTable) -> Iterator[Block | Items]:
     chunks, number = whole_lines(table.stream), 1
     try:
         for chunk in chunks:

@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import polars as pl
 
 from agent.core.errors import InputError
-from agent.data.readers.blocks import Items, in_lists, noted, regular_lines, whole_lines
+from agent.data.readers.blocks import Block, Items, in_lists, noted, regular_lines, whole_lines
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.columns import time_column
 from agent.data.readers.json_document import is_value_a_line
 from agent.data.readers.jsonl import (
+    EVENTS,
     IDS,
     LONGEST_LINE,
     as_log_object,
     checked,
     columns_of_records,
+    note_beside_events,
     of_lines,
     read_jsonl,
     rows_of,
 )
 from agent.data.readers.lines import split_lines
 from agent.data.readers.row import ReadRequest
+from agent.data.readers.session_rows import SessionRows, session_rows
 from agent.data.readers.table_block import TableBlock
 
 # characters that are removed from texts or replaced, as JSON spells them; lines that may be parts of one
@@ -44,7 +48,7 @@ _DTYPES: dict[frozenset[type], Any] = {
 }
 
 
-def read_jsonl_blocks(stream: Stream, request: ReadRequest) -> Iterator[TableBlock | Items]:
+def read_jsonl_blocks(stream: Stream, request: ReadRequest) -> Iterator[Block | Items]:
     """The records of `agent.data.readers.jsonl.read_jsonl` in order, by the block where they are regular."""
     if not is_value_a_line(stream):
         yield from in_lists(read_jsonl(stream, request))
@@ -66,24 +70,26 @@ def read_jsonl_blocks(stream: Stream, request: ReadRequest) -> Iterator[TableBlo
         yield from in_lists(read_jsonl(Stream(data), request))
 
 
-def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[TableBlock | Items]:
-    number, columns = 1, columns_of_records(request)
+def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[Block | Items]:
+    number, columns, named = 1, columns_of_records(request), set[str]()
     try:
         for chunk in chunks:
             block = _block(chunk, request, number)
-            if block is not None:
+            if isinstance(block, SessionRows):
+                yield replace(block, notes=note_beside_events(block.values[0], request, named))
+            elif block is not None:
                 yield block
             else:
                 # what comes after the first part of a line may be its rest
                 data = chain([chunk], chunks) if _PART in chunk else [chunk]
                 elements = of_lines(split_lines(data, LONGEST_LINE, number=number), columns)
-                yield from in_lists(rows_of(elements, request))
+                yield from in_lists(rows_of(elements, request, named))
             number += chunk.count(b"\n")
     except Damaged as damage:
         raise Damaged(damage.reason, damage.line or number) from damage
 
 
-def _block(data: bytes, request: ReadRequest, first: int) -> TableBlock | None:
+def _block(data: bytes, request: ReadRequest, first: int) -> Block | None:
     """The block of some lines, the first of which has that number; None if they are not regular."""
     regular = regular_lines(data)
     if regular is None or (b"\\u" in data and _IRREGULAR.search(data)):
@@ -95,8 +101,8 @@ def _block(data: bytes, request: ReadRequest, first: int) -> TableBlock | None:
     return table_of(values, request, first, ids=IDS)
 
 
-def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Sequence[str]) -> TableBlock | None:
-    """The block of objects, the first of which is on that line; None if they are no rows of one table.
+def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Sequence[str]) -> Block | None:
+    """The block of objects, the first of which is on that line; None if they are no rows of one table, and no sessions.
 
     ``ids``: as of `agent.data.readers.jsonl.parse_object`.
     """
@@ -105,6 +111,8 @@ def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Se
     names = tuple(values[0])
     if not all(isinstance(value, dict) and tuple(value) == names for value in values):
         return None
+    if EVENTS in names:
+        return session_rows(values, request, first, ids=ids)
     series = [_series(name, [value[name] for value in values]) for name in names]
     if any(column is None for column in series):
         return None

@@ -50,7 +50,7 @@ def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | Row
         return
     if (of_log := as_log_object(first.value, request)) is not None:
         request = replace(request, notes=(*request.notes, of_log.note))
-    yield from request.noting(rows_of(chain([first], elements), request))
+    yield from request.noting(rows_of(chain([first], elements), request, set()))
 
 
 def columns_of_records(request: ReadRequest) -> frozenset[str]:
@@ -67,27 +67,29 @@ def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
     return found.note if found and _is_read_so(found, request) else None
 
 
-def rows_of(elements: Iterator[Element], request: ReadRequest) -> Iterator[ParsedRow | RowError]:
-    """The records of values."""
-    named = set[str]()
+def rows_of(elements: Iterator[Element], request: ReadRequest, named: set[str]) -> Iterator[ParsedRow | RowError]:
+    """The records of values; ``named``: see `note_beside_events`."""
     for element in joined_parts(elements):
         if element.problem is not None:
             yield request.row_error(element.line, element.problem, stops=element.stops)
             continue
-        notes = element.notes
-        if isinstance(element.value, dict) and (unread := _beside_events(element.value, request) - named):
-            named |= unread
-            listed = ", ".join(sorted(map(repr, unread)))
-            notes = (*notes, f"beside the events of a session {listed} {'is' if len(unread) == 1 else 'are'} not read")
+        notes = (*element.notes, *note_beside_events(element.value, request, named))
         yield parse_object(request, element.line, element.value, notes)
 
 
-def _beside_events(value: Mapping[str, Any], request: ReadRequest) -> set[str]:
-    """The names of what a session has beside its events that makes no part of the record, but its label, time, ids."""
-    if not isinstance(value.get(EVENTS), list):
-        return set()
+def note_beside_events(value: Any, request: ReadRequest, named: set[str]) -> tuple[str, ...]:
+    """The note on what a session has beside its events that makes no part of the record, but its label, time, ids.
+
+    ``named``: names that are noted already, to which these are added.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get(EVENTS), list):
+        return ()
     names = default_columns(value, request.label, request.table.excluded((*IDS, EVENTS)))
-    return set(map(clean_text, names)) - set(expand(request.text, tuple(value)))
+    unread = set(map(clean_text, names)) - set(expand(request.text, tuple(value))) - named
+    named |= unread
+    listed = ", ".join(sorted(map(repr, unread)))
+    verb = "is" if len(unread) == 1 else "are"
+    return (f"beside the events of a session {listed} {verb} not read",) if unread else ()
 
 
 def of_lines(lines: Iterable[RawLine], columns: Collection[str]) -> Iterator[Element]:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
-from agent.data.readers.blocks import IRREGULAR_TEXT, Items, noted
+from agent.data.readers.blocks import IRREGULAR_TEXT, Block, Items, noted
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.format_detection import PARQUET_MAGIC
-from agent.data.readers.json_blocks import table_block
-from agent.data.readers.jsonl import parse_object
+from agent.data.readers.json_blocks import table_block, table_of
+from agent.data.readers.jsonl import EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.readers.table_block import TableBlock
 from agent.data.readers.table_rows import with_columns
 
 _BATCH = 10_000
@@ -31,7 +30,7 @@ def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | R
         yield from matched.noting(_rows(frame, matched))
 
 
-def read_parquet_blocks(stream: Stream, request: ReadRequest) -> Iterator[TableBlock | Items]:
+def read_parquet_blocks(stream: Stream, request: ReadRequest) -> Iterator[Block | Items]:
     """The rows of `read_parquet` in order, by the block where columns are of numbers, texts and booleans."""
     with _scanned(stream, request) as (frame, matched):
         yield from noted(_blocks(frame, matched), matched)
@@ -52,11 +51,16 @@ def _scanned(stream: Stream, request: ReadRequest) -> Iterator[tuple[pl.LazyFram
         yield frame, with_columns(request, schema.names(), first[0] if first else None)
 
 
-def _blocks(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[TableBlock | Items]:
-    line, is_plain = 1, all(dtype in _PLAIN for dtype in frame.collect_schema().dtypes())
+def _blocks(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[Block | Items]:
+    line, schema = 1, frame.collect_schema()
+    is_session = schema.get(EVENTS) == pl.List(pl.String)
+    is_plain = all(dtype in _PLAIN for name, dtype in schema.items() if not (is_session and name == EVENTS))
     try:
         for batch in frame.collect_batches(chunk_size=_BATCH):
-            block = table_block(batch, request, line, ids=()) if is_plain and not _is_odd(batch) else None
+            block: Block | None = None
+            if is_plain and not _is_odd(batch):
+                rows = batch.to_dicts() if is_session else ()
+                block = table_of(rows, request, line, ids=()) if rows else table_block(batch, request, line, ids=())
             yield block or [
                 parse_object(request, number, row, ids=())
                 for number, row in enumerate(batch.iter_rows(named=True), start=line)
@@ -68,8 +72,9 @@ def _blocks(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[TableBlock | 
 
 def _is_odd(batch: pl.DataFrame) -> bool:
     """Whether a text has characters that are removed or replaced."""
-    texts = batch.select(pl.col(pl.String).str.contains(IRREGULAR_TEXT).any())
-    return texts.width > 0 and any(texts.row(0))
+    texts = [column for column in batch if column.dtype == pl.String]
+    texts += [column.explode() for column in batch if column.dtype == pl.List(pl.String)]
+    return any(column.str.contains(IRREGULAR_TEXT).any() for column in texts)
 
 
 def _rows(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
