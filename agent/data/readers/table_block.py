@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agent.core.records import Record
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.readers.typed_column import TypedColumn, escaped, typed_column
+from agent.data.readers.typed_column import TypedColumn, escaped, typed_columns
 from retrieval.encoding.field_columns import FieldColumns
 
 Ints = NDArray[np.int64]
@@ -72,11 +72,7 @@ class TableBlock:
 
     @cached_property
     def _typed(self) -> dict[str, TypedColumn]:
-        notations = self.request.table.notations
-        return {
-            name: typed_column(self.cells[name], partial(self.request.typed, name), is_plain=name not in notations)
-            for name in self.columns
-        }
+        return typed_columns(self.cells.select(self.columns), self.request.typed, self.request.table.notations)
 
     @cached_property
     def fields(self) -> FieldColumns:

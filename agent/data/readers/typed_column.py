@@ -1,10 +1,10 @@
-"""Columns of cells as text to columns of values, as `agent.data.readers.values` makes them of single cells."""
+"""Columns of cells to columns of values, as `agent.data.readers.values` makes them of single cells."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from retrieval.encoding.field_columns import Column
 _LEAST, _MOST = 1e-4, 1e16
 # whole numbers below it are written without a decimal point
 _EXACT = 2.0**53
+Typed = Callable[[str, Cell], FieldValue]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TypedColumn:
     ----------
     column : Column
     spelled : Series of String
-        As the text of a record has them; null for missing ones.
+        As the text of a record has them, escaped for JSON; null for missing ones.
     as_json : Series of String
     """
 
@@ -38,66 +39,84 @@ class TypedColumn:
     as_json: pl.Series
 
 
-def typed_column(cells: pl.Series, typed: Callable[[Cell], FieldValue], *, is_plain: bool = True) -> TypedColumn:
-    """The values of cells.
+def typed_columns(cells: pl.DataFrame, typed: Typed, others: Collection[str]) -> dict[str, TypedColumn]:
+    """The values of columns.
 
     Parameters
     ----------
-    cells : Series of strings, numbers or booleans
+    cells : DataFrame of strings, numbers or booleans
     typed : callable
-        Gives the value of a cell.
-    is_plain : bool
-        Whether numbers that are written plainly are read as such.
+        Gives the value of a cell of a column.
+    others : collection of str
+        Columns whose numbers are not written plainly.
     """
-    if cells.dtype.is_numeric():
-        is_number = cells.is_not_null()
-        plain = cells.cast(pl.Float64)
-    elif cells.dtype == pl.String and is_plain:
-        of_form = cells.str.contains(f"^{NUMBER.pattern}$") & (cells.str.len_bytes() <= LONGEST_NUMBER)
-        is_number = of_form.fill_null(False)
-        plain = cells.set(~is_number, None).cast(pl.Float64, strict=True)
-    else:
-        is_number = pl.repeat(False, len(cells), eager=True)
-        plain = pl.repeat(None, len(cells), dtype=pl.Float64, eager=True)
-    numbers = plain.fill_null(np.nan).to_numpy().copy()
-    spelled, as_json = _written(numbers)
-    others = np.flatnonzero(~is_number.to_numpy())
+    plain = cells.with_columns([_plain_number(name, dtype, others) for name, dtype in cells.schema.items()])
+    whole = (pl.all().floor() == pl.all()) & (pl.all().abs() < _EXACT)
+    as_json = plain.select(pl.all().cast(pl.String))
+    spelled = plain.select(
+        pl.when(whole).then(pl.all().cast(pl.Int64, strict=False).cast(pl.String)).otherwise(pl.all().cast(pl.String))
+    )
+    return {
+        name: _typed_column(name, cells[name], plain[name], spelled[name], as_json[name], typed)
+        for name in cells.columns
+    }
+
+
+def _plain_number(name: str, dtype: pl.DataType, others: Collection[str]) -> pl.Expr:
+    """The numbers of a column that are written as Python writes them, or as numbers are in files; null for the rest."""
+    column = pl.col(name)
+    if dtype.is_numeric():
+        return column.cast(pl.Float64)
+    if dtype != pl.String or name in others:
+        return pl.when(False).then(0.0).alias(name)
+    is_number = column.str.contains(f"^{NUMBER.pattern}$") & (column.str.len_bytes() <= LONGEST_NUMBER)
+    return pl.when(is_number).then(column).cast(pl.Float64).alias(name)
+
+
+def _typed_column(
+    name: str, cells: pl.Series, plain: pl.Series, spelled: pl.Series, as_json: pl.Series, typed: Typed
+) -> TypedColumn:
     size = len(cells)
+    numbers = plain.fill_null(np.nan).to_numpy().copy()
     codes, is_bool, words = np.full(size, -1, np.int32), np.zeros(size, bool), dict[str, int]()
+    absolute = np.abs(numbers)
+    odd = np.flatnonzero(~((absolute >= _LEAST) & (absolute < _MOST)) & (absolute != 0) & ~np.isnan(absolute))
+    if len(odd):
+        values = numbers[odd].tolist()
+        spelled = _with(spelled, odd, [escaped(spell_value(value)) for value in values])
+        as_json = _with(as_json, odd, [json.dumps(value) for value in values])
+    others = np.flatnonzero(plain.is_null().to_numpy())
     if len(others):
         distinct = dict[Cell, int]()
         of_cell = np.array([distinct.setdefault(cell, len(distinct)) for cell in cells.gather(others).to_list()])
-        found = [typed(cell) for cell in distinct]
+        found = [typed(name, cell) for cell in distinct]
         as_number = [math.nan if value is None or isinstance(value, str) else float(value) for value in found]
         as_code = [words.setdefault(value, len(words)) if isinstance(value, str) else -1 for value in found]
         numbers[others] = np.array(as_number)[of_cell]
         codes[others] = np.array(as_code, np.int32)[of_cell]
         is_bool[others] = np.array([isinstance(value, bool) for value in found])[of_cell]
-        at = pl.Series(others, dtype=pl.UInt32)
-        texts = [None if value is None else escaped(spell_value(value)) for value in found]
-        bodies = [json.dumps(value, ensure_ascii=False) for value in found]
-        spelled = spelled.clone().scatter(at, pl.Series(texts, dtype=pl.String).gather(of_cell))
-        as_json = as_json.clone().scatter(at, pl.Series(bodies, dtype=pl.String).gather(of_cell))
+        spelled = _with(
+            spelled, others, [None if value is None else escaped(spell_value(value)) for value in found], of_cell
+        )
+        as_json = _with(as_json, others, [json.dumps(value, ensure_ascii=False) for value in found], of_cell)
     return TypedColumn(Column(numbers, codes, tuple(words), is_bool), spelled, as_json)
+
+
+def _with(
+    texts: pl.Series,
+    places: NDArray[np.int64],
+    values: list[str | None] | list[str],
+    which: NDArray[np.int64] | None = None,
+) -> pl.Series:
+    """The texts with others at some ``places``: of ``values``, the one at ``which``."""
+    others = pl.Series(values, dtype=pl.String)
+    others = others if which is None else others.gather(which)
+    if len(places) == len(texts):
+        return others
+    # in place, therefore on a copy
+    return texts.clone().scatter(pl.Series(places, dtype=pl.UInt32), others)
 
 
 def escaped(text: str) -> str:
     """A text as it is inside of a text of JSON."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _written(numbers: NDArray[np.float64]) -> tuple[pl.Series, pl.Series]:
-    """Numbers as the text of a record has them, and as JSON has them."""
-    size = np.abs(numbers)
-    as_json = pl.Series(numbers).cast(pl.String)
-    odd = np.flatnonzero(~((size >= _LEAST) & (size < _MOST)) & (size != 0) & ~np.isnan(size))
-    if len(odd):
-        texts = [json.dumps(value) for value in numbers[odd].tolist()]
-        as_json = as_json.scatter(pl.Series(odd, dtype=pl.UInt32), pl.Series(texts, dtype=pl.String))
-    whole = np.flatnonzero((numbers == np.floor(numbers)) & (size < _EXACT))
-    if not len(whole):
-        return as_json, as_json
-    if len(whole) == len(numbers):
-        return pl.Series(numbers).cast(pl.Int64).cast(pl.String), as_json
-    texts_of_whole = pl.Series(numbers[whole]).cast(pl.Int64).cast(pl.String)
-    return as_json.clone().scatter(pl.Series(whole, dtype=pl.UInt32), texts_of_whole), as_json
