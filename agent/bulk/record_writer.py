@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,7 +29,7 @@ from retrieval.lru_cache import LRUCache
 from retrieval.text.masking import find_time
 
 if TYPE_CHECKING:
-    from agent.data.readers.blocks import Block
+    from agent.data.readers.blocks import Block, Items
     from agent.pipeline.block_judge import BlockJudge
 
 # records judged together one by one, and by the block
@@ -73,38 +73,38 @@ class RecordWriter:
         is_short = (options.detail == "compact" or not options.lines) and options.explain_rows == "none"
         return self.judge.block_judge() if is_short and self.representation.field_encoder else None
 
-    def write(self, file: str, items: Block | Sequence[ParsedRow | RowError]) -> Iterator[int]:
-        """Judge and write rows of a file that follow those written before; yields how many are done with each part."""
-        size = _ROWS if self._block_judge is None else _BLOCK
-        for start in range(0, len(items), size):
-            if isinstance(items, Sequence):
-                part: Block | Sequence[ParsedRow | RowError] = items[start : start + size]
-            else:
-                part = items.slice(start, size)
-            self._write(file, part)
-            yield len(part)
+    def prepared(self, parts: Iterable[Block | Items]) -> Iterator[tuple[int, Items, RecordBlock | None]]:
+        """Rows as they are judged: how many, those one by one, and those by the block. Another thread may do this."""
+        return self._prepared(parts, is_able=self._block_judge is not None)
 
-    def _write(self, file: str, part: Block | Sequence[ParsedRow | RowError]) -> None:
-        judge, block = self._block_judge, None
-        if not isinstance(part, Sequence):
-            block = RecordBlock.of_block(part, self.read_options) if judge else None
-            if block is None:
-                part = part.rows()
-            else:
-                self.notes += [f"{file}:{part.first}: {note}" for note in part.notes]
-        if isinstance(part, Sequence):
-            self.failures += [item for item in part if isinstance(item, RowError)]
-            rows = [item for item in part if isinstance(item, ParsedRow)]
-            self.notes += [f"{file}:{row.record.line}: {note}" for row in rows for note in row.notes]
-            records = [row.record for row in rows]
-            if judge is None or not records:
-                groups = self.groups(records, [record.content_hash for record in records])
-                self._write_one_by_one(file, groups, self.results(groups))
-                return
-            block = RecordBlock.of(records, self.read_options)
-        assert judge is not None
-        assert block is not None
-        _BlockRun(self, judge, file, block).write()
+    def _prepared(
+        self, parts: Iterable[Block | Items], *, is_able: bool
+    ) -> Iterator[tuple[int, Items, RecordBlock | None]]:
+        size = _BLOCK if is_able else _ROWS
+        for part in parts:
+            for start in range(0, len(part), size):
+                piece = part[start : start + size] if isinstance(part, list) else part.slice(start, size)
+                block = (
+                    RecordBlock.of_block(piece, self.read_options) if is_able and not isinstance(piece, list) else None
+                )
+                rows = piece if isinstance(piece, list) else [] if block else piece.rows()
+                records = [row.record for row in rows if isinstance(row, ParsedRow)]
+                if is_able and records:
+                    block = RecordBlock.of(records, self.read_options)
+                yield len(piece), rows, block
+
+    def write(self, file: str, rows: Items, block: RecordBlock | None) -> None:
+        """Judge and write rows of a file that follow those written before, see `prepared`."""
+        self.failures += [row for row in rows if isinstance(row, RowError)]
+        parsed = [row for row in rows if isinstance(row, ParsedRow)]
+        self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
+        if block is not None and self._block_judge is not None:
+            self.notes += [f"{file}:{block.lines[0]}: {note}" for note in block.notes]
+            _BlockRun(self, self._block_judge, file, block).write()
+        elif parsed:
+            records = [row.record for row in parsed]
+            groups = self.groups(records, [record.content_hash for record in records])
+            self._write_one_by_one(file, groups, self.results(groups))
 
     def groups(self, records: Sequence[Record], hashes: Sequence[str]) -> list[TemplateGroup]:
         """A group for each of n records, by the hashes of their contents."""

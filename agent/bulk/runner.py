@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,8 +39,8 @@ from retrieval.text.masking import find_time
 if TYPE_CHECKING:
     from agent.data.readers.blocks import Block
 
-# notes shown; chunks read ahead
-_MAX_NOTES, _PREFETCH = 20, 8
+# notes shown; chunks of lines, and blocks of records, that are prepared ahead
+_MAX_NOTES, _PREFETCH, _PREPARED = 20, 8, 3
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
@@ -267,19 +267,13 @@ class BulkRunner:
         self, parts: Iterator[Block | list[ParsedRow | RowError]], file: str, done: int
     ) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text; positions are numbers of records."""
-        position = 0
-        for part in parts:
-            # an earlier run wrote the first ones
-            skipped = min(len(part), done - position)
-            position += skipped
-            if skipped == len(part):
-                continue
-            rest = part[skipped:] if isinstance(part, list) else part.slice(skipped)
-            for count in self._records.write(file, rest):
-                position = done = position + count
-                self._show_progress(file, 0)
-                yield done, 1
-        if not position:
+        records = self._records
+        for count, rows, block in prefetch(records.prepared(_without_first(parts, done)), _PREPARED):
+            records.write(file, rows, block)
+            done += count
+            self._show_progress(file, 0)
+            yield done, 1
+        if not done:
             raise InputError("has no records", file)
 
     def _show_progress(self, file: str, done: int) -> None:
@@ -301,3 +295,14 @@ class BulkRunner:
             self.notify(note)
         self.note_count += len(self.notes)
         self.notes.clear()
+
+
+def _without_first(
+    parts: Iterable[Block | list[ParsedRow | RowError]], count: int
+) -> Iterator[Block | list[ParsedRow | RowError]]:
+    """The parts without the first ``count`` rows, which an earlier run wrote."""
+    for part in parts:
+        skipped = min(len(part), count)
+        count -= skipped
+        if skipped < len(part):
+            yield part[skipped:] if isinstance(part, list) else part.slice(skipped)

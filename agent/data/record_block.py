@@ -42,6 +42,8 @@ class RecordBlock:
         Makes the record at an index.
     texts : callable
         Makes the texts of the records at indices of shape (k,).
+    notes : tuple of str
+        What is to be said of the file.
     """
 
     features: FieldColumns | SessionBlock
@@ -50,6 +52,7 @@ class RecordBlock:
     plain: NDArray[np.bool_]
     record: Callable[[int], Record]
     texts: Callable[[NDArray[np.int64]], list[str]]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -116,6 +119,7 @@ class RecordBlock:
             block.are_plain(),
             block.record,
             block.texts,
+            block.notes,
         )
 
     @classmethod
@@ -135,7 +139,9 @@ class RecordBlock:
         for i in np.flatnonzero(~plain).tolist():
             hashes[i] = block.record(i).content_hash
         plain &= ~_have_injections(block)
-        return cls(fields, hashes, range(block.first, block.first + len(block)), plain, block.record, block.texts)
+        return cls(
+            fields, hashes, range(block.first, block.first + len(block)), plain, block.record, block.texts, block.notes
+        )
 
 
 def _have_injections(block: TableBlock) -> NDArray[np.bool_]:

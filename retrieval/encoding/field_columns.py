@@ -89,7 +89,7 @@ class Column:
     def value(self, index: int) -> FieldValue:
         """The value of a record."""
         if self.codes[index] >= 0:
-            return self.words[self.codes[index]]
+            return self.words[int(self.codes[index])]
         number = float(self.numbers[index])
         return None if np.isnan(number) else bool(number) if self.is_bool[index] else number
 

@@ -14,7 +14,7 @@ import pytest
 
 from agent.bulk import record_writer
 from agent.bulk.runner import BulkOptions, BulkRunner
-from agent.core.records import Verdict
+from agent.core.records import Record, Verdict
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.pipeline.block_judge import BlockJudge
@@ -85,10 +85,13 @@ def learned(home: Path, rows: list[Row], write: Callable[[Path, list[Row]], Path
     return context
 
 
-def alone(context: AppContext, file: Path) -> list[Verdict]:
+def records_of(context: AppContext, file: Path) -> list[Record]:
     options = ReadOptions.model_validate(context.source("s").reading)
-    records = [row.record for row in options.read_unlabelled(file, 65_536) if isinstance(row, ParsedRow)]
-    verdicts = judge_many(context, build(context), records, "s", "none", keep=False)
+    return [row.record for row in options.read_unlabelled(file, 65_536) if isinstance(row, ParsedRow)]
+
+
+def alone(context: AppContext, file: Path) -> list[Verdict]:
+    verdicts = judge_many(context, build(context), records_of(context, file), "s", "none", keep=False)
     return [verdict for verdict in verdicts if isinstance(verdict, Verdict)]
 
 
@@ -127,7 +130,9 @@ def same(context: AppContext, file: Path, folder: Path) -> BulkRunner:
     np.testing.assert_allclose(
         [line["probability"] for line in lines], [verdict.probability for verdict in expected], atol=1.001e-6
     )
-    assert [line["template"] for line in lines] == [f"t{verdict.record.content_hash[:15]}" for verdict in expected]
+    assert [line["template"] for line in lines] == [
+        f"t{record.content_hash[:15]}" for record in records_of(context, file)
+    ]
     lacking: dict[str, int] = {}
     for verdict in expected:
         for reason in verdict.degraded:
