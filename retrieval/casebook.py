@@ -83,6 +83,7 @@ class Casebook:
         self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
         self.templates, self.by_template = queries.templates, queries.by_template
         self.mixed_keys, self.keys_by_label = queries.mixed_keys, queries.keys_by_label
+        self.case_ids = queries.case_ids
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
         self._index = self.index_class(home / "index", chroma_url)
@@ -310,11 +311,6 @@ class Casebook:
                     neighbours.append(Neighbour(by_hash.get(content, oldest), similarity))
             results.append(RetrievalResult(tuple(neighbours), templates, contents, query))
         return results
-
-    def case_ids(self, name: str, label: str, keys: Sequence[str]) -> dict[str, str]:
-        """The id of the oldest case with each of the ``keys`` and the label."""
-        stored = cases_of_keys(self.engine, name, set(keys), ())
-        return {key: stored[key, label][0].case_id for key in keys if (key, label) in stored}
 
     def nearest_keys(self, source: SourceSnapshot, label: str, queries: Vector, k: int) -> list[list[str]]:
         """The keys of the ``k`` nearest vectors, nearest first, for each of n unit vectors, shape (n, dimensions)."""

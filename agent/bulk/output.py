@@ -152,6 +152,11 @@ class LineFormatter:
         yield (joined + "\n").encode()
 
 
+def short_id(key: str) -> str:
+    """Short form of the key of a group or a template."""
+    return "t" + key[:15]
+
+
 def _quoted(value: str) -> str:
     return f'"{value.replace(_QUOTE, _QUOTE * 2)}"' if _MUST_BE_QUOTED.search(value) else value
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from agent.bulk.alike import AlikeRows
 from agent.bulk.group_judge import GroupJudge, Result
 from agent.bulk.options import BulkOptions
-from agent.bulk.output import LineFormatter, Output
+from agent.bulk.output import LineFormatter, Output, short_id
 from agent.bulk.summary import LABELS, Summary
-from agent.bulk.template_grouping import TemplateGroup, short_id
+from agent.bulk.template_grouping import TemplateGroup
 from agent.bulk.traits import UNJUDGED, traits_of
 from agent.core.records import JudgeError, Record, Verdict
 from agent.data.read_options import ReadOptions

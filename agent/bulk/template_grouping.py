@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from agent.bulk.chunk_entries import Entry, find_entries
 from agent.bulk.chunks import Chunk
 from agent.bulk.hash_table import MAX_HASHES, GroupNumbers, Hashes, HashTable
+from agent.bulk.output import short_id
 from agent.core.records import ANSI_SEQUENCE, Record
 from agent.core.requests import JudgeRequest, needs_segments
 from agent.data.readers.byte_stream import Stream
@@ -305,11 +306,6 @@ class TemplateGrouper:
             self._by_key[key] = len(self.groups)
             self.groups.append(TemplateGroup(key, template, record))
         return self._by_key[key]
-
-
-def short_id(key: str) -> str:
-    """Short form of the key of a group or a template."""
-    return "t" + key[:15]
 
 
 def _as_read(lines: pl.Series, request: ReadRequest) -> pl.Series:
