@@ -88,6 +88,10 @@ class BatchProbabilities:
             if self._greatest is None or key < self._greatest:
                 self.add(key, key, probability)
 
+    def missing_contents(self, key: str) -> int:
+        """How many more different contents of a key are counted."""
+        return _MOST_CONTENTS - len(self._contents.get(key, ()))
+
     def contents(self, key: str) -> int:
         """How many different contents have the key; of very many not all are counted."""
         return len(self._contents[key])

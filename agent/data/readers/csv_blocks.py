@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import numpy as np
@@ -17,10 +16,10 @@ import polars as pl
 
 from agent.data.readers.blocks import Block, Items, in_lists, noted, regular_lines, whole_lines
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.data.readers.csv import CsvTable
+from agent.data.readers.csv import CsvTable, open_table
 from agent.data.readers.csv_rows import LONGEST_LINE
 from agent.data.readers.lines import split_lines
-from agent.data.readers.row import ReadRequest
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.table_block import TableBlock
 
 # bytes of a line in a block
@@ -30,31 +29,37 @@ _QUOTE = b'"'
 
 def read_csv_blocks(stream: Stream, request: ReadRequest) -> Iterator[Block | Items]:
     """The rows of `agent.data.readers.csv.read_csv` in order, by the block where they are regular."""
-    if (table := CsvTable.opened(stream, request)) is None:
-        return
-    yield from noted(chain(_in_order(table), in_lists(table.end())), table.request)
+    stream, table = open_table(stream, request)
+    if table is not None:
+        yield from noted(_in_order(stream, table), table.request)
 
 
-def _in_order(table: CsvTable) -> Iterator[Block | Items]:
-    chunks, number = whole_lines(table.stream), 1
+def _in_order(stream: Stream, table: CsvTable) -> Iterator[Block | Items]:
+    chunks, number = whole_lines(stream), 1
     try:
         for chunk in chunks:
             start = 0 if number > 1 else _end_of_header(chunk, table)
-            if start is None or not _is_closed(chunk[start:], table) or table.short:
-                lines = split_lines(chain([chunk], chunks), LONGEST_LINE, number=number)
-                yield from in_lists(table.rows(lines))
-                return
-            yield list(table.rows(split_lines([chunk[:start]], LONGEST_LINE, number=number)))
+            if start is None or not (table.is_regular and _is_closed(chunk[start:], table)):
+                yield from in_lists(_rows(chain([chunk], chunks), number, table))
+                break
+            yield list(_rows([chunk[:start]], number, table))
             first = number + chunk.count(b"\n", 0, start)
             block = _block(chunk[start:], table, first)
             if block is None:
-                yield from in_lists(table.rows(split_lines([chunk[start:]], LONGEST_LINE, number=first)))
+                yield from in_lists(_rows([chunk[start:]], first, table))
             else:
-                table.empty = False
-                yield replace(block, notes=table.take_notes())
+                yield [*table.skip(is_last=True)]
+                yield block
             number += chunk.count(b"\n")
     except Damaged as damage:
         raise Damaged(damage.reason, damage.line or number) from damage
+    yield [*table.finish()]
+
+
+def _rows(chunks: Iterable[bytes], number: int, table: CsvTable) -> Iterator[ParsedRow | RowError]:
+    """The rows of chunks, the first line of which has that number."""
+    for row in table.split(split_lines(chunks, LONGEST_LINE, number=number)):
+        yield from table.read(row)
 
 
 def _end_of_header(chunk: bytes, table: CsvTable) -> int | None:

@@ -19,16 +19,14 @@ from agent.data.readers.json_document import is_value_a_line
 from agent.data.readers.jsonl import (
     EVENTS,
     IDS,
-    LONGEST_LINE,
     as_log_object,
     checked,
     columns_of_records,
     note_beside_events,
-    of_lines,
+    lines_to_elements,
     read_jsonl,
-    rows_of,
+    rows_of_elements,
 )
-from agent.data.readers.lines import split_lines
 from agent.data.readers.row import ReadRequest
 from agent.data.readers.session_rows import SessionRows, session_rows
 from agent.data.readers.table_block import TableBlock
@@ -56,7 +54,7 @@ def read_jsonl_blocks(stream: Stream, request: ReadRequest) -> Iterator[Block | 
     chunks = whole_lines(stream)
     if (first := next(chunks, None)) is None:
         return
-    elements = of_lines(split_lines([first], LONGEST_LINE), columns_of_records(request))
+    elements = lines_to_elements(Stream(iter([first])), columns_of_records(request))
     try:
         elements, matched = checked(elements, request)
         element = next(elements, None)
@@ -82,8 +80,8 @@ def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[Block |
             else:
                 # what comes after the first part of a line may be its rest
                 data = chain([chunk], chunks) if _PART in chunk else [chunk]
-                elements = of_lines(split_lines(data, LONGEST_LINE, number=number), columns)
-                yield from in_lists(rows_of(elements, request, named))
+                elements = lines_to_elements(Stream(iter(data)), columns, number)
+                yield from in_lists(rows_of_elements(elements, request, named))
             number += chunk.count(b"\n")
     except Damaged as damage:
         raise Damaged(damage.reason, damage.line or number) from damage

@@ -31,9 +31,9 @@ EVENTS = "events"
 MAX_EVENTS = 10_000
 
 IDS = ("id", "session_id")
-LONGEST_LINE = 16 << 20
+_LONGEST_LINE = 16 << 20
 # objects of which one must have the columns that are named
-_CHECKED = 1_000
+CHECKED = 1_000
 _MESSAGE = "MESSAGE"
 # the time of a line of a log, which may be named otherwise in the object
 _TIME = "time"
@@ -43,19 +43,13 @@ _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", f
 def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each record of the stream: one value a line, or as `agent.data.readers.json_document` finds them."""
     columns = columns_of_records(request)
-    lines = split_lines(stream, LONGEST_LINE)
-    found = of_lines(lines, columns) if is_value_a_line(stream) else read_values(stream, columns)
+    found = lines_to_elements(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
     elements, request = checked(found, request)
     if (first := next(elements, None)) is None:
         return
     if (of_log := as_log_object(first.value, request)) is not None:
         request = replace(request, notes=(*request.notes, of_log.note))
-    yield from request.noting(rows_of(chain([first], elements), request, set()))
-
-
-def columns_of_records(request: ReadRequest) -> frozenset[str]:
-    """Names that show that an object is a record, and no wrapper of several."""
-    return frozenset(name for name in (request.label, *request.text) if name)
+    yield from request.noting(rows_of_elements(chain([first], elements), request))
 
 
 def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
@@ -67,8 +61,16 @@ def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
     return found.note if found and _is_read_so(found, request) else None
 
 
-def rows_of(elements: Iterator[Element], request: ReadRequest, named: set[str]) -> Iterator[ParsedRow | RowError]:
-    """The records of values; ``named``: see `note_beside_events`."""
+def columns_of_records(request: ReadRequest) -> frozenset[str]:
+    """Names that show that an object is a record, and no wrapper of several."""
+    return frozenset(name for name in (request.label, *request.text) if name)
+
+
+def rows_of_elements(
+    elements: Iterator[Element], request: ReadRequest, named: set[str] | None = None
+) -> Iterator[ParsedRow | RowError]:
+    """The rows of elements; ``named``: names of what is not read beside events, which notes before these have."""
+    named = set() if named is None else named
     for element in joined_parts(elements):
         if element.problem is not None:
             yield request.row_error(element.line, element.problem, stops=element.stops)
@@ -92,16 +94,16 @@ def note_beside_events(value: Any, request: ReadRequest, named: set[str]) -> tup
     return (f"beside the events of a session {listed} {verb} not read",) if unread else ()
 
 
-def of_lines(lines: Iterable[RawLine], columns: Collection[str]) -> Iterator[Element]:
-    """The values on lines, one a line or several."""
-    for line in lines:
+def lines_to_elements(stream: Stream, columns: Collection[str], number: int = 1) -> Iterator[Element]:
+    """The elements of lines that each hold a value, of which the first has that number."""
+    for line in split_lines(stream, _LONGEST_LINE, number=number):
         if line.data.strip():
             yield from _of_line(line, columns)
 
 
 def _of_line(line: RawLine, columns: Collection[str]) -> Iterator[Element]:
     if line.cut:
-        yield Element(line.number, None, problem=f"longer than {LONGEST_LINE >> 20} MiB")
+        yield Element(line.number, None, problem=f"longer than {_LONGEST_LINE >> 20} MiB")
         return
     text, notes = decode(without_mark(line.data))
     try:
@@ -201,7 +203,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
         elif isinstance(item, list) and (is_journal or key == _MESSAGE) and _are_bytes(item):
             cells[f"{prefix}{key}"] = bytes(item).decode("utf-8", "replace")
         else:
-            cells[f"{prefix}{key}"] = _to_cell(item)
+            cells[f"{prefix}{key}"] = to_cell(item)
     return cells
 
 
@@ -210,7 +212,8 @@ def _are_bytes(items: list[Any]) -> bool:
     return bool(items) and all(type(item) is int and 0 <= item <= 255 for item in items)
 
 
-def _to_cell(value: Any) -> Cell:
+def to_cell(value: Any) -> Cell:
+    """A value of JSON or Parquet as a cell."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, list):
@@ -244,7 +247,7 @@ def checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterator
         try:
             return chain(first, elements), _check_columns(request, list(known), match=not is_log)
         except InputError:
-            if len(first) == _CHECKED:
+            if len(first) == CHECKED:
                 raise
     return chain(first, elements), _check_columns(request, list(known))
 
