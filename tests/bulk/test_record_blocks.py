@@ -81,7 +81,10 @@ SUFFIX = {write_csv: ".csv", write_jsonl: ".jsonl"}
 
 def learned(home: Path, rows: list[Row], write: Callable[[Path, list[Row]], Path] = write_csv) -> AppContext:
     context = AppContext(make_settings(home / "home", model="none"))
-    learn(context, [write(home / f"learn{SUFFIX[write]}", rows)], "s", ReadOptions(label="label"), brief="rows")
+    with pytest.MonkeyPatch.context() as patched:
+        # fitting them takes most of the time
+        patched.setattr("agent.detectors.tabular._TREES", 30)
+        learn(context, [write(home / f"learn{SUFFIX[write]}", rows)], "s", ReadOptions(label="label"), brief="rows")
     return context
 
 
