@@ -71,7 +71,8 @@ class RecordWriter:
         """What judges by the block, where verdicts are written short."""
         options = self.options
         is_short = (options.detail == "compact" or not options.lines) and options.explain_rows == "none"
-        return self.judge.block_judge() if is_short and self.representation.field_encoder else None
+        is_table = self.representation.field_encoder is not None and self.read_options.series is None
+        return self.judge.block_judge() if is_short and is_table else None
 
     def prepared(self, parts: Iterable[Block | Items]) -> Iterator[tuple[int, Items, RecordBlock | None]]:
         """Rows as they are judged: how many, those one by one, and those by the block. Another thread may do this."""
