@@ -125,7 +125,8 @@ class RecordWriter:
     def write_template(self, template: str, verdict: Verdict) -> None:
         """Write a whole verdict beside the lines, if the record's line is written."""
         if self.options.lines and verdict.label in self.options.only:
-            self.output.write_template(template, verdict)
+            # the time of one of many records is not known, and a run that was resumed must be the same byte for byte
+            self.output.write_template(template, verdict.model_copy(update={"elapsed_ms": 0.0}))
 
     def _write_one_by_one(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
         self.failures += [result for result in results if isinstance(result, JudgeError)]
