@@ -73,7 +73,7 @@ models: install ## get the embedding model and the language model, checked by SH
 requirements: ## compile the pinned requirements anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) -o requirements/runtime.txt
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
-	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --extra classical --extra timeseries --extra tune -c requirements/dev.txt -o requirements/extras.txt
+	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --extra openai --extra ray --extra classical --extra timeseries --extra tune -c requirements/dev.txt -o requirements/extras.txt
 
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 
@@ -92,7 +92,7 @@ $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-extras: $(VENV)/.runtime requirements/extras.txt ## install the extras [classical], [timeseries] and [tune]: PyOD, stumpy, statsmodels, accelerate, peft
+extras: $(VENV)/.runtime requirements/extras.txt ## install all extras: langchain-openai, Ray, PyOD, stumpy, statsmodels, accelerate, peft
 	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/extras.txt
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime

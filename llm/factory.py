@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from llm.base import ChatBackend
 from llm.errors import ModelFailure
+from llm.openai.address import PREFIX, parse_spec
 from llm.weights.catalog import catalog, default_model
 from llm.weights.resolver import resolve
 
@@ -26,14 +29,15 @@ def choose_model(
     threads: int | None,
     queue_size: int,
     timeout: float,
+    openai_api_key: str | None = None,
 ) -> ChatBackend:
     """Return the language model that the settings ask for.
 
     Parameters
     ----------
     spec : str
-        ``auto``, ``embedded:NAME``, ``ollama:NAME``, ``none``, or the path of a .gguf file. ``auto`` is Ollama if a
-        server answers and has ``ollama_model``, else the embedded default.
+        ``auto``, ``embedded:NAME``, ``ollama:NAME``, ``openai:NAME@URL``, ``none``, or the path of a .gguf file.
+        ``auto`` is Ollama if a server answers and has ``ollama_model``, else the embedded default.
     cache : Path
         The folder for downloaded models.
     offline : bool
@@ -49,7 +53,9 @@ def choose_model(
     queue_size : int
         Calls that may wait for the embedded engine.
     timeout : float
-        Seconds that a call waits for a place in that queue, or for a reply of Ollama.
+        Seconds that a call waits for a place in that queue, or for a reply of a server.
+    openai_api_key : str or None
+        The key of the server of ``openai:NAME@URL``.
 
     Raises
     ------
@@ -58,6 +64,8 @@ def choose_model(
     """
     if spec == "none":
         raise ModelFailure("the language model is switched off (model = none)")
+    if spec.startswith(PREFIX):
+        return _openai(spec, openai_api_key, context_tokens, timeout)
     from llm.ollama.urls import parse_hosts
 
     hosts = parse_hosts(ollama_hosts)
@@ -74,6 +82,21 @@ def choose_model(
         return OllamaBackend.connect(hosts, name, context_tokens=context_tokens, timeout=timeout, threads=threads)
     options = {"context_tokens": context_tokens, "threads": threads, "queue_size": queue_size, "queue_timeout": timeout}
     return _embedded(name if kind == "embedded" else spec, cache, offline, options)
+
+
+def _openai(spec: str, key: str | None, context_tokens: int, timeout: float) -> ChatBackend:
+    try:
+        model = parse_spec(spec)
+    except ValueError as error:
+        raise ModelFailure(str(error)) from error
+    if find_spec("langchain_openai") is None:
+        raise ModelFailure(
+            f"{model.spec} needs the package langchain-openai",
+            "pip install 'precedent-agent[openai]' (in a clone: make extras)",
+        )
+    from llm.openai.backend import OpenAIBackend
+
+    return OpenAIBackend.connect(model, key, context_tokens=context_tokens, timeout=timeout)
 
 
 def _embedded(name: str, cache: Path, offline: bool, options: Mapping[str, Any]) -> ChatBackend:
@@ -98,6 +121,10 @@ def identity(spec: str, ollama_hosts: str) -> tuple[str, str | None] | None:
     """
     if spec == "none":
         return "none", None
+    if spec.startswith(PREFIX):
+        with suppress(ValueError):
+            return parse_spec(spec).spec, None
+        return None
     kind, _, name = spec.partition(":")
     if spec == "auto" and not _any_listens(ollama_hosts):
         kind, name = "embedded", default_model()

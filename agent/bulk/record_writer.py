@@ -71,7 +71,8 @@ class RecordWriter:
         """What judges by the block, where verdicts are written short."""
         options = self.options
         is_short = (options.detail == "compact" or not options.lines) and options.explain_rows == "none"
-        return self.judge.block_judge() if is_short and self.representation.field_encoder else None
+        is_table = self.representation.field_encoder is not None and self.read_options.series is None
+        return self.judge.block_judge() if is_short and is_table else None
 
     def prepared(self, parts: Iterable[Block | Items]) -> Iterator[tuple[int, Items, RecordBlock | None]]:
         """Rows as they are judged: how many, those one by one, and those by the block. Another thread may do this."""
@@ -124,7 +125,8 @@ class RecordWriter:
     def write_template(self, template: str, verdict: Verdict) -> None:
         """Write a whole verdict beside the lines, if the record's line is written."""
         if self.options.lines and verdict.label in self.options.only:
-            self.output.write_template(template, verdict)
+            # the time of one of many records is not known, and a run that was resumed must be the same byte for byte
+            self.output.write_template(template, verdict.model_copy(update={"elapsed_ms": 0.0}))
 
     def _write_one_by_one(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
         self.failures += [result for result in results if isinstance(result, JudgeError)]

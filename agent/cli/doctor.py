@@ -8,10 +8,12 @@ import sys
 from dataclasses import dataclass, replace
 
 from agent.cli.options import with_hint
+from agent.detectors.contrib.catalog import EXTRAS, hint_of, is_installed
 from agent.pipeline.context import AppContext
 from llm.errors import ModelFailure
 from llm.ollama.client import require_ollama
 from llm.ollama.urls import base_url, parse_hosts
+from llm.openai.address import PREFIX as OPENAI
 from llm.weights.catalog import default_model
 from llm.weights.resolver import available, resolve
 from retrieval.errors import StoreFailure
@@ -35,11 +37,13 @@ def examine(context: AppContext, fetch: bool = False) -> list[Finding]:
     names = {"embedding model": settings.embedder}
     if settings.model == "auto":
         names["language model"] = default_model()
-    elif not settings.model.startswith("ollama:") and settings.model != "none":
+    elif not settings.model.startswith(("ollama:", OPENAI)) and settings.model != "none":
         names["language model"] = settings.model.removeprefix("embedded:")
     findings = [Finding("Python", True, sys.version.split()[0])]
     findings += [_model(context, what, name, fetch, required=what == "embedding model") for what, name in names.items()]
-    findings += [*_ollama(context), _data(context), _space(context)]
+    if settings.model.startswith(OPENAI):
+        findings.append(_model_server(context))
+    findings += [*_ollama(context), *_extras(), _data(context), _space(context)]
     return findings
 
 
@@ -54,6 +58,13 @@ def _model(context: AppContext, what: str, name: str, fetch: bool, required: boo
     if model is None:
         return Finding(what, False, f"{name} is not on this machine: `precedent doctor --fetch` gets it", required)
     return Finding(what, True, f"{model.name} at {model.path}", required)
+
+
+def _model_server(context: AppContext) -> Finding:
+    try:
+        return Finding("model server", True, context.plain_detector().model.name, required=True)
+    except ModelFailure as error:
+        return Finding("model server", False, with_hint(error), required=True)
 
 
 def _ollama(context: AppContext) -> list[Finding]:
@@ -71,6 +82,14 @@ def _ollama(context: AppContext) -> list[Finding]:
     if required and not any(finding.ok for finding in findings):
         findings = [replace(finding, required=True) for finding in findings]
     return findings
+
+
+def _extras() -> list[Finding]:
+    optional = "(optional: detectors of the field, tuning)"
+    return [
+        Finding(f"extra [{name}]", ok := is_installed(name), "installed" if ok else f"{hint_of(name)} {optional}")
+        for name in EXTRAS
+    ]
 
 
 def _data(context: AppContext) -> Finding:

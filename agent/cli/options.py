@@ -75,7 +75,8 @@ AloneOption = Annotated[
     typer.Option("--detector", help="Judge by this detector of the source alone, without precedents and model."),
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, none, or a path to a .gguf.")
+    str | None,
+    typer.Option("--model", help="auto, embedded:NAME, ollama:NAME, openai:NAME@URL, none, or a path to a .gguf."),
 ]
 
 

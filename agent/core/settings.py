@@ -16,9 +16,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -26,8 +27,11 @@ from pydantic_settings import (
 
 from agent.core.errors import UsageError
 from agent.core.logs import LogFormat, LogLevel
+from llm.openai.address import PREFIX, parse_spec
 
 _PREFIX = "PRECEDENT_"
+# what other programs call a setting is read too
+_OTHER_NAMES = {"PRECEDENT_DATABASE_URL": "store", "PRECEDENT_CHROMA_URL": "chroma"}
 # variables with the prefix that are no settings: the tests', the Makefile's and the documentation's
 _NOT_SETTINGS = frozenset({"PRECEDENT_TESTS_REQUIRE", "PRECEDENT_COMMAND", "PRECEDENT_SCREENSHOT"})
 CONFIG_VARIABLE = "PRECEDENT_CONFIG"
@@ -48,14 +52,22 @@ class Settings(BaseSettings):
         description="where model files and downloaded data sets are kept",
     )
     store: str | None = Field(
-        None, description="SQLAlchemy URL of the relational store; default SQLite in the data directory"
+        None,
+        description="URL of the relational store, such as postgresql://user@host/name; default SQLite in the data "
+        "directory; PRECEDENT_DATABASE_URL is read too",
     )
     chroma: str | None = Field(
-        None, description="URL of a Chroma server, e.g. http://127.0.0.1:8001; default: embedded"
+        None,
+        description="URL of a Chroma server, e.g. http://127.0.0.1:8001; default: embedded; PRECEDENT_CHROMA_URL is "
+        "read too",
     )
     model: str = Field(
         "auto",
-        description="`auto`, `embedded:NAME` (see catalog.toml), `ollama:NAME`, `none`, or a path to a .gguf",
+        description="`auto`, `embedded:NAME` (see catalog.toml), `ollama:NAME`, `openai:NAME@URL` (a server with "
+        "OpenAI's interface, such as vLLM), `none`, or a path to a .gguf",
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, description="key of the server of `openai:NAME@URL`; it is shown nowhere"
     )
     ollama_hosts: str = Field(
         default_factory=lambda: os.environ.get("OLLAMA_HOST", "http://127.0.0.1:11434"),
@@ -115,6 +127,11 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="least severe events that `serve` logs: debug to error")
     log_format: LogFormat = Field("text", description="how `serve` logs: text, or json (one object a line)")
 
+    @field_validator("model")
+    @classmethod
+    def _has_server(cls, model: str) -> str:
+        return parse_spec(model).spec if model.startswith(PREFIX) else model
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -125,7 +142,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The sources of settings by priority: arguments, the environment, the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        others = InitSettingsSource(settings_cls, init_kwargs=_of_other_names())
+        return init_settings, env_settings, others, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
     @property
     def remote_services(self) -> list[str]:
@@ -134,6 +152,8 @@ class Settings(BaseSettings):
         addresses: list[tuple[str, str | None]] = []
         if uses_ollama:
             addresses += [("ollama_hosts", address) for address in self.ollama_hosts.split(",")]
+        if self.model.startswith(PREFIX):
+            addresses.append(("model", parse_spec(self.model).url))
         addresses += [("chroma", self.chroma), ("store", self.store), ("otlp_endpoint", self.otlp_endpoint)]
         named = [(name, _host(address)) for name, address in addresses if address]
         return [f"{name} ({host})" for name, host in named if host and not _is_loopback(host)]
@@ -142,6 +162,12 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """URL of the store; by default an SQLite file in ``home``."""
         return self.store or f"sqlite:///{self.home / 'precedent.db'}"
+
+
+def _of_other_names() -> dict[str, str]:
+    """The settings that variables of other names give."""
+    given = {variable.upper(): value for variable, value in os.environ.items()}
+    return {name: given[other] for other, name in _OTHER_NAMES.items() if other in given}
 
 
 def _host(address: str) -> str | None:
@@ -190,10 +216,15 @@ def settings() -> Settings:
     file = config_file()
     if os.environ.get(CONFIG_VARIABLE) and not file.exists():
         raise UsageError(f"the configuration file {str(file)!r} ({CONFIG_VARIABLE}) does not exist")
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    fields = {_PREFIX + name.upper() for name in Settings.model_fields}
+    known = fields | _NOT_SETTINGS | {CONFIG_VARIABLE, *_OTHER_NAMES}
     for variable in os.environ:
-        if (name := variable.upper()).startswith(_PREFIX) and name not in known | _NOT_SETTINGS | {CONFIG_VARIABLE}:
+        if (name := variable.upper()).startswith(_PREFIX) and name not in known:
             raise UsageError(f"unknown setting {variable}{_nearest(name.removeprefix(_PREFIX), _PREFIX)}")
+    for name, value in _of_other_names().items():
+        if os.environ.get(variable := _PREFIX + name.upper(), value) != value:
+            other = next(other for other, setting in _OTHER_NAMES.items() if setting == name)
+            raise UsageError(f"{variable} and {other} are the same setting and have different values: set one of them")
     try:
         return Settings()
     except ValidationError as error:
@@ -202,7 +233,8 @@ def settings() -> Settings:
         if first["type"] == "extra_forbidden":
             message = f"unknown setting {name!r} in {file}{_nearest(name)}"
             raise UsageError(message) from error
-        raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in {file}): {first['msg']}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in {file}): {reason}") from error
     except TOMLDecodeError as error:
         raise UsageError(f"{file} is not TOML: {error}") from error
 

@@ -209,6 +209,7 @@ class AppContext:
                         threads=chosen.threads,
                         queue_size=chosen.queue_size,
                         timeout=chosen.request_timeout,
+                        openai_api_key=key.get_secret_value() if (key := chosen.openai_api_key) else None,
                     )
                 except ModelFailure as error:
                     self._failure = (time.monotonic(), error)

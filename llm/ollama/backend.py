@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ from langchain_ollama import ChatOllama
 
 from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure, NoLogProbabilities
+from llm.host_pool import Host, HostPool
 from llm.ollama.client import OllamaModel, chat_ollama, no_such_model, require_ollama, without_examples
-from llm.ollama.pool import Host, HostPool
+from llm.ollama.errors import OLLAMA_ERRORS
+from llm.special_tokens import disable_special
 from llm.truncation import clip_by_estimate, estimated_tokens
 
 # What a chat template adds to each message, at most.
 _TEMPLATE_TOKENS = 12
 _STRUCTURED_TOKENS = 48
-_SPECIAL = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>|(?:bos|eos|pad|unk)>)|\[(?=/?INST\])", re.IGNORECASE)
 _NO_LOGPROBS = {"logprobs": None, "top_logprobs": None}
 
 
@@ -29,7 +29,7 @@ class OllamaBackend:
     Tokens are counted by an estimate that errs on the safe side, as Ollama has no tokenizer in its interface.
     """
 
-    def __init__(self, model: OllamaModel, pool: HostPool, context_tokens: int) -> None:
+    def __init__(self, model: OllamaModel, pool: HostPool[ChatOllama], context_tokens: int) -> None:
         self.name, self.sha256 = f"ollama:{model.name.removesuffix(':latest')}", model.digest
         self.adapter_sha256 = model.adapter_sha256
         self._pool, self._context_tokens = pool, context_tokens
@@ -61,7 +61,8 @@ class OllamaBackend:
         chats = [
             chat_ollama(host, model.name, context_tokens=context, timeout=timeout, threads=threads) for host in hosts
         ]
-        pool = HostPool([Host(str(chat.base_url), chat) for chat in chats], lambda url: no_such_model(url, model.name))
+        servers = [Host(str(chat.base_url), chat, OLLAMA_ERRORS) for chat in chats]
+        pool = HostPool(servers, OLLAMA_ERRORS, lambda url: no_such_model(url, model.name))
         return cls(model, pool, context)
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
@@ -120,12 +121,7 @@ class OllamaBackend:
             raise ModelFailure(
                 f"the prompt is about {excess} tokens too long for the context of {self._context_tokens} tokens"
             )
-        return [message.model_copy(update={"content": _disable_special(str(message.content))}) for message in messages]
-
-
-def _disable_special(text: str) -> str:
-    """Break special tokens: `< |im_end|>` is plain text."""
-    return _SPECIAL.sub(r"\g<0> ", text)
+        return [message.model_copy(update={"content": disable_special(str(message.content))}) for message in messages]
 
 
 def _limited(chat: ChatOllama, tokens: int, changes: Mapping[str, Any] | None = None) -> ChatOllama:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import httpx
 import ollama
 
-from llm.errors import ModelFailure
-
-# ConnectionError is what ollama's client raises in place of httpx.ConnectError, ValueError an unreadable reply.
-OLLAMA_ERRORS = (httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueError)
+from llm.host_pool import ClientErrors
 
 
-@contextmanager
-def mapped(context: str, hint: str | None = None) -> Iterator[None]:
-    """Raise the errors of a request as `ModelFailure`, whose message is ``context`` and the reason."""
-    try:
-        yield
-    except OLLAMA_ERRORS as error:
-        raise ModelFailure(f"{context}: {reason(error)}", hint) from error
-
-
-def reason(error: Exception) -> str:
-    """Return what an error says, never an empty text."""
+def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
     return str(error) or type(error).__name__
+
+
+def _status(error: BaseException) -> int | None:
+    # A stream that breaks off gives an error with status -1.
+    return error.status_code if isinstance(error, ollama.ResponseError) else None
+
+
+OLLAMA_ERRORS = ClientErrors(
+    server="Ollama",
+    # ConnectionError is what ollama's client raises in place of httpx.ConnectError, ValueError an unreadable reply.
+    types=(httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueError),
+    status=_status,
+    reason=_reason,
+    full=frozenset({503}),
+)
+mapped = OLLAMA_ERRORS.mapped

@@ -263,7 +263,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     monkeypatch.setattr(record_writer, "_FOUND", 30)
     file = write_csv(tmp_path / "rows.csv", rows_of(700, 11, odd=0.01, numbers=12, categories=3))
     run(table, file, tmp_path / "whole.jsonl")
-    written = record_writer.RecordWriter._write
+    written = record_writer.RecordWriter.write
 
     def stopping(self: record_writer.RecordWriter, *arguments: Any) -> None:
         if self.summary.records >= 300:
@@ -271,7 +271,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
         written(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(record_writer.RecordWriter, "_write", stopping)
+        patched.setattr(record_writer.RecordWriter, "write", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(table, file, tmp_path / "out.jsonl")
     options = BulkOptions(files=(str(file),), source="s", detail="compact", to="jsonl", explain_rows="none")

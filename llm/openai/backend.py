@@ -1,0 +1,149 @@
+"""A model on a server with OpenAI's interface as a `ChatBackend`, through LangChain's ChatOpenAI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+from langchain_core.messages import BaseMessage
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel, Field, ValidationError
+
+from llm.base import TOP_LOGPROBS, read_answers
+from llm.errors import ModelFailure, NoLogProbabilities
+from llm.host_pool import BUSY_SECONDS, Host, HostPool
+from llm.openai.address import ServedModel
+from llm.openai.client import ServerErrors, chat_openai, context_tokens_of, http_client, limit, no_such_model
+from llm.special_tokens import disable_special
+from llm.truncation import clip_by_estimate, estimated_tokens
+
+# What a chat template adds to each message, at most.
+_TEMPLATE_TOKENS = 12
+_STRUCTURED_TOKENS = 48
+# Servers allow different numbers of alternatives; the first that is accepted is kept.
+_TOP: tuple[int, ...] = (TOP_LOGPROBS, 5)
+# Rounding makes log-probabilities slightly positive on some servers.
+_ROUNDING = 1e-3
+
+
+class _Token(BaseModel):
+    token: str
+    logprob: float = Field(le=_ROUNDING, allow_inf_nan=False)
+
+
+class _FirstToken(_Token):
+    top_logprobs: list[_Token] = Field(default_factory=list)
+
+
+class OpenAIBackend:
+    """A `ChatBackend` on a server; its methods are documented there.
+
+    Tokens are counted by an estimate that errs on the safe side. The server does not tell a hash of its weights: a
+    model is identified by its name and the server's URL.
+    """
+
+    def __init__(
+        self, model: ServedModel, chat: ChatOpenAI, key: str | None, context_tokens: int, timeout: float
+    ) -> None:
+        self.name, self.sha256, self.adapter_sha256 = model.spec, None, None
+        self._errors = ServerErrors(key)
+        self._timeout, self._context_tokens, self._top = timeout, context_tokens, _TOP
+        errors = self._errors.of_client()
+        busy = min(BUSY_SECONDS, timeout / 2)
+        self._pool = HostPool([Host(model.url, chat, errors)], errors, lambda _: no_such_model(model), busy)
+
+    def with_adapter(self, path: Path, sha256: str, weights_sha256: str) -> OpenAIBackend:
+        """Itself: a server has its adapters under names of their own."""
+        return self
+
+    @classmethod
+    def connect(cls, model: ServedModel, key: str | None, *, context_tokens: int, timeout: float) -> OpenAIBackend:
+        """Find the model on its server. Raises ModelFailure, which says what is missing."""
+        client = http_client()
+        try:
+            served = context_tokens_of(model, key, client)
+        except ModelFailure:
+            client.close()
+            raise
+        chat = chat_openai(model, key, client, timeout)
+        return cls(model, chat, key, min(context_tokens, served or context_tokens), timeout)
+
+    def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
+        """The natural logarithm of each answer's probability; raises `NoLogProbabilities` if there is none."""
+        prompt = self._prompt(messages, 1)
+        while self._top:
+            try:
+                metadata = self._invoke(prompt, 1, logprobs=True, top_logprobs=self._top[0])[1]
+                break
+            except ModelFailure as error:
+                if not _refuses_logprobs(error.__cause__):
+                    raise
+                self._top = self._top[1:]
+        else:
+            raise NoLogProbabilities(f"{self.name} does not return log-probabilities")
+        content = (metadata.get("logprobs") or {}).get("content")
+        if not content:
+            raise NoLogProbabilities(f"{self.name} returns no log-probabilities")
+        try:
+            first = _FirstToken.model_validate(content[0])
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise ModelFailure(f"the log-probabilities of {self.name} are not valid: {where}") from error
+        return read_answers(first.model_dump(), answers)
+
+    def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
+        """A reply in the JSON schema; attempt 0 is greedy, others are sampled with the attempt as seed."""
+        prompt = self._prompt(messages, _STRUCTURED_TOKENS)
+        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": True}}
+        sampled = {"seed": attempt, "temperature": 0.5 * attempt}
+        return self._invoke(prompt, _STRUCTURED_TOKENS, {"response_format": form}, **sampled)[0]
+
+    def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
+        """Yield the reply piece by piece."""
+        prompt = self._prompt(messages, max_tokens)
+        for chunk in self._pool.stream(lambda chat: chat.stream(prompt, extra_body={"max_tokens": max_tokens})):
+            yield str(chunk.content)
+
+    def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
+        """Shorten ``text`` to an estimated ``max_tokens``; return it and how many tokens were removed."""
+        return clip_by_estimate(text, max_tokens)
+
+    def room(self, messages: Sequence[BaseMessage]) -> int:
+        """How many tokens fit into the context, by an estimate; may be negative."""
+        read = sum(estimated_tokens(str(message.content)) + _TEMPLATE_TOKENS for message in messages)
+        return self._context_tokens - read - 1
+
+    def close(self) -> None:
+        """Close the connections."""
+        for host in self._pool.hosts:
+            host.chat.http_client.close()
+
+    def _invoke(
+        self, prompt: list[BaseMessage], tokens: int, body: Mapping[str, Any] | None = None, **options: Any
+    ) -> tuple[str, Mapping[str, Any]]:
+        """The text and the metadata of a reply, within the time limit, waiting for a full queue included."""
+        deadline = time.monotonic() + self._timeout
+
+        def call(chat: ChatOpenAI) -> tuple[str, Mapping[str, Any]]:
+            left = limit(max(deadline - time.monotonic(), 0.1))
+            # not `max_tokens`: LangChain renames that to a parameter that few servers but OpenAI's know
+            reply = chat.invoke(prompt, extra_body={"max_tokens": tokens, **(body or {})}, timeout=left, **options)
+            return str(reply.content), reply.response_metadata
+
+        return self._pool.call(call)
+
+    def _prompt(self, messages: Sequence[BaseMessage], answer_tokens: int) -> list[BaseMessage]:
+        """The messages with special tokens disabled, which the server would obey, if they fit into the context."""
+        excess = answer_tokens - 1 - self.room(messages)
+        if excess > 0:
+            raise ModelFailure(
+                f"the prompt is about {excess} tokens too long for the context of {self._context_tokens} tokens"
+            )
+        return [message.model_copy(update={"content": disable_special(str(message.content))}) for message in messages]
+
+
+def _refuses_logprobs(error: BaseException | None) -> bool:
+    return isinstance(error, openai.APIStatusError) and error.status_code in (400, 422) and "logprob" in str(error)
