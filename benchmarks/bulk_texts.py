@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.speed import Row, Run
 
-_WORDS = (
-    "cache lease shard replica worker handler ingest billing auth gateway index flush commit stream socket timer "
-    "quota snapshot journal fetch retry parcel order meeting winner prize weekend ticket photo dinner account"
-).split(" ")
+_WORDS = re.findall(
+    r"\w+",
+    """cache lease shard replica worker handler ingest billing auth gateway index flush commit stream socket timer quota
+    snapshot journal fetch retry parcel order meeting winner prize weekend ticket photo dinner account""",
+)
 _FORMS = (
     "request {id} from {ip}:{port} took {id} ms",
     "{w} {v} id={id} size={id} bytes",

@@ -110,7 +110,7 @@ class Casebook:
 
     def close(self) -> None:
         """Close the index, which another process may then own, and the store."""
-        self._index.close()
+        self._synced.close()
         self.engine.dispose()
 
     # cases
@@ -294,7 +294,7 @@ class Casebook:
         records
             Records with the hashes of their content; each step is one query for all of them.
         """
-        self._synced.sync(source)
+        self._synced.sync_for_search(source)
         if source.representation is None:
             return [_EMPTY_RESULT] * len(records)
         hashes = [content_hash for _, content_hash in records]

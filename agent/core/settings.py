@@ -119,6 +119,9 @@ class Settings(BaseSettings):
         description="seconds that a request or a model call may take (504 after that); of a streamed answer "
         "(NDJSON, an explanation, the chat) the longest wait for its next piece",
     )
+    shutdown_timeout: int = Field(
+        10, ge=1, description="seconds that requests in progress may take after `serve` received a signal to stop"
+    )
     otlp_endpoint: str | None = Field(
         None,
         description="URL of an OpenTelemetry collector (OTLP over HTTP, such as http://127.0.0.1:4318) that `serve` "

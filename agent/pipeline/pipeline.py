@@ -78,6 +78,16 @@ class Pipeline:
         judge = BlockJudge(self._context, self._steps, source)
         return judge if judge.is_able else None
 
+    def batch_as_completed(
+        self, inputs: Sequence[JudgeRequest], *, return_exceptions: bool = False
+    ) -> Iterator[tuple[int, Verdict | Exception]]:
+        """Verdicts with their places, in the order of ``inputs``, each as soon as it is known."""
+        for place, outcome in enumerate(self.judge(inputs)):
+            assert not isinstance(outcome, Deferred)
+            if isinstance(outcome, Exception) and not return_exceptions:
+                raise outcome
+            yield place, outcome
+
     def _judge_source(self, requests: Sequence[JudgeRequest], skip_llm: str | None) -> Iterator[Outcome]:
         started = time.perf_counter()
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from sqlalchemy import Column, Connection, Engine, QueuePool, Table, create_engine, event, inspect, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -69,7 +70,7 @@ def open_store(url: str) -> Engine:
                 _begin_exclusive(connection)
                 _upgrade(connection)
     except ModuleNotFoundError as error:
-        hint = "pip install 'precedent[postgres]'" if error.name == "psycopg" else None
+        hint = "pip install 'precedent-agent[postgres]'" if error.name == "psycopg" else None
         raise StoreFailure(f"the store {name} cannot be opened: {error}", hint) from error
     except (SQLAlchemyError, OSError) as error:
         raise StoreFailure(f"the store {name} cannot be opened: {_reason(error)}") from error
@@ -131,6 +132,29 @@ def changing(engine: Engine, name: str) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def alone(engine: Engine, name: str) -> Iterator[bool]:
+    """Whether no other process is within such a block of that ``name``, until this one ends; does not wait."""
+    if engine.dialect.name == "sqlite":
+        lock = FileLock(f"{engine.url.database}.{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock", timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
+        return
+    arguments = {"all": _ADVISORY_LOCK, "name": name}
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(:all, hashtext(:name))"), arguments):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:all, hashtext(:name))"), arguments)
+
+
 def _configure_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
@@ -154,7 +178,14 @@ def _reason(error: BaseException) -> str:
 
 def insert_statement(engine: Engine, table: Table) -> Any:
     """The dialect's INSERT, which knows ON CONFLICT."""
-    return (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(table)
+    # each takes long to import, and one is needed
+    if engine.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+        return postgresql_insert(table)
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert(table)
 
 
 def insert_or_ignore(engine: Engine, table: Table) -> Any:

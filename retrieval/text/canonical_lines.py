@@ -88,7 +88,7 @@ class _Rewriting:
         self._numbers()
         raw = self.raw
         digits = raw - np.uint8(ord("0")) < 10
-        # the 0 of 0x is told apart from other digits
+        # the 0 of 0x stays, unlike other digits
         before_x = np.flatnonzero((raw[1:] | np.uint8(32)) == ord("x"))
         before_x = before_x[raw[before_x] == ord("0")]
         raw[digits] = ord("1")
@@ -314,10 +314,11 @@ class _Rewriting:
     def _is_month(self, place: Places) -> Flags:
         raw = self.raw
         code = (raw[place].astype(np.int64) << 16) | (raw[place + 1].astype(np.int64) << 8) | raw[place + 2]
-        return np.isin(code, _MONTH_CODES)
+        return np.asarray(np.isin(code, _MONTH_CODES), np.bool_)
 
 
 def _reaches_word(first: Bytes, second: Bytes, third: Bytes) -> Flags:
     """Whether a letter that no hexadecimal number has comes first, or after one or two that such a number may have."""
-    reaches: Flags = (second == _WORD) | ((second == _HEX) & (third == _WORD))
-    return (first == _WORD) | ((first == _HEX) & reaches)
+    after_one = (second == _WORD) | ((second == _HEX) & (third == _WORD))
+    reaches: Flags = (first == _WORD) | ((first == _HEX) & after_one)
+    return reaches

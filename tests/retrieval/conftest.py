@@ -43,3 +43,9 @@ def open_book(home: Path, store_url: str, embedder: Embedder) -> Iterator[Opener
 @pytest.fixture
 def book(open_book: Opener) -> Casebook:
     return open_book()
+
+
+@pytest.fixture(autouse=True)
+def no_source_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small sources are searched exactly: the tests of the index have small ones that are searched by it."""
+    monkeypatch.setattr("retrieval.index.synced._SMALL", 0)

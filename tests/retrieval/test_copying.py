@@ -16,6 +16,7 @@ from retrieval.store.copying import (
     sample_of_cases,
 )
 from retrieval.store.fits import Fit, Fits
+from tests.private_postgres import PrivatePostgres
 
 from .making import distinct_keys, line, lines, stored_vectors, table, with_cases
 
@@ -59,6 +60,17 @@ def test_a_source_is_copied_and_a_fit_of_the_copy_published(book: Casebook, tmp_
     fits.note("log", present, challenged_on=7)
     assert getattr(fits.current("log"), "source_model", {})["challenged_on"] == 7
     copy.close()
+
+
+def test_a_source_that_was_copied_to_another_store_grows_there(
+    book: Casebook, tmp_path: Path, postgres: PrivatePostgres
+) -> None:
+    """As when a store moves to a server; PostgreSQL counts ids on its own."""
+    with_cases(book, "log", table())
+    moved = Casebook(tmp_path / "moved", postgres.empty_database(), lambda: None)  # type: ignore[arg-type,return-value]
+    copy_source(book.engine, moved.engine, "log")
+    assert moved.relabel("log", table(44)[43], "a person") == "c41"
+    moved.close()
 
 
 def test_other_masking_changes_the_keys_with_the_fit(book: Casebook) -> None:

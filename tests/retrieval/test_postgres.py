@@ -64,7 +64,7 @@ def test_the_extra_is_named_where_the_driver_is_missing(url: str, monkeypatch: p
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreFailure, match="cannot be opened") as raised:
         open_store(url)
-    assert raised.value.hint == "pip install 'precedent[postgres]'"
+    assert raised.value.hint == "pip install 'precedent-agent[postgres]'"
 
 
 def test_two_that_write_the_same_rows_in_other_orders_get_along(url: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.retrieval.making import near, payment, row
 home, store, first, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 def none():
     raise AssertionError("fields need no embedding model")
-book = Casebook(home, store, none)
+book = Casebook(home, store, none, *sys.argv[5:])
 added = 0
 for start in range(first, last, 10):
     new = [row(float(i), "de" if i % 3 else "fr", "normal" if i % 4 else "anomalous") for i in range(start, start + 10)]
@@ -36,8 +36,8 @@ book.close()
 """
 
 
-def process(home: Path, store: str, first: int, last: int) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", _PROCESS, str(home), store, str(first), str(last)]
+def process(home: Path, store: str, first: int, last: int, *chroma: str) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", _PROCESS, str(home), store, str(first), str(last), *chroma]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
