@@ -84,13 +84,12 @@ class Casebook:
         self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
         self.templates, self.by_template = queries.templates, queries.by_template
         self.mixed_keys, self.keys_by_label = queries.mixed_keys, queries.keys_by_label
-        self.case_ids = queries.case_ids
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
         self._index = self.index_class(home / "index", chroma_url)
         self._synced = SyncedIndex(self.engine, self._index, encoder)
         self.matrix, self.discard, self.index_lock = self._synced.matrix, self._synced.discard, self._synced.lock
-        self.nearest_one = self._synced.nearest_one
+        self.case_ids, self.nearest_one = queries.case_ids, self._synced.nearest_one
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.
@@ -345,7 +344,6 @@ class Casebook:
             near = list[tuple[KeyLabel, float]]()
             for label, keys in candidates.items():
                 pairs = [(key, label) for key in keys[i] if (key, label) in stored]
-                # one product a pair: the rounding of a matrix product depends on its shape
                 found = cosines(np.stack([stored[pair] for pair in pairs]), query).clip(-1, 1) if pairs else np.zeros(0)
                 near += sorted(zip(pairs, found.tolist(), strict=True), key=order)[:k]
             out.append(sorted(near, key=order))
