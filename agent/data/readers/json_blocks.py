@@ -22,8 +22,8 @@ from agent.data.readers.jsonl import (
     as_log_object,
     checked,
     columns_of_records,
-    note_beside_events,
     lines_to_elements,
+    note_beside_events,
     read_jsonl,
     rows_of_elements,
 )
