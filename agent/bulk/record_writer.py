@@ -29,7 +29,7 @@ from retrieval.lru_cache import LRUCache
 from retrieval.text.masking import find_time
 
 if TYPE_CHECKING:
-    from agent.data.readers.blocks import Block, Items
+    from agent.data.record_parts import Items, RecordPart
     from agent.pipeline.block_judge import BlockJudge
 
 # records judged together one by one, and by the block
@@ -74,12 +74,12 @@ class RecordWriter:
         is_table = self.representation.field_encoder is not None and self.read_options.series is None
         return self.judge.block_judge() if is_short and is_table else None
 
-    def prepared(self, parts: Iterable[Block | Items]) -> Iterator[tuple[int, Items, RecordBlock | None]]:
+    def prepared(self, parts: Iterable[RecordPart | Items]) -> Iterator[tuple[int, Items, RecordBlock | None]]:
         """Rows as they are judged: how many, those one by one, and those by the block. Another thread may do this."""
         return self._prepared(parts, is_able=self._block_judge is not None)
 
     def _prepared(
-        self, parts: Iterable[Block | Items], *, is_able: bool
+        self, parts: Iterable[RecordPart | Items], *, is_able: bool
     ) -> Iterator[tuple[int, Items, RecordBlock | None]]:
         size = _BLOCK if is_able else _ROWS
         for part in parts:
@@ -100,7 +100,7 @@ class RecordWriter:
         parsed = [row for row in rows if isinstance(row, ParsedRow)]
         self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
         if block is not None and self._block_judge is not None:
-            self.notes += [f"{file}:{block.lines[0]}: {note}" for note in block.notes]
+            self.notes += [f"{file}:{line}: {note}" for line, note in block.notes]
             _BlockRun(self, self._block_judge, file, block).write()
         elif parsed:
             records = [row.record for row in parsed]

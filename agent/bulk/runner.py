@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,11 +33,10 @@ from agent.data.chunks import read_chunks
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError
 from agent.data.readers.byte_stream import Damaged, Stream
+from agent.data.record_parts import RecordPart, in_lists
+from agent.data.record_readers import read_parts
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
-
-if TYPE_CHECKING:
-    from agent.data.readers.blocks import Block
 
 # notes shown; chunks and blocks of texts, and blocks of records, that are prepared ahead
 _MAX_NOTES, _PREFETCH, _PREFETCH_BLOCKS, _PREPARED = 20, 8, 3, 3
@@ -204,7 +202,7 @@ class BulkRunner:
         with self._open(file) as (stream, kind, request):
             batches = self._batches(stream, kind, request, start, line)
             if batches is None:
-                yield from self._rows(self.read_options.blocks(stream, kind, request), file, start)
+                yield from self._rows(self._record_parts(stream, kind, request), file, start)
                 return
             for records in batches:
                 self._judge_new_groups()
@@ -278,8 +276,15 @@ class BulkRunner:
             lambda indices: records.times_seen(judged[indices]),
         )
 
+    def _record_parts(
+        self, stream: Stream, kind: Kind, request: ReadRequest
+    ) -> Iterator[RecordPart | list[ParsedRow | RowError]]:
+        if kind == "log" or self.read_options.series is not None:
+            return in_lists(self.read_options.rows(stream, kind, request))
+        return read_parts(stream, kind, request)
+
     def _rows(
-        self, parts: Iterator[Block | list[ParsedRow | RowError]], file: str, done: int
+        self, parts: Iterator[RecordPart | list[ParsedRow | RowError]], file: str, done: int
     ) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text; positions are numbers of records."""
         records = self._records
@@ -313,8 +318,8 @@ class BulkRunner:
 
 
 def _without_first(
-    parts: Iterable[Block | list[ParsedRow | RowError]], count: int
-) -> Iterator[Block | list[ParsedRow | RowError]]:
+    parts: Iterable[RecordPart | list[ParsedRow | RowError]], count: int
+) -> Iterator[RecordPart | list[ParsedRow | RowError]]:
     """The parts without the first ``count`` rows, which an earlier run wrote."""
     for part in parts:
         skipped = min(len(part), count)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -27,12 +27,9 @@ from agent.data.series import SeriesOptions, SeriesRequest
 from agent.data.series_windows import series_windows
 from retrieval.text.masking import mask
 
-if TYPE_CHECKING:
-    from agent.data.readers.blocks import Block
-
 # the label column of files that have none
 NO_LABEL = "none"
-_SAMPLE_ROWS, _ROWS_TOGETHER = 50, 2_048
+_SAMPLE_ROWS = 50
 _START_WORDS, _START_CHARS = 2, 100
 
 
@@ -132,18 +129,6 @@ class ReadOptions(BaseModel):
         """The records of what `open` gave."""
         rows = read_rows(stream, kind, request)
         return rows if self.series is None else series_windows(rows, self.series, request)
-
-    def blocks(self, stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[Block | list[ParsedRow | RowError]]:
-        """As `rows`, in order and many together: by the block where that is possible, else in lists."""
-        if kind == "log" or self.series is not None:
-            rows = self.rows(stream, kind, request)
-            while items := list(islice(rows, _ROWS_TOGETHER)):
-                yield items
-        else:
-            # imported late: it takes polars
-            from agent.data.readers.block_readers import read_blocks
-
-            yield from read_blocks(stream, kind, request)
 
     def read_table(
         self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], max_chars: int

@@ -19,9 +19,9 @@ from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.prompt_injection import find_injections, may_be_of_injection, may_have_injections
 
 if TYPE_CHECKING:
-    from agent.data.readers.blocks import Block
-    from agent.data.readers.session_rows import SessionRows
-    from agent.data.readers.table_block import TableBlock
+    from agent.data.record_parts import RecordPart
+    from agent.data.session_rows import SessionRows
+    from agent.data.table_block import TableBlock
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class RecordBlock:
         Makes the record at an index.
     texts : callable
         Makes the texts of the records at indices of shape (k,).
-    notes : tuple of str
-        What is to be said of the file.
+    notes : sequence of (int, str)
+        Notes by the lines of records.
     """
 
     features: FieldColumns | SessionBlock
@@ -52,7 +52,7 @@ class RecordBlock:
     plain: NDArray[np.bool_]
     record: Callable[[int], Record]
     texts: Callable[[NDArray[np.int64]], list[str]]
-    notes: tuple[str, ...] = ()
+    notes: Sequence[tuple[int, str]] = ()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -104,9 +104,9 @@ class RecordBlock:
         )
 
     @classmethod
-    def of_block(cls, block: Block, options: ReadOptions) -> RecordBlock | None:
+    def of_block(cls, block: RecordPart, options: ReadOptions) -> RecordBlock | None:
         """The block of rows or sessions of a file; None if a row is empty, shortened, or has NaN."""
-        from agent.data.readers.table_block import TableBlock
+        from agent.data.table_block import TableBlock
 
         return cls._of_table(block, options) if isinstance(block, TableBlock) else cls._of_session_rows(block)
 
@@ -115,7 +115,7 @@ class RecordBlock:
         return cls(
             SessionBlock.of(block.sessions),
             block.hashes(),
-            range(block.first, block.first + len(block)),
+            block.lines.tolist(),
             block.are_plain(),
             block.record,
             block.texts,
@@ -139,9 +139,7 @@ class RecordBlock:
         for i in np.flatnonzero(~plain).tolist():
             hashes[i] = block.record(i).content_hash
         plain &= ~_have_injections(block)
-        return cls(
-            fields, hashes, range(block.first, block.first + len(block)), plain, block.record, block.texts, block.notes
-        )
+        return cls(fields, hashes, block.lines.tolist(), plain, block.record, block.texts, block.notes)
 
 
 def _have_injections(block: TableBlock) -> NDArray[np.bool_]:

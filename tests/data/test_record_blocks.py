@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from agent.data import jsonl_records, record_readers
+from agent.data.csv_blocks import open_csv_blocks
 from agent.data.read_options import ReadOptions
-from agent.data.readers import ParsedRow, blocks, byte_stream
+from agent.data.readers import ParsedRow, byte_stream
 from agent.data.record_block import RecordBlock
 
 OPTIONS = ReadOptions()
@@ -53,13 +56,14 @@ CELLS = [
 
 def is_as_row_by_row(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """Check that both readers give the same; returns how many rows came by the block."""
-    monkeypatch.setattr(blocks, "BYTES", size)
+    monkeypatch.setattr(jsonl_records, "_SIZE", size)
+    monkeypatch.setattr(record_readers, "open_csv_blocks", partial(open_csv_blocks, size=size))
     monkeypatch.setattr(byte_stream, "_CHUNK", min(size, 1_500))
     with OPTIONS.open(path, 65_536, lenient=True) as (stream, kind, request):
         expected = list(OPTIONS.rows(stream, kind, request))
     found, count = list[Any](), 0
     with OPTIONS.open(path, 65_536, lenient=True) as (stream, kind, request):
-        for part in OPTIONS.blocks(stream, kind, request):
+        for part in record_readers.read_parts(stream, kind, request):
             if isinstance(part, list):
                 found += part
                 continue

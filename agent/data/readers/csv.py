@@ -150,11 +150,6 @@ class CsvTable:
         if self._is_empty:
             raise self.request.file_error("has no records below its header")
 
-    @property
-    def is_regular(self) -> bool:
-        """Whether no row lacked cells, and nothing is to be said with the next row."""
-        return not (self._short or self._notes)
-
     def count_of_short(self) -> tuple[str, ...]:
         """The note for the last record on rows that have fewer cells."""
         return (f"{self._short:,} rows of the file have fewer cells than columns",) if self._short > 1 else ()

@@ -16,6 +16,7 @@ from agent.core.records import BETWEEN_EVENTS, Record
 from agent.data.readers.columns import expand
 from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.table_block import with_notes
 from retrieval.text.prompt_injection import find_injections, may_be_of_injection
 
 # between the elements of an array of texts in JSON, without the outer quotes
@@ -35,18 +36,23 @@ class SessionRows:
         The line of the first one.
     ids : sequence of str
         As of `agent.data.readers.jsonl.parse_object`.
-    notes : tuple of str
-        What is to be said of the file.
+    notes : sequence of (int, str)
+        Notes by the lines of rows.
     """
 
     request: ReadRequest
     values: Sequence[dict[str, Any]]
     first: int
     ids: Sequence[str]
-    notes: tuple[str, ...] = ()
+    notes: Sequence[tuple[int, str]] = ()
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def lines(self) -> NDArray[np.int64]:
+        """Their lines, shape (n,)."""
+        return np.arange(self.first, self.first + len(self))
 
     def slice(self, start: int, size: int | None = None) -> SessionRows:
         """Some of the sessions."""
@@ -55,10 +61,10 @@ class SessionRows:
 
     def rows(self) -> list[ParsedRow | RowError]:
         """The sessions one by one."""
-        rows = (
+        rows = [
             parse_object(self.request, line, value, ids=self.ids) for line, value in enumerate(self.values, self.first)
-        )
-        return list(replace(self.request, notes=self.notes).noting(rows))
+        ]
+        return with_notes(rows, self.notes)
 
     def record(self, index: int) -> Record:
         """The record of one session."""

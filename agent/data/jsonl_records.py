@@ -9,10 +9,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from agent.core.errors import InputError
-from agent.data.readers.blocks import Block, Items, in_lists, noted, regular_lines, whole_lines
+from agent.data.chunks import read_chunks
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.columns import time_column
 from agent.data.readers.json_document import is_value_a_line
@@ -28,10 +30,15 @@ from agent.data.readers.jsonl import (
     rows_of_elements,
 )
 from agent.data.readers.row import ReadRequest
-from agent.data.readers.session_rows import SessionRows, session_rows
-from agent.data.readers.table_block import TableBlock
+from agent.data.record_parts import Items, RecordPart, in_lists, noted
+from agent.data.session_rows import SessionRows, session_rows
+from agent.data.table_block import TableBlock
 
-# characters that are removed from texts or replaced, as JSON spells them; lines that may be parts of one
+# bytes of a block
+_SIZE = 4 << 20
+# beside NUL what is removed from texts, white space that only Python knows, and marks of byte order
+_CHANGED = re.compile(rb"[\0\r\x1b-\x1f]|\xef\xbb\xbf")
+# the same as JSON spells them; lines that may be parts of one
 _IRREGULAR = re.compile(rb"\\u(?:00(?:00|1[b-f])|d[89a-f]|feff)", re.IGNORECASE)
 _PART = b'"log"'
 # a name whose value may tell that an object is a line of a log
@@ -46,12 +53,12 @@ _DTYPES: dict[frozenset[type], Any] = {
 }
 
 
-def read_jsonl_blocks(stream: Stream, request: ReadRequest) -> Iterator[Block | Items]:
+def read_jsonl_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | Items]:
     """The records of `agent.data.readers.jsonl.read_jsonl` in order, by the block where they are regular."""
     if not is_value_a_line(stream):
         yield from in_lists(read_jsonl(stream, request))
         return
-    chunks = whole_lines(stream)
+    chunks = (chunk.data for chunk in read_chunks(stream, size=_SIZE))
     if (first := next(chunks, None)) is None:
         return
     elements = lines_to_elements(Stream(iter([first])), columns_of_records(request))
@@ -68,13 +75,14 @@ def read_jsonl_blocks(stream: Stream, request: ReadRequest) -> Iterator[Block | 
         yield from in_lists(read_jsonl(Stream(data), request))
 
 
-def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[Block | Items]:
+def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[RecordPart | Items]:
     number, columns, named = 1, columns_of_records(request), set[str]()
     try:
         for chunk in chunks:
             block = _block(chunk, request, number)
             if isinstance(block, SessionRows):
-                yield replace(block, notes=note_beside_events(block.values[0], request, named))
+                notes = note_beside_events(block.values[0], request, named)
+                yield replace(block, notes=[(number, note) for note in notes])
             elif block is not None:
                 yield block
             else:
@@ -87,19 +95,20 @@ def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[Block |
         raise Damaged(damage.reason, damage.line or number) from damage
 
 
-def _block(data: bytes, request: ReadRequest, first: int) -> Block | None:
+def _block(data: bytes, request: ReadRequest, first: int) -> RecordPart | None:
     """The block of some lines, the first of which has that number; None if they are not regular."""
-    regular = regular_lines(data)
-    if regular is None or (b"\\u" in data and _IRREGULAR.search(data)):
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    if _CHANGED.search(data) or (b"\\u" in data and _IRREGULAR.search(data)):
         return None
     try:
-        values = [json.loads(line) for line in regular.decode().removesuffix("\n").split("\n")]
+        values = [json.loads(line) for line in data.decode().removesuffix("\n").split("\n")]
     except (ValueError, RecursionError):
         return None
     return table_of(values, request, first, ids=IDS)
 
 
-def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Sequence[str]) -> Block | None:
+def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Sequence[str]) -> RecordPart | None:
     """The block of objects, the first of which is on that line; None if they are no rows of one table, and no sessions.
 
     ``ids``: as of `agent.data.readers.jsonl.parse_object`.
@@ -114,11 +123,13 @@ def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Se
     series = [_series(name, [value[name] for value in values]) for name in names]
     if any(column is None for column in series):
         return None
-    return table_block(pl.DataFrame(series), request, first, ids=ids)
+    return table_block(pl.DataFrame(series), request, np.arange(first, first + len(values)), ids=ids)
 
 
-def table_block(cells: pl.DataFrame, request: ReadRequest, first: int, *, ids: Sequence[str]) -> TableBlock | None:
-    """The block of cells, the first row of which is on that line; None if rows are no records of several fields."""
+def table_block(
+    cells: pl.DataFrame, request: ReadRequest, lines: NDArray[np.int64], *, ids: Sequence[str]
+) -> TableBlock | None:
+    """The block of rows on these lines, shape (n,); None if they are no records of several fields."""
     if _KIND in cells.columns or not len(cells):
         return None
     learned = request.with_learned_names(dict.fromkeys(cells.columns))
@@ -132,7 +143,7 @@ def table_block(cells: pl.DataFrame, request: ReadRequest, first: int, *, ids: S
         cells.rename(dict(zip(cells.columns, learned, strict=True))),
         tuple(columns),
         time_column(learned),
-        first,
+        lines,
     )
 
 

@@ -1,9 +1,10 @@
-"""Rows of a table as one block of cells, which all have a place of their own in the file."""
+"""Rows of a table as one block of cells."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from agent.core.records import Record
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.readers.typed_column import TypedColumn, escaped, typed_columns
+from agent.data.typed_column import TypedColumn, escaped, typed_columns
 from retrieval.encoding.field_columns import FieldColumns
 
 Ints = NDArray[np.int64]
@@ -21,7 +22,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TableBlock:
-    """n rows of a file, each on a line of its own.
+    """n rows of a file.
 
     Parameters
     ----------
@@ -32,40 +33,40 @@ class TableBlock:
         Those that make the records, at least two.
     time : str or None
         The column of the time.
-    first : int
-        The line of the first row.
-    notes : tuple of str
-        What is to be said of the file.
+    lines : shape (n,)
+        The lines of the rows.
+    notes : sequence of (int, str)
+        Notes by the lines of rows.
     """
 
     request: ReadRequest
     cells: pl.DataFrame
     columns: tuple[str, ...]
     time: str | None
-    first: int
-    notes: tuple[str, ...] = ()
+    lines: Ints
+    notes: Sequence[tuple[int, str]] = ()
 
     def __len__(self) -> int:
         return len(self.cells)
 
     def slice(self, start: int, size: int | None = None) -> TableBlock:
         """Some of the rows."""
-        notes = () if start else self.notes
-        return replace(self, cells=self.cells.slice(start, size), first=self.first + start, notes=notes)
+        lines = self.lines[start : None if size is None else start + size]
+        return replace(self, cells=self.cells.slice(start, size), lines=lines, notes=() if start else self.notes)
 
     def rows(self) -> list[ParsedRow | RowError]:
         """The rows one by one."""
         names = self.cells.columns
         rows = [
-            self.request.parse_cells(self.first + i, dict(zip(names, cells, strict=True)), self.columns, time=self.time)
-            for i, cells in enumerate(self.cells.iter_rows())
+            self.request.parse_cells(line, dict(zip(names, cells, strict=True)), self.columns, time=self.time)
+            for line, cells in zip(self.lines.tolist(), self.cells.iter_rows(), strict=True)
         ]
-        return list(replace(self.request, notes=self.notes).noting(rows))
+        return with_notes(rows, self.notes)
 
     def record(self, index: int) -> Record:
         """The record of one row."""
         row = self.request.parse_cells(
-            self.first + index, self.cells.row(index, named=True), self.columns, time=self.time
+            int(self.lines[index]), self.cells.row(index, named=True), self.columns, time=self.time
         )
         assert isinstance(row, ParsedRow)
         return row.record
@@ -113,3 +114,16 @@ class TableBlock:
             parts += [pl.lit(f'{", " if place else ""}"{escaped(name)}": '), pl.col(str(j))]
         contents = frame.select(pl.concat_str([*parts, pl.lit("}, []]")])).to_series().cast(pl.Binary)
         return [hashlib.sha256(content).hexdigest() for content in contents.to_list()]
+
+
+def with_notes(rows: Sequence[ParsedRow | RowError], notes: Sequence[tuple[int, str]]) -> list[ParsedRow | RowError]:
+    """The rows with ``notes`` by their lines; one on a line that is no record is at the next record."""
+    waiting, out = list(notes), list[ParsedRow | RowError]()
+    for row in rows:
+        if isinstance(row, ParsedRow) and waiting:
+            line = row.record.line or 0
+            ready = tuple(note for place, note in waiting if place <= line)
+            waiting = [(place, note) for place, note in waiting if place > line]
+            row = replace(row, notes=(*ready, *row.notes))
+        out.append(row)
+    return out
