@@ -50,10 +50,15 @@ Row = tuple[str, str, str, str]
 
 
 class Run(Protocol):
-    """A process: its seconds from start to end, and its peak memory in MiB."""
+    """A process that has ended."""
 
-    seconds: float
-    memory: float
+    @property
+    def seconds(self) -> float:
+        """From its start to its end."""
+
+    @property
+    def memory(self) -> float:
+        """Its peak memory in MiB."""
 
 
 def rows_of_tables(folder: Path, precedent: Callable[..., Run], count: int) -> list[Row]:

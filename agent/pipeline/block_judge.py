@@ -208,7 +208,8 @@ class BlockJudge:
         """Which of the rows at ``indices`` are not normal with some value of the cases in the missing columns."""
         assert self._fields is not None
         filled = np.sum([rows[name].filled[indices] for name in rows.names], axis=0)
-        hiding, indices = indices[filled < len(missing)].tolist(), indices[filled >= len(missing)]
+        hiding: list[int] = indices[filled < len(missing)].tolist()
+        indices = indices[filled >= len(missing)]
         values = values_to_fill_in(missing, self._fields.columns)
         tried = {name: Column.of([row.get(name) for row in values]) for name in missing}
         step = max(1, _FILLED_IN // len(values))
