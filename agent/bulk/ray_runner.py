@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
 
-from agent.bulk.chunks import read_chunks
 from agent.bulk.part_judge import JudgedPart, Part
 from agent.bulk.ray_cluster import RayCluster
 from agent.bulk.runner import BulkRunner
 from agent.bulk.snapshot import Snapshot
 from agent.core.errors import InputError, UsageError
 from agent.core.records import JudgeError
+from agent.data.chunks import read_chunks
 from agent.data.readers.byte_stream import Damaged
 
 _ROWS = 2_048
