@@ -250,7 +250,7 @@ class RayCluster:
         snapshot, *rest = self._setup
         shared = ray.put(snapshot)
         actor = ray.remote(num_cpus=1, max_restarts=0, runtime_env={"env_vars": _ONE_THREAD})(_Worker)
-        self._make = lambda: actor.remote(shared, *rest)
+        self._make: Callable[[], Any] = lambda: actor.remote(shared, *rest)
         for _ in range(self._workers):
             self._start()
         until = time.monotonic() + _START_SECONDS
