@@ -30,6 +30,7 @@ def choose_model(
     queue_size: int,
     timeout: float,
     openai_api_key: str | None = None,
+    gpu_layers: int | None = None,
 ) -> ChatBackend:
     """Return the language model that the settings ask for.
 
@@ -56,6 +57,8 @@ def choose_model(
         Seconds that a call waits for a place in that queue, or for a reply of a server.
     openai_api_key : str or None
         The key of the server of ``openai:NAME@URL``.
+    gpu_layers : int or None
+        Layers of the embedded model on a GPU; None: all where llama.cpp was built for one.
 
     Raises
     ------
@@ -80,7 +83,13 @@ def choose_model(
         from llm.ollama.backend import OllamaBackend
 
         return OllamaBackend.connect(hosts, name, context_tokens=context_tokens, timeout=timeout, threads=threads)
-    options = {"context_tokens": context_tokens, "threads": threads, "queue_size": queue_size, "queue_timeout": timeout}
+    options = {
+        "context_tokens": context_tokens,
+        "threads": threads,
+        "queue_size": queue_size,
+        "queue_timeout": timeout,
+        "gpu_layers": gpu_layers,
+    }
     return _embedded(name if kind == "embedded" else spec, cache, offline, options)
 
 

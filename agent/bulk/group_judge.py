@@ -22,6 +22,7 @@ from retrieval.encoding.representation import text_rules_sha256
 from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
+    from agent.pipeline.block_judge import BlockJudge
     from agent.pipeline.pipeline import Pipeline
 
 # records whose texts are embedded together, without and with a language model, after whose answers progress is shown
@@ -109,6 +110,10 @@ class GroupJudge:
         self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
         return ordered
 
+    def block_judge(self) -> BlockJudge | None:
+        """See `agent.pipeline.pipeline.Pipeline.block_judge`."""
+        return self._pipeline.block_judge(self._source)
+
     def with_reasons(self, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> list[Result]:
         """The results, of which those that are not normal are explained, up to a number in all."""
         found = [i for i, result in enumerate(results) if isinstance(result, Verdict) and result.label != "normal"]
@@ -120,7 +125,7 @@ class GroupJudge:
         return explained
 
     def _load(self, groups: Sequence[TemplateGroup]) -> Iterator[tuple[str, Verdict]]:
-        bodies = self._stored.get([group.key for group in groups])
+        bodies = self.stored.get([group.key for group in groups])
         for group in groups:
             if group.key in bodies:
                 verdict = Verdict.model_validate(bodies[group.key])
@@ -177,7 +182,7 @@ class GroupJudge:
             for group in groups
             if isinstance(result := results[group.key], Verdict) and (is_final or not result.degraded)
         }
-        self._stored.put(bodies)
+        self.stored.put(bodies)
 
     @cached_property
     def _pipeline(self) -> Pipeline:
@@ -187,7 +192,8 @@ class GroupJudge:
         return Pipeline(self._context)
 
     @cached_property
-    def _stored(self) -> TemplateVerdicts:
+    def stored(self) -> TemplateVerdicts:
+        """The verdicts that are kept for the next run."""
         return TemplateVerdicts(self._context.casebook.engine, self._source, self.state)
 
     @cached_property

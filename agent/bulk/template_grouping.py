@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agent.bulk.chunk_entries import Entry, find_entries
 from agent.bulk.hash_table import MAX_HASHES, GroupNumbers, Hashes, HashTable
 from agent.bulk.line_hashes import LineHasher
+from agent.bulk.output import short_id
 from agent.bulk.prepared_chunk import (
     PreparedChunk,
     read_line,
@@ -76,12 +77,12 @@ class TemplateGroup:
     @property
     def id(self) -> str:
         """Short form of the key."""
-        return _short_id(self.key)
+        return short_id(self.key)
 
     @property
     def template_id(self) -> str:
         """Short form of the template's key."""
-        return _short_id(self.template)
+        return short_id(self.template)
 
 
 @dataclass
@@ -318,7 +319,3 @@ class TemplateGrouper:
             self._by_key[key] = len(self.groups)
             self.groups.append(TemplateGroup(key, template, record, of_row=self._of_table))
         return self._by_key[key]
-
-
-def _short_id(key: str) -> str:
-    return "t" + key[:15]

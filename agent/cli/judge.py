@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from agent.cli.judge_bulk import check, judge_in_bulk
 from agent.cli.judge_options import (
     AgainstOption,
     CallsOption,
@@ -19,6 +20,7 @@ from agent.cli.judge_options import (
     FilesArgument,
     LabelOption,
     OnlyOption,
+    OnOption,
     OutputOption,
     ReportOption,
     ResumeOption,
@@ -55,13 +57,10 @@ from agent.cli.series_options import (
     WindowOption,
     with_series,
 )
-from agent.core.errors import Stopped, UsageError
+from agent.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.bulk.runner import BulkOptions, BulkRunner
-    from agent.bulk.summary import Summary
     from agent.core.records import JudgeError, Verdict
-    from agent.data.read_options import ReadOptions
     from agent.data.readers import ParsedRow, RowError
     from agent.pipeline.context import AppContext
 
@@ -91,6 +90,7 @@ def judge(
     time_limit: TimeOption = None,
     resume: ResumeOption = False,
     report: ReportOption = None,
+    on: OnOption = None,
     against: AgainstOption = None,
     csv_raw: CsvRawOption = False,
     detector: AloneOption = None,
@@ -122,7 +122,7 @@ def judge(
 
         check_without_source(
             rate=rate, detail=detail, only=only, explain=explain, llm_calls=llm_calls, time_limit=time_limit,
-            resume=resume or None, detector=detector,
+            resume=resume or None, detector=detector, on=on,
         )  # fmt: skip
         if options.series is not None:
             from agent.cli.rank_series import rank_windows
@@ -144,7 +144,8 @@ def judge(
     decide_alone(context, source, detector, adapt=adapt)
     warn_without_evidence(context, source)
     large = is_large_input(paths)
-    in_bulk = detail == "compact" or resume or to == "parquet" or (llm_calls, time_limit, report) != (None, None, None)
+    in_bulk = detail == "compact" or resume or to == "parquet"
+    in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report, on))
     read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
     in_bulk = in_bulk or (large and (detail != "full" or to == "jsonl"))
     own = adapt or in_bulk or any(option is not None for option in (detector, rate, model))
@@ -170,8 +171,8 @@ def judge(
             csv_raw=csv_raw,
             explain_found=to == "csv" or report is not None,
         )
-        _check(bulk_options, to, output, resume)
-        failures = _in_bulk(context, options, bulk_options, to, output, resume, report)
+        check(bulk_options, to, output, resume)
+        failures = judge_in_bulk(context, options, bulk_options, to, output, resume, report, on)
     else:
         if large:
             print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
@@ -221,17 +222,6 @@ def _format_of(output: Path | None) -> To:
     if suffix not in _BY_SUFFIX:
         raise UsageError(f"{output} does not end in {', '.join(_BY_SUFFIX)}: --to says which format to write")
     return _BY_SUFFIX[suffix]
-
-
-def _check(bulk_options: BulkOptions, to: str, output: Path | None, resume: bool) -> None:
-    if resume and "-" in bulk_options.files:
-        raise UsageError("--resume: standard input cannot be read again")
-    if resume and (output is None or not bulk_options.lines):
-        raise UsageError("--resume continues a file: it takes --output, and --to jsonl, csv or parquet")
-    if to == "parquet" and output is None:
-        raise UsageError("--to parquet takes --output")
-    if bulk_options.detail == "full" and to in ("csv", "parquet"):
-        raise UsageError(f"in bulk, --to {to} has short lines: use --detail compact, or --to jsonl")
 
 
 def _one_by_one(
@@ -302,49 +292,3 @@ def _one_by_one(
     if note := note_on_rate(context, source, batch):
         print_status(note)
     return failures
-
-
-def _in_bulk(
-    context: AppContext,
-    options: ReadOptions,
-    bulk_options: BulkOptions,
-    to: str,
-    output: Path | None,
-    resume: bool,
-    report: Path | None,
-) -> list[RowError | JudgeError]:
-    from agent.bulk.report import write_report, write_screen
-    from agent.bulk.runner import BulkRunner
-    from agent.core import terminal
-
-    with terminal.progress() as progress:
-        runner = BulkRunner(context, options, bulk_options, progress, print_status)
-        try:
-            reports = [] if report is None else [partial(write_report, path=report)]
-            summary = _run(runner, to, output, resume, [partial(_note_rate, context), *reports])
-        except KeyboardInterrupt as stop:
-            if not bulk_options.lines or output is None or "-" in bulk_options.files:
-                raise
-            written = terminal.plural(runner.written, "record")
-            raise Stopped(f"stopped after {written}; the same command with --resume continues") from stop
-    if output is not None and not bulk_options.lines:
-        with terminal.open_output(output) as stream:
-            write_screen(summary, stream)
-    write_screen(summary)
-    if report is not None:
-        print_status(f"the report is in {report}")
-    return runner.failures
-
-
-def _note_rate(context: AppContext, summary: Summary) -> None:
-    from agent.training.batch_adaptation import note_on_rate
-
-    summary.rate_note = note_on_rate(context, summary.source, summary.batch)
-
-
-def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, then: list[Callable[..., None]]) -> Any:
-    if to == "parquet" and output is not None:
-        from agent.bulk.output import as_parquet
-
-        return as_parquet(output, lambda lines, convert: runner.run(lines, resume=resume, on_finish=[convert, *then]))
-    return runner.run(output if runner.options.lines else None, resume=resume, on_finish=then)

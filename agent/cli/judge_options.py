@@ -46,6 +46,14 @@ TimeOption = Annotated[
     float | None, typer.Option("--time-limit", min=0, help="Seconds after which the language model is not queried.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the output of a run that was stopped.")]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ray|ray://HOST:PORT",
+        help="Judge in bulk on a Ray cluster: that of RAY_ADDRESS or one on this machine, or the one at an address.",
+    ),
+]
 CsvRawOption = Annotated[
     bool, typer.Option("--csv-raw", help="Leave cells of CSV that begin with = + - @ as they are.")
 ]

@@ -76,7 +76,13 @@ class Settings(BaseSettings):
     ollama_model: str = Field("precedent", description="the Ollama model that `auto` uses when the server has it")
     embedder: str = Field("all-MiniLM-L6-v2", description="embedding model: a catalog name or a folder")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where the embedding model runs; `auto`: the fastest that PyTorch finds"
+        "auto", description="where PyTorch's models run (embeddings, networks); `auto`: the fastest that it finds"
+    )
+    gpu_layers: int | None = Field(
+        None,
+        ge=0,
+        description="layers of the embedded language model on a GPU; default: all where llama.cpp was built for one, "
+        "none with `device` cpu",
     )
     offline: bool = Field(False, description="never fetch a model; use only what is on this machine")
     context_tokens: int = Field(4096, ge=512, description="context of the language model, in tokens")
@@ -98,6 +104,9 @@ class Settings(BaseSettings):
     precedents: int = Field(4, ge=1, le=32, description="nearest cases retrieved of each label")
     language_budget: int = Field(
         200, ge=0, description="most cases that the language model is tried on at the end of `learn`"
+    )
+    ray_workers: int | None = Field(
+        None, ge=1, description="workers of `judge --on ray`; default: one for each processor of the cluster"
     )
     history_days: float | None = Field(
         None, gt=0, description="`sources prune` removes verdicts older than so many days; default: any age is kept"
@@ -158,8 +167,8 @@ class Settings(BaseSettings):
         if self.model.startswith(PREFIX):
             addresses.append(("model", parse_spec(self.model).url))
         addresses += [("chroma", self.chroma), ("store", self.store), ("otlp_endpoint", self.otlp_endpoint)]
-        named = [(name, _host(address)) for name, address in addresses if address]
-        return [f"{name} ({host})" for name, host in named if host and not _is_loopback(host)]
+        named = [(name, remote_host(address)) for name, address in addresses if address]
+        return [f"{name} ({host})" for name, host in named if host]
 
     @property
     def store_url(self) -> str:
@@ -173,13 +182,14 @@ def _of_other_names() -> dict[str, str]:
     return {name: given[other] for other, name in _OTHER_NAMES.items() if other in given}
 
 
-def _host(address: str) -> str | None:
-    """The host of a URL, or of ``host:port``."""
+def remote_host(address: str) -> str | None:
+    """The host of a URL, or of ``host:port``; None for this machine."""
     try:
-        return urlsplit(address.strip() if "://" in address else f"//{address.strip()}").hostname
+        host = urlsplit(address.strip() if "://" in address else f"//{address.strip()}").hostname
     except ValueError:
         # whoever connects refuses it
         return address
+    return None if host is None or _is_loopback(host) else host
 
 
 def _is_loopback(host: str) -> bool:

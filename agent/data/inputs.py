@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.core.errors import InputError
+from agent.data.object_store import is_object, objects_under
 from agent.data.readers.byte_stream import Damaged, opened
 from agent.data.readers.format_detection import Format, detect
 
@@ -25,7 +26,7 @@ def expand_inputs(names: Sequence[str], format: Format, say: Callable[[str], Non
     Parameters
     ----------
     names
-        Files, folders, glob patterns, or ``-`` for standard input.
+        Files, folders, glob patterns, ``s3://`` objects or folders of them, or ``-`` for standard input.
     format
         The format that the files are read as.
     say
@@ -39,7 +40,9 @@ def expand_inputs(names: Sequence[str], format: Format, say: Callable[[str], Non
     files: list[str] = []
     for name in names:
         path = Path(name)
-        if path.is_dir():
+        if is_object(name) and (objects := objects_under(name)) is not None:
+            found, problem = list(_readable(objects, format, say)), "the folder has no object that can be read"
+        elif path.is_dir():
             inside = [str(file) for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
             found, problem = list(_readable(inside, format, say)), "the folder has no file that can be read"
         elif not path.is_file() and glob.has_magic(name):

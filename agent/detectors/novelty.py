@@ -124,8 +124,13 @@ def is_unfamiliar(distance: float, reference: Sequence[float], *, few: bool) -> 
 
     One case that is unlike all others must not make every record of another system familiar.
     """
+    return distance > unfamiliar_from(reference, few=few)
+
+
+def unfamiliar_from(reference: Sequence[float], *, few: bool) -> float:
+    """The distance beyond which a record `is_unfamiliar`."""
     farthest = reference[round(_FAMILIAR * (len(reference) - 1))]
-    return is_beyond(distance, reference, few=few) or distance > farthest
+    return min(farthest, _FARTHEST_OF_FEW) if few else farthest
 
 
 def resembles_none(distance: float, reference: Sequence[float], *, few: bool) -> bool:

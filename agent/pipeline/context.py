@@ -209,6 +209,7 @@ class AppContext:
                         threads=chosen.threads,
                         queue_size=chosen.queue_size,
                         timeout=chosen.request_timeout,
+                        gpu_layers=0 if chosen.gpu_layers is None and chosen.device == "cpu" else chosen.gpu_layers,
                         openai_api_key=key.get_secret_value() if (key := chosen.openai_api_key) else None,
                     )
                 except ModelFailure as error:

@@ -47,6 +47,8 @@ class EmbeddedChatModel(BaseChatModel):
     """Tokens of prompt and reply together."""
     threads: int | None = Field(None, ge=1)
     """Processor cores to use; None: all that are available to the process."""
+    gpu_layers: int | None = Field(None, ge=0)
+    """Layers on a GPU; None: all where llama.cpp was built for one."""
     queue_size: int = Field(64, ge=1)
     """Calls that may wait beside the one that runs."""
     queue_timeout: float = Field(30.0, ge=0)
@@ -79,7 +81,7 @@ class EmbeddedChatModel(BaseChatModel):
         """The weights, loaded at first use. Raises ModelFailure."""
         with self._loading:
             if self._weights is None:
-                self._weights = Weights(self.model_path)
+                self._weights = Weights(self.model_path, gpu_layers=self.gpu_layers)
             return self._weights
 
     def close(self) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 from llm.base import begins
 from llm.errors import ModelFailure
 
+# more than any model has
+_ALL_LAYERS = 999
+
 
 class Weights:
     """The weights of one model, freed with the last reference; they are only read, so that threads may share them.
@@ -22,14 +25,16 @@ class Weights:
         The .gguf file.
     vocabulary_only : bool
         Load the metadata and the tokenizer without the weights.
+    gpu_layers : int or None
+        Layers that are computed on a GPU; None: all where llama.cpp was built for one.
 
     Raises
     ------
     ModelFailure
-        llama.cpp is not installed properly, or cannot load the file.
+        llama.cpp is not installed properly, or cannot load the file, or was built without the GPU that is demanded.
     """
 
-    def __init__(self, path: Path, vocabulary_only: bool = False) -> None:
+    def __init__(self, path: Path, vocabulary_only: bool = False, gpu_layers: int | None = None) -> None:
         # The level of this logger is read when the library is loaded; llama.cpp would write to stderr.
         logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
         try:
@@ -40,6 +45,7 @@ class Weights:
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = vocabulary_only
+        params.n_gpu_layers = self._on_gpu(gpu_layers)
         self.model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
             raise ModelFailure(f"{path} is not a model that llama.cpp can load")
@@ -51,6 +57,15 @@ class Weights:
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.layers: int = llama_cpp.llama_model_n_layer(self.model)
         self._beginning: dict[str, list[int]] = {}
+
+    def _on_gpu(self, layers: int | None) -> int:
+        has_gpu = bool(self.lib.llama_supports_gpu_offload())
+        if layers and not has_gpu:
+            raise ModelFailure(
+                f"gpu_layers = {layers}, but llama.cpp was built without a GPU",
+                "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir llama-cpp-python",
+            )
+        return (_ALL_LAYERS if has_gpu else 0) if layers is None else layers
 
     @cached_property
     def chat_template(self) -> str:

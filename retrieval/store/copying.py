@@ -16,17 +16,17 @@ _CHUNK = 2_000
 
 def copy_source(store: Engine, other: Engine, name: str, until: datetime | None = None) -> None:
     """Copy a source, its cases that were given ``until`` then, and their vectors, to another store that lacks it."""
-    _copy(store, other, sources, sources.c.name == name)
+    copy_rows(store, other, sources, sources.c.name == name)
     given = [] if until is None else [cases.c.given_at <= until]
-    _copy(store, other, cases, cases.c.source == name, *given)
-    _copy(store, other, vectors, vectors.c.source == name)
+    copy_rows(store, other, cases, cases.c.source == name, *given)
+    copy_rows(store, other, vectors, vectors.c.source == name)
     with other.begin() as connection:
         delete_orphaned_vectors(connection, name)
 
 
 def copy_later_cases(store: Engine, other: Engine, name: str, since: datetime) -> None:
     """Copy the cases that were given after ``since``; the other store has those before."""
-    _copy(store, other, cases, cases.c.source == name, cases.c.given_at > since)
+    copy_rows(store, other, cases, cases.c.source == name, cases.c.given_at > since)
     with other.begin() as connection:
         Sources.cases_changed(connection, name)
 
@@ -70,7 +70,8 @@ def relabelled_since(store: Engine, name: str, since: datetime) -> set[str]:
         return set(connection.scalars(of_source.where(case_changes.c.label_before.is_not(None)).distinct()))
 
 
-def _copy(store: Engine, other: Engine, table: Table, *where: ColumnElement[bool]) -> None:
+def copy_rows(store: Engine, other: Engine, table: Table, *where: ColumnElement[bool]) -> None:
+    """Copy the rows of a table that meet all conditions to another store."""
     with store.connect().execution_options(yield_per=_CHUNK) as connection:
         for part in connection.execute(select(table).where(*where)).mappings().partitions(_CHUNK):
             rows = [

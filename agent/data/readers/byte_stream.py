@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from agent.core.errors import InputError
+from agent.data.object_store import is_object, open_object
 
 HEAD_BYTES = 1 << 20
 _CHUNK = 1 << 16
@@ -131,6 +132,10 @@ def opened(file: str, stdin: BinaryIO | None = None) -> Iterator[Stream]:
             # polars, once loaded, makes reads that wait go on after Ctrl-C
             signal.siginterrupt(signal.SIGINT, True)
         yield _prepared(stdin or sys.stdin.buffer, file, None)
+        return
+    if is_object(file):
+        with open_object(file) as remote:
+            yield _prepared(remote, file, None)
         return
     try:
         raw = Path(file).open("rb")  # noqa: SIM115 - closed below; here only opening may fail

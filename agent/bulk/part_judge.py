@@ -1,0 +1,164 @@
+"""Judging a part of a bulk run in another process than the one that reads and writes the files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import PrivateAttr
+
+from agent.bulk.runner import BulkRunner
+from agent.bulk.summary import Summary
+from agent.core.records import JudgeError, Verdict
+from agent.data.read_options import ReadOptions
+from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError
+from agent.data.readers.byte_stream import Stream
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive records of one file: lines of a log, or rows that have been read.
+
+    Attributes
+    ----------
+    number : int
+        Of the file.
+    end : tuple of int
+        The position after the part, as in `BulkRunner`.
+    file : str
+    kind : str
+    request : ReadRequest
+        How the file is read, which its beginning tells.
+    line : int
+        Number of the first line.
+    data : bytes
+        Lines.
+    rows : list of ParsedRow or RowError
+    """
+
+    number: int
+    end: tuple[int, int]
+    file: str
+    kind: Kind
+    request: ReadRequest
+    line: int = 1
+    data: bytes = b""
+    rows: Sequence[ParsedRow | RowError] = ()
+
+
+@dataclass
+class JudgedPart:
+    """What was found of a part, and is to be written and stored.
+
+    Attributes
+    ----------
+    lines : bytes
+        Of the output.
+    templates : list of (str, Verdict)
+        Names and verdicts of templates that this process meets for the first time.
+    history, cached : list and dict of dict
+        What goes to the history, and to the cache of templates' verdicts by key.
+    summary : Summary
+        Of the part.
+    failures : list of RowError or JudgeError
+    notes : list of str
+    llm_answers, llm_changed : int
+        See `agent.bulk.group_judge.GroupJudge`.
+    """
+
+    lines: bytes
+    summary: Summary
+    templates: list[tuple[str, Verdict]] = field(default_factory=list)
+    history: list[Mapping[str, Any]] = field(default_factory=list)
+    cached: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    failures: list[RowError | JudgeError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    llm_answers: int = 0
+    llm_changed: int = 0
+
+
+class PartJudge(BulkRunner):
+    """Judges parts in the order of the input; it need not get all of them. Its context is a snapshot of its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._started = time.monotonic()
+        self._written = _Written(self._judge.stored)
+        self._output = self._written  # type: ignore[assignment]
+        self._judge.stored = self._written  # type: ignore[assignment]
+        self.context.history = self._written  # type: ignore[assignment]
+
+    @property
+    def state(self) -> str:
+        """SHA-256 of what verdicts depend on besides the records; processes with the same one judge alike."""
+        return self._judge.state
+
+    def judge(self, part: Part) -> JudgedPart:
+        """Judge a part; verdicts of templates that were met before are not in the result again."""
+        answers, changed = self._judge.llm_answers, self._judge.llm_changed
+        self.summary = Summary(source=self.options.source)
+        self.failures, self.notes = [], []
+        self._written.part = judged = JudgedPart(b"", self.summary, failures=self.failures)
+        self.read_options = _OfPart.of(part, self.read_options)
+        for _ in self._file(part.file, 0, part.line if part.data else 1):
+            pass
+        judged.lines = self._written.lines()
+        judged.notes = self.notes + self._grouper.notes
+        self._grouper.notes.clear()
+        judged.llm_answers, judged.llm_changed = self._judge.llm_answers - answers, self._judge.llm_changed - changed
+        return judged
+
+
+class _Written:
+    """In place of the output, the history and the cache of verdicts: what would be written is kept for the part."""
+
+    def __init__(self, stored: Any) -> None:
+        self._stored, self._lines = stored, list[bytes]()
+        self.part: JudgedPart
+
+    def write(self, lines: bytes) -> None:
+        self._lines.append(lines)
+
+    def lines(self) -> bytes:
+        lines = b"".join(self._lines)
+        self._lines.clear()
+        return lines
+
+    def write_template(self, name: str, verdict: Verdict) -> bool:
+        self.part.templates.append((name, verdict))
+        # who merges the parts counts those that are new
+        return False
+
+    def get(self, keys: Sequence[str]) -> Any:
+        return self._stored.get(keys)
+
+    def put(self, bodies: Iterable[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]) -> None:
+        if isinstance(bodies, Mapping):
+            self.part.cached.update(bodies)
+        else:
+            self.part.history += bodies
+
+
+class _OfPart(ReadOptions):
+    """Reads a part in place of its file."""
+
+    _part: Part = PrivateAttr()
+
+    @classmethod
+    def of(cls, part: Part, options: ReadOptions) -> _OfPart:
+        made = cls.model_validate(dict(options))
+        made._part = part
+        return made
+
+    @contextmanager
+    def open(
+        self, path: str | Path, max_chars: int, *, lenient: bool, stdin: BinaryIO | None = None, raw: bool = False
+    ) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
+        yield Stream(iter([self._part.data, b""])), self._part.kind, self._part.request
+
+    def rows(self, stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
+        return iter(self._part.rows)
