@@ -40,6 +40,18 @@ def test_a_canonical_line_is_masked_like_the_line(lines: list[str]) -> None:
     assert [*map(remask, found)] == [*map(remask, lines), ""]
 
 
+def test_what_the_length_of_a_number_changes_is_masked_as_before() -> None:
+    lines = [
+        *("Jan 12 x", "Jan 12345 x", "12 Jan 7 x", "123 Jan x", "Dec/5 a", "Oct  7 a", "a Jan12 b", "1/2/2026"),
+        *("10.20.30.40", "10.200.30.40", "1.2.3.4:80a", "12.34.56", "2026.01.02", "1.2.3.4.5", "v1.22.3", "0x12"),
+        *("ab:12", "fe80::12", "1:2:3:4", "abcd:12:ef", "deadbee1", "deadbee", "12345678-1234", "abcdabc1-12ab"),
+        *("03:04:05 +0100", "03:04:05.123 -12", "5 -12", "12d", "1234567d", "123-ab", "node12", "cafe12", "5e-07"),
+        *("5.12ab34cd99", "5.0x12", "12:30:12ab34cd9f", "5-10", "5days", "10x5"),
+    ]
+    found = canonical_lines("".join(line + "\n" for line in lines).encode()).decode().split("\n")
+    assert [*map(remask, found)] == [*map(remask, lines), ""]
+
+
 @pytest.mark.parametrize(
     ("pattern", "form"),
     [
