@@ -37,7 +37,7 @@ _WORDS = (
     "route",
     "probe",
 )
-_LINES, _NEW, _ROWS, _LEARNED, _QUERIES = 300_000, 400, 600, 300, 8
+_LINES, _NEW, _ROWS, _LEARNED, _QUERIES = 120_000, 200, 300, 200, 6
 
 
 @dataclass

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from agent.core.settings import settings
 from agent.pipeline.context import AppContext
-from benchmarks import at_size, bgl, bulk_ray, load
+from benchmarks import at_size, bgl, bulk_ray, bulk_texts, load
 from benchmarks.private_ollama import free_port
 from benchmarks.rag import judged_by_rag
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rag", type=int, default=100, help="lines of 500 that the RAG chain judges; 0: none")
     parser.add_argument("--cases", type=int, nargs="*", default=[100_000], help="sizes of the large casebooks")
     parser.add_argument("--seconds", type=int, default=60, help="seconds of load on the server; 0: none")
+    parser.add_argument("--prose", type=int, default=100_000, help="messages of prose; 0: none")
     parser.add_argument("--cordon", help="the executable of cordon, in an environment of its own")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
     options = parser.parse_args()
@@ -95,6 +96,10 @@ def main() -> None:
         sys.exit(f"the public data set is not at {log}")
     with tempfile.TemporaryDirectory() as folder:
         rows = _bulk(Path(folder), log, options)
+        rows += bulk_texts.rows(Path(folder), options.lines, _program, _precedent)
+        if options.prose:
+            embedder = AppContext(settings()).embedder().folder
+            rows += bulk_texts.prose_rows(Path(folder), embedder, _program, _precedent, options.prose)
         for count in options.cases:
             rows += _at_size(Path(folder) / str(count), log, count)
         rows += _beside_rag(Path(folder), log, options.rag)
@@ -359,6 +364,10 @@ def _environment(folder: Path, model: str = "none") -> dict[str, str]:
 
 def _precedent(folder: Path, *arguments: object, model: str = "none") -> Run:
     return _measured([sys.executable, "-c", _ENTRY, *map(str, arguments)], **_environment(folder, model))
+
+
+def _program(code: str, *arguments: object) -> Run:
+    return _measured([sys.executable, "-c", code, *map(str, arguments)])
 
 
 def _measured(command: Sequence[str], **environment: str) -> Run:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-from langchain_core.messages import BaseMessage
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm.errors import NoAnswer
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 # The likeliest first tokens that are read; Ollama returns no more.
 TOP_LOGPROBS = 20

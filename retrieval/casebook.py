@@ -24,6 +24,7 @@ from retrieval.index.exact import DECIMALS
 from retrieval.index.synced import Progress, SyncedIndex
 from retrieval.store.case_changes import (
     CaseChange,
+    CaseRows,
     case_of_id,
     newest_change,
     replace_content,
@@ -43,7 +44,7 @@ from retrieval.store.cases import (
     set_keys,
     vectors_of_keys,
 )
-from retrieval.store.engine import open_store
+from retrieval.store.engine import changing, open_store
 from retrieval.store.schema import case_changes, cases, sources, template_verdicts, vectors, verdicts
 from retrieval.store.sources import Sources, SourceSnapshot
 from retrieval.text.kept_numbers import KeptNumbers
@@ -99,7 +100,7 @@ class Casebook:
         """
         with self._synced.lock:
             self._synced.own()
-            with self.engine.begin() as connection:
+            with changing(self.engine, name) as connection:
                 for table in (template_verdicts, verdicts, vectors, case_changes, cases):
                     connection.execute(delete(table).where(table.c.source == name))
                 connection.execute(delete(sources).where(sources.c.name == name))
@@ -107,7 +108,7 @@ class Casebook:
 
     def close(self) -> None:
         """Close the index, which another process may then own, and the store."""
-        self._index.close()
+        self._synced.close()
         self.engine.dispose()
 
     # cases
@@ -131,7 +132,7 @@ class Casebook:
         while batch := list(islice(remaining, _CHUNK)):
             seen.update((case.content_hash, case.label) for case in batch)
             self.create(name)
-            with self.engine.begin() as connection:
+            with changing(self.engine, name) as connection:
                 representation = self._sources.representation(connection, name, [case.record for case in batch])
                 new_cases, raised = insert_cases(connection, name, batch, representation, given_by, seen)
                 if new_cases or raised:
@@ -147,7 +148,7 @@ class Casebook:
         How many cases were removed.
         """
         contents = {content for content, _ in seen}
-        with self.engine.begin() as connection:
+        with changing(self.engine, name) as connection:
             earlier = select(cases.c.id, cases.c.hash, cases.c.label)
             rows = connection.execute(earlier.where(cases.c.source == name, cases.c.given_by == given_by)).all()
             old = [row for row in rows if row.hash in contents and (row.hash, row.label) not in seen]
@@ -163,7 +164,7 @@ class Casebook:
     def relabel(self, name: str, case: NewCase, given_by: str, verdict_id: str | None = None) -> str:
         """Make ``case`` the only case with its content, whatever label it had; returns its id."""
         self.create(name)
-        with self.engine.begin() as connection:
+        with changing(self.engine, name) as connection:
             representation = self._sources.representation(connection, name, [case.record])
             row = case_row(name, case, representation, given_by)
             number, orphans = replace_content(
@@ -181,9 +182,11 @@ class Casebook:
         label
             With it, the case is the only one with its content; None removes the case.
         """
-        with self.engine.begin() as connection:
-            row = case_of_id(connection, case_id)
-            if row is None:
+        if (row := CaseRows(self.engine).get(case_id)) is None:
+            return None
+        with changing(self.engine, row["source"]) as connection:
+            # another process may have changed it meanwhile
+            if (row := case_of_id(connection, case_id)) is None:
                 return None
             if label is None:
                 rest = [other for other in rows_of_content(connection, row["source"], row["hash"]) if other != row]
@@ -201,7 +204,7 @@ class Casebook:
 
     def undo(self, change: CaseChange, changed_by: str) -> bool:
         """Restore the cases that a change replaced; False if their content was changed since."""
-        with self.engine.begin() as connection:
+        with changing(self.engine, change.source) as connection:
             newest = newest_change(connection, source=change.source, content_hash=change.content_hash)
             if newest is None or newest.number != change.number:
                 return False
@@ -245,7 +248,7 @@ class Casebook:
             representation = Representation.fit(all_cases)
             if source and source.representation and representation.field_encoder is None:
                 representation = representation.keeping(source.representation.kept)
-            with self.engine.begin() as connection:
+            with changing(self.engine, name) as connection:
                 connection.execute(delete(vectors).where(vectors.c.source == name))
                 if all_cases:
                     set_keys(connection, all_cases, representation)
@@ -261,7 +264,7 @@ class Casebook:
         if source is None or source.representation is None or source.representation.kept == kept:
             return
         representation = source.representation.keeping(kept)
-        with self._synced.lock, self.engine.begin() as connection:
+        with self._synced.lock, changing(self.engine, name) as connection:
             set_keys(connection, self.cases(name), representation)
             orphans = delete_orphaned_vectors(connection, name)
             self._sources.update(connection, name, representation=representation.to_json())
@@ -289,7 +292,7 @@ class Casebook:
         records
             Records with the hashes of their content; each step is one query for all of them.
         """
-        self._synced.sync(source)
+        self._synced.sync_for_search(source)
         if source.representation is None:
             return [_EMPTY_RESULT] * len(records)
         hashes = [content_hash for _, content_hash in records]

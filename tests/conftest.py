@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hypothesis
 import pytest
@@ -23,6 +23,9 @@ from agent.pipeline.pipeline import build
 from agent.scoring.calibration import Objective, reaching_bias
 from agent.scoring.fusion import DEFAULT_WITH_LLM, SourceModel
 from benchmarks.private_ollama import binary
+
+if TYPE_CHECKING:
+    from tests.private_postgres import PrivatePostgres
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
@@ -92,6 +95,24 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the public data sets are not at {DATA}")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PrivatePostgres]:
+    """A private PostgreSQL server; skips where there is none."""
+    # the driver is not installed everywhere
+    from tests.private_postgres import running_postgres
+
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store' / 'precedent.db'}"
+    return str(request.getfixturevalue("postgres").empty_database())
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import docs.generate
-from agent.core.settings import _NOT_SETTINGS, Settings
+from agent.core.settings import _NOT_SETTINGS, _OTHER_NAMES, Settings
 from tests.served import Address, address, copy_of, learned
 
 __all__ = ["address", "copy_of", "learned"]
@@ -110,7 +110,7 @@ def test_the_examples_that_need_a_server_run_as_shown(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_the_pages_name_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    known = {f"PRECEDENT_{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS
+    known = {f"PRECEDENT_{name.upper()}" for name in Settings.model_fields} | _NOT_SETTINGS | _OTHER_NAMES.keys()
     assert set(re.findall(r"\bPRECEDENT_[A-Z_]+\b", text)) <= known
     commands = set(re.findall(r"^## precedent ([\w -]+)$", docs.generate.cli(), re.MULTILINE))
     for named in re.findall(r"(?:^|`)precedent ([a-z]+(?: [a-z]+)?)", text, re.MULTILINE):

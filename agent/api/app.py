@@ -65,6 +65,6 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
     app.add_middleware(GuardMiddleware, settings=config, store=lambda: state.context.casebook.engine)
     Instrumentator(registry=state.metrics.registry).instrument(app)
-    app.add_middleware(RequestLogMiddleware)
+    app.add_middleware(RequestLogMiddleware, is_stopping=lambda: state.shutdown.requested)
     app.add_middleware(OpenAIErrorMiddleware)
     return app

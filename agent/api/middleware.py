@@ -62,8 +62,8 @@ class RequestLogMiddleware:
     new one. The answer and every event of the request carry it. The answer gets the security headers as well.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
+        self._app, self._is_stopping = app, is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request with an id and log it once."""
@@ -95,6 +95,9 @@ class RequestLogMiddleware:
                 status = int(message["status"])
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                if self._is_stopping():
+                    # the next request goes to another server
+                    headers["Connection"] = "close"
                 for name, value in _SECURITY_HEADERS.items():
                     # pages of the console have a stricter policy
                     headers.setdefault(name, value)

@@ -75,6 +75,7 @@ class ServerState:
 
     def _load(self) -> None:
         """Load what verdicts need, then the language model, without which verdicts are given as degraded."""
+        log_event("loading models")
         try:
             with timed_event("embedding model loaded"):
                 self.context.embedder().encode_one("warm")

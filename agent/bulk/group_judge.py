@@ -24,7 +24,8 @@ from retrieval.store.caches import TemplateVerdicts
 if TYPE_CHECKING:
     from agent.pipeline.pipeline import Pipeline
 
-_BATCH = 256
+# records whose texts are embedded together, without and with a language model, after whose answers progress is shown
+_BATCH, _BATCH_OF_MODEL = 2_048, 256
 # rows whose verdicts are explained in a run
 _MOST_EXPLAINED = 500
 Progress = Callable[[str, int, int], None]
@@ -92,8 +93,9 @@ class GroupJudge:
         """
         results: dict[str, Result] = dict(self._load(groups)) if store else {}
         new, deferred = [group for group in groups if group.key not in results], list[TemplateGroup]()
-        for start in range(0, len(new), _BATCH):
-            batch = new[start : start + _BATCH]
+        size = _BATCH if self._context.settings.model == "none" else _BATCH_OF_MODEL
+        for start in range(0, len(new), size):
+            batch = new[start : start + size]
             for group, outcome in self._judge(batch, explain, self._budget.skip_llm_reason):
                 if isinstance(outcome, Deferred):
                     deferred.append(group)

@@ -17,6 +17,17 @@ class HashTable:
     def __init__(self) -> None:
         self._hashes, self._numbers = np.zeros(0, np.uint64), np.zeros(0, np.int32)
 
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def contains(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Whether each of n hashes is in the table, shape (n,); it may be changed by another thread meanwhile."""
+        table = self._hashes
+        if not len(table):
+            return np.zeros(len(hashes), np.bool_)
+        found: NDArray[np.bool_] = table[np.minimum(np.searchsorted(table, hashes), len(table) - 1)] == hashes
+        return found
+
     def get(self, hashes: Hashes) -> tuple[GroupNumbers, NDArray[np.bool_]]:
         """The numbers of n hashes, and whether each is in the table: shapes (n,)."""
         if not len(self._hashes):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.bulk.chunks import SIZE
 from agent.bulk.output import Detail, To
 from agent.bulk.summary import LABELS
 from agent.core.requests import Explain
+from agent.data.chunks import SIZE
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class LineFormatter:
         else:
             self._endings.append(self._ending(result, template) if isinstance(result, Verdict) else "")
 
+    def forget(self) -> None:
+        """Forget all groups: the next one is the first again."""
+        self._endings.clear()
+        self._templates.clear()
+
     def _ending(self, verdict: Verdict, template: str) -> str:
         p = round(verdict.probability, 6)
         if self._to == "csv":
@@ -81,7 +86,14 @@ class LineFormatter:
     def _cell(self, value: str) -> str:
         return _quoted(value if self._raw else neutralised(value))
 
-    def format_lines(self, file: str, lines: Ints, groups: Ints, texts: Callable[[], Sequence[str]]) -> Iterator[bytes]:
+    def format_lines(
+        self,
+        file: str,
+        lines: Ints,
+        groups: Ints,
+        texts: Callable[[], Sequence[str]],
+        times: Callable[[], Sequence[str | None]] | None = None,
+    ) -> Iterator[bytes]:
         """Format n records of one file.
 
         Parameters
@@ -93,6 +105,8 @@ class LineFormatter:
             Their group numbers.
         texts : callable
             Gives their texts; called only for whole verdicts and CSV.
+        times : callable, optional
+            Gives their times; called only for whole verdicts.
 
         Yields
         ------
@@ -102,10 +116,11 @@ class LineFormatter:
         if not len(lines):
             return
         if self._detail == "full":
-            records = zip(lines.tolist(), groups.tolist(), texts(), strict=True)
+            moments = times() if times else [None] * len(lines)
+            records = zip(lines.tolist(), groups.tolist(), texts(), moments, strict=True)
             pieces = (
-                (*template.about(text, file, line), b"\n")
-                for line, group, text in records
+                (*template.about(text, file, line, time), b"\n")
+                for line, group, text, time in records
                 if (template := self._templates[group])
             )
             while batch := list(islice(pieces, _LINES_PER_WRITE)):

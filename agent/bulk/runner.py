@@ -13,21 +13,23 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.bulk.alike import AlikeRows
-from agent.bulk.chunks import prefetch, read_chunks
+from agent.bulk.chunks import prefetch
 from agent.bulk.group_judge import Budget, GroupJudge, Result
-from agent.bulk.hash_table import GroupNumbers
+from agent.bulk.grouped_records import GroupedRecords, TextBlocks, add_contents, of_log
+from agent.bulk.judged_groups import JudgedGroups
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
 from agent.bulk.summary import LABELS, Summary
-from agent.bulk.template_grouping import BLANK, PreparedChunk, TemplateGroup, TemplateGrouper
-from agent.bulk.traits import TRAITS, UNJUDGED, traits_of
-from agent.bulk.unread_lines import unread_lines
+from agent.bulk.template_grouping import TemplateGroup, TemplateGrouper
+from agent.bulk.traits import UNJUDGED, traits_of
 from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
 from agent.core.terminal import plural
+from agent.data.block_readers import open_blocks
+from agent.data.blocks import BlockTable
+from agent.data.chunks import read_chunks
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError
 from agent.data.readers.byte_stream import Damaged, Stream
@@ -35,8 +37,8 @@ from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
 from retrieval.text.masking import find_time
 
-# rows between two checkpoints; notes shown; chunks read ahead
-_ROWS, _MAX_NOTES, _PREFETCH = 2_048, 20, 8
+# rows between two checkpoints; notes shown; chunks and blocks of tables read ahead
+_ROWS, _MAX_NOTES, _PREFETCH, _PREFETCH_BLOCKS = 2_048, 20, 8, 3
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
@@ -91,9 +93,13 @@ class BulkRunner:
         self._grouper = TemplateGrouper(representation, texts, lambda key: by_text and key not in templates)
         self._formatter = LineFormatter(options.detail, options.to, raw=options.csv_raw)
         self._alike = AlikeRows.of(row)
-        # by group number
-        self._results: list[Result] = []
-        self._traits = np.zeros(0, TRAITS)
+        self._groups = JudgedGroups(
+            self._grouper,
+            self._judge,
+            self._formatter,
+            keeps_all=options.calls is not None or options.seconds is not None,
+            is_full=options.detail == "full",
+        )
 
     @property
     def run_id(self) -> str:
@@ -158,12 +164,13 @@ class BulkRunner:
             if file == "-":
                 continue
             with self._open(file) as (stream, kind, request):
-                if self._is_plain(kind, request):
-                    for prepared, numbers in self._grouped(stream, request, 0, 1):
-                        counts = np.bincount(numbers[numbers >= 0], minlength=len(self._grouper.groups))
-                        for number in np.flatnonzero(counts).tolist():
-                            self._grouper.groups[number].count += int(counts[number])
-                        self.progress("looking for templates", prepared.chunk.first + len(numbers), 0)
+                done = 0
+                for records in self._batches(stream, kind, request, 0, 1) or ():
+                    counts = np.bincount(records.groups, minlength=len(self._grouper.groups))
+                    for number in np.flatnonzero(counts).tolist():
+                        self._grouper.groups[number].count += int(counts[number])
+                    done += len(records.lines)
+                    self.progress("looking for templates", done, 0)
         self.failures.clear()
         self._judge_new_groups()
 
@@ -185,72 +192,86 @@ class BulkRunner:
     def _file(self, file: str, start: int, line: int) -> Iterator[tuple[int, int]]:
         """Judge a file from an offset and its line number on; yields the position after each part."""
         with self._open(file) as (stream, kind, request):
-            if not self._is_plain(kind, request):
+            batches = self._batches(stream, kind, request, start, line)
+            if batches is None:
                 yield from self._rows(self.read_options.rows(stream, kind, request), file, start)
                 return
-            for prepared, numbers in self._grouped(stream, request, start, line):
+            for records in batches:
                 self._judge_new_groups()
-                self._write(file, prepared, numbers)
-                self._show_progress(file, prepared.chunk.end)
-                yield prepared.chunk.end, prepared.chunk.first + len(numbers)
+                self._write(file, records)
+                self._groups.forget_if_full()
+                self._show_progress(file, records.size)
+                yield records.position
 
-    def _grouped(
-        self, stream: Stream, request: ReadRequest, start: int, line: int
-    ) -> Iterator[tuple[PreparedChunk, GroupNumbers]]:
+    def _batches(
+        self, stream: Stream, kind: Kind, request: ReadRequest, start: int, line: int
+    ) -> Iterator[GroupedRecords] | None:
+        """The records of a file by array; None if each is more than a text."""
+        if self._is_plain(kind, request):
+            return self._of_log(stream, request, start, line)
+        table = self._text_table(stream, kind, request)
+        return None if table is None else self._of_table(table, start)
+
+    def _text_table(self, stream: Stream, kind: Kind, request: ReadRequest) -> BlockTable | None:
+        """A file of records of one text each, in blocks; None if it has others."""
+        if self._representation.field_encoder or self._representation.prose or self.read_options.series is not None:
+            return None
+        table = open_blocks(stream, kind, request, self.options.chunk_size)
+        return table if table is not None and table.is_text else None
+
+    def _of_log(self, stream: Stream, request: ReadRequest, start: int, line: int) -> Iterator[GroupedRecords]:
         chunks = read_chunks(stream, start=start, line=line, size=self.options.chunk_size, rule=request.entries)
         try:
             for prepared in prefetch((self._grouper.prepare(chunk, request) for chunk in chunks), _PREFETCH):
-                yield prepared, self._grouper.assign(prepared)
+                yield of_log(prepared, self._grouper.assign(prepared))
         except Damaged as damage:
             self.failures.append(request.row_error(damage.line, damage.reason, stops=True))
 
+    def _of_table(self, table: BlockTable, start: int) -> Iterator[GroupedRecords]:
+        """Records of one column; ``start`` of them were judged before, and positions are numbers of records."""
+        blocks, done = TextBlocks(table, self._grouper), 0
+        try:
+            for block, prepared in prefetch(blocks.prepare(), _PREFETCH_BLOCKS):
+                done += block.items
+                if done > start:
+                    yield blocks.group(block, prepared, done)
+        except Damaged as damage:
+            self.failures.append(table.request.row_error(damage.line, damage.reason, stops=True))
+
     def _judge_new_groups(self) -> None:
-        new = self._grouper.groups[len(self._results) :]
-        if not new:
-            return
-        results = self._judge.verdicts(new)
-        self._results += results
-        self._traits = np.concatenate([self._traits, traits_of(results)])
-        for group, result in zip(new, results, strict=True):
-            self._formatter.add_group(result, group.id)
+        for group, result in self._groups.judge_new():
             if isinstance(result, Verdict):
-                self.summary.templates += self._output.write_template(group.id, result)
+                self.summary.templates += self._output.write_template(group.name, result)
             else:
                 self.failures.append(result)
 
-    def _write(self, file: str, prepared: PreparedChunk, numbers: GroupNumbers) -> None:
-        """Write and count the lines of a chunk whose groups have been judged."""
-        judged = np.flatnonzero(numbers >= 0)
-        judged = judged[self._traits["label"][numbers[judged]] != UNJUDGED]
-        lines, groups = prepared.chunk.first + judged, numbers[judged]
-        traits = self._traits[groups]
-
-        def texts(indices: NDArray[np.int64]) -> list[str]:
-            return prepared.texts(judged[indices])
-
+    def _write(self, file: str, records: GroupedRecords) -> None:
+        """Write and count records whose groups have been judged."""
+        self.failures += records.failures
+        self.notes += records.notes
+        self.summary.blank += records.blank
+        judged = np.flatnonzero(self._groups.traits["label"][records.groups] != UNJUDGED)
+        lines, groups = records.lines[judged], records.groups[judged]
+        traits = self._groups.traits[groups]
         if self.options.lines:
             kept = np.flatnonzero(np.isin(traits["label"], [LABELS.index(name) for name in self.options.only]))
-            for line in self._formatter.format_lines(file, lines[kept], groups[kept], partial(texts, kept)):
+            times = None if records.times is None else partial(records.times, judged[kept])
+            texts = partial(records.texts, judged[kept])
+            for line in self._formatter.format_lines(file, lines[kept], groups[kept], texts, times):
                 self._output.write(line)
-        unread = unread_lines(prepared, numbers)
-        self.failures += unread
-        self.summary.blank += int((numbers == BLANK).sum()) - len(unread)
         self.summary.far += int(traits["is_far"].sum())
         for group, count in zip(*np.unique(groups[traits["is_degraded"]], return_counts=True), strict=True):
-            self.summary.add_degraded(self._template_and_verdict(group)[1], int(count))
+            self.summary.add_degraded(self._groups.verdict(int(group)), int(count))
+        if records.times is not None:
+            add_contents(self.summary.batch, records, judged, self._groups)
         self.summary.add(
             file,
             lines,
             traits["label"],
             groups,
-            self._template_and_verdict,
-            lambda indices: list(map(find_time, texts(indices))),
+            lambda number: (self._groups.template(number), self._groups.verdict(number)),
+            lambda indices: records.times_seen(judged[indices]),
         )
-
-    def _template_and_verdict(self, number: int) -> tuple[str, Verdict]:
-        verdict = self._results[number]
-        assert isinstance(verdict, Verdict)
-        return self._grouper.groups[number].template_id, verdict
 
     def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text, each by itself; positions are numbers of records."""

@@ -16,6 +16,10 @@ from agent.scoring.batch_rate import BatchProbabilities
 
 LABELS = ("normal", "anomalous", "unsure")
 _SPANS_PER_CHUNK = 16
+# templates that are not normal beyond which the rarest are not listed, and how many are left then
+_MOST_GROUPS, _KEPT_GROUPS = 20_000, 10_000
+# beginnings of parts of the input beyond which every other one is dropped
+_MOST_SPANS = 4_096
 _TEMPLATE = re.compile(r"t[0-9a-f]{15}")
 
 
@@ -51,6 +55,11 @@ class Span(BaseModel):
     start: Seen
     counts: dict[str, int]
 
+    def joined(self, following: Span) -> Span:
+        """With the records that follow."""
+        counts = {label: count + following.counts.get(label, 0) for label, count in self.counts.items()}
+        return Span(start=self.start, counts=counts)
+
 
 class Summary(BaseModel):
     """What a bulk run found.
@@ -77,6 +86,9 @@ class Summary(BaseModel):
         How the rate of anomalies differs from that of the cases, in words, if it does.
     groups : dict of str to Group
         By label and template.
+    unlisted : int
+        Templates that are not in ``groups`` because there are too many; of those that come again after that, the
+        counts are too small.
     spans : list of Span
         The input in order, for the chart.
     charts : dict of str to SeriesChart
@@ -95,6 +107,7 @@ class Summary(BaseModel):
     seconds: float = 0.0
     rate_note: str | None = None
     groups: dict[str, Group] = {}
+    unlisted: int = 0
     spans: list[Span] = []
     charts: dict[str, SeriesChart] = {}
     _batch: BatchProbabilities = PrivateAttr(default_factory=BatchProbabilities)
@@ -163,6 +176,17 @@ class Summary(BaseModel):
         for i in np.argsort(last).tolist():
             template, verdict = verdict_of(int(distinct[i]))
             self.groups[f"{verdict.label} {template}"].last = seen[int(last[i])]
+        self._bound()
+
+    def _bound(self) -> None:
+        """Keep what grows with the input below a size."""
+        if len(self.groups) > _MOST_GROUPS:
+            kept = sorted(self.groups.items(), key=lambda item: -item[1].count)[:_KEPT_GROUPS]
+            self.unlisted += len(self.groups) - len(kept)
+            self.groups = dict(kept)
+        if len(self.spans) > _MOST_SPANS:
+            pairs = zip(self.spans[::2], [*self.spans[1::2], None], strict=False)
+            self.spans = [first if second is None else first.joined(second) for first, second in pairs]
 
     @staticmethod
     def _count(labels: NDArray[np.int8], counts: dict[str, int]) -> dict[str, int]:
@@ -218,4 +242,5 @@ class Summary(BaseModel):
         calls = f", {plural(self.llm_answers, 'call')} of the language model{changed}" if self.llm_answers else ""
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
         verdicts = plural(self.templates, "distinct verdict")
-        return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}"
+        unlisted = f"; the {self.unlisted:,} rarest templates are not listed" if self.unlisted else ""
+        return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}{unlisted}"

@@ -1,17 +1,14 @@
 """Groups of log lines that share a verdict: the lines of a template, or of one text where the exact words count.
 
-Lines are compared by seeded 64-bit hashes of their skeletons, a whole chunk at a time. Only the first line of each
-new skeleton is read as a single record is read, and its group is that of all lines of the skeleton.
+Lines are compared by seeded 64-bit hashes (`agent.bulk.line_hashes`), a whole chunk at a time. Only the first line of
+each new hash is read as a single record is read, and its group is that of all lines with the hash.
 """
 
 from __future__ import annotations
 
-import codecs
 import hashlib
-import io
-import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bulk.chunk_entries import Entry, find_entries
-from agent.bulk.chunks import Chunk
 from agent.bulk.hash_table import MAX_HASHES, GroupNumbers, Hashes, HashTable
-from agent.core.records import ANSI_SEQUENCE, Record
-from agent.core.requests import JudgeRequest, needs_segments
-from agent.data.readers.byte_stream import Stream
+from agent.bulk.line_hashes import LineHasher
+from agent.bulk.prepared_chunk import (
+    PreparedChunk,
+    read_line,
+    rows_of,
+    split_chunk,
+    texts_of,
+    without_control_sequences,
+)
+from agent.core.records import Record
+from agent.core.requests import LONG, JudgeRequest, needs_segments
+from agent.data.chunks import Chunk
 from agent.data.readers.entries import EntryRule, LineKind
-from agent.data.readers.lines import RawLine
-from agent.data.readers.log import parse_entry, read_log
 from agent.data.readers.row import ParsedRow, ReadRequest
 from retrieval.encoding.representation import Representation
-from retrieval.text.template_hash import template_hashes
+from retrieval.text.canonical_lines import canonical_lines
+from retrieval.text.prompt_injection import find_injections
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,8 +41,6 @@ if TYPE_CHECKING:
 # number of a line that is no record, of a skeleton whose lines are grouped by their texts, of a line that is joined to
 # the one before, of a skeleton that is not grouped yet; from _KINDS down: of skeletons that begin no entry
 BLANK, BY_TEXT, JOINED, UNREAD, _KINDS = -1, -2, -3, -4, -100
-_FIRST_WORD = r"^\s*\S+\s+"
-_MARK, _ANSI = re.compile(b"^" + codecs.BOM_UTF8, re.MULTILINE), re.compile(ANSI_SEQUENCE.encode())
 
 
 @dataclass
@@ -55,12 +57,20 @@ class TemplateGroup:
         The first record.
     count : int
         Number of records, if the input was surveyed before.
+    of_row : bool
+        Whether it is of rows of a table, which are named by their template.
     """
 
     key: str
     template: str
     first: Record
     count: int = 0
+    of_row: bool = False
+
+    @property
+    def name(self) -> str:
+        """What lines of the output call it."""
+        return self.template_id if self.of_row else self.id
 
     @property
     def id(self) -> str:
@@ -71,45 +81,6 @@ class TemplateGroup:
     def template_id(self) -> str:
         """Short form of the template's key."""
         return _short_id(self.template)
-
-
-@dataclass(frozen=True)
-class PreparedChunk:
-    """A chunk whose lines are not grouped yet.
-
-    Attributes
-    ----------
-    chunk : Chunk
-    request : ReadRequest
-    lines : polars.Series or None
-        None if the lines must be read one by one.
-    hashes : ndarray of uint64, shape (n,)
-        Hashes of the lines' skeletons.
-    is_case : ndarray of bool, shape (n,)
-        Whether a case has the line's text.
-    entries : dict of int to Entry
-        The entries over several lines by their first line, once they are found.
-    """
-
-    chunk: Chunk
-    request: ReadRequest
-    lines: pl.Series | None
-    hashes: Hashes
-    is_case: NDArray[np.bool_]
-    entries: dict[int, Entry] = field(default_factory=dict)
-
-    def texts(self, indices: NDArray[Any]) -> list[str]:
-        """The texts, as records have them, of the lines at ``indices``, shape (k,)."""
-        first = self.chunk.first
-        if self.lines is None:
-            found = {row.record.line: row.record.text for row in _rows(self.chunk, self.request)}
-            return [found.get(first + index, "") for index in indices.tolist()]
-        texts: list[str] = _as_read(self.lines.gather(indices), self.request).to_list()
-        for place, index in enumerate(indices.tolist()):
-            if entry := self.entries.get(index):
-                row = entry.read(self.lines.__getitem__, self.request, first)
-                texts[place] = row.record.text if row else ""
-        return texts
 
 
 @dataclass
@@ -141,6 +112,7 @@ class TemplateGrouper:
 
     def __post_init__(self) -> None:
         self._seed = secrets.randbits(63)
+        self._of_table = False
         self._forget(None)
         self._by_key: dict[str, int] = {}
         self._case_texts = frozenset(self.case_texts)
@@ -148,28 +120,47 @@ class TemplateGrouper:
         self._cases = HashTable()
         self._cases.put(self._hash(self.case_texts), np.zeros(len(self.case_texts), np.int32))
 
+    def forget(self) -> None:
+        """Forget all groups: the next one is the first again."""
+        self.groups.clear()
+        self._by_key.clear()
+        self._forget(None)
+
     def _forget(self, read_as: object) -> None:
         self._read_as = read_as
         self._by_skeleton, self._by_line = HashTable(), HashTable()
+        self._hasher = LineHasher(self._by_skeleton, self.representation.kept, self._seed)
         self._by_skeletons: dict[bytes, int] = {}
 
     def prepare(self, chunk: Chunk, request: ReadRequest) -> PreparedChunk:
         """Do what does not depend on the chunks before; thread-safe."""
-        chunk = replace(chunk, data=_without_control_sequences(chunk.data))
-        lines = _split(chunk)
+        chunk = replace(chunk, data=without_control_sequences(chunk.data))
+        lines = split_chunk(chunk)
         if lines is None:
             return PreparedChunk(chunk, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
-        hashes = template_hashes(chunk.data, lines, self.representation.kept, self._seed)
+        hashes, rewritten, exact = self._hasher.hash(chunk.data, lines, request.entries)
         is_case = np.zeros(len(lines), np.bool_)
         if self._case_texts:
-            _, is_case = self._cases.get(_as_read(lines, request).hash(self._seed).to_numpy())
-        return PreparedChunk(chunk, request, lines, hashes, is_case)
+            _, is_case = self._cases.get(texts_of(lines, request).hash(self._seed).to_numpy())
+        return PreparedChunk(chunk, request, lines, hashes, is_case, rewritten, exact)
+
+    def prepare_texts(self, texts: pl.Series, lines: NDArray[np.int64], request: ReadRequest) -> PreparedChunk:
+        """As `prepare`, of n texts of one line each, which are the cells of a table's rows."""
+        data = "\n".join([*texts.to_list(), ""]).encode()
+        request = replace(request, text=(), label=None, entries=None)
+        hashes, rewritten, exact = self._hasher.hash(data, texts, None)
+        is_case = np.zeros(len(texts), np.bool_)
+        if self._case_texts:
+            _, is_case = self._cases.get(texts.hash(self._seed).to_numpy())
+        chunk = Chunk(data, len(texts), int(lines[0]), 0)
+        return PreparedChunk(chunk, request, texts, hashes, is_case, rewritten, exact, numbers=lines)
 
     def assign(self, prepared: PreparedChunk) -> GroupNumbers:
         """The group number of each line, shape (n,); below 0 for a line that is no record or joined to one before."""
         chunk, request, lines, hashes = prepared.chunk, prepared.request, prepared.lines, prepared.hashes
         rule = request.entries
-        if (read_as := (request.label, rule and rule.key)) != self._read_as:
+        self._of_table = prepared.numbers is not None
+        if (read_as := (self._of_table, request.label, rule and rule.key)) != self._read_as:
             self._forget(read_as)
         if lines is None:
             return self._one_by_one(chunk, request)
@@ -183,15 +174,11 @@ class TemplateGrouper:
                 numbers[list(entry.indices)] = JOINED
             unread, is_case = unread & (numbers != JOINED), is_case & (numbers != JOINED)
         if (new := np.flatnonzero(unread & ~is_case)).size:
-            self._add(
-                self._by_skeleton,
-                hashes,
-                new,
-                lambda index: self._of_skeleton(lines[index], request, chunk.first + index),
-            )
+            self._add(self._by_skeleton, hashes, new, lambda indices: self._of_skeletons(indices, prepared))
             numbers[new], _ = self._by_skeleton.get(hashes[new])
+        self._hasher.remember(hashes, prepared.rewritten, prepared.exact)
         if len(by_text := np.flatnonzero((numbers == BY_TEXT) | is_case)):
-            numbers[by_text] = self._of_texts(lines.gather(by_text), request, chunk.first + by_text)
+            numbers[by_text] = self._of_texts(lines.gather(by_text), request, prepared.line_numbers(by_text))
         for index, entry in prepared.entries.items():
             numbers[index] = self._of_entry(entry, prepared)
         return numbers
@@ -203,15 +190,17 @@ class TemplateGrouper:
         lines = prepared.lines
         assert lines is not None
 
-        def number_of(index: int) -> int:
-            line = lines[index]
+        def numbers_of(indices: NDArray[Any]) -> list[int]:
+            return list(map(number_of, lines.gather(indices).to_list()))
+
+        def number_of(line: str) -> int:
             if not line.strip():
                 return BLANK
             kind = LineKind.START if rule.by_digits else rule.kind(line)
             return _KINDS - kind if kind else UNREAD
 
         if (new := np.flatnonzero(unread)).size:
-            self._add(self._by_skeleton, prepared.hashes, new, number_of)
+            self._add(self._by_skeleton, prepared.hashes, new, numbers_of)
             numbers[new], _ = self._by_skeleton.get(prepared.hashes[new])
         if rule.by_digits:
             kinds = np.array([rule.kind(line) if line.strip() else 0 for line in lines.to_list()], np.int32)
@@ -226,7 +215,11 @@ class TemplateGrouper:
 
     def _of_entry(self, entry: Entry, prepared: PreparedChunk) -> int:
         """The group number of an entry, which is that of all entries of the same skeletons unless texts count."""
-        key = hashlib.blake2b(prepared.hashes[list(entry.indices)].tobytes() + bytes(entry.glued)).digest()
+        indices = list(entry.indices)
+        # the length of a long entry matters
+        size = int(prepared.sizes[indices].sum())
+        key = prepared.hashes[indices].tobytes() + bytes(entry.glued) + (b"%d" % size if size > LONG else b"")
+        key = hashlib.blake2b(key).digest()
         if key in self._by_skeletons:
             return self._by_skeletons[key]
         assert prepared.lines is not None
@@ -245,30 +238,42 @@ class TemplateGrouper:
         return pl.Series(texts, dtype=pl.String).hash(self._seed).to_numpy()
 
     @staticmethod
-    def _add(table: HashTable, hashes: Hashes, new: NDArray[Any], number_of: Callable[[int], int]) -> None:
+    def _add(
+        table: HashTable, hashes: Hashes, new: NDArray[Any], numbers_of: Callable[[NDArray[Any]], list[int]]
+    ) -> None:
         """Put the hashes at indices ``new`` into the table, in the order of their lines, the same in every run."""
         distinct, first = np.unique(hashes[new], return_index=True)
         order = np.argsort(first)
-        numbers = [number_of(index) for index in new[first[order]].tolist()]
+        numbers = numbers_of(new[first[order]])
         table.replace(distinct[order], np.array(numbers, np.int32))
 
-    def _of_skeleton(self, line: str, request: ReadRequest, number: int) -> int:
-        row = _read(line, request, number)
-        if row is None:
-            return BLANK
-        by_text, key = self._key(row)
-        return BY_TEXT if by_text else self._number(key, key, row.record)
+    def _of_skeletons(self, indices: NDArray[Any], prepared: PreparedChunk) -> list[int]:
+        """The group numbers of lines of which each stands for all with its hash."""
+        assert prepared.lines is not None
+        lines: list[str] = prepared.lines.gather(indices).to_list()
+        shortest = canonical_lines("\n".join([*lines, ""]).encode()).decode().split("\n")
+        numbers = list[int]()
+        places = prepared.line_numbers(indices).tolist()
+        for number, line, canonical in zip(places, lines, shortest[:-1], strict=True):
+            row = read_line(line, prepared.request, number)
+            if row is None:
+                numbers.append(BLANK)
+                continue
+            by_text, key = self._key(row)
+            # patterns look ahead a number of characters: what the shortest line does not hold, no other does
+            by_text = by_text or bool(find_injections(canonical))
+            numbers.append(BY_TEXT if by_text else self._number(key, key, row.record))
+        return numbers
 
     def _of_texts(self, lines: pl.Series, request: ReadRequest, line_numbers: NDArray[Any]) -> GroupNumbers:
+        def numbers_of(indices: NDArray[Any]) -> list[int]:
+            found = zip(lines.gather(indices).to_list(), line_numbers[indices].tolist(), strict=True)
+            return [self._of_row(read_line(line, request, number)) for line, number in found]
+
         hashes = lines.hash(self._seed).to_numpy()
         numbers, known = self._by_line.get(hashes)
         if (new := np.flatnonzero(~known)).size:
-            self._add(
-                self._by_line,
-                hashes,
-                new,
-                lambda index: self._of_row(_read(lines[index], request, int(line_numbers[index]))),
-            )
+            self._add(self._by_line, hashes, new, numbers_of)
             numbers[new], _ = self._by_line.get(hashes[new])
         return numbers
 
@@ -277,11 +282,16 @@ class TemplateGrouper:
         numbers = np.full(chunk.lines, BLANK, np.int32)
         if request.entries is not None:
             numbers[[bool(line.strip()) for line in chunk.data.split(b"\n")[:-1]]] = JOINED
-        for row in _rows(chunk, request):
+        for row in rows_of(chunk, request):
             line = row.record.line or chunk.first
             self.notes += [f"{request.file}:{line}: {note}" for note in row.notes]
             numbers[line - chunk.first] = self._of_row(row)
         return numbers
+
+    def number_of_row(self, row: ParsedRow) -> int:
+        """The group number of a row of a table that was read one by one."""
+        self._of_table = True
+        return self._of_row(row)
 
     def _of_row(self, row: ParsedRow | None) -> int:
         if row is None:
@@ -290,6 +300,8 @@ class TemplateGrouper:
         if not by_text and row.record.text not in self._case_texts:
             return self._number(key, key, row.record)
         text_key = hashlib.sha256(b"text\0" + row.record.text.encode()).hexdigest()
+        if self._of_table:
+            key = self.representation.key(row.record, row.record.content_hash)
         return self._number(text_key, key or text_key, row.record)
 
     def _key(self, row: ParsedRow) -> tuple[bool, str]:
@@ -303,48 +315,9 @@ class TemplateGrouper:
     def _number(self, key: str, template: str, record: Record) -> int:
         if key not in self._by_key:
             self._by_key[key] = len(self.groups)
-            self.groups.append(TemplateGroup(key, template, record))
+            self.groups.append(TemplateGroup(key, template, record, of_row=self._of_table))
         return self._by_key[key]
 
 
 def _short_id(key: str) -> str:
     return "t" + key[:15]
-
-
-def _as_read(lines: pl.Series, request: ReadRequest) -> pl.Series:
-    texts = lines.str.strip_chars_end("\r")
-    return texts.str.replace(_FIRST_WORD, "") if request.label is not None else texts
-
-
-def _split(chunk: Chunk) -> pl.Series | None:
-    """The lines of a chunk; None if it is not plain text, whose lines must be read one by one."""
-    import polars as pl
-
-    if b"\0" in chunk.data:
-        return None
-    if not chunk.data.isascii():
-        try:
-            chunk.data.decode()
-        except UnicodeDecodeError:
-            return None
-    lines = pl.read_lines(io.BytesIO(chunk.data)).to_series()
-    return lines if len(lines) == chunk.lines else None
-
-
-def _rows(chunk: Chunk, request: ReadRequest) -> Iterator[ParsedRow]:
-    """The records of a chunk, read one by one."""
-    items = read_log(Stream(iter([chunk.data])), request, first_line=chunk.first)
-    return (item for item in items if isinstance(item, ParsedRow))
-
-
-def _read(line: str, request: ReadRequest, number: int) -> ParsedRow | None:
-    """A line as a single record is read; None if it is no record."""
-    item = parse_entry(RawLine(number, line.encode()), request)
-    return item if isinstance(item, ParsedRow) else None
-
-
-def _without_control_sequences(data: bytes) -> bytes:
-    """Lines without byte order marks and what controls a terminal; single records are read without them too."""
-    if not data.isascii() and codecs.BOM_UTF8 in data:
-        data = _MARK.sub(b"", data)
-    return _ANSI.sub(b"", data) if b"\x1b" in data else data

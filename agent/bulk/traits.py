@@ -14,15 +14,15 @@ from agent.detectors.novelty import is_far
 
 # label index of a group that could not be judged
 UNJUDGED = -1
-TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.bool_)])
+TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.bool_), ("probability", np.float64)])
 
 
 def traits_of(results: Sequence[Result]) -> NDArray[np.void]:
-    """What is counted of n results, shape (n,): the label's index, whether far from every case, whether degraded."""
+    """What is counted of n results, shape (n,): label's index, whether far from every case, degraded, probability."""
     traits = [
-        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded))
+        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded), result.probability)
         if isinstance(result, Verdict)
-        else (UNJUDGED, False, False)
+        else (UNJUDGED, False, False, 0.0)
         for result in results
     ]
     return np.array(traits, TRAITS)

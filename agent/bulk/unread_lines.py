@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from agent.bulk.hash_table import GroupNumbers
-from agent.bulk.template_grouping import BLANK, PreparedChunk
+from agent.bulk.prepared_chunk import PreparedChunk
+from agent.bulk.template_grouping import BLANK
 from agent.data.readers import ParsedRow, RowError
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.lines import RawLine

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from agent.bulk.chunks import Chunk
 from agent.core.errors import InputError
+from agent.data.chunks import Chunk
 from agent.data.follow import Follower
 from agent.data.packed import READ_ERRORS
 from agent.data.read_options import ReadOptions

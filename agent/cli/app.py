@@ -262,8 +262,8 @@ def serve(
     """Serve the console, REST, the chat playground and the API's documentation."""
     import tempfile
 
-    import uvicorn
-
+    from agent.api.serving import run
+    from agent.core.instance import announced
     from agent.core.settings import settings
 
     set_model(model)
@@ -280,18 +280,8 @@ def serve(
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             # uvicorn ends its processes by a signal, which leaves their semaphores to the resource tracker
             os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
-        uvicorn.run(
-            "server:create_app",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            # the application configures logging, and logs requests itself
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=10,
-        )
+        with suppress(KeyboardInterrupt), announced(defaults, host, port):
+            run(host=host, port=port, workers=workers, shutdown_timeout=defaults.shutdown_timeout)
 
 
 app.command()(chat)

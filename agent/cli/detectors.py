@@ -32,9 +32,9 @@ def list_detectors(as_json: AsJson = False) -> None:
         print(json.dumps([entry.to_json() for entry in CATALOG.values()]))
         return
     for entry in CATALOG.values():
-        extra = f"[{entry.extra}]{' not installed' if entry.missing else ''}" if entry.extra else ""
-        needs = " or ".join(sorted(entry.needs))
-        print_line(f"{entry.name:<18}{extra:<26}{needs:<25}{entry.summary}", "dim" if entry.missing else "")
+        extra = f"[{entry.extra}]{' not' if entry.missing else ''} installed" if entry.extra else ""
+        needs = "any record" if len(entry.needs) > 1 else next(iter(entry.needs))
+        print_line(f"{entry.name:<19}{extra:<27}{needs:<12}{entry.summary}", "dim" if entry.missing else "")
     on_text = ", ".join(entry.name for entry in CATALOG.values() if entry.on_text)
     print_line(f"NAME{ON_TEXT}: the same on embeddings of texts, in sources of tables too: {on_text}")
     if not is_installed("tune"):

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from agent.cli.options import with_hint
+from agent.detectors.contrib.catalog import EXTRAS, hint_of, is_installed
 from agent.pipeline.context import AppContext
 from llm.errors import ModelFailure
 from llm.ollama.client import require_ollama
@@ -42,7 +43,7 @@ def examine(context: AppContext, fetch: bool = False) -> list[Finding]:
     findings += [_model(context, what, name, fetch, required=what == "embedding model") for what, name in names.items()]
     if settings.model.startswith(OPENAI):
         findings.append(_model_server(context))
-    findings += [*_ollama(context), _data(context), _space(context)]
+    findings += [*_ollama(context), *_extras(), _data(context), _space(context)]
     return findings
 
 
@@ -81,6 +82,14 @@ def _ollama(context: AppContext) -> list[Finding]:
     if required and not any(finding.ok for finding in findings):
         findings = [replace(finding, required=True) for finding in findings]
     return findings
+
+
+def _extras() -> list[Finding]:
+    optional = "(optional: detectors of the field, tuning)"
+    return [
+        Finding(f"extra [{name}]", ok := is_installed(name), "installed" if ok else f"{hint_of(name)} {optional}")
+        for name in EXTRAS
+    ]
 
 
 def _data(context: AppContext) -> Finding:

@@ -27,6 +27,7 @@ from agent.cli.judge_options import (
     TimeOption,
     To,
     ToOption,
+    ViaServerOption,
 )
 from agent.cli.options import (
     AdaptOption,
@@ -98,10 +99,12 @@ def judge(
     value: ValuesOption = None,
     key: KeysOption = None,
     window: WindowOption = None,
+    via_server: ViaServerOption = "never",
     model: ModelOption = None,
 ) -> None:
     """Judge records: one verdict each, in order. Without a source: rank the events of files without labels."""
     from agent.cli import render
+    from agent.cli.via_server import check_via_server
     from agent.data.inputs import expand_inputs, is_large_input
     from agent.data.read_options import NO_LABEL
 
@@ -144,11 +147,14 @@ def judge(
     in_bulk = detail == "compact" or resume or to == "parquet"
     in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report, on))
     read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
+    in_bulk = in_bulk or (large and (detail != "full" or to == "jsonl"))
+    own = adapt or in_bulk or any(option is not None for option in (detector, rate, model))
+    via_server = check_via_server(via_server, others=own)
     llm_calls, time_limit = _set_reference(context, read, paths, source, rate, llm_calls, time_limit)
     if adapt:
         adapt_to_files(context, source, paths, read)
     failures: list[Any]
-    if in_bulk or (large and (detail != "full" or to == "jsonl")):
+    if in_bulk:
         from agent.bulk.runner import BulkOptions
 
         bulk_options = BulkOptions(
@@ -171,7 +177,7 @@ def judge(
         if large:
             print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
         write_to = partial(render.writer, cast(Any, to), output, csv_raw=csv_raw)
-        failures = _one_by_one(context, read, paths, source, write_to, explain or "facts", labels)
+        failures = _one_by_one(context, read, paths, source, write_to, explain or "facts", labels, via_server)
     context.close()
     exit_if_failed(failures)
 
@@ -226,14 +232,16 @@ def _one_by_one(
     write_to: Callable[[], AbstractContextManager[Callable[[Verdict], None]]],
     explain: Explain,
     labels: frozenset[str],
+    via_server: str,
 ) -> list[RowError | JudgeError]:
     from agent.cli import render
+    from agent.cli.via_server import open_judge
     from agent.core import terminal
     from agent.core.records import Record, Verdict
     from agent.data.inputs import MANY
     from agent.data.readers import RowError
     from agent.detectors.novelty import is_far, mostly_unfamiliar
-    from agent.pipeline.pipeline import build
+    from agent.pipeline.pipeline import Pipeline
     from agent.pipeline.service import CHUNK, judge_chunks, judge_many
     from agent.scoring.batch_rate import BatchProbabilities
     from agent.training.batch_adaptation import note_on_rate
@@ -253,15 +261,17 @@ def _one_by_one(
     judged = far = 0
     representation, batch = context.source(source).representation or Representation(), BatchProbabilities()
     by_text = representation.field_encoder is None
-    chain = build(context)
+    chain = open_judge(context, via_server)
+    # a server has put its verdicts into the history
+    keep = isinstance(chain, Pipeline)
     if "-" in files:
         from agent.bulk.chunks import prefetch_batches
 
         # whoever writes to the pipe may pause, and what has come is judged then
         chunks = prefetch_batches(records(), CHUNK, 2 * CHUNK, _PAUSE)
-        answers = judge_chunks(context, chain, chunks, source, explain)
+        answers = judge_chunks(context, chain, chunks, source, explain, keep=keep)
     else:
-        answers = judge_many(context, chain, records(), source, explain)
+        answers = judge_many(context, chain, records(), source, explain, keep=keep)
     with write_to() as write, terminal.progress() as progress:
         for number, answer in enumerate(answers, start=1):
             if not isinstance(answer, Verdict):

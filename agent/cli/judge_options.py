@@ -63,3 +63,11 @@ AgainstOption = Annotated[
     list[str] | None,
     typer.Option("--against", help="Without a source: older files, against which events are ranked; repeat it."),
 ]
+ViaServerOption = Annotated[
+    str,
+    typer.Option(
+        "--via-server",
+        help="Have few records judged by a server that runs on the same data: auto (where one runs on this machine, "
+        "with the same settings), never, or its address. Verdicts are the same, but for elapsed_ms.",
+    ),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -105,9 +106,18 @@ def open_context(model: str | None) -> AppContext:
     set_model(model)
     context = default_context()
     warn_of_remote_services(context.settings)
+    logging.getLogger("precedent.index").handlers = [_StatusHandler(logging.WARNING)]
     if model not in (None, "auto", "none"):
         context.language_detector()
     return context
+
+
+class _StatusHandler(logging.Handler):
+    """Shows an event as a line of the status."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show it."""
+        print_status(record.getMessage())
 
 
 def read_options(

@@ -17,7 +17,8 @@ def reading_report(report: ReadingReport) -> None:
     values = ", ".join(f"{value} ({count:,})" for value, count in report.label_values.most_common(_MAX_VALUES))
     counts = ", ".join(f"{report.labels[label]:,} {label}" for label in ("normal", "anomalous"))
     kind = f", {plural(report.sessions, 'session')}" if report.sessions else ""
-    print_line(f"{plural(report.records, 'record')} read{kind}: {counts}; label values: {values}")
+    labels = f"{counts}; label values: {values}" if report.options.is_labelled else "all of them normal, as named"
+    print_line(f"{plural(report.records, 'record')} read{kind}: {labels}")
     if report.unreadable:
         print_line(f"{plural(report.unreadable, 'row')} could not be read, the first: {report.errors[0]}", "yellow")
     if report.table is not None:
@@ -25,7 +26,8 @@ def reading_report(report: ReadingReport) -> None:
         for remark in report.table.remarks[:_MAX_REMARKS]:
             print_line(f"odd: {remark}", "yellow")
     for label, record in report.preview:
-        print_line(f"{label}: {truncate(' '.join(record.text.split()), _MAX_CHARS)}", "dim")
+        begins = f"{label}: " if label else ""
+        print_line(begins + truncate(" ".join(record.text.split()), _MAX_CHARS), "dim")
 
 
 def _columns(report: ReadingReport) -> None:

@@ -188,8 +188,9 @@ def learned(result: LearnResult) -> None:
     if result.relabelled:
         changed = plural(result.relabelled, "case")
         print_line(f"{changed} of the same files had the other label before: only the new one holds")
+    is_labelled = result.report is None or result.report.options.is_labelled
     for label in LABELS:
-        if result.read and not result.labels[label]:
+        if result.read and is_labelled and not result.labels[label]:
             print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")
     for note in result.notes[:10]:
         print(escape_controls(note), file=sys.stderr)
@@ -203,7 +204,7 @@ def learned(result: LearnResult) -> None:
         if result.brief_drafted:
             print_line(f"(edit it: precedent sources brief {result.source} TEXT)", "dim")
     if result.brief_rejected:
-        print_line(f"no brief: the language model's draft {result.brief_rejected}", "yellow")
+        print_line(f"no brief was given, and the language model's draft {result.brief_rejected}: not taken", "yellow")
         print_line(f"(write one: precedent sources brief {result.source} TEXT)", "dim")
     if result.language_note:
         print_line(result.language_note)

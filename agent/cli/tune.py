@@ -52,7 +52,7 @@ def classifier(
         names = with_tuned(SourceModel.of(row.source_model, row.counts).contrib)
         refit(context, source, detectors=names, progress=progress)
     row = context.source(source)
-    remove_older(context.detector_resources(row))
+    remove_older(context, row.name)
     typer.echo(
         f"tuned on {terminal.plural(result.cases, 'case')}, {result.anomalous:,} of them anomalous, "
         f"in {result.training_seconds:.0f} s ({result.seconds:.0f} s with {folds} folds) on {result.device}"

@@ -81,6 +81,8 @@ def _clean_fields(fields: dict[str, FieldValue]) -> dict[str, FieldValue]:
 
 # values of one window of a series, of all its columns
 MAX_SERIES_VALUES = 100_000
+# the first and the last second that `datetime` has, since 1970; the largest time where there is no calendar
+CALENDAR, _LARGEST_NUMBER = (-62_135_596_800.0, 253_402_300_799.0), 1e15
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?")
 SeriesValue = Annotated[float, Field(allow_inf_nan=False)] | None
 CleanText = Annotated[str, AfterValidator(clean_text)]
@@ -141,6 +143,10 @@ class Series(_Frozen):
             raise ValueError(f"a window of a series has at most {MAX_SERIES_VALUES:,} values")
         if self.begins is None:
             raise ValueError(f"{self.start!r} is neither a time in ISO 8601 nor a number")
+        first, last = CALENDAR if self.has_calendar else (-_LARGEST_NUMBER, _LARGEST_NUMBER)
+        if not first <= self.begins <= self.begins + self.step * (len(self) - 1) <= last:
+            years = "the years 1 and 9999" if self.has_calendar else f"{first:g} and {last:g}"
+            raise ValueError(f"the times of a series are between {years}")
         return self
 
     def __len__(self) -> int:

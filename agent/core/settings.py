@@ -19,6 +19,7 @@ from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -29,6 +30,8 @@ from agent.core.logs import LogFormat, LogLevel
 from llm.openai.address import PREFIX, parse_spec
 
 _PREFIX = "PRECEDENT_"
+# what other programs call a setting is read too
+_OTHER_NAMES = {"PRECEDENT_DATABASE_URL": "store", "PRECEDENT_CHROMA_URL": "chroma"}
 # variables with the prefix that are no settings: the tests', the Makefile's and the documentation's
 _NOT_SETTINGS = frozenset({"PRECEDENT_TESTS_REQUIRE", "PRECEDENT_COMMAND", "PRECEDENT_SCREENSHOT"})
 CONFIG_VARIABLE = "PRECEDENT_CONFIG"
@@ -49,10 +52,14 @@ class Settings(BaseSettings):
         description="where model files and downloaded data sets are kept",
     )
     store: str | None = Field(
-        None, description="SQLAlchemy URL of the relational store; default SQLite in the data directory"
+        None,
+        description="URL of the relational store, such as postgresql://user@host/name; default SQLite in the data "
+        "directory; PRECEDENT_DATABASE_URL is read too",
     )
     chroma: str | None = Field(
-        None, description="URL of a Chroma server, e.g. http://127.0.0.1:8001; default: embedded"
+        None,
+        description="URL of a Chroma server, e.g. http://127.0.0.1:8001; default: embedded; PRECEDENT_CHROMA_URL is "
+        "read too",
     )
     model: str = Field(
         "auto",
@@ -121,6 +128,9 @@ class Settings(BaseSettings):
         description="seconds that a request or a model call may take (504 after that); of a streamed answer "
         "(NDJSON, an explanation, the chat) the longest wait for its next piece",
     )
+    shutdown_timeout: int = Field(
+        10, ge=1, description="seconds that requests in progress may take after `serve` received a signal to stop"
+    )
     otlp_endpoint: str | None = Field(
         None,
         description="URL of an OpenTelemetry collector (OTLP over HTTP, such as http://127.0.0.1:4318) that `serve` "
@@ -144,7 +154,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The sources of settings by priority: arguments, the environment, the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        others = InitSettingsSource(settings_cls, init_kwargs=_of_other_names())
+        return init_settings, env_settings, others, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
     @property
     def remote_services(self) -> list[str]:
@@ -163,6 +174,12 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """URL of the store; by default an SQLite file in ``home``."""
         return self.store or f"sqlite:///{self.home / 'precedent.db'}"
+
+
+def _of_other_names() -> dict[str, str]:
+    """The settings that variables of other names give."""
+    given = {variable.upper(): value for variable, value in os.environ.items()}
+    return {name: given[other] for other, name in _OTHER_NAMES.items() if other in given}
 
 
 def remote_host(address: str) -> str | None:
@@ -212,10 +229,15 @@ def settings() -> Settings:
     file = config_file()
     if os.environ.get(CONFIG_VARIABLE) and not file.exists():
         raise UsageError(f"the configuration file {str(file)!r} ({CONFIG_VARIABLE}) does not exist")
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    fields = {_PREFIX + name.upper() for name in Settings.model_fields}
+    known = fields | _NOT_SETTINGS | {CONFIG_VARIABLE, *_OTHER_NAMES}
     for variable in os.environ:
-        if (name := variable.upper()).startswith(_PREFIX) and name not in known | _NOT_SETTINGS | {CONFIG_VARIABLE}:
+        if (name := variable.upper()).startswith(_PREFIX) and name not in known:
             raise UsageError(f"unknown setting {variable}{_nearest(name.removeprefix(_PREFIX), _PREFIX)}")
+    for name, value in _of_other_names().items():
+        if os.environ.get(variable := _PREFIX + name.upper(), value) != value:
+            other = next(other for other, setting in _OTHER_NAMES.items() if setting == name)
+            raise UsageError(f"{variable} and {other} are the same setting and have different values: set one of them")
     try:
         return Settings()
     except ValidationError as error:

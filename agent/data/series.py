@@ -20,7 +20,7 @@ from agent.data.series_times import TIME_NAMES, Moment, parse_time
 
 Floats = NDArray[np.float64]
 # rows by which columns are found; values of all series of a file, of eight bytes each; fewest points of a window
-_SAMPLE, _MOST_VALUES, FEWEST_POINTS = 200, 100_000_000, 8
+_SAMPLE, MOST_VALUES, FEWEST_POINTS = 200, 100_000_000, 8
 
 
 class SeriesOptions(BaseModel):
@@ -212,9 +212,9 @@ def read_points(
             continue
         key, moment, values = read
         zoned, plain, count = zoned or moment.zoned, plain and moment.plain, count + len(values)
-        if count > _MOST_VALUES:
+        if count > MOST_VALUES:
             raise InputError(
-                f"more than {_MOST_VALUES:,} values ({_MOST_VALUES * 8 >> 20} MiB): split it by time, or name fewer "
+                f"more than {MOST_VALUES:,} values ({MOST_VALUES * 8 >> 20} MiB): split it by time, or name fewer "
                 "columns with --value",
                 request.file,
             )

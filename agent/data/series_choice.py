@@ -16,10 +16,9 @@ from agent.data.series_windows import choose_window, runs_of
 if TYPE_CHECKING:
     from agent.data.read_options import ReadOptions
 
-# windows that begin within the points of one
-_OVERLAP = 2
+# windows that begin within the points of one, and how many the longest series has at least, where it has the points
+_OVERLAP, _FEWEST_WINDOWS = 2, 24
 _COLUMNS_NAMED = 5
-_NO_LIMIT = 1 << 62
 
 
 def load_series(
@@ -52,8 +51,10 @@ def found_options(options: SeriesOptions, series: Sequence[PointSeries]) -> tupl
         No series has enough points.
     """
     longest = max(series, key=lambda item: len(item.times))
-    runs, _ = runs_of(longest, _NO_LIMIT)
-    values, step = runs[0].values, runs[0].step
+    # a gap that is longer than the series is a wrong time, or the beginning of another series
+    runs, _ = runs_of(longest, len(longest.times))
+    run = max(runs, key=lambda item: len(item.values))
+    values, step = run.values, run.step
     if len(values) < 2 * FEWEST_POINTS or not np.isfinite(values).any():
         raise InputError(
             f"its longest series has {len(values)} points: a series takes at least {2 * FEWEST_POINTS}", longest.file
@@ -61,7 +62,7 @@ def found_options(options: SeriesOptions, series: Sequence[PointSeries]) -> tupl
     if options.window is not None and options.window > len(values):
         raise InputError(f"--window {options.window}: its longest series has {len(values)} points", longest.file)
     size, why = choose_window(values, step) if options.window is None else (options.window, "as named")
-    begun = options.step or max(1, size // _OVERLAP)
+    begun = options.step or max(1, min(size // _OVERLAP, (len(values) - size) // _FEWEST_WINDOWS))
     names = ", ".join(longest.names[:_COLUMNS_NAMED])
     more = f" and {len(longest.names) - _COLUMNS_NAMED} more" if len(longest.names) > _COLUMNS_NAMED else ""
     unit = "" if longest.plain else " s"

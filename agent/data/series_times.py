@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from agent.core.records import CALENDAR
 from agent.data.readers.values import Cell, parse_number
 
 TIME_NAMES = ("@timestamp", "timestamp", "time", "datetime", "date_time", "date", "ts", "ds")
@@ -38,7 +39,8 @@ Moment(seconds=7.0, zoned=False, plain=True))
     except ValueError:
         return None
     zoned = moment.tzinfo is not None
-    return Moment((moment if zoned else moment.replace(tzinfo=UTC)).timestamp(), zoned)
+    seconds = (moment if zoned else moment.replace(tzinfo=UTC)).timestamp()
+    return Moment(seconds, zoned) if CALENDAR[0] <= seconds <= CALENDAR[1] else None
 
 
 def _of_number(number: float) -> Moment | None:
@@ -46,6 +48,8 @@ def _of_number(number: float) -> Moment | None:
         return None
     size = abs(number)
     unit = next((unit for least, unit in _UNITS if size >= least), 1.0)
+    if number / unit < CALENDAR[0]:
+        return None
     return Moment(number / unit, zoned=size >= _CALENDAR, plain=size < _CALENDAR)
 
 

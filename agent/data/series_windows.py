@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from agent.core.errors import InputError
 from agent.core.records import MAX_SERIES_VALUES, FieldValue, Label, Record, Series
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.series import FEWEST_POINTS, Floats, PointSeries, SeriesOptions, read_points
+from agent.data.series import FEWEST_POINTS, MOST_VALUES, Floats, PointSeries, SeriesOptions, read_points
 from agent.data.series_times import parse_time, spell_time
 
 # a window without a period; periods that are looked for; points of a window at least; share of a series at most
@@ -29,6 +29,7 @@ _UNITS, _NEARLY = (3_600.0, 86_400.0, 604_800.0), 0.02
 _OFF, _IRREGULAR, _MOST_MISSING = 0.25, 0.05, 0.5
 # columns whose figures are all fields of a window; of others only the mean is
 _DETAILED, _NAMED = 8, 3
+_ENORMOUS = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def find_period(values: Floats) -> int | None:
     from scipy.signal import find_peaks
 
     filled = fill_gaps(values[:_SAMPLED, None])[:, 0]
+    # enormous values have no square
+    filled = filled / (np.abs(filled).max(initial=0.0) or 1.0)
     centred = filled - filled.mean()
     n, longest = len(centred), min(_LONGEST_PERIOD, len(centred) // 3)
     if longest < 4 or not centred.any():
@@ -128,7 +131,14 @@ def runs_of(series: PointSeries, longest_gap: int) -> tuple[list[Run], list[str]
     if off[steps > 0].mean() > _IRREGULAR if (steps > 0).any() else False:
         notes.append(f"the points are not equally far apart: each is taken to the nearest of every {step:g} s")
     places = np.round((times - times[0]) / step).astype(np.int64)
-    parts = np.flatnonzero(np.diff(places) > longest_gap) + 1
+    gaps = np.diff(places)
+    parts = np.flatnonzero(gaps > longest_gap) + 1
+    if (points := int(gaps[gaps <= longest_gap].sum()) + len(parts) + 1) * series.values.shape[1] > MOST_VALUES:
+        raise InputError(
+            f"a point every {step:g} s, which is the usual distance of its times, makes {points:,} points, too many: "
+            "aggregate it to equal distances first, or split it",
+            series.file,
+        )
     runs = [_run(series, part, times[0], step, at) for part, at in _parts(order, places, parts)]
     if missing := sum(int(np.isnan(run.values).sum()) for run in runs):
         notes.append(f"{missing:,} values are missing between others: straight lines stand for them")
@@ -148,9 +158,10 @@ def _run(series: PointSeries, rows: NDArray[np.int64], first: float, step: float
     size, columns = int(index[-1]) + 1, series.values.shape[1]
     read, known = series.values[rows], ~np.isnan(series.values[rows])
     sums, counts = np.zeros((size, columns)), np.zeros((size, columns))
-    np.add.at(sums, index, np.where(known, read, 0.0))
+    with np.errstate(over="ignore"):
+        np.add.at(sums, index, np.where(known, read, 0.0))
     np.add.at(counts, index, known)
-    values = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    values = np.where(counts > 0, np.clip(sums, -_ENORMOUS, _ENORMOUS) / np.maximum(counts, 1), np.nan)
     lines, anomalous = np.zeros(size, np.int64), np.full(size, -1, np.int8)
     # of rows with one time the first names the line
     lines[index[::-1]] = series.lines[rows][::-1]
@@ -234,7 +245,7 @@ def described(series: Series, keys: tuple[str, ...]) -> tuple[str, dict[str, Fie
     shown = list[str]()
     for name, values in series.values.items():
         known = np.array([value for value in values if value is not None])
-        figures = [float(f(known)) if len(known) else None for f in (np.mean, np.std, np.min, np.max)]
+        figures = _figures(known) if len(known) else [None] * 4
         fields[f"{name} mean"] = figures[0]
         if len(series.values) <= _DETAILED:
             fields |= dict(zip((f"{name} spread", f"{name} lowest", f"{name} highest"), figures[1:], strict=True))
@@ -247,6 +258,13 @@ def described(series: Series, keys: tuple[str, ...]) -> tuple[str, dict[str, Fie
     last = spell_time(first.seconds + series.step * (len(series) - 1), zoned=first.zoned, plain=plain)
     key = f"{series.key}: " if series.key else ""
     return f"{key}{series.start} to {last}, {len(series)} points: {'; '.join(shown)}{more}", fields
+
+
+def _figures(values: Floats) -> list[float | None]:
+    """Mean, standard deviation, lowest and highest; enormous values have no sum, and no square."""
+    scale = float(np.abs(values).max())
+    scale = scale if scale > 1e100 else 1.0
+    return [*(float(f(values / scale)) * scale for f in (np.mean, np.std)), float(values.min()), float(values.max())]
 
 
 def read_ranges(path: str, file: str) -> list[tuple[float, float]]:

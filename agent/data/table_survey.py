@@ -25,7 +25,7 @@ _FEWEST_ROWS = 10
 _PROSE_WORDS = 3
 _NUMBERS_ROWS = re.compile(
     r"(?:unnamed[: ]*\d*|index|idx|level_\d+|row[ _-]?(?:id|no|nr|num|number|names?)?|no\.?|nr\.?|#|line|seq|"
-    r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial)",
+    r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial|.*[ _-]id|(?-i:.*[a-z]I[dD]))",
     re.IGNORECASE,
 )
 

@@ -16,9 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.core.prompts import PromptVariant, render
@@ -28,6 +27,9 @@ from llm.base import ChatBackend
 from llm.errors import EngineBusy, ModelFailure, NoLogProbabilities
 from retrieval.store.caches import LLMCache
 from retrieval.types import StoredCase
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 # prompts/ask_NAME.j2: which is best differs by source, the first is best on average
 WORDINGS = ("belongs", "expert", "listed", "watch")
@@ -57,6 +59,9 @@ def build_messages(
     brief: str, text: str, examples: Sequence[NearCase] = (), prompt: PromptVariant = _DEFAULT_PROMPT
 ) -> list[BaseMessage]:
     """The messages of a query; the system message is the same for a whole source, so its KV cache is reused."""
+    # takes longer to import than a cached verdict takes
+    from langchain_core.messages import HumanMessage, SystemMessage
+
     shown = [case._replace(text=without_leading_masks(case.text)[:_EXAMPLE_CHARS]) for case in examples]
     described = brief or NO_BRIEF
     if prompt.typical:

@@ -28,6 +28,15 @@ _TRUSTED = [
 _TEXTS, _CLAUSES, _FIELDS, _INSTALLED = "texts.", "clauses.", "fields", "detector."
 
 
+def stored_state(packed: bytes | None, detector: str) -> dict[str, Any]:
+    """What a detector beside the built-in ones has stored among the packed ones; nothing if it is not among them."""
+    prefix = f"{_INSTALLED}{detector}."
+    if packed is None:
+        return {}
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
+
+
 @dataclass(frozen=True)
 class FittedDetectors:
     """What was fitted to a source's cases beside its `SourceModel`; None where the cases do not allow it."""

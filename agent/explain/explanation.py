@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from langchain_core.messages import HumanMessage, SystemMessage
-
 from agent.core.prompts import render
 from agent.core.records import Signal, Verdict, VerdictLabel
 from agent.detectors.contrib.series_names import is_of_series
@@ -173,6 +171,8 @@ def sentences(
     prompt = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=question)
     grounds = "\n".join([prompt, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
     check = _SentenceCheck(verdict, facts, grounds)
+    from langchain_core.messages import HumanMessage, SystemMessage
+
     messages = [SystemMessage(render("explain_system")), HumanMessage(prompt)]
     for sentence in _complete_sentences(model.stream(messages, _TOKENS)):
         if (checked := check(sentence)) is not None:

@@ -223,17 +223,22 @@ class MicroBatcher:
 
     def _deliver_cached(self, cache: VerdictCache, items: Iterable[BatchItem]) -> list[BatchItem]:
         """Answer the items for which there is a verdict; returns the others."""
-        hits, by_template, rest = list[_Hit](), list[_Hit](), list[BatchItem]()
+        hits, new, rest = list[_Hit](), list[tuple[BatchItem, TextRequest]](), list[BatchItem]()
         for item in items:
             request = item.request
             if not isinstance(request, TextRequest):
                 rest.append(item)
             elif template := cache.of_text(request):
                 hits.append((item, request, template))
-            elif template := cache.of_template(request):
-                by_template.append((item, request, template))
             else:
+                new.append((item, request))
+        templates = cache.of_templates([request for _, request in new])
+        by_template = list[_Hit]()
+        for (item, request), found in zip(new, templates, strict=True):
+            if found is None:
                 rest.append(item)
+            else:
+                by_template.append((item, request, found))
         case_texts = self._case_texts(cache, [request.text for _, request, _ in by_template])
         for item, request, template in by_template:
             if request.text in case_texts:

@@ -259,4 +259,8 @@ def _degraded(state: JudgingState, fields: str | None) -> tuple[str, ...]:
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.source_model:
         reasons.insert(0, "fusion: the source has cases and was never fitted: `precedent sources rebuild` fits it")
+    reasons += [f"{name}: chosen for the source, but not fitted to its cases" for name in state.source.model.not_fitted]
+    only = state.source.model.only
+    if only and not reasons and state.log_odds.get(only) is None:
+        reasons.append(f"{only}: it does not apply to this record")
     return tuple(reasons)

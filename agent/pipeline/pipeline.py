@@ -72,6 +72,16 @@ class Pipeline:
         for _, group in groupby(requests, lambda request: request.source):
             yield from self._judge_source(list(group), skip_llm)
 
+    def batch_as_completed(
+        self, inputs: Sequence[JudgeRequest], *, return_exceptions: bool = False
+    ) -> Iterator[tuple[int, Verdict | Exception]]:
+        """Verdicts with their places, in the order of ``inputs``, each as soon as it is known."""
+        for place, outcome in enumerate(self.judge(inputs)):
+            assert not isinstance(outcome, Deferred)
+            if isinstance(outcome, Exception) and not return_exceptions:
+                raise outcome
+            yield place, outcome
+
     def _judge_source(self, requests: Sequence[JudgeRequest], skip_llm: str | None) -> Iterator[Outcome]:
         started = time.perf_counter()
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from agent.core.records import Deferred, Verdict
+from agent.core.records import Verdict
 from agent.core.requests import JudgeRequest, coerce_request
 
 if TYPE_CHECKING:
@@ -59,11 +59,8 @@ class VerdictRunnable(Runnable[Any, Verdict]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Verdicts with their places, in the order of ``inputs``, each as soon as it is known."""
-        for place, outcome in enumerate(self.pipeline.judge([coerce_request(sent) for sent in inputs])):
-            assert not isinstance(outcome, Deferred)
-            if isinstance(outcome, Exception) and not return_exceptions:
-                raise outcome
-            yield place, outcome
+        requests = [coerce_request(sent) for sent in inputs]
+        yield from self.pipeline.batch_as_completed(requests, return_exceptions=return_exceptions)
 
 
 class BatchedVerdictRunnable(Runnable[Any, Verdict]):

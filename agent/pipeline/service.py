@@ -5,18 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
-
-from langchain_core.runnables import Runnable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agent.core.records import JudgeError, Record, Verdict, as_result
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
 
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
 # records that are judged together
 CHUNK = 256
 _SECONDS_BETWEEN_YIELDS = 0.5
 T = TypeVar("T")
+
+
+class BatchJudge(Protocol):
+    """Judges records together: a `Pipeline`, or the Runnable around it."""
+
+    def batch_as_completed(
+        self, inputs: Sequence[JudgeRequest], *, return_exceptions: bool = False
+    ) -> Iterator[tuple[int, Any]]:
+        """Verdicts with their places, in the order of ``inputs``, each as soon as it is known."""
 
 
 def judge_one(context: AppContext, chain: Runnable[Any, Verdict], request: JudgeRequest) -> Verdict:
@@ -28,7 +38,7 @@ def judge_one(context: AppContext, chain: Runnable[Any, Verdict], request: Judge
 
 def judge_many(
     context: AppContext,
-    chain: Runnable[JudgeRequest, Verdict],
+    chain: BatchJudge,
     records: Iterable[Record],
     source: str,
     explain: Explain = "facts",
@@ -40,7 +50,7 @@ def judge_many(
     Parameters
     ----------
     chain
-        As `agent.pipeline.pipeline.build` makes it: its answers come together and in order.
+        A `Pipeline`, or as `agent.pipeline.pipeline.build` makes it: its answers come together and in order.
     keep
         Whether each verdict is in the history before it is yielded.
 
@@ -56,7 +66,7 @@ def judge_many(
 
 def judge_chunks(
     context: AppContext,
-    chain: Runnable[JudgeRequest, Verdict],
+    chain: BatchJudge,
     chunks: Iterable[Sequence[Record]],
     source: str,
     explain: Explain = "facts",

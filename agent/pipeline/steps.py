@@ -266,6 +266,9 @@ def _load_detectors(source: str, packed: bytes | None, resources: Resources) -> 
     if packed is None:
         return FittedDetectors()
     try:
+        # CPython 3.11 raises it wrongly where two threads read headers of arrays at once (gh-106905)
+        with suppress(SystemError):
+            return FittedDetectors.loads(packed, resources)
         return FittedDetectors.loads(packed, resources)
     except DetectorError:
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agent.core.records import Verdict
 from agent.core.requests import TextRequest, needs_segments
 from agent.pipeline.verdict_json import VerdictTemplate
@@ -28,17 +30,26 @@ class VerdictCache:
         """The verdict on this very text."""
         return self._texts.get((request.explain, request.text))
 
-    def of_template(self, request: TextRequest) -> VerdictTemplate | None:
-        """The verdict on the text's template; it holds for the text unless a case has this very text."""
+    def of_templates(self, requests: Sequence[TextRequest]) -> list[VerdictTemplate | None]:
+        """For each request the verdict on its text's template; it holds for the text unless a case has this text."""
         if not self._by_template:
-            return None
-        skeleton = request.explain, template_skeleton(request.text)
-        verdict = self._skeletons.get(skeleton)
-        if verdict is None and not needs_segments(request):
-            verdict = self._templates.get((request.explain, self._representation.mask(request.text)))
-            if verdict is not None:
+            return [None] * len(requests)
+        if self._representation.kept:
+            # skeletons do not distinguish numbers, of which some distinguish templates here
+            return [self._of_masked(request) for request in requests]
+        verdicts = list[VerdictTemplate | None]()
+        for request in requests:
+            skeleton = request.explain, template_skeleton(request.text)
+            verdict = self._skeletons.get(skeleton)
+            if verdict is None and (verdict := self._of_masked(request)) is not None:
                 self._skeletons.put(skeleton, verdict)
-        return verdict
+            verdicts.append(verdict)
+        return verdicts
+
+    def _of_masked(self, request: TextRequest) -> VerdictTemplate | None:
+        if needs_segments(request):
+            return None
+        return self._templates.get((request.explain, self._representation.mask(request.text)))
 
     def put(self, request: TextRequest, verdict: Verdict, *, is_case: bool) -> None:
         """Keep a verdict for its text and, unless a case has this very text, for its template."""

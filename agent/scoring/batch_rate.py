@@ -78,6 +78,10 @@ class BatchProbabilities:
             for dropped in sorted(self.by_key)[_MOST_KEPT:]:
                 del self.by_key[dropped], self._contents[dropped]
 
+    def missing_contents(self, key: str) -> int:
+        """How many more different contents of a key are counted."""
+        return _MOST_CONTENTS - len(self._contents.get(key, ()))
+
     def merge(self, other: BatchProbabilities) -> None:
         """Add the records of another batch."""
         for key, probability in other.by_key.items():

@@ -173,6 +173,12 @@ class SourceModel:
     batch_reference: dict[str, Any] | None = None
     adapter: dict[str, Any] | None = None
 
+    @property
+    def not_fitted(self) -> tuple[str, ...]:
+        """Names of the chosen detectors that could not be fitted; none where the source judges by one alone."""
+        chosen = [] if self.only else [name.partition("=")[0] for name in self.contrib]
+        return tuple(name for name in chosen if name not in self.detectors)
+
     @classmethod
     def unfitted(cls, counts: Mapping[str, int]) -> SourceModel:
         """The model of a source that was never fitted, from its ``counts`` of cases by label."""

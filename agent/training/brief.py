@@ -82,7 +82,8 @@ def problem_of(text: str, shown: Mapping[str, Sequence[str]]) -> str | None:
     """
     sentences = len(re.findall(r"[^.!?]+[.!?]+(?=\s|$)", text))
     if not _MIN_SENTENCES <= sentences <= _MAX_SENTENCES:
-        return f"has {sentences} complete sentences instead of {_MIN_SENTENCES} to {_MAX_SENTENCES}"
+        counted = f"{sentences} complete sentence{'s' * (sentences != 1)}"
+        return f"has {counted} instead of {_MIN_SENTENCES} to {_MAX_SENTENCES}"
     phrases = _phrases(text)
     if any(phrases & _phrases(case) for cases in shown.values() for case in cases):
         return "quotes a record"

@@ -32,6 +32,7 @@ from agent.training.comparison import (
     outlying_clients,
     paired_test,
 )
+from agent.training.leave_one_out import case_record
 from agent.training.refit import Progress, refit
 from agent.training.trial_context import TrialContext, trial_copy
 from retrieval.encoding.representation import Representation
@@ -150,7 +151,7 @@ def _held_out(context: AppContext, source: str, champion: Fit) -> tuple[int, _He
     representation = context.source(source).representation or Representation()
     return new, _HeldOut(
         since,
-        [Record(text=case.text, fields=case.fields, events=case.events) for case in cases],
+        [case_record(case) for case in cases],
         [case.label == "anomalous" for case in cases],
         [representation.key(case, case.content_hash) for case in cases],
         [client_of(case.given_by) for case in cases],

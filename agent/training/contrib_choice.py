@@ -103,10 +103,13 @@ def judge_alone(context: AppContext, source: str, name: str) -> None:
     row = context.source(source)
     model = SourceModel.of(row.source_model, row.counts)
     if name not in model.alone:
-        catalog.entry(name)
+        entry = catalog.entry(name)
+        if name in model.not_fitted:
+            raise UsageError(f"the detector {name} was not fitted to {source}: it takes {entry.takes}")
+        chosen = " ".join(f"--detector {each}" for each in (*model.contrib, name))
         raise UsageError(
             f"{source} was not fitted with the detector {name}; it has {', '.join(model.alone) or 'none'}",
-            f"`precedent learn FILE --source {source} --detector {name}`",
+            f"`precedent sources refit {source} {chosen}`",
         )
     fusion = model.alone[name]
     only = replace(model, with_llm=fusion, without_llm=fusion, only=name, batch_reference=None, language_note=None)

@@ -167,13 +167,18 @@ def training_cases(
         near = [(by_key.get((key, label)), value) for key, label, value in template.nearest]
         neighbours = tuple(Neighbour(other, value) for other, value in near if other is not None)
         found = RetrievalResult(neighbours, none, none, template.vector)
-        record = Record.model_validate(
-            {"text": case.text, "fields": case.fields, "events": case.events, "series": case.series}
-        )
+        record = case_record(case)
         text = representation.comparable_text(case)
         seen = DetectorInput(record, text, representation.mask(text), features(record.fields, record.events), found)
         cases.append(TrainingCase(seen, template.anomalous, case.label_value, case.occurrences))
     return cases
+
+
+def case_record(case: StoredCase) -> Record:
+    """The record that a case is of, without its place."""
+    return Record.model_validate(
+        {"text": case.text, "fields": case.fields, "events": case.events, "series": case.series}
+    )
 
 
 def _nearest(

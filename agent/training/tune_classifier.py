@@ -21,7 +21,8 @@ from agent.core.errors import MissingPart, Stopped, UsageError
 from agent.core.terminal import plural
 from agent.detectors.contrib import tuned
 from agent.detectors.contrib.catalog import EXTRAS, hint_of, is_installed
-from agent.detectors.contrib.resources import Progress, Resources, chosen_device
+from agent.detectors.contrib.resources import Progress, chosen_device
+from agent.detectors.persistence import stored_state
 from agent.pipeline.context import AppContext
 from agent.training.evaluation import classification_figures
 from agent.training.kinds import folds_of_anomalies
@@ -29,6 +30,7 @@ from agent.training.resumable_work import WORK, prepare_work
 from agent.training.tune_trainer import TrainerOptions, train
 from llm.weights.checksum import sha256_of
 from retrieval.encoding.representation import Representation
+from retrieval.store.fits import Fits
 
 _FEWEST, _MOST, _SEED = 10, 20_000, 20_26
 Bools = NDArray[np.bool_]
@@ -157,7 +159,10 @@ def _fold(
         return np.asarray(np.load(done, allow_pickle=False))
     trained = train([texts[i] for i in rest], anomalous[rest], options, part.folder, part.steps, resume=resume)
     log_odds, _ = tuned.TextScorer(*trained, options.max_tokens).log_odds([texts[i] for i in held_out])
-    np.save(done, log_odds)
+    # whatever stops it, the file is whole or not there
+    draft = done.with_suffix(".new.npy")
+    np.save(draft, log_odds)
+    draft.replace(done)
     shutil.rmtree(part.folder, ignore_errors=True)
     return log_odds
 
@@ -208,17 +213,25 @@ def _store(
     shutil.rmtree(target, ignore_errors=True)
     new.replace(target)
     draft = folder / f"{tuned.CURRENT}.new"
-    draft.write_text(json.dumps({**meta, "folder": target.name, "sha256": sha256}), encoding="utf-8")
+    sums = {"sha256": sha256, "settings_sha256": tuned.settings_sha256(target)}
+    draft.write_text(json.dumps({**meta, "folder": target.name, **sums}), encoding="utf-8")
     draft.replace(folder / tuned.CURRENT)
 
 
-def remove_older(resources: Resources) -> None:
-    """Remove classifiers of earlier trainings; called when the source was fitted with the current one."""
+def remove_older(context: AppContext, source: str) -> None:
+    """Remove the classifiers that neither the last training made nor the source's fit or the one before it names."""
+    resources, fits = context.detector_resources(context.source(source)), Fits(context.casebook.engine)
     meta = tuned.current(resources)
     if meta is None or resources.folder is None:
         return
+    stored = [
+        stored_state(fit.models, tuned.TunedClassifier.name)
+        for fit in (fits.current(source), fits.earlier(source))
+        if fit
+    ]
+    used = {meta["folder"], WORK, *(str(state["folder"]) for state in stored if state)}
     for path in (resources.folder / tuned.FOLDER).iterdir():
-        if path.is_dir() and path.name not in (meta["folder"], WORK):
+        if path.is_dir() and path.name not in used:
             shutil.rmtree(path)
 
 

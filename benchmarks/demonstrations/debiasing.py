@@ -20,12 +20,13 @@ from agent.data.readers import ParsedRow
 from agent.detectors.language import LanguageDetector
 from agent.pipeline.context import AppContext
 from agent.training.evaluation import classification_figures
-from benchmarks.demonstrations.inputs import SEED, Data, add_file_options, chosen_data
+from benchmarks.demonstrations.inputs import SEED, Data, chosen_data
 from benchmarks.demonstrations.label_share import BASELINES
 from benchmarks.demonstrations.learning import empty_context, judge_records, learn_rows
 from benchmarks.demonstrations.report import Row, Table
 from benchmarks.progress import Progress, print_status, progress_lines
 from benchmarks.quality.baselines import encoding_once
+from benchmarks.systems.split import add_file_options
 from llm.errors import ModelFailure
 from retrieval.encoding.representation import Representation
 

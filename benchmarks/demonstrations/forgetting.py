@@ -19,11 +19,11 @@ from agent.pipeline.context import AppContext
 from agent.training.evaluation import calibration_error, classification_figures
 from agent.training.tune_classifier import default_options
 from agent.training.tune_trainer import TrainerOptions, train
-from benchmarks.demonstrations.inputs import SEED, Data, own_options, public, read_data, sample
+from benchmarks.demonstrations.inputs import SEED, Data, public, read_data, sample
 from benchmarks.demonstrations.learning import empty_context, judge_rows, learn_rows
 from benchmarks.demonstrations.report import Row, Table
 from benchmarks.progress import Progress, print_status, progress_lines
-from benchmarks.systems.split import Files
+from benchmarks.systems.split import Files, own_options
 
 NAME, TITLE = "forgetting", "Forgetting: what is left of A after B was learned"
 SHOWS = """\

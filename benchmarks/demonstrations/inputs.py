@@ -12,11 +12,11 @@ from pathlib import Path
 from agent.core.errors import InputError, UsageError
 from agent.core.settings import settings
 from agent.data.read_options import ReadOptions
-from agent.data.readers import DEFAULT_NORMAL, ParsedRow
+from agent.data.readers import ParsedRow
 from agent.training.reading_report import survey
 from benchmarks.progress import print_status
 from benchmarks.quality.tasks import TASKS, Task, sms_messages
-from benchmarks.systems.split import Files
+from benchmarks.systems.split import Files, own_files
 
 SEED = 0
 # by name: tasks whose learned side has enough records to draw from
@@ -57,30 +57,6 @@ class Data:
         return "text"
 
 
-def add_file_options(parser: argparse.ArgumentParser, first: str, second: str, default: Sequence[str]) -> None:
-    """Options that choose public data or own files; ``first`` and ``second`` say what the two files are."""
-    parser.add_argument("--data", action="append", metavar="NAME", help=f"repeat it [{', '.join(default)}]")
-    parser.add_argument("--file", nargs=2, type=Path, metavar=(first, second), help="own labelled files instead")
-    parser.add_argument("--label", metavar="COLUMN", help="label column of the own files")
-    parser.add_argument("--normal", action="append", metavar="VALUE", help="label value that means normal; repeat it")
-    parser.add_argument("--text", action="append", metavar="COLUMN", help="text column of the own files; repeat it")
-    parser.add_argument("--brief", metavar="TEXT", help="what the own files hold")
-
-
-def own_options(options: argparse.Namespace) -> ReadOptions:
-    """How the own files are read.
-
-    Raises
-    ------
-    UsageError
-        No label column is named.
-    """
-    if options.label is None:
-        raise UsageError("--file takes --label COLUMN, which holds the labels of both files")
-    normal = tuple(options.normal or DEFAULT_NORMAL)
-    return ReadOptions(label=options.label, normal=normal, text=tuple(options.text or ()))
-
-
 def chosen_data(options: argparse.Namespace, default: Sequence[str], folder: Path) -> Iterator[Data]:
     """The own files, learned and judged, or the public data that are named and here.
 
@@ -90,9 +66,7 @@ def chosen_data(options: argparse.Namespace, default: Sequence[str], folder: Pat
         A name is not known, or none of the data is on this machine.
     """
     if options.file is not None:
-        learned, judged = options.file
-        about = f"Learns {learned.name}, judges {judged.name}."
-        yield read_data(Files(learned.stem, about, learned, judged, own_options(options), options.brief), options.limit)
+        yield read_data(own_files(options), options.limit)
         return
     found = False
     for name in options.data or default:

@@ -17,11 +17,12 @@ from agent.core.numerics import logit
 from agent.core.records import FieldValue, Record, Verdict
 from agent.data.readers.values import spell_out
 from agent.pipeline.context import AppContext
-from benchmarks.demonstrations.inputs import SEED, Data, add_file_options, chosen_data
+from benchmarks.demonstrations.inputs import SEED, Data, chosen_data
 from benchmarks.demonstrations.learning import empty_context, judge_records, learn_rows
 from benchmarks.demonstrations.report import Row, Table
 from benchmarks.progress import progress_lines
 from benchmarks.quality.baselines import Floats, forest
+from benchmarks.systems.split import add_file_options
 from retrieval.text.masking import kind_of_event, mask
 
 NAME, TITLE = "interpretability", "Interpretability: do verdicts rest on what explanations name?"

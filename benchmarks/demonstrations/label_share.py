@@ -13,7 +13,7 @@ import numpy as np
 from agent.data.readers import ParsedRow
 from agent.pipeline.context import AppContext
 from agent.training.evaluation import calibration_error, classification_figures
-from benchmarks.demonstrations.inputs import Data, add_file_options, chosen_data, label_numbers, sample
+from benchmarks.demonstrations.inputs import Data, chosen_data, label_numbers, sample
 from benchmarks.demonstrations.learning import empty_context, judge_rows, learn_rows
 from benchmarks.demonstrations.report import WORST, Row, Table
 from benchmarks.progress import Progress, progress_lines
@@ -26,6 +26,7 @@ from benchmarks.quality.baselines import (
     forest,
     tfidf_regression,
 )
+from benchmarks.systems.split import add_file_options
 
 NAME, TITLE = "labels", "Label share: quality by the number of labels"
 SHOWS = """\

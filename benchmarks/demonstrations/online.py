@@ -14,11 +14,12 @@ from agent.core.errors import UsageError
 from agent.core.records import Record, VerdictLabel
 from agent.data.readers import ParsedRow
 from agent.data.readers.values import spell_out
-from benchmarks.demonstrations.inputs import Data, add_file_options, chosen_data
+from benchmarks.demonstrations.inputs import Data, chosen_data
 from benchmarks.demonstrations.learning import empty_context, judge_rows, learn_rows
 from benchmarks.demonstrations.report import Row, Table
 from benchmarks.progress import progress_lines
 from benchmarks.quality.baselines import Floats, forest
+from benchmarks.systems.split import add_file_options
 
 NAME, TITLE = "online", "Online detection: a verdict before all features are there"
 SHOWS = """\

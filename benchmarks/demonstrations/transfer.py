@@ -13,11 +13,11 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.pipeline.context import AppContext
 from agent.training.batch_adaptation import adapt_to_batch
-from benchmarks.demonstrations.inputs import SEED, Data, label_numbers, own_options, public, read_data, sample
+from benchmarks.demonstrations.inputs import SEED, Data, label_numbers, public, read_data, sample
 from benchmarks.demonstrations.learning import empty_context, judge_rows, learn_rows
 from benchmarks.demonstrations.report import Row, Table
 from benchmarks.progress import Progress, print_status, progress_lines
-from benchmarks.systems.split import Files
+from benchmarks.systems.split import Files, own_options
 
 NAME, TITLE = "transfer", "Transfer: one source's cases judge another source"
 SHOWS = """\

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from agent.core.errors import EXPECTED, PrecedentError, UsageError, translate
 from agent.core.settings import settings
-from agent.data.read_options import ReadOptions
-from agent.data.readers import DEFAULT_NORMAL
 from agent.detectors.contrib import catalog
 from agent.detectors.contrib.series_names import is_of_series
 from agent.pipeline.context import AppContext
@@ -30,7 +28,7 @@ from benchmarks.systems.measuring import (
     measure_tuned,
 )
 from benchmarks.systems.results import Section, machine, read, write
-from benchmarks.systems.split import Files, Split, make_split, temporary_folder
+from benchmarks.systems.split import Files, Split, add_file_options, make_split, own_files, temporary_folder
 from benchmarks.systems.table import page
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "systems.md"
@@ -55,11 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="precedent bench systems", description="The field's systems on one split.")
-    parser.add_argument("--data", action="append", metavar="NAME", help=f"data set; repeat it [{', '.join(_DATA)}]")
-    parser.add_argument("--file", nargs=2, type=Path, metavar=("LEARN", "JUDGE"), help="own labelled files instead")
-    parser.add_argument("--label", metavar="COLUMN", help="label column of the own files")
-    parser.add_argument("--normal", action="append", metavar="VALUE", help="label value that means normal; repeat it")
-    parser.add_argument("--brief", default=None, metavar="TEXT", help="what the own files hold, for zeroshot")
+    add_file_options(parser, "LEARN", "JUDGE", _DATA)
     parser.add_argument(
         "--systems", metavar="NAME,NAME", help="detectors by name, forest, regression, precedent [all that apply]"
     )
@@ -137,13 +131,7 @@ def _systems(wanted: Sequence[str] | None) -> list[str]:
 
 def _files(options: argparse.Namespace, folder: Path) -> list[Files]:
     if options.file is not None:
-        if options.label is None:
-            raise UsageError("--file takes --label COLUMN, which holds the labels of both files")
-        learned, judged = options.file
-        read = ReadOptions(label=options.label, normal=tuple(options.normal or DEFAULT_NORMAL))
-        return [
-            Files(learned.stem, f"Learns {learned.name}, judges {judged.name}.", learned, judged, read, options.brief)
-        ]
+        return [own_files(options)]
     found = []
     for name in options.data or _DATA:
         if name == nab.NAME:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 import tempfile
 import time
@@ -13,9 +14,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.errors import UsageError
 from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
-from agent.data.readers import ParsedRow
+from agent.data.readers import DEFAULT_NORMAL, ParsedRow
 from agent.detectors.base import DetectorInput, TrainingCase
 from agent.pipeline.context import AppContext
 from agent.pipeline.steps import Steps
@@ -59,6 +61,43 @@ def _sample(items: Sequence[_Item], limit: int, seed: int) -> list[_Item]:
     if not limit or len(items) <= limit:
         return list(items)
     return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), limit))]
+
+
+def add_file_options(parser: argparse.ArgumentParser, first: str, second: str, default: Sequence[str]) -> None:
+    """Options that choose public data or own files; ``first`` and ``second`` say what the two files are."""
+    parser.add_argument("--data", action="append", metavar="NAME", help=f"repeat it [{', '.join(default)}]")
+    parser.add_argument("--file", nargs=2, type=Path, metavar=(first, second), help="own labelled files instead")
+    parser.add_argument("--label", metavar="COLUMN", help="label column of the own files")
+    parser.add_argument("--normal", action="append", metavar="VALUE", help="label value that means normal; repeat it")
+    parser.add_argument("--text", action="append", metavar="COLUMN", help="text column of the own files; repeat it")
+    parser.add_argument("--brief", metavar="TEXT", help="what the own files hold")
+
+
+def own_options(options: argparse.Namespace) -> ReadOptions:
+    """How the own files are read.
+
+    Raises
+    ------
+    UsageError
+        No label column is named.
+    """
+    if options.label is None:
+        raise UsageError("--file takes --label COLUMN, which holds the labels of both files")
+    normal = tuple(options.normal or DEFAULT_NORMAL)
+    return ReadOptions(label=options.label, normal=normal, text=tuple(options.text or ()))
+
+
+def own_files(options: argparse.Namespace) -> Files:
+    """The two files of ``--file``, learned and judged.
+
+    Raises
+    ------
+    UsageError
+        No label column is named.
+    """
+    learned, judged = options.file
+    about = f"Learns {learned.name}, judges {judged.name}."
+    return Files(learned.stem, about, learned, judged, own_options(options), options.brief)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,8 @@ INTRODUCTION = """\
 
 Made by `precedent bench systems --write`: every system learns the same records and judges the same others. *AUC* is the
 area under the ROC curve, *AP* average precision, *ECE* expected calibration error; accuracy, precision, recall and F1
-are of *anomalous*, at the threshold that each system chose on what it learned.
+are of *anomalous*, at the threshold that each system chose on what it learned. `--file LEARN JUDGE
+--label COLUMN` measures them on files of your own.
 
 - *learned from*: the cases that a system is trained on. Outlier models get the normal ones only, zero-shot ones none;
   the labels of all learned cases then calibrate their scores and choose their threshold, out of fold. scikit-learn's

@@ -1,7 +1,7 @@
 """The vector index: one Chroma collection for each source and label, cosine distance.
 
 Embedded Chroma serves one process well; a second one that opens it can hang. So one process owns the index by a lock
-file; others search the stored vectors exactly, without Chroma.
+file; others search the stored vectors exactly, without Chroma. A Chroma server serves many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from retrieval.errors import StoreFailure
 
-_BATCH = 4_000
+_BATCH, _KEYS = 1_000, 20_000
+# of a request to a Chroma server; that it is there is known sooner
+_TIMEOUT, _PROBE_TIMEOUT = 30.0, 3.0
 
 
 class VectorIndex:
@@ -51,6 +53,11 @@ class VectorIndex:
         return True
 
     @property
+    def shared(self) -> bool:
+        """Whether the index is on a server, which other processes use too."""
+        return self._url is not None
+
+    @property
     def locked(self) -> bool:
         """Whether this process holds the lock of the embedded index, even where it could not be opened."""
         return bool(self._lock.is_locked)
@@ -64,9 +71,15 @@ class VectorIndex:
         if self._url is None:
             return chromadb.PersistentClient(str(self.folder), settings=settings)
         server = urlsplit(self._url)
-        return chromadb.HttpClient(
+        import httpx
+
+        # Chroma's client waits without end for a server that takes the connection and does not answer
+        httpx.get(f"{self._url.rstrip('/')}/api/v2/heartbeat", timeout=_PROBE_TIMEOUT).raise_for_status()
+        client = chromadb.HttpClient(
             server.hostname or "127.0.0.1", server.port or 8000, server.scheme == "https", settings=settings
         )
+        client._server._session.timeout = _TIMEOUT
+        return client
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -127,6 +140,16 @@ class VectorIndex:
         with self._failures():
             return int(self._collection(source, label).count())
 
+    def keys(self, source: str, label: str) -> set[str]:
+        """The keys of all vectors that the index holds."""
+        held, part = set[str](), [""]
+        with self._failures():
+            collection = self._collection(source, label)
+            while part:
+                part = collection.get(limit=_KEYS, offset=len(held), include=[])["ids"]
+                held.update(part)
+        return held
+
     def drop(self, source: str, labels: Sequence[str]) -> None:
         """Remove a source's collections."""
         from chromadb.errors import NotFoundError
@@ -137,17 +160,26 @@ class VectorIndex:
             with self._failures(), suppress(NotFoundError):
                 self._client.delete_collection(name)
 
+    def disconnect(self) -> None:
+        """Connect to the server anew at the next use: collections that it had may be gone."""
+        self._collections.clear()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
     def close(self) -> None:
         """Close Chroma and let another process take the index."""
-        self._collections.clear()
-        if self._client is not None:
-            self._client.close()
-        self._client = None
+        self.disconnect()
         self._lock.release()
 
 
 class NoIndex(VectorIndex):
     """An index that no process owns: the stored vectors are searched exactly."""
+
+    @property
+    def shared(self) -> bool:
+        """Never."""
+        return False
 
     def owned(self) -> bool:
         """Never."""

@@ -1,58 +1,105 @@
 """The search index, kept in step with the vectors in the store.
 
-Each step marks what it has done. Whatever is interrupted, the next `SyncedIndex.sync` completes: it embeds keys
-without a vector, and indexes vectors that the index does not hold.
+A source of few vectors is searched exactly: that is faster than to open and query an index. Of a larger one, the
+embedded index belongs to one process, which searches it; the others search the stored vectors exactly. An index on a
+server is shared: it may be lost, restored from an old copy, or changed by another process at any time. So before each
+search of it the number of its vectors is compared with what this process knows, and as long as the index is behind or
+does not answer, the stored vectors are searched exactly, while a thread brings it up to date.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from sqlalchemy import Engine, and_, exists, func, select, update
+from sqlalchemy import Engine, func, select
 
 from retrieval.encoding.source_encoder import SourceEncoder
-from retrieval.errors import StoreFailure
+from retrieval.errors import RetrievalError, StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import TIE, ExactIndex
-from retrieval.store.cases import SAME_KEY, unpacked
-from retrieval.store.engine import insert_or_ignore
-from retrieval.store.schema import cases, vectors
+from retrieval.index.indexing import Progress, compare_with_store, embed_missing, index_missing, pending
+from retrieval.store.engine import alone
+from retrieval.store.schema import sources, vectors
 from retrieval.store.sources import SourceSnapshot
-from retrieval.types import LABELS, Vector, stored_case
+from retrieval.types import LABELS, Vector
 
-_CHUNK = 2_000
-_EMBEDDED_TOGETHER = 512
-# the step's name, how many are done, of how many
-Progress = Callable[[str, int, int], None]
+__all__ = ["Progress", "SyncedIndex"]
+
+# vectors that are searched exactly, and that a search waits for to be indexed
+_SMALL, _AT_ONCE = 5_000, 2_000
+# seconds between attempts to reach the server, and to get its lock
+_RETRY, _LOCK_RETRY = 1.0, 0.1
+_logger = logging.getLogger("precedent.index")
 
 
 class SyncedIndex:
-    """Nearest keys by ``index`` where this process owns it, else by exact search. Safe to share between threads."""
+    """Nearest keys by ``index`` where this process may use it, else by exact search. Safe to share between threads."""
 
     def __init__(self, engine: Engine, index: VectorIndex, encoder: SourceEncoder) -> None:
         self._engine, self._index, self._encoder = engine, index, encoder
         self._exact = ExactIndex(engine)
+        # sources that are searched exactly in any case
+        self._small: dict[str, bool] = {}
         # by source: the version that was synced last, and whether into the index
         self._synced: dict[str, tuple[int, bool]] = {}
         self.lock = threading.RLock()
+        # of a shared index: how many vectors it must hold, which parts were compared with the store, who catches up
+        self._sizes: dict[tuple[str, str], int] = {}
+        self._compared: set[tuple[str, str]] = set()
+        self._failing: set[str] = set()
+        self._threads: dict[str, threading.Thread] = {}
+        self._closed = threading.Event()
 
     def sync(self, source: SourceSnapshot, progress: Progress | None = None) -> None:
-        """Embed and index what is missing; a no-op when nothing changed since the last call."""
+        """Embed and index what is missing; a no-op when nothing changed since the last call.
+
+        A shared index that fails is brought up to date when it answers again.
+        """
         if source.representation is None or self._synced.get(source.name) == (source.version, True):
             return
         with self.lock:
+            if self._index.shared:
+                self._embed(source, progress)
+                self._catch_up(source.name, progress=progress)
+                return
             owned = self._index.owned()
             if self._synced.get(source.name) == (source.version, owned):
                 return
-            self._embed_missing(source, progress)
+            self._embed(source, progress)
             if owned:
-                for label in LABELS:
-                    self._index_missing(source.name, label, progress)
-            self._exact.forget(source.name)
+                self._index_all(source.name, progress)
             self._synced[source.name] = (source.version, owned)
+
+    def sync_for_search(self, source: SourceSnapshot) -> None:
+        """As `sync`, but the index is not asked where exact search is faster.
+
+        Where a shared index is far behind, a thread brings it up to date, and searches are exact meanwhile.
+        """
+        state = self._synced.get(source.name)
+        if source.representation is None or state == (source.version, True):
+            return
+        with self.lock:
+            if state is None or state[0] != source.version or source.name not in self._small:
+                self._embed(source)
+                self._small[source.name] = self._size(source.name) <= _SMALL
+            if self._small[source.name]:
+                return
+            if self._index.shared:
+                self._catch_up(source.name, most=_AT_ONCE)
+            else:
+                self.sync(source)
+
+    def _size(self, name: str) -> int:
+        with self._engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(vectors).where(vectors.c.source == name)) or 0
+
+    def _embed(self, source: SourceSnapshot, progress: Progress | None = None) -> None:
+        embed_missing(self._engine, self._encoder, source, progress)
+        self._exact.forget(source.name)
+        self._synced[source.name] = (source.version, False)
 
     def own(self) -> None:
         """Take the index.
@@ -72,11 +119,19 @@ class SyncedIndex:
         self._exact.forget(name)
 
     def discard(self, name: str, orphans: Sequence[tuple[str, str]]) -> None:
-        """Remove single vectors, given as key and label, where this process owns the index."""
+        """Remove single vectors, given as key and label, where this process may use the index."""
         with self.lock:
-            if orphans and self._index.owned():
-                for key, label in orphans:
-                    self._index.delete(name, label, [key])
+            if not orphans:
+                return
+            try:
+                if self._index.owned():
+                    for key, label in orphans:
+                        self._index.delete(name, label, [key])
+            except StoreFailure as error:
+                if not self._index.shared:
+                    raise
+                # what is left there is found by its number, and removed
+                self._lose(name, error)
 
     def matrix(self, source: SourceSnapshot, label: str) -> tuple[list[str], Vector]:
         """All keys of a label in order, and their vectors, shape ``(n, dimensions)``."""
@@ -98,9 +153,9 @@ class SyncedIndex:
         One list for each of the n queries.
         """
         with self.lock:
-            if not self._synced.get(source.name, (0, False))[1]:
-                return self._exact.nearest(source.name, label, source.version, queries, 2 * k)
-            nearest = self._index.nearest(source.name, label, queries, 2 * k)
+            nearest = self._indexed_neighbours(source, label, queries, 2 * k)
+        if nearest is None:
+            return self._exact.nearest(source.name, label, source.version, queries, 2 * k)
         out = [
             keys[: bisect_right(distances, distances[k - 1] + TIE)] if len(keys) > k else keys
             for keys, distances in nearest
@@ -112,53 +167,115 @@ class SyncedIndex:
                 out[i] = keys
         return out
 
-    def _embed_missing(self, source: SourceSnapshot, progress: Progress | None) -> None:
-        assert source.representation is not None
-        missing = and_(cases.c.source == source.name, ~exists().where(SAME_KEY))
-        ids = select(func.min(cases.c.id)).where(missing).group_by(cases.c.key, cases.c.label)
+    def close(self) -> None:
+        """End the threads, and close the index."""
+        self._closed.set()
+        for thread in list(self._threads.values()):
+            thread.join()
+        self._index.close()
+
+    def _indexed_neighbours(
+        self, source: SourceSnapshot, label: str, queries: Vector, n: int
+    ) -> list[tuple[list[str], list[float]]] | None:
+        """What the index gives; None where it must not be used."""
+        name = source.name
+        version, indexed = self._synced.get(name, (0, False))
+        if not indexed or (self._index.shared and version != source.version):
+            return None
+        try:
+            if self._index.shared and self._index.count(name, label) != self._sizes[name, label]:
+                # changed by another process, or lost
+                self._synced[name] = (version, False)
+                self._catch_up(name, most=_AT_ONCE)
+                return None
+            return self._index.nearest(name, label, queries, n)
+        except StoreFailure as error:
+            if not self._index.shared:
+                raise
+            self._lose(name, error)
+            return None
+
+    # of an index; those below, of a shared one
+
+    def _index_all(self, name: str, progress: Progress | None = None, most: int | None = None) -> bool:
+        """Index what is missing; False if another process is at it, or where it is more than ``most``."""
+        if not self._index.shared:
+            for label in LABELS:
+                index_missing(self._engine, self._index, name, label, progress)
+            return True
+        with alone(self._engine, f"index of {name}") as is_alone:
+            if not is_alone:
+                return False
+            for label in LABELS:
+                total, waiting = pending(self._engine, name, label)
+                held = self._index.count(name, label)
+                if held + waiting != total or (name, label) not in self._compared:
+                    lacking = compare_with_store(self._engine, self._index, name, label)
+                    self._compared.add((name, label))
+                    if lacking:
+                        _logger.warning(
+                            "the index lacked %d of %d %s vectors of source %r: they are added from the store",
+                            *(lacking, total, label, name),
+                        )
+                    waiting += lacking
+                if most is not None and waiting > most:
+                    return False
+                index_missing(self._engine, self._index, name, label, progress)
+                self._sizes[name, label] = self._index.count(name, label)
+        return True
+
+    def _is_catching_up(self, name: str) -> bool:
+        return name in self._threads and self._threads[name].is_alive()
+
+    def _catch_up(self, name: str, most: int | None = None, progress: Progress | None = None) -> None:
+        """Bring the index up to date: here where that is no more than ``most``, else by a thread."""
+        if self._is_catching_up(name):
+            return
+        try:
+            if not self._catch_up_once(name, most, progress):
+                self._start(name)
+        except StoreFailure as error:
+            self._lose(name, error)
+
+    def _catch_up_once(self, name: str, most: int | None = None, progress: Progress | None = None) -> bool:
         with self._engine.connect() as connection:
-            missing_ids = list(connection.scalars(ids.order_by(func.min(cases.c.id))))
-        if missing_ids:
-            self._encoder.check(source)
-        done = 0
+            version = connection.scalar(select(sources.c.version).where(sources.c.name == name))
+        if version is None:
+            return True
+        if not (self._index.owned() and self._index_all(name, progress, most)):
+            return False
+        with self.lock:
+            self._failing.discard(name)
+            if self._synced.get(name) == (version, False):
+                self._synced[name] = (version, True)
+        return True
 
-        def step(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress:
-                progress("embedding", done, len(missing_ids))
+    def _lose(self, name: str, error: StoreFailure) -> None:
+        """Search the source exactly until the index answers again."""
+        if name not in self._failing:
+            _logger.warning(
+                "the stored vectors of source %r are searched exactly until the index is usable again: %s", name, error
+            )
+        self._failing.add(name)
+        self._index.disconnect()
+        self._compared = {part for part in self._compared if part[0] != name}
+        if name in self._synced:
+            self._synced[name] = (self._synced[name][0], False)
+        self._start(name)
 
-        for start in range(0, len(missing_ids), _EMBEDDED_TOGETHER):
-            chunk = select(cases).where(cases.c.id.in_(missing_ids[start : start + _EMBEDDED_TOGETHER]))
-            with self._engine.connect() as connection:
-                part = [stored_case(row) for row in connection.execute(chunk.order_by(cases.c.id))]
-            matrix = self._encoder.encode_new(source.representation, part, step)
-            rows = [
-                {"source": source.name, "key": case.key, "label": case.label, "vector": v.tobytes(), "indexed": False}
-                for case, v in zip(part, matrix, strict=True)
-            ]
-            with self._engine.begin() as connection:
-                connection.execute(insert_or_ignore(self._engine, vectors), rows)
+    def _start(self, name: str) -> None:
+        if not self._is_catching_up(name) and not self._closed.is_set():
+            self._threads[name] = threading.Thread(target=self._keep_trying, args=(name,), name="index", daemon=True)
+            self._threads[name].start()
 
-    def _index_missing(self, name: str, label: str, progress: Progress | None) -> None:
-        of_label = and_(vectors.c.source == name, vectors.c.label == label)
-        count = select(func.count()).select_from(vectors).where(of_label)
-        with self._engine.begin() as connection:
-            total = connection.scalar(count) or 0
-            pending = connection.scalar(count.where(~vectors.c.indexed)) or 0
-            if self._index.count(name, label) + pending != total:
-                # lost, stale or half written: index everything again, the vectors are all in the store
-                connection.execute(update(vectors).where(of_label).values(indexed=False))
-                self._index.drop(name, [label])
-                pending = total
-        not_indexed = select(vectors.c.key, vectors.c.vector).where(of_label, ~vectors.c.indexed).limit(_CHUNK)
-        for start in range(0, pending, _CHUNK):
-            if progress:
-                progress("indexing", start, pending)
-            with self._engine.begin() as connection:
-                chunk = connection.execute(not_indexed).all()
-                if not chunk:
-                    break
-                keys = [key for key, _ in chunk]
-                self._index.put(name, label, keys, np.stack([unpacked(blob) for _, blob in chunk]))
-                connection.execute(update(vectors).where(of_label, vectors.c.key.in_(keys)).values(indexed=True))
+    def _keep_trying(self, name: str) -> None:
+        while not self._closed.is_set():
+            try:
+                if self._catch_up_once(name):
+                    _logger.info("the index of source %r is up to date", name)
+                    return
+                self._closed.wait(_LOCK_RETRY)
+            except RetrievalError:
+                # the store, or the index
+                self._index.disconnect()
+                self._closed.wait(_RETRY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Engine, delete, select, update
@@ -70,8 +71,10 @@ class TemplateVerdicts:
 
     def put(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Cache bodies by key, and remove those of other states."""
+        # in one order in all processes: PostgreSQL would find a deadlock between two that write the same keys
         rows = [
-            {"source": self._source, "key": key, "state": self._state, "body": body} for key, body in bodies.items()
+            {"source": self._source, "key": key, "state": self._state, "body": body}
+            for key, body in sorted(bodies.items(), key=itemgetter(0))
         ]
         outdated = template_verdicts.c.source == self._source, template_verdicts.c.state != self._state
         with self._engine.begin() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Engine, Table, func, insert, select
+from sqlalchemy import ColumnElement, Engine, Table, func, insert, select, text
 
 from retrieval.store.cases import delete_orphaned_vectors
 from retrieval.store.schema import case_changes, cases, sources, vectors
@@ -80,6 +80,10 @@ def copy_rows(store: Engine, other: Engine, table: Table, *where: ColumnElement[
             ]
             with other.begin() as target:
                 target.execute(insert(table), rows)
+    if table is cases and other.dialect.name == "postgresql":
+        # it does not see the ids that are given to it
+        with other.begin() as target:
+            target.execute(text("SELECT setval(pg_get_serial_sequence('cases', 'id'), MAX(id)) FROM cases"))
 
 
 def _in_utc(time: datetime) -> datetime:

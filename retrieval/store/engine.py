@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, QueuePool, Table, create_engine, event, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
+from filelock import FileLock, Timeout
+from sqlalchemy import Column, Connection, Engine, QueuePool, Table, create_engine, event, inspect, select, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from retrieval.errors import StoreFailure
-from retrieval.store.schema import HEAD, VERSION_TABLE, metadata
+from retrieval.store.schema import HEAD, VERSION_TABLE, metadata, sources
 
 _ADVISORY_LOCK = 20_26
 _LOCKED = "another process has locked it for too long: try again when that process is done"
 _FULL = "its disk is full: free some space, or prune old verdicts"
 _READ_ONLY = "it is read-only: check the permissions of the file and of its folder"
 # by SQLite's primary result code and by PostgreSQL's SQLSTATE
-_REASONS = {5: _LOCKED, 6: _LOCKED, "55P03": _LOCKED, 13: _FULL, "53100": _FULL, 8: _READ_ONLY, "25006": _READ_ONLY}
+_REASONS = {
+    **dict.fromkeys((5, 6, "55P03", "40P01"), _LOCKED),
+    **dict.fromkeys((13, "53100"), _FULL),
+    **dict.fromkeys((8, "25006"), _READ_ONLY),
+}
 
 
 def open_store(url: str) -> Engine:
     """The engine of the store at ``url``, its tables created or migrated to this version.
 
     Errors of the database raise `StoreFailure` wherever the engine is used.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL; ``postgresql://`` and ``postgres://``, as other programs write them, use psycopg too.
 
     Raises
     ------
@@ -34,6 +45,8 @@ def open_store(url: str) -> Engine:
     """
     try:
         location = make_url(url)
+        if location.drivername in ("postgres", "postgresql"):
+            location = location.set(drivername="postgresql+psycopg")
         name = location.render_as_string(hide_password=True)
     except SQLAlchemyError as error:
         raise StoreFailure(f"the store {url} cannot be opened: {error}") from error
@@ -41,7 +54,9 @@ def open_store(url: str) -> Engine:
         if location.get_backend_name() == "sqlite" and location.database:
             Path(location.database).parent.mkdir(parents=True, exist_ok=True)
         # our threads are bounded in number, and a limit on connections would fail one that could wait
-        engine = create_engine(location, poolclass=QueuePool, max_overflow=-1)
+        # of a server that was restarted, connections of before are replaced when they are next used
+        is_server = location.get_backend_name() != "sqlite"
+        engine = create_engine(location, poolclass=QueuePool, max_overflow=-1, pool_pre_ping=is_server)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _configure_sqlite)
         with engine.connect() as connection:
@@ -54,6 +69,9 @@ def open_store(url: str) -> Engine:
             with engine.begin() as connection:
                 _begin_exclusive(connection)
                 _upgrade(connection)
+    except ModuleNotFoundError as error:
+        hint = "pip install 'precedent-agent[postgres]'" if error.name == "psycopg" else None
+        raise StoreFailure(f"the store {name} cannot be opened: {error}", hint) from error
     except (SQLAlchemyError, OSError) as error:
         raise StoreFailure(f"the store {name} cannot be opened: {_reason(error)}") from error
     event.listen(engine, "handle_error", lambda context: _store_failure(name, context))
@@ -97,6 +115,46 @@ def _begin_exclusive(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if on_sqlite else f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
 
 
+@contextmanager
+def changing(engine: Engine, name: str) -> Iterator[Connection]:
+    """A transaction that changes the cases or vectors of a source; others that do wait until it ends.
+
+    PostgreSQL would otherwise find a deadlock between two that write the same rows in different orders, and what one
+    reads before it writes would be outdated.
+    """
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            # not FOR UPDATE, which verdicts of the source would wait for
+            row = select(sources.c.name).where(sources.c.name == name)
+            connection.execute(row.with_for_update(key_share=True))
+        yield connection
+
+
+@contextmanager
+def alone(engine: Engine, name: str) -> Iterator[bool]:
+    """Whether no other process is within such a block of that ``name``, until this one ends; does not wait."""
+    if engine.dialect.name == "sqlite":
+        lock = FileLock(f"{engine.url.database}.{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock", timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
+        return
+    arguments = {"all": _ADVISORY_LOCK, "name": name}
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(:all, hashtext(:name))"), arguments):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:all, hashtext(:name))"), arguments)
+
+
 def _configure_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
@@ -106,7 +164,8 @@ def _configure_sqlite(connection: Any, _: object) -> None:
 
 def _store_failure(name: str, context: ExceptionContext) -> StoreFailure | None:
     error = context.original_exception
-    if isinstance(error, context.dialect.loaded_dbapi.Error):
+    # the pool makes another connection where it finds one dead
+    if not context.is_pre_ping and isinstance(error, context.dialect.loaded_dbapi.Error):
         return StoreFailure(f"the store {name} failed: {_reason(error)}")
     return None
 
@@ -119,7 +178,14 @@ def _reason(error: BaseException) -> str:
 
 def insert_statement(engine: Engine, table: Table) -> Any:
     """The dialect's INSERT, which knows ON CONFLICT."""
-    return (postgresql if engine.dialect.name == "postgresql" else sqlite).insert(table)
+    # each takes long to import, and one is needed
+    if engine.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+        return postgresql_insert(table)
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert(table)
 
 
 def insert_or_ignore(engine: Engine, table: Table) -> Any:

@@ -52,7 +52,8 @@ class History:
             An id is in use for another record.
         """
         by_id = {body["id"]: body for body in bodies}
-        ids, now = list(by_id), datetime.now(UTC)
+        # in one order in all processes: PostgreSQL would find a deadlock between two that write the same verdicts
+        ids, now = sorted(by_id), datetime.now(UTC)
         insert = insert_statement(self._engine, verdicts)
         changed = {name: insert.excluded[name] for name in ("label", "probability", "body", "judged_at")}
         upsert = insert.on_conflict_do_update(index_elements=[verdicts.c.id], set_=changed)
@@ -78,7 +79,7 @@ class History:
         """
         if rows:
             with self._engine.begin() as connection:
-                self._touch.execute(connection, rows, datetime.now(UTC))
+                self._touch.execute(connection, sorted(rows), datetime.now(UTC))
 
     @cached_property
     def _touch(self) -> RowInsert:

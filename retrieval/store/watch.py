@@ -94,9 +94,10 @@ def commit(
         changed = {name: insert.excluded[name] for name in ("source", "state", "updated_at")}
         upsert = insert.on_conflict_do_update(index_elements=[watches.c.key], set_=changed)
         connection.execute(upsert, {"key": key, "source": source, "state": dict(state), "updated_at": now})
-        for label, count in counts.items():
+        # in one order in all processes: PostgreSQL would find a deadlock between two that count the same
+        for label, count in sorted(counts.items()):
             _add_count(engine, connection, source, minute, label, count)
-        for group in groups:
+        for group in sorted(groups, key=lambda group: (group.template, group.label)):
             _add_group(engine, connection, group)
 
 

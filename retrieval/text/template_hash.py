@@ -39,18 +39,17 @@ def template_skeletons(lines: bytes) -> pl.Series:
     return skeletons.scatter(places, _one_address(skeletons.gather(places))) if len(places) else skeletons
 
 
-def template_hashes(data: bytes, lines: pl.Series, kept: KeptNumbers, seed: int) -> NDArray[np.uint64]:
-    """Seeded hashes of n lines, shape (n,): lines with the same hash have the same masked text.
+def skeleton_hashes(lines: bytes, seed: int) -> NDArray[np.uint64]:
+    """Seeded hashes of the skeletons of n lines (UTF-8, without NUL), shape (n,)."""
+    return template_skeletons(lines).hash(seed).to_numpy()
 
-    Parameters
-    ----------
-    data, lines
-        The lines as bytes, UTF-8 without NUL, and one by one.
-    kept : KeptNumbers
-        Numbers that masking leaves in texts.
-    seed : int
+
+def column_hashes(lines: pl.Series, kept: KeptNumbers, seed: int) -> NDArray[np.uint64]:
+    """What is added to the hashes of n lines, shape (n,), for the numbers that masking leaves in texts.
+
+    Lines with the same skeleton and the same hash here have the same masked text.
     """
-    hashes = template_skeletons(data).hash(seed).to_numpy()
+    hashes = np.zeros(len(lines), np.uint64)
     for factor, column in enumerate(number_columns(lines, kept), start=1):
         # odd factors lose nothing, and keep the places apart
         hashes = hashes * np.uint64(2 * factor + 1) + column.fill_null("").hash(seed).to_numpy()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.bulk.chunks import read_chunks
 from agent.bulk.template_grouping import JOINED, TemplateGrouper
+from agent.data.chunks import read_chunks
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, entry_joining
 from agent.data.readers.byte_stream import Stream
@@ -21,22 +21,42 @@ LINES = {
     "time": [
         "2026-01-02 03:04:{n} a{k}",
         "2026-01-02 03:04:{n} b",
-        "\tat a.B.c(B.java:{n})",
+        "2026-01-02 03:04:{n} job {m} of 10.0.{n}.7:{m} took {m} ms",
+        "\tat a.B.c(B.java:{m})",
         "Caused by: x",
         "",
         "plain {n}",
         "# c",
+    ],
+    "seconds": [
+        "1767323045.{m} up {m}",
+        "17673230{n} job {m} done",
+        "[  {m}.{n}5] usb {m}",
+        "{m} started",
+        "goes on with {m}",
+    ],
+    "access": [
+        "10.0.0.{n} - - [02/Jan/2026:03:04:05 +0000] GET /a/{m}",
+        "{m} - x [02/Jan/2026:03:04:05 +0000] a",
+        "10.20.{n}.1 12.30.10 - [02/Jan/2026:03:04:05 +0000] b {m}",
+        "goes on with {m}",
     ],
     "indented": ["request {n} failed", "stopped", "\tat a.B.c(B.java:{n})", "  more {n}", "", "}}", "ValueError: {n}"],
     "container": [f"{STAMP} stdout F a{{k}}", f"{STAMP} stdout P b{{n}}", f"{STAMP} stderr F \tat a.B.c(B.java:1)", ""],
 }
 OPTIONS = {
     "time": ReadOptions(format="log"),
+    "seconds": ReadOptions(format="log"),
+    "access": ReadOptions(format="log"),
     "indented": ReadOptions(format="log"),
     "container": ReadOptions(format="log"),
     "expression": ReadOptions(format="log", multiline=r"^2026.*[13579] "),
     "labelled": ReadOptions(format="log", label="0", label_values=("-",)),
 }
+
+
+def number(rng: random.Random) -> int:
+    return rng.randrange(10 ** rng.randint(1, 13))
 
 
 def content(kind: str, seed: int) -> bytes:
@@ -47,7 +67,9 @@ def content(kind: str, seed: int) -> bytes:
         ]
         return "\n".join(lines).encode()
     templates = LINES.get(kind, LINES["time"])
-    lines = [rng.choice(templates).format(n=rng.randint(10, 59), k=rng.choice("xyz")) for _ in range(200)]
+    lines = [
+        rng.choice(templates).format(n=rng.randint(10, 59), k=rng.choice("xyz"), m=number(rng)) for _ in range(200)
+    ]
     odd = ["\x1b[31m2026-01-02 03:04:05 red\x1b[0m", "\ufeff2026-01-02 03:04:06 joined", "\r"] * (seed % 2)
     return "\n".join([*lines[:100], *odd, *lines[100:]]).encode() + b"\n" * (seed % 3 == 0)
 

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.bulk.chunks import Chunk, read_chunks
 from agent.bulk.report import write_report
 from agent.bulk.runner import BulkOptions, BulkRunner
 from agent.bulk.summary import Summary
 from agent.core.errors import UsageError
 from agent.core.records import Verdict
 from agent.core.requests import LONG, JudgeRequest, needs_segments
+from agent.data.chunks import Chunk, read_chunks
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.data.readers.byte_stream import Damaged, Stream

@@ -50,6 +50,8 @@ def test_all_normal_makes_a_source_which_judges_only_where_it_is_named(run: Run,
     assert run("learn", log, "--source", "night").code == 2
     assert run("learn", log, "--source", "night", "--all-normal", "--label", "0").code == 2
     learned = run("learn", log, "--source", "night", "--all-normal")
+    assert "all of them normal, as named" in learned.out
+    assert not any(text in learned.out for text in ("None:", "label values", "--normal right"))
     assert learned.code == 0, learned.err
     new = tmp_path / "new.log"
     new.write_text("2026-03-02 08:00:00 INFO unit 3 polled in 7 ms\n")

@@ -51,6 +51,19 @@ def test_known_settings_and_the_tests_variables_are_read(tmp_path: Path, monkeyp
     assert (settings().model, settings().port) == ("none", 9001)
 
 
+def test_the_store_and_the_index_are_known_by_the_names_of_other_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text('store = "sqlite:///of-the-file"\n')
+    monkeypatch.setenv("PRECEDENT_DATABASE_URL", "postgresql://db/p")
+    monkeypatch.setenv("precedent_chroma_url", "http://vectors:8001")
+    assert (settings().store, settings().chroma) == ("postgresql://db/p", "http://vectors:8001")
+    settings.cache_clear()
+    monkeypatch.setenv("PRECEDENT_STORE", "postgresql://other/p")
+    with pytest.raises(UsageError, match="PRECEDENT_STORE and PRECEDENT_DATABASE_URL are the same setting"):
+        settings()
+
+
 def test_a_file_of_the_working_directory_is_not_read(tmp_path: Path, run: Run) -> None:
     (tmp_path / "precedent.toml").write_text('ollama_hosts = "http://evil.example"\n')
     assert settings().ollama_hosts == "127.0.0.1:9"

@@ -147,6 +147,8 @@ def test_the_window_is_chosen_by_the_period_and_said(tmp_path: Path) -> None:
     assert options.series is not None
     assert (options.series.window, options.series.step) == (2 * DAY, DAY)
     assert "the period by autocorrelation is 48 points" in note
+    short, _ = load_series(ReadOptions(series=SeriesOptions()), write_series(tmp_path / "s.csv", daily(8 * DAY)), 1_000)
+    assert found_options(SeriesOptions(), short)[0].step == (8 * DAY - DAY) // 24, "24 windows at least"
     noise = np.random.default_rng(0).normal(size=(1_000, 1))
     assert find_period(noise[:, 0]) is None
     assert choose_window(noise, 60) == (100, "no period was found")
@@ -192,3 +194,49 @@ def test_a_period_stands_out_and_the_shortest_good_one_counts() -> None:
     )
     week = np.sin(np.arange(4_800) * 2 * np.pi / DAY) * np.where(np.arange(4_800) // DAY % 7 >= 5, 0.6, 1)
     assert find_period(week) == DAY
+
+
+@pytest.mark.parametrize("wrong", ["1970-01-01 00:00:00", "9999-12-31 23:59:59"])
+def test_a_wrong_time_far_away_takes_no_memory_and_leaves_the_window(tmp_path: Path, wrong: str) -> None:
+    path = write_series(tmp_path / "a.csv", daily(20 * DAY))
+    path.write_text(path.read_text().replace("2024-01-02 03:30:00", wrong))
+    options, note = with_series_found(ReadOptions(series=SeriesOptions()), path, 1_000)
+    assert "the period by autocorrelation is 48 points" in note
+    rows = list(options.read_unlabelled(path, 1_000))
+    (error,) = [str(row) for row in rows if isinstance(row, RowError)]
+    assert error == f"{path}:57: 1 points between gaps are fewer than a window of 96"
+    assert len(rows) > 10
+
+
+def test_gaps_that_make_too_many_points_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.data.series_windows.MOST_VALUES", 1_000)
+    lines = [f"{1_700_000_000 + i + i // 3 * 90},{i}" for i in range(60)]
+    (tmp_path / "a.csv").write_text("ts,v\n" + "\n".join(lines) + "\n")
+    with pytest.raises(InputError, match="makes 1,770 points, too many"):
+        _read(tmp_path / "a.csv", window=100)
+
+
+def test_enormous_values_are_read_and_described(tmp_path: Path) -> None:
+    values = daily(20 * DAY)
+    values[100:110] = [1.7e308] * 10
+    path = write_series(tmp_path / "a.csv", values)
+    path.write_text(path.read_text() + "2024-01-20 23:30:00,1.7e308\n" * 2)
+    windows = _windows(path, window=48)
+    assert all(isinstance(value, float) and math.isfinite(value) for w in windows for value in w.record.fields.values())
+    assert find_period(np.where(np.arange(480) == 7, 1e308, np.sin(np.arange(480)))) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": 1e300},
+        {"start": "9999-12-31T23:59:59", "step": 3600},
+        {"start": "0001-01-01T00:00:00+14:00"},
+        {"start": "7", "step": 1e308},
+    ],
+)
+def test_times_that_no_calendar_has_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="the times of a series are between"):
+        Series.model_validate({"start": "2024-01-01", "step": 60, "values": {"v": (1, 2, 3)}, **changes})
+    assert parse_time("0001-01-01T00:00:00+14:00") is None
+    assert parse_time(-9e10) is None

@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from agent.core.errors import DetectorError
 from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
+from agent.detectors.persistence import FittedDetectors
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training.learn import learn
@@ -68,3 +70,19 @@ def test_models_that_cannot_be_read_name_the_remedy(fitted: AppContext, stored: 
     refit(fitted, "rows")
     verdict = build(fitted).invoke(request)
     assert (verdict.label, verdict.signals) == (expected.label, pytest.approx(expected.signals))
+
+
+def test_models_are_read_again_after_an_error_of_the_interpreter(
+    fitted: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads that read headers of arrays at once: CPython 3.11, gh-106905."""
+    loads, failures = FittedDetectors.loads, [SystemError("AST constructor recursion depth mismatch")]
+
+    def fails_once(*arguments: Any) -> FittedDetectors:
+        if failures:
+            raise failures.pop()
+        return loads(*arguments)
+
+    monkeypatch.setattr(FittedDetectors, "loads", fails_once)
+    request = JudgeRequest(text="amount is 560", fields={"amount": 560.0}, source="rows")
+    assert build(fitted).invoke(request).signals["fields"] is not None

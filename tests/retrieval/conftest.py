@@ -1,4 +1,4 @@
-"""Memory with its real parts: MiniLM from the user's cache, SQLite and Chroma in the test's folder."""
+"""Memory with its real parts: MiniLM from the user's cache, a store of each kind, Chroma in the test's folder."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_book(home: Path, embedder: Embedder) -> Iterator[Opener]:
+def open_book(home: Path, store_url: str, embedder: Embedder) -> Iterator[Opener]:
     """Opens the casebook of the test's data directory, as often as wanted; every one is closed at the end."""
     opened: list[Casebook] = []
 
     def opener(other: Embedder | None = None) -> Casebook:
-        book = Casebook(home, f"sqlite:///{home / 'precedent.db'}", lambda: other or embedder)
+        book = Casebook(home, store_url, lambda: other or embedder)
         opened.append(book)
         return book
 
@@ -43,3 +43,9 @@ def open_book(home: Path, embedder: Embedder) -> Iterator[Opener]:
 @pytest.fixture
 def book(open_book: Opener) -> Casebook:
     return open_book()
+
+
+@pytest.fixture(autouse=True)
+def no_source_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small sources are searched exactly: the tests of the index have small ones that are searched by it."""
+    monkeypatch.setattr("retrieval.index.synced._SMALL", 0)

@@ -337,9 +337,8 @@ def test_a_source_that_is_created_again_has_another_revision(book: Casebook) -> 
     assert book.source("log") != first
 
 
-def test_the_store_is_where_the_settings_say(home: Path, book: Casebook) -> None:
+def test_the_index_is_in_the_data_directory(home: Path, book: Casebook) -> None:
     with_cases(book, "log", [line("x")])
-    assert (home / "precedent.db").is_file()
     assert (home / "index").is_dir()
 
 

@@ -16,12 +16,12 @@ from retrieval.store.copying import (
     sample_of_cases,
 )
 from retrieval.store.fits import Fit, Fits
+from tests.private_postgres import PrivatePostgres
 
 from .making import distinct_keys, line, lines, stored_vectors, table, with_cases
 
 
-def publish_from_a_copy(book: Casebook, folder: Path) -> None:
-    """The same on each kind of store."""
+def test_a_source_is_copied_and_a_fit_of_the_copy_published(book: Casebook, tmp_path: Path) -> None:
     with_cases(book, "log", table())
     until = newest_given_at(book.engine, "log")
     assert until is not None
@@ -34,7 +34,7 @@ def publish_from_a_copy(book: Casebook, folder: Path) -> None:
     assert len(sample_of_cases(book.engine, "log", 10)) in range(9, 13)
     assert sum(occurrences_by_key(book.engine, "log").values()) == 44
 
-    copy = Casebook(folder / "copy", f"sqlite:///{folder / 'copy.db'}", lambda: None)  # type: ignore[arg-type,return-value]
+    copy = Casebook(tmp_path / "copy", f"sqlite:///{tmp_path / 'copy.db'}", lambda: None)  # type: ignore[arg-type,return-value]
     copy_source(book.engine, copy.engine, "log", until)
     # the case that was relabelled is newer
     assert len(copy.cases("log")) == 39 == stored_vectors(copy, "log") == distinct_keys(copy, "log")
@@ -60,12 +60,17 @@ def publish_from_a_copy(book: Casebook, folder: Path) -> None:
     fits.note("log", present, challenged_on=7)
     assert getattr(fits.current("log"), "source_model", {})["challenged_on"] == 7
     copy.close()
-    book.close()
 
 
-def test_a_source_is_copied_and_a_fit_of_the_copy_published(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    publish_from_a_copy(Casebook(home, f"sqlite:///{home / 'p.db'}", lambda: None), tmp_path)  # type: ignore[arg-type,return-value]
+def test_a_source_that_was_copied_to_another_store_grows_there(
+    book: Casebook, tmp_path: Path, postgres: PrivatePostgres
+) -> None:
+    """As when a store moves to a server; PostgreSQL counts ids on its own."""
+    with_cases(book, "log", table())
+    moved = Casebook(tmp_path / "moved", postgres.empty_database(), lambda: None)  # type: ignore[arg-type,return-value]
+    copy_source(book.engine, moved.engine, "log")
+    assert moved.relabel("log", table(44)[43], "a person") == "c41"
+    moved.close()
 
 
 def test_other_masking_changes_the_keys_with_the_fit(book: Casebook) -> None:

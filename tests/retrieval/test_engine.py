@@ -16,15 +16,14 @@ from retrieval.store.schema import HEAD, VERSION_TABLE, llm_cache
 from retrieval.store.sources import Sources
 
 
-def test_a_store_that_a_newer_precedent_wrote_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'p.db'}"
-    engine = open_store(url)
+def test_a_store_that_a_newer_precedent_wrote_is_refused(store_url: str) -> None:
+    engine = open_store(store_url)
     with engine.begin() as connection:
         assert connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == HEAD
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{int(HEAD) + 1:04}'"))
     engine.dispose()
     with pytest.raises(StoreFailure, match="written by a newer Precedent"):
-        open_store(url)
+        open_store(store_url)
 
 
 def test_its_folder_is_made(tmp_path: Path) -> None:
@@ -46,8 +45,8 @@ def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == b"something precious " * 100
 
 
-def test_processes_that_start_at_once_open_it_all(tmp_path: Path) -> None:
-    code = f"from retrieval.store.engine import open_store; open_store('sqlite:///{tmp_path / 'p.db'}')"
+def test_processes_that_start_at_once_open_it_all(store_url: str) -> None:
+    code = f"from retrieval.store.engine import open_store; open_store({store_url!r})"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
         for _ in range(6)
@@ -96,10 +95,10 @@ def test_a_read_only_store_is_named(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_any_error_of_the_database_is_a_store_failure(tmp_path: Path) -> None:
-    engine = open_store(f"sqlite:///{tmp_path / 'p.db'}")
+def test_any_error_of_the_database_is_a_store_failure(store_url: str) -> None:
+    engine = open_store(store_url)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE sources"))
-    with pytest.raises(StoreFailure, match="no such table: sources"):
+        connection.execute(text(f"DROP TABLE sources{'' if engine.dialect.name == 'sqlite' else ' CASCADE'}"))
+    with pytest.raises(StoreFailure, match=r'(no such table: sources|"sources" does not exist)'):
         Sources(engine).names()
     engine.dispose()

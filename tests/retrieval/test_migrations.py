@@ -10,13 +10,26 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import (
+    BLOB,
+    DATETIME,
+    DateTime,
+    Engine,
+    LargeBinary,
+    MetaData,
+    create_engine,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 
 from agent.core.records import Record
 from agent.core.requests import JudgeRequest
@@ -39,20 +52,43 @@ TO_FIRST_VERSION = (
 )
 # called anomalous by that version, which took what is new for a fault
 LIKE_NO_CASE = "the power supply has failed"
-# what tells the versions apart
-DOWN = {3: (), 2: (), 1: TO_FIRST_VERSION}
 
 
-def old_store(folder: Path, version: int = 3) -> str:
-    """The URL of a store of that schema, made from the dump."""
-    folder.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(folder / "precedent.db")
-    connection.executescript((STORES / "schema-3.sql").read_text(encoding="utf-8"))
-    for statement in (*DOWN[version], f"UPDATE schema_version SET version = {version}"):
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
-    return f"sqlite:///{folder / 'precedent.db'}"
+def old_store(url: str, revision: int = 3) -> str:
+    """Make a store of that revision, from the dump; returns its URL."""
+    dump, folder = sqlite3.connect(":memory:"), make_url(url).database
+    dump.executescript((STORES / "schema-3.sql").read_text(encoding="utf-8"))
+    if url.startswith("sqlite"):
+        Path(str(folder)).parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(str(folder))) as copy:
+            dump.backup(copy)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    if engine.dialect.name == "postgresql":
+        copy_to_postgres(create_engine("sqlite://", creator=lambda: dump), engine)
+    with engine.begin() as connection:
+        for statement in TO_FIRST_VERSION if revision == 1 else ():
+            connection.execute(text(statement))
+        connection.execute(text(f"UPDATE schema_version SET version = {min(revision, 3)}"))
+    engine.dispose()
+    if revision > 3:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_module, "HEAD", f"{revision:04}")
+            open_store(url).dispose()
+    return url
+
+
+def copy_to_postgres(dump: Engine, engine: Engine) -> None:
+    """The tables with the types that SQLAlchemy gave them there, and their rows."""
+    old = MetaData()
+    old.reflect(dump)
+    for column in (column for table in old.sorted_tables for column in table.columns):
+        column.type = {DATETIME: DateTime(timezone=True), BLOB: LargeBinary()}.get(type(column.type), column.type)
+    with dump.connect() as source, engine.begin() as target:
+        old.create_all(target)
+        for table in old.sorted_tables:
+            if rows := source.execute(select(table)).mappings().all():
+                target.execute(table.insert(), [dict(row) for row in rows])
+        target.execute(text("SELECT setval(pg_get_serial_sequence('cases', 'id'), MAX(id)) FROM cases"))
 
 
 def differences(engine: Engine) -> list[object]:
@@ -67,22 +103,31 @@ def test_the_newest_migration_is_the_head() -> None:
     assert scripts.get_heads() == [HEAD]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_a_migrated_store_has_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
-    migrated, new = open_store(old_store(tmp_path, version)), open_store(f"sqlite:///{tmp_path / 'new.db'}")
-    assert differences(migrated) == differences(new) == []
+def test_a_new_store_has_the_tables_of_the_schema(store_url: str) -> None:
+    engine = open_store(store_url)
+    assert differences(engine) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("version", range(1, int(HEAD)))
+def test_a_migrated_store_has_the_tables_of_a_new_one(store_url: str, version: int) -> None:
+    migrated = open_store(old_store(store_url, version))
+    assert differences(migrated) == []
     assert set(inspect(migrated).get_table_names()) == {*metadata.tables, VERSION_TABLE}
     with migrated.connect() as connection:
         assert connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == HEAD
         fitted = connection.scalars(select(sources.c.source_model).order_by(sources.c.name)).all()
     # models of the first two are packed in another form: they are fitted again
-    assert all(bool(judge) is (version == 3) for judge in fitted)
+    assert all(bool(judge) is (version >= 3) for judge in fitted)
+    (length,) = (
+        column["type"].length for column in inspect(migrated).get_columns("verdicts") if column["name"] == "id"
+    )  # type: ignore[attr-defined]
+    assert length == 64 or migrated.dialect.name == "sqlite"
     migrated.dispose()
-    new.dispose()
 
 
-def test_what_was_cached_is_kept(tmp_path: Path) -> None:
-    engine = open_store(old_store(tmp_path))
+def test_what_was_cached_is_kept(store_url: str) -> None:
+    engine = open_store(old_store(store_url))
     assert LLMCache(engine).get("0" * 64) == -1.25
     with engine.connect() as connection:
         assert connection.execute(select(template_verdicts.c.key, template_verdicts.c.body)).all() == [
@@ -94,9 +139,8 @@ def test_what_was_cached_is_kept(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_it_gives_the_verdicts_that_it_gave_before(tmp_path: Path) -> None:
-    old_store(tmp_path / "home")
-    context = AppContext(make_settings(tmp_path / "home", model="none"))
+def test_it_gives_the_verdicts_that_it_gave_before(tmp_path: Path, store_url: str) -> None:
+    context = AppContext(make_settings(tmp_path / "home", store=old_store(store_url), model="none"))
     try:
         chain = build(context)
         for source, verdicts in json.loads((STORES / "schema-3-verdicts.json").read_text(encoding="utf-8")).items():
@@ -119,8 +163,8 @@ def test_it_gives_the_verdicts_that_it_gave_before(tmp_path: Path) -> None:
         context.close()
 
 
-def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
-    url = old_store(tmp_path)
+def test_processes_that_start_at_once_migrate_once(store_url: str) -> None:
+    url = old_store(store_url)
     code = f"from retrieval.store.engine import open_store; open_store({url!r})"
     started = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=Path.cwd())
@@ -132,41 +176,40 @@ def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    url = old_store(tmp_path)
-    connection = sqlite3.connect(tmp_path / "precedent.db")
-    connection.execute("CREATE TABLE template_verdicts (x INTEGER)")
-    connection.commit()
-    connection.close()
-    before = (
-        sqlite3.connect(tmp_path / "precedent.db").execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
-    )
+def test_a_migration_that_fails_leaves_the_store_as_it_was(store_url: str) -> None:
+    url = old_store(store_url)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE template_verdicts (x INTEGER)"))
+
+    def columns() -> list[list[str]]:
+        read = inspect(engine)
+        return [[table, *(column["name"] for column in read.get_columns(table))] for table in read.get_table_names()]
+
+    before = columns()
     with pytest.raises(StoreFailure, match=r"cannot be opened.*template_verdicts"):
         open_store(url)
-    after = (
-        sqlite3.connect(tmp_path / "precedent.db").execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
-    )
-    assert after == before
+    assert columns() == before
+    engine.dispose()
 
 
-def test_ids_of_removed_cases_are_not_given_again_after_the_migration(tmp_path: Path) -> None:
+def test_ids_of_removed_cases_are_not_given_again_after_the_migration(store_url: str) -> None:
     """SQLite gave the largest id again when its case was removed, so a change may name an id beyond all cases."""
-    url = old_store(tmp_path)
-    store = sqlite3.connect(tmp_path / "precedent.db")
-    store.execute("DELETE FROM cases WHERE id = (SELECT MAX(id) FROM cases)")
-    (largest,) = store.execute("SELECT MAX(id) FROM cases").fetchone()
-    store.commit()
-    store.close()
+    url = old_store(store_url)
+    before = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with before.begin() as connection:
+        connection.execute(text("DELETE FROM cases WHERE id = (SELECT MAX(id) FROM cases)"))
+        largest = connection.scalar(text("SELECT MAX(id) FROM cases"))
+    before.dispose()
     engine = open_store(url)
     with engine.begin() as connection:
-        (count,) = connection.execute(text("SELECT COUNT(*) FROM cases")).one()
-        assert count == largest
         insert = text(
             "INSERT INTO cases (source, hash, key, label, text, fields, events, occurrences, given_by, given_at) "
             "VALUES ('log', :hash, 'k', 'normal', 't', '{}', '[]', 1, 'b', '2026-01-01 00:00:00') RETURNING id"
         )
         first = connection.scalar(insert, {"hash": "new"})
         connection.execute(text("DELETE FROM cases WHERE id = :id"), {"id": first})
-        assert connection.scalar(insert, {"hash": "newer"}) == first + 1 == largest + 2
+        assert connection.scalar(insert, {"hash": "newer"}) == first + 1
+        assert first > largest
         connection.execute(text("DELETE FROM cases WHERE hash = 'newer'"))
     engine.dispose()

@@ -1,150 +1,37 @@
-"""The store on a real PostgreSQL: a private server on a Unix socket; skips, saying so, where none can be started."""
+"""What only a store on a PostgreSQL server has; all other tests of the store run on it as well."""
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import text
 
-from agent.core.records import Record
-from examples.postgres.cluster import RecorderError, find_programs
 from retrieval.casebook import Casebook
 from retrieval.errors import StoreFailure
 from retrieval.store.caches import LLMCache, TemplateVerdicts
 from retrieval.store.engine import open_store
-from retrieval.store.schema import HEAD, VERSION_TABLE, metadata, sources
-from retrieval.store.verdicts import History
-from tests.conftest import missing
+from retrieval.store.verdicts import AlikeVerdict, History
+from retrieval.store.watch import commit, live_counts
+from tests.private_postgres import PrivatePostgres
 
-from .making import find, payment, table, with_cases
-from .test_copying import publish_from_a_copy
-from .test_migrations import differences
-from .test_verdicts import alike, body
+from .making import row
+from .test_sharing import in_threads
+from .test_verdicts import body
 
-# what revision 0004 changed, undone
-TO_SCHEMA_3 = f"""
-DROP TABLE case_changes; DROP TABLE watches; DROP TABLE live_counts; DROP TABLE live_groups;
-DROP TABLE earlier_fits; DROP TABLE ended_sessions;
-ALTER TABLE llm_cache RENAME TO heard; ALTER TABLE template_verdicts RENAME TO remembered;
-DROP INDEX ix_llm_cache_used_at; ALTER TABLE heard DROP COLUMN used_at;
-ALTER TABLE sources DROP COLUMN revision; ALTER TABLE sources RENAME representation TO space;
-ALTER TABLE sources RENAME source_model TO judge; ALTER TABLE cases DROP COLUMN series;
-ALTER TABLE cases RENAME label_value TO kind;
-ALTER TABLE cases RENAME occurrences TO times; ALTER TABLE verdicts ALTER COLUMN id TYPE VARCHAR(32);
-DROP TABLE {VERSION_TABLE}; CREATE TABLE {VERSION_TABLE} (version INTEGER PRIMARY KEY);
-INSERT INTO {VERSION_TABLE} VALUES (3)
+END_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Path]:
-    """The folder of the server's socket."""
-    try:
-        programs = find_programs()
-        owner = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else os.geteuid()
-    except (RecorderError, KeyError) as error:
-        missing("postgres", f"no PostgreSQL to test with: {error}")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    os.chown(folder, owner, -1)
-    as_owner = {"user": owner} if os.geteuid() == 0 else {}
-    made = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync"]
-    subprocess.run(made, check=True, capture_output=True, cwd=folder, **as_owner)  # type: ignore[call-overload]
-    options = ["-D", str(folder / "data"), "-k", str(folder), "-h", "", "-F"]
-    process = subprocess.Popen(
-        [str(programs / "postgres"), *options], stderr=subprocess.DEVNULL, cwd=folder, **as_owner
-    )  # type: ignore[call-overload]
-    for _ in range(300):
-        if (folder / ".s.PGSQL.5432").exists():
-            break
-        time.sleep(0.1)
-    yield folder
-    process.terminate()
-    process.wait(timeout=60)
-    shutil.rmtree(folder)
+pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def url(server: Path, request: pytest.FixtureRequest) -> str:
-    """An empty database."""
-    admin = open_admin(server)
-    name = f"test_{abs(hash(request.node.name))}"
-    with admin.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return f"postgresql+psycopg://postgres@/{name}?host={server}"
-
-
-def open_admin(server: Path) -> Engine:
-    from sqlalchemy import create_engine
-
-    for _ in range(100):
-        engine = create_engine(f"postgresql+psycopg://postgres@/postgres?host={server}")
-        try:
-            engine.connect().close()
-        except Exception:
-            time.sleep(0.1)
-        else:
-            return engine
-    raise AssertionError("the server does not answer")
-
-
-def test_a_casebook_and_its_history(url: str, tmp_path: Path) -> None:
-    book = Casebook(tmp_path, url, lambda: None)  # type: ignore[arg-type,return-value]
-    with_cases(book, "log", table())
-    result = find(book, "log", payment(1105.0, "xx"))
-    assert result.nearest[0].case.label == "anomalous"
-    with_cases(book, "log", table()[:5])
-    book.relabel("log", table()[0], "a person")
-    assert find(book, "log", Record(text="x", fields={"amount": 3.0})).nearest
-    history = History(book.engine)
-    long = {**body(1), "id": "v" + "0" * 32}
-    history.put([long, body(2)])
-    history.put([{**long, "label": "unsure"}])
-    history.put_alike([alike(3, '{"like": "v2", "record": {"text": "é"}}')])
-    assert (history.get("v3") or {})["explanation"] == body(2)["explanation"]
-    with pytest.raises(StoreFailure, match="about another record"):
-        history.put([{**body(4), "id": "v2"}])
-    assert history.prune(max_rows=1) == 1, "v2 stays for v3"
-    cache = LLMCache(book.engine)
-    cache.put("q", 1.5)
-    cache.put("r", 2.5)
-    assert cache.get("q") == 1.5
-    assert cache.prune(max_rows=1) == 1
-    TemplateVerdicts(book.engine, "log", "state").put({"k": {"label": "normal"}})
-    assert TemplateVerdicts(book.engine, "log", "state").get(["k"]) == {"k": {"label": "normal"}}
-    book.remove("log")
-    book.close()
-
-
-def test_a_source_is_copied_and_a_fit_of_the_copy_published(url: str, tmp_path: Path) -> None:
-    publish_from_a_copy(Casebook(tmp_path, url, lambda: None), tmp_path)  # type: ignore[arg-type,return-value]
-
-
-def test_a_store_of_the_version_before_is_migrated(url: str) -> None:
-    engine = open_store(url)
-    with engine.begin() as connection:
-        connection.execute(
-            sources.insert().values(name="s", source_model={"lonely": [0.5], "keys": 1}, created_at=text("now()"))
-        )
-        for statement in TO_SCHEMA_3.split(";"):
-            connection.execute(text(statement))
-    engine.dispose()
-    engine = open_store(url)
-    with engine.connect() as connection:
-        assert connection.scalar(select(sources.c.source_model)) == {"nn_distance_quantiles": [0.5], "templates": 1}
-        assert connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) == HEAD
-    assert differences(engine) == []
-    assert set(inspect(engine).get_table_names()) == {*metadata.tables, VERSION_TABLE}
-    assert next(c for c in inspect(engine).get_columns("verdicts") if c["name"] == "id")["type"].length == 64  # type: ignore[attr-defined]
-    engine.dispose()
+def url(postgres: PrivatePostgres) -> str:
+    return postgres.empty_database()
 
 
 def test_a_server_that_is_read_only_is_named(url: str) -> None:
@@ -153,3 +40,50 @@ def test_a_server_that_is_read_only_is_named(url: str) -> None:
     with pytest.raises(StoreFailure, match="it is read-only"):
         LLMCache(engine).put("q", 1.0)
     engine.dispose()
+
+
+def test_connections_that_the_server_has_ended_are_made_again(url: str) -> None:
+    """As after a restart of the server, or a failover."""
+    engine, other = open_store(url), open_store(url)
+    LLMCache(engine).put("q", 1.0)
+    with other.begin() as connection:
+        connection.execute(text(END_OTHERS))
+    assert LLMCache(engine).get("q") == 1.0
+    engine.dispose()
+    other.dispose()
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_the_url_may_be_written_as_other_programs_write_it(url: str, scheme: str) -> None:
+    engine = open_store(url.replace("postgresql", scheme, 1))
+    assert engine.dialect.driver == "psycopg"
+    engine.dispose()
+
+
+def test_the_extra_is_named_where_the_driver_is_missing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreFailure, match="cannot be opened") as raised:
+        open_store(url)
+    assert raised.value.hint == "pip install 'precedent-agent[postgres]'"
+
+
+def test_two_that_write_the_same_rows_in_other_orders_get_along(url: str, tmp_path: Path) -> None:
+    """PostgreSQL ends one of two transactions that wait for each other."""
+    book = Casebook(tmp_path, url, lambda: None)  # type: ignore[arg-type,return-value]
+    book.create("log")
+    history, barrier, now = History(book.engine), threading.Barrier(2), datetime.now(UTC)
+    history.put([body(999)])
+
+    def write(numbers: Sequence[int]) -> None:
+        for turn in range(6):
+            barrier.wait(30)
+            history.put(body(number) for number in numbers)
+            history.put_alike([AlikeVerdict(f"a{turn}-{n}", "log", "normal", 0.2, '{"like": "v999"}') for n in numbers])
+            TemplateVerdicts(book.engine, "log", f"s{turn}").put({str(number): {"n": number} for number in numbers})
+            book.add("log", [row(turn * 200.0 + number, "de") for number in numbers], "a learner")
+            commit(book.engine, "watch", "log", {}, {str(number): 1 for number in numbers}, [], now)
+
+    in_threads([lambda: write(range(200)), lambda: write(range(200)[::-1])])
+    assert len(book.cases("log")) == 1_200
+    assert [count for *_, count in live_counts(book.engine, "log")] == [12] * 200
+    book.close()

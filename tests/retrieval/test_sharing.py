@@ -22,10 +22,10 @@ import json, sys
 from pathlib import Path
 from retrieval.casebook import Casebook
 from tests.retrieval.making import near, payment, row
-home, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+home, store, first, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 def none():
     raise AssertionError("fields need no embedding model")
-book = Casebook(home, f"sqlite:///{home / 'precedent.db'}", none)
+book = Casebook(home, store, none, *sys.argv[5:])
 added = 0
 for start in range(first, last, 10):
     new = [row(float(i), "de" if i % 3 else "fr", "normal" if i % 4 else "anomalous") for i in range(start, start + 10)]
@@ -36,8 +36,8 @@ book.close()
 """
 
 
-def process(home: Path, first: int, last: int) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", _PROCESS, str(home), str(first), str(last)]
+def process(home: Path, store: str, first: int, last: int, *chroma: str) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", _PROCESS, str(home), store, str(first), str(last), *chroma]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -65,17 +65,18 @@ def in_threads(work: list[Callable[[], None]]) -> None:
     assert not failed, failed
 
 
-def test_another_process_finds_the_same_without_the_index(home: Path, book: Casebook) -> None:
+def test_another_process_finds_the_same_without_the_index(home: Path, store_url: str, book: Casebook) -> None:
     with_cases(book, "pay", table())
-    added, owned, neighbours = result_of(process(home, 0, 0))
+    added, owned, neighbours = result_of(process(home, store_url, 0, 0))
     assert (added, owned) == (0, False)
     assert neighbours == near(book, "pay", ASKED)
 
 
-def test_processes_that_add_at_once_lose_nothing_and_count_nothing_twice(home: Path, open_book: Opener) -> None:
-    answers = [
-        result_of(started) for started in [process(home, 0, 300), process(home, 100, 400), process(home, 0, 400)]
-    ]
+def test_processes_that_add_at_once_lose_nothing_and_count_nothing_twice(
+    home: Path, store_url: str, open_book: Opener
+) -> None:
+    ranges = [(0, 300), (100, 400), (0, 400)]
+    answers = [result_of(started) for started in [process(home, store_url, *ends) for ends in ranges]]
     book = open_book()
     assert len(book.cases("pay")) == 400
     assert sum(added for added, _, _ in answers) == 400, "each reports how many were new"

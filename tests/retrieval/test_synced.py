@@ -320,10 +320,25 @@ def test_an_error_of_chroma_is_a_store_failure(tmp_path: Path) -> None:
     index.close()
 
 
-def test_a_server_that_does_not_answer_is_a_store_failure(tmp_path: Path) -> None:
+def test_what_needs_a_server_that_does_not_answer_is_a_store_failure(tmp_path: Path) -> None:
     book = Casebook(tmp_path, f"sqlite:///{tmp_path / 'p.db'}", lambda: None, "http://127.0.0.1:9")  # type: ignore[arg-type,return-value]
     book.add("pay", table(), "file")
-    for using in (book.sync, book.rebuild, book.remove):
+    book.sync("pay")
+    for using in (book.rebuild, book.remove):
         with pytest.raises(StoreFailure, match=r"http://127\.0\.0\.1:9 cannot be used"):
             using("pay")
     book.close()
+
+
+def test_a_small_source_is_searched_without_the_index(
+    expected: list[tuple[str, str, float]], open_book: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.index.synced._SMALL", 40)
+    book = open_book()
+    assert near(book, "pay", ASKED) == expected
+    assert not book._index.locked, "another process may have it"
+    book.relabel("pay", row(1040.0, "xx"), "a person")
+    assert near(book, "pay", payment(1040.0, "xx"), 1)[0][0] == "normal"
+    book.add("pay", [row(1.5, "it")], "file")
+    find(book, "pay", ASKED)
+    assert stored_vectors(book, "pay") == indexed(book, "pay") == 41, "it has grown"

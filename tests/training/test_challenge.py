@@ -14,6 +14,9 @@ import pytest
 from agent.core.errors import UsageError
 from agent.core.records import Label, Record
 from agent.core.requests import JudgeRequest
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
+from agent.data.series import SeriesOptions
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.training import challenge as module
@@ -21,10 +24,11 @@ from agent.training import feedback
 from agent.training.challenge import Challenge, challenge
 from agent.training.comparison import client_of, decided_worse, outlying_clients, paired_test
 from agent.training.feedback import refit_source_if_due
-from agent.training.learn import as_case
+from agent.training.learn import as_case, learn
 from agent.training.refit import changes_since_fit, earlier_fit, refit, rollback
 from retrieval.store.fits import Fits
 from tests.conftest import Run, make_settings
+from tests.series_files import DAY, daily, write_series
 
 
 @pytest.fixture
@@ -275,3 +279,16 @@ def test_more_wrong_decisions_are_found(fitted: AppContext) -> None:
     assert decided_worse(right, wrong, [False] * 12)
     assert not decided_worse(wrong, right, [False] * 12)
     assert not decided_worse(right, [*right[:10], *wrong[:2]], [False] * 12)
+
+
+def test_windows_of_series_are_compared_as_windows(context: AppContext, tmp_path: Path) -> None:
+    path, options = write_series(tmp_path / "a.csv", daily(12 * DAY)), ReadOptions(series=SeriesOptions(window=DAY))
+    learn(context, [path], "load", options, all_normal=True)
+    champion = Fits(context.casebook.engine).current("load")
+    assert champion is not None
+    later = options.read_unlabelled(write_series(tmp_path / "b.csv", daily(12 * DAY, 2)), 1_000)
+    records = [row.record for row in later if isinstance(row, ParsedRow)]
+    context.casebook.add("load", [as_case(record, "normal") for record in records], "file later")
+    _, held_out = module._held_out(context, "load", champion)
+    assert held_out is not None
+    assert all(record.series in [other.series for other in records] for record in held_out.records)

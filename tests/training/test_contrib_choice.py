@@ -172,6 +172,33 @@ def test_verdicts_say_that_the_extra_of_a_detector_is_missing(
     assert "needs the extra [classical]" in refit.err
 
 
+def test_a_detector_that_could_not_be_fitted_is_named_in_verdicts_with_what_it_takes(run: Run, tmp_path: Path) -> None:
+    learned = run("learn", _rings(tmp_path / "l.jsonl", 1, 60), *OPTIONS, "--brief", "r", "--detector", "deeplog")
+    assert "deeplog was not fitted: it takes at least ten different normal sessions (`precedent windows" in (
+        learned.out + learned.err
+    )
+    judged = run("judge", _rings(tmp_path / "j.jsonl", 2, 3), *OPTIONS, "--to", "jsonl")
+    reason = "deeplog: chosen for the source, but not fitted to its cases"
+    assert [json.loads(line)["degraded"] for line in judged.out.splitlines()] == [[reason]] * 3
+    alone = run("judge", tmp_path / "j.jsonl", *OPTIONS, "--detector", "deeplog")
+    assert alone.code == 2
+    assert "it takes at least ten different normal sessions" in alone.err
+    other = run("judge", tmp_path / "j.jsonl", *OPTIONS, "--detector", "knn")
+    assert "precedent sources refit rings --detector deeplog --detector knn" in other.err
+
+
+def test_a_detector_alone_says_so_of_a_record_that_it_does_not_apply_to(run: Run, tmp_path: Path) -> None:
+    sessions = [{"events": ["open", *["read"] * (i % 7), "write", "close"][: 3 + i % 9], "label": 0} for i in range(40)]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, sessions)), encoding="utf-8")
+    run("learn", tmp_path / "s.jsonl", *OPTIONS, "--brief", "r", "--detector", "iforest", "--detector", "deeplog")
+    (tmp_path / "t.log").write_text("disk full\n", encoding="utf-8")
+    judged = run(
+        "judge", tmp_path / "t.log", "--source", "rings", "--detector", "deeplog", "--format", "log", "--to", "jsonl"
+    )
+    verdict = json.loads(judged.out)
+    assert (verdict["label"], verdict["degraded"]) == ("unsure", ["deeplog: it does not apply to this record"])
+
+
 def test_a_detector_alone_needs_a_source_and_no_adaptation(run: Run, tmp_path: Path) -> None:
     rows = _rings(tmp_path / "l.jsonl", 1, 40)
     assert run("judge", rows, "--detector", "knn").code == 2

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from agent.bulk.chunks import Chunk
 from agent.bulk.template_grouping import TemplateGrouper
 from agent.core.records import Record, Verdict
+from agent.data.chunks import Chunk
 from agent.data.read_options import ReadOptions
 from agent.data.readers.row import ReadRequest
 from agent.pipeline.context import AppContext

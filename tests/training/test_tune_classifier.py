@@ -116,6 +116,27 @@ def test_ctrl_c_keeps_a_checkpoint_from_which_it_goes_on(
     assert "no training of doors was stopped" in run(*TUNE, "--base", base, "--resume").err
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_rollback_finds_the_classifier_of_the_fit_before(run: Run, tmp_path: Path, base: Path) -> None:
+    new = _doors(tmp_path / "l.jsonl", 1, 60)
+    run("learn", new, *OPTIONS, "--brief", "doors")
+    found = []
+    for epochs in (1, 2, 3):
+        trained = run(*TUNE[:-1], epochs, "--base", base)
+        assert trained.code == 0, trained.err
+        found.append(json.loads((tmp_path / "home/detectors/doors/classifier/current.json").read_text())["folder"])
+    stored = {path.name for path in (tmp_path / "home/detectors/doors/classifier").iterdir() if path.is_dir()}
+    assert stored == set(found[1:])
+    assert run("sources", "rollback", "doors").code == 0
+    judged = run("judge", new, *OPTIONS, "--detector", "tuned", "--to", "jsonl")
+    assert judged.code == 0, judged.err
+    words = tmp_path / "home/detectors/doors/classifier" / found[1] / "tokenizer.json"
+    words.write_text(words.read_text().replace("open", "0pen"))
+    damaged = run("judge", new, *OPTIONS, "--detector", "tuned", "--to", "jsonl")
+    assert damaged.code == 3
+    assert "are not those that were tuned with" in damaged.err
+
+
 def test_bad_input_is_named(run: Run, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("learn", _doors(tmp_path / "l.jsonl", 1, 60), *OPTIONS, "--brief", "doors")
     assert "--freeze 3: the base model has 2 layers" in run(*TUNE, "--base", base, "--freeze", "3").err

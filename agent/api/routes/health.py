@@ -7,14 +7,15 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from agent.api.state import State
+from agent.core.instance import identity
 
 router = APIRouter()
 
 
 @router.get("/healthz", tags=["health"])
-def healthz() -> dict[str, str]:
-    """The process answers requests."""
-    return {"status": "ok"}
+def healthz(state: State) -> dict[str, str]:
+    """The process answers requests. Of equal `identity` are servers that judge alike, and share their data."""
+    return {"status": "ok", "identity": identity(state.settings)}
 
 
 @router.get("/readyz", tags=["health"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.bulk.chunks import read_chunks
 from agent.bulk.unlabelled.models import ContextLine, Event
 from agent.core.records import clean_text
+from agent.data.chunks import read_chunks
 from agent.data.readers.byte_stream import Damaged, opened
 
 _MOST_CHARS = 500

@@ -9,11 +9,13 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.bulk.chunks import prefetch, read_chunks
-from agent.bulk.template_grouping import PreparedChunk, TemplateGrouper
+from agent.bulk.chunks import prefetch
+from agent.bulk.prepared_chunk import PreparedChunk
+from agent.bulk.template_grouping import TemplateGrouper
 from agent.bulk.unlabelled.status_numbers import find_status_numbers
 from agent.bulk.unlabelled.times import TimeReader, read_times, without_jumps
 from agent.core.records import Record
+from agent.data.chunks import read_chunks
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import Damaged, Stream

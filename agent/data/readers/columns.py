@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from agent.core.errors import UsageError
 
 _RANGE = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
-_TIME_NAMES = ("@timestamp", "timestamp", "time")
+TIME_NAMES = ("@timestamp", "timestamp", "time")
 
 
 def expand(names: Iterable[str], known: Collection[str]) -> list[str]:
@@ -34,12 +34,12 @@ def expand(names: Iterable[str], known: Collection[str]) -> list[str]:
 def time_column(names: Iterable[str]) -> str | None:
     """The column that holds a record's time, if one is named so."""
     by_name = {name.casefold(): name for name in reversed(list(names))}
-    return next((by_name[time] for time in _TIME_NAMES if time in by_name), None)
+    return next((by_name[time] for time in TIME_NAMES if time in by_name), None)
 
 
 def default_columns(names: Iterable[str], label: str | None, excluded: Collection[str] = ()) -> list[str]:
     """What makes the text when no column is named: every column but the label, the time and those excluded."""
-    return [name for name in names if name != label and name not in excluded and name.casefold() not in _TIME_NAMES]
+    return [name for name in names if name != label and name not in excluded and name.casefold() not in TIME_NAMES]
 
 
 def header_names(cells: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from agent.data.readers.byte_stream import Damaged
 from agent.data.readers.lines import RawLine, decode
 
 LONGEST_LINE = 16 << 20
+UNCLOSED = "an opening quote is never closed"
 _LONGEST_FIELD = 1 << 20
 _MOST_LINES_A_ROW = 1_000
 # a byte order mark, inside of a file that was joined from several
@@ -138,7 +139,7 @@ class _LineFeed:
         if line is not None:
             self.row.append(line)
         if line is None or (quote_is_open and self._is_too_long()):
-            raise _Misfit("an opening quote is never closed")
+            raise _Misfit(UNCLOSED)
         if line.cut:
             raise _Misfit(f"longer than {LONGEST_LINE >> 20} MiB")
         text, notes = decode(line.data)

@@ -10,9 +10,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from agent.core.records import clean_text
 from retrieval.text.masking import find_time
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # lines of a file from which its rule is found; characters of a line that decide its kind, and of a time
 SAMPLED_LINES, DECIDING_CHARS, _TIME_CHARS = 256, 512, 80
@@ -23,6 +30,10 @@ _LEVEL = re.compile(rf"(?:\[[^\]\s]*\]\s+)?\W{{0,2}}(?:(?:{_LEVELS})\b|(?:level|
 _NUMERIC_TIME = re.compile(r"\[\s*\d+\.\d{3,}\]|\d{10}(?:\.\d+)?\b|\d{13}\b|<\d{1,3}>")
 # all that `find_time` finds as well, in less time
 _COMMON_TIME = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d ")
+# of the logs of web servers, within `_TIME_CHARS`
+_ACCESS_TIME = (
+    r"\d{1,3}(?:\.\d{1,3}){3} (?:-|[A-Za-z]{1,20}) (?:-|[A-Za-z]{1,20}) \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d"
+)
 # comments and rulers stand for themselves; #0, #1 … are frames
 _SEPARATE = re.compile(r"#(?!\d)|[-=*_]{3}")
 _TRACE = re.compile(
@@ -180,6 +191,21 @@ def _found_rule(lines: Sequence[str], label: int | None, container: bool) -> Ent
 def has_time(text: str) -> bool:
     """Whether a line begins with a time."""
     return bool(_COMMON_TIME.match(text) or _NUMERIC_TIME.match(text)) or find_time(text[:_TIME_CHARS]) is not None
+
+
+def begins_for_certain(lines: pl.Series, rule: EntryRule) -> NDArray[np.bool_]:
+    """Which lines, of at most `DECIDING_CHARS` bytes, are of a kind that the length of no number changes, shape (n,).
+
+    By a rule of times those that begin with one in a common notation, whose kind is `LineKind.START`.
+    """
+    if rule.by_digits or rule.begins is not has_time:
+        return np.ones(len(lines), np.bool_)
+    if rule.label not in (None, 0) or (rule.container and rule.label is not None):
+        return np.zeros(len(lines), np.bool_)
+    header = CONTAINER.pattern if rule.container else ""
+    word = r"\S+\s+" if rule.label == 0 else ""
+    pattern = rf"^{header}{word}(?:{_COMMON_TIME.pattern}|{_NUMERIC_TIME.pattern}|{_ACCESS_TIME})"
+    return lines.str.contains(pattern).to_numpy()
 
 
 def has_level(text: str) -> bool:

@@ -30,10 +30,10 @@ from agent.data.readers.values import Cell, to_text
 EVENTS = "events"
 MAX_EVENTS = 10_000
 
-_IDS = ("id", "session_id")
+IDS = ("id", "session_id")
 _LONGEST_LINE = 16 << 20
 # objects of which one must have the columns that are named
-_CHECKED = 1_000
+CHECKED = 1_000
 _MESSAGE = "MESSAGE"
 # the time of a line of a log, which may be named otherwise in the object
 _TIME = "time"
@@ -43,13 +43,13 @@ _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", f
 def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each record of the stream: one value a line, or as `agent.data.readers.json_document` finds them."""
     columns = frozenset(name for name in (request.label, *request.text) if name)
-    found = _of_lines(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
-    elements, request = _checked(found, request)
+    found = lines_to_elements(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
+    elements, request = checked(found, request)
     if (first := next(elements, None)) is None:
         return
-    if (of_log := _as_log_object(first.value, request)) is not None:
+    if (of_log := as_log_object(first.value, request)) is not None:
         request = replace(request, notes=(*request.notes, of_log.note))
-    yield from request.noting(_rows(chain([first], elements), request))
+    yield from request.noting(rows_of_elements(chain([first], elements), request))
 
 
 def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
@@ -61,15 +61,18 @@ def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
     return found.note if found and _is_read_so(found, request) else None
 
 
-def _rows(elements: Iterator[Element], request: ReadRequest) -> Iterator[ParsedRow | RowError]:
-    named = set[str]()
+def rows_of_elements(
+    elements: Iterator[Element], request: ReadRequest, named: set[str] | None = None
+) -> Iterator[ParsedRow | RowError]:
+    """The rows of elements; ``named``: names of what is not read beside events, which notes before these have."""
+    named = set() if named is None else named
     for element in joined_parts(elements):
         if element.problem is not None:
             yield request.row_error(element.line, element.problem, stops=element.stops)
             continue
         notes = element.notes
         if isinstance(element.value, dict) and (unread := _beside_events(element.value, request) - named):
-            named |= unread
+            named.update(unread)
             listed = ", ".join(sorted(map(repr, unread)))
             notes = (*notes, f"beside the events of a session {listed} {'is' if len(unread) == 1 else 'are'} not read")
         yield parse_object(request, element.line, element.value, notes)
@@ -79,12 +82,13 @@ def _beside_events(value: Mapping[str, Any], request: ReadRequest) -> set[str]:
     """The names of what a session has beside its events that makes no part of the record, but its label, time, ids."""
     if not isinstance(value.get(EVENTS), list):
         return set()
-    names = default_columns(value, request.label, request.table.excluded((*_IDS, EVENTS)))
+    names = default_columns(value, request.label, request.table.excluded((*IDS, EVENTS)))
     return set(map(clean_text, names)) - set(expand(request.text, tuple(value)))
 
 
-def _of_lines(stream: Stream, columns: Collection[str]) -> Iterator[Element]:
-    for line in split_lines(stream, _LONGEST_LINE):
+def lines_to_elements(stream: Stream, columns: Collection[str], number: int = 1) -> Iterator[Element]:
+    """The elements of lines that each hold a value, of which the first has that number."""
+    for line in split_lines(stream, _LONGEST_LINE, number=number):
         if line.data.strip():
             yield from _of_line(line, columns)
 
@@ -114,7 +118,7 @@ def _of_line(line: RawLine, columns: Collection[str]) -> Iterator[Element]:
 
 
 def parse_object(
-    request: ReadRequest, line: int, value: Any, notes: tuple[str, ...] = (), *, ids: Collection[str] = _IDS
+    request: ReadRequest, line: int, value: Any, notes: tuple[str, ...] = (), *, ids: Collection[str] = IDS
 ) -> ParsedRow | RowError:
     """Make a record of a JSON value, or a row of Parquet: a session if it has a list of events, else a table's row.
 
@@ -137,7 +141,7 @@ def parse_object(
     if events is not None:
         return _parse_session(request, line, events, cells, notes)
     columns = request.columns_of(tuple(cells), request.table.excluded(ids))
-    of_log = _as_log_object(value, request)
+    of_log = as_log_object(value, request)
     if of_log is not None and not request.has_learned(columns):
         cells = {**cells, of_log.text: to_text(cells[of_log.text]).rstrip("\r\n"), _TIME: time_of(of_log, cells)}
         row = request.parse_cells(line, cells, [of_log.text], time=_TIME, notes=notes)
@@ -149,7 +153,7 @@ def parse_object(
     return request.parse_cells(line, cells, columns, time=time_column(cells), notes=notes)
 
 
-def _as_log_object(value: Any, request: ReadRequest) -> LogObject | None:
+def as_log_object(value: Any, request: ReadRequest) -> LogObject | None:
     """What is known of an object that is a line of a log whose text is to be read."""
     found = log_object(value)
     return found if found is not None and _is_read_so(found, request.restricted_to(value)) else None
@@ -191,7 +195,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:
         elif isinstance(item, list) and (is_journal or key == _MESSAGE) and _are_bytes(item):
             cells[f"{prefix}{key}"] = bytes(item).decode("utf-8", "replace")
         else:
-            cells[f"{prefix}{key}"] = _to_cell(item)
+            cells[f"{prefix}{key}"] = to_cell(item)
     return cells
 
 
@@ -200,7 +204,8 @@ def _are_bytes(items: list[Any]) -> bool:
     return bool(items) and all(type(item) is int and 0 <= item <= 255 for item in items)
 
 
-def _to_cell(value: Any) -> Cell:
+def to_cell(value: Any) -> Cell:
+    """A value of JSON or Parquet as a cell."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, list):
@@ -212,7 +217,7 @@ def _to_cell(value: Any) -> Cell:
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
-def _checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterator[Element], ReadRequest]:
+def checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterator[Element], ReadRequest]:
     """The elements, and the request for a file with these, see `ReadRequest.matched`.
 
     Raises
@@ -229,19 +234,19 @@ def _checked(elements: Iterator[Element], request: ReadRequest) -> tuple[Iterato
             with suppress(RecursionError):
                 known |= dict.fromkeys(map(clean_text, flatten(element.value)))
         # a log's lines have no columns to match
-        of_log = _as_log_object(element.value, request)
+        of_log = as_log_object(element.value, request)
         is_log = of_log is not None and of_log.text not in request.table.names
         try:
             return chain(first, elements), _check_columns(request, list(known), match=not is_log)
         except InputError:
-            if len(first) == _CHECKED:
+            if len(first) == CHECKED:
                 raise
     return chain(first, elements), _check_columns(request, list(known))
 
 
 def _check_columns(request: ReadRequest, known: list[str], *, match: bool = True) -> ReadRequest:
     if known:
-        matched = request.matched(known, ids=_IDS) if match else request
+        matched = request.matched(known, ids=IDS) if match else request
         names = list(matched.with_learned_names(dict.fromkeys(known)))
         matched.restricted_to(names).check_columns(names)
         return matched

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.data.readers.json_document import CONTAINER_TEXT, is_container_line
 
-_JOURNAL = frozenset({"__CURSOR", "__REALTIME_TIMESTAMP", "_BOOT_ID"})
+JOURNAL = frozenset({"__CURSOR", "__REALTIME_TIMESTAMP", "_BOOT_ID"})
 _MESSAGE, _MICROSECONDS = "MESSAGE", "__REALTIME_TIMESTAMP"
 _KUBERNETES, _LINE_TEXTS = "kubernetes", (CONTAINER_TEXT, "message")
 # what an event of Kubernetes is about, by the name of its text
@@ -50,7 +50,7 @@ def log_object(value: Any) -> LogObject | None:
 
 def is_of_journal(value: Mapping[str, Any]) -> bool:
     """Whether an object has fields of systemd's journal."""
-    return not _JOURNAL.isdisjoint(value)
+    return not JOURNAL.isdisjoint(value)
 
 
 def time_of(found: LogObject, cells: Mapping[str, Any]) -> Any:

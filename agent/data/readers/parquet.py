@@ -17,20 +17,20 @@ from agent.data.readers.table_rows import with_columns
 
 _BATCH = 10_000
 # Rust panics, which some damaged files cause, are not an `Exception`.
-_FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row; nested columns are flattened, and a column of lists named ``events`` makes sessions, as in JSON."""
     if not stream.starts_with(PARQUET_MAGIC):
         raise request.file_error("is not Parquet (it does not begin with PAR1)")
-    with _on_disk(stream, request) as path:
+    with on_disk(stream, request) as path:
         try:
             frame = pl.scan_parquet(path, glob=False)
             schema = frame.collect_schema()
             first = frame.head(1).collect().to_dicts()
-        except _FAILURES as error:
-            raise request.file_error(f"is not Parquet that can be read: {_first_line(error)}") from error
+        except FAILURES as error:
+            raise request.file_error(f"is not Parquet that can be read: {first_line(error)}") from error
         request = with_columns(request, schema.names(), first[0] if first else None)
         yield from request.noting(_rows(frame, request))
 
@@ -42,12 +42,12 @@ def _rows(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[ParsedRow | Row
             for row in batch.iter_rows(named=True):
                 line += 1
                 yield parse_object(request, line, row, ids=())
-    except _FAILURES as error:
-        raise Damaged(f"cannot be read any further: {_first_line(error)}", line + 1) from error
+    except FAILURES as error:
+        raise Damaged(f"cannot be read any further: {first_line(error)}", line + 1) from error
 
 
 @contextmanager
-def _on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
+def on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
     """The path of a file with the stream's bytes: Parquet is read from its end, so a pipe must be stored first."""
     if stream.path is not None:
         yield stream.path
@@ -62,5 +62,6 @@ def _on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
         yield Path(spool.name)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What is said of an error in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,6 +18,7 @@ _NAMES_LISTED = 40
 _NO_SCHEMA = TableSchema()
 T = TypeVar("T")
 _SHORTEST_MAX_CHARS = 64
+EMPTY = "the text is empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +270,7 @@ class ReadRequest:
         if label_value is not None and known_label is None and not self.lenient:
             return self.row_error(line, f"no label in column {self.label!r}")
         if not (text.strip() or events):
-            return self.row_error(line, "the text is empty")
+            return self.row_error(line, EMPTY)
         text, shortened = shorten(text, self.max_chars)
         moment = (to_text(cells.get(time)).strip() or None) if time else None
         record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=moment)

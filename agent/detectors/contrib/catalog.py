@@ -66,7 +66,7 @@ class Entry:
     needs: frozenset[Need] = _ANY
     extra: str | None = None
     on_text: bool = False
-    takes: str = "at least ten normal cases"
+    takes: str = "at least ten different normal cases (in texts: templates)"
     option: str | None = None
 
     @property
@@ -134,8 +134,14 @@ def _logbert() -> type[Detector]:
     return LogBert
 
 
+def _of_events(name: str, summary: str, load: Callable[[], type[Detector]]) -> Entry:
+    takes = "at least ten different normal sessions (`precedent windows FILE` makes sessions of a log's lines)"
+    return Entry(name, summary, load, _EVENTS, takes=takes)
+
+
 def _of_series(name: str, summary: str, extra: str | None = None) -> Entry:
-    return Entry(name, summary, partial(_series, name), SERIES, extra, takes="ten windows of a normal series")
+    takes = "ten windows of a normal series: a smaller --step or --window makes more of them"
+    return Entry(name, summary, partial(_series, name), SERIES, extra, takes=takes)
 
 
 def _of_scikit_learn(name: str, summary: str) -> Entry:
@@ -167,9 +173,9 @@ def _tuned() -> type[Detector]:
 CATALOG: Mapping[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("deeplog", "events that are unlikely after those before them, by an LSTM", _deeplog, _EVENTS),
-        Entry("loganomaly", "the same by the meaning of events' texts and by counts", _loganomaly, _EVENTS),
-        Entry("logbert", "masked events that are not as expected, by a transformer", _logbert, _EVENTS),
+        _of_events("deeplog", "events that are unlikely after those before them, by an LSTM", _deeplog),
+        _of_events("loganomaly", "the same by the meaning of events' texts and by counts", _loganomaly),
+        _of_events("logbert", "masked events that are not as expected, by a transformer", _logbert),
         _of_series("series", "windows of a time series unlike its normal part: the three ways below together"),
         _of_series("series_collective", "windows whose nearest normal one is far, by values and by shape"),
         _of_series("series_contextual", "values that are unusual at their time of day, on their day"),

@@ -18,6 +18,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # from a median absolute deviation to a standard deviation
 TO_DEVIATION = 1.4826
+# a spread below this share of the values is rounding; standardised values of which the size no longer matters; how
+# much distances from point to point may differ that are one sampling
+_ROUNDING, _LARGEST, _SAME_STEP = 1e-12, 1e6, 0.05
+# the share of a window's values that straight lines may stand for, where it is no larger in so many of those learned
+_MOST_MISSING, _USUAL_SHARE = 0.25, 0.95
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class Scale:
         The first, "", is for those that were not learned.
     centre, spread : shape (keys, columns)
     has_calendar : bool
+    steps : tuple of float
+        Distances from point to point of the windows, ascending; empty if they are not known.
+    missing : tuple of float
+        By column, how many of a window's values may be missing; empty if that is not known.
     """
 
     points: int
@@ -77,6 +86,8 @@ class Scale:
     centre: Floats
     spread: Floats
     has_calendar: bool
+    steps: tuple[float, ...] = ()
+    missing: tuple[float, ...] = ()
 
     @classmethod
     def fit(cls, series: Sequence[Series]) -> Scale:
@@ -93,7 +104,12 @@ class Scale:
             centres.append(centre)
             spreads.append(spread)
         calendar = sum(window.has_calendar for window in fitting) * 2 > len(fitting)
-        return cls(points, names, keys, np.array(centres), np.array(spreads), calendar)
+        steps = tuple(sorted({window.step for window in fitting}))
+        empty = np.array([[window.values[name].count(None) for name in names] for window in fitting])
+        # a few windows with an outage are not what is usual
+        usual = np.quantile(empty, _USUAL_SHARE, axis=0, method="higher")
+        missing = tuple(np.maximum(usual, _MOST_MISSING * points).tolist())
+        return cls(points, names, keys, np.array(centres), np.array(spreads), calendar, steps, missing)
 
     def problem(self, series: Series) -> str | None:
         """Why a window cannot be compared, None if it can."""
@@ -101,7 +117,24 @@ class Scale:
             return f"the window has no values of {', '.join(missing[:5])}"
         if len(series) != self.points:
             return f"a window of {len(series)} points; those learned have {self.points}"
+        if series.has_calendar != self.has_calendar:
+            return "its times are not of the kind of those learned"
+        if self.steps and not any(abs(series.step - step) <= _SAME_STEP * step for step in self.steps):
+            learned = ", ".join(f"{step:g}" for step in self.steps[:3])
+            unit = " s" if self.has_calendar else ""
+            return f"points every {series.step:g}{unit}; those learned are {learned}{unit} apart"
         return None
+
+    def gap(self, series: Series) -> str | None:
+        """Which column of a window lacks so many values that straight lines would be judged, None if none does."""
+        for name, most in zip(self.names, self.missing, strict=False):
+            if (empty := series.values[name].count(None)) > most:
+                return f"{empty} of {self.points} values of {name} are missing"
+        return None
+
+    def is_of_another(self, series: Series) -> bool:
+        """Whether series of several keys were learned, and none of this window's."""
+        return len(self.keys) > 1 and series.key not in self.keys[1:]
 
     def windows(self, series: Sequence[Series]) -> Windows:
         """Windows without a `problem` as arrays."""
@@ -109,7 +142,9 @@ class Scale:
         raw = raw.reshape(len(series), len(self.names), self.points).transpose(0, 2, 1)
         number = {key: index for index, key in enumerate(self.keys)}
         keys = np.array([number.get(window.key, 0) for window in series], np.int64)
-        values = (raw - self.centre[keys][:, None]) / self.spread[keys][:, None]
+        with np.errstate(over="ignore"):
+            values = (raw - self.centre[keys][:, None]) / self.spread[keys][:, None]
+        values = np.clip(values, -_LARGEST, _LARGEST)
         filled = np.array([fill_gaps(window) for window in values]).reshape(values.shape)
         begins = np.array([window.begins or 0.0 for window in series])
         return Windows(filled, begins, np.array([window.step for window in series]), keys, self.has_calendar)
@@ -120,23 +155,30 @@ class Scale:
 
     def state(self) -> dict[str, Any]:
         """As arrays, see `from_state`."""
-        head = json.dumps([self.points, self.names, self.keys, self.has_calendar])
+        head = json.dumps([self.points, self.names, self.keys, self.has_calendar, self.steps, self.missing])
         return {"head": head, "centre": self.centre, "spread": self.spread}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Scale:
         """The scale that `state` gave ``state`` of."""
-        points, names, keys, calendar = json.loads(str(state["head"]))
-        return cls(points, tuple(names), tuple(keys), state["centre"], state["spread"], calendar)
+        # earlier versions did not store steps and what is missing
+        points, names, keys, calendar, *learned = json.loads(str(state["head"]))
+        further = map(tuple, learned)
+        return cls(points, tuple(names), tuple(keys), state["centre"], state["spread"], calendar, *further)
 
 
 def robust_scale(values: Floats) -> tuple[Floats, Floats]:
-    """Median and spread of each column of n rows, NaN left out; the spread of a constant is 1."""
+    """Median and spread of each column of n rows, NaN left out; the spread of a constant is its size, of zeros 1."""
     filled = np.where(np.isnan(values).all(axis=0), 0.0, values)
+    size = np.nanmedian(np.abs(filled), axis=0)
+    size = np.where(size > 0, size, np.minimum(np.nanmax(np.abs(filled), axis=0), np.sqrt(np.finfo(np.float64).max)))
+    size = np.where(size > 0, size, 1.0)
+    with np.errstate(over="ignore"):
+        filled = np.clip(filled / size, -_LARGEST, _LARGEST)
     centre = np.nanmedian(filled, axis=0)
     spread = TO_DEVIATION * np.nanmedian(np.abs(filled - centre), axis=0)
-    spread = np.where(spread > 1e-9, spread, np.nanstd(filled, axis=0))
-    return centre, np.where(spread > 1e-9, spread, 1.0)
+    spread = np.where(spread > _ROUNDING, spread, np.nanstd(filled, axis=0))
+    return centre * size, np.where(spread > _ROUNDING, spread, 1.0) * size
 
 
 @dataclass(frozen=True)

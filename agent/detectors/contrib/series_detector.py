@@ -76,17 +76,17 @@ class SeriesDetector(Detector):
             series = record.record.series
             if series is None:
                 continue
-            if problem := self._model.scale.problem(series):
+            if problem := self._model.scale.problem(series) or self._model.scale.gap(series):
                 out[index] = Signal(degraded=problem)
-            elif series.has_calendar != self._model.scale.has_calendar:
-                out[index] = Signal(degraded="its times are not of the kind of those learned")
             else:
                 fitting.append((index, series))
         if not fitting:
             return out
         combined, of_kernels = self._model.scores([series for _, series in fitting])
         for (index, series), log_odds, row in zip(fitting, self._model.log_odds(combined), of_kernels.T, strict=True):
-            out[index] = Signal(log_odds=float(log_odds), facts=self._model.facts(series, row))
+            facts, other = self._model.facts(series, row), self._model.scale.is_of_another(series)
+            degraded = f"no series {series.key!r} was learned: compared with all others together" if other else None
+            out[index] = Signal(log_odds=float(log_odds), facts=facts, degraded=degraded, truncated=other)
         return out
 
     def save(self) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ def facts_of(
         What the window was compared with.
     """
     facts = [_fact(series, scale, key, item, span, slot, others) for item in found[:_FACTS]]
-    return tuple(facts) or (f"its values, its shape and their times are as in {others}",)
+    return tuple(facts) or (f"no single point, time or shape stands out among {others}; its distances together count",)
 
 
 def _fact(

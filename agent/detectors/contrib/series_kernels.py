@@ -9,8 +9,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-from agent.detectors.contrib.series_arrays import TO_DEVIATION, Floats, Stretch, Windows, subsequences
+from agent.detectors.contrib.series_arrays import TO_DEVIATION, Floats, Ints, Stretch, Windows, subsequences
 
 # windows of the normal part that others are compared with; windows compared at once
 _MOST_SUBSEQUENCES, _BLOCK = 4_000, 512
@@ -20,6 +21,8 @@ _DAY, _SHORTEST_SLOT = 86_400.0, 900.0
 _QUANTILES = (0.05, 0.5, 0.95)
 # rows of a forecast that are fitted to, and the lags of one
 _MOST_ROWS, _MOST_LAGS = 50_000, 24
+# of residuals in standard deviations: less is rounding
+_LEAST_SPREAD = 1e-3
 
 
 class Finding(NamedTuple):
@@ -103,8 +106,9 @@ class NearestWindow(Kernel):
             rows = slice(start, start + _BLOCK)
             squared = norms - 2 * x[rows] @ points.T + (x[rows] ** 2).sum(axis=1)[:, None]
             if zone > 0:
-                near = np.abs(windows.begins[rows, None] - self.reference.begins) < zone
-                squared[near & (windows.keys[rows, None] == self.reference.keys)] = np.inf
+                squared[
+                    too_near(windows.part(np.arange(len(x))[rows]), self.reference.begins, self.reference.keys, zone)
+                ] = np.inf
             index[rows], out[rows] = squared.argmin(axis=1), squared.min(axis=1)
         index = np.where(np.isfinite(out), index, -1)
         return np.sqrt(np.where(np.isfinite(out), np.maximum(out, 0.0), 0.0) / x.shape[1]), index
@@ -123,6 +127,18 @@ class NearestWindow(Kernel):
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """See `Kernel.from_state`."""
         return cls(Windows(state["values"].astype(np.float64), state["begins"], state["steps"], state["keys"]))
+
+
+def too_near(windows: Windows, begins: Floats, keys: Ints, zone: float) -> NDArray[np.bool_]:
+    """Which of m others n windows are not compared with: shape (n, m).
+
+    Those that begin within the zone: of all series, because what happens to one often happens to others at that time,
+    but only of the same series where there is nothing else.
+    """
+    near = np.abs(windows.begins[:, None] - begins) < zone
+    alone = near.all(axis=1)
+    near[alone] &= windows.keys[alone, None] == keys
+    return near
 
 
 @dataclass(frozen=True)
@@ -252,7 +268,7 @@ class Forecast(Kernel):
         residuals = every[:, :, -1] - every[:, :, :-1] @ weights[:-1] - weights[-1]
         spread = TO_DEVIATION * np.median(np.abs(residuals), axis=0)
         # series that often stay the same have a median of 0
-        return cls(weights, np.maximum(spread, np.maximum(0.1 * residuals.std(axis=0), 1e-6)))
+        return cls(weights, np.maximum(spread, np.maximum(0.1 * residuals.std(axis=0), _LEAST_SPREAD)))
 
     def _residuals(self, windows: Windows) -> Floats:
         """Shape (n, points - lags, columns)."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from agent.detectors.contrib.series_arrays import Floats, Ints, Stretch, Windows
-from agent.detectors.contrib.series_kernels import Finding, Kernel
+from agent.detectors.contrib.series_kernels import Finding, Kernel, too_near
 
 # points of the normal part that are kept, the latest ones: each window is compared with all of them
 _MOST_POINTS = 50_000
@@ -66,8 +66,7 @@ class MatrixProfile(Kernel):
         ]
         profile = np.mean(profiles, axis=0)
         if zone > 0:
-            near = np.abs(self.times[: len(profile)] - window.begins[0]) < zone
-            profile[near & (self.keys[: len(profile)] == window.keys[0])] = np.inf
+            profile[too_near(window, self.times[: len(profile)], self.keys[: len(profile)], zone)[0]] = np.inf
         place = int(profile.argmin())
         return (float(profile[place]), place) if np.isfinite(profile[place]) else (0.0, -1)
 

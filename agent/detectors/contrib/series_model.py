@@ -16,6 +16,8 @@ from agent.detectors.contrib.series_kernels import Finding, Kernel
 
 # normal windows at least; those whose scores are kept; how far from the usual scores one kernel may count
 _FEWEST, _KEPT, _MOST = 10, 5_000, 20.0
+# what differs by less, in standard deviations, is equal: the stored windows are of single precision
+_NOISE = 1e-3
 # around a window, so much of its series is not compared with it: a long anomaly would be its own precedent
 _OWN_SHARE = 20
 _SEED = 20_26
@@ -58,7 +60,9 @@ class SeriesModel:
         windows = scale.windows([series[index] for index in which.tolist()])
         stretches = stretches_of(windows)
         span = sum(stretch.step * len(stretch.values) for stretch in stretches)
-        zone = max(float(np.median(windows.steps)) * scale.points, span / _OWN_SHARE)
+        of_keys = {key: [item for item in stretches if item.key == key] for key in {item.key for item in stretches}}
+        longest = max(sum(item.step * len(item.values) for item in items) for items in of_keys.values())
+        zone = max(float(np.median(windows.steps)) * scale.points, longest / _OWN_SHARE)
         fitted = [kind.fit(stretches, scale.points, has_calendar=scale.has_calendar) for kind in kernels]
         used = tuple(kernel for kernel in fitted if kernel is not None)
         if not used:
@@ -76,10 +80,10 @@ class SeriesModel:
     def relative(self, scores: Floats) -> Floats:
         """Scores of k kernels, shape (k, n), in units of how much those of normal windows differ."""
         middle, upper = (np.array([[np.quantile(row, q)] for row in self.usual]) for q in (0.5, 0.9))
-        return np.asarray(np.clip((scores - middle) / np.maximum(upper - middle, 1e-9), 0.0, _MOST))
+        return np.asarray(np.clip((scores - middle - _NOISE) / np.maximum(upper - middle, _NOISE), 0.0, _MOST))
 
     def _combine(self, scores: Floats) -> Floats:
-        return np.asarray(self.relative(scores).mean(axis=0))
+        return np.asarray(np.round(self.relative(scores).mean(axis=0), 3))
 
     def kernel_scores(self, windows: Windows, zone: float = 0.0) -> Floats:
         """The scores of n windows by each of k kernels, shape (k, n)."""

@@ -31,6 +31,14 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def settings_sha256(folder: Path) -> str:
+    """SHA-256 of the classifier's settings and its tokenizer: all files beside the weights and the answers."""
+    from llm.weights.checksum import sha256_of
+
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in (WEIGHTS, ANSWERS))
+    return hashlib.sha256(json.dumps([(path.name, sha256_of(path)) for path in files]).encode()).hexdigest()
+
+
 def current(resources: Resources) -> dict[str, Any] | None:
     """What is stored of the source's classifier, None if none was trained: its folder, and how it was trained."""
     path = resources.folder and resources.folder / FOLDER / CURRENT
@@ -139,7 +147,8 @@ class TunedClassifier(Detector):
 
     def save(self) -> Mapping[str, Any]:
         """See `Detector.save`; the weights stay in their file."""
-        return {name: self._meta[name] for name in ("folder", "sha256", "max_tokens")}
+        stored = ("folder", "sha256", "settings_sha256", "max_tokens")
+        return {name: self._meta[name] for name in stored if name in self._meta}
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Self:
@@ -161,6 +170,9 @@ class TunedClassifier(Detector):
             )
         if cached_sha256(path, folder) != str(state["sha256"]):
             raise DetectorError(f"{path} does not have the weights that were tuned: their SHA-256 differs")
+        # classifiers of earlier versions have no such sum
+        if "settings_sha256" in state and settings_sha256(folder) != str(state["settings_sha256"]):
+            raise DetectorError(f"the settings or the tokenizer in {folder} are not those that were tuned with")
         return cls(TextScorer.load(folder, cls.resources.device, int(state["max_tokens"])), dict(state))
 
 

@@ -140,3 +140,108 @@ def test_the_matrix_profile_finds_a_shape() -> None:
     assert anomalous.log_odds is not None
     assert normal.log_odds < 0 < anomalous.log_odds
     assert anomalous.facts[0].startswith("collective: this shape")
+
+
+@pytest.mark.parametrize("shape", ["saw", "sine", "square"])
+def test_series_without_noise_are_normal_after_loading(shape: str) -> None:
+    i = np.arange(28 * DAY)
+    values = {
+        "saw": i % DAY * 0.1,
+        "sine": np.sin(2 * np.pi * i / DAY) * 10 + 3.3,
+        "square": i // 24 % 2 * 10.1 + 1 / 3,
+    }
+    fitted = _fitted("series", values[shape].tolist())
+    loaded = detector("series").load({key: np.asarray(value) for key, value in fitted.save().items()})
+    # the stored windows are of single precision
+    again = [signal.log_odds for signal in loaded.score([case.input for case in _cases(values[shape].tolist())])]
+    assert max(value for value in again if value is not None) < 0
+    (other,) = loaded.score([_input((values[shape][:DAY] * 1.5).tolist(), 40 * DAY)])
+    assert other.log_odds is not None
+    assert other.log_odds > 2
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_the_unit_of_the_values_does_not_matter(unit: float) -> None:
+    fitted = _fitted("series", [value * unit for value in daily(28 * DAY)])
+    normal, still, scaled = fitted.score(
+        [
+            _input([value * unit for value in daily(DAY, seed=9)], 41 * DAY),
+            _input([100 * unit] * DAY, 41 * DAY),
+            _input([value * unit * 1000 for value in daily(DAY, seed=9)], 41 * DAY),
+        ]
+    )
+    assert [signal.log_odds is not None for signal in (normal, still, scaled)] == [True] * 3
+    assert (normal.log_odds or 0) < 0
+    assert (still.log_odds or 0) > 2
+    assert (scaled.log_odds or 0) > 2
+    flat = _fitted("series", [5.0 * unit] * (20 * DAY))
+    same, almost, another = flat.score([_input([value * unit] * DAY) for value in (5.0, 5.0000001, 9.0)])
+    assert (same.log_odds or 0) < 0
+    assert almost.log_odds == same.log_odds
+    assert (another.log_odds or 0) > 2
+
+
+def test_enormous_values_are_learned_beside_and_found() -> None:
+    values = daily(28 * DAY)
+    values[100] = values[900] = 1.7e308
+    fitted = _fitted("series", values)
+    spike = [*daily(DAY, seed=9)[:-1], -1.7e308]
+    normal, anomalous = fitted.score([_input(daily(DAY, seed=9), 41 * DAY), _input(spike, 41 * DAY)])
+    assert (normal.log_odds or 0) < 0
+    assert anomalous.log_odds is not None
+    assert anomalous.log_odds > 0
+
+
+def test_another_sampling_is_not_compared(ensemble: SeriesDetector) -> None:
+    (signal,) = ensemble.score([_input(daily(DAY, seed=9), 41 * DAY, step=60)])
+    assert signal.log_odds is None
+    assert signal.degraded == "points every 60 s; those learned are 1800 s apart"
+
+
+def test_a_series_that_was_not_learned_is_not_surely_normal() -> None:
+    cases = [
+        TrainingCase(_input([level * value for value in daily(28 * DAY)[i : i + DAY]], i, key=key), anomalous=False)
+        for key, level in (("a", 1), ("b", 7))
+        for i in range(0, 27 * DAY, DAY)
+    ]
+    fitted = detector("series").fit(cases)
+    assert fitted is not None
+    known, unknown = fitted.score([_input(daily(DAY, seed=9), 41 * DAY, key=key) for key in ("a", "c")])
+    assert (known.truncated, known.degraded) == (False, None)
+    assert unknown.truncated
+    assert unknown.degraded == "no series 'c' was learned: compared with all others together"
+
+
+def test_windows_that_are_mostly_straight_lines_are_not_compared(ensemble: SeriesDetector) -> None:
+    day = daily(DAY, seed=9)
+    (signal,) = ensemble.score([_input([*day[:24], *[None] * 20, *day[44:]], 41 * DAY)])
+    assert (signal.log_odds, signal.degraded) == (None, "20 of 48 values of v are missing")
+    # unless what was learned is like that
+    fitted = detector("series").fit(
+        [
+            TrainingCase(_input([*daily(DAY, seed)[:24], *[None] * 20, *day[44:]], seed * DAY), anomalous=False)
+            for seed in range(20)
+        ]
+    )
+    assert fitted is not None
+    loaded = detector("series").load({key: np.asarray(value) for key, value in fitted.save().items()})
+    (signal,) = loaded.score([_input([*day[:24], *[None] * 20, *day[44:]], 41 * DAY)])
+    assert signal.log_odds is not None
+
+
+def test_series_that_go_together_are_no_precedents_of_each_other() -> None:
+    values = daily(28 * DAY)
+    cases = [
+        TrainingCase(_input([level * value for value in values[i : i + DAY]], i, key=key), anomalous=False)
+        for key, level in (("a", 1), ("b", 7))
+        for i in range(0, 27 * DAY, DAY)
+    ]
+    fitted = detector("series").fit(cases)
+    assert fitted is not None
+    normal = [_input(daily(DAY, seed), seed * DAY, key="a") for seed in range(40, 50)]
+    assert max(signal.log_odds or 0 for signal in fitted.score(normal)) < 2
+    # ten series with a single window each have nothing but each other
+    single = [TrainingCase(_input(daily(DAY, seed), 0, key=f"h{seed}"), anomalous=False) for seed in range(12)]
+    fitted = detector("series_collective").fit(single)
+    assert fitted is not None
+    assert max(signal.log_odds or 0 for signal in fitted.score([_input(daily(DAY, 99), 0, key="h3")])) < 2

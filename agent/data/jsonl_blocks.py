@@ -1,0 +1,191 @@
+"""JSON lines in blocks, where one string of each object is the text: that and the time are read by array.
+
+A line is read so if the name of the text stands in it once, before a string, and nothing in it makes the object a
+session, an envelope or another kind of log line; all other lines are read one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, islice
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from agent.core.errors import InputError
+from agent.data.blocks import TEXT, TIME, Block, BlockTable, noting, split_lines_by_array
+from agent.data.chunks import SIZE, Chunk, read_chunks
+from agent.data.readers.byte_stream import Stream
+from agent.data.readers.columns import TIME_NAMES, time_column
+from agent.data.readers.json_document import is_value_a_line
+from agent.data.readers.jsonl import CHECKED, IDS, as_log_object, checked, flatten, lines_to_elements, rows_of_elements
+from agent.data.readers.log_objects import JOURNAL, LogObject, time_of
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.values import to_text
+
+_ROWS = 2_048
+# what only an object that is more than a record has, or one whose text is that of a log
+_OTHER = r'"(?:events|Records|logEvents|items|hits)"'
+_OF_LOG = r'"(?:log|kubernetes|involvedObject|regarding|' + "|".join(sorted(JOURNAL)) + r')"\s*:'
+# what Docker writes, of whole lines
+_DOCKER = (
+    r'^\{"log":"(?:[^"\\]|\\.)*\\n","stream":"[a-z]+"(?:,"attrs":\{(?:"[^"\\]*":"[^"\\]*",?)*\})?,"time":"[^"\\]*"\}$'
+)
+_STRANGE = r"[\x00-\x1f\ufeff]|\\u(?:00[01]|[dD][89a-fA-F])"
+_IN_TEXT = r"[\x00-\x1f\ufeff]"
+Flags = NDArray[np.bool_]
+
+
+class _Form(NamedTuple):
+    """Where the text and the time are, and what a line must hold and not hold to be read by array."""
+
+    text: str
+    time: str | None
+    needed: tuple[str, ...]
+    excluded: tuple[str, ...]
+    is_docker: bool = False
+    of_log: LogObject | None = None
+
+
+def open_jsonl_blocks(stream: Stream, request: ReadRequest, size: int = SIZE) -> BlockTable | None:
+    """JSON lines in blocks of ``size`` bytes; None if their records are not the text of one string each."""
+    if not is_value_a_line(stream):
+        return None
+    columns = frozenset(name for name in (request.label, *request.text) if name)
+    head = stream.look_at_lines(CHECKED)
+    try:
+        elements, request = checked(lines_to_elements(Stream(iter([head])), columns), request)
+    except InputError:
+        # reading one by one says what is wrong
+        return None
+    first = next(elements, None)
+    if first is None or not isinstance(first.value, dict):
+        return None
+    found = as_log_object(first.value, request)
+    form = _log_form(found) if found else _column_form(first.value, request)
+    if form is None:
+        return None
+    if found is not None:
+        request = replace(request, notes=(*request.notes, found.note))
+    blocks = noting(request, _JsonBlocks(form, request, columns, stream, size).read())
+    table = BlockTable(request, [TEXT], TIME, is_text=True, blocks=blocks)
+    if found is None:
+        return table
+    return replace(table, time_of=lambda cell: to_text(time_of(found, {found.time or "": cell})).strip() or None)
+
+
+def _log_form(found: LogObject) -> _Form | None:
+    if found.written_by == "Docker":
+        return _Form(found.text, found.time, (_DOCKER,), (), is_docker=True, of_log=found)
+    journal = r'"(?:' + "|".join(sorted(JOURNAL)) + r')"\s*:'
+    if found.written_by == "journald":
+        return _Form(found.text, found.time, (journal,), (_OTHER,), of_log=found)
+    if "Kubernetes" in found.written_by:
+        other = (r'"log"\s*:',) if found.text != "log" else ()
+        return _Form(found.text, found.time, (r'"kubernetes"\s*:\s*\{',), (_OTHER, journal, *other), of_log=found)
+    return None
+
+
+def _column_form(value: dict[str, object], request: ReadRequest) -> _Form | None:
+    """The form of objects of which one column is the text, whatever other columns they have."""
+    cells = flatten(value)
+    learned = request.with_learned_names(cells)
+    request = request.restricted_to(learned)
+    columns = request.columns_of(tuple(learned), request.table.excluded(IDS))
+    if len(columns) != 1 or (columns[0] != request.table.text_column and columns[0] not in request.text):
+        return None
+    if columns[0] in request.table.notations or (request.table.text_column not in (None, columns[0])):
+        return None
+    names = [name for name in cells if request.table.renamed.get(name, name) == columns[0]]
+    if len(names) != 1 or "'" in names[0] or "\\" in names[0]:
+        return None
+    time = time_column(learned)
+    # nested times, and those of other names, are read one by one
+    if time is not None and (time not in value or time not in cells):
+        return None
+    excluded = (_OTHER,) if request.text else (_OTHER, _OF_LOG.replace("log|", "") if names[0] == "log" else _OF_LOG)
+    return _Form(names[0], time, (), excluded)
+
+
+class _JsonBlocks:
+    def __init__(self, form: _Form, request: ReadRequest, columns: frozenset[str], stream: Stream, size: int) -> None:
+        self._form, self._request, self._columns = form, request, columns
+        self._chunks = read_chunks(stream, size=size)
+        self._named = set[str]()
+        key = json.dumps(form.text.rpartition(".")[2], ensure_ascii=False)
+        self._key = rf"{re.escape(key)}\s*:"
+        self._path = "$" + "".join(f"['{part}']" for part in form.text.split("."))
+
+    def read(self) -> Iterator[Block]:
+        for chunk in self._chunks:
+            lines = split_lines_by_array(chunk.data, chunk.lines)
+            certain, frame = np.zeros(chunk.lines, np.bool_), pl.DataFrame()
+            if lines is not None:
+                certain, frame = self._certain(lines)
+            if self._form.is_docker and not certain.all():
+                # a line may be a part of the next
+                yield from self._one_by_one(chunk)
+                return
+            rest = self._rest(chunk, certain)
+            places = np.flatnonzero(certain)
+            yield Block(frame, chunk.first + places, rest)
+
+    def _certain(self, lines: pl.Series) -> tuple[Flags, pl.DataFrame]:
+        form, texts = self._form, lines.str.strip_suffix("\r")
+        fits = texts.str.starts_with("{") & ~texts.str.contains(_STRANGE)
+        fits &= texts.str.count_matches(self._key) == 1
+        fits &= texts.str.contains(self._key + r'\s*"')
+        for pattern in form.needed:
+            fits &= texts.str.contains(pattern)
+        for pattern in form.excluded:
+            fits &= ~texts.str.contains(pattern)
+        time, is_plain = self._times(texts)
+        text = texts.str.json_path_match(self._path)
+        if form.of_log is not None:
+            text = text.str.strip_chars_end("\r\n")
+        fits &= is_plain & text.is_not_null() & ~text.str.contains(_IN_TEXT) & (text.str.strip_chars() != "")
+        fits &= text.str.len_chars() <= self._request.max_chars
+        fits = fits.fill_null(value=False)
+        return fits.to_numpy(), pl.DataFrame({TEXT: text, TIME: time}).filter(fits)
+
+    def _times(self, lines: pl.Series) -> tuple[pl.Series, pl.Series]:
+        """The times of objects, and whether they surely are."""
+        of_log, name = self._form.of_log, self._form.time
+        if of_log is None:
+            before = TIME_NAMES if name is None else TIME_NAMES[: TIME_NAMES.index(name.casefold())]
+            is_plain = ~lines.str.contains(rf'(?i)"(?:{"|".join(before)})"\s*:') if before else lines.is_not_null()
+            if name is None:
+                return pl.Series([None] * len(lines), dtype=pl.String), is_plain
+        else:
+            is_plain = lines.is_not_null()
+        assert name is not None
+        key = rf"{re.escape(json.dumps(name))}\s*:\s*"
+        found = lines.str.extract(key + r'(?:"([^"\\]*)")').fill_null(
+            lines.str.extract(key + r"([1-9]\d{0,17})\s*[,}]")
+        )
+        count = lines.str.count_matches(rf"(?i){re.escape(json.dumps(name))}\s*:")
+        return found, is_plain & (((count == 1) & found.is_not_null()) | ((count == 0) & (of_log is not None)))
+
+    def _rest(self, chunk: Chunk, certain: Flags) -> list[ParsedRow | RowError]:
+        """The lines that are read one by one."""
+        if certain.all():
+            return []
+        raw = chunk.data.split(b"\n")
+        rows = list[ParsedRow | RowError]()
+        for index in np.flatnonzero(~certain).tolist():
+            line = Stream(iter([raw[index]]))
+            elements = lines_to_elements(line, self._columns, number=chunk.first + index)
+            rows += rows_of_elements(elements, self._request, self._named)
+        return rows
+
+    def _one_by_one(self, chunk: Chunk) -> Iterator[Block]:
+        data = chain([chunk.data], (chunk.data for chunk in self._chunks))
+        elements = lines_to_elements(Stream(data), self._columns, number=chunk.first)
+        rows = rows_of_elements(elements, self._request, self._named)
+        while batch := list(islice(rows, _ROWS)):
+            yield Block(pl.DataFrame(), np.zeros(0, np.int64), batch)

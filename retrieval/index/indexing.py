@@ -1,0 +1,118 @@
+"""Making the index hold what the store holds: vectors that are missing are embedded, then put into the index.
+
+Each step marks what it has done. Whatever is interrupted, the next call completes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, Engine, and_, exists, func, select, update
+
+from retrieval.encoding.source_encoder import SourceEncoder
+from retrieval.index.chroma import VectorIndex
+from retrieval.store.cases import SAME_KEY, unpacked
+from retrieval.store.engine import changing, insert_or_ignore
+from retrieval.store.schema import cases, vectors
+from retrieval.store.sources import SourceSnapshot
+from retrieval.types import stored_case
+
+_CHUNK = 2_000
+_EMBEDDED_TOGETHER = 512
+# the step's name, how many are done, of how many
+Progress = Callable[[str, int, int], None]
+
+
+def embed_missing(
+    engine: Engine, encoder: SourceEncoder, source: SourceSnapshot, progress: Progress | None = None
+) -> None:
+    """Store a vector for each key that has none."""
+    assert source.representation is not None
+    missing = and_(cases.c.source == source.name, ~exists().where(SAME_KEY))
+    ids = select(func.min(cases.c.id)).where(missing).group_by(cases.c.key, cases.c.label)
+    with engine.connect() as connection:
+        missing_ids = list(connection.scalars(ids.order_by(func.min(cases.c.id))))
+    if missing_ids:
+        encoder.check(source)
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress("embedding", done, len(missing_ids))
+
+    for start in range(0, len(missing_ids), _EMBEDDED_TOGETHER):
+        chunk = select(cases).where(cases.c.id.in_(missing_ids[start : start + _EMBEDDED_TOGETHER]))
+        with engine.connect() as connection:
+            part = [stored_case(row) for row in connection.execute(chunk.order_by(cases.c.id))]
+        if not part:
+            continue
+        matrix = encoder.encode_new(source.representation, part, step)
+        rows = [
+            {"source": source.name, "key": case.key, "label": case.label, "vector": v.tobytes(), "indexed": False}
+            for case, v in zip(part, matrix, strict=True)
+        ]
+        with changing(engine, source.name) as connection:
+            connection.execute(insert_or_ignore(engine, vectors), rows)
+
+
+def pending(engine: Engine, name: str, label: str) -> tuple[int, int]:
+    """How many vectors of a source's label the store holds, and how many of them are not marked as indexed."""
+    of_label = _of_label(name, label)
+    count = select(func.count()).select_from(vectors).where(of_label)
+    with engine.connect() as connection:
+        return connection.scalar(count) or 0, connection.scalar(count.where(~vectors.c.indexed)) or 0
+
+
+def index_missing(engine: Engine, index: VectorIndex, name: str, label: str, progress: Progress | None = None) -> None:
+    """Put vectors into the index that are not marked as being in it; all, if the index holds others than it should."""
+    total, waiting = pending(engine, name, label)
+    if index.count(name, label) + waiting != total:
+        # lost, stale or half written: index everything again, the vectors are all in the store
+        with changing(engine, name) as connection:
+            connection.execute(update(vectors).where(_of_label(name, label)).values(indexed=False))
+        index.drop(name, [label])
+        waiting = total
+    not_indexed = select(vectors.c.key, vectors.c.vector).where(_of_label(name, label), ~vectors.c.indexed)
+    for start in range(0, waiting, _CHUNK):
+        if progress:
+            progress("indexing", start, waiting)
+        with engine.connect() as connection:
+            chunk: list[Any] = list(connection.execute(not_indexed.limit(_CHUNK)))
+        if not chunk:
+            break
+        keys = [key for key, _ in chunk]
+        index.put(name, label, keys, np.stack([unpacked(blob) for _, blob in chunk]))
+        with changing(engine, name) as connection:
+            marked = update(vectors).where(_of_label(name, label), vectors.c.key.in_(keys))
+            connection.execute(marked.values(indexed=True))
+
+
+def compare_with_store(engine: Engine, index: VectorIndex, name: str, label: str) -> int:
+    """Compare key by key what a shared index holds with what is marked as indexed, and put right what differs.
+
+    Keys that the index lacks are marked as not indexed; those that it should not have are removed from it.
+
+    Returns
+    -------
+    How many keys the index lacks.
+    """
+    held = index.keys(name, label)
+    marked = select(vectors.c.key).where(_of_label(name, label), vectors.c.indexed)
+    with engine.connect() as connection:
+        expected = set(connection.scalars(marked))
+    lacking = sorted(expected - held)
+    for start in range(0, len(lacking), _CHUNK):
+        part = vectors.c.key.in_(lacking[start : start + _CHUNK])
+        with changing(engine, name) as connection:
+            connection.execute(update(vectors).where(_of_label(name, label), part).values(indexed=False))
+    if extra := sorted(held - expected):
+        index.delete(name, label, extra)
+    return len(lacking)
+
+
+def _of_label(name: str, label: str) -> ColumnElement[bool]:
+    return and_(vectors.c.source == name, vectors.c.label == label)
