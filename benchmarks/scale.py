@@ -34,7 +34,7 @@ BUSY, PEAK, CORES = 0.6, 3.0, 16
 # of new templates, those for which the language model is queried, because it may change their label
 QUERIED = 0.25
 _DAY, _SPIN_SECONDS = 86_400.0, 1.5
-_LINES, _NEW = 400_000, 300
+_LINES, _NEW = 200_000, 150
 
 
 @dataclass(frozen=True)

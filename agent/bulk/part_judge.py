@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from pydantic import PrivateAttr
 from agent.bulk.runner import BulkRunner
 from agent.bulk.summary import Summary
 from agent.core.records import JudgeError, Verdict
+from agent.data.blocks import Block, BlockTable
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError
 from agent.data.readers.byte_stream import Stream
@@ -21,7 +22,7 @@ from agent.data.readers.byte_stream import Stream
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive records of one file: lines of a log, or rows that have been read.
+    """Consecutive records of one file: lines of a log, a block of a table of texts, or rows that have been read.
 
     Attributes
     ----------
@@ -37,7 +38,11 @@ class Part:
         Number of the first line.
     data : bytes
         Lines.
+    table : BlockTable or None
+        A table of texts, of which this is one block.
+    block : Block or None
     rows : list of ParsedRow or RowError
+        Of other files.
     """
 
     number: int
@@ -47,6 +52,8 @@ class Part:
     request: ReadRequest
     line: int = 1
     data: bytes = b""
+    table: BlockTable | None = None
+    block: Block | None = None
     rows: Sequence[ParsedRow | RowError] = ()
 
 
@@ -103,7 +110,7 @@ class PartJudge(BulkRunner):
         self.summary = Summary(source=self.options.source)
         self.failures, self.notes = [], []
         self._written.part = judged = JudgedPart(b"", self.summary, failures=self.failures)
-        self.read_options = _OfPart.of(part, self.read_options)
+        self._part, self.read_options = part, _OfPart.of(part, self.read_options)
         for _ in self._file(part.file, 0, part.line if part.data else 1):
             pass
         judged.lines = self._written.lines()
@@ -111,6 +118,10 @@ class PartJudge(BulkRunner):
         self._grouper.notes.clear()
         judged.llm_answers, judged.llm_changed = self._judge.llm_answers - answers, self._judge.llm_changed - changed
         return judged
+
+    def _text_table(self, stream: Stream, kind: Kind, request: ReadRequest) -> BlockTable | None:
+        part = self._part
+        return None if part.table is None or part.block is None else replace(part.table, blocks=iter([part.block]))
 
 
 class _Written:
@@ -138,6 +149,8 @@ class _Written:
 
     def put(self, bodies: Iterable[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]) -> None:
         if isinstance(bodies, Mapping):
+            # groups that are forgotten are found there
+            self._stored.put(bodies)
             self.part.cached.update(bodies)
         else:
             self.part.history += bodies

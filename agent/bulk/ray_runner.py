@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -19,7 +20,8 @@ from agent.bulk.snapshot import Snapshot
 from agent.core.errors import InputError, UsageError
 from agent.core.records import JudgeError
 from agent.data.chunks import read_chunks
-from agent.data.readers.byte_stream import Damaged
+from agent.data.readers import Kind, ReadRequest
+from agent.data.readers.byte_stream import Damaged, Stream
 
 _ROWS = 2_048
 
@@ -58,34 +60,49 @@ class RayRunner(BulkRunner):
         for number in range(first, len(self.options.files)):
             file, (start, line) = self.options.files[number], at if number == first else (0, 1)
             with self._open(file) as (stream, kind, request):
-                if not self._is_plain(kind, request):
-                    remaining, done = islice(self.read_options.rows(stream, kind, request), start, None), start
-                    while rows := list(islice(remaining, _ROWS)):
-                        done += len(rows)
-                        yield Part(number, (done, 1), file, kind, request, rows=rows)
-                    if not done:
-                        raise InputError("has no records", file)
-                    continue
-                chunks = read_chunks(stream, start=start, line=line, size=self.options.chunk_size, rule=request.entries)
+                parts = self._of_file(stream, kind, request, start, line)
                 try:
-                    for chunk in chunks:
-                        end = chunk.end, chunk.first + chunk.lines
-                        yield Part(number, end, file, kind, request, chunk.first, chunk.data)
+                    for part in parts:
+                        yield replace(part, number=number)
                 except Damaged as damage:
                     self.failures.append(request.row_error(damage.line, damage.reason, stops=True))
+
+    def _of_file(self, stream: Stream, kind: Kind, request: ReadRequest, start: int, line: int) -> Iterator[Part]:
+        """The parts of one file from a position on."""
+        of_file = partial(Part, 0, file=request.file, kind=kind)
+        if self._is_plain(kind, request):
+            size = self.options.chunk_size
+            for chunk in read_chunks(stream, start=start, line=line, size=size, rule=request.entries):
+                end = chunk.end, chunk.first + chunk.lines
+                yield of_file(end, request=request, line=chunk.first, data=chunk.data)
+            return
+        done = 0
+        if (table := self._text_table(stream, kind, request)) is not None:
+            blocks, table = table.blocks, replace(table, blocks=iter(()))
+            for block in blocks:
+                done += block.items
+                if done > start:
+                    yield of_file((done, 1), request=table.request, table=table, block=block)
+        else:
+            remaining, done = islice(self.read_options.rows(stream, kind, request), start, None), start
+            while rows := list(islice(remaining, _ROWS)):
+                done += len(rows)
+                yield of_file((done, 1), request=request, rows=rows)
+        if not done:
+            raise InputError("has no records", request.file)
 
     def _add(self, part: Part, judged: JudgedPart) -> None:
         """Write, store and count the results of a part; the parts before it have been added."""
         self._output.write(judged.lines)
         for name, verdict in judged.templates:
             is_new = self._output.write_template(name, verdict)
-            self.summary.templates += is_new and bool(part.data)
+            self.summary.templates += is_new and not part.rows
         self._judge.stored.put(judged.cached)
         self.context.history.put(judged.history)
         self._judge.llm_answers += judged.llm_answers
         self._judge.llm_changed += judged.llm_changed
         self.summary.merge(judged.summary)
-        self.failures += [failure for failure in judged.failures if not part.data or self._is_new(failure)]
+        self.failures += [failure for failure in judged.failures if part.rows or self._is_new(failure)]
         self.notes += judged.notes
 
     def _is_new(self, failure: object) -> bool:

@@ -222,10 +222,15 @@ class BulkRunner:
         """The records of a file by array; None if each is more than a text."""
         if self._is_plain(kind, request):
             return self._of_log(stream, request, start, line)
+        table = self._text_table(stream, kind, request)
+        return None if table is None else self._of_table(table, start)
+
+    def _text_table(self, stream: Stream, kind: Kind, request: ReadRequest) -> BlockTable | None:
+        """A file of records of one text each, in blocks; None if it has others."""
         if self._representation.field_encoder or self._representation.prose or self.read_options.series is not None:
             return None
         table = open_blocks(stream, kind, request, self.options.chunk_size)
-        return self._of_table(table, start) if table is not None and table.is_text else None
+        return table if table is not None and table.is_text else None
 
     def _of_log(self, stream: Stream, request: ReadRequest, start: int, line: int) -> Iterator[GroupedRecords]:
         chunks = read_chunks(stream, start=start, line=line, size=self.options.chunk_size, rule=request.entries)

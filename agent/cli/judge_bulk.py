@@ -48,7 +48,7 @@ def judge_in_bulk(
     from agent.core import terminal
 
     with terminal.progress() as progress:
-        runner = _runner(on)(context, options, bulk_options, progress, print_status)
+        runner = runner_type(on)(context, options, bulk_options, progress, print_status)
         try:
             reports = [] if report is None else [partial(write_report, path=report)]
             summary = _run(runner, to, output, resume, [partial(_note_rate, context), *reports])
@@ -66,7 +66,8 @@ def judge_in_bulk(
     return runner.failures
 
 
-def _runner(on: str | None) -> Callable[..., BulkRunner]:
+def runner_type(on: str | None) -> Callable[..., BulkRunner]:
+    """What makes the runner for ``--on``. Raises UsageError for what is no address."""
     if on is None:
         from agent.bulk.runner import BulkRunner
 
