@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import time
 from typing import Any
 
 import uvicorn
 
 _APPLICATION = "server:create_app"
-# seconds in which a client that has just connected sends its request
-_GRACE = 0.3
+# seconds in which a client that has just connected sends its request, and for which clients may keep their connections
+_GRACE, _KEPT = 0.3, 1.0
 # as uvicorn's command ends when the application does not start
 _NOT_STARTED = 3
 
@@ -24,6 +25,10 @@ class DrainingServer(uvicorn.Server):
         for closing in (*self.servers, *(sockets or ())):
             closing.close()
         await asyncio.sleep(_GRACE)
+        # whoever sends another request is answered with `Connection: close`
+        until = time.monotonic() + _KEPT
+        while self.server_state.connections and time.monotonic() < until:
+            await asyncio.sleep(_GRACE / 10)
         await super().shutdown(sockets)
 
 

@@ -147,6 +147,7 @@ def check(home: Home, tmp_path: Path) -> None:
             assert {near.case.label for near in found.nearest} == set(LABELS)
         keys = {(key, label) for _, label, key in whole}
         assert home.indexed == home.vectors == len(keys)
+        assert book._index.owned()
         for label in LABELS:
             assert book._index.count("log", label) == len([one for one in keys if one[1] == label])
     finally:

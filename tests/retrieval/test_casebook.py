@@ -221,7 +221,7 @@ def test_a_large_casebook_is_read_and_indexed_in_parts(
     book: Casebook, open_book: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.index.exact._READ", 3)
-    monkeypatch.setattr("retrieval.index.synced._CHUNK", 4)
+    monkeypatch.setattr("retrieval.index.indexing._CHUNK", 4)
     with_cases(book, "log", lines())
     row = book.source("log")
     assert row is not None
