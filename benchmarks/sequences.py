@@ -31,6 +31,7 @@ from agent.detectors.contrib.logbert import LogBert
 from agent.detectors.contrib.resources import showing_training
 from agent.detectors.sequence import SequenceModel
 from benchmarks.bgl import BGL
+from retrieval.encoding.session_block import SessionBlock
 from retrieval.types import RetrievalResult
 
 DATA = BGL.parents[2]
@@ -143,7 +144,7 @@ def _of_detector(detector: type[Detector]) -> Callable[[Mapping[Session, int]], 
 def _precedent(learned: Mapping[Session, int]) -> Scores:
     sessions = list(learned)
     model, _, _ = SequenceModel.fit(sessions, np.array([*learned.values()]), np.zeros(len(sessions), bool))
-    return lambda judged: model.log_odds([], judged)
+    return lambda judged: model.log_odds(SessionBlock.of(judged))
 
 
 SYSTEMS: Mapping[str, Callable[[Mapping[Session, int]], Scores]] = {

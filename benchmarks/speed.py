@@ -29,7 +29,7 @@ from pathlib import Path
 
 from agent.core.settings import settings
 from agent.pipeline.context import AppContext
-from benchmarks import at_size, bgl, bulk_ray, bulk_texts, load
+from benchmarks import at_size, bgl, bulk_ray, bulk_rows, bulk_texts, load
 from benchmarks.private_ollama import free_port
 from benchmarks.rag import judged_by_rag
 
@@ -84,6 +84,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000, help="lines judged in bulk")
     parser.add_argument("--more", type=int, default=10_000_000, help="lines judged to measure memory; 0: none")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a table judged in bulk")
+    parser.add_argument("--sessions", type=int, default=100_000, help="sessions judged in bulk")
     parser.add_argument("--rag", type=int, default=100, help="lines of 500 that the RAG chain judges; 0: none")
     parser.add_argument("--cases", type=int, nargs="*", default=[100_000], help="sizes of the large casebooks")
     parser.add_argument("--seconds", type=int, default=60, help="seconds of load on the server; 0: none")
@@ -96,6 +98,8 @@ def main() -> None:
         sys.exit(f"the public data set is not at {log}")
     with tempfile.TemporaryDirectory() as folder:
         rows = _bulk(Path(folder), log, options)
+        rows += bulk_rows.rows_of_tables(Path(folder), _precedent, options.rows)
+        rows += bulk_rows.rows_of_sessions(Path(folder), _precedent, options.sessions)
         rows += bulk_texts.rows(Path(folder), options.lines, _program, _precedent)
         if options.prose:
             embedder = AppContext(settings()).embedder().folder

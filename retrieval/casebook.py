@@ -20,7 +20,7 @@ from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import StoreFailure
 from retrieval.index.chroma import VectorIndex
-from retrieval.index.exact import DECIMALS
+from retrieval.index.exact import DECIMALS, cosines
 from retrieval.index.synced import Progress, SyncedIndex
 from retrieval.store.case_changes import (
     CaseChange,
@@ -89,6 +89,7 @@ class Casebook:
         self._index = self.index_class(home / "index", chroma_url)
         self._synced = SyncedIndex(self.engine, self._index, encoder)
         self.matrix, self.discard, self.index_lock = self._synced.matrix, self._synced.discard, self._synced.lock
+        self.case_ids, self.nearest_one = queries.case_ids, self._synced.nearest_one
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.
@@ -343,8 +344,7 @@ class Casebook:
             near = list[tuple[KeyLabel, float]]()
             for label, keys in candidates.items():
                 pairs = [(key, label) for key in keys[i] if (key, label) in stored]
-                # one product a pair: the rounding of a matrix product depends on its shape
-                cosines = [max(-1.0, min(1.0, float(stored[pair] @ query))) for pair in pairs]
-                near += sorted(zip(pairs, cosines, strict=True), key=order)[:k]
+                found = cosines(np.stack([stored[pair] for pair in pairs]), query).clip(-1, 1) if pairs else np.zeros(0)
+                near += sorted(zip(pairs, found.tolist(), strict=True), key=order)[:k]
             out.append(sorted(near, key=order))
         return out

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from agent.bulk.series_chart import group_name
 from agent.core.records import Verdict
 from agent.scoring.fusion import SourceModel
 from retrieval.casebook import SourceSnapshot
+from retrieval.encoding.field_columns import Row
 from retrieval.encoding.field_encoder import FieldEncoder, features
 
 # fields that name a group, those that are farthest out first
@@ -39,8 +44,23 @@ class AlikeRows:
             return group_name(verdict)
         if self.encoder is None or not (record.fields or record.events):
             return template
+        near = next((case.case_id for case in verdict.precedents if case.label == verdict.leans), None)
+        return self._outside(features(record.fields, record.events)) or _like(near)
+
+    def names(
+        self, rows: Sequence[Row], nearest: Callable[[NDArray[np.int64]], list[str | None]], indices: NDArray[np.int64]
+    ) -> list[str]:
+        """As `name`, of the rows at ``indices`` of a block; ``nearest`` gives the ids of their nearest cases."""
+        names = [self._outside(row) for row in rows]
+        inside = [number for number, name in enumerate(names) if name is None]
+        for number, near in zip(inside, nearest(indices[inside]) if inside else (), strict=True):
+            names[number] = _like(near)
+        return [name or "" for name in names]
+
+    def _outside(self, row: Row) -> str | None:
+        """The fields of a row that no normal case has such values of; None if it has none."""
+        assert self.encoder is not None
         found = list[tuple[float, str]]()
-        row = features(record.fields, record.events)
         for name, knots in self.encoder.numbers.items():
             value, low, high = row.get(name), knots[0], knots[-1]
             span = (high - low) or max(abs(high), 1.0)
@@ -54,7 +74,9 @@ class AlikeRows:
             value = row.get(name)
             if value is not None and str(value) not in known:
                 found.append((0.5, f"{name} is {str(value)[:_VALUE_CHARS]}, which no normal case has"))
-        if found:
-            return "; ".join(text for _, text in sorted(found, key=lambda each: (-each[0], each[1]))[:_MOST_FIELDS])
-        near = next((case for case in verdict.precedents if case.label == verdict.leans), None)
-        return f"values as of normal cases; like case {near.case_id}" if near else "values as of normal cases"
+        ordered = sorted(found, key=lambda each: (-each[0], each[1]))[:_MOST_FIELDS]
+        return "; ".join(text for _, text in ordered) or None
+
+
+def _like(case_id: str | None) -> str:
+    return f"values as of normal cases; like case {case_id}" if case_id else "values as of normal cases"

@@ -22,6 +22,7 @@ from retrieval.encoding.representation import text_rules_sha256
 from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
+    from agent.pipeline.block_judge import BlockJudge
     from agent.pipeline.pipeline import Pipeline
 
 # records whose texts are embedded together, without and with a language model, after whose answers progress is shown
@@ -108,6 +109,10 @@ class GroupJudge:
         ordered = [results[group.key] for group in groups]
         self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
         return ordered
+
+    def block_judge(self) -> BlockJudge | None:
+        """See `agent.pipeline.pipeline.Pipeline.block_judge`."""
+        return self._pipeline.block_judge(self._source)
 
     def with_reasons(self, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> list[Result]:
         """The results, of which those that are not normal are explained, up to a number in all."""

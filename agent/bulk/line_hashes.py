@@ -11,14 +11,14 @@ from agent.bulk.hash_table import Hashes, HashTable
 from agent.data.readers.entries import EntryRule, begins_for_certain, has_time
 from retrieval.text.canonical_lines import canonical_lines
 from retrieval.text.kept_numbers import KeptNumbers
-from retrieval.text.template_hash import column_hashes, skeleton_hashes
+from retrieval.text.template_hash import column_hashes, joined, skeleton_hashes
 
 if TYPE_CHECKING:
     import polars as pl
 
 # skeletons beyond which none is remembered besides those of templates, and the share of the lines of a chunk with new
 # ones from which on they are not hashed any more
-_MOST_REMEMBERED, _MANY_NEW = 250_000, 0.5
+_MOST_REMEMBERED, _MANY_NEW = 100_000, 0.5
 # of a file whose entries begin with a time: the lines that surely do
 _BEGINS = np.uint64(0x9E3779B97F4A7C15)
 
@@ -42,15 +42,12 @@ class LineHasher:
     def hash(self, data: bytes, lines: pl.Series, rule: EntryRule | None) -> tuple[Hashes, NDArray[np.int64], Hashes]:
         """Hashes of n lines, which of them are of the canonical form, and those lines' hashes otherwise."""
         columns = column_hashes(lines, self._kept, self._seed)
+        may_be_rewritten = np.ones(len(lines), np.bool_) if rule is None else begins_for_certain(lines, rule)
         exact = None
-        if self._only_canonical and rule is None:
-            new = np.arange(len(lines))
-        else:
+        if not self._only_canonical or not may_be_rewritten.all():
             exact = skeleton_hashes(data, self._seed) + columns
-            is_new = ~self._table.contains(exact)
-            if rule is not None:
-                is_new &= begins_for_certain(lines, rule)
-            new = np.flatnonzero(is_new)
+            may_be_rewritten &= ~self._table.contains(exact)
+        new = np.flatnonzero(may_be_rewritten)
         if not new.size:
             assert exact is not None
             return exact, new, exact[new]
@@ -64,7 +61,7 @@ class LineHasher:
         import polars as pl
 
         is_most = len(chosen) > len(lines) // 2
-        some = data if is_most else "\n".join([*lines.gather(chosen).to_list(), ""]).encode()
+        some = data if is_most else joined(lines.gather(chosen))
         hashes = pl.read_lines(canonical_lines(some)).to_series().hash(self._seed).to_numpy()
         return hashes[chosen] if is_most else hashes
 

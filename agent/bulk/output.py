@@ -78,6 +78,36 @@ class LineFormatter:
         text = self._cell(record.text) if self._to == "csv" else ""
         return f"{self._start(record.file or '-')}{line}{self._ending(verdict, template)}{text}\n".encode()
 
+    def format_rows(
+        self,
+        file: str,
+        lines: Sequence[int | None],
+        labels: Sequence[str],
+        probabilities: Sequence[float],
+        templates: Sequence[str],
+        verdicts: Sequence[Verdict | None],
+        texts: Sequence[str],
+    ) -> bytes:
+        """The short lines of n rows of one file; CSV takes their ``verdicts``, where there are any, and ``texts``.
+
+        The id and the reason are those of the verdict.
+        """
+        start, rounded = self._start(file), [round(probability, 6) for probability in probabilities]
+        if self._to == "jsonl":
+            rows = zip(map(json.dumps, lines), labels, rounded, templates, strict=True)
+            return "".join(
+                [
+                    f'{start}{line}, "label": "{label}", "probability": {p}, "template": "{template}"}}\n'
+                    for line, label, p, template in rows
+                ]
+            ).encode()
+        columns = zip(lines, labels, rounded, templates, verdicts, texts, strict=True)
+        out = []
+        for line, label, p, template, verdict, text in columns:
+            ending = f",{label},{p},{template},,," if verdict is None else self._ending(verdict, template)
+            out.append(f"{start}{'' if line is None else line}{ending}{self._cell(text)}\n")
+        return "".join(out).encode()
+
     def _start(self, file: str) -> str:
         if self._to == "csv":
             return self._cell(file) + ","
@@ -135,6 +165,11 @@ class LineFormatter:
             line = pl.concat_str(line, pl.col("text"))
         joined: str = frame.select(line).to_series().str.join("\n").item()
         yield (joined + "\n").encode()
+
+
+def short_id(key: str) -> str:
+    """Short form of the key of a group or a template."""
+    return "t" + key[:15]
 
 
 def _quoted(value: str) -> str:

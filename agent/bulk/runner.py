@@ -5,25 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from agent.bulk.alike import AlikeRows
 from agent.bulk.chunks import prefetch
-from agent.bulk.group_judge import Budget, GroupJudge, Result
+from agent.bulk.group_judge import Budget, GroupJudge
 from agent.bulk.grouped_records import GroupedRecords, TextBlocks, add_contents, of_log
 from agent.bulk.judged_groups import JudgedGroups
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
+from agent.bulk.record_writer import RecordWriter
 from agent.bulk.summary import LABELS, Summary
-from agent.bulk.template_grouping import TemplateGroup, TemplateGrouper
-from agent.bulk.traits import UNJUDGED, traits_of
+from agent.bulk.template_grouping import TemplateGrouper
+from agent.bulk.traits import UNJUDGED
 from agent.core.errors import InputError
 from agent.core.records import JudgeError, Verdict
 from agent.core.terminal import plural
@@ -33,12 +33,13 @@ from agent.data.chunks import read_chunks
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError
 from agent.data.readers.byte_stream import Damaged, Stream
+from agent.data.record_parts import RecordPart, in_lists
+from agent.data.record_readers import read_parts
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
-from retrieval.text.masking import find_time
 
-# rows between two checkpoints; notes shown; chunks and blocks of tables read ahead
-_ROWS, _MAX_NOTES, _PREFETCH, _PREFETCH_BLOCKS = 2_048, 20, 8, 3
+# notes shown; chunks and blocks of texts, and blocks of records, that are prepared ahead
+_MAX_NOTES, _PREFETCH, _PREFETCH_BLOCKS, _PREPARED = 20, 8, 3, 3
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
@@ -134,6 +135,7 @@ class BulkRunner:
         elif options.lines:
             self._output.write(self._formatter.header)
             self._checkpoint(0, (0, 1))
+        self._records = self._new_records()
         earlier, finished = self.summary.model_copy(), False
         try:
             if options.calls is not None or options.seconds is not None:
@@ -151,6 +153,20 @@ class BulkRunner:
         finally:
             self._output.close(finished=finished)
         return self.summary
+
+    def _new_records(self) -> RecordWriter:
+        return RecordWriter(
+            self._judge,
+            self.options,
+            self.read_options,
+            self._representation,
+            self._formatter,
+            self._alike,
+            self._output,
+            self.summary,
+            self.failures,
+            self.notes,
+        )
 
     def _checkpoint(self, file: int, at: tuple[int, int]) -> None:
         started = time.monotonic()
@@ -194,7 +210,7 @@ class BulkRunner:
         with self._open(file) as (stream, kind, request):
             batches = self._batches(stream, kind, request, start, line)
             if batches is None:
-                yield from self._rows(self.read_options.rows(stream, kind, request), file, start)
+                yield from self._rows(self._record_parts(stream, kind, request), file, start)
                 return
             for records in batches:
                 self._judge_new_groups()
@@ -261,7 +277,7 @@ class BulkRunner:
                 self._output.write(line)
         self.summary.far += int(traits["is_far"].sum())
         for group, count in zip(*np.unique(groups[traits["is_degraded"]], return_counts=True), strict=True):
-            self.summary.add_degraded(self._groups.verdict(int(group)), int(count))
+            self.summary.add_degraded(self._groups.verdict(int(group)).degraded, int(count))
         if records.times is not None:
             add_contents(self.summary.batch, records, judged, self._groups)
         self.summary.add(
@@ -273,54 +289,25 @@ class BulkRunner:
             lambda indices: records.times_seen(judged[indices]),
         )
 
-    def _rows(self, items: Iterator[ParsedRow | RowError], file: str, done: int) -> Iterator[tuple[int, int]]:
-        """Judge records that are more than a text, each by itself; positions are numbers of records."""
-        remaining = islice(items, done, None)
-        while batch := list(islice(remaining, _ROWS)):
-            parsed = [item for item in batch if isinstance(item, ParsedRow)]
-            self.failures += [item for item in batch if isinstance(item, RowError)]
-            self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
-            groups = []
-            for number, row in enumerate(parsed):
-                content = row.record.content_hash
-                key = hashlib.sha256(f"{content}\0{number}".encode()).hexdigest()
-                groups.append(TemplateGroup(key, self._representation.key(row.record, content), row.record))
-            results = self._judge.verdicts(groups, store=False, explain=self.options.explain_rows)
-            if self.options.explain_found and self.options.explain_rows == "none":
-                results = self._judge.with_reasons(groups, results)
-            self._write_rows(file, groups, results)
-            done += len(batch)
+    def _record_parts(
+        self, stream: Stream, kind: Kind, request: ReadRequest
+    ) -> Iterator[RecordPart | list[ParsedRow | RowError]]:
+        if kind == "log" or self.read_options.series is not None:
+            return in_lists(self.read_options.rows(stream, kind, request))
+        return read_parts(stream, kind, request)
+
+    def _rows(
+        self, parts: Iterator[RecordPart | list[ParsedRow | RowError]], file: str, done: int
+    ) -> Iterator[tuple[int, int]]:
+        """Judge records that are more than a text; positions are numbers of records."""
+        records = self._records
+        for count, rows, block in prefetch(records.prepared(without_first(parts, done)), _PREPARED):
+            records.write(file, rows, block)
+            done += count
             self._show_progress(file, 0)
             yield done, 1
         if not done:
             raise InputError("has no records", file)
-
-    def _write_rows(self, file: str, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> None:
-        self.failures += [result for result in results if isinstance(result, JudgeError)]
-        judged = [
-            (group.template_id, result)
-            for group, result in zip(groups, results, strict=True)
-            if isinstance(result, Verdict)
-        ]
-        for template, verdict in judged:
-            self.summary.add_row(template, verdict)
-            if self.options.lines and verdict.label in self.options.only:
-                self._output.write(self._formatter.format_verdict(verdict, template))
-                self._output.write_template(template, verdict)
-        verdicts = [verdict for _, verdict in judged]
-        traits = traits_of(verdicts)
-        self.summary.templates += len(verdicts)
-        self.summary.far += int(traits["is_far"].sum()) if self._representation.field_encoder is None else 0
-        self.summary.add(
-            file,
-            np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
-            traits["label"],
-            np.arange(len(judged), dtype=np.int32),
-            lambda number: (self._alike.name(*judged[number]), judged[number][1]),
-            lambda indices: [
-                record.time or find_time(record.text) for record in (verdicts[index].record for index in indices)
-            ],
-        )
 
     def _show_progress(self, file: str, done: int) -> None:
         """Show how many records are done; their total is estimated from the ``done`` bytes of ``file``."""
@@ -341,3 +328,14 @@ class BulkRunner:
             self.notify(note)
         self.note_count += len(self.notes)
         self.notes.clear()
+
+
+def without_first(
+    parts: Iterable[RecordPart | list[ParsedRow | RowError]], count: int
+) -> Iterator[RecordPart | list[ParsedRow | RowError]]:
+    """The parts without the first ``count`` rows, which an earlier run wrote."""
+    for part in parts:
+        skipped = min(len(part), count)
+        count -= skipped
+        if skipped < len(part):
+            yield part[skipped:] if isinstance(part, list) else part.slice(skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,8 @@ class Summary(BaseModel):
         The reasons for that, and how many records each affects.
     templates : int
         Distinct verdicts.
+    kept : int
+        Rows of tables that are not normal whose whole verdicts are kept although they are not the first of a group.
     llm_answers, llm_changed : int
         Answers of the language model, and how many of them changed the label of a template.
     seconds : float
@@ -102,6 +104,7 @@ class Summary(BaseModel):
     degraded: int = 0
     lacking: dict[str, int] = {}
     templates: int = 0
+    kept: int = 0
     llm_answers: int = 0
     llm_changed: int = 0
     seconds: float = 0.0
@@ -215,7 +218,7 @@ class Summary(BaseModel):
 
     def add_row(self, template: str, verdict: Verdict) -> None:
         """Count what is missing of, and how anomalous is, a record that is no line of a template."""
-        self.add_degraded(verdict, 1)
+        self.add_degraded(verdict.degraded, 1)
         add_window(self.charts, verdict.record, verdict.label)
         self._batch.add(template, verdict.record.content_hash, verdict.probability)
 
@@ -224,10 +227,10 @@ class Summary(BaseModel):
         """The probabilities of the records that are no lines of templates; of a resumed run only those since then."""
         return self._batch
 
-    def add_degraded(self, verdict: Verdict, count: int) -> None:
+    def add_degraded(self, reasons: Sequence[str], count: int) -> None:
         """Count the reasons for which a verdict of ``count`` records lacks a signal, if it does."""
-        self.degraded += count * bool(verdict.degraded)
-        for reason in verdict.degraded:
+        self.degraded += count * bool(reasons)
+        for reason in reasons:
             self.lacking[reason] = self.lacking.get(reason, 0) + count
 
     def set_llm_use(self, earlier: Summary, answers: int, changed: int) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agent.bulk.chunk_entries import Entry, find_entries
 from agent.bulk.hash_table import MAX_HASHES, GroupNumbers, Hashes, HashTable
 from agent.bulk.line_hashes import LineHasher
+from agent.bulk.output import short_id
 from agent.bulk.prepared_chunk import (
     PreparedChunk,
     read_line,
@@ -34,6 +35,7 @@ from agent.data.readers.row import ParsedRow, ReadRequest
 from retrieval.encoding.representation import Representation
 from retrieval.text.canonical_lines import canonical_lines
 from retrieval.text.prompt_injection import find_injections
+from retrieval.text.template_hash import joined
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,12 +77,12 @@ class TemplateGroup:
     @property
     def id(self) -> str:
         """Short form of the key."""
-        return _short_id(self.key)
+        return short_id(self.key)
 
     @property
     def template_id(self) -> str:
         """Short form of the template's key."""
-        return _short_id(self.template)
+        return short_id(self.template)
 
 
 @dataclass
@@ -146,7 +148,7 @@ class TemplateGrouper:
 
     def prepare_texts(self, texts: pl.Series, lines: NDArray[np.int64], request: ReadRequest) -> PreparedChunk:
         """As `prepare`, of n texts of one line each, which are the cells of a table's rows."""
-        data = "\n".join([*texts.to_list(), ""]).encode()
+        data = joined(texts)
         request = replace(request, text=(), label=None, entries=None)
         hashes, rewritten, exact = self._hasher.hash(data, texts, None)
         is_case = np.zeros(len(texts), np.bool_)
@@ -317,7 +319,3 @@ class TemplateGrouper:
             self._by_key[key] = len(self.groups)
             self.groups.append(TemplateGroup(key, template, record, of_row=self._of_table))
         return self._by_key[key]
-
-
-def _short_id(key: str) -> str:
-    return "t" + key[:15]

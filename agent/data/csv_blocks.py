@@ -19,6 +19,7 @@ from agent.data.readers.csv import CsvTable, open_table
 from agent.data.readers.csv_rows import LONGEST_LINE, UNCLOSED, BrokenRow
 from agent.data.readers.lines import RawLine, split_lines
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from retrieval.text.template_hash import joined
 
 # rows of a block that is read one by one; bytes and lines of a row that is not closed yet
 _ROWS, _MOST_OPEN, _MOST_OPEN_LINES = 2_048, 1 << 20, 1_000
@@ -166,7 +167,7 @@ class _CsvBlocks:
             return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
         try:
             frame = pl.read_csv(
-                io.BytesIO("\n".join([*lines.str.strip_suffix("\r").to_list(), ""]).encode()),
+                io.BytesIO(joined(lines.str.strip_suffix("\r"))),
                 has_header=False,
                 separator=self._dialect.delimiter,
                 quote_char='"' if self._dialect.quoted else None,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agent.core.errors import InputError
 from agent.data.blocks import TEXT, TIME, Block, BlockTable, noting, split_lines_by_array
-from agent.data.chunks import SIZE, Chunk, read_chunks
+from agent.data.chunks import SIZE, read_chunks
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import TIME_NAMES, time_column
 from agent.data.readers.json_document import is_value_a_line
@@ -36,8 +36,11 @@ _OF_LOG = r'"(?:log|kubernetes|involvedObject|regarding|' + "|".join(sorted(JOUR
 _DOCKER = (
     r'^\{"log":"(?:[^"\\]|\\.)*\\n","stream":"[a-z]+"(?:,"attrs":\{(?:"[^"\\]*":"[^"\\]*",?)*\})?,"time":"[^"\\]*"\}$'
 )
-_STRANGE = r"[\x00-\x1f\ufeff]|\\u(?:00[01]|[dD][89a-fA-F])"
-_IN_TEXT = r"[\x00-\x1f\ufeff]"
+# control characters, halves of pairs, and escapes by which a name may stand there twice
+_STRANGE = r"[\x00-\x1f\ufeff]|\\u(?:00(?:[014-7]|2[dDeE]|3[0-9])|[dD][89a-fA-F])"
+_IN_TEXT = r"[\x00-\x08\x0a-\x1f\ufeff]"
+# bytes of Docker's lines that go on
+_MOST_OPEN = 1 << 20
 Flags = NDArray[np.bool_]
 
 
@@ -49,6 +52,7 @@ class _Form(NamedTuple):
     needed: tuple[str, ...]
     excluded: tuple[str, ...]
     is_docker: bool = False
+    is_flat: bool = True
     of_log: LogObject | None = None
 
 
@@ -109,7 +113,7 @@ def _column_form(value: dict[str, object], request: ReadRequest) -> _Form | None
     if time is not None and (time not in value or time not in cells):
         return None
     excluded = (_OTHER,) if request.text else (_OTHER, _OF_LOG.replace("log|", "") if names[0] == "log" else _OF_LOG)
-    return _Form(names[0], time, (), excluded)
+    return _Form(names[0], time, (), excluded, is_flat=names[0] in value)
 
 
 class _JsonBlocks:
@@ -117,29 +121,50 @@ class _JsonBlocks:
         self._form, self._request, self._columns = form, request, columns
         self._chunks = read_chunks(stream, size=size)
         self._named = set[str]()
-        key = json.dumps(form.text.rpartition(".")[2], ensure_ascii=False)
-        self._key = rf"{re.escape(key)}\s*:"
-        self._path = "$" + "".join(f"['{part}']" for part in form.text.split("."))
+        parts = [form.text] if form.is_flat else form.text.split(".")
+        self._keys = [_key(part) for part in parts]
+        self._path = "$" + "".join(f"['{part}']" for part in parts)
+        # the same name by way of nested objects, or of none
+        other = form.text.rpartition(".")[2] if form.is_flat else form.text
+        self._other = _key(other) if "." in form.text else None
 
     def read(self) -> Iterator[Block]:
+        data, first = b"", 1
         for chunk in self._chunks:
-            lines = split_lines_by_array(chunk.data, chunk.lines)
-            certain, frame = np.zeros(chunk.lines, np.bool_), pl.DataFrame()
+            data += chunk.data
+            count = data.count(b"\n")
+            lines = split_lines_by_array(data, count)
+            certain, frame = np.zeros(count, np.bool_), pl.DataFrame()
             if lines is not None:
                 certain, frame = self._certain(lines)
-            if self._form.is_docker and not certain.all():
-                # a line may be a part of the next
-                yield from self._one_by_one(chunk)
-                return
-            rest = self._rest(chunk, certain)
-            places = np.flatnonzero(certain)
-            yield Block(frame, chunk.first + places, rest)
+            starts, of_frame = np.arange(count), np.flatnonzero(certain)
+            if self._form.is_docker:
+                # a line goes on in the next: they are read together
+                whole = np.zeros(0, np.int64) if lines is None else self._whole(lines)
+                count = int(whole[-1]) + 1 if len(whole) else 0
+                starts = np.append(0, whole[:-1] + 1)[: len(whole)]
+            rest = self._rest(data, first, starts, count, certain)
+            certain[count:] = False
+            yield Block(frame.filter(pl.Series(certain[of_frame])), first + np.flatnonzero(certain), rest)
+            data = b"".join(line + b"\n" for line in data.split(b"\n")[count:-1])
+            first += count
+            if len(data) > _MOST_OPEN:
+                break
+        yield from self._one_by_one(data, first)
+
+    @staticmethod
+    def _whole(lines: pl.Series) -> NDArray[np.int64]:
+        """The indices of Docker's lines that do not go on in the next."""
+        return np.flatnonzero(lines.str.strip_suffix("\r").str.contains(_DOCKER).to_numpy())
 
     def _certain(self, lines: pl.Series) -> tuple[Flags, pl.DataFrame]:
         form, texts = self._form, lines.str.strip_suffix("\r")
         fits = texts.str.starts_with("{") & ~texts.str.contains(_STRANGE)
-        fits &= texts.str.count_matches(self._key) == 1
-        fits &= texts.str.contains(self._key + r'\s*"')
+        for key in self._keys:
+            fits &= texts.str.count_matches(key) == 1
+        fits &= texts.str.contains(self._keys[-1] + r'\s*"')
+        if self._other is not None:
+            fits &= ~texts.str.contains(self._other)
         for pattern in form.needed:
             fits &= texts.str.contains(pattern)
         for pattern in form.excluded:
@@ -169,23 +194,40 @@ class _JsonBlocks:
             lines.str.extract(key + r"([1-9]\d{0,17})\s*[,}]")
         )
         count = lines.str.count_matches(rf"(?i){re.escape(json.dumps(name))}\s*:")
-        return found, is_plain & (((count == 1) & found.is_not_null()) | ((count == 0) & (of_log is not None)))
+        is_plain &= ((count == 1) & found.is_not_null()) | ((count == 0) & (of_log is not None))
+        # it may be that of a nested object
+        nested = (is_plain & (count == 1) & (lines.str.count_matches("{", literal=True) > 1)).arg_true()
+        if len(nested):
+            outer = lines.gather(nested).str.json_path_match(f"$['{name}']")
+            is_plain = is_plain.scatter(nested, outer.is_not_null())
+        return found, is_plain
 
-    def _rest(self, chunk: Chunk, certain: Flags) -> list[ParsedRow | RowError]:
-        """The lines that are read one by one."""
-        if certain.all():
+    def _rest(
+        self, data: bytes, first: int, starts: NDArray[np.int64], count: int, certain: Flags
+    ) -> list[ParsedRow | RowError]:
+        """The first ``count`` lines but those that are certain, read one by one, or where one goes on together."""
+        ends = np.append(starts[1:], count)
+        if not count:
             return []
-        raw = chunk.data.split(b"\n")
-        rows = list[ParsedRow | RowError]()
-        for index in np.flatnonzero(~certain).tolist():
-            line = Stream(iter([raw[index]]))
-            elements = lines_to_elements(line, self._columns, number=chunk.first + index)
-            rows += rows_of_elements(elements, self._request, self._named)
+        certain[:count] &= np.repeat(ends - starts == 1, ends - starts)
+        if certain[:count].all():
+            return []
+        raw, rows = data.split(b"\n"), list[ParsedRow | RowError]()
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            if not certain[start]:
+                lines = Stream(iter([b"\n".join(raw[start:end])]))
+                elements = lines_to_elements(lines, self._columns, number=first + start)
+                rows += rows_of_elements(elements, self._request, self._named)
         return rows
 
-    def _one_by_one(self, chunk: Chunk) -> Iterator[Block]:
-        data = chain([chunk.data], (chunk.data for chunk in self._chunks))
-        elements = lines_to_elements(Stream(data), self._columns, number=chunk.first)
-        rows = rows_of_elements(elements, self._request, self._named)
+    def _one_by_one(self, data: bytes, first: int) -> Iterator[Block]:
+        """All from line ``first`` on, of which ``data`` has been read."""
+        stream = Stream(chain([data] if data else [], (chunk.data for chunk in self._chunks)))
+        rows = rows_of_elements(lines_to_elements(stream, self._columns, number=first), self._request, self._named)
         while batch := list(islice(rows, _ROWS)):
             yield Block(pl.DataFrame(), np.zeros(0, np.int64), batch)
+
+
+def _key(name: str) -> str:
+    """The pattern of a name in an object."""
+    return rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:"

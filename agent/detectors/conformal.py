@@ -8,19 +8,22 @@ scored without itself), whose log-odds are the signal. The score of a row is its
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.detectors.tabular_encoder import Row, TabularEncoder, signed_log
+from agent.detectors.tabular_encoder import TabularEncoder, signed_log
+from retrieval.encoding.field_columns import FieldColumns
 
 # p-value at even odds
 ALPHA = 0.04
 _LIMIT = 6.0
 _MAX_POINTS, _BLOCK, _MAX_Z = 5_000, 1_000, 20.0
+_DECIMALS = 9
 _SEED = 20_26
 Floats = NDArray[np.float64]
 
@@ -42,12 +45,18 @@ class ConformalTail:
         """The tail of ``values`` of n normal cases, each of which occurred so many ``times``: shapes (n,)."""
         return cls(np.sort(np.repeat(values, times)))
 
-    def __call__(self, x: Floats) -> Floats:
-        """-ln p of n scores, shape (n,)."""
-        n = len(self.values)
-        p = (1 + n - np.searchsorted(self.values, x, side="left")) / (n + 1)
+    @cached_property
+    def _beyond(self) -> tuple[Floats, float]:
+        """The values as they are compared, and the scale of the tail beyond them."""
         upper = np.quantile(self.values, 0.9)
         scale = max(float(np.mean(self.values[self.values >= upper] - upper)), 1e-3)
+        return np.round(self.values, _DECIMALS), scale
+
+    def __call__(self, x: Floats) -> Floats:
+        """-ln p of n scores, shape (n,)."""
+        (values, scale), n = self._beyond, len(self.values)
+        # the rounding of sums and products depends on how many are computed at once, and equal scores are counted
+        p = (1 + n - np.searchsorted(values, np.round(x, _DECIMALS), side="left")) / (n + 1)
         return np.asarray(-np.log(p) + np.maximum(x - self.values[-1], 0) / scale)
 
     def log_odds(self, x: Floats) -> Floats:
@@ -75,14 +84,14 @@ class ConformalNeighbours:
 
     @classmethod
     def fit(
-        cls, columns: TabularEncoder, rows: Sequence[Row], times: NDArray[np.int64]
+        cls, columns: TabularEncoder, rows: FieldColumns, times: NDArray[np.int64]
     ) -> tuple[ConformalNeighbours, Floats]:
         """Fit to n normal rows.
 
         Parameters
         ----------
         columns : TabularEncoder
-        rows : sequence of Row
+        rows : FieldColumns of length n
         times : shape (n,)
             How often each row occurred.
 
@@ -102,7 +111,7 @@ class ConformalNeighbours:
         return fitted, fitted.tail.log_odds(distances)
 
     @classmethod
-    def scaled(cls, columns: TabularEncoder, rows: Sequence[Row]) -> ConformalNeighbours:
+    def scaled(cls, columns: TabularEncoder, rows: FieldColumns) -> ConformalNeighbours:
         """The scales of n normal rows alone, without a point."""
         logs = signed_log(columns.numbers(rows))
         filled = ~np.isnan(logs).all(axis=0)
@@ -110,16 +119,19 @@ class ConformalNeighbours:
         centre[filled], scale[filled] = np.nanmean(logs[:, filled], axis=0), np.nanstd(logs[:, filled], axis=0)
         return cls(columns, centre, np.where(scale < 1e-6, 1.0, scale), np.zeros((0, 0)), ConformalTail(np.zeros(1)))
 
-    def log_odds(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> Floats:
-        """Log-odds of n rows, shape (n,); ``sessions`` are not used."""
-        points = self.vectors(rows)
+    def log_odds(self, numbers: Floats, one_hot: Floats, rarity: Floats) -> Floats:
+        """Log-odds of n rows, shape (n,), see `joined`."""
+        points = self.joined(numbers, one_hot, rarity)
         return self.tail.log_odds(_distances(points, self.points, np.full(len(points), -1)))
 
-    def vectors(self, rows: Sequence[Row]) -> Floats:
+    def vectors(self, rows: FieldColumns) -> Floats:
         """Standardised numbers, missing ones, and categories of n rows: shape (n, dimensions)."""
-        z = np.clip((signed_log(self.columns.numbers(rows)) - self.centre) / self.scale, -_MAX_Z, _MAX_Z)
+        return self.joined(self.columns.numbers(rows), *self.columns.categories(rows))
+
+    def joined(self, numbers: Floats, one_hot: Floats, rarity: Floats) -> Floats:
+        """As `vectors`, of what the columns' encoder gives."""
+        z = np.clip((signed_log(numbers) - self.centre) / self.scale, -_MAX_Z, _MAX_Z)
         missing = np.isnan(z)
-        one_hot, rarity = self.columns.categories(rows)
         # two values of a category are one standard deviation apart
         return np.hstack([np.where(missing, 0.0, z), missing, one_hot / math.sqrt(2), rarity / 3])
 

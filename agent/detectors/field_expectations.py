@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.detectors.tabular_encoder import Row, TabularEncoder
+from agent.detectors.tabular_encoder import TabularEncoder
+from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.field_encoder import EventCount, FieldEncoder, FieldValue, features
+from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import kind_of_event
 
 # share of the cases that fill a required column; greatest probability of a new value that makes one a surprise
@@ -190,6 +192,35 @@ class FieldExpectations:
             unread.append("the events are not read, no case has any")
         return FieldProblems(missing, tuple(unreadable), tuple(unlike), tuple(unknown), tuple(unread))
 
+    def differences(
+        self, rows: FieldColumns, sessions: SessionBlock | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """How n records differ from the cases in their fields, or in their events, as `problems` has it.
+
+        Returns
+        -------
+        shape (n, columns)
+            Which columns a record lacks, or has and no case has.
+        shape (n,)
+            Whether it has a value that is unreadable or unlike the cases'.
+        """
+        columns = [~rows[name].filled for name in self.required]
+        if self.columns is not None and sessions is None:
+            columns += [rows[name].filled for name in rows.names if name not in self.columns]
+        unlike = np.zeros(len(rows), bool)
+        for name, (least, greatest) in self.limits.items():
+            column = rows[name]
+            unread = np.array([*(word not in self.words[name] for word in column.words), False])
+            # NaN, where there is no number, is neither less nor greater
+            unlike |= unread[column.codes] | (column.numbers < least) | (column.numbers > greatest)
+        for name, known in self.values.items():
+            unlike |= rows[name].filled & ~rows[name].is_among(known)
+        if sessions is not None:
+            unlike |= "events" not in self.parts
+            if self.events is not None:
+                unlike |= sessions.any_of(np.array([kind not in self.events for kind in sessions.kinds], bool))
+        return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), bool), unlike
+
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the store."""
         return {
@@ -290,15 +321,19 @@ def _trend(numbers: NDArray[np.float64]) -> float:
 
 
 def filled_in(row: Row, missing: Sequence[str], columns: TabularEncoder) -> list[Row]:
-    """The row with values of the cases in its missing columns: each by itself, and all numbers low or high together.
+    """The row with values of the cases in its missing columns, see `values_to_fill_in`.
 
     No row where more is missing than is there: too little of the record is left to say anything of it.
     """
     if len(missing) > sum(value is not None for value in row.values()):
         return []
+    return [{**row, **values} for values in values_to_fill_in(missing, columns)]
+
+
+def values_to_fill_in(missing: Sequence[str], columns: TabularEncoder) -> list[Row]:
+    """Values of the cases for missing columns: of each by itself, and all numbers low or high together."""
     numbers = {name: columns.encoder.numbers[name] for name in missing if name in columns.encoder.numbers}
-    rows: list[Row] = [{**row, name: value} for name, knots in numbers.items() for value in sorted({*knots[::_STEP]})]
-    rows += [{**row, name: value} for name in missing for value in columns.encoder.categories.get(name, ())]
-    for end in (0, -1):
-        rows.append({**row, **{name: knots[end] for name, knots in numbers.items()}})
+    rows: list[Row] = [{name: value} for name, knots in numbers.items() for value in sorted({*knots[::_STEP]})]
+    rows += [{name: value} for name in missing for value in columns.encoder.categories.get(name, ())]
+    rows += [{name: knots[end] for name, knots in numbers.items()} for end in (0, -1)]
     return rows

@@ -9,7 +9,7 @@ from agent.core.records import Signal
 from agent.detectors.base import DetectorInput
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular import TabularModel
-from agent.detectors.tabular_encoder import Row
+from retrieval.encoding.field_columns import Row
 from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
 
 

@@ -29,6 +29,8 @@ _FARTHEST_OF_FEW = 0.5
 _FAMILIAR = 0.99
 # share of the cases that are nearer to the others than a text that resembles none; its least cosine distance
 _NEARER, _STRANGE = 0.9, 0.5
+# cosine distance that is none, but for the rounding of vectors
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,13 @@ def is_unfamiliar(distance: float, reference: Sequence[float], *, few: bool) -> 
 
     One case that is unlike all others must not make every record of another system familiar.
     """
+    return distance > unfamiliar_from(reference, few=few)
+
+
+def unfamiliar_from(reference: Sequence[float], *, few: bool) -> float:
+    """The distance beyond which a record `is_unfamiliar`."""
     farthest = reference[round(_FAMILIAR * (len(reference) - 1))]
-    return is_beyond(distance, reference, few=few) or distance > farthest
+    return min(farthest, _FARTHEST_OF_FEW) if few else farthest
 
 
 def resembles_none(distance: float, reference: Sequence[float], *, few: bool) -> bool:
@@ -150,6 +157,8 @@ def novelty(found: RetrievalResult, reference: Sequence[float], cases: int, diff
     if not found.nearest or not reference:
         return Signal()
     distance = 1 - found.nearest[0].similarity
+    # texts embedded together change the seventh digit, and many cases may be at no distance
+    distance = distance if distance > _ROUNDING else 0.0
     farther = round(100 * bisect_left(reference, distance) / len(reference))
     facts = []
     if farther >= 50 and not any(found.same_template.values()):

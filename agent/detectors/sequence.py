@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.detectors.conformal import ConformalTail
+from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import kind_of_event
 
 # events of context; events with a code of their own (the rest share one); of these, events that are counted
@@ -31,6 +32,28 @@ _EDGE, _OTHER = 0, 1
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 NUMBERS = 3
+
+
+@dataclass(frozen=True)
+class EncodedSessions:
+    """The events of n sessions by their codes.
+
+    Parameters
+    ----------
+    codes : shape (events,)
+        Of one session after the other.
+    sizes : shape (n,)
+        Number of events of each session.
+    """
+
+    codes: Ids
+    sizes: Ids
+
+    @classmethod
+    def of(cls, sessions: Sequence[Ids]) -> EncodedSessions:
+        """Of n sessions, each of shape (events,)."""
+        sizes = np.array([len(session) for session in sessions], np.int64)
+        return cls(np.concatenate([np.zeros(0, np.int64), *sessions]), sizes)
 
 
 @dataclass(frozen=True)
@@ -49,8 +72,8 @@ class NextEvent:
     tables: tuple[tuple[NDArray[Any], ...], ...]
 
     @classmethod
-    def fit(cls, sessions: Sequence[Ids], known: int) -> NextEvent:
-        """Count the steps of encoded sessions, each of shape (events,)."""
+    def fit(cls, sessions: EncodedSessions, known: int) -> NextEvent:
+        """Count the steps of sessions."""
         event, contexts, _ = _steps(sessions)
         tables = []
         for context in contexts:
@@ -59,18 +82,22 @@ class NextEvent:
             tables.append((seen, np.add.reduceat(counts, first), np.diff(np.append(first, len(grams))), grams, counts))
         return cls(known, tuple(tables))
 
-    def surprise(self, sessions: Sequence[Ids]) -> tuple[Floats, NDArray[np.bool_], Ids]:
+    def surprise(self, sessions: EncodedSessions) -> tuple[Floats, NDArray[np.bool_], Ids]:
         """Of each step -ln P, whether its event never follows the one before it, and its session: shapes (steps,)."""
         event, contexts, session = _steps(sessions)
-        p = np.full(len(event), 1 / (self.known + 2))
-        never = np.zeros(len(event), bool)
+        # the same steps come often
+        steps, which = np.unique(contexts[-1] * _BASE + event, return_inverse=True)
+        event, whole = steps % _BASE, steps // _BASE
+        p, never = np.full(len(steps), 1 / (self.known + 2)), np.zeros(len(steps), bool)
         for length, (seen, totals, kinds, grams, counts) in enumerate(self.tables):
-            at, seen_before = _find(seen, contexts[length])
-            gram, found = _find(grams, contexts[length] * _BASE + event)
+            # the lower digits of a context are the latest events
+            context = whole % _BASE ** np.uint64(length)
+            at, seen_before = _find(seen, context)
+            gram, found = _find(grams, context * _BASE + event)
             c = np.where(found, counts[gram], 0)
             p = np.where(seen_before, (c + kinds[at] * p) / (totals[at] + kinds[at]), p)
             never = ~found if length == 1 else never
-        return -np.log(p), never, session
+        return -np.log(p)[which], never[which], session
 
 
 @dataclass(frozen=True)
@@ -117,10 +144,11 @@ class _Tables:
     def fit(cls, sessions: Sequence[Ids], times: Ids, known: int) -> _Tables:
         """Fit to n encoded sessions, each of shape (events,), and how often each occurred, shape (n,)."""
         repeated = [session for i in _sample(sessions, times) for session in [sessions[i]] * min(times[i], _MAX_TIMES)]
-        return cls(NextEvent.fit(repeated, known), CountProfile.fit(_counts(repeated, known)))
+        encoded = EncodedSessions.of(repeated)
+        return cls(NextEvent.fit(encoded, known), CountProfile.fit(_counts(encoded, known)))
 
-    def numbers(self, sessions: Sequence[Ids]) -> Floats:
-        """The three scores of n encoded sessions, shape (n, 3)."""
+    def numbers(self, sessions: EncodedSessions) -> Floats:
+        """The three scores of n sessions, shape (n, 3)."""
         surprise, _, session = self.steps.surprise(sessions)
         first = np.flatnonzero(np.diff(session, prepend=-1))
         greatest, total = np.maximum.reduceat(surprise, first), np.add.reduceat(surprise, first)
@@ -177,12 +205,13 @@ class SequenceModel:
         fitted = cls(codes, tables, (*tails, combined))
         return fitted, numbers, fitted.outlier_score(numbers)
 
-    def numbers(self, sessions: Sequence[Sequence[str]]) -> Floats:
+    def numbers(self, sessions: SessionBlock) -> Floats:
         """Greatest and mean surprise of a step, greatest surprise of a count, in nats: shape (n, 3)."""
-        return self.tables.numbers([_encode(self.codes, session) for session in sessions])
+        code_of = np.array([self.codes.get(kind, _OTHER) for kind in sessions.kinds], np.int64)
+        return self.tables.numbers(EncodedSessions(code_of[sessions.codes], sessions.sizes))
 
-    def log_odds(self, rows: Sequence[Any], sessions: Sequence[Sequence[str]]) -> Floats:
-        """Log-odds of n sessions, shape (n,); ``rows`` are not used."""
+    def log_odds(self, sessions: SessionBlock) -> Floats:
+        """Log-odds of n sessions, shape (n,)."""
         return self.outlier_score(self.numbers(sessions))
 
     def outlier_score(self, numbers: Floats) -> Floats:
@@ -192,7 +221,7 @@ class SequenceModel:
     def facts(self, session: Sequence[str]) -> list[str]:
         """The most surprising step, if it is surprising at all."""
         ids = _encode(self.codes, session)
-        surprise, never, _ = self.tables.steps.surprise([ids])
+        surprise, never, _ = self.tables.steps.surprise(EncodedSessions.of([ids]))
         step = int(np.argmax(np.where(never, surprise + 1e3, surprise)))
         before = f"“{session[step - 1]}”" if step else "the start"
         what = f"“{session[step]}”" if step < len(session) else "the end"
@@ -232,19 +261,19 @@ def _encode(codes: Mapping[str, int], session: Sequence[str]) -> Ids:
     return np.fromiter((codes.get(kinds[event], _OTHER) for event in session), np.int64, len(session))
 
 
-def _steps(sessions: Sequence[Ids]) -> tuple[NDArray[np.uint64], NDArray[np.uint64], Ids]:
+def _steps(sessions: EncodedSessions) -> tuple[NDArray[np.uint64], NDArray[np.uint64], Ids]:
     """Each step's event, its contexts of 0 to 4 events as codes, and its session; every session ends in an edge."""
-    pad = np.zeros(_ORDER, np.int64)
-    flat = np.concatenate([part for session in sessions for part in (pad, session, pad[:1])]).astype(np.uint64)
-    sizes = np.array([len(session) + _ORDER + 1 for session in sessions])
-    session_of = np.repeat(np.arange(len(sessions)), sizes)
-    at = np.arange(len(flat))
-    step = at - np.repeat(np.cumsum(sizes) - sizes, sizes) >= _ORDER
-    at = at[step]
+    sizes, padded = sessions.sizes, sessions.sizes + _ORDER + 1
+    starts = np.cumsum(padded) - padded
+    flat = np.zeros(padded.sum(), np.uint64)
+    offsets = np.arange(len(sessions.codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    flat[np.repeat(starts + _ORDER, sizes) + offsets] = sessions.codes.astype(np.uint64)
+    steps = sizes + 1
+    at = np.repeat(starts + _ORDER, steps) + np.arange(steps.sum()) - np.repeat(np.cumsum(steps) - steps, steps)
     contexts = np.zeros((_ORDER + 1, len(at)), np.uint64)
     for length in range(1, _ORDER + 1):
         contexts[length] = contexts[length - 1] + flat[at - length] * _BASE ** np.uint64(length - 1)
-    return flat[at], contexts, session_of[step]
+    return flat[at], contexts, np.repeat(np.arange(len(sizes)), steps)
 
 
 def _find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[Ids, NDArray[np.bool_]]:
@@ -258,10 +287,12 @@ def _bucket(counts: Ids) -> Ids:
     return np.minimum(np.where(counts <= 5, counts, logarithmic), _BUCKETS - 1).astype(np.int64)
 
 
-def _counts(sessions: Sequence[Ids], known: int) -> Ids:
+def _counts(sessions: EncodedSessions, known: int) -> Ids:
     """How often each counted event occurs, unknown ones first: shape (n, events)."""
     width = min(known + 1, _COUNTED)
-    return np.stack([np.bincount(session, minlength=width + 1)[1 : width + 1] for session in sessions])
+    counted = (sessions.codes >= 1) & (sessions.codes <= width)
+    place = np.repeat(np.arange(len(sessions.sizes)), sessions.sizes)[counted] * width + sessions.codes[counted] - 1
+    return np.bincount(place, minlength=width * len(sessions.sizes)).reshape(-1, width)
 
 
 def _sample(sessions: Sequence[Ids], times: Ids) -> Ids:
@@ -285,5 +316,5 @@ def _cross_fitted(ids: Sequence[Ids], times: Ids, anomalous: NDArray[np.bool_], 
     for number in np.unique(fold):
         rest, held_out = np.flatnonzero((fold != number) & ~anomalous), np.flatnonzero(fold == number)
         tables = _Tables.fit([ids[i] for i in rest.tolist()], times[rest], known)
-        out[held_out] = tables.numbers([ids[i] for i in held_out.tolist()])
+        out[held_out] = tables.numbers(EncodedSessions.of([ids[i] for i in held_out.tolist()]))
     return out

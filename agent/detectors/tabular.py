@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
-from agent.detectors.tabular_encoder import Row, TabularEncoder
+from agent.detectors.tabular_encoder import TabularEncoder
+from retrieval.encoding.field_columns import FieldColumns, Row
+from retrieval.encoding.session_block import SessionBlock
 
 _LIMIT = 6.0
 # anomalous (or normal) cases that trees, boosting and larger boosting need
@@ -117,8 +119,9 @@ class TabularModel:
         y, counts = np.asarray(anomalous, dtype=bool)[which], np.asarray(times, dtype=np.int64)[which]
         if (~y).sum() < 2:
             return None, None
-        columns = TabularEncoder.fit(rows)
-        matrix = columns.matrix(rows)
+        columns, table = TabularEncoder.fit(rows), FieldColumns.of(rows)
+        encoded = columns.numbers(table), *columns.categories(table)
+        matrix = columns.joined(*encoded)
         ordered = sum(map(bool, sessions)) * 2 > len(sessions)
         if not ordered and not matrix.shape[1]:
             return None, None
@@ -128,35 +131,40 @@ class TabularModel:
             matrix = np.hstack([matrix, numbers])
         else:
             detector, normal_outlier_scores = ConformalNeighbours.fit(
-                columns, [row for row, bad in zip(rows, y, strict=True) if not bad], counts[~y]
+                columns, table.take(np.flatnonzero(~y)), counts[~y]
             )
-            outlier_score = detector.log_odds(rows, ())
+            outlier_score = detector.log_odds(*encoded)
             outlier_score[~y] = normal_outlier_scores
         trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in which]), outlier_score)
-        seen = columns.numbers(rows)
+        seen = encoded[0]
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
         return cls(columns, detector, trees, low, high), replace(scores, which=which[scores.which])
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
         """For each of n records, the log-odds of the trees (None without any) and of the outlier score."""
-        numbers = np.zeros((len(rows), 0))
+        trees, outlier_score = self.scores(FieldColumns.of(rows), SessionBlock.of(sessions))
+        odds = outlier_score.tolist()
+        return list(zip([None] * len(odds) if trees is None else trees.tolist(), odds, strict=True))
+
+    def scores(self, rows: FieldColumns, sessions: SessionBlock) -> tuple[Floats | None, Floats]:
+        """As `signals`, of the columns of n records: shapes (n,)."""
+        seen, numbers = self.columns.numbers(rows), np.zeros((len(rows), 0))
+        categories = self.columns.categories(rows)
         if isinstance(self.detector, SequenceModel):
             numbers = self.detector.numbers(sessions)
             outlier_score = self.detector.outlier_score(numbers)
         else:
-            outlier_score = self.detector.log_odds(rows, sessions)
+            outlier_score = self.detector.log_odds(seen, *categories)
         if not self.trees:
-            return [(None, float(odd)) for odd in outlier_score]
-        matrix = np.hstack([self.columns.matrix(rows), numbers])
-        log_odds = np.maximum(_log_odds(self.trees, matrix), self._beyond(rows))
-        return [(float(trees), float(odd)) for trees, odd in zip(log_odds, outlier_score, strict=True)]
+            return None, outlier_score
+        matrix = np.hstack([self.columns.joined(seen, *categories), numbers])
+        return np.maximum(_log_odds(self.trees, matrix), self._beyond(seen)), outlier_score
 
-    def _beyond(self, rows: Sequence[Row]) -> Floats:
-        """Least log-odds of each row, shape (n,): trees do not extrapolate to numbers far outside of all cases."""
-        seen = self.columns.numbers(rows)
+    def _beyond(self, seen: Floats) -> Floats:
+        """Least log-odds of rows by their numbers: trees do not extrapolate to numbers far outside of all cases."""
         if not seen.shape[1]:
-            return np.full(len(rows), -_LIMIT)
+            return np.full(len(seen), -_LIMIT)
         span = np.where(self.high > self.low, self.high - self.low, np.maximum(np.abs(self.high), 1.0))
         with np.errstate(invalid="ignore"):
             beyond = np.nan_to_num(np.maximum(seen - self.high, self.low - seen) / span, nan=0.0).max(axis=1)
@@ -312,11 +320,17 @@ def _log_odds(trees: Sequence[Any], x: Floats) -> Floats:
 
 
 def _share(part: Any, x: Floats) -> Floats:
-    """As `predict_proba`; of a forest without the checks at each tree, which take longer than a few rows."""
-    if not hasattr(part, "estimators_"):
-        return np.asarray(part.predict_proba(x)[:, 1])
-    narrow = x.astype(np.float32)
-    return np.asarray(sum(tree.tree_.predict(narrow)[:, 1] for tree in part.estimators_) / len(part.estimators_))
+    """As `predict_proba`, without checks at each tree, which take longer than a few rows."""
+    if hasattr(part, "estimators_"):
+        narrow = x.astype(np.float32)
+        return np.asarray(sum(tree.tree_.predict(narrow)[:, 1] for tree in part.estimators_) / len(part.estimators_))
+    from scipy.special import expit
+
+    # trees of bins, which are whole numbers below 256, are three times as fast, and split between the same numbers
+    binned = np.ascontiguousarray(part._bin_mapper.transform(x))
+    raw = np.full((len(x), 1), part._baseline_prediction)
+    part._predict_iterations(binned, part._predictors, raw, is_binned=True, n_threads=1)
+    return np.asarray(expit(raw[:, 0]))
 
 
 def _logit(p: Floats) -> Floats:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoding.field_encoder import FieldEncoder, FieldValue, value_if_absent
+from retrieval.encoding.field_columns import FieldColumns, Row
+from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
 
 # trees compute in single precision
 _HUGE = 1e30
 # up to so many numbers, trees also get the ratio of each pair, which they cannot compute themselves
 _MAX_PAIRED = 10
-Row = Mapping[str, FieldValue]
 Floats = NDArray[np.float64]
 
 
@@ -49,18 +49,14 @@ class TabularEncoder:
             shares[name] = {value: count / (values.total() + 1) for value, count in values.items()}
         return cls(encoder, shares)
 
-    def numbers(self, rows: Sequence[Row]) -> Floats:
+    def numbers(self, rows: FieldColumns) -> Floats:
         """Shape (n, numbers); a missing number is NaN, the count of an absent event is 0."""
-        absent = {name: value_if_absent(name) for name in self.encoder.numbers}
-        out = np.full((len(rows), len(absent)), math.nan)
-        for i, row in enumerate(rows):
-            for j, (name, default) in enumerate(absent.items()):
-                value = row.get(name, default)
-                if value is not None and not isinstance(value, str):
-                    out[i, j] = value
-        return np.asarray(np.clip(out, -_HUGE, _HUGE))
+        out = np.empty((len(self.encoder.numbers), len(rows)))
+        for j, name in enumerate(self.encoder.numbers):
+            out[j] = rows.numbers(name, value_if_absent(name))
+        return np.ascontiguousarray(np.clip(out, -_HUGE, _HUGE).T)
 
-    def categories(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+    def categories(self, rows: FieldColumns) -> tuple[Floats, Floats]:
         """Indicators of n rows' categories, and how rare their values are.
 
         Returns
@@ -72,30 +68,32 @@ class TabularEncoder:
         """
         one_hot = [np.zeros((len(rows), 0))]
         rarity = np.zeros((len(rows), len(self.shares)))
+        everywhere = np.arange(len(rows))
         for j, (name, share) in enumerate(self.shares.items()):
             common = {value: k for k, value in enumerate(self.encoder.categories[name])}
             rarest = min(share.values()) / 2
-            indicators = np.zeros((len(rows), len(common) + 1))
-            for i, row in enumerate(rows):
-                value = row.get(name)
-                if value is None:
-                    indicators[i, -1] = 1.0
-                    continue
-                rarity[i, j] = -math.log(share.get(str(value), rarest))
-                if str(value) in common:
-                    indicators[i, common[str(value)]] = 1.0
-            one_hot.append(indicators)
+            codes, words = rows[name].written
+            # the last one is for missing values, whose code is -1; the last column is of values that are seldom
+            rarity[:, j] = np.array([*(-math.log(share.get(word, rarest)) for word in words), 0.0])[codes]
+            places = np.array([*(common.get(word, len(common) + 1) for word in words), len(common)])
+            indicators = np.zeros((len(rows), len(common) + 2))
+            indicators[everywhere, places[codes]] = 1.0
+            one_hot.append(indicators[:, :-1])
         return np.hstack(one_hot), rarity
 
-    def matrix(self, rows: Sequence[Row]) -> Floats:
+    def matrix(self, rows: FieldColumns) -> Floats:
         """What trees get, shape (n, columns): numbers, log ratios of their pairs, categories."""
-        x = self.numbers(rows)
-        ratios = np.zeros((len(rows), 0))
-        if x.shape[1] <= _MAX_PAIRED:
-            logs = signed_log(x)
-            pairs = [logs[:, i] - logs[:, j] for i in range(x.shape[1]) for j in range(i)]
+        return self.joined(self.numbers(rows), *self.categories(rows))
+
+    @staticmethod
+    def joined(numbers: Floats, one_hot: Floats, rarity: Floats) -> Floats:
+        """As `matrix`, of `numbers` and `categories`."""
+        ratios = np.zeros((len(numbers), 0))
+        if numbers.shape[1] <= _MAX_PAIRED:
+            logs = signed_log(numbers)
+            pairs = [logs[:, i] - logs[:, j] for i in range(numbers.shape[1]) for j in range(i)]
             ratios = np.stack(pairs, axis=1) if pairs else ratios
-        return np.hstack([x, ratios, *self.categories(rows)])
+        return np.hstack([numbers, ratios, one_hot, rarity])
 
     def to_json(self) -> dict[str, Any]:
         """The encoder as plain values, see `from_json`."""

@@ -12,13 +12,14 @@ from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.detectors.field_expectations import FieldProblems, filled_in
 from agent.detectors.neighbours import label_disagreement
 from agent.detectors.novelty import FEW_TEMPLATES, is_unfamiliar, resembles_none
+from agent.detectors.tabular import TabularModel
 from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import with_sentences
 from agent.pipeline.state import JudgingState
 from agent.pipeline.steps import Steps
-from agent.scoring.fusion import fuse
+from agent.scoring.fusion import Fusion, fuse
 from retrieval.encoding.field_encoder import EventCount, features
 from retrieval.text.content import says_nothing
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
@@ -117,14 +118,10 @@ class Decider:
         value of the cases they are given, one by one and together; what is unusual about them only a model of both
         labels can say.
         """
-        if problems.parts or problems.may_be_renamed:
-            return True
-        weights = state.source.model.fusion_for(state.log_odds, known=False).weights
-        if not problems.concern_values or not weights.get("fields"):
-            return False
-        model = self._steps.field_model(state)
-        if problems.unlike or problems.unreadable or model is None or not model.supervised:
-            return True
+        model = self._steps.field_model(state) if problems.concern_values else None
+        hides = hides_an_anomaly(problems, state.source.model.fusion_for(state.log_odds, known=False), model)
+        if hides is not None or model is None:
+            return bool(hides)
         rows = filled_in(features(state.record.fields, state.record.events), problems.missing, model.columns)
         if not rows:
             return True
@@ -184,6 +181,18 @@ class Decider:
                 return False
             changed = changed.with_language(known)
         return self.decide(changed).label == "normal"
+
+
+def hides_an_anomaly(problems: FieldProblems, fusion: Fusion, model: TabularModel | None) -> bool | None:
+    """Whether what was not read of a normal row's fields could make it anomalous.
+
+    None if that depends on the values of the cases in the missing columns.
+    """
+    if problems.parts or problems.may_be_renamed:
+        return True
+    if not problems.concern_values or not fusion.weights.get("fields"):
+        return False
+    return True if problems.unlike or problems.unreadable or model is None or not model.supervised else None
 
 
 def _is_partly_read(state: JudgingState) -> bool:

@@ -20,6 +20,7 @@ from agent.core.errors import EXPECTED
 from agent.core.records import Deferred, Signal, Verdict
 from agent.core.requests import JudgeRequest, needs_segments, split_into_segments
 from agent.explain.explanation import REPLACED
+from agent.pipeline.block_judge import BlockJudge
 from agent.pipeline.context import AppContext
 from agent.pipeline.decision import Decider, most_anomalous_segment
 from agent.pipeline.state import Clause, JudgingState
@@ -53,7 +54,7 @@ class Pipeline:
     """
 
     def __init__(self, context: AppContext) -> None:
-        self._steps = Steps(context)
+        self._context, self._steps = context, Steps(context)
         self._decider = Decider(context, self._steps)
         self.llm_answers = self.llm_changed = 0
 
@@ -71,6 +72,11 @@ class Pipeline:
         """
         for _, group in groupby(requests, lambda request: request.source):
             yield from self._judge_source(list(group), skip_llm)
+
+    def block_judge(self, source: str) -> BlockJudge | None:
+        """What judges blocks of the rows of a source by arrays; None where that is not possible."""
+        judge = BlockJudge(self._context, self._steps, source)
+        return judge if judge.is_able else None
 
     def batch_as_completed(
         self, inputs: Sequence[JudgeRequest], *, return_exceptions: bool = False

@@ -232,6 +232,11 @@ class Steps:
         (signal,) = language.score([state.detector_input])
         return state.with_language(signal)
 
+    def fitted_source(self, name: str) -> tuple[Source, FittedDetectors]:
+        """A source as it is now, and what was fitted to it."""
+        source = self._source(self._context.source(name))
+        return source, self._fitted(source)
+
     def field_model(self, state: JudgingState) -> TabularModel | None:
         """The source's fitted model of fields."""
         return self._fitted(state.source).fields

@@ -10,9 +10,12 @@ from agent.pipeline.verdict_json import VerdictTemplate
 from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
 from retrieval.lru_cache import LRUCache
+from retrieval.text.canonical_lines import canonical_lines
 from retrieval.text.template_hash import template_skeleton
 
 _TEXTS, _TEMPLATES = 65_536, 16_384
+# texts from which on rewriting them by array takes less time than masking them one by one
+_FEW = 4
 
 
 class VerdictCache:
@@ -37,13 +40,14 @@ class VerdictCache:
         if self._representation.kept:
             # skeletons do not distinguish numbers, of which some distinguish templates here
             return [self._of_masked(request) for request in requests]
-        verdicts = list[VerdictTemplate | None]()
-        for request in requests:
-            skeleton = request.explain, template_skeleton(request.text)
-            verdict = self._skeletons.get(skeleton)
+        verdicts = [self._skeletons.get((request.explain, template_skeleton(request.text))) for request in requests]
+        missing = [place for place, verdict in enumerate(verdicts) if verdict is None]
+        for place, form in zip(missing, _canonical([requests[place].text for place in missing]), strict=True):
+            request = requests[place]
+            verdict = self._skeletons.get((request.explain, form))
             if verdict is None and (verdict := self._of_masked(request)) is not None:
-                self._skeletons.put(skeleton, verdict)
-            verdicts.append(verdict)
+                self._skeletons.put((request.explain, form), verdict)
+            verdicts[place] = verdict
         return verdicts
 
     def _of_masked(self, request: TextRequest) -> VerdictTemplate | None:
@@ -61,3 +65,13 @@ class VerdictCache:
     def put_text(self, request: TextRequest, template: VerdictTemplate) -> None:
         """Keep a verdict that was found by template for the text as well."""
         self._texts.put((request.explain, request.text), template)
+
+
+def _canonical(texts: Sequence[str]) -> list[str]:
+    """Forms of texts that are equal only where the texts are masked alike; of many, whatever the numbers' lengths."""
+    lines = [text for text in texts if "\n" not in text]
+    if len(lines) < _FEW:
+        return [template_skeleton(text) for text in texts]
+    rewritten = canonical_lines("".join(f"{line}\n" for line in lines).encode()).decode()
+    forms = iter(rewritten.split("\n"))
+    return [template_skeleton(text) if "\n" in text else next(forms) for text in texts]

@@ -8,7 +8,7 @@ bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar 2020) is for
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,6 +67,7 @@ class BatchProbabilities:
 
     by_key: dict[str, float] = field(default_factory=dict)
     _contents: dict[str, set[str]] = field(default_factory=dict)
+    _greatest: str | None = None
 
     def add(self, key: str, content_hash: str, probability: float) -> None:
         """Add a record; of those with the same key the most anomalous one counts."""
@@ -75,8 +76,17 @@ class BatchProbabilities:
         if len(contents) < _MOST_CONTENTS:
             contents.add(content_hash)
         if len(self.by_key) > 2 * _MOST_KEPT:
-            for dropped in sorted(self.by_key)[_MOST_KEPT:]:
+            ordered = sorted(self.by_key)
+            self._greatest = ordered[_MOST_KEPT - 1]
+            for dropped in ordered[_MOST_KEPT:]:
                 del self.by_key[dropped], self._contents[dropped]
+
+    def add_many(self, keys: Sequence[str], probabilities: Sequence[float]) -> None:
+        """Add records whose keys are the hashes of their contents."""
+        for key, probability in zip(keys, probabilities, strict=True):
+            # a greater one would be dropped again
+            if self._greatest is None or key < self._greatest:
+                self.add(key, key, probability)
 
     def missing_contents(self, key: str) -> int:
         """How many more different contents of a key are counted."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
-from agent.core.numerics import expit, logit
+from agent.core.numerics import Floats, expit, logit
 from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS, VerdictLabel
 
@@ -50,9 +50,16 @@ class Fusion:
     threshold: float = 0.0
     risk_kept: bool | None = None
 
-    def log_odds(self, signals: LogOdds) -> float:
-        """The fused log-odds of *anomalous*."""
-        return self.bias + sum(self.weights[name] * (signals.get(name) or 0.0) for name in self.weights)
+    @overload
+    def log_odds(self, signals: LogOdds) -> float: ...
+
+    @overload
+    def log_odds(self, signals: Mapping[str, Floats]) -> Floats: ...
+
+    def log_odds(self, signals: Mapping[str, Any]) -> Any:
+        """The fused log-odds of *anomalous*: of one record, or of n records whose signals are of shape (n,)."""
+        given = [(weight, signals.get(name)) for name, weight in self.weights.items()]
+        return self.bias + sum(weight * log_odds for weight, log_odds in given if log_odds is not None)
 
     @property
     def band(self) -> tuple[float, float]:

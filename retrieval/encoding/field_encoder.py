@@ -16,14 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.encoding.field_columns import FieldColumns, FieldValue
 from retrieval.text.masking import kind_of_event
 
-FieldValue = float | str | bool | None
+__all__ = ["EVENTS", "EVENT_KINDS", "EventCount", "FieldEncoder", "FieldValue", "features", "value_if_absent"]
+
 _KNOTS = 33
 MOST_CATEGORIES = 24
 _COLUMNS = 256
 _HUGE = 1e300
-_EVENT_COUNT, _EVENT_KINDS = "count of ", "kinds of event"
+_EVENT_COUNT = "count of "
+# features of a session beside the counts of its events
+EVENTS, EVENT_KINDS = "events", "kinds of event"
 
 
 class EventCount(str):
@@ -67,8 +71,8 @@ def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> di
     counts = Counter(kind_of_event(event) for event in events)
     return {
         **fields,
-        "events": float(len(events)),
-        _EVENT_KINDS: float(len(counts)),
+        EVENTS: float(len(events)),
+        EVENT_KINDS: float(len(counts)),
         **{_event_count(event): float(count) for event, count in counts.items()},
     }
 
@@ -141,24 +145,28 @@ class FieldEncoder:
 
     def vectors(self, rows: Sequence[Mapping[str, FieldValue]]) -> NDArray[np.float32]:
         """Unit vectors of n rows, shape ``(n, dimensions)``; each is independent of the others."""
-        out = np.zeros((len(rows), self.dimensions), dtype=np.float32)
+        return self.encode(FieldColumns.of(rows))
+
+    def encode(self, columns: FieldColumns) -> NDArray[np.float32]:
+        """As `vectors`, of the columns of n rows."""
+        out = np.zeros((self.dimensions, len(columns)), dtype=np.float32)
         at = 0
         for name in self.numbers:
-            absent = value_if_absent(name)
-            values = [row.get(name, absent) for row in rows]
-            numbers = {i: float(value) for i, value in enumerate(values) if not isinstance(value, str | None)}
-            angles = self.quantiles(name, np.fromiter(numbers.values(), np.float64)) * np.pi / 2
-            out[list(numbers), at], out[list(numbers), at + 1] = np.cos(angles), np.sin(angles)
+            numbers = columns.numbers(name, value_if_absent(name))
+            filled = np.flatnonzero(~np.isnan(numbers))
+            angles = self.quantiles(name, numbers[filled]) * np.pi / 2
+            out[at, filled], out[at + 1, filled] = np.cos(angles), np.sin(angles)
             at += 2
         for name, known in self.categories.items():
             places = {value: at + place for place, value in enumerate(known)}
             at += len(known) + 1
-            for i, row in enumerate(rows):
-                value = row.get(name)
-                if value is not None:
-                    out[i, places.get(str(value), at - 1)] = 1.0
-        norms = np.linalg.norm(out, axis=1, keepdims=True)
-        return np.asarray(out / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
+            codes, words = columns[name].written
+            filled = np.flatnonzero(codes >= 0)
+            axes = np.array([places.get(word, at - 1) for word in words], np.int64)
+            out[axes[codes[filled]], filled] = 1.0
+        vectors = np.ascontiguousarray(out.T)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.where(norms > 0, norms, np.float32(1)), dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the store."""
@@ -171,7 +179,7 @@ class FieldEncoder:
         numbers = data["numbers"]
         if isinstance(numbers, Mapping):
             # stored before event counts had a type: only sessions have counts of events
-            sessions = _EVENT_KINDS in numbers
+            sessions = EVENT_KINDS in numbers
             numbers = [(name, sessions and name.startswith(_EVENT_COUNT), numbers[name]) for name in numbers]
         return cls(
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine, and_, func, select
 
 from retrieval.store.cases import unpacked
@@ -12,6 +13,8 @@ from retrieval.store.schema import vectors
 from retrieval.types import LABELS, Vector
 
 _BLOCK, _READ = 64, 10_000
+# products and pairs that are computed at once
+_PRODUCTS, _PAIRS = 4_000_000, 50_000
 # cosines that differ by less may be equal, whichever way they are computed; decimals by which cosines are compared
 TIE, DECIMALS = 1e-5, 6
 
@@ -63,18 +66,64 @@ class ExactIndex:
         keys, matrix = self.get(name, label, version)
         if not keys:
             return [[] for _ in queries]
-        last, out = min(k, len(keys)) - 1, []
+        last, out = min(k, len(keys)) - 1, list[list[str]]()
         for start in range(0, len(queries), _BLOCK):
             block = queries[start : start + _BLOCK]
             for vector, rough in zip(block, block @ matrix.T, strict=True):
                 # the rounding of a matrix product depends on its shape: the order comes from one product a pair
                 near = np.flatnonzero(rough >= -np.partition(-rough, last)[last] - TIE)
-                similarities = np.einsum("ij,j->i", matrix[near], vector).round(DECIMALS)
+                similarities = cosines(matrix[near], vector).round(DECIMALS)
                 out.append([keys[i] for i in near[np.argsort(-similarities, kind="stable")[:k]]])
         return out
+
+    def nearest_one(
+        self, name: str, label: str, version: int, queries: Vector
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The place of each query's nearest vector among the keys, and its cosine; of equals the lesser key.
+
+        Parameters
+        ----------
+        queries
+            Unit vectors, shape ``(n, dimensions)``.
+
+        Returns
+        -------
+        Shapes (n,); -1 and minus infinity where the label has no vectors.
+        """
+        keys, matrix = self.get(name, label, version)
+        place, cosine = np.full(len(queries), -1, np.int64), np.full(len(queries), -np.inf)
+        size = max(1, _PRODUCTS // max(1, len(keys)))
+        for start in range(0, len(queries) if keys else 0, size):
+            block = queries[start : start + size]
+            rough = block @ matrix.T
+            # the order comes from one product a pair, as in `nearest`
+            row, column = np.nonzero(rough >= rough.max(axis=1, keepdims=True) - TIE)
+            exact = np.concatenate(
+                [
+                    cosines(matrix[column[i : i + _PAIRS]], block[row[i : i + _PAIRS]])
+                    for i in range(0, len(row), _PAIRS)
+                ]
+            )
+            order = np.lexsort((column, -exact.round(DECIMALS), row))
+            first = order[np.unique(row[order], return_index=True)[1]]
+            place[start : start + size], cosine[start : start + size] = column[first], exact[first]
+        return place, np.clip(cosine, -1.0, 1.0, where=place >= 0, out=cosine)
 
     def forget(self, name: str) -> None:
         """Drop what is cached of a source."""
         with self._lock:
             for label in LABELS:
                 self._cached.pop((name, label), None)
+
+
+def cosines(left: Vector, right: Vector) -> NDArray[np.float32]:
+    """The product of each pair of rows, shape (n,), which does not depend on the other pairs.
+
+    Parameters
+    ----------
+    left
+        Unit vectors, shape ``(n, dimensions)``.
+    right
+        As many, or one of shape ``(dimensions,)``.
+    """
+    return np.asarray(np.einsum("ij,ij->i", left, np.broadcast_to(right, left.shape)))

@@ -14,6 +14,8 @@ import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine, func, select
 
 from retrieval.encoding.source_encoder import SourceEncoder
@@ -136,6 +138,12 @@ class SyncedIndex:
     def matrix(self, source: SourceSnapshot, label: str) -> tuple[list[str], Vector]:
         """All keys of a label in order, and their vectors, shape ``(n, dimensions)``."""
         return self._exact.get(source.name, label, source.version)
+
+    def nearest_one(
+        self, source: SourceSnapshot, label: str, queries: Vector
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """See `ExactIndex.nearest_one`."""
+        return self._exact.nearest_one(source.name, label, source.version, queries)
 
     def candidates(self, source: SourceSnapshot, label: str, queries: Vector, k: int) -> list[list[str]]:
         """The keys of the ``k`` nearest vectors and of those that may be equally near, nearest first.

@@ -89,6 +89,11 @@ class CaseQueries:
         with self._engine.connect() as connection:
             return {**dict.fromkeys(LABELS, 0), **dict(connection.execute(counted).all())}
 
+    def case_ids(self, name: str, label: str, keys: Sequence[str]) -> dict[str, str]:
+        """The id of the oldest case with each of the ``keys`` and the label."""
+        stored = cases_of_keys(self._engine, name, set(keys), ())
+        return {key: stored[key, label][0].case_id for key in keys if (key, label) in stored}
+
     def by_template(self, name: str) -> dict[KeyLabel, tuple[StoredCase, int]]:
         """The newest case of each key and label, and how many there are; in the order of the first ones."""
         newest, oldest, count = func.max(cases.c.id), func.min(cases.c.id), func.count()

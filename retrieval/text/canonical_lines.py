@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.text.masking import MONTHS
+from retrieval.text.prompt_injection import plain
 
 Bytes = NDArray[np.uint8]
 Places = NDArray[np.int64]
@@ -40,6 +41,7 @@ def _classes() -> Bytes:
 
 
 _CLASSES = _classes()
+_OF_MAIL = (_CLASSES != _OTHER) | np.isin(np.arange(256), list(b".+-@"))
 _ALNUM = _DIGIT | _HEX | _WORD | _HIGH
 _MONTH_CODES = np.array([(m[0] << 16) | (m[1] << 8) | m[2] for m in map(str.encode, MONTHS)], np.int64)
 
@@ -81,7 +83,7 @@ class _Rewriting:
 
     def result(self) -> bytes:
         """The canonical lines."""
-        self._excluded = self._excluded_lines()
+        self._excluded = self._excluded_parts()
         self._uuids()
         self._hex_words()
         self._addresses()
@@ -95,16 +97,34 @@ class _Rewriting:
         raw[before_x] = ord("0")
         return raw[self.keep][_MARGIN:-_MARGIN].tobytes()
 
-    def _excluded_lines(self) -> Places:
-        """Starts and ends, alternating, of the lines that stay as they are."""
+    def _excluded_parts(self) -> Places:
+        """Starts and ends, alternating, of what stays as it is: lines, and what may be an address of mail."""
         raw = self.raw
         ends = np.flatnonzero(raw == ord("\n"))
         excluded = np.diff(ends) > MAX_LINE
-        for places in (np.flatnonzero(raw == ord("@")), np.flatnonzero(raw >= 128)):
-            if places.size:
-                excluded[np.searchsorted(ends, places) - 1] = True
+        for line in np.unique(np.searchsorted(ends, np.flatnonzero(raw >= 128)) - 1).tolist():
+            text = raw[ends[line] + 1 : ends[line + 1]].tobytes().decode("utf-8", "replace")
+            # masking sees it normalised
+            excluded[line] |= plain(text) != text
         chosen = np.flatnonzero(excluded)
-        return np.stack([ends[chosen], ends[chosen + 1]], axis=1).ravel()
+        parts = [np.stack([ends[chosen], ends[chosen + 1]], axis=1), self._mail()]
+        starts, stops = np.sort(np.concatenate(parts), axis=0).T
+        # parts that overlap or touch are one
+        is_first = np.append(True, starts[1:] > np.maximum.accumulate(stops)[:-1])[: len(starts)]
+        is_last = np.append(is_first[1:], True)[: len(starts)]
+        return np.stack([starts[is_first], np.maximum.accumulate(stops)[is_last]], axis=1).ravel()
+
+    def _mail(self) -> Places:
+        """The character before, and that after, of each part with an ``@`` that may be an address, shape (k, 2)."""
+        raw = self.raw
+        places = np.flatnonzero(raw == ord("@"))
+        before, after = places.copy(), places.copy()
+        for moved, step in ((before, -1), (after, 1)):
+            active = np.ones(len(places), np.bool_)
+            while active.any():
+                moved += np.where(active, step, 0)
+                active &= _OF_MAIL[raw[moved]]
+        return np.stack([before, after], axis=1)
 
     def _included(self, places: Places) -> Places:
         if not self._excluded.size:
@@ -116,7 +136,7 @@ class _Rewriting:
         """Whether what starts there may go on a number, time or address before it."""
         raw = self.raw
         joined = np.isin(raw[starts - 1], np.frombuffer(b".,:/+-", np.uint8))
-        follows: Flags = joined & (self.kind(starts - 2) == _DIGIT)
+        follows: Flags = joined & ((self.kind(starts - 2) & (_DIGIT | _HIGH)) > 0)
         return follows
 
     def _uuids(self) -> None:
@@ -278,7 +298,7 @@ class _Rewriting:
             safe[at] = ~colons & (before[at] != ord(":"))
         if (at := np.flatnonzero(safe & ((previous == ord("-")) | (previous == ord("+"))))).size:
             of_uuid = (before_kind[at] == _HEX) & (raw[start[at] - 6] == ord("-"))
-            of_zone = (before[at] == ord(" ")) & (self.kind(start[at] - 3) == _DIGIT)
+            of_zone = (before[at] == ord(" ")) & ((self.kind(start[at] - 3) & (_DIGIT | _HIGH)) > 0)
             safe[at] = ~(of_uuid | of_zone)
         spaced = safe & ((previous == ord(" ")) | (previous == ord("/")))
         at = np.flatnonzero(spaced & ((before_kind & (_HEX | _WORD)) > 0))

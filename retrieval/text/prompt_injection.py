@@ -10,9 +10,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _LABEL = r"(?:normal|benign|harmless|anomal\w*|abnormal|routine|safe)"
 _JUDGE = r"(?:ai|a\.i\.|llm|model|judge|assistant|chatbot|classifier|reviewer|detector|analy[sz]er|system prompt)"
+_BEFORE_ROLE, _NO_AMOUNT = r"(?<=[\s.;>|\]])", r"(?!\s*\d[\d.,]*\s*(?:%|[a-z]{1,3}\b))"
 # Possessive repeats of white space (`\s*+`): backtracking into them takes hours on a hostile record.
 _PATTERNS = (
     # chat-template tokens and role headers
@@ -20,7 +28,8 @@ _PATTERNS = (
     r"<\|?(?:im_start|im_end|eot_id|begin_of_text|endoftext)\|?>",
     r"\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>",
     r"</?\s*(?:record|case|precedent|system|assistant|user|instruction|verdict)s?\b[^>\n]{0,80}>",
-    r"(?:^|(?<=[\s.;>|\]]))(?:#{1,4}\s*)?(?:system|assistant|user|human|instruction)s?(?:\s*+(?:prompt|message))?\s*+:\s(?!\s*\d[\d.,]*\s*(?:%|[a-z]{1,3}\b))[^\n]*",
+    rf"(?:^|{_BEFORE_ROLE})(?:#{{1,4}}\s*)?(?:system|assistant|user|human|instruction)s?(?:\s*+(?:prompt|message))?\s*+:\s"
+    rf"{_NO_AMOUNT}[^\n]*",
     # orders
     r"\b(?:please\s+)?(?:ignore|disregard|forget|override|bypass|skip)\b[^.;\n]{0,60}?"
     r"\b(?:above|previous|prior|earlier|preceding|instruction\w*|rules?|prompt|brief|everything|all of|before)\b"
@@ -54,6 +63,25 @@ _FOREIGN = (
     r"\b(?:normal|düzgün)(?:dir|dır)\b",
 )
 INJECTION = re.compile("|".join(f"(?:{pattern})" for pattern in (*_PATTERNS, *_FOREIGN)), re.IGNORECASE)
+# words of which a text that the patterns match has one, or else a colon and one of the roles; in lower case
+_ROLES = ("system", "assistant", "user", "human", "instruction")
+_TRIGGERS = (
+    *("<", "[inst]", "[/inst]", "ignore", "disregard", "forget", "override", "bypass", "skip"),
+    *("normal", "benign", "harmless", "anomal", "routine", "safe"),
+    *("answer", "verdict", "label", "response", "classification"),
+    *("note", "message", "hint", "instruction", "attention", "dear", "hey", "hello"),
+    *("you are", "you're", "act as", "pretend"),
+    *("normaal", "normál", "regular", "regulär", "unauffällig", "rutin", "anodin", "düzgün"),
+    *_ELSEWHERE.split("|"),
+)
+_PART = re.compile(
+    "|".join(
+        [r"^\s|\s\s|\s$|[\x1c-\x1f]", *(re.escape(word.split()[0]) for word in (*_TRIGGERS, *_ROLES) if word.isascii())]
+    ),
+    re.IGNORECASE,
+)
+# letters that `re.IGNORECASE` takes for others, and lower case does not
+_FOLDED = str.maketrans("ıİςᲀᲁᲂᲃᲄᲅᲆ", "iiσвдосттъ")
 _BARE_LABEL = re.compile(rf"\s{_LABEL}\W{{0,8}}$", re.IGNORECASE)
 _JOINTS = ".;,:|>-"
 _PIECES = 8
@@ -83,7 +111,52 @@ def find_injections(text: str) -> list[str]:
 # needed several times for each record, and slow
 @lru_cache(maxsize=512)
 def _injections(text: str) -> tuple[str, ...]:
-    return tuple(match.group().strip() for match in INJECTION.finditer(_GAP.sub(" ", plain(text))))
+    text = _GAP.sub(" ", plain(text))
+    return tuple(match.group().strip() for match in INJECTION.finditer(text)) if _has_trigger(text) else ()
+
+
+def _has_trigger(text: str) -> bool:
+    """Whether the text has a word without which no pattern matches."""
+    folded = (text if text.isascii() else text.translate(_FOLDED)).lower()
+    return any(word in folded for word in _TRIGGERS) or (":" in folded and any(word in folded for word in _ROLES))
+
+
+def may_be_of_injection(part: str) -> bool:
+    """Whether a part of a text may be one of an injection; where no part of a text may, it has none.
+
+    ``part``: of a text whose parts are separated by spaces.
+    """
+    return not part.isascii() or bool(_PART.search(part))
+
+
+def may_have_injections(texts: pl.Series) -> NDArray[np.bool_]:
+    """Which of n texts `find_injections` need look at, shape (n,): it finds nothing in the others."""
+    import polars as pl
+
+    text = pl.col("text")
+    is_plain = (text.str.len_bytes() == text.str.len_chars()) & ~text.str.contains(r"[^\S\n]{2}|[\x1c-\x1f]")
+    triggers, roles = (
+        text.str.contains_any(words, ascii_case_insensitive=True) for words in (list(_TRIGGERS), list(_ROLES))
+    )
+    frame = texts.alias("text").to_frame().with_row_index()
+    suspect = frame.filter(~is_plain | triggers | (text.str.contains(":", literal=True) & roles))
+    suspect = suspect.filter(~is_plain | text.str.contains(_wider_pattern()))
+    out = np.zeros(len(texts), bool)
+    out[suspect["index"].to_numpy()] = True
+    return out
+
+
+@lru_cache(maxsize=1)
+def _wider_pattern() -> str:
+    """A pattern of Rust's regex crate that matches all ASCII texts without gaps that `INJECTION` matches, and others.
+
+    That crate knows neither looking around nor possessive repeats, and is a hundred times as fast.
+    """
+    # the first of the foreign ones begins beyond ASCII
+    pattern = "|".join((*_PATTERNS, *_FOREIGN[1:]))
+    for theirs, wider in ((_BEFORE_ROLE, ""), (_NO_AMOUNT, ""), ("*+", "*"), ("++", "+"), ("?+", "?")):
+        pattern = pattern.replace(theirs, wider)
+    return f"(?i){pattern}"
 
 
 def remove_injections(text: str) -> str:

@@ -39,6 +39,12 @@ def template_skeletons(lines: bytes) -> pl.Series:
     return skeletons.scatter(places, _one_address(skeletons.gather(places))) if len(places) else skeletons
 
 
+def joined(lines: pl.Series) -> bytes:
+    """The lines, of which there is at least one, as bytes."""
+    text: str = lines.str.join("\n").item()
+    return text.encode() + b"\n"
+
+
 def skeleton_hashes(lines: bytes, seed: int) -> NDArray[np.uint64]:
     """Seeded hashes of the skeletons of n lines (UTF-8, without NUL), shape (n,)."""
     return template_skeletons(lines).hash(seed).to_numpy()

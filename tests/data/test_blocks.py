@@ -109,7 +109,7 @@ def csv_file(rng: random.Random, odd: float, header: str, end: str) -> str:
 @pytest.mark.parametrize("options", [ReadOptions(format="csv", text=("message",)), ReadOptions(format="csv")])
 def test_a_table_in_blocks_has_the_rows_of_one_by_one(tmp_path: Path, odd: float, options: ReadOptions) -> None:
     path = tmp_path / "a.csv"
-    for seed in range(25):
+    for seed in range(12):
         rng = random.Random(seed)
         header = "message,count,time" if options.text or seed % 3 else ""
         path.write_bytes(csv_file(rng, odd, header, rng.choice(["\n", "\r\n"])).encode())
@@ -150,6 +150,8 @@ BROKEN = [
     '{"log": "x\\n", "stream": "stdout", "time": "t"}',
     '{"message": "a", "kubernetes": {"pod": "p"}}',
     '{"Message": "a"}',
+    '{"message": "a", "m\\u0065ssage": "b"}',
+    '{"message": "a", "host": {"time": "inner"}}',
 ]
 
 
@@ -178,7 +180,7 @@ JSONL = ReadOptions(format="jsonl")
 @pytest.mark.parametrize("options", [JSONL.model_copy(update={"text": ("message",)}), learned(JSONL)])
 def test_json_lines_in_blocks_have_the_rows_of_one_by_one(tmp_path: Path, odd: float, options: ReadOptions) -> None:
     path = tmp_path / "a.jsonl"
-    for seed in range(15):
+    for seed in range(8):
         rng = random.Random(seed)
         lines = [json.dumps(an_object(rng, odd), ensure_ascii=seed % 2 == 0) for _ in range(rng.randint(2, 80))]
         for _ in range(int(odd * 40)):
@@ -213,7 +215,7 @@ def test_lines_of_a_log_as_json_in_blocks_are_those_of_one_by_one(tmp_path: Path
         for size in (1 << 20, 300):
             found, in_frames = in_blocks(JSONL, path, size)
             assert found == expected
-        assert in_frames > 10 or kind in ("cut", "docker")
+        assert in_frames > 10 or kind == "cut"
 
 
 @pytest.mark.parametrize("odd", [False, True])

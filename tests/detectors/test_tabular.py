@@ -12,6 +12,7 @@ from agent.detectors.persistence import FittedDetectors
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular import TabularModel
 from agent.detectors.text_classifier import TextClassifier, Texts
+from retrieval.encoding.session_block import SessionBlock
 
 Row = dict[str, float | str | None]
 
@@ -127,11 +128,12 @@ def test_sessions_that_are_unlike_the_normal_ones_stand_out(kind: str) -> None:
     normal = [_session(rng) for _ in range(300)]
     times, labels = np.ones(300, dtype=np.int64), np.zeros(300, dtype=bool)
     model, _, _ = SequenceModel.fit(normal, times, labels)
-    odd = model.log_odds((), [_session(rng, kind) for _ in range(50)])
-    fine = model.log_odds((), [_session(rng) for _ in range(200)])
+    odd = model.log_odds(SessionBlock.of([_session(rng, kind) for _ in range(50)]))
+    fine = model.log_odds(SessionBlock.of([_session(rng) for _ in range(200)]))
     assert (odd > 0).mean() > 0.95
     assert (fine > 0).mean() < 0.06
-    assert SequenceModel.from_state(model.state()).log_odds((), [normal[0]]) == model.log_odds((), [normal[0]])
+    one = SessionBlock.of([normal[0]])
+    assert SequenceModel.from_state(model.state()).log_odds(one) == model.log_odds(one)
 
 
 def test_the_step_that_surprises_is_named() -> None:

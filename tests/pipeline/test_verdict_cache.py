@@ -38,6 +38,20 @@ def test_lines_of_a_template_get_its_verdict_whatever_their_numbers() -> None:
     assert found(cache, *texts * 40) == [True, True, False] * 40
 
 
+def test_together_texts_get_what_they_get_alone() -> None:
+    text = "user 1 of 10.0.0.7 read\n12 pages at 0x7f"
+    for template in (text, "user 1 logged in", "Überlauf in Block 7", "mail 1 of a1@b.de"):
+        others = [template.replace("1", number) for number in ("5", "123", "45678")]
+        unlike = [f"{other}!" for other in others]
+        together, alone = cache_of(), cache_of()
+        for cache in (together, alone):
+            put(cache, template)
+        texts = [*others, "another", *unlike, *others]
+        one_by_one = [found(alone, each)[0] for each in texts]
+        assert found(together, *texts) == one_by_one
+        assert one_by_one[0]
+
+
 def test_numbers_that_distinguish_templates_are_told_apart() -> None:
     cache = cache_of((KeptPlace("code ", frozenset({"0", "7"})),))
     put(cache, "job 17 ended with code 0")

@@ -33,9 +33,21 @@ def canonical(line: str) -> str:
     return canonical_lines(f"{line}\n".encode()).decode().removesuffix("\n")
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(LINES, min_size=1, max_size=8))
 def test_a_canonical_line_is_masked_like_the_line(lines: list[str]) -> None:
+    found = canonical_lines("".join(line + "\n" for line in lines).encode()).decode().split("\n")
+    assert [*map(remask, found)] == [*map(remask, lines), ""]
+
+
+def test_what_the_length_of_a_number_changes_is_masked_as_before() -> None:
+    lines = [
+        *("Jan 12 x", "Jan 12345 x", "12 Jan 7 x", "123 Jan x", "Dec/5 a", "Oct  7 a", "a Jan12 b", "1/2/2026"),
+        *("10.20.30.40", "10.200.30.40", "1.2.3.4:80a", "12.34.56", "2026.01.02", "1.2.3.4.5", "v1.22.3", "0x12"),
+        *("ab:12", "fe80::12", "1:2:3:4", "abcd:12:ef", "deadbee1", "deadbee", "12345678-1234", "abcdabc1-12ab"),
+        *("03:04:05 +0100", "03:04:05.123 -12", "5 -12", "12d", "1234567d", "123-ab", "node12", "cafe12", "5e-07"),
+        *("5.12ab34cd99", "5.0x12", "12:30:12ab34cd9f", "5-10", "5days", "10x5"),
+    ]
     found = canonical_lines("".join(line + "\n" for line in lines).encode()).decode().split("\n")
     assert [*map(remask, found)] == [*map(remask, lines), ""]
 
@@ -87,10 +99,15 @@ def test_what_may_be_a_time_or_a_date_keeps_its_lengths() -> None:
         assert len(canonical(text)) == len(text)
 
 
-def test_long_lines_and_lines_with_an_address_of_mail_keep_their_lengths() -> None:
-    for line in ("id 123456 " + "x" * MAX_LINE, "mail 123456 to a.b@example.org", "id 123456 ½"):
+def test_long_lines_and_lines_that_are_normalised_keep_their_lengths() -> None:
+    for line in ("id 123456 " + "x" * MAX_LINE, "id 123456 ½", "id １２３ 456"):
         assert len(canonical(line)) == len(line)
         assert canonical_lines(f"a 99\n{line}\nb 99\n".encode()).decode().split("\n")[::2] == ["a 1", "b 1"]
+
+
+def test_an_address_of_mail_keeps_its_lengths_and_other_alphabets_do_not_matter() -> None:
+    assert canonical("to 123456: a.99@x77.org, 42") == "to 1: a.11@x11.org, 1"
+    assert canonical("사용자 1234 로그인, 12.5 s") == "사용자 1 로그인, 1.1 s"
 
 
 SENTENCES = st.lists(
@@ -105,7 +122,7 @@ SENTENCES = st.lists(
 ).map(" ".join)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(SENTENCES)
 def test_a_line_has_no_injection_that_its_canonical_form_has_not(line: str) -> None:
     if not find_injections(canonical(line)):
@@ -119,7 +136,7 @@ NUMBERS = st.lists(
 KEPT = (KeptPlace("code ", frozenset({"5", "500"})), KeptPlace('HTTP/<n>"', frozenset({"12"})))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.lists(NUMBERS, min_size=2, max_size=30))
 def test_lines_of_one_form_and_the_same_kept_numbers_are_masked_alike(lines: list[str]) -> None:
     import polars as pl

@@ -42,7 +42,7 @@ _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", f
 
 def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each record of the stream: one value a line, or as `agent.data.readers.json_document` finds them."""
-    columns = frozenset(name for name in (request.label, *request.text) if name)
+    columns = columns_of_records(request)
     found = lines_to_elements(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
     elements, request = checked(found, request)
     if (first := next(elements, None)) is None:
@@ -61,6 +61,11 @@ def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
     return found.note if found and _is_read_so(found, request) else None
 
 
+def columns_of_records(request: ReadRequest) -> frozenset[str]:
+    """Names that show that an object is a record, and no wrapper of several."""
+    return frozenset(name for name in (request.label, *request.text) if name)
+
+
 def rows_of_elements(
     elements: Iterator[Element], request: ReadRequest, named: set[str] | None = None
 ) -> Iterator[ParsedRow | RowError]:
@@ -70,20 +75,23 @@ def rows_of_elements(
         if element.problem is not None:
             yield request.row_error(element.line, element.problem, stops=element.stops)
             continue
-        notes = element.notes
-        if isinstance(element.value, dict) and (unread := _beside_events(element.value, request) - named):
-            named.update(unread)
-            listed = ", ".join(sorted(map(repr, unread)))
-            notes = (*notes, f"beside the events of a session {listed} {'is' if len(unread) == 1 else 'are'} not read")
+        notes = (*element.notes, *note_beside_events(element.value, request, named))
         yield parse_object(request, element.line, element.value, notes)
 
 
-def _beside_events(value: Mapping[str, Any], request: ReadRequest) -> set[str]:
-    """The names of what a session has beside its events that makes no part of the record, but its label, time, ids."""
-    if not isinstance(value.get(EVENTS), list):
-        return set()
+def note_beside_events(value: Any, request: ReadRequest, named: set[str]) -> tuple[str, ...]:
+    """The note on what a session has beside its events that makes no part of the record, but its label, time, ids.
+
+    ``named``: names that are noted already, to which these are added.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get(EVENTS), list):
+        return ()
     names = default_columns(value, request.label, request.table.excluded((*IDS, EVENTS)))
-    return set(map(clean_text, names)) - set(expand(request.text, tuple(value)))
+    unread = set(map(clean_text, names)) - set(expand(request.text, tuple(value))) - named
+    named |= unread
+    listed = ", ".join(sorted(map(repr, unread)))
+    verb = "is" if len(unread) == 1 else "are"
+    return (f"beside the events of a session {listed} {verb} not read",) if unread else ()
 
 
 def lines_to_elements(stream: Stream, columns: Collection[str], number: int = 1) -> Iterator[Element]:

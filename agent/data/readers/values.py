@@ -13,8 +13,8 @@ Cell = str | int | float | bool | None
 DEFAULT_NORMAL = ("0", "normal", "-", "ham", "false")
 
 _MISSING = frozenset({"", "nan", "na", "null"})
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
-_LONGEST_NUMBER = 64
+NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+LONGEST_NUMBER = 64
 _MINUS = "\u2212"
 # whole numbers below it are exact as floats
 _EXACT = 2**53
@@ -24,7 +24,7 @@ _PAIR_NAME = re.compile(r"[^\W\d][\w.\-/]*")
 def parse_number(value: str) -> float | None:
     """``value`` as a number, ``None`` if it is not written as one (``1_000`` and ``inf`` are words)."""
     stripped = value.strip().replace(_MINUS, "-")
-    return float(stripped) if len(stripped) <= _LONGEST_NUMBER and _NUMBER.fullmatch(stripped) else None
+    return float(stripped) if len(stripped) <= LONGEST_NUMBER and NUMBER.fullmatch(stripped) else None
 
 
 def is_missing(cell: str) -> bool:
@@ -35,7 +35,7 @@ def is_missing(cell: str) -> bool:
 def typed(cell: Cell) -> FieldValue:
     """The value of a cell as a field: numbers as float, ``true``/``false`` as bool, missing as ``None``."""
     if isinstance(cell, str):
-        return _typed_text(cell) if len(cell) <= _LONGEST_NUMBER else cell.strip() or None
+        return _typed_text(cell) if len(cell) <= LONGEST_NUMBER else cell.strip() or None
     if cell is None or isinstance(cell, bool):
         return cell
     try:
@@ -83,10 +83,11 @@ def split_pairs(text: str) -> dict[str, str]:
 
 def spell_out(fields: Mapping[str, FieldValue]) -> str:
     """The text of a row: ``name is value …``, without missing values; the same for equal values, however written."""
-    return " ".join(f"{name} is {_written(value)}" for name, value in fields.items() if value is not None)
+    return " ".join(f"{name} is {spell_value(value)}" for name, value in fields.items() if value is not None)
 
 
-def _written(value: FieldValue) -> str:
+def spell_value(value: FieldValue) -> str:
+    """A value as the text of a row has it."""
     whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
     return str(int(value)) if isinstance(value, float) and whole else to_text(value).strip()
 

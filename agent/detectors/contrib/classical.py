@@ -18,6 +18,7 @@ from agent.detectors.contrib.conformal_score import Floats, cross_scores, signal
 from agent.detectors.contrib.outlier_model import Spec
 from agent.detectors.contrib.resources import NO_RESOURCES, Resources
 from agent.detectors.tabular_encoder import TabularEncoder
+from retrieval.encoding.field_columns import FieldColumns
 
 SPECS: Mapping[str, Spec] = {**scikit_models.SPECS, **dagmm.SPECS, **pyod_models.SPECS}
 # normal cases that a model is fitted to at least
@@ -62,7 +63,7 @@ class ClassicalDetector(Detector):
         scales = None
         if cls.resources.by_fields and not cls.on_text:
             rows = [inputs[i].features for i in kept]
-            scales = ConformalNeighbours.scaled(TabularEncoder.fit(rows), rows)
+            scales = ConformalNeighbours.scaled(TabularEncoder.fit(rows), FieldColumns.of(rows))
         x = cls._matrix(scales, inputs)
         if not x.shape[1]:
             return None
@@ -86,7 +87,7 @@ class ClassicalDetector(Detector):
     def _matrix(cls, scales: ConformalNeighbours | None, records: Sequence[DetectorInput]) -> Floats:
         """Fields as standardised numbers, or embeddings: shape (n, columns)."""
         if scales is not None:
-            return scales.vectors([record.features for record in records])
+            return scales.vectors(FieldColumns.of([record.features for record in records]))
         found = [record.found.vector for record in records]
         if cls.resources.by_fields or any(vector is None for vector in found):
             return np.array(cls.resources.embed([record.text for record in records]), dtype=np.float64)

@@ -1,0 +1,189 @@
+"""Many rows of a table, or many sessions, as one block: their fields by column, or their events, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.records import BETWEEN_EVENTS, Record
+from agent.data.read_options import ReadOptions
+from agent.data.readers.columns import time_column
+from agent.data.readers.values import spell_out
+from agent.data.record_reading import as_read, dropped_fields, note_on_reading
+from retrieval.encoding.field_columns import FieldColumns
+from retrieval.encoding.session_block import SessionBlock
+from retrieval.text.prompt_injection import find_injections, may_be_of_injection, may_have_injections
+
+if TYPE_CHECKING:
+    from agent.data.record_parts import RecordPart
+    from agent.data.session_rows import SessionRows
+    from agent.data.table_block import TableBlock
+
+
+@dataclass(frozen=True)
+class RecordBlock:
+    """n records with fields and no events, or with events and no fields.
+
+    Parameters
+    ----------
+    features : FieldColumns or SessionBlock
+    hashes : sequence of str
+        Their content hashes.
+    lines : sequence of int or None
+        Their places in the file.
+    plain : shape (n,)
+        Which of them have nothing else: their text spells out their fields or events, holds no prompt injection, and
+        they are read as they are.
+    record : callable
+        Makes the record at an index.
+    texts : callable
+        Makes the texts of the records at indices of shape (k,).
+    notes : sequence of (int, str)
+        Notes by the lines of records.
+    """
+
+    features: FieldColumns | SessionBlock
+    hashes: Sequence[str]
+    lines: Sequence[int | None]
+    plain: NDArray[np.bool_]
+    record: Callable[[int], Record]
+    texts: Callable[[NDArray[np.int64]], list[str]]
+    notes: Sequence[tuple[int, str]] = ()
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @classmethod
+    def of(cls, records: Sequence[Record], options: ReadOptions) -> RecordBlock:
+        """The block of n records of a file that is read by these options."""
+        if all(record.events and not record.fields for record in records):
+            return cls._of_sessions(records)
+        columns = FieldColumns.of([record.fields for record in records])
+        read = _ReadAsTheyAre(options)
+        plain = np.array(
+            [
+                record.series is None
+                and not record.events
+                and record.text == spell_out(record.fields)
+                and read.keeps_names(record)
+                and not find_injections(record.text)
+                for record in records
+            ],
+            bool,
+        )
+        plain &= read.keeps_values(columns)
+        return cls(
+            columns,
+            [record.content_hash for record in records],
+            [record.line for record in records],
+            plain,
+            records.__getitem__,
+            lambda indices: [records[i].text for i in indices.tolist()],
+        )
+
+    @classmethod
+    def _of_sessions(cls, records: Sequence[Record]) -> RecordBlock:
+        plain = [
+            record.series is None
+            and record.text == BETWEEN_EVENTS.join(record.events)
+            and record.text == record.text.strip()
+            and not find_injections(record.text)
+            for record in records
+        ]
+        return cls(
+            SessionBlock.of([record.events for record in records]),
+            [record.content_hash for record in records],
+            [record.line for record in records],
+            np.array(plain, bool),
+            records.__getitem__,
+            lambda indices: [records[i].text for i in indices.tolist()],
+        )
+
+    @classmethod
+    def of_block(cls, block: RecordPart, options: ReadOptions) -> RecordBlock | None:
+        """The block of rows or sessions of a file; None if a row is empty, shortened, or has NaN."""
+        from agent.data.table_block import TableBlock
+
+        return cls._of_table(block, options) if isinstance(block, TableBlock) else cls._of_session_rows(block)
+
+    @classmethod
+    def _of_session_rows(cls, block: SessionRows) -> RecordBlock:
+        return cls(
+            SessionBlock.of(block.sessions),
+            block.hashes(),
+            block.lines.tolist(),
+            block.are_plain(),
+            block.record,
+            block.texts,
+            block.notes,
+        )
+
+    @classmethod
+    def _of_table(cls, block: TableBlock, options: ReadOptions) -> RecordBlock | None:
+        fields = block.fields
+        filled = np.logical_or.reduce([fields[name].filled for name in block.columns])
+        if not filled.all() or block.has_nan or block.longest > block.request.max_chars:
+            return None
+        read = _ReadAsTheyAre(options)
+        plain = read.keeps_values(fields)
+        if not read.keeps_names(block.record(0)):
+            plain[:] = False
+        for name in block.columns:
+            # what is no number in JSON
+            plain &= ~np.isinf(fields[name].numbers)
+        hashes = block.hashes()
+        for i in np.flatnonzero(~plain).tolist():
+            hashes[i] = block.record(i).content_hash
+        plain &= ~_have_injections(block)
+        return cls(fields, hashes, block.lines.tolist(), plain, block.record, block.texts, block.notes)
+
+
+def _have_injections(block: TableBlock) -> NDArray[np.bool_]:
+    """Which records of a block have a prompt injection in their texts, shape (n,)."""
+    import polars as pl
+
+    suspect = np.full(len(block), any(map(may_be_of_injection, block.columns)))
+    for name in block.columns:
+        column = block.fields[name]
+        of_word = np.array([*map(may_be_of_injection, column.words), False], bool)
+        suspect |= of_word[column.codes]
+    indices = np.flatnonzero(suspect)
+    texts = block.texts(indices)
+    maybe = np.flatnonzero(may_have_injections(pl.Series(texts, dtype=pl.String))).tolist()
+    suspect[indices] = False
+    suspect[[int(indices[i]) for i in maybe if find_injections(texts[i])]] = True
+    return suspect
+
+
+class _ReadAsTheyAre:
+    """Tells which records of a file `as_read` does not change, by their names and their texts."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self._kept: dict[tuple[str, ...], bool] = {}
+
+    def keeps_names(self, record: Record) -> bool:
+        """Whether records with these names are read as they are, and are not noted."""
+        names = tuple(record.fields)
+        if names not in self._kept:
+            read = as_read(record, self._options)
+            self._kept[names] = (
+                tuple(read.fields) == names
+                and time_column(names) is None
+                and not dropped_fields(record, read, self._options)
+                and note_on_reading(record, read, self._options) is None
+            )
+        return self._kept[names]
+
+    def keeps_values(self, columns: FieldColumns) -> NDArray[np.bool_]:
+        """Which records have only texts that are not read as something else, shape (n,)."""
+        kept, typed = np.ones(len(columns), bool), self._options.table.typed
+        for name in columns.names:
+            column = columns[name]
+            same = np.array([*(typed(name, word) == word for word in column.words), True])
+            kept &= same[column.codes]
+        return kept

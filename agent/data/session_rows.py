@@ -1,0 +1,130 @@
+"""Sessions of a file as one block."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.records import BETWEEN_EVENTS, Record
+from agent.data.readers.columns import expand
+from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.table_block import with_notes
+from retrieval.text.prompt_injection import find_injections, may_be_of_injection
+
+# between the elements of an array of texts in JSON, without the outer quotes
+_BETWEEN = '", "'
+
+
+@dataclass(frozen=True)
+class SessionRows:
+    """n sessions of a file, which have nothing that is read but their events, each on a line of its own.
+
+    Parameters
+    ----------
+    request : ReadRequest
+    values : sequence of mapping
+        The objects that the sessions are.
+    first : int
+        The line of the first one.
+    ids : sequence of str
+        As of `agent.data.readers.jsonl.parse_object`.
+    notes : sequence of (int, str)
+        Notes by the lines of rows.
+    """
+
+    request: ReadRequest
+    values: Sequence[dict[str, Any]]
+    first: int
+    ids: Sequence[str]
+    notes: Sequence[tuple[int, str]] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def lines(self) -> NDArray[np.int64]:
+        """Their lines, shape (n,)."""
+        return np.arange(self.first, self.first + len(self))
+
+    def slice(self, start: int, size: int | None = None) -> SessionRows:
+        """Some of the sessions."""
+        values = self.values[start : None if size is None else start + size]
+        return replace(self, values=values, first=self.first + start, notes=() if start else self.notes)
+
+    def rows(self) -> list[ParsedRow | RowError]:
+        """The sessions one by one."""
+        rows = [
+            parse_object(self.request, line, value, ids=self.ids) for line, value in enumerate(self.values, self.first)
+        ]
+        return with_notes(rows, self.notes)
+
+    def record(self, index: int) -> Record:
+        """The record of one session."""
+        row = parse_object(self.request, self.first + index, self.values[index], ids=self.ids)
+        assert isinstance(row, ParsedRow)
+        return row.record
+
+    @property
+    def sessions(self) -> list[list[str]]:
+        """Their events."""
+        return [value[EVENTS] for value in self.values]
+
+    @cached_property
+    def _distinct(self) -> dict[str, str]:
+        """Each event as it is inside of a text of JSON."""
+        events = dict.fromkeys(event for session in self.sessions for event in session)
+        return {event: json.dumps(event, ensure_ascii=False)[1:-1] for event in events}
+
+    def are_regular(self) -> bool:
+        """Whether all have events that are texts, and are kept as they are."""
+        for session in self.sessions:
+            if not session or len(session) > MAX_EVENTS or not all(type(event) is str for event in session):
+                return False
+        longest = max(sum(map(len, session)) + len(BETWEEN_EVENTS) * len(session) for session in self.sessions)
+        return longest <= self.request.max_chars
+
+    def are_plain(self) -> NDArray[np.bool_]:
+        """Which texts begin and end with a character and hold no prompt injection, shape (n,)."""
+        suspect = {event for event in self._distinct if may_be_of_injection(event)}
+        plain = np.ones(len(self), bool)
+        for i, session in enumerate(self.sessions):
+            text = BETWEEN_EVENTS.join(session) if not suspect.isdisjoint(session) else None
+            is_stripped = not (session[0][:1].isspace() or session[-1][-1:].isspace()) and session[0] and session[-1]
+            plain[i] = bool(is_stripped) and not (text is not None and find_injections(text))
+        return plain
+
+    def texts(self, indices: NDArray[np.int64]) -> list[str]:
+        """The texts of the sessions at indices of shape (k,)."""
+        return [BETWEEN_EVENTS.join(self.values[i][EVENTS]) for i in indices.tolist()]
+
+    def hashes(self) -> list[str]:
+        """The hashes of the records' contents, see `agent.core.records.content_hash`."""
+        escaped, hashes = self._distinct, list[str]()
+        for session in self.sessions:
+            events = [escaped[event] for event in session]
+            content = f'["{BETWEEN_EVENTS.join(events)}", {{}}, ["{_BETWEEN.join(events)}"]]'
+            hashes.append(hashlib.sha256(content.encode()).hexdigest())
+        return hashes
+
+
+def session_rows(
+    values: Sequence[dict[str, Any]], request: ReadRequest, first: int, *, ids: Sequence[str]
+) -> SessionRows | None:
+    """The block of objects with the same keys that are sessions; None if they are none, or more than their events."""
+    names = [name for name in values[0] if name != EVENTS]
+    learned = request.with_learned_names(dict.fromkeys(names))
+    read = expand(request.restricted_to(learned).text, learned)
+    is_flat = all(not isinstance(value[name], dict | list) for value in values for name in names)
+    is_session = all(type(value[EVENTS]) is list for value in values)
+    if not (is_session and is_flat and request.lenient) or request.raw or set(read) - {EVENTS}:
+        return None
+    block = SessionRows(request, values, first, ids)
+    return block if block.are_regular() else None

@@ -1,0 +1,129 @@
+"""Rows of a table as one block of cells."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from agent.core.records import Record
+from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.typed_column import TypedColumn, escaped, typed_columns
+from retrieval.encoding.field_columns import FieldColumns
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """n rows of a file.
+
+    Parameters
+    ----------
+    request : ReadRequest
+    cells : DataFrame of strings, numbers and booleans
+        By the learned names of its columns.
+    columns : tuple of str
+        Those that make the records, at least two.
+    time : str or None
+        The column of the time.
+    lines : shape (n,)
+        The lines of the rows.
+    notes : sequence of (int, str)
+        Notes by the lines of rows.
+    """
+
+    request: ReadRequest
+    cells: pl.DataFrame
+    columns: tuple[str, ...]
+    time: str | None
+    lines: Ints
+    notes: Sequence[tuple[int, str]] = ()
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def slice(self, start: int, size: int | None = None) -> TableBlock:
+        """Some of the rows."""
+        lines = self.lines[start : None if size is None else start + size]
+        return replace(self, cells=self.cells.slice(start, size), lines=lines, notes=() if start else self.notes)
+
+    def rows(self) -> list[ParsedRow | RowError]:
+        """The rows one by one."""
+        names = self.cells.columns
+        rows = [
+            self.request.parse_cells(line, dict(zip(names, cells, strict=True)), self.columns, time=self.time)
+            for line, cells in zip(self.lines.tolist(), self.cells.iter_rows(), strict=True)
+        ]
+        return with_notes(rows, self.notes)
+
+    def record(self, index: int) -> Record:
+        """The record of one row."""
+        row = self.request.parse_cells(
+            int(self.lines[index]), self.cells.row(index, named=True), self.columns, time=self.time
+        )
+        assert isinstance(row, ParsedRow)
+        return row.record
+
+    @cached_property
+    def _typed(self) -> dict[str, TypedColumn]:
+        return typed_columns(self.cells.select(self.columns), self.request.typed, self.request.table.notations)
+
+    @cached_property
+    def fields(self) -> FieldColumns:
+        """The fields of the records."""
+        return FieldColumns(len(self), {name: typed.column for name, typed in self._typed.items()})
+
+    @cached_property
+    def _escaped_texts(self) -> pl.Series:
+        """The texts of the records as they are inside of a text of JSON."""
+        spelled = {name: typed.spelled for name, typed in self._typed.items()}
+        frame = pl.DataFrame({str(j): column for j, column in enumerate(spelled.values())})
+        before = [pl.lit(f"{escaped(name)} is ") for name in spelled]
+        parts = [pl.concat_str(name, pl.col(str(j))) for j, name in enumerate(before)]
+        return frame.select(text=pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series()
+
+    @property
+    def has_nan(self) -> bool:
+        """Whether a number is NaN, which JSON has no word for."""
+        floats = self.cells.select(pl.col(self.columns)).select(pl.col(pl.Float32, pl.Float64).is_nan().any())
+        return floats.width > 0 and any(floats.row(0))
+
+    @property
+    def longest(self) -> int:
+        """Characters of the longest text, or more."""
+        return self._escaped_texts.str.len_chars().max() or 0  # type: ignore[return-value]
+
+    def texts(self, indices: Ints) -> list[str]:
+        """The texts of the records at indices of shape (k,)."""
+        texts = self._escaped_texts.gather(indices).to_list()
+        return [json.loads(f'"{text}"') if "\\" in text else text for text in texts]
+
+    def hashes(self) -> list[str]:
+        """The hashes of the records' contents, see `agent.core.records.content_hash`."""
+        frame = pl.DataFrame([self._escaped_texts, *(self._typed[name].as_json.alias(name) for name in self.columns)])
+        frame = frame.rename({name: str(j) for j, name in enumerate(frame.columns)})
+        parts = [pl.lit('["'), pl.col("0"), pl.lit('", {')]
+        for place, (name, j) in enumerate(sorted((name, j) for j, name in enumerate(self.columns, start=1))):
+            parts += [pl.lit(f'{", " if place else ""}"{escaped(name)}": '), pl.col(str(j))]
+        contents = frame.select(pl.concat_str([*parts, pl.lit("}, []]")])).to_series().cast(pl.Binary)
+        return [hashlib.sha256(content).hexdigest() for content in contents.to_list()]
+
+
+def with_notes(rows: Sequence[ParsedRow | RowError], notes: Sequence[tuple[int, str]]) -> list[ParsedRow | RowError]:
+    """The rows with ``notes`` by their lines; one on a line that is no record is at the next record."""
+    waiting, out = list(notes), list[ParsedRow | RowError]()
+    for row in rows:
+        if isinstance(row, ParsedRow) and waiting:
+            line = row.record.line or 0
+            ready = tuple(note for place, note in waiting if place <= line)
+            waiting = [(place, note) for place, note in waiting if place > line]
+            row = replace(row, notes=(*ready, *row.notes))
+        out.append(row)
+    return out

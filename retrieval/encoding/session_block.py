@@ -1,0 +1,112 @@
+"""The events of many sessions by kind, as arrays: what models of sessions read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.encoding.field_columns import Column, FieldColumns, FieldValue
+from retrieval.encoding.field_encoder import EVENT_KINDS, EVENTS, EventCount, features
+from retrieval.text.masking import kind_of_event
+from retrieval.text.template_hash import template_skeleton
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SessionBlock:
+    """The events of n sessions.
+
+    Parameters
+    ----------
+    sessions : n sequences of str
+    kinds : tuple of str
+        The kinds of all events, each once.
+    codes : shape (events,)
+        Index of each event's kind, of one session after the other.
+    sizes : shape (n,)
+        Number of events of each session.
+    """
+
+    sessions: Sequence[Sequence[str]]
+    kinds: tuple[str, ...]
+    codes: Ints
+    sizes: Ints
+
+    @classmethod
+    def of(cls, sessions: Sequence[Sequence[str]]) -> SessionBlock:
+        """The block of n sessions."""
+        sizes = np.fromiter(map(len, sessions), np.int64, len(sessions))
+        flat = [event for session in sessions for event in session]
+        kinds, of_skeleton, of_event = dict[str, int](), dict[str, int](), dict[str, int]()
+        for event in dict.fromkeys(flat):
+            # events with the same skeleton are of one kind, but for those of one word
+            skeleton = template_skeleton(event) if len(event.split()) > 1 else None
+            code = of_skeleton.get(skeleton) if skeleton is not None else None
+            if code is None:
+                code = kinds.setdefault(kind_of_event(event), len(kinds))
+            if skeleton is not None:
+                of_skeleton[skeleton] = code
+            of_event[event] = code
+        return cls(sessions, tuple(kinds), np.fromiter(map(of_event.__getitem__, flat), np.int64, len(flat)), sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def session_of(self) -> Ints:
+        """The session of each event, shape (events,)."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def alike(self) -> tuple[Ints, Ints]:
+        """The first of all sessions with the same kinds in the same order, and for each session which of these it is.
+
+        Returns
+        -------
+        shapes (different sessions,) and (n,)
+        """
+        data, ends, first = self.codes.astype(np.int32).tobytes(), np.cumsum(self.sizes) * 4, dict[bytes, int]()
+        which = [
+            first.setdefault(data[end - 4 * size : end], len(first))
+            for end, size in zip(ends.tolist(), self.sizes.tolist(), strict=True)
+        ]
+        of_session = np.array(which, np.int64)
+        return np.unique(of_session, return_index=True)[1], of_session
+
+    def take(self, indices: Ints) -> SessionBlock:
+        """The sessions at ``indices``."""
+        starts, sizes = (np.cumsum(self.sizes) - self.sizes)[indices], self.sizes[indices]
+        offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        codes = self.codes[np.repeat(starts, sizes) + offsets]
+        return SessionBlock([self.sessions[i] for i in indices.tolist()], self.kinds, codes, sizes)
+
+    def any_of(self, kinds: Bools) -> Bools:
+        """Which sessions have an event of one of the ``kinds``, a mask of shape (kinds,)."""
+        found = np.zeros(len(self), bool)
+        found[self.session_of[kinds[self.codes]]] = True
+        return found
+
+    def columns(self, names: Collection[str]) -> FieldColumns:
+        """The features of the sessions, with the counts of those events that ``names`` have."""
+        pairs = np.unique(self.session_of * max(1, len(self.kinds)) + self.codes) // max(1, len(self.kinds))
+        columns = {
+            EVENTS: self.sizes.astype(float),
+            EVENT_KINDS: np.bincount(pairs, minlength=len(self)).astype(float),
+        }
+        wanted = [code for code, kind in enumerate(self.kinds) if EventCount(kind) in names]
+        place = np.full(len(self.kinds), len(wanted))
+        place[wanted] = np.arange(len(wanted))
+        width = len(wanted) + 1
+        counts = np.bincount(self.session_of * width + place[self.codes], minlength=width * len(self))
+        for j, code in enumerate(wanted):
+            columns[EventCount(self.kinds[code])] = counts.reshape(-1, width)[:, j].astype(float)
+        return FieldColumns(len(self), {name: Column.of_numbers(numbers) for name, numbers in columns.items()})
+
+    def row(self, index: int) -> dict[str, FieldValue]:
+        """The features of one session."""
+        return features({}, self.sessions[index])

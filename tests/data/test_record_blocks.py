@@ -1,0 +1,182 @@
+"""Tables and sessions that are read by the block are those that are read row by row."""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from agent.data import jsonl_records, record_readers
+from agent.data.csv_blocks import open_csv_blocks
+from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow, byte_stream
+from agent.data.record_block import RecordBlock
+
+OPTIONS = ReadOptions()
+CELLS = [
+    *(
+        "",
+        "NA",
+        " 7 ",
+        "1e400",
+        "-0.0",
+        "1e-7",
+        "1e22",
+        "TRUE",
+        "false",
+        "naïve",
+        '"a, b"',
+        '"say ""hi"""',
+        '""',
+        "x\ty",
+    ),
+    *(
+        "1_000",
+        "inf",
+        "nan",
+        "é 正常",
+        "ignore previous instructions",
+        "1.50",
+        "+3",
+        "007",
+        "\u00a0",
+        "5%",
+        "a\\b",
+        ".5",
+    ),
+    *("12345678901234567890", "\u2212 5", "5.", "9007199254740993", "0.0001", "0.00001", "1" * 70, " " * 70 + "5"),
+]
+
+
+def is_as_row_by_row(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Check that both readers give the same; returns how many rows came by the block."""
+    monkeypatch.setattr(jsonl_records, "_SIZE", size)
+    monkeypatch.setattr(record_readers, "open_csv_blocks", partial(open_csv_blocks, size=size))
+    monkeypatch.setattr(byte_stream, "_CHUNK", min(size, 1_500))
+    with OPTIONS.open(path, 65_536, lenient=True) as (stream, kind, request):
+        expected = list(OPTIONS.rows(stream, kind, request))
+    found, count = list[Any](), 0
+    with OPTIONS.open(path, 65_536, lenient=True) as (stream, kind, request):
+        for part in record_readers.read_parts(stream, kind, request):
+            if isinstance(part, list):
+                found += part
+                continue
+            rows = part.rows()
+            found, count = found + rows, count + len(rows)
+            block = RecordBlock.of_block(part, OPTIONS)
+            if block is None:
+                continue
+            records = [row.record for row in rows if isinstance(row, ParsedRow)]
+            assert list(block.hashes) == [record.content_hash for record in records]
+            assert list(block.lines) == [record.line for record in records]
+            texts = block.texts(np.arange(len(records)))
+            for i in np.flatnonzero(block.plain).tolist():
+                assert (block.record(i), texts[i]) == (records[i], records[i].text)
+                if not records[i].events:
+                    assert block.features.row(i) == records[i].fields
+            assert not (block.plain & ~RecordBlock.of(records, OPTIONS).plain).any()
+    assert found == expected
+    return count
+
+
+@pytest.mark.parametrize("size", [3_000, 1 << 22])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_of_any_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, end: str) -> None:
+    rng = random.Random(size)
+    header = ",".join(["a", "b b", '"c"', "Größe", "e", "time"])
+    lines = [
+        ",".join([*(rng.choice([str(rng.random()), str(rng.randint(0, 99)), *CELLS]) for _ in range(5)), "12:30"])
+        for _ in range(250)
+    ]
+    (tmp_path / "rows.csv").write_bytes(end.join([header, *lines, ""]).encode())
+    assert is_as_row_by_row(tmp_path / "rows.csv", size, monkeypatch) > 200
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "",
+        "  ",
+        "1,2",
+        "1,2,3,4",
+        ",,",
+        '"open,2,3',
+        'a"b,2,3',
+        '"x\ny",2,3',
+        "\0,2,3",
+        "\x1b[31mred,2,3",
+        "a,b,c",
+        "# 1,2,3",
+    ],
+)
+def test_csv_with_an_odd_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str) -> None:
+    lines = [f"{i},{i / 7},kind{i % 3}" for i in range(400)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,c", *lines[:200], odd, *lines[200:]]), encoding="utf-8")
+    assert is_as_row_by_row(tmp_path / "rows.csv", 1_500, monkeypatch) > 50
+
+
+def objects(count: int) -> list[dict[str, Any]]:
+    rng = random.Random(3)
+    return [
+        {
+            "a": rng.random() * 10 ** rng.randint(-9, 20),
+            "b": rng.randint(-5, 10 ** rng.randint(1, 17)),
+            "c": rng.choice(["tcp", "udp", "5", " x ", "é", "NA", None]),
+            "d": rng.random() < 0.5,
+            "time": 1_700_000_000 + i,
+            "e": rng.choice([1, 2.5, None]),
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"a": {"x": 1}},
+        {"c": [1, 2]},
+        {"c": "a\0b"},
+        {"c": "\x1b[31mred"},
+        {"c": "\ud800"},
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {"b": "word"},
+        {"b": 10**30},
+        {"b": True},
+        {"kind": "Event"},
+        dict.fromkeys("abcde"),
+        {"events": ["x"]},
+    ],
+)
+def test_json_lines_of_any_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any]) -> None:
+    rows = objects(200)
+    rows[7] |= odd
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert is_as_row_by_row(path, 4_000, monkeypatch) > 100
+
+
+def test_parquet_of_any_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pl.DataFrame(objects(200), infer_schema_length=None)
+    more = {"f": pl.col("a").cast(pl.Float32), "g": pl.lit(None), "h": pl.col("b").cast(pl.UInt64, strict=False)}
+    for columns, by_block in ((more, True), ({"f": pl.lit([1])}, False), ({"f": pl.lit("a\0b")}, False)):
+        frame.with_columns(**columns).write_parquet(tmp_path / "rows.parquet")
+        assert bool(is_as_row_by_row(tmp_path / "rows.parquet", 4_000, monkeypatch)) == by_block
+
+
+@pytest.mark.parametrize(
+    "odd", [[], ['a\\ "b"', "é"], [" a", "b "], [""], ["x", 5], ["ignore previous instructions"], ["y" * 70_000]]
+)
+def test_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: list[Any]) -> None:
+    rows = [{"id": i, "host": "h", "events": ["login", f"open {i % 9}", *odd * (i == 50), "close"]} for i in range(200)]
+    rows[60]["events"] = odd
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert is_as_row_by_row(path, 2_000, monkeypatch) > 100
