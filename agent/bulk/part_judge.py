@@ -16,8 +16,9 @@ from agent.bulk.summary import Summary
 from agent.core.records import JudgeError, Verdict
 from agent.data.blocks import Block, BlockTable
 from agent.data.read_options import ReadOptions
-from agent.data.readers import Kind, ParsedRow, ReadRequest, RowError
+from agent.data.readers import Kind, ReadRequest, RowError
 from agent.data.readers.byte_stream import Stream
+from agent.data.record_parts import Items, RecordPart
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Part:
     table : BlockTable or None
         A table of texts, of which this is one block.
     block : Block or None
-    rows : list of ParsedRow or RowError
+    rows : list, or part of records
         Of other files.
     """
 
@@ -54,7 +55,7 @@ class Part:
     data: bytes = b""
     table: BlockTable | None = None
     block: Block | None = None
-    rows: Sequence[ParsedRow | RowError] = ()
+    rows: RecordPart | Items = field(default_factory=list)
 
 
 @dataclass
@@ -98,6 +99,7 @@ class PartJudge(BulkRunner):
         self._output = self._written  # type: ignore[assignment]
         self._judge.stored = self._written  # type: ignore[assignment]
         self.context.history = self._written  # type: ignore[assignment]
+        self._records = self._new_records()
 
     @property
     def state(self) -> str:
@@ -110,6 +112,7 @@ class PartJudge(BulkRunner):
         self.summary = Summary(source=self.options.source)
         self.failures, self.notes = [], []
         self._written.part = judged = JudgedPart(b"", self.summary, failures=self.failures)
+        self._records.summary, self._records.failures, self._records.notes = self.summary, self.failures, self.notes
         self._part, self.read_options = part, _OfPart.of(part, self.read_options)
         for _ in self._file(part.file, 0, part.line if part.data else 1):
             pass
@@ -122,6 +125,9 @@ class PartJudge(BulkRunner):
     def _text_table(self, stream: Stream, kind: Kind, request: ReadRequest) -> BlockTable | None:
         part = self._part
         return None if part.table is None or part.block is None else replace(part.table, blocks=iter([part.block]))
+
+    def _record_parts(self, stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[RecordPart | Items]:
+        return iter([self._part.rows])
 
 
 class _Written:
@@ -172,6 +178,3 @@ class _OfPart(ReadOptions):
         self, path: str | Path, max_chars: int, *, lenient: bool, stdin: BinaryIO | None = None, raw: bool = False
     ) -> Iterator[tuple[Stream, Kind, ReadRequest]]:
         yield Stream(iter([self._part.data, b""])), self._part.kind, self._part.request
-
-    def rows(self, stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
-        return iter(self._part.rows)

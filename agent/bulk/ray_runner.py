@@ -10,20 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any, ClassVar
 
 from agent.bulk.part_judge import JudgedPart, Part
 from agent.bulk.ray_cluster import RayCluster
-from agent.bulk.runner import BulkRunner
+from agent.bulk.runner import BulkRunner, without_first
 from agent.bulk.snapshot import Snapshot
 from agent.core.errors import InputError, UsageError
 from agent.core.records import JudgeError
 from agent.data.chunks import read_chunks
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Damaged, Stream
-
-_ROWS = 2_048
 
 
 @dataclass
@@ -84,8 +81,8 @@ class RayRunner(BulkRunner):
                 if done > start:
                     yield of_file((done, 1), request=table.request, table=table, block=block)
         else:
-            remaining, done = islice(self.read_options.rows(stream, kind, request), start, None), start
-            while rows := list(islice(remaining, _ROWS)):
+            done = start
+            for rows in without_first(self._record_parts(stream, kind, request), start):
                 done += len(rows)
                 yield of_file((done, 1), request=request, rows=rows)
         if not done:

@@ -135,18 +135,7 @@ class BulkRunner:
         elif options.lines:
             self._output.write(self._formatter.header)
             self._checkpoint(0, (0, 1))
-        self._records = RecordWriter(
-            self._judge,
-            options,
-            self.read_options,
-            self._representation,
-            self._formatter,
-            self._alike,
-            self._output,
-            self.summary,
-            self.failures,
-            self.notes,
-        )
+        self._records = self._new_records()
         earlier, finished = self.summary.model_copy(), False
         try:
             if options.calls is not None or options.seconds is not None:
@@ -164,6 +153,20 @@ class BulkRunner:
         finally:
             self._output.close(finished=finished)
         return self.summary
+
+    def _new_records(self) -> RecordWriter:
+        return RecordWriter(
+            self._judge,
+            self.options,
+            self.read_options,
+            self._representation,
+            self._formatter,
+            self._alike,
+            self._output,
+            self.summary,
+            self.failures,
+            self.notes,
+        )
 
     def _checkpoint(self, file: int, at: tuple[int, int]) -> None:
         started = time.monotonic()
@@ -298,7 +301,7 @@ class BulkRunner:
     ) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text; positions are numbers of records."""
         records = self._records
-        for count, rows, block in prefetch(records.prepared(_without_first(parts, done)), _PREPARED):
+        for count, rows, block in prefetch(records.prepared(without_first(parts, done)), _PREPARED):
             records.write(file, rows, block)
             done += count
             self._show_progress(file, 0)
@@ -327,7 +330,7 @@ class BulkRunner:
         self.notes.clear()
 
 
-def _without_first(
+def without_first(
     parts: Iterable[RecordPart | list[ParsedRow | RowError]], count: int
 ) -> Iterator[RecordPart | list[ParsedRow | RowError]]:
     """The parts without the first ``count`` rows, which an earlier run wrote."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from agent.bulk import ray_runner
 from agent.bulk.options import BulkOptions
 from agent.bulk.part_judge import JudgedPart, Part, PartJudge
 from agent.bulk.ray_runner import RayRunner
@@ -75,8 +74,7 @@ def runner_of(
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of some lines have many parts."""
     monkeypatch.setattr("agent.data.readers.byte_stream._CHUNK", BLOCK)
-    monkeypatch.setattr(ray_runner, "_ROWS", 16)
-    monkeypatch.setattr("agent.bulk.runner._ROWS", 16)
+    monkeypatch.setattr("agent.data.record_parts._ROWS", 16)
 
 
 class TwoJudges:
