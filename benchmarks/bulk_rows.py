@@ -125,7 +125,7 @@ def _write_table(path: Path, count: int, seed: int, *, labelled: bool) -> None:
     ]
     columns: dict[str, object] = {f"number_{j}": kinds[j % len(kinds)](j) for j in range(_NUMBERS)}
     for j in range(_CATEGORIES):
-        values = [f"kind {j} {i}" for i in range(3 + 4 * j)]
+        values = [f"kind_{j}_{i}" for i in range(3 + 4 * j)]
         columns[f"category_{j}"] = [values[i] for i in rng.integers(0, len(values), count)]
     frame = pl.DataFrame(columns)
     frame = frame.with_columns(label=pl.Series(np.where(bad, "attack", "normal"))) if labelled else frame
