@@ -105,7 +105,7 @@ class RayCluster:
         self._setup = snapshot, read_options, options
 
     def __enter__(self) -> Self:
-        self._ray = ray = _ray()
+        self._ray = ray = _ray(is_client=self._address != "ray")
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             self._connect()
@@ -226,7 +226,7 @@ class RayCluster:
         self._notify(f"judging on Ray with {plural(count, 'worker')}")
 
 
-def _ray() -> Any:
+def _ray(*, is_client: bool) -> Any:
     if find_spec("ray") is None:
         raise MissingPart(
             "--on ray needs the package ray", "pip install 'precedent-agent[ray]' (in a clone: make extras)"
@@ -236,8 +236,8 @@ def _ray() -> Any:
     has_token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or (
         Path.home() / ".ray/auth_token"
     ).exists()
-    if has_token:
-        # a client of a cluster does not look for the token by itself
+    if is_client and has_token:
+        # a client of a cluster does not look for the token by itself, as a process on one of its nodes does
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
