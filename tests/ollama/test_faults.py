@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from llm.ollama.pool import OPEN_SECONDS
+from llm.host_pool import OPEN_SECONDS
 
 from agent.core.records import Record, Verdict
 from agent.core.requests import JudgeRequest

@@ -23,7 +23,7 @@ SHOWN = {"normal": ["sector <n> read without any trouble"], "anomalous": ["disk 
     ("text", "problem"),
     [
         (GOOD, None),
-        ("Normal records are routine.", "has 1 complete sentences"),
+        ("Normal records are routine.", "has 1 complete sentence"),
         ("", "has 0 complete sentences"),
         ("Normal ones say sector <n> read without any trouble. Anomalous ones report errors.", "quotes a record"),
         ("Normal ones: Sector 12 READ without any trouble. Anomalous ones report errors.", None),
