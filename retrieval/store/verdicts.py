@@ -54,6 +54,8 @@ class History:
         by_id = {body["id"]: body for body in bodies}
         # in one order in all processes: PostgreSQL would find a deadlock between two that write the same verdicts
         ids, now = sorted(by_id), datetime.now(UTC)
+        # those given together keep their order by a microsecond each
+        places = {verdict_id: place for place, verdict_id in enumerate(by_id)}
         insert = insert_statement(self._engine, verdicts)
         changed = {name: insert.excluded[name] for name in ("label", "probability", "body", "judged_at")}
         upsert = insert.on_conflict_do_update(index_elements=[verdicts.c.id], set_=changed)
@@ -67,7 +69,7 @@ class History:
                         raise StoreFailure(f"verdict {row.id} in the history is about another record")
                 rows = [
                     {name: body[name] for name in ("id", "source", "label", "probability")}
-                    | {"body": body, "judged_at": now}
+                    | {"body": body, "judged_at": now + timedelta(microseconds=places[body["id"]])}
                     for body in map(by_id.__getitem__, chunk)
                 ]
                 connection.execute(upsert, rows)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from llm.host_pool import OPEN_SECONDS
 
 from agent.core.records import Record, Verdict
 from agent.core.requests import JudgeRequest
@@ -17,6 +16,7 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from benchmarks.private_ollama import PrivateOllama
 from llm.errors import ModelFailure
+from llm.host_pool import OPEN_SECONDS
 
 pytestmark = [pytest.mark.ollama, pytest.mark.enable_socket]
 NOBODY = "127.0.0.1:9"
