@@ -110,7 +110,8 @@ def test_an_unexpected_error_is_a_500_that_leads_to_its_one_traceback(
     assert answer.json() == {"detail": "internal error; the server's log has the details of request abc-123"}
     logged = capfd.readouterr().err
     assert logged.count("request failed") == 1
-    assert logged.count("builtins.ZeroDivisionError") == 1
+    # the thread that measures drift reads sources too, once a minute
+    assert logged.count("builtins.ZeroDivisionError") == 1 + logged.count("drift was not measured")
     assert "test_errors.py" in logged
     assert QUOTED not in logged, "its message may quote a record"
 
