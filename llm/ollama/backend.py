@@ -14,16 +14,12 @@ from llm.errors import ModelFailure, NoLogProbabilities
 from llm.host_pool import Host, HostPool
 from llm.ollama.client import OllamaModel, chat_ollama, no_such_model, require_ollama, without_examples
 from llm.ollama.errors import OLLAMA_ERRORS
-from llm.special_tokens import disable_special
-from llm.truncation import clip_by_estimate, estimated_tokens
+from llm.served_backend import STRUCTURED_TOKENS, ServedBackend
 
-# What a chat template adds to each message, at most.
-_TEMPLATE_TOKENS = 12
-_STRUCTURED_TOKENS = 48
 _NO_LOGPROBS = {"logprobs": None, "top_logprobs": None}
 
 
-class OllamaBackend:
+class OllamaBackend(ServedBackend):
     """A `ChatBackend` on a pool of servers; its methods are documented there.
 
     Tokens are counted by an estimate that errs on the safe side, as Ollama has no tokenizer in its interface.
@@ -32,7 +28,8 @@ class OllamaBackend:
     def __init__(self, model: OllamaModel, pool: HostPool[ChatOllama], context_tokens: int) -> None:
         self.name, self.sha256 = f"ollama:{model.name.removesuffix(':latest')}", model.digest
         self.adapter_sha256 = model.adapter_sha256
-        self._pool, self._context_tokens = pool, context_tokens
+        super().__init__(context_tokens)
+        self._pool = pool
 
     def with_adapter(self, path: Path, sha256: str, weights_sha256: str) -> OllamaBackend:
         """Itself: an adapter is part of a model when that is created on the server."""
@@ -88,10 +85,10 @@ class OllamaBackend:
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
         """A reply in the JSON schema; attempt 0 is greedy, others are sampled with the attempt as seed."""
-        prompt = self._prompt(messages, _STRUCTURED_TOKENS)
+        prompt = self._prompt(messages, STRUCTURED_TOKENS)
         # Greedy first; greedy again would give the same reply.
         changes = {**_NO_LOGPROBS, "format": dict(schema), "seed": attempt, "temperature": 0.5 * attempt}
-        return self._pool.call(lambda chat: str(_limited(chat, _STRUCTURED_TOKENS, changes).invoke(prompt).content))
+        return self._pool.call(lambda chat: str(_limited(chat, STRUCTURED_TOKENS, changes).invoke(prompt).content))
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
         """Yield the reply piece by piece."""
@@ -99,29 +96,8 @@ class OllamaBackend:
         for chunk in self._pool.stream(lambda chat: _limited(chat, max_tokens, _NO_LOGPROBS).stream(prompt)):
             yield str(chunk.content)
 
-    def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
-        """Shorten ``text`` to an estimated ``max_tokens``; return it and how many tokens were removed."""
-        return clip_by_estimate(text, max_tokens)
-
-    def room(self, messages: Sequence[BaseMessage]) -> int:
-        """How many tokens fit into the context, by an estimate; may be negative."""
-        read = sum(estimated_tokens(str(message.content)) + _TEMPLATE_TOKENS for message in messages)
-        return self._context_tokens - read - 1
-
     def close(self) -> None:
         """Do nothing: the server unloads its models itself."""
-
-    def _prompt(self, messages: Sequence[BaseMessage], answer_tokens: int) -> list[BaseMessage]:
-        """The messages with special tokens disabled, which Ollama would obey, if they fit into the context.
-
-        Ollama would truncate a prompt that is too long without an error, even the record.
-        """
-        excess = answer_tokens - 1 - self.room(messages)
-        if excess > 0:
-            raise ModelFailure(
-                f"the prompt is about {excess} tokens too long for the context of {self._context_tokens} tokens"
-            )
-        return [message.model_copy(update={"content": disable_special(str(message.content))}) for message in messages]
 
 
 def _limited(chat: ChatOllama, tokens: int, changes: Mapping[str, Any] | None = None) -> ChatOllama:

@@ -17,12 +17,8 @@ from llm.errors import ModelFailure, NoLogProbabilities
 from llm.host_pool import BUSY_SECONDS, Host, HostPool
 from llm.openai.address import ServedModel
 from llm.openai.client import ServerErrors, chat_openai, context_tokens_of, http_client, limit, no_such_model
-from llm.special_tokens import disable_special
-from llm.truncation import clip_by_estimate, estimated_tokens
+from llm.served_backend import STRUCTURED_TOKENS, ServedBackend
 
-# What a chat template adds to each message, at most.
-_TEMPLATE_TOKENS = 12
-_STRUCTURED_TOKENS = 48
 # Servers allow different numbers of alternatives; the first that is accepted is kept.
 _TOP: tuple[int, ...] = (TOP_LOGPROBS, 5)
 # Rounding makes log-probabilities slightly positive on some servers.
@@ -38,7 +34,7 @@ class _FirstToken(_Token):
     top_logprobs: list[_Token] = Field(default_factory=list)
 
 
-class OpenAIBackend:
+class OpenAIBackend(ServedBackend):
     """A `ChatBackend` on a server; its methods are documented there.
 
     Tokens are counted by an estimate that errs on the safe side. The server does not tell a hash of its weights: a
@@ -50,7 +46,8 @@ class OpenAIBackend:
     ) -> None:
         self.name, self.sha256, self.adapter_sha256 = model.spec, None, None
         self._errors = ServerErrors(key)
-        self._timeout, self._context_tokens, self._top = timeout, context_tokens, _TOP
+        super().__init__(context_tokens)
+        self._timeout, self._top = timeout, _TOP
         errors = self._errors.of_client()
         busy = min(BUSY_SECONDS, timeout / 2)
         self._pool = HostPool([Host(model.url, chat, errors)], errors, lambda _: no_such_model(model), busy)
@@ -96,25 +93,16 @@ class OpenAIBackend:
 
     def structured(self, messages: Sequence[BaseMessage], schema: Mapping[str, Any], attempt: int = 0) -> str:
         """A reply in the JSON schema; attempt 0 is greedy, others are sampled with the attempt as seed."""
-        prompt = self._prompt(messages, _STRUCTURED_TOKENS)
+        prompt = self._prompt(messages, STRUCTURED_TOKENS)
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": True}}
         sampled = {"seed": attempt, "temperature": 0.5 * attempt}
-        return self._invoke(prompt, _STRUCTURED_TOKENS, {"response_format": form}, **sampled)[0]
+        return self._invoke(prompt, STRUCTURED_TOKENS, {"response_format": form}, **sampled)[0]
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
         """Yield the reply piece by piece."""
         prompt = self._prompt(messages, max_tokens)
         for chunk in self._pool.stream(lambda chat: chat.stream(prompt, extra_body={"max_tokens": max_tokens})):
             yield str(chunk.content)
-
-    def clip(self, text: str, max_tokens: int) -> tuple[str, int]:
-        """Shorten ``text`` to an estimated ``max_tokens``; return it and how many tokens were removed."""
-        return clip_by_estimate(text, max_tokens)
-
-    def room(self, messages: Sequence[BaseMessage]) -> int:
-        """How many tokens fit into the context, by an estimate; may be negative."""
-        read = sum(estimated_tokens(str(message.content)) + _TEMPLATE_TOKENS for message in messages)
-        return self._context_tokens - read - 1
 
     def close(self) -> None:
         """Close the connections."""
@@ -134,15 +122,6 @@ class OpenAIBackend:
             return str(reply.content), reply.response_metadata
 
         return self._pool.call(call)
-
-    def _prompt(self, messages: Sequence[BaseMessage], answer_tokens: int) -> list[BaseMessage]:
-        """The messages with special tokens disabled, which the server would obey, if they fit into the context."""
-        excess = answer_tokens - 1 - self.room(messages)
-        if excess > 0:
-            raise ModelFailure(
-                f"the prompt is about {excess} tokens too long for the context of {self._context_tokens} tokens"
-            )
-        return [message.model_copy(update={"content": disable_special(str(message.content))}) for message in messages]
 
 
 def _refuses_logprobs(error: BaseException | None) -> bool:
