@@ -9,11 +9,9 @@ import polars as pl
 
 from agent.data.jsonl_records import table_block, table_of
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.data.readers.format_detection import PARQUET_MAGIC
 from agent.data.readers.jsonl import EVENTS, parse_object
-from agent.data.readers.parquet import FAILURES, first_line, on_disk
+from agent.data.readers.parquet import FAILURES, first_line, opened_frame
 from agent.data.readers.row import ReadRequest
-from agent.data.readers.table_rows import with_columns
 from agent.data.record_parts import Items, RecordPart, noted
 
 _BATCH = 10_000
@@ -24,17 +22,8 @@ _IRREGULAR = r"[\x00\r\x1b-\x1f\x{feff}]"
 
 def read_parquet_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | Items]:
     """The rows of `agent.data.readers.parquet.read_parquet` in order, by the block where that is possible."""
-    if not stream.starts_with(PARQUET_MAGIC):
-        raise request.file_error("is not Parquet (it does not begin with PAR1)")
-    with on_disk(stream, request) as path:
-        try:
-            frame = pl.scan_parquet(path, glob=False)
-            schema = frame.collect_schema()
-            first = frame.head(1).collect().to_dicts()
-        except FAILURES as error:
-            raise request.file_error(f"is not Parquet that can be read: {first_line(error)}") from error
-        request = with_columns(request, schema.names(), first[0] if first else None)
-        yield from noted(_parts(frame, schema, request), request)
+    with opened_frame(stream, request) as (frame, schema, of_file):
+        yield from noted(_parts(frame, schema, of_file), of_file)
 
 
 def _parts(frame: pl.LazyFrame, schema: pl.Schema, request: ReadRequest) -> Iterator[RecordPart | Items]:

@@ -22,17 +22,29 @@ FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row; nested columns are flattened, and a column of lists named ``events`` makes sessions, as in JSON."""
+    with opened_frame(stream, request) as (frame, _, of_file):
+        yield from of_file.noting(_rows(frame, of_file))
+
+
+@contextmanager
+def opened_frame(stream: Stream, request: ReadRequest) -> Iterator[tuple[pl.LazyFrame, pl.Schema, ReadRequest]]:
+    """The rows of a file, the types of its columns, and the request for them.
+
+    Raises
+    ------
+    InputError
+        It is not Parquet, or lacks columns.
+    """
     if not stream.starts_with(PARQUET_MAGIC):
         raise request.file_error("is not Parquet (it does not begin with PAR1)")
-    with on_disk(stream, request) as path:
+    with _on_disk(stream, request) as path:
         try:
             frame = pl.scan_parquet(path, glob=False)
             schema = frame.collect_schema()
             first = frame.head(1).collect().to_dicts()
         except FAILURES as error:
             raise request.file_error(f"is not Parquet that can be read: {first_line(error)}") from error
-        request = with_columns(request, schema.names(), first[0] if first else None)
-        yield from request.noting(_rows(frame, request))
+        yield frame, schema, with_columns(request, schema.names(), first[0] if first else None)
 
 
 def _rows(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
@@ -47,7 +59,7 @@ def _rows(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[ParsedRow | Row
 
 
 @contextmanager
-def on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
+def _on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
     """The path of a file with the stream's bytes: Parquet is read from its end, so a pipe must be stored first."""
     if stream.path is not None:
         yield stream.path
