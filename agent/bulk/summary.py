@@ -215,6 +215,8 @@ class Summary(BaseModel):
                 self.groups[name].last = group.last
             else:
                 self.groups[name] = group
+        self.unlisted += other.unlisted
+        self._bound()
 
     def add_row(self, template: str, verdict: Verdict) -> None:
         """Count what is missing of, and how anomalous is, a record that is no line of a template."""

@@ -76,3 +76,22 @@ def test_a_template_with_two_labels_is_counted_under_each() -> None:
     for label, first, last in (("anomalous", 1, 4), ("unsure", 2, 5)):
         (group,) = summary.ranked(label)
         assert (group.first.line, group.last.line, group.count) == (first, last, summary.counts[label])
+
+
+def test_what_is_merged_is_bounded_like_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.bulk.summary._MOST_GROUPS", 3)
+    monkeypatch.setattr("agent.bulk.summary._KEPT_GROUPS", 2)
+    whole = Summary(source="svc")
+    for part in range(5):
+        of_part = Summary(source="svc", unlisted=1)
+        of_part.add(
+            "a.log",
+            np.arange(1, 2, dtype=np.int64),
+            np.array([ANOMALOUS], np.int8),
+            np.zeros(1, np.int32),
+            lambda _, part=part: (f"t{part}", verdict(ANOMALOUS, "x")),  # type: ignore[misc]
+            lambda _: [None],
+        )
+        whole.merge(of_part)
+    assert len(whole.groups) <= 3
+    assert len(whole.groups) + whole.unlisted == 5 + 5
