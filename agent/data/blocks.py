@@ -71,6 +71,11 @@ class BlockTable:
     time_of: Callable[[Cell], str | None] = lambda cell: to_text(cell).strip() or None
 
 
+def line_of(row: ParsedRow | RowError) -> int:
+    """The line of a row, 0 if it is not known."""
+    return (row.record.line if isinstance(row, ParsedRow) else row.line) or 0
+
+
 def noting(request: ReadRequest, blocks: Iterable[Block]) -> Iterator[Block]:
     """The blocks, the first record with the notes on the file."""
     waiting = request.notes

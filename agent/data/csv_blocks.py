@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from agent.data.blocks import Block, BlockTable, noting, split_lines_by_array
+from agent.data.blocks import Block, BlockTable, line_of, noting, split_lines_by_array
 from agent.data.chunks import SIZE, read_chunks
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.csv import CsvTable, open_table
@@ -36,10 +36,14 @@ def open_csv_blocks(stream: Stream, request: ReadRequest, size: int = SIZE) -> B
     InputError
         As `agent.data.readers.csv.open_table`; the blocks raise what reading one by one does.
     """
-    stream, table = open_table(stream, request)
-    if table is None:
-        return None
-    is_text = len(table.columns) == 1 and not table.numeric and table.columns[0] not in request.table.notations
+    table = open_table(stream, request)
+    return None if table is None else blocks_of(table, stream, size)
+
+
+def blocks_of(table: CsvTable, stream: Stream, size: int = SIZE) -> BlockTable:
+    """The rows of a table, whose stream was looked at only, in blocks of ``size`` bytes."""
+    column = table.columns[0]
+    is_text = len(table.columns) == 1 and not table.numeric and column not in table.request.table.notations
     blocks = noting(table.request, _CsvBlocks(table, stream, size).read())
     return BlockTable(table.request, table.columns, table.time, is_text, blocks)
 
@@ -134,7 +138,7 @@ class _CsvBlocks:
             places = places[places < used]
             frame = frame.head(len(places))
         if len(places):
-            last, others = lines.first + int(places[-1]), [_line_of(row) for row in rest]
+            last, others = lines.first + int(places[-1]), [line_of(row) for row in rest]
             is_last = not others or others[-1] < last
             self._last = last if is_last else 0
             rest += self._table.skip(is_last=is_last)
@@ -205,7 +209,3 @@ class _CsvBlocks:
 
 def _of_rest(rest: list[ParsedRow | RowError]) -> Block:
     return Block(pl.DataFrame(), np.zeros(0, np.int64), rest)
-
-
-def _line_of(row: ParsedRow | RowError) -> int:
-    return (row.record.line if isinstance(row, ParsedRow) else row.line) or 0

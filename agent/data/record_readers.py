@@ -7,8 +7,8 @@ from itertools import chain, groupby
 
 import numpy as np
 
-from agent.data.blocks import Block, BlockTable
-from agent.data.csv_blocks import open_csv_blocks
+from agent.data.blocks import Block, BlockTable, line_of
+from agent.data.csv_blocks import blocks_of
 from agent.data.jsonl_records import read_jsonl_parts
 from agent.data.parquet_records import read_parquet_parts
 from agent.data.readers.byte_stream import Damaged, Stream
@@ -16,7 +16,7 @@ from agent.data.readers.csv import open_table
 from agent.data.readers.csv_rows import LONGEST_LINE
 from agent.data.readers.format_detection import Kind
 from agent.data.readers.lines import split_lines
-from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.row import ReadRequest
 from agent.data.record_parts import Items, RecordPart, in_lists, with_more_notes
 from agent.data.table_block import TableBlock
 
@@ -34,15 +34,14 @@ def read_parts(stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[Rec
 
 
 def _csv_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | Items]:
-    stream, table = open_table(stream, request)
+    table = open_table(stream, request)
     if table is None:
         return
     if len(table.columns) < 2 or request.raw or not request.lenient:
         rows = chain.from_iterable(map(table.read, table.split(split_lines(stream, LONGEST_LINE))))
         yield from in_lists(table.request.noting(chain(rows, table.finish())))
         return
-    blocks = open_csv_blocks(stream, request)
-    assert blocks is not None
+    blocks = blocks_of(table, stream)
     # the last one may get more notes
     last: RecordPart | Items | None = None
     for block in blocks.blocks:
@@ -60,9 +59,9 @@ def _csv_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | It
 def _in_order(block: Block, table: BlockTable) -> Iterator[RecordPart | Items]:
     """The rows of a block in the order of their lines."""
     frame = TableBlock(table.request, block.frame, tuple(table.columns), table.time, block.lines)
-    places = np.searchsorted(block.lines, [_line_of(row) for row in block.rest])
+    places = np.searchsorted(block.lines, [line_of(row) for row in block.rest])
     if len(np.unique(places)) > _MOST_SLICES:
-        yield sorted([*frame.rows(), *block.rest], key=_line_of)
+        yield sorted([*frame.rows(), *block.rest], key=line_of)
         return
     start = 0
     for place, rows in groupby(zip(places.tolist(), block.rest, strict=True), lambda pair: pair[0]):
@@ -72,7 +71,3 @@ def _in_order(block: Block, table: BlockTable) -> Iterator[RecordPart | Items]:
         start = place
     if start < len(frame):
         yield frame.slice(start)
-
-
-def _line_of(row: ParsedRow | RowError) -> int:
-    return (row.record.line if isinstance(row, ParsedRow) else row.line) or 0

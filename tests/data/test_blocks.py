@@ -16,7 +16,7 @@ from agent.core.errors import InputError
 from agent.data.block_readers import open_blocks
 from agent.data.blocks import BlockTable
 from agent.data.read_options import ReadOptions
-from agent.data.readers import ParsedRow, ReadRequest, RowError
+from agent.data.readers import ParsedRow, ReadRequest, RowError, read_rows
 from agent.data.readers.byte_stream import Damaged
 from agent.data.readers.table_schema import LearnedColumn, TableSchema
 
@@ -232,3 +232,14 @@ def test_parquet_in_blocks_has_the_rows_of_one_by_one(tmp_path: Path, odd: bool)
     found, in_frames = in_blocks(options, path, 1 << 20)
     assert found == expected
     assert in_frames > 100
+
+
+def test_a_table_that_is_no_text_is_read_whole_after_it_was_looked_at(tmp_path: Path) -> None:
+    """Its lines may end with carriage returns alone, as old programs write them."""
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"part,state\r" + b"".join(b"disk %d full,since %d\r" % (i, i) for i in range(50)))
+    with ReadOptions().open(path, 65_536, lenient=True) as (stream, kind, request):
+        table = open_blocks(stream, kind, request)
+        assert table is not None
+        assert not table.is_text
+        assert len(list(read_rows(stream, kind, request))) == 50

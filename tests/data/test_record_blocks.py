@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from agent.data import jsonl_records, record_readers
-from agent.data.csv_blocks import open_csv_blocks
+from agent.data.csv_blocks import blocks_of
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, byte_stream
 from agent.data.record_block import RecordBlock
@@ -57,7 +57,7 @@ CELLS = [
 def is_as_row_by_row(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """Check that both readers give the same; returns how many rows came by the block."""
     monkeypatch.setattr(jsonl_records, "_SIZE", size)
-    monkeypatch.setattr(record_readers, "open_csv_blocks", partial(open_csv_blocks, size=size))
+    monkeypatch.setattr(record_readers, "blocks_of", partial(blocks_of, size=size))
     monkeypatch.setattr(byte_stream, "_CHUNK", min(size, 1_500))
     with OPTIONS.open(path, 65_536, lenient=True) as (stream, kind, request):
         expected = list(OPTIONS.rows(stream, kind, request))

@@ -81,6 +81,13 @@ class Stream:
             self.ended = not chunk
         return self.head
 
+    def end_lines_with_newlines(self) -> None:
+        """Replace the carriage returns that end the lines, in what was looked at as in what comes."""
+        self.head, chunks = self.head.replace(b"\r", b"\n"), self._chunks
+        self._chunks = (chunk.replace(b"\r", b"\n") for chunk in chunks)
+        # its bytes are others now
+        self.path = None
+
     def starts_with(self, magic: bytes) -> bool:
         """Whether the data begins with ``magic``."""
         return self.look(lambda head: len(head) >= len(magic)).startswith(magic)

@@ -21,12 +21,12 @@ _ENOUGH = 1 << 16
 
 def read_csv(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row under the header, or each row where there is none and columns have numbers."""
-    stream, table = open_table(stream, request)
+    table = open_table(stream, request)
     if table is not None:
         yield from table.request.noting(_records(stream, table))
 
 
-def open_table(stream: Stream, request: ReadRequest) -> tuple[Stream, CsvTable | None]:
+def open_table(stream: Stream, request: ReadRequest) -> CsvTable | None:
     """What a stream holds; None if it has no rows, which ends it or raises its damage.
 
     Raises
@@ -36,7 +36,7 @@ def open_table(stream: Stream, request: ReadRequest) -> tuple[Stream, CsvTable |
     """
     start = stream.look(lambda head: b"\n" in head or len(head) > _ENOUGH)
     if b"\n" not in start and b"\r" in start:
-        stream = Stream(chunk.replace(b"\r", b"\n") for chunk in stream)
+        stream.end_lines_with_newlines()
     head = stream.look_at_lines(SNIFFED_LINES)
     if not head and not stream.ended:
         raise request.file_error(f"its first row is longer than {HEAD_BYTES} bytes: it does not read as a table")
@@ -44,9 +44,9 @@ def open_table(stream: Stream, request: ReadRequest) -> tuple[Stream, CsvTable |
     if not lines:
         # Nothing but blank lines, or damage before the end of the first row, which is raised here.
         deque(split_lines(stream, LONGEST_LINE), maxlen=0)
-        return stream, None
+        return None
     layout = find_layout(lines, request)
-    return stream, CsvTable(layout, request.matched(layout.names, layout.notes))
+    return CsvTable(layout, request.matched(layout.names, layout.notes))
 
 
 def _records(stream: Iterable[bytes], table: CsvTable) -> Iterator[ParsedRow | RowError]:
