@@ -280,7 +280,6 @@ def _workers() -> list[int]:
 @pytest.mark.network
 @pytest.mark.enable_socket
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.xfail(reason="Ray's workers did not always start in a process of these tests", strict=False)
 def test_on_two_nodes_a_worker_that_is_killed_loses_nothing(
     learned: tuple[AppContext, list[Path]], two_nodes: None, tmp_path: Path
 ) -> None:
