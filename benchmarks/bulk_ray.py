@@ -1,16 +1,18 @@
 """Two workers of a Ray cluster on this machine against one process, on the same lines: `python -m benchmarks.bulk_ray`.
 
 Both are measured from the first line read to the last one written: the start of the cluster and the loading of models,
-which take as long for a million lines as for a billion, are printed apart. Each has one thread: two workers have
-the processors of two local runs. `benchmarks.speed` prints the row.
+which take as long for a million lines as for a billion, are printed apart. The one process runs on one processor, the
+two workers and the process that reads and writes on two. `benchmarks.speed` prints the row.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,9 +27,9 @@ from agent.training.learn import learn
 
 WORKERS = 2
 ROUNDS = 3
+# of fewer lines the stored verdicts, which each worker loads, are most of the time
+_LINES = 4_000_000
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
-# the bytes that a worker gets at a time
-_BLOCK = 2 << 20
 
 
 @dataclass
@@ -57,10 +59,31 @@ class Clock:
         return (self.ready or self.started) - self.started
 
 
-def judged(context: AppContext, kind: type[BulkRunner], file: Path, output: Path, block: int = _BLOCK) -> Clock:
+@contextmanager
+def one_processor() -> Iterator[None]:
+    """Keep all threads of this process on one processor, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    processors = os.sched_getaffinity(0)
+    try:
+        _pin({min(processors)})
+        yield
+    finally:
+        _pin(processors)
+
+
+def _pin(processors: set[int]) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        # threads end meanwhile
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), processors)
+
+
+def judged(context: AppContext, kind: type[BulkRunner], file: Path, output: Path) -> Clock:
     """Judge a file, and return when its parts were done."""
     row = context.source("postgres")
-    options = BulkOptions((str(file),), row.name, "compact", "jsonl", chunk_size=block)
+    options = BulkOptions((str(file),), row.name, "compact", "jsonl")
     clock = Clock()
     kind(context, ReadOptions.model_validate(row.reading), options, clock.progress, clock.notify).run(output)
     return clock
@@ -92,7 +115,8 @@ def measure(folder: Path, lines: int, rounds: int = ROUNDS) -> dict[str, float]:
     for context in learned(folder / "home"):
         judged(context, BulkRunner, file, folder / "first")
         for _ in range(rounds):
-            rates["one"].append(lines / judged(context, BulkRunner, file, folder / "one").seconds)
+            with one_processor():
+                rates["one"].append(lines / judged(context, BulkRunner, file, folder / "one").seconds)
             clock = judged(context, RayRunner, file, folder / "workers")
             rates["workers"].append(lines / clock.seconds)
             rates["start"].append(clock.start_seconds)
@@ -109,6 +133,7 @@ def rows(folder: Path, lines: int) -> list[tuple[str, str, str, str]]:
         print("ray is not installed (make extras): two workers are not measured")
         return []
     folder.mkdir()
+    lines = max(lines, _LINES)
     found = measure(folder, lines)
     figures = f"{found['workers']:,.0f} lines/s; one process {found['one']:,.0f}; start {found['start']:.0f} s"
     ratio = f"{found['ratio']:.2f} of {WORKERS} processes (target .85)"
@@ -117,7 +142,7 @@ def rows(folder: Path, lines: int) -> list[tuple[str, str, str, str]]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for name, value in measure(Path(folder), 400_000).items():
+        for name, value in measure(Path(folder), _LINES).items():
             print(f"{name}: {value:,.2f}")
 
 

@@ -112,7 +112,7 @@ class _Here:
             yield part, ForkingPickler.loads(packed)
             measured.workers.append(done - handed)
             measured.driver.append(time.process_time() - done + handed - before)
-            measured.stored += [len(json.dumps(body)) for body in judged.history]
+            measured.stored += [len(body) for _, body in judged.history]
             before = time.process_time()
 
 
@@ -124,11 +124,11 @@ def _quiet(*_: object) -> None:
     pass
 
 
-def judged_here(context: AppContext, source: str, file: Path, output: Path, block: int = 2 << 20) -> Measured:
+def judged_here(context: AppContext, source: str, file: Path, output: Path) -> Measured:
     """Judge a file by parts in this process."""
     _Here.measured = Measured()
     reading = ReadOptions.model_validate(context.source(source).reading)
-    options = BulkOptions((str(file),), source, "compact", "jsonl", chunk_size=block, explain_rows="none")
+    options = BulkOptions((str(file),), source, "compact", "jsonl", explain_rows="none")
     _Here.measured.records = _RunHere(context, reading, options, _quiet, _quiet).run(output).records
     return _Here.measured
 

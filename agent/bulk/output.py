@@ -239,14 +239,13 @@ class Output:
         if self._path is None:
             self._stream.flush()
 
-    def write_template(self, name: str, verdict: Verdict) -> bool:
-        """Write a template's verdict, unless it is written already; returns whether it was new."""
+    def write_template(self, name: str, verdict: Verdict | bytes) -> bool:
+        """Write a template's verdict, or its line, unless it is written already; returns whether it was new."""
         if name in self.known:
             return False
         self.known.add(name)
         if self._templates is not None:
-            body = {"template": name, **verdict.model_dump(mode="json")}
-            self._templates.write((json.dumps(body, ensure_ascii=False) + "\n").encode())
+            self._templates.write(verdict if isinstance(verdict, bytes) else template_line(name, verdict))
         return True
 
     def flush(self) -> None:
@@ -293,6 +292,11 @@ class Output:
                 "without --resume it is written again"
             )
         return state
+
+
+def template_line(name: str, verdict: Verdict) -> bytes:
+    """The line of the file of templates."""
+    return (json.dumps({"template": name, **verdict.model_dump(mode="json")}, ensure_ascii=False) + "\n").encode()
 
 
 def _names(templates: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 
 from pydantic import PrivateAttr
 
+from agent.bulk.output import template_line
 from agent.bulk.runner import BulkRunner
 from agent.bulk.summary import Summary
 from agent.core.records import JudgeError, Verdict
@@ -66,10 +68,12 @@ class JudgedPart:
     ----------
     lines : bytes
         Of the output.
-    templates : list of (str, Verdict)
-        Names and verdicts of templates that this process meets for the first time.
-    history, cached : list and dict of dict
-        What goes to the history, and to the cache of templates' verdicts by key.
+    templates : list of (str, bytes)
+        Names, and lines of `template_line`, of templates that this process meets for the first time.
+    history : list of (str, bytes)
+        Ids, and bodies as JSON, of what goes to the history. Who merges the parts reads those that no part had before.
+    cached : dict of dict
+        What goes to the cache of templates' verdicts, by key.
     summary : Summary
         Of the part.
     failures : list of RowError or JudgeError
@@ -80,8 +84,8 @@ class JudgedPart:
 
     lines: bytes
     summary: Summary
-    templates: list[tuple[str, Verdict]] = field(default_factory=list)
-    history: list[Mapping[str, Any]] = field(default_factory=list)
+    templates: list[tuple[str, bytes]] = field(default_factory=list)
+    history: list[tuple[str, bytes]] = field(default_factory=list)
     cached: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     failures: list[RowError | JudgeError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -146,7 +150,7 @@ class _Written:
         return lines
 
     def write_template(self, name: str, verdict: Verdict) -> bool:
-        self.part.templates.append((name, verdict))
+        self.part.templates.append((name, template_line(name, verdict)))
         # who merges the parts counts those that are new
         return False
 
@@ -159,7 +163,7 @@ class _Written:
             self._stored.put(bodies)
             self.part.cached.update(bodies)
         else:
-            self.part.history += bodies
+            self.part.history += ((body["id"], json.dumps(body).encode()) for body in bodies)
 
 
 class _OfPart(ReadOptions):

@@ -7,70 +7,44 @@ The workers are actors of Ray's core. Ray Data's `map_batches` is not used: it d
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from agent.bulk.options import BulkOptions
-from agent.bulk.part_judge import JudgedPart, Part, PartJudge
+from agent.bulk.part_judge import JudgedPart, Part
+from agent.bulk.ray_workers import RETRIES, Actor, Failure, PartWorker, WorkerPool, first_line
 from agent.bulk.snapshot import Snapshot
-from agent.core.errors import EXPECTED, MissingPart, describe
+from agent.core.errors import MissingPart
 from agent.core.terminal import plural
 from agent.data.read_options import ReadOptions
 
-# parts that one worker has at a time, and parts that wait for an earlier one to be written, for each worker
-AT_A_TIME, AHEAD = 2, 4
-# how often a part is judged again when its worker dies
-_RETRIES = 3
-# seconds between two looks at signals
-_SIGNAL_SECONDS = 0.2
+# parts that wait for an earlier one to be written, for each worker
+AHEAD = 4
+# seconds between two looks at signals, and until work begins without the workers that are not ready, once one is
+_SIGNAL_SECONDS, _OTHERS_SECONDS = 0.2, 20.0
 _ONE_THREAD = {"POLARS_MAX_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-class _Failure(str):
-    """Why a worker cannot judge, as text: errors of ours cannot all be sent."""
+@dataclass(eq=False)
+class _Task:
+    """A part: its worker, the references to why it failed and to its results, and how often it was handed out.
 
-    __slots__ = ()
+    Without a result it is to be handed out: the worker died, or it is new.
+    """
 
-
-class _Worker:
-    """Judges parts in a process of the cluster, with a snapshot of the source."""
-
-    def __init__(self, snapshot: Snapshot, read_options: ReadOptions, options: BulkOptions) -> None:
-        home = Path(tempfile.mkdtemp(prefix="precedent-ray-"))
-        self._home, self._failure = home, None
-        try:
-            context = snapshot.open(home, threads=1)
-            self._judge = PartJudge(context, read_options, options, _no_progress, _no_progress)
-            self._state = self._judge.state
-        except EXPECTED as error:
-            self._failure, self._state = _Failure(describe(error)), ""
-
-    def state(self) -> str | _Failure:
-        """See `PartJudge.state`."""
-        return self._failure or self._state
-
-    def judge(self, part: Part) -> JudgedPart | _Failure:
-        """The results of a part."""
-        try:
-            return self._failure or self._judge.judge(part)
-        except EXPECTED as error:
-            return _Failure(describe(error))
-
-    def close(self) -> None:
-        """Remove the snapshot."""
-        shutil.rmtree(self._home, ignore_errors=True)
-
-
-def _no_progress(*_: object) -> None:
-    pass
+    part: Part
+    actor: Actor
+    failure: Any = None
+    result: Any = None
+    tries: int = 0
 
 
 class RayCluster:
@@ -122,26 +96,31 @@ class RayCluster:
         ray = self._ray
         with suppress(ray.exceptions.RayError, ConnectionError):
             if kind is None:
-                ray.wait([worker.close.remote() for worker in self._workers], num_returns=len(self._workers), timeout=5)
-            for worker in self._workers:
-                ray.kill(worker)
+                closing = [actor.handle.close.remote() for actor in self._workers.ready]
+                ray.wait(closing, num_returns=len(closing), timeout=5)
+            for actor in self._workers.ready + self._workers.starting:
+                ray.kill(actor.handle)
         if self._is_ours:
             ray.shutdown()
 
     def judge(self, parts: Iterator[Part]) -> Iterator[tuple[Part, JudgedPart]]:
         """Yield each part and its results, in order; an error of ``parts`` is raised after the parts before it.
 
+        A part whose worker died is judged again by another.
+
         Raises
         ------
         MissingPart
             A worker cannot judge, or the cluster is lost.
         """
-        ray, load = self._ray, [0] * len(self._workers)
-        waiting, running = deque[tuple[Part, Any]](), dict[Any, int]()
+        waiting, running = deque[_Task](), list[_Task]()
         failure: Exception | None = None
         is_last = False
         while True:
-            while not is_last and len(waiting) < AHEAD * len(load) and min(load) < AT_A_TIME:
+            self._workers.update()
+            while (actor := self._workers.least_busy()) and (again := next(filter(_is_lost, waiting), None)):
+                self._hand_out(again, actor, running)
+            while not is_last and len(waiting) < AHEAD * len(self._workers.ready) and actor:
                 try:
                     part = next(parts, None)
                 except Exception as error:
@@ -149,40 +128,64 @@ class RayCluster:
                 if part is None:
                     is_last = True
                     break
-                worker = load.index(min(load))
-                reference = self._workers[worker].judge.remote(part)
-                load[worker] += 1
-                running[reference] = worker
-                waiting.append((part, reference))
+                waiting.append(_Task(part, actor))
+                self._hand_out(waiting[-1], actor, running)
+                actor = self._workers.least_busy()
             if not waiting:
-                break
-            if running:
-                done, _ = ray.wait(list(running), num_returns=1, timeout=_SIGNAL_SECONDS, fetch_local=False)
-                for reference in done:
-                    load[running.pop(reference)] -= 1
-            while waiting and waiting[0][1] not in running:
-                part, reference = waiting.popleft()
-                yield part, self._result(part, reference)
+                if is_last:
+                    break
+                time.sleep(_SIGNAL_SECONDS)
+                continue
+            self._await(running)
+            while waiting and waiting[0] not in running and not _is_lost(waiting[0]):
+                if (judged := self._result(waiting[0])) is not None:
+                    yield waiting.popleft().part, judged
         if failure is not None:
             raise failure
 
-    def _result(self, part: Part, reference: Any) -> JudgedPart:
+    def _hand_out(self, task: _Task, actor: Actor, running: list[_Task]) -> None:
+        task.actor, task.tries = actor, task.tries + 1
+        judge = actor.handle.judge.options(num_returns=2)
+        task.failure, task.result = judge.remote(task.part, is_again=task.tries > 1)
+        actor.load += 1
+        running.append(task)
+
+    def _await(self, running: list[_Task]) -> None:
+        """Wait until a part is done or a worker is ready, but not for long."""
+        references = [task.failure for task in running] + [actor.state for actor in self._workers.starting]
+        done, _ = self._ray.wait(references, num_returns=1, timeout=_SIGNAL_SECONDS)
+        for task in [task for task in running if task.failure in done]:
+            running.remove(task)
+            task.actor.load -= 1
+            self._fetch(task, task.failure)
+
+    def _result(self, task: _Task) -> JudgedPart | None:
+        """The results of a part that was judged; None if they are lost."""
+        judged = self._fetch(task, task.result)
+        assert judged is None or isinstance(judged, JudgedPart)
+        return judged
+
+    def _fetch(self, task: _Task, reference: Any) -> Any:
+        """What a worker returned; None, and the part is to be judged again, where the worker died."""
         try:
-            result = self._ray.get(reference)
+            found = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError:
             # a defect in our own code
             raise
         except (self._ray.exceptions.RayError, ConnectionError) as error:
-            place = f"{part.file}:{part.line}" if part.data else part.file
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise MissingPart(
-                f"the Ray cluster did not judge the part at {place}, {_RETRIES + 1} times tried: {reason}",
-                "the same command with --resume continues",
-            ) from error
-        if isinstance(result, _Failure):
-            raise MissingPart(f"a worker of the Ray cluster cannot judge: {result}")
-        assert isinstance(result, JudgedPart)
-        return result
+            if isinstance(error, ConnectionError) or task.tries > RETRIES:
+                place = f"{task.part.file}:{task.part.line}" if task.part.data else task.part.file
+                raise MissingPart(
+                    f"the Ray cluster did not judge the part at {place}, {plural(task.tries, 'time')} tried: "
+                    f"{first_line(error)}",
+                    "the same command with --resume continues",
+                ) from error
+            self._workers.replace(task.actor)
+            task.result = None
+            return None
+        if isinstance(found, Failure):
+            raise MissingPart(f"a worker of the Ray cluster cannot judge: {found}")
+        return found
 
     def _connect(self) -> None:
         ray, address = self._ray, None if self._address == "ray" else self._address
@@ -206,24 +209,25 @@ class RayCluster:
 
     def _start_workers(self) -> None:
         ray = self._ray
-        self._workers: list[Any] = []
         count = self._count or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        actor = ray.remote(
-            num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES, runtime_env={"env_vars": _ONE_THREAD}
-        )(_Worker)
+        actor = ray.remote(num_cpus=1, runtime_env={"env_vars": _ONE_THREAD})(PartWorker)
         snapshot, *rest = self._setup
+        shared: Any = None
+        self._workers = workers = WorkerPool(ray, lambda: actor.remote(shared, *rest), self._state)
         shared = ray.put(snapshot)
-        self._kept = shared
-        self._workers = [actor.remote(shared, *rest) for _ in range(count)]
-        for state in self._ray.get([worker.state.remote() for worker in self._workers]):
-            if isinstance(state, _Failure):
-                raise MissingPart(f"a worker of the Ray cluster cannot judge: {state}")
-            if state != self._state:
-                raise MissingPart(
-                    "a worker of the Ray cluster would judge in another way: its version of Precedent, its packages or "
-                    "its language model are not those of this machine"
-                )
-        self._notify(f"judging on Ray with {plural(count, 'worker')}")
+        for _ in range(count):
+            workers.start()
+        first: float | None = None
+        while workers.starting and (first is None or time.monotonic() - first < _OTHERS_SECONDS):
+            ray.wait([actor.state for actor in workers.starting], num_returns=1, timeout=_SIGNAL_SECONDS)
+            workers.update()
+            first = first or (time.monotonic() if workers.ready else None)
+        late = f"; {len(workers.starting)} more when the cluster has room" if workers.starting else ""
+        self._notify(f"judging on Ray with {plural(len(workers.ready), 'worker')}{late}")
+
+
+def _is_lost(task: _Task) -> bool:
+    return task.result is None
 
 
 def _ray(*, is_client: bool) -> Any:

@@ -6,6 +6,7 @@ history and the summary. So the workers need no access to the files, and a run i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ class RayRunner(BulkRunner):
         # the first records that are not normal are not known to a worker
         self.options = replace(self.options, explain_found=False)
         super().__post_init__()
-        self._failed = set[str]()
+        self._failed, self._in_history = set[str](), set[str]()
 
     def _files(self, first: int, at: Sequence[int]) -> Iterator[tuple[int, tuple[int, int]]]:
         snapshot = Snapshot.of(self.context, self.options.source)
@@ -91,11 +92,13 @@ class RayRunner(BulkRunner):
     def _add(self, part: Part, judged: JudgedPart) -> None:
         """Write, store and count the results of a part; the parts before it have been added."""
         self._output.write(judged.lines)
-        for name, verdict in judged.templates:
-            is_new = self._output.write_template(name, verdict)
+        for name, line in judged.templates:
+            is_new = self._output.write_template(name, line)
             self.summary.templates += is_new and not part.rows
         self._judge.stored.put(judged.cached)
-        self.context.history.put(judged.history)
+        new = {name: body for name, body in judged.history if name not in self._in_history}
+        self._in_history.update(new)
+        self.context.history.put(map(json.loads, new.values()))
         self._judge.llm_answers += judged.llm_answers
         self._judge.llm_changed += judged.llm_changed
         self.summary.merge(judged.summary)

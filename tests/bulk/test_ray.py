@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -250,16 +250,16 @@ def _needs_ray() -> Any:
 
 
 @pytest.fixture
-def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A Ray cluster of two nodes on this machine, with one processor each."""
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """A Ray cluster of two nodes on this machine, with one processor each; a function that stops the second one."""
     ray = _needs_ray()
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    cluster.add_node(**node)
+    second = cluster.add_node(**node)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    yield
+    yield lambda: cluster.remove_node(second, allow_graceful=False)
     ray.shutdown()
     cluster.shutdown()
 
@@ -269,35 +269,40 @@ def _workers() -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith(b"ray::_Worker"):
+            if path.read_bytes().startswith(b"ray::PartWorker"):
                 found.append(int(path.parent.name))
         except OSError:
             continue
     return found
 
 
+def _kill_a_worker() -> None:
+    os.kill(_workers()[0], signal.SIGKILL)
+
+
 @pytest.mark.extras
 @pytest.mark.network
 @pytest.mark.enable_socket
 @pytest.mark.filterwarnings("ignore")
-def test_on_two_nodes_a_worker_that_is_killed_loses_nothing(
-    learned: tuple[AppContext, list[Path]], two_nodes: None, tmp_path: Path
+@pytest.mark.parametrize("lost", ["a worker", "a node"])
+def test_on_two_nodes_one_that_is_lost_loses_nothing(
+    learned: tuple[AppContext, list[Path]], two_nodes: Callable[[], None], tmp_path: Path, lost: str
 ) -> None:
     context, (first, second, table) = learned
     for folder in ("local", "ray"):
         (tmp_path / folder).mkdir()
     local = runner_of(BulkRunner, context, first, second)
     local.run(tmp_path / "local" / "o")
-    run, killed = runner_of(RayRunner, context, first, second), list[int]()
+    run, calls = runner_of(RayRunner, context, first, second), list[str]()
 
-    def kill_one(doing: str, *_: object) -> None:
-        if doing == "judging" and not killed:
-            killed.append(_workers()[0])
-            os.kill(killed[0], signal.SIGKILL)
+    def lose_one(doing: str, *_: object) -> None:
+        if doing == "judging" and not calls:
+            calls.append(doing)
+            (two_nodes if lost == "a node" else _kill_a_worker)()
 
-    run.progress = kill_one
+    run.progress = lose_one
     summary = run.run(tmp_path / "ray" / "o")
-    assert killed
+    assert calls
     assert written(tmp_path / "ray") == written(tmp_path / "local")
     same(summary, local.summary)
     (table.parent / "empty.csv").write_text("size,kind,label\n")
