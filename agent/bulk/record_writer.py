@@ -187,10 +187,11 @@ class _BlockRun:
         distinct = dict[str, int]()
         copies = np.array([distinct.setdefault(block.hashes[i], len(distinct)) for i in indices.tolist()])
         first = indices[np.unique(copies, return_index=True)[1]]
-        verdicts = judge.judge(block.features.take(first))
+        features = block.features.take(first)
+        verdicts = judge.judge(features)
         self._labels[indices], self._probabilities[indices] = verdicts.labels[copies], verdicts.probabilities[copies]
         found = np.flatnonzero(verdicts.labels != 0)
-        names = self._run.alike.names([block.features.row(i) for i in first[found].tolist()], verdicts.nearest, found)
+        names = self._run.alike.names(features, verdicts.nearest, found)
         name_of = dict(zip(found.tolist(), names, strict=True))
         for index, copy in zip(indices.tolist(), copies.tolist(), strict=True):
             if copy in name_of:
@@ -268,7 +269,7 @@ class _BlockRun:
             labels,
             numbers,
             lambda group: (self._names[first[group]], self._verdict_of_group(first[group])),
-            lambda indices: [_time(block.record(places[index])) for index in indices.tolist()],
+            lambda indices: block.times_seen(judged[indices]),
         )
 
     def _group(self, index: int) -> str:
