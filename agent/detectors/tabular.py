@@ -148,12 +148,12 @@ class TabularModel:
         odds = outlier_score.tolist()
         return list(zip([None] * len(odds) if trees is None else trees.tolist(), odds, strict=True))
 
-    def scores(self, rows: FieldColumns, sessions: SessionBlock) -> tuple[Floats | None, Floats]:
-        """As `signals`, of the columns of n records: shapes (n,)."""
+    def scores(self, rows: FieldColumns, sessions: SessionBlock | None = None) -> tuple[Floats | None, Floats]:
+        """As `signals`, of the columns of n records, and their events if they have any: shapes (n,)."""
         seen, numbers = self.columns.numbers(rows), np.zeros((len(rows), 0))
         categories = self.columns.categories(rows)
         if isinstance(self.detector, SequenceModel):
-            numbers = self.detector.numbers(sessions)
+            numbers = self.detector.numbers(SessionBlock.of([()] * len(rows)) if sessions is None else sessions)
             outlier_score = self.detector.outlier_score(numbers)
         else:
             outlier_score = self.detector.log_odds(seen, *categories)
