@@ -90,6 +90,7 @@ class Casebook:
         self._synced = SyncedIndex(self.engine, self._index, encoder)
         self.matrix, self.discard, self.index_lock = self._synced.matrix, self._synced.discard, self._synced.lock
         self.case_ids, self.nearest_one = queries.case_ids, self._synced.nearest_one
+        self.greatest_cosine = self._synced.greatest_cosine
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.

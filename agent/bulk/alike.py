@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,10 @@ from agent.bulk.series_chart import group_name
 from agent.core.records import Verdict
 from agent.scoring.fusion import SourceModel
 from retrieval.casebook import SourceSnapshot
-from retrieval.encoding.field_columns import Row
-from retrieval.encoding.field_encoder import FieldEncoder, features
+from retrieval.encoding.field_columns import Column, FieldColumns, FieldValue, Row
+from retrieval.encoding.field_encoder import EventCount, FieldEncoder
+from retrieval.encoding.field_encoder import features as features_of
+from retrieval.encoding.session_block import SessionBlock
 
 # fields that name a group, those that are farthest out first
 _MOST_FIELDS = 2
@@ -45,13 +47,16 @@ class AlikeRows:
         if self.encoder is None or not (record.fields or record.events):
             return template
         near = next((case.case_id for case in verdict.precedents if case.label == verdict.leans), None)
-        return self._outside(features(record.fields, record.events)) or _like(near)
+        return self._outside(features_of(record.fields, record.events)) or _like(near)
 
     def names(
-        self, rows: Sequence[Row], nearest: Callable[[NDArray[np.int64]], list[str | None]], indices: NDArray[np.int64]
+        self,
+        features: FieldColumns | SessionBlock,
+        nearest: Callable[[NDArray[np.int64]], list[str | None]],
+        indices: NDArray[np.int64],
     ) -> list[str]:
-        """As `name`, of the rows at ``indices`` of a block; ``nearest`` gives the ids of their nearest cases."""
-        names = [self._outside(row) for row in rows]
+        """As `name`, of the records at ``indices`` of a block; ``nearest`` gives the ids of their nearest cases."""
+        names = [self._outside(row) for row in self._unlike(features.take(indices))]
         inside = [number for number, name in enumerate(names) if name is None]
         for number, near in zip(inside, nearest(indices[inside]) if inside else (), strict=True):
             names[number] = _like(near)
@@ -61,21 +66,51 @@ class AlikeRows:
         """The fields of a row that no normal case has such values of; None if it has none."""
         assert self.encoder is not None
         found = list[tuple[float, str]]()
-        for name, knots in self.encoder.numbers.items():
-            value, low, high = row.get(name), knots[0], knots[-1]
-            span = (high - low) or max(abs(high), 1.0)
+        for name, value in row.items():
+            known = self.encoder.categories.get(name)
+            if value is None or (known is None and name not in self.encoder.numbers):
+                continue
+            if known is not None:
+                if str(value) not in known:
+                    found.append((0.5, f"{name} is {str(value)[:_VALUE_CHARS]}, which no normal case has"))
+                continue
+            low, high, span = self._range(name)
             if isinstance(value, str):
                 found.append((float("inf"), f"{name} is no number"))
-            elif value is not None and float(value) > high:
+            elif float(value) > high:
                 found.append(((float(value) - high) / span, f"{name} above {high:g}, the most of the normal cases"))
-            elif value is not None and float(value) < low:
+            elif float(value) < low:
                 found.append(((low - float(value)) / span, f"{name} below {low:g}, the least of the normal cases"))
-        for name, known in self.encoder.categories.items():
-            value = row.get(name)
-            if value is not None and str(value) not in known:
-                found.append((0.5, f"{name} is {str(value)[:_VALUE_CHARS]}, which no normal case has"))
         ordered = sorted(found, key=lambda each: (-each[0], each[1]))[:_MOST_FIELDS]
         return "; ".join(text for _, text in ordered) or None
+
+    def _range(self, name: str) -> tuple[float, float, float]:
+        """The least and the greatest number of a column in the normal cases, and how far apart they are."""
+        assert self.encoder is not None
+        low, *_, high = self.encoder.numbers[name]
+        return low, high, (high - low) or max(abs(high), 1.0)
+
+    def _unlike(self, features: FieldColumns | SessionBlock) -> list[dict[str, FieldValue]]:
+        """Of n rows or sessions the features that may be such as no normal case has."""
+        assert self.encoder is not None
+        columns = features if isinstance(features, FieldColumns) else features.columns(self.encoder.numbers)
+        unlike: list[dict[str, FieldValue]] = [{} for _ in range(len(columns))]
+        names = columns.names
+        for name in filter(self.encoder.numbers.__contains__, names):
+            column, (low, high, _) = columns[name], self._range(name)
+            outside = (column.codes >= 0) | (column.numbers > high) | (column.numbers < low)
+            # sessions lack the events that they have none of
+            outside &= column.numbers != 0 if isinstance(name, EventCount) else True
+            _set(unlike, name, column, outside)
+        for name in filter(self.encoder.categories.__contains__, names):
+            column = columns[name]
+            _set(unlike, name, column, column.filled & ~column.is_among(frozenset(self.encoder.categories[name])))
+        return unlike
+
+
+def _set(rows: list[dict[str, FieldValue]], name: str, column: Column, chosen: NDArray[np.bool_]) -> None:
+    for i in np.flatnonzero(chosen).tolist():
+        rows[i][name] = column.value(i)
 
 
 def _like(case_id: str | None) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 # seconds for which the thread is waited for at the end: it may block on a pipe for ever
 _JOIN_SECONDS = 1.0
 # seconds between two looks at signals, which a queue's `get` without a timeout would not see
@@ -87,3 +90,19 @@ def prefetch_batches(
         stopped.set()
         free.release()
         producer.join(_JOIN_SECONDS)
+
+
+def map_ahead(function: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
+    """Yield what ``function`` makes of each item, in order, while ``workers`` threads make the next ones."""
+    waiting = deque[Future[R]]()
+    with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -94,7 +94,8 @@ class LineFormatter:
         """
         start, rounded = self._start(file), [round(probability, 6) for probability in probabilities]
         if self._to == "jsonl":
-            rows = zip(map(json.dumps, lines), labels, rounded, templates, strict=True)
+            numbers = ["null" if line is None else line for line in lines]
+            rows = zip(numbers, labels, rounded, templates, strict=True)
             return "".join(
                 [
                     f'{start}{line}, "label": "{label}", "probability": {p}, "template": "{template}"}}\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from agent.bulk.alike import AlikeRows
+from agent.bulk.chunks import map_ahead, prefetch
 from agent.bulk.group_judge import GroupJudge, Result
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output, short_id
@@ -30,10 +33,13 @@ from retrieval.text.masking import find_time
 
 if TYPE_CHECKING:
     from agent.data.record_parts import Items, RecordPart
-    from agent.pipeline.block_judge import BlockJudge
+    from agent.pipeline.block_judge import BlockJudge, BlockVerdicts
+    from retrieval.encoding.session_block import SessionBlock
 
 # records judged together one by one, and by the block
 _ROWS, _BLOCK = 2_048, 8_192
+# blocks that are prepared ahead; threads that score blocks
+_PREPARED, _MOST_THREADS = 3, 4
 _CACHED = 65_536
 # rows of a run whose whole verdicts are kept, the first ones and the first that are not normal
 _FIRST, _FOUND = 256, 500
@@ -74,11 +80,23 @@ class RecordWriter:
         is_table = self.representation.field_encoder is not None and self.read_options.series is None
         return self.judge.block_judge() if is_short and is_table else None
 
-    def prepared(self, parts: Iterable[RecordPart | Items]) -> Iterator[tuple[int, Items, RecordBlock | None]]:
-        """Rows as they are judged: how many, those one by one, and those by the block. Another thread may do this."""
-        return self._prepared(parts, is_able=self._block_judge is not None)
+    def prepared(self, parts: Iterable[RecordPart | Items]) -> Iterator[tuple[int, Items, ScoredBlock | None]]:
+        """Rows in order: how many, those to judge one by one, and those that were scored by the block, in threads."""
+        judge = self._block_judge
+        blocks = prefetch(self._blocks(parts, is_able=judge is not None), _PREPARED)
+        if judge is None:
+            yield from ((count, rows, None) for count, rows, _ in blocks)
+            return
 
-    def _prepared(
+        def scored(prepared: tuple[int, Items, RecordBlock | None]) -> tuple[int, Items, ScoredBlock | None]:
+            count, rows, block = prepared
+            return count, rows, None if block is None else ScoredBlock.of(block, judge)
+
+        # a matrix product in several threads waits by spinning
+        with threadpool_limits(1, user_api="blas"):
+            yield from map_ahead(scored, blocks, min(_MOST_THREADS, os.cpu_count() or 1))
+
+    def _blocks(
         self, parts: Iterable[RecordPart | Items], *, is_able: bool
     ) -> Iterator[tuple[int, Items, RecordBlock | None]]:
         size = _BLOCK if is_able else _ROWS
@@ -94,14 +112,14 @@ class RecordWriter:
                     block = RecordBlock.of(records, self.read_options)
                 yield len(piece), rows, block
 
-    def write(self, file: str, rows: Items, block: RecordBlock | None) -> None:
+    def write(self, file: str, rows: Items, scored: ScoredBlock | None) -> None:
         """Judge and write rows of a file that follow those written before, see `prepared`."""
         self.failures += [row for row in rows if isinstance(row, RowError)]
         parsed = [row for row in rows if isinstance(row, ParsedRow)]
         self.notes += [f"{file}:{row.record.line}: {note}" for row in parsed for note in row.notes]
-        if block is not None and self._block_judge is not None:
-            self.notes += [f"{file}:{line}: {note}" for line, note in block.notes]
-            _BlockRun(self, self._block_judge, file, block).write()
+        if scored is not None:
+            self.notes += [f"{file}:{line}: {note}" for line, note in scored.block.notes]
+            _BlockRun(self, file, scored).write()
         elif parsed:
             records = [row.record for row in parsed]
             groups = self.groups(records, [record.content_hash for record in records])
@@ -159,6 +177,39 @@ class _Outcome(NamedTuple):
     name: str
 
 
+@dataclass(frozen=True)
+class ScoredBlock:
+    """A block of n records with the verdicts on those that are judged by array.
+
+    Parameters
+    ----------
+    block : RecordBlock
+    indices : shape (k,)
+        Those that are judged by array.
+    copies : shape (k,)
+        Which of the distinct ones among them each is.
+    distinct : FieldColumns or SessionBlock
+    verdicts : BlockVerdicts or None
+        On the distinct ones; None if there are none.
+    """
+
+    block: RecordBlock
+    indices: NDArray[np.int64]
+    copies: NDArray[np.int64]
+    distinct: FieldColumns | SessionBlock
+    verdicts: BlockVerdicts | None
+
+    @classmethod
+    def of(cls, block: RecordBlock, judge: BlockJudge) -> ScoredBlock:
+        """The block as ``judge`` judges it; equal records are judged once."""
+        is_able = judge.is_able if isinstance(block.features, FieldColumns) else judge.is_able_to_judge_sessions
+        indices = np.flatnonzero(block.plain & ~judge.is_known(block.hashes)) if is_able else np.zeros(0, np.int64)
+        places = dict[str, int]()
+        copies = np.array([places.setdefault(block.hashes[i], len(places)) for i in indices.tolist()], np.int64)
+        distinct = block.features.take(indices[np.unique(copies, return_index=True)[1]])
+        return cls(block, indices, copies, distinct, judge.judge(distinct) if len(indices) else None)
+
+
 class _BlockRun:
     """One block of rows of a file on its way to the output.
 
@@ -166,31 +217,23 @@ class _BlockRun:
     kept: the first rows of a run, the first that are not normal, and the first of each group of the summary.
     """
 
-    def __init__(self, run: RecordWriter, judge: BlockJudge, file: str, block: RecordBlock) -> None:
-        self._run, self._file, self._block = run, file, block
-        size = len(block)
+    def __init__(self, run: RecordWriter, file: str, scored: ScoredBlock) -> None:
+        self._run, self._file, self._block = run, file, scored.block
+        size = len(scored.block)
         self._labels, self._probabilities = np.full(size, UNJUDGED, np.int8), np.zeros(size)
         self._degraded: dict[int, tuple[str, ...]] = {}
         self._whole: dict[int, Verdict] = {}
         # names of the groups of rows that are not normal
         self._names: dict[int, str] = {}
-        self._judge_by_arrays(judge)
+        if scored.verdicts is not None:
+            self._set_scored(scored, scored.verdicts)
         self._judge_one_by_one()
 
-    def _judge_by_arrays(self, judge: BlockJudge) -> None:
-        block = self._block
-        indices = np.flatnonzero(block.plain & ~judge.is_known(block.hashes))
-        is_able = judge.is_able if isinstance(block.features, FieldColumns) else judge.is_able_to_judge_sessions
-        if not (len(indices) and is_able):
-            return
-        # equal rows are judged once
-        distinct = dict[str, int]()
-        copies = np.array([distinct.setdefault(block.hashes[i], len(distinct)) for i in indices.tolist()])
-        first = indices[np.unique(copies, return_index=True)[1]]
-        verdicts = judge.judge(block.features.take(first))
+    def _set_scored(self, scored: ScoredBlock, verdicts: BlockVerdicts) -> None:
+        indices, copies = scored.indices, scored.copies
         self._labels[indices], self._probabilities[indices] = verdicts.labels[copies], verdicts.probabilities[copies]
         found = np.flatnonzero(verdicts.labels != 0)
-        names = self._run.alike.names([block.features.row(i) for i in first[found].tolist()], verdicts.nearest, found)
+        names = self._run.alike.names(scored.distinct, verdicts.nearest, found)
         name_of = dict(zip(found.tolist(), names, strict=True))
         for index, copy in zip(indices.tolist(), copies.tolist(), strict=True):
             if copy in name_of:
@@ -268,7 +311,7 @@ class _BlockRun:
             labels,
             numbers,
             lambda group: (self._names[first[group]], self._verdict_of_group(first[group])),
-            lambda indices: [_time(block.record(places[index])) for index in indices.tolist()],
+            lambda indices: block.times_seen(judged[indices]),
         )
 
     def _group(self, index: int) -> str:

@@ -38,8 +38,8 @@ from agent.data.record_readers import read_parts
 from agent.pipeline.context import AppContext
 from retrieval.encoding.representation import Representation
 
-# notes shown; chunks and blocks of texts, and blocks of records, that are prepared ahead
-_MAX_NOTES, _PREFETCH, _PREFETCH_BLOCKS, _PREPARED = 20, 8, 3, 3
+# notes shown; chunks, and blocks of texts, that are prepared ahead
+_MAX_NOTES, _PREFETCH, _PREFETCH_BLOCKS = 20, 8, 3
 # minimum seconds between checkpoints, absolute and as a multiple of what one takes
 _PAUSE, _PAUSES = 1.0, 20
 Progress = Callable[..., None]
@@ -301,7 +301,7 @@ class BulkRunner:
     ) -> Iterator[tuple[int, int]]:
         """Judge records that are more than a text; positions are numbers of records."""
         records = self._records
-        for count, rows, block in prefetch(records.prepared(without_first(parts, done)), _PREPARED):
+        for count, rows, block in records.prepared(without_first(parts, done)):
             records.write(file, rows, block)
             done += count
             self._show_progress(file, 0)

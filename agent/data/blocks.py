@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.readers.values import Cell, to_text
+from agent.data.readers.values import Cell, to_time
 
 # the columns of frames that hold nothing but texts and times
 TEXT, TIME = "text", "time"
@@ -68,7 +68,7 @@ class BlockTable:
     time: str | None
     is_text: bool
     blocks: Iterator[Block]
-    time_of: Callable[[Cell], str | None] = lambda cell: to_text(cell).strip() or None
+    time_of: Callable[[Cell], str | None] = to_time
 
 
 def line_of(row: ParsedRow | RowError) -> int:

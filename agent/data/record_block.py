@@ -16,6 +16,7 @@ from agent.data.readers.values import spell_out
 from agent.data.record_reading import as_read, dropped_fields, note_on_reading
 from retrieval.encoding.field_columns import FieldColumns
 from retrieval.encoding.session_block import SessionBlock
+from retrieval.text.masking import find_time
 from retrieval.text.prompt_injection import find_injections, may_be_of_injection, may_have_injections
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class RecordBlock:
         Makes the record at an index.
     texts : callable
         Makes the texts of the records at indices of shape (k,).
+    times : callable
+        Gives their times, None for a record that has none.
     notes : sequence of (int, str)
         Notes by the lines of records.
     """
@@ -52,10 +55,16 @@ class RecordBlock:
     plain: NDArray[np.bool_]
     record: Callable[[int], Record]
     texts: Callable[[NDArray[np.int64]], list[str]]
+    times: Callable[[NDArray[np.int64]], list[str | None]]
     notes: Sequence[tuple[int, str]] = ()
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def times_seen(self, indices: NDArray[np.int64]) -> list[str | None]:
+        """The times of records, or those that their texts begin with."""
+        pairs = zip(self.times(indices), self.texts(indices), strict=True)
+        return [time or find_time(text) for time, text in pairs]
 
     @classmethod
     def of(cls, records: Sequence[Record], options: ReadOptions) -> RecordBlock:
@@ -83,6 +92,7 @@ class RecordBlock:
             plain,
             records.__getitem__,
             lambda indices: [records[i].text for i in indices.tolist()],
+            lambda indices: [records[i].time for i in indices.tolist()],
         )
 
     @classmethod
@@ -101,6 +111,7 @@ class RecordBlock:
             np.array(plain, bool),
             records.__getitem__,
             lambda indices: [records[i].text for i in indices.tolist()],
+            lambda indices: [records[i].time for i in indices.tolist()],
         )
 
     @classmethod
@@ -119,6 +130,7 @@ class RecordBlock:
             block.are_plain(),
             block.record,
             block.texts,
+            block.times,
             block.notes,
         )
 
@@ -139,7 +151,7 @@ class RecordBlock:
         for i in np.flatnonzero(~plain).tolist():
             hashes[i] = block.record(i).content_hash
         plain &= ~_have_injections(block)
-        return cls(fields, hashes, block.lines.tolist(), plain, block.record, block.texts, block.notes)
+        return cls(fields, hashes, block.lines.tolist(), plain, block.record, block.texts, block.times, block.notes)
 
 
 def _have_injections(block: TableBlock) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.records import BETWEEN_EVENTS, Record
-from agent.data.readers.columns import expand
+from agent.data.readers.columns import expand, time_column
 from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.table_block import with_notes
@@ -104,6 +104,13 @@ class SessionRows:
     def texts(self, indices: NDArray[np.int64]) -> list[str]:
         """The texts of the sessions at indices of shape (k,)."""
         return [BETWEEN_EVENTS.join(self.values[i][EVENTS]) for i in indices.tolist()]
+
+    def times(self, indices: NDArray[np.int64]) -> list[str | None]:
+        """The times of the sessions at indices of shape (k,)."""
+        # all have the same names
+        if time_column(self.request.with_learned_names(dict.fromkeys(self.values[0]))) is None:
+            return [None] * len(indices)
+        return [self.record(i).time for i in indices.tolist()]
 
     def hashes(self) -> list[str]:
         """The hashes of the records' contents, see `agent.core.records.content_hash`."""

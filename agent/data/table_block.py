@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from agent.core.records import Record
+from agent.core.records import Record, clean_text
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from agent.data.readers.values import to_time
 from agent.data.typed_column import TypedColumn, escaped, typed_columns
 from retrieval.encoding.field_columns import FieldColumns
 
@@ -104,6 +105,14 @@ class TableBlock:
         """The texts of the records at indices of shape (k,)."""
         texts = self._escaped_texts.gather(indices).to_list()
         return [json.loads(f'"{text}"') if "\\" in text else text for text in texts]
+
+    def times(self, indices: Ints) -> list[str | None]:
+        """The times of the records at indices of shape (k,)."""
+        if self.time not in self.cells.columns:
+            return [None] * len(indices)
+        return [
+            None if cell is None else clean_text(cell) for cell in map(to_time, self.cells[self.time].gather(indices))
+        ]
 
     def hashes(self) -> list[str]:
         """The hashes of the records' contents, see `agent.core.records.content_hash`."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import TabularEncoder
+from agent.detectors.tree_ensemble import TreeEnsemble
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.session_block import SessionBlock
 
@@ -68,7 +69,7 @@ class TabularModel:
     columns : TabularEncoder
     detector : ConformalNeighbours or SequenceModel
         Gives the outlier score.
-    trees : tuple
+    trees : tuple of TreeEnsemble
         Forest and boosting; empty with too few anomalous cases.
     low, high : shape (numbers,)
         Range of each number among the cases.
@@ -76,7 +77,7 @@ class TabularModel:
 
     columns: TabularEncoder
     detector: ConformalNeighbours | SequenceModel
-    trees: tuple[Any, ...]
+    trees: tuple[TreeEnsemble, ...]
     low: Floats
     high: Floats
 
@@ -147,12 +148,12 @@ class TabularModel:
         odds = outlier_score.tolist()
         return list(zip([None] * len(odds) if trees is None else trees.tolist(), odds, strict=True))
 
-    def scores(self, rows: FieldColumns, sessions: SessionBlock) -> tuple[Floats | None, Floats]:
-        """As `signals`, of the columns of n records: shapes (n,)."""
+    def scores(self, rows: FieldColumns, sessions: SessionBlock | None = None) -> tuple[Floats | None, Floats]:
+        """As `signals`, of the columns of n records, and their events if they have any: shapes (n,)."""
         seen, numbers = self.columns.numbers(rows), np.zeros((len(rows), 0))
         categories = self.columns.categories(rows)
         if isinstance(self.detector, SequenceModel):
-            numbers = self.detector.numbers(sessions)
+            numbers = self.detector.numbers(SessionBlock.of([()] * len(rows)) if sessions is None else sessions)
             outlier_score = self.detector.outlier_score(numbers)
         else:
             outlier_score = self.detector.log_odds(seen, *categories)
@@ -171,12 +172,12 @@ class TabularModel:
         return np.asarray(np.clip(np.log(np.maximum(beyond, 1e-9) / 10), -_LIMIT, _LIMIT))
 
     def dumps(self) -> dict[str, Any]:
-        """The model as skops can store it without pickle, see `loads`."""
+        """The model as plain values and arrays, see `loads`."""
         return {
             "columns": self.columns.to_json(),
             "sequences": isinstance(self.detector, SequenceModel),
             "detector": self.detector.state(),
-            "trees": list(self.trees),
+            "trees": [trees.state() for trees in self.trees],
             "span": [self.low, self.high],
         }
 
@@ -189,7 +190,8 @@ class TabularModel:
             if state["sequences"]
             else ConformalNeighbours.from_state(columns, state["detector"])
         )
-        return cls(columns, detector, tuple(state["trees"]), *state["span"])
+        trees = tuple(map(TreeEnsemble.from_state, state["trees"]))
+        return cls(columns, detector, trees, *state["span"])
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class _Learner:
     y: Bools
     times: Ints
 
-    def learn(self, kinds: Ints, outlier_score: Floats) -> tuple[tuple[Any, ...], OutOfFoldScores]:
+    def learn(self, kinds: Ints, outlier_score: Floats) -> tuple[tuple[TreeEnsemble, ...], OutOfFoldScores]:
         """The trees, and out-of-fold scores of a sample of the cases, with all cases of rare kinds.
 
         Parameters
@@ -220,9 +222,9 @@ class _Learner:
             return (), OutOfFoldScores(which, outlier_score[which], outlier_score[which], None, kinds[which])
         forest, boosting = self._forest(self.y, oob=True), self._boosting(self.y)
         everything = np.arange(len(self.y))
-        trees = tuple(self._fitted(model, everything) for model in (forest, boosting) if model is not None)
+        estimators = [self._fitted(model, everything) for model in (forest, boosting) if model is not None]
         # a case that occurred so often that every tree has seen it has no out-of-bag share: NaN
-        scores = _logit(trees[0].oob_decision_function_[:, 1])[which]
+        scores = _logit(estimators[0].oob_decision_function_[:, 1])[which]
         if boosting is not None:
             fold = _spread(kinds, rng)
             scores = (scores + self._held_out(which, fold, with_forest=False)) / 2
@@ -231,6 +233,7 @@ class _Learner:
             # normal cases are spread over the folds, anomalous ones by their kind
             fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
             unseen_kind = self._held_out(which, fold, with_forest=True)
+        trees = tuple(map(TreeEnsemble.of, estimators))
         return trees, OutOfFoldScores(which, scores, outlier_score[which], unseen_kind, kinds[which])
 
     def _held_out(self, which: Ints, fold: Ints, *, with_forest: bool) -> Floats:
@@ -241,7 +244,7 @@ class _Learner:
             if self._rare(self.y[rest]) == 0:
                 continue
             parts = [self._forest(self.y[rest]) if with_forest else None, self._boosting(self.y[rest])]
-            if fitted := [self._fitted(part, rest) for part in parts if part is not None]:
+            if fitted := [TreeEnsemble.of(self._fitted(part, rest)) for part in parts if part is not None]:
                 out[held_out] = _log_odds(fitted, self.x[held_out])
         return np.asarray(out[which])
 
@@ -250,7 +253,7 @@ class _Learner:
             # some cases are in every bag, see `learn`
             warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
             part.fit(self.x[which], self.y[which], sample_weight=self.times[which])
-        return part.set_params(n_jobs=1) if "n_jobs" in part.get_params() else part
+        return part
 
     @staticmethod
     def _rare(y: Bools) -> int:
@@ -314,23 +317,8 @@ def _threads() -> Any:
     return ThreadpoolController()
 
 
-def _log_odds(trees: Sequence[Any], x: Floats) -> Floats:
-    with _threads().limit(limits=1, user_api="openmp"):
-        return np.asarray(np.mean([_logit(_share(part, x)) for part in trees], axis=0))
-
-
-def _share(part: Any, x: Floats) -> Floats:
-    """As `predict_proba`, without checks at each tree, which take longer than a few rows."""
-    if hasattr(part, "estimators_"):
-        narrow = x.astype(np.float32)
-        return np.asarray(sum(tree.tree_.predict(narrow)[:, 1] for tree in part.estimators_) / len(part.estimators_))
-    from scipy.special import expit
-
-    # trees of bins, which are whole numbers below 256, are three times as fast, and split between the same numbers
-    binned = np.ascontiguousarray(part._bin_mapper.transform(x))
-    raw = np.full((len(x), 1), part._baseline_prediction)
-    part._predict_iterations(binned, part._predictors, raw, is_binned=True, n_threads=1)
-    return np.asarray(expit(raw[:, 0]))
+def _log_odds(trees: Sequence[TreeEnsemble], x: Floats) -> Floats:
+    return np.asarray(np.mean([_logit(part.probabilities(x)) for part in trees], axis=0))
 
 
 def _logit(p: Floats) -> Floats:

@@ -21,6 +21,8 @@ from agent.pipeline.steps import Steps
 from retrieval.encoding.field_columns import Column, FieldColumns
 from retrieval.encoding.field_encoder import EventCount
 from retrieval.encoding.session_block import SessionBlock
+from retrieval.index.exact import TIE
+from retrieval.types import Vector
 
 LABELS = ("normal", "anomalous", "unsure")
 _NORMAL, _ANOMALOUS, _UNSURE = range(len(LABELS))
@@ -106,12 +108,11 @@ class BlockJudge:
         assert self._encoder is not None
         assert self._expectations is not None
         vectors = self._encoder.encode(rows)
-        found = {label: self._casebook.nearest_one(self._row, label, vectors) for label in self._keys}
         strange = self._is_strange(sessions, len(rows))
         probabilities, labels = self._decided(rows, sessions, strange)
         differs, unlike = self._expectations.differences(rows, sessions)
         problems = self._problems(rows, sessions, differs, unlike)
-        untested = self._is_far(found)
+        untested = self._is_far(vectors)
         for i, problem in problems.items():
             # a missing column alone makes a vector far from all others
             untested[i] &= not problem.missing
@@ -128,7 +129,7 @@ class BlockJudge:
             middle = expit(self._fusion.threshold)
             chosen = labels[indices]
             leans = np.where(chosen == _UNSURE, probabilities[indices] >= middle, chosen).astype(int)
-            return self._case_ids(found, indices, leans)
+            return self._case_ids(vectors[indices], leans)
 
         return BlockVerdicts(labels, probabilities, degraded, nearest)
 
@@ -144,9 +145,7 @@ class BlockJudge:
     ) -> tuple[Floats, Labels]:
         """The probabilities and the labels by the signals alone, shapes (n,)."""
         assert self._fields is not None
-        trees, outlier_score = self._fields.scores(
-            rows, SessionBlock.of([()] * len(rows)) if sessions is None else sessions
-        )
+        trees, outlier_score = self._fields.scores(rows, sessions)
         signals = {"fields": outlier_score} if trees is None else {"fields": trees, "novelty": outlier_score}
         log_odds = np.broadcast_to(self._fusion.log_odds(signals), len(rows))
         # by the same function as one record, of which `scipy.special.expit` differs in the last bit
@@ -158,13 +157,18 @@ class BlockJudge:
         labels[(low < probabilities) & (probabilities < high)] = _UNSURE
         return probabilities, labels.astype(np.int8)
 
-    def _is_far(self, found: Mapping[str, tuple[Ints, Floats]]) -> Bools:
+    def _is_far(self, vectors: Vector) -> Bools:
         """Which rows are farther from every case than nearly any case is from the others."""
-        similarity = np.maximum(*(cosines for _, cosines in found.values()))
         distances = self._model.nn_distance_quantiles
         if not distances:
-            return np.zeros(len(similarity), bool)
-        return np.asarray((1 - similarity > unfamiliar_from(distances, few=False)) & np.isfinite(similarity))
+            return np.zeros(len(vectors), bool)
+        limit = unfamiliar_from(distances, few=False)
+        similarity = np.maximum(*(self._casebook.greatest_cosine(self._row, label, vectors) for label in self._keys))
+        close = np.flatnonzero(np.abs(1 - similarity - limit) <= 2 * TIE)
+        if len(close):
+            found = (self._casebook.nearest_one(self._row, label, vectors[close]) for label in self._keys)
+            similarity[close] = np.maximum(*(cosines for _, cosines in found))
+        return np.asarray((1 - similarity > limit) & np.isfinite(similarity))
 
     def _problems(
         self, rows: FieldColumns, sessions: SessionBlock | None, differs: Bools, unlike: Bools
@@ -222,11 +226,14 @@ class BlockJudge:
             hiding += part[(labels != _NORMAL).any(axis=1)].tolist()
         return hiding
 
-    def _case_ids(self, found: Mapping[str, tuple[Ints, Floats]], indices: Ints, leans: Ints) -> list[str | None]:
-        ids: list[str | None] = [None] * len(indices)
-        for number, (label, (places, _)) in enumerate(found.items()):
-            chosen = np.flatnonzero((leans == number) & (places[indices] >= 0))
-            keys = [self._keys[label][place] for place in places[indices[chosen]].tolist()]
+    def _case_ids(self, vectors: Vector, leans: Ints) -> list[str | None]:
+        """The ids of the nearest cases of rows that have these vectors, of the labels to which they lean."""
+        ids: list[str | None] = [None] * len(vectors)
+        for number, label in enumerate(self._keys):
+            leaning = np.flatnonzero(leans == number)
+            places, _ = self._casebook.nearest_one(self._row, label, vectors[leaning])
+            chosen = leaning[places >= 0]
+            keys = [self._keys[label][place] for place in places[places >= 0].tolist()]
             known = self._casebook.case_ids(self._row.name, label, keys)
             for i, key in zip(chosen.tolist(), keys, strict=True):
                 ids[i] = known.get(key)

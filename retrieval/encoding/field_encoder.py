@@ -120,6 +120,11 @@ class FieldEncoder:
     def _knots(self) -> dict[str, NDArray[np.float64]]:
         return {name: np.asarray(knots, dtype=np.float64) for name, knots in self.numbers.items()}
 
+    @cached_property
+    def _ends(self) -> dict[str, NDArray[np.int64]]:
+        """For each knot, the place after the last one that is equal to it."""
+        return {name: np.searchsorted(knots, knots, side="right") for name, knots in self._knots.items()}
+
     def quantile(self, name: str, value: float) -> float:
         """The quantile of a value among the cases, 0 to 1; the middle of their range for ties."""
         return float(self.quantiles(name, np.array([value]))[0])
@@ -130,7 +135,9 @@ class FieldEncoder:
         last = len(knots) - 1
         if knots[0] == knots[-1]:
             return np.asarray(np.where(values == knots[0], 0.5, values > knots[0]))
-        low, high = (np.searchsorted(knots, values, side=side) for side in ("left", "right"))
+        low = np.searchsorted(knots, values)
+        # values that are no knot have as many knots above them as not below
+        high = np.where(knots[np.minimum(low, last)] == values, self._ends[name][np.minimum(low, last)], low)
         above = np.clip(low, 1, last)
         # right between two knots; not used elsewhere
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -153,7 +160,8 @@ class FieldEncoder:
         at = 0
         for name in self.numbers:
             numbers = columns.numbers(name, value_if_absent(name))
-            filled = np.flatnonzero(~np.isnan(numbers))
+            missing = np.isnan(numbers)
+            filled = np.flatnonzero(~missing) if missing.any() else slice(None)
             angles = self.quantiles(name, numbers[filled]) * np.pi / 2
             out[at, filled], out[at + 1, filled] = np.cos(angles), np.sin(angles)
             at += 2

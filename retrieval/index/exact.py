@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from retrieval.types import LABELS, Vector
 
 _BLOCK, _READ = 64, 10_000
 # products and pairs that are computed at once
-_PRODUCTS, _PAIRS = 4_000_000, 50_000
+_PRODUCTS, _PAIRS = 1_000_000, 50_000
 # cosines that differ by less may be equal, whichever way they are computed; decimals by which cosines are compared
 TIE, DECIMALS = 1e-5, 6
 
@@ -90,12 +91,9 @@ class ExactIndex:
         -------
         Shapes (n,); -1 and minus infinity where the label has no vectors.
         """
-        keys, matrix = self.get(name, label, version)
+        _, matrix = self.get(name, label, version)
         place, cosine = np.full(len(queries), -1, np.int64), np.full(len(queries), -np.inf)
-        size = max(1, _PRODUCTS // max(1, len(keys)))
-        for start in range(0, len(queries) if keys else 0, size):
-            block = queries[start : start + size]
-            rough = block @ matrix.T
+        for start, block, rough in _products(queries, matrix):
             # the order comes from one product a pair, as in `nearest`
             row, column = np.nonzero(rough >= rough.max(axis=1, keepdims=True) - TIE)
             exact = np.concatenate(
@@ -106,14 +104,34 @@ class ExactIndex:
             )
             order = np.lexsort((column, -exact.round(DECIMALS), row))
             first = order[np.unique(row[order], return_index=True)[1]]
-            place[start : start + size], cosine[start : start + size] = column[first], exact[first]
+            part = slice(start, start + len(block))
+            place[part], cosine[part] = column[first], exact[first]
         return place, np.clip(cosine, -1.0, 1.0, where=place >= 0, out=cosine)
+
+    def greatest_cosine(self, name: str, label: str, version: int, queries: Vector) -> NDArray[np.float64]:
+        """The cosine of each query's nearest vector within `TIE`, shape (n,), in a fraction of `nearest_one`'s time.
+
+        Minus infinity where the label has no vectors.
+        """
+        _, matrix = self.get(name, label, version)
+        cosine = np.full(len(queries), -np.inf)
+        for start, block, rough in _products(queries, matrix):
+            cosine[start : start + len(block)] = rough.max(axis=1)
+        return cosine
 
     def forget(self, name: str) -> None:
         """Drop what is cached of a source."""
         with self._lock:
             for label in LABELS:
                 self._cached.pop((name, label), None)
+
+
+def _products(queries: Vector, matrix: Vector) -> Iterator[tuple[int, Vector, Vector]]:
+    """The products of queries with a matrix, a part at a time: its first query, its queries, and the products."""
+    size = max(1, _PRODUCTS // max(1, len(matrix)))
+    for start in range(0, len(queries) if len(matrix) else 0, size):
+        block = queries[start : start + size]
+        yield start, block, block @ matrix.T
 
 
 def cosines(left: Vector, right: Vector) -> NDArray[np.float32]:

@@ -145,6 +145,10 @@ class SyncedIndex:
         """See `ExactIndex.nearest_one`."""
         return self._exact.nearest_one(source.name, label, source.version, queries)
 
+    def greatest_cosine(self, source: SourceSnapshot, label: str, queries: Vector) -> NDArray[np.float64]:
+        """See `ExactIndex.greatest_cosine`."""
+        return self._exact.greatest_cosine(source.name, label, source.version, queries)
+
     def candidates(self, source: SourceSnapshot, label: str, queries: Vector, k: int) -> list[list[str]]:
         """The keys of the ``k`` nearest vectors and of those that may be equally near, nearest first.
 

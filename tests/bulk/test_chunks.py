@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.bulk.chunks import prefetch
+from agent.bulk.chunks import map_ahead, prefetch
 
 
 def makers() -> int:
@@ -70,3 +70,38 @@ def test_an_idle_pipe_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch) ->
     assert time.monotonic() - started < 5
     assert makers() == 1
     silent.set()
+
+
+def test_threads_make_the_next_ones_in_order() -> None:
+    release, made = threading.Event(), list[int]()
+
+    def slow_at_first(item: int) -> int:
+        if item == 0:
+            release.wait()
+        made.append(item)
+        if item == 2:
+            release.set()
+        return 10 * item
+
+    assert list(map_ahead(slow_at_first, range(20), 3)) == [10 * item for item in range(20)]
+    assert made.index(0) > made.index(2), "several at a time"
+
+
+def test_no_more_are_made_than_threads_need_and_an_error_is_raised_in_its_place() -> None:
+    taken = list[int]()
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    def failing(item: int) -> int:
+        if item == 3:
+            raise ValueError("three")
+        return item
+
+    found = map_ahead(failing, items(), 2)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(found)
+    assert len(taken) <= 6

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agent.core.errors import DetectorError
 from agent.core.requests import JudgeRequest
@@ -34,15 +35,22 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppContext]:
     context.close()
 
 
-def _arrays(**arrays: object) -> bytes:
+def _arrays(**arrays: NDArray[Any]) -> bytes:
     packed = io.BytesIO()
-    np.savez(packed, **{name.replace("_", "."): array for name, array in arrays.items()})
+    np.savez(packed, allow_pickle=False, **{name.replace("_", "."): array for name, array in arrays.items()})
     return packed.getvalue()
 
 
 def _with_other_trees(_: bytes) -> bytes:
     skops_io = pytest.importorskip("skops.io")
     return _arrays(fields=np.frombuffer(skops_io.dumps({"forest": [1, 2]}), np.uint8))
+
+
+def _with_torn_trees(packed: bytes) -> bytes:
+    with np.load(io.BytesIO(packed)) as stored:
+        arrays = dict(stored)
+    longest = max(arrays, key=lambda name: arrays[name].nbytes)
+    return _arrays(**{**arrays, longest: arrays[longest][:99]})
 
 
 @pytest.mark.parametrize(
@@ -53,9 +61,10 @@ def _with_other_trees(_: bytes) -> bytes:
         lambda packed: packed[: len(packed) // 2],
         lambda _: _arrays(fields=np.zeros(9, np.uint8)),
         _with_other_trees,
+        _with_torn_trees,
         lambda _: _arrays(texts_vocabulary=np.array(["a", "b"])),
     ],
-    ids=["empty", "pickle", "torn", "bytes", "other trees", "other texts"],
+    ids=["empty", "pickle", "torn", "bytes", "other trees", "torn trees", "other texts"],
 )
 def test_models_that_cannot_be_read_name_the_remedy(fitted: AppContext, stored: Callable[[bytes], bytes]) -> None:
     packed = fitted.casebook.models("rows")

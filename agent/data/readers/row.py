@@ -12,7 +12,7 @@ from agent.data.readers.columns import default_columns, expand
 from agent.data.readers.entries import EntryRule
 from agent.data.readers.lines import shorten
 from agent.data.readers.table_schema import TableSchema
-from agent.data.readers.values import Cell, spell_out, split_pairs, to_label, to_text
+from agent.data.readers.values import Cell, spell_out, split_pairs, to_label, to_text, to_time
 
 _NAMES_LISTED = 40
 _NO_SCHEMA = TableSchema()
@@ -272,7 +272,7 @@ class ReadRequest:
         if not (text.strip() or events):
             return self.row_error(line, EMPTY)
         text, shortened = shorten(text, self.max_chars)
-        moment = (to_text(cells.get(time)).strip() or None) if time else None
+        moment = to_time(cells.get(time)) if time else None
         record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=moment)
         return ParsedRow(record, known_label, label_value, notes + shortened)
 

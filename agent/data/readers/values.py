@@ -65,6 +65,11 @@ def to_text(cell: Cell) -> str:
     return str(cell)
 
 
+def to_time(cell: Cell) -> str | None:
+    """The time of a record from its cell; None for an empty one."""
+    return to_text(cell).strip() or None
+
+
 def split_pairs(text: str) -> dict[str, str]:
     """The names and values of a text of the form ``name is value name is value …``; none if it has another form.
 
