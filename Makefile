@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # the engine without its examples, tools and server: half the build time
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
+# llama.cpp's code for AMX dies of a segmentation fault on some machines; it is compiled where the compiler has AMX
+NO_AMX := $(shell c++ -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -x c++ -E /dev/null >/dev/null 2>&1 && echo -mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
@@ -88,7 +90,7 @@ $(VENV)/.uv:
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.uv
 	@echo "installing (the first time builds llama.cpp: about 5 minutes on 2 cores) …"
-	@$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/runtime.txt
+	@CFLAGS="$$CFLAGS $(NO_AMX)" CXXFLAGS="$$CXXFLAGS $(NO_AMX)" $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/runtime.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

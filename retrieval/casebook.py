@@ -82,15 +82,14 @@ class Casebook:
         self.create, self.set, self.models = self._sources.create, self._sources.set, self._sources.models
         queries = CaseQueries(self.engine)
         self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
-        self.templates, self.by_template = queries.templates, queries.by_template
+        self.templates, self.by_template, self.case_ids = queries.templates, queries.by_template, queries.case_ids
         self.mixed_keys, self.keys_by_label = queries.mixed_keys, queries.keys_by_label
         encoder = SourceEncoder(self._sources, embedder)
         self.vectors = encoder.encode
         self._index = self.index_class(home / "index", chroma_url)
         self._synced = SyncedIndex(self.engine, self._index, encoder)
         self.matrix, self.discard, self.index_lock = self._synced.matrix, self._synced.discard, self._synced.lock
-        self.case_ids, self.nearest_one = queries.case_ids, self._synced.nearest_one
-        self.greatest_cosine = self._synced.greatest_cosine
+        self.nearest_one, self.greatest_cosine = self._synced.nearest_one, self._synced.greatest_cosine
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.

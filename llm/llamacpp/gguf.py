@@ -46,6 +46,8 @@ class Weights:
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = vocabulary_only
         params.n_gpu_layers = self._on_gpu(gpu_layers)
+        # llama.cpp built with AMX dies of a segmentation fault on some machines (its issue 20824)
+        params.use_extra_bufts = b"AMX_INT8 = 1" not in llama_cpp.llama_print_system_info()
         self.model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
             raise ModelFailure(f"{path} is not a model that llama.cpp can load")
