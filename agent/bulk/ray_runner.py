@@ -21,6 +21,7 @@ from agent.core.records import JudgeError
 from agent.data.chunks import read_chunks
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Damaged, Stream
+from agent.pipeline.kept import try_to_keep
 
 
 @dataclass
@@ -95,7 +96,10 @@ class RayRunner(BulkRunner):
             is_new = self._output.write_template(name, verdict)
             self.summary.templates += is_new and not part.rows
         self._judge.stored.put(judged.cached)
-        self.context.history.put(judged.history)
+        note = try_to_keep(lambda: self.context.history.put(judged.history))
+        if note is not None:
+            # the lines have been written by the workers
+            judged.summary.add_degraded([note], judged.summary.records)
         self._judge.llm_answers += judged.llm_answers
         self._judge.llm_changed += judged.llm_changed
         self.summary.merge(judged.summary)
