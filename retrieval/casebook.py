@@ -18,7 +18,7 @@ from sqlalchemy import delete, select
 from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.encoding.text_embedder import Embedder
-from retrieval.errors import StoreFailure
+from retrieval.errors import NotWritable, StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import DECIMALS, cosines
 from retrieval.index.synced import Progress, SyncedIndex
@@ -239,8 +239,8 @@ class Casebook:
         with self._synced.lock:
             try:
                 self._synced.own()
-            except StoreFailure:
-                if not self._index.locked:
+            except StoreFailure as error:
+                if isinstance(error, NotWritable) or not self._index.locked:
                     raise
                 # the embedded index itself is damaged; every source's part of it can be made again
                 shutil.rmtree(self._index.folder)

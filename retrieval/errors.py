@@ -19,3 +19,7 @@ class EmbedderMismatch(RetrievalError):
 
 class StoreFailure(RetrievalError):
     """The relational store or the vector index failed; libraries' errors become this where the library is called."""
+
+
+class NotWritable(StoreFailure):
+    """A full disk, or a read-only file or folder: reads go on, and writes do as soon as somebody changes that."""

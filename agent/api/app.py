@@ -49,6 +49,7 @@ def create_app(config: Settings | None = None) -> FastAPI:
         responses={
             "4XX": {"model": Problem, "description": "What is wrong with the request"},
             503: {"model": Problem, "description": "Which part is missing"},
+            507: {"model": Problem, "description": "Which disk is full, or which folder is read-only"},
         },
     )
     app.state.server = state

@@ -20,6 +20,7 @@ from structlog.contextvars import bound_contextvars
 
 from agent.api.bodies import NDJSON, STREAMED_PATH, UPLOAD_BYTES, UPLOAD_PATH, media_type
 from agent.api.console.session import COOKIE, LOGIN_PATH, LOGOUT_PATH, Sessions, login_location
+from agent.core.errors import translate
 from agent.core.logs import log_error, log_event
 from agent.core.settings import Settings
 
@@ -110,7 +111,11 @@ class RequestLogMiddleware:
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception as error:
-                log_error("request failed", error, method=scope["method"], path=scope["path"])
+                if expected := translate(error):
+                    # of a background task: the request was answered
+                    log_event("request failed", "error", path=scope["path"], reason=str(expected))
+                else:
+                    log_error("request failed", error, method=scope["method"], path=scope["path"])
                 if not status:
                     detail = f"internal error; the server's log has the details of request {request_id}"
                     await _refusal(500, detail)(scope, receive, send_with_id)

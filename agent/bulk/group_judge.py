@@ -16,6 +16,7 @@ from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict
 from agent.core.requests import Explain, JudgeRequest
 from agent.detectors.registry import installed_packages
 from agent.pipeline.context import AppContext
+from agent.pipeline.kept import keep_verdicts
 from agent.training.active_learning import uncertainty
 from llm.factory import identity
 from retrieval.encoding.representation import text_rules_sha256
@@ -106,9 +107,7 @@ class GroupJudge:
                 self._store(batch, results)
             self._progress("judging templates", len(results), len(groups))
         self._query_llm(deferred, results, store, explain or self._explain)
-        ordered = [results[group.key] for group in groups]
-        self._context.history.put(result.to_stored() for result in ordered if isinstance(result, Verdict))
-        return ordered
+        return keep_verdicts(self._context.history, [results[group.key] for group in groups])
 
     def block_judge(self) -> BlockJudge | None:
         """See `agent.pipeline.pipeline.Pipeline.block_judge`."""

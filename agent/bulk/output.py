@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,11 @@ from agent.core.errors import UsageError
 from agent.core.records import JudgeError, Verdict
 from agent.core.spreadsheet import neutralised
 from agent.core.terminal import escape_json, is_terminal, truncate
+from agent.core.writing import cannot_be_written
 from agent.pipeline.verdict_json import VerdictTemplate
 
 Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
-T = TypeVar("T")
 Ints = NDArray[np.int64] | NDArray[np.int32]
 COLUMNS = ("file", "line", "label", "probability", "template")
 CSV_COLUMNS = (*COLUMNS, "id", "reason", "text")
@@ -228,7 +229,7 @@ class Output:
             beside = path.with_name(path.name + ".templates.jsonl")
             self._templates = _open(beside, self.state.get("templates")) if templates else None
         except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+            raise self._failed(error) from error
         if self.state:
             self.known = _names(beside) if templates else set(self.state.get("known", ()))
 
@@ -236,9 +237,20 @@ class Output:
         """Write lines; standard output is flushed."""
         if self._path is None and is_terminal(sys.stdout):
             lines = escape_json(lines.decode(), sys.stdout).encode()
-        self._stream.write(lines)
-        if self._path is None:
-            self._stream.flush()
+        try:
+            self._stream.write(lines)
+            if self._path is None:
+                self._stream.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> Exception:
+        """The error to raise where the files cannot be written."""
+        if isinstance(error, BrokenPipeError):
+            return error
+        can_resume = self._path is not None and self._resume.exists()
+        hint = "then the same command with --resume continues" if can_resume else None
+        return cannot_be_written(self._path, error, hint)
 
     def write_template(self, name: str, verdict: Verdict | bytes) -> bool:
         """Write a template's verdict, or its line, unless it is written already; returns whether it was new."""
@@ -246,17 +258,30 @@ class Output:
             return False
         self.known.add(name)
         if self._templates is not None:
-            self._templates.write(verdict if isinstance(verdict, bytes) else template_line(name, verdict))
+            line = verdict if isinstance(verdict, bytes) else template_line(name, verdict)
+            try:
+                self._templates.write(line)
+            except OSError as error:
+                raise self._failed(error) from error
         return True
 
     def flush(self) -> None:
         """Flush the output file."""
-        self._stream.flush()
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise self._failed(error) from error
 
     def checkpoint(self, **state: Any) -> None:
         """Flush the files and store ``state``, from which a run with ``--resume`` continues."""
         if self._path is None:
             return
+        try:
+            self._write_checkpoint(state)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _write_checkpoint(self, state: Mapping[str, Any]) -> None:
         self._stream.flush()
         body = {"run": self._run, "written": self._stream.tell(), **state}
         if self._templates is not None:
@@ -265,18 +290,25 @@ class Output:
         else:
             body["known"] = sorted(self.known)
         temporary = self._resume.with_suffix(".tmp")
-        temporary.write_text(json.dumps(body), encoding="utf-8")
-        temporary.replace(self._resume)
+        try:
+            temporary.write_text(json.dumps(body), encoding="utf-8")
+            temporary.replace(self._resume)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def close(self, *, finished: bool) -> None:
         """Close the files; a run that is ``finished`` leaves no checkpoint."""
-        self._stream.flush()
-        if self._path is not None:
-            self._stream.close()
-            if self._templates is not None:
-                self._templates.close()
+        try:
+            if self._path is None:
+                self._stream.flush()
+                return
+            with self._stream, self._templates or nullcontext():
+                pass
             if finished:
                 self._resume.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def _checkpoint_state(self) -> dict[str, Any]:
         try:
@@ -313,28 +345,3 @@ def _open(path: Path, size: int | None) -> BinaryIO:
     stream.truncate(size)
     stream.seek(size)
     return stream
-
-
-def as_parquet(path: Path, run: Callable[[Path, Callable[[Any], None]], T]) -> T:
-    """Write a run's short lines as a Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-        The Parquet file; the file of templates is beside it.
-    run : callable
-        Takes the path for the short lines, and a function to call when they are all written.
-
-    Returns
-    -------
-    object
-        What ``run`` returns.
-    """
-    import polars as pl
-
-    beside = path.with_name(path.name + ".jsonl")
-    schema = {"file": pl.String, "line": pl.Int64, "label": pl.String, "probability": pl.Float64, "template": pl.String}
-    result = run(beside, lambda _: pl.scan_ndjson(beside, schema=schema).sink_parquet(path))
-    beside.unlink()
-    beside.with_name(beside.name + ".templates.jsonl").replace(path.with_name(path.name + ".templates.jsonl"))
-    return result

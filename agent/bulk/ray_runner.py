@@ -22,6 +22,7 @@ from agent.core.records import JudgeError
 from agent.data.chunks import read_chunks
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Damaged, Stream
+from agent.pipeline.kept import try_to_keep
 
 
 @dataclass
@@ -98,7 +99,10 @@ class RayRunner(BulkRunner):
         self._judge.stored.put(judged.cached)
         new = {name: body for name, body in judged.history if name not in self._in_history}
         self._in_history.update(new)
-        self.context.history.put(map(json.loads, new.values()))
+        note = try_to_keep(lambda: self.context.history.put(map(json.loads, new.values())))
+        if note is not None:
+            # the lines have been written by the workers
+            judged.summary.add_degraded([note], judged.summary.records)
         self._judge.llm_answers += judged.llm_answers
         self._judge.llm_changed += judged.llm_changed
         self.summary.merge(judged.summary)

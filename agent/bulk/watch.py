@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,16 +29,19 @@ from agent.bulk.summary import LABELS
 from agent.bulk.watch_feed import FileFeed, StdinFeed
 from agent.bulk.watch_judge import JudgedPiece, PieceJudge
 from agent.core.errors import UsageError
+from agent.core.writing import cannot_be_written, writing
 from agent.data.follow import Follower
 from agent.data.read_options import ReadOptions
 from agent.data.tail import Position, not_followed
 from agent.pipeline.context import AppContext
 from agent.training.drift import measure_drift
+from retrieval.errors import NotWritable
 from retrieval.store import watch as store
 from retrieval.store.watch import LiveGroup
 
 # seconds between two looks at the files, at the source, and at old counts
-_POLL, _SOURCE, _PRUNE = 0.2, 5.0, 3_600.0
+_POLL, _SOURCE, _PRUNE, _ROOM = 0.2, 5.0, 3_600.0, 2.0
+_HINT = "then the same command continues"
 Notify = Callable[[str], None]
 
 
@@ -117,7 +122,7 @@ class Watch:
         self._judge: PieceJudge | None = None
         self._pending, self._groups = Counter[str](), dict[tuple[str, str], LiveGroup]()
         self._met = set[tuple[str, str]]()
-        self._checked = self._pruned = 0.0
+        self._checked = self._pruned = -math.inf
 
     def _locked(self) -> FileLock:
         lock = FileLock(self.context.settings.home / f"watch-{self.options.key[:16]}.lock")
@@ -125,6 +130,8 @@ class Watch:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise UsageError("another process watches the same files for the same source and output") from error
+        except OSError as error:
+            raise cannot_be_written(Path(lock.lock_file), error) from error
         return lock
 
     def _open_feed(self) -> FileFeed | StdinFeed:
@@ -168,7 +175,7 @@ class Watch:
             stream.truncate(written)
             stream.seek(written)
         except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+            raise cannot_be_written(path, error) from error
         return stream
 
     def run(self) -> None:
@@ -193,8 +200,8 @@ class Watch:
                     time.sleep(_POLL)
         finally:
             self._feed.close()
-            if self._output is not None:
-                self._output.close()
+            with writing(self.options.output, _HINT), self._output or nullcontext():
+                pass
             if self.alerter is not None:
                 self.alerter.close()
             self._lock.release()
@@ -222,7 +229,7 @@ class Watch:
             self.notify(note)
         self._feed.notes.clear()
         if judged:
-            self._commit()
+            self._commit_when_possible()
         if self.alerter is not None:
             self.alerter.send_due(self._engine, self.options.source)
         return judged
@@ -239,8 +246,9 @@ class Watch:
 
     def _write(self, judged: JudgedPiece) -> None:
         if self._output is not None:
-            for line in judged.lines(self.options.only):
-                self._output.write(line)
+            with writing(self.options.output, _HINT):
+                for line in judged.lines(self.options.only):
+                    self._output.write(line)
         self.counts.update(judged.counts)
         self._pending.update(judged.counts)
         for failure in judged.failures:
@@ -262,11 +270,27 @@ class Watch:
                 )
             self._groups[key] = group
 
+    def _commit_when_possible(self) -> None:
+        """Commit, and wait for that where the store cannot be written to; one that ends does not wait."""
+        is_told = False
+        while True:
+            try:
+                self._commit()
+                return
+            except NotWritable as error:
+                if self.options.once or self.stopped:
+                    raise
+                if not is_told:
+                    self.notify(f"{error}; the watch waits for that, and nothing is left out")
+                is_told = True
+                time.sleep(_ROOM)
+
     def _commit(self) -> None:
         now = datetime.now(UTC)
         state: dict[str, Any] = {"positions": [position.model_dump() for position in self._feed.state()]}
         if self._output is not None:
-            self._output.flush()
+            with writing(self.options.output, _HINT):
+                self._output.flush()
             os.fsync(self._output.fileno())
             state["written"] = self._output.tell()
         groups = list(self._groups.values())

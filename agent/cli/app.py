@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -46,13 +46,15 @@ from agent.cli.options import (
     warn_without_evidence,
     with_hint,
 )
-from agent.cli.process import CLOSED_PIPE, fast_exit
+from agent.cli.process import CLOSED_PIPE, discard_unwritable_output, fast_exit
 from agent.cli.sources import sources_app
 from agent.cli.tune import tune_app
 from agent.cli.watch import watch
 from agent.cli.windows import windows
 from agent.core.errors import EXPECTED, Stopped, UsageError, translate
 from agent.core.settings import CONFIG_VARIABLE, ignored_config
+from agent.core.writing import cannot_be_written
+from retrieval.disk import is_full
 
 app = typer.Typer(
     name="precedent",
@@ -103,13 +105,14 @@ def command() -> None:
     try:
         app()
     except EXPECTED as error:
-        expected = translate(error)
-        assert expected is not None
-        print_status(f"{'' if isinstance(expected, Stopped) else 'error: '}{with_hint(error)}")
-        sys.exit(expected.exit_code)
+        _end(error)
     except BrokenPipeError:
         # the reader of the output has closed it
         sys.exit(CLOSED_PIPE)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        _end(cannot_be_written(Path(error.filename) if error.filename else None, error))
     except SystemExit as end:
         # Typer exits with 1 when the reader of the output has closed it, and leaves this in its place
         if type(sys.stdout).__name__ == "PacifyFlushWrapper":
@@ -118,6 +121,15 @@ def command() -> None:
         if end.code == Stopped.exit_code:
             print_status("stopped; everything done so far is kept, and the same command again continues")
         raise
+
+
+def _end(error: Exception) -> NoReturn:
+    """Say what is wrong and end with its exit code; output that cannot be written is given up."""
+    expected = translate(error)
+    assert expected is not None
+    print_status(f"{'' if isinstance(expected, Stopped) else 'error: '}{with_hint(error)}")
+    discard_unwritable_output()
+    sys.exit(expected.exit_code)
 
 
 @app.command()

@@ -89,7 +89,7 @@ def _note_rate(context: AppContext, summary: Summary) -> None:
 
 def _run(runner: BulkRunner, to: str, output: Path | None, resume: bool, then: list[Callable[..., None]]) -> Any:
     if to == "parquet" and output is not None:
-        from agent.bulk.output import as_parquet
+        from agent.bulk.parquet_output import as_parquet
 
         return as_parquet(output, lambda lines, convert: runner.run(lines, resume=resume, on_finish=[convert, *then]))
     return runner.run(output if runner.options.lines else None, resume=resume, on_finish=then)

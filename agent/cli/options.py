@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -238,7 +239,9 @@ def print_status(line: str) -> None:
     from agent.core.records import clean_text
     from agent.core.terminal import escape_controls
 
-    print(escape_controls(clean_text(line)), file=sys.stderr, flush=True)
+    # where standard error cannot be written to there is nobody to tell
+    with suppress(OSError):
+        print(escape_controls(clean_text(line)), file=sys.stderr, flush=True)
 
 
 def with_hint(error: Exception) -> str:

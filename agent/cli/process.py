@@ -34,6 +34,14 @@ def fast_exit() -> Iterator[None]:
         raise
 
 
+def discard_unwritable_output() -> None:
+    """Let standard output go nowhere if it cannot be written to, so that its end is no further error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _exit(exit_code: list[int]) -> None:
     try:
         sys.stdout.flush()

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from agent.core.terminal import (
     rich_text,
     truncate,
 )
+from agent.core.writing import writing
 
 if TYPE_CHECKING:
     from langchain_core.runnables.history import RunnableWithMessageHistory
@@ -56,39 +57,41 @@ def writer(to: str, output: Path | None, *, csv_raw: bool = False) -> Iterator[C
 
     ``csv_raw``: whether cells of CSV that a spreadsheet would compute stay as they are.
     """
-    stream: Any = sys.stdout
-    if output is not None:
-        stream = open_output(output)
-    else:
+    stream: Any = sys.stdout if output is None else open_output(output)
+    if output is None:
         stream.reconfigure(encoding="utf-8")
     rows = csv.DictWriter(stream, _CSV_COLUMNS)
     if to == "csv":
-        rows.writeheader()
+        with writing(output):
+            rows.writeheader()
     counts: Counter[str] = Counter()
     verdicts: list[Verdict] = []
 
     def write(verdict: Verdict) -> None:
         if to == "jsonl":
             stream.write(f"{escape_json(verdict.to_json(), stream)}\n")
-            stream.flush()
         elif to == "csv":
             cells = _flat(verdict)
             if stream.isatty():
                 cells = {name: escape_controls(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
             rows.writerow(cells if csv_raw else {name: _safe(cell) for name, cell in cells.items()})
-            stream.flush()
         else:
             verdicts.append(verdict)
+
+    def write_now(verdict: Verdict) -> None:
+        with writing(output):
+            write(verdict)
+            stream.flush()
         counts[verdict.label] += 1
 
     try:
-        yield write
+        yield write_now
     finally:
-        if to == "table":
-            verdict_table(verdicts, stream)
-        stream.flush()
+        with writing(output), nullcontext() if output is None else stream:
+            if to == "table":
+                verdict_table(verdicts, stream)
+            stream.flush()
         if output is not None:
-            stream.close()
             print(f"{_counts_line(counts)}; written to {escape_controls(str(output))}", file=sys.stderr)
 
 

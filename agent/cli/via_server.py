@@ -11,6 +11,7 @@ from agent.core.errors import MissingPart, UsageError
 from agent.core.instance import announced_url, identity
 from agent.core.records import JudgeError, Verdict, as_result
 from agent.core.requests import JudgeRequest
+from agent.pipeline.kept import keep_verdicts
 from agent.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class ServerJudge:
         rest = inputs[done:]
         for place, outcome in self._local.batch_as_completed(rest, return_exceptions=return_exceptions):
             if isinstance(result := as_result(rest[place].record, outcome), Verdict):
-                self._context.history.put([result.to_stored()])
+                outcome = keep_verdicts(self._context.history, [result])[0]
             yield done + place, outcome
 
     def _answers(self, client: httpx.Client, inputs: Sequence[JudgeRequest]) -> Iterator[Verdict | JudgeError]:

@@ -9,7 +9,8 @@ PrecedentError                exit code / HTTP status
 ├── MissingPart               3 / 503   a model, a program or a package is missing
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
 │   ├── IndexMismatch         3 / 503   the vector index was made by another embedding model
-│   └── DetectorError         3 / 503   fitted models, or a detector of an installed package, cannot be used
+│   ├── DetectorError         3 / 503   fitted models, or a detector of an installed package, cannot be used
+│   └── NotWritable           3 / 507   a disk is full, or a file or folder is read-only
 ├── Busy                      1 / 429   a bounded queue is full: try again later
 └── Stopped                 130         interrupted by Ctrl-C or a signal
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.errors import EmbedderMismatch, EmbedderMissing, StoreFailure
+from retrieval.errors import NotWritable as StoreNotWritable
 
 NEW_SOURCE_HINT = "`precedent learn FILE --source NAME --label COLUMN` creates one"
 
@@ -111,6 +113,12 @@ class DetectorError(MissingPart):
     """The fitted models of a source, or a detector of an installed package, cannot be used."""
 
 
+class NotWritable(MissingPart):
+    """A disk is full, or a file or folder is read-only; what needs no write goes on."""
+
+    http_status = 507
+
+
 class Busy(PrecedentError):
     """A bounded queue is full."""
 
@@ -128,6 +136,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[PrecedentError]], ...] = (
     (ModelFailure, ModelUnavailable),
     (EmbedderMissing, ModelUnavailable),
     (EmbedderMismatch, IndexMismatch),
+    (StoreNotWritable, NotWritable),
     (StoreFailure, MissingPart),
 )
 EXPECTED: tuple[type[Exception], ...] = (PrecedentError, *(foreign for foreign, _ in _TRANSLATIONS))

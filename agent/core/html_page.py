@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from agent.core.errors import UsageError
+from agent.core.writing import writing
 
 _STYLE, _SCRIPT = Path(__file__).with_name("page.css"), Path(__file__).with_name("page.js")
 
@@ -17,7 +17,7 @@ def write_page(template: Path, path: Path, **values: Any) -> None:
 
     Raises
     ------
-    UsageError
+    UsageError, NotWritable
         The file cannot be written.
     """
     from jinja2 import Environment, StrictUndefined
@@ -33,10 +33,8 @@ def write_page(template: Path, path: Path, **values: Any) -> None:
         policy=policy,
         **values,
     )
-    try:
+    with writing(path):
         path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _hash(text: str) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from agent.core.logs import log_event
 from agent.core.settings import Settings
 
 _FILE = "server.json"
@@ -36,11 +37,17 @@ def announced(settings: Settings, host: str, port: int) -> Iterator[None]:
     if address is None or not port:
         yield
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
     note = json.dumps({"url": f"http://{address}:{port}", "pid": os.getpid()})
     part = file.with_name(f"{_FILE}.{os.getpid()}")
-    part.write_text(note, encoding="utf-8")
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(note, encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        # it serves all the same; only commands do not find it
+        log_event("the server's address is not noted", "warning", reason=f"{file}: {error.strerror}")
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from agent.core.errors import UsageError
+from agent.core.writing import writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,10 +141,8 @@ def open_output(output: Path) -> TextIO:
     UsageError
         The file cannot be written.
     """
-    try:
+    with writing(output):
         return output.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def truncate(text: str, max_chars: int) -> str:

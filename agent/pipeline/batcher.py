@@ -23,16 +23,14 @@ from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_seg
 from agent.core.tracing import span
 from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
 from agent.pipeline.context import AppContext
+from agent.pipeline.kept import Hit, answers_with_note, put_reused, try_to_keep, with_note
 from agent.pipeline.pipeline import Pipeline
 from agent.pipeline.verdict_cache import VerdictCache
-from agent.pipeline.verdict_json import VerdictTemplate
 from agent.pipeline.worker_pool import WorkerPool
 from retrieval.lru_cache import LRUCache
 from retrieval.store.verdicts import AlikeVerdict
 
 CountVerdicts = Callable[[Mapping[tuple[str, str], int]], None]
-# an item, its request, and the cached verdict that answers it
-_Hit = tuple[BatchItem, TextRequest, VerdictTemplate]
 
 # records that are answered from the cache, and that are judged, at a time; threads that query the language model
 _CACHED_BATCH, _JUDGED_BATCH, _LLM_THREADS = 1_024, 16, 4
@@ -223,7 +221,7 @@ class MicroBatcher:
 
     def _deliver_cached(self, cache: VerdictCache, items: Iterable[BatchItem]) -> list[BatchItem]:
         """Answer the items for which there is a verdict; returns the others."""
-        hits, new, rest = list[_Hit](), list[tuple[BatchItem, TextRequest]](), list[BatchItem]()
+        hits, new, rest = list[Hit](), list[tuple[BatchItem, TextRequest]](), list[BatchItem]()
         for item in items:
             request = item.request
             if not isinstance(request, TextRequest):
@@ -233,7 +231,7 @@ class MicroBatcher:
             else:
                 new.append((item, request))
         templates = cache.of_templates([request for _, request in new])
-        by_template = list[_Hit]()
+        by_template = list[Hit]()
         for (item, request), found in zip(new, templates, strict=True):
             if found is None:
                 rest.append(item)
@@ -254,7 +252,7 @@ class MicroBatcher:
         hashes = {content_hash(text, {}, ()): text for text in texts}
         return {hashes[known] for known in self._context.casebook.hashes_of_cases(cache.row.name, hashes)}
 
-    def _deliver_reused(self, cache: VerdictCache, hits: Sequence[_Hit]) -> None:
+    def _deliver_reused(self, cache: VerdictCache, hits: Sequence[Hit]) -> None:
         """Answer with verdicts on other records of the same text or template."""
         answers, counts = list[tuple[BatchItem, Answer]](), Counter[tuple[str, str]]()
         lines = list[tuple[bytes, _KnownLine]]()
@@ -271,11 +269,11 @@ class MicroBatcher:
             else:
                 body = f"{template.alike}{pieces[3].decode()}}}"
                 alike[verdict_id] = AlikeVerdict(verdict_id, verdict.source, verdict.label, verdict.probability, body)
-        self._context.history.put({**verdict.to_stored(), "elapsed_ms": 0.0} for verdict in same.values())
-        self._context.history.put_alike(list(alike.values()))
+        note = try_to_keep(partial(put_reused, self._context.history, same.values(), list(alike.values())))
         self._count(counts)
-        self._deliver(answers)
-        for raw, known in lines:
+        self._deliver(answers if note is None else answers_with_note(hits, note))
+        # what is not kept is tried again when the line comes again
+        for raw, known in lines if note is None else ():
             self._lines.put(raw, known)
 
     def _deliver_new(self, cache: VerdictCache, judged: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
@@ -283,7 +281,8 @@ class MicroBatcher:
         verdicts = [(item, verdict) for item, verdict in judged if isinstance(verdict, Verdict)]
         bodies = [verdict.model_dump(mode="json") for _, verdict in verdicts]
         stored = ({**body, "facts": verdict.facts} for body, (_, verdict) in zip(bodies, verdicts, strict=True))
-        self._context.history.put(stored)
+        if note := try_to_keep(partial(self._context.history.put, stored)):
+            bodies = [with_note(verdict, note).model_dump(mode="json") for _, verdict in verdicts]
         cacheable = [
             (request, verdict)
             for request, verdict in ((item.request, verdict) for item, verdict in verdicts)

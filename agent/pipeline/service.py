@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from agent.core.records import JudgeError, Record, Verdict, as_result
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
+from agent.pipeline.kept import keep_verdicts
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -30,10 +31,8 @@ class BatchJudge(Protocol):
 
 
 def judge_one(context: AppContext, chain: Runnable[Any, Verdict], request: JudgeRequest) -> Verdict:
-    """The verdict on one record; it is in the history when it is returned."""
-    verdict = chain.invoke(request)
-    context.history.put([verdict.to_stored()])
-    return verdict
+    """The verdict on one record; it is in the history when it is returned, or says that it is not."""
+    return keep_verdicts(context.history, [chain.invoke(request)])[0]
 
 
 def judge_many(
@@ -52,7 +51,7 @@ def judge_many(
     chain
         A `Pipeline`, or as `agent.pipeline.pipeline.build` makes it: its answers come together and in order.
     keep
-        Whether each verdict is in the history before it is yielded.
+        Whether each verdict is put in the history before it is yielded.
 
     Raises
     ------
@@ -79,7 +78,7 @@ def judge_chunks(
         for ready in _in_time(chain.batch_as_completed(requests, return_exceptions=True)):
             results = [as_result(chunk[place], answer) for place, answer in ready]
             if keep:
-                context.history.put(result.to_stored() for result in results if isinstance(result, Verdict))
+                results = keep_verdicts(context.history, results)
             yield from results
 
 

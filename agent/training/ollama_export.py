@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.core.errors import UnknownSource, UsageError
+from agent.core.writing import writing
 from agent.training.ollama_adapter import ANSWER_CALLS, FEWEST_CALLS, AdapterTrial, LocalModel
 from agent.training.ollama_answers import parsed
 from agent.training.ollama_cases import MIN_CASES, SourceCases, source_cases, trial_cases
@@ -172,7 +173,7 @@ def export(modelfile: Modelfile, folder: Path, name: str, source: str | None, fi
     UsageError
         The folder cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if modelfile.family:
             weights = Path(modelfile.source)
@@ -184,5 +185,3 @@ def export(modelfile: Modelfile, folder: Path, name: str, source: str | None, fi
         (folder / "Modelfile").write_text(modelfile.render(comment), encoding="utf-8")
         readme = _README.format(name=name, source=f"the source {source}" if source else "any source", figures=figures)
         (folder / "README.md").write_text(readme, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error}") from error

@@ -18,7 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreFailure
+from retrieval.disk import probe
+from retrieval.errors import NotWritable, StoreFailure
 
 _BATCH, _KEYS = 1_000, 20_000
 # of a request to a Chroma server; that it is there is known sooner
@@ -43,11 +44,15 @@ class VectorIndex:
         if self._client is not None:
             return True
         if self._url is None and not self._lock.is_locked:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
             try:
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
                 self._lock.acquire(timeout=0)
-            except Timeout:
+            except (Timeout, OSError):
+                # another process has it, or it cannot be locked where nothing can be written
                 return False
+        if reason := self.reason_not_writable:
+            # a client that could not open the index keeps the process from opening it later
+            raise NotWritable(f"the vector index {self.folder} cannot be used: {reason}")
         with self._failures():
             self._client = self._open()
         return True
@@ -61,6 +66,11 @@ class VectorIndex:
     def locked(self) -> bool:
         """Whether this process holds the lock of the embedded index, even where it could not be opened."""
         return bool(self._lock.is_locked)
+
+    @property
+    def reason_not_writable(self) -> str | None:
+        """Why nothing can be written to the embedded index; None where that is possible, and of a server."""
+        return None if self._url else probe(self.folder.parent)
 
     def _open(self) -> Any:
         import chromadb
@@ -87,6 +97,8 @@ class VectorIndex:
         try:
             yield
         except Exception as error:
+            if reason := self.reason_not_writable:
+                raise NotWritable(f"the vector index {self.folder} cannot be used: {reason}") from error
             raise StoreFailure(
                 f"the vector index {self._url or self.folder} cannot be used ({error}); "
                 "it can be rebuilt from the store",

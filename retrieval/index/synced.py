@@ -13,13 +13,14 @@ import logging
 import threading
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine, func, select
 
 from retrieval.encoding.source_encoder import SourceEncoder
-from retrieval.errors import RetrievalError, StoreFailure
+from retrieval.errors import NotWritable, RetrievalError, StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import TIE, ExactIndex
 from retrieval.index.indexing import Progress, compare_with_store, embed_missing, index_missing, pending
@@ -67,13 +68,13 @@ class SyncedIndex:
                 self._embed(source, progress)
                 self._catch_up(source.name, progress=progress)
                 return
-            owned = self._index.owned()
-            if self._synced.get(source.name) == (source.version, owned):
+            # an index that cannot be written to is brought up to date by a thread
+            usable = source.name not in self._failing and self._is_owned(source.name)
+            if self._synced.get(source.name) == (source.version, usable):
                 return
             self._embed(source, progress)
-            if owned:
-                self._index_all(source.name, progress)
-            self._synced[source.name] = (source.version, owned)
+            if usable:
+                self._index_own(source, progress)
 
     def sync_for_search(self, source: SourceSnapshot) -> None:
         """As `sync`, but the index is not asked where exact search is faster.
@@ -93,6 +94,22 @@ class SyncedIndex:
                 self._catch_up(source.name, most=_AT_ONCE)
             else:
                 self.sync(source)
+
+    def _is_owned(self, name: str) -> bool:
+        try:
+            return self._index.owned()
+        except NotWritable as error:
+            self._lose(name, error)
+            return False
+
+    def _index_own(self, source: SourceSnapshot, progress: Progress | None) -> None:
+        """Bring the embedded index up to date; where it cannot be written to, the source is searched exactly."""
+        try:
+            self._index_all(source.name, progress)
+        except NotWritable as error:
+            self._lose(source.name, error)
+        else:
+            self._synced[source.name] = (source.version, True)
 
     def _size(self, name: str) -> int:
         with self._engine.connect() as connection:
@@ -126,11 +143,11 @@ class SyncedIndex:
             if not orphans:
                 return
             try:
-                if self._index.owned():
+                if name not in self._failing and self._index.owned():
                     for key, label in orphans:
                         self._index.delete(name, label, [key])
             except StoreFailure as error:
-                if not self._index.shared:
+                if not self._can_wait(error):
                     raise
                 # what is left there is found by its number, and removed
                 self._lose(name, error)
@@ -202,12 +219,16 @@ class SyncedIndex:
                 return None
             return self._index.nearest(name, label, queries, n)
         except StoreFailure as error:
-            if not self._index.shared:
+            if not self._can_wait(error):
                 raise
             self._lose(name, error)
             return None
 
-    # of an index; those below, of a shared one
+    def _can_wait(self, error: StoreFailure) -> bool:
+        """Whether the index may be usable again without anybody rebuilding it."""
+        return self._index.shared or isinstance(error, NotWritable)
+
+    # of an index; those below, of a shared one, and of one that cannot be written to
 
     def _index_all(self, name: str, progress: Progress | None = None, most: int | None = None) -> bool:
         """Index what is missing; False if another process is at it, or where it is more than ``most``."""
@@ -254,8 +275,9 @@ class SyncedIndex:
             version = connection.scalar(select(sources.c.version).where(sources.c.name == name))
         if version is None:
             return True
-        if not (self._index.owned() and self._index_all(name, progress, most)):
-            return False
+        with nullcontext() if self._index.shared else self.lock:
+            if not (self._index.owned() and self._index_all(name, progress, most)):
+                return False
         with self.lock:
             self._failing.discard(name)
             if self._synced.get(name) == (version, False):
@@ -283,10 +305,10 @@ class SyncedIndex:
     def _keep_trying(self, name: str) -> None:
         while not self._closed.is_set():
             try:
-                if self._catch_up_once(name):
+                if self._index.reason_not_writable is None and self._catch_up_once(name):
                     _logger.info("the index of source %r is up to date", name)
                     return
-                self._closed.wait(_LOCK_RETRY)
+                self._closed.wait(_LOCK_RETRY if self._index.shared else _RETRY)
             except RetrievalError:
                 # the store, or the index
                 self._index.disconnect()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Engine, delete, select, update
 
+from retrieval.errors import NotWritable
 from retrieval.store.engine import insert_or_ignore
 from retrieval.store.schema import llm_cache, template_verdicts
 
@@ -31,14 +33,16 @@ class LLMCache:
             if cached is None:
                 return None
             if cached.used_at is None or now - cached.used_at.replace(tzinfo=UTC) > _USE:
-                connection.execute(update(llm_cache).where(row).values(used_at=now))
-                connection.commit()
+                # a cache that cannot be written to is still read
+                with suppress(NotWritable):
+                    connection.execute(update(llm_cache).where(row).values(used_at=now))
+                    connection.commit()
             return float(cached.log_odds)
 
     def put(self, question: str, log_odds: float) -> None:
-        """Cache the log-odds; an earlier answer to the same question stays."""
+        """Cache the log-odds, where the store can be written to; an earlier answer to the same question stays."""
         values = {"question": question, "log_odds": log_odds, "used_at": datetime.now(UTC)}
-        with self._engine.begin() as connection:
+        with suppress(NotWritable), self._engine.begin() as connection:
             connection.execute(insert_or_ignore(self._engine, llm_cache), values)
 
     def prune(self, *, max_rows: int) -> int:
@@ -70,14 +74,14 @@ class TemplateVerdicts:
         return bodies
 
     def put(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-        """Cache bodies by key, and remove those of other states."""
+        """Cache bodies by key, where the store can be written to, and remove those of other states."""
         # in one order in all processes: PostgreSQL would find a deadlock between two that write the same keys
         rows = [
             {"source": self._source, "key": key, "state": self._state, "body": body}
             for key, body in sorted(bodies.items(), key=itemgetter(0))
         ]
         outdated = template_verdicts.c.source == self._source, template_verdicts.c.state != self._state
-        with self._engine.begin() as connection:
+        with suppress(NotWritable), self._engine.begin() as connection:
             connection.execute(delete(template_verdicts).where(*outdated))
             if rows:
                 connection.execute(insert_or_ignore(self._engine, template_verdicts), rows)

@@ -1,4 +1,4 @@
-"""Opening the relational store: migrations, settings of SQLite, and the one place that maps SQLAlchemy's errors."""
+"""Opening the relational store: migrations, transactions and locks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Column, Connection, Engine, QueuePool, Table, create_engine, event, inspect, select, text
-from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from retrieval.errors import StoreFailure
+from retrieval.store.failures import failure
 from retrieval.store.schema import HEAD, VERSION_TABLE, metadata, sources
+from retrieval.store.sqlite import open_sqlite_by
 
 _ADVISORY_LOCK = 20_26
-_LOCKED = "another process has locked it for too long: try again when that process is done"
-_FULL = "its disk is full: free some space, or prune old verdicts"
-_READ_ONLY = "it is read-only: check the permissions of the file and of its folder"
-# by SQLite's primary result code and by PostgreSQL's SQLSTATE
-_REASONS = {
-    **dict.fromkeys((5, 6, "55P03", "40P01"), _LOCKED),
-    **dict.fromkeys((13, "53100"), _FULL),
-    **dict.fromkeys((8, "25006"), _READ_ONLY),
-}
 
 
 def open_store(url: str) -> Engine:
@@ -58,7 +51,7 @@ def open_store(url: str) -> Engine:
         is_server = location.get_backend_name() != "sqlite"
         engine = create_engine(location, poolclass=QueuePool, max_overflow=-1, pool_pre_ping=is_server)
         if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _configure_sqlite)
+            open_sqlite_by(engine)
         with engine.connect() as connection:
             revision, _ = _revision(connection)
         if revision is not None and revision > HEAD:
@@ -73,9 +66,17 @@ def open_store(url: str) -> Engine:
         hint = "pip install 'precedent-agent[postgres]'" if error.name == "psycopg" else None
         raise StoreFailure(f"the store {name} cannot be opened: {error}", hint) from error
     except (SQLAlchemyError, OSError) as error:
-        raise StoreFailure(f"the store {name} cannot be opened: {_reason(error)}") from error
-    event.listen(engine, "handle_error", lambda context: _store_failure(name, context))
+        raise failure(f"the store {name} cannot be opened", error, location) from error
+    event.listen(engine, "handle_error", lambda context: _store_failure(name, location, context))
     return engine
+
+
+def _store_failure(name: str, location: URL, context: ExceptionContext) -> StoreFailure | None:
+    error = context.original_exception
+    # the pool makes another connection where it finds one dead
+    if not context.is_pre_ping and isinstance(error, context.dialect.loaded_dbapi.Error):
+        return failure(f"the store {name} failed", error, location)
+    return None
 
 
 def _revision(connection: Connection) -> tuple[str | None, bool]:
@@ -153,27 +154,6 @@ def alone(engine: Engine, name: str) -> Iterator[bool]:
             yield True
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:all, hashtext(:name))"), arguments)
-
-
-def _configure_sqlite(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _store_failure(name: str, context: ExceptionContext) -> StoreFailure | None:
-    error = context.original_exception
-    # the pool makes another connection where it finds one dead
-    if not context.is_pre_ping and isinstance(error, context.dialect.loaded_dbapi.Error):
-        return StoreFailure(f"the store {name} failed: {_reason(error)}")
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    original = getattr(error, "orig", None) or error
-    code = getattr(original, "sqlite_errorcode", None)
-    return _REASONS.get(code & 0xFF if code is not None else getattr(original, "sqlstate", None), str(original).strip())
 
 
 def insert_statement(engine: Engine, table: Table) -> Any:

@@ -80,7 +80,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with engine.connect() as connection:
         pages = connection.scalar(text("PRAGMA page_count"))
         connection.execute(text(f"PRAGMA max_page_count={pages}"))
-        with pytest.raises(StoreFailure, match="its disk is full"):
+        with pytest.raises(StoreFailure, match="is full: free some space"):
             connection.execute(insert(llm_cache), [{"question": f"{i:064}", "log_odds": 0.0} for i in range(5_000)])
     engine.dispose()
 

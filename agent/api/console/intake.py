@@ -11,6 +11,8 @@ from agent.api.bodies import UPLOAD_BYTES
 from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import Upload
+from agent.core.errors import PrecedentError
+from agent.core.writing import writing
 
 _PASTED = "pasted.txt"
 
@@ -44,6 +46,11 @@ async def store_pasted(pasted: str) -> Upload | None:
     if not pasted.strip():
         notify_error(_("Paste one or more records first."))
         return None
-    upload = server().jobs.new_upload(_PASTED)
-    await asyncio.to_thread(upload.path.write_text, pasted, encoding="utf-8", errors="replace")
+    try:
+        upload = server().jobs.new_upload(_PASTED)
+        with writing(upload.path):
+            await asyncio.to_thread(upload.path.write_text, pasted, encoding="utf-8", errors="replace")
+    except PrecedentError as error:
+        notify_error(str(error))
+        return None
     return upload

@@ -26,6 +26,7 @@ from agent.core.errors import Stopped, describe, translate
 from agent.core.logs import log_error
 from agent.core.records import Verdict, clean_text
 from agent.core.spreadsheet import neutralised
+from agent.core.writing import writing
 from agent.data.read_options import ReadOptions
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Stream
@@ -290,10 +291,11 @@ class Jobs:
     def new_upload(self, name: str) -> Upload:
         """An upload to write, in a folder of its own; the oldest ones without a run are removed."""
         with self._lock:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="precedent-console-"))
-            folder = self._folder / uuid4().hex
-            folder.mkdir()
+            with writing(self._folder or Path(tempfile.gettempdir())):
+                if self._folder is None:
+                    self._folder = Path(tempfile.mkdtemp(prefix="precedent-console-"))
+                folder = self._folder / uuid4().hex
+                folder.mkdir()
             in_use = {job.upload.folder for job in self._jobs.values()}
             unused = [old for old in self._uploads.values() if old.folder not in in_use]
             for old in unused[: max(0, len(unused) - KEPT)]:

@@ -15,6 +15,8 @@ from agent.api.console.case_search import nearest_cases
 from agent.api.console.frame import STATIC
 from agent.api.console.jobs import CELL, COLUMNS, Job
 from agent.api.state import State
+from agent.core.errors import NotWritable
+from agent.core.writing import writing
 from agent.training.cases import CaseView, list_cases
 
 _MOST_ROWS = 1_000
@@ -38,11 +40,12 @@ async def put_upload(
     upload = await run_in_threadpool(state.jobs.new_upload, name)
     size = 0
     try:
-        async with await anyio.open_file(upload.path, "wb") as file:
-            async for piece in request.stream():
-                size += len(piece)
-                await file.write(piece)
-    except ClientDisconnect:
+        with writing(upload.path):
+            async with await anyio.open_file(upload.path, "wb") as file:
+                async for piece in request.stream():
+                    size += len(piece)
+                    await file.write(piece)
+    except (ClientDisconnect, NotWritable):
         upload.path.unlink(missing_ok=True)
         raise
     if not size:

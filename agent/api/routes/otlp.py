@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from agent.api.bodies import cancel_on_disconnect, media_type
 from agent.api.otlp_logs import JSON, PROTOBUF, Parsed, decode, encode, first_reasons, parse, unzipped
 from agent.api.state import ServerState, State
-from agent.core.errors import Busy, InputError, MissingPart, Stopped, translate
+from agent.core.errors import Busy, InputError, MissingPart, NotWritable, Stopped, translate
 from agent.core.records import JudgeError
+from agent.pipeline.kept import reason_not_kept
 
 LOGS_PATH = "/otlp/v1/logs"
 router = APIRouter(tags=["OpenTelemetry"])
@@ -64,6 +65,9 @@ async def _judge(state: ServerState, parsed: Parsed) -> tuple[int, list[str]]:
     async for answers in await state.batcher.submit(parsed.requests):
         for answer in answers:
             if isinstance(answer, bytes):
+                if reason := reason_not_kept(answer):
+                    # the history is all that comes of a record here: the exporter sends it again
+                    raise NotWritable(reason)
                 judged += 1
                 continue
             expected = None if isinstance(answer, JudgeError) else translate(answer)

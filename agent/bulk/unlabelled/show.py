@@ -8,8 +8,8 @@ from typing import Any
 
 from agent.bulk.summary import Seen
 from agent.bulk.unlabelled.models import Event, Ranking
-from agent.core.errors import UsageError
 from agent.core.terminal import console, escape_controls, plural, rich_text, truncate
+from agent.core.writing import writing
 
 # events on the screen; characters of an example; values of a parameter and templates that are named
 ON_SCREEN, _TEXT_CHARS, _VALUES, _COMPANIONS = 20, 160, 4, 3
@@ -111,7 +111,5 @@ def write_page(ranking: Ranking, path: Path) -> None:
         place_of=place_of,
         plural=plural,
     )
-    try:
+    with writing(path):
         path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error

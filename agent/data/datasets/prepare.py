@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from agent.core.errors import InputError, UsageError
+from agent.core.writing import writing
 from agent.data.datasets.catalog import NOT_RECORDED, DatasetEntry, Layout, SplitName
 from agent.data.datasets.files import DatasetFiles, Member
 from agent.data.datasets.loaders import BY_VALUE, LOADERS, WINDOWED
 from agent.data.datasets.rows import LabelRule, RowSet
 from agent.data.datasets.series import generate_charts
 from agent.data.datasets.splitting import TEST, TRAIN, RowSurvey, Split, sample, split_rows
-from agent.data.datasets.writing import LABEL, WrittenFile, counted, write_files, writing_to
+from agent.data.datasets.writing import LABEL, WrittenFile, counted, write_files
 from agent.data.readers.values import normalise_label
 from llm.weights.checksum import sha256_of
 
@@ -166,7 +167,7 @@ def _write(
         split = Split(np.full(len(survey.codes), TRAIN, dtype=np.int8), "none: the set has no labels")
     parts = split.parts if options.rows is None else sample(split.parts, options.rows, options.seed)
     used = [(number, name) for number, name in zip((TRAIN, TEST), names, strict=False) if (parts == number).any()]
-    with writing_to(options.to):
+    with writing(options.to):
         options.to.mkdir(parents=True, exist_ok=True)
         written = write_files(rows, parts, used, options.to, layout, progress)
     about = split.about + (
@@ -186,7 +187,7 @@ def _write(
         tuple(_commands(entry, written)),
     )
     document = json.dumps(to_json(result), ensure_ascii=False, indent=1) + "\n"
-    with writing_to(options.to):
+    with writing(options.to):
         (options.to / "dataset.json").write_text(document, encoding="utf-8")
     return result
 

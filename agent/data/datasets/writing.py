@@ -6,7 +6,6 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -14,7 +13,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.errors import InputError, UsageError
+from agent.core.errors import InputError
 from agent.data.datasets.catalog import Layout
 from agent.data.datasets.rows import NORMAL, LeftOut, Row, RowSet
 
@@ -38,15 +37,6 @@ class WrittenFile:
     def anomalous(self) -> int:
         """How many of them are anomalous."""
         return sum(count for label, count in self.labels.items() if label not in ("", NORMAL))
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Raise UsageError where the folder cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
 def counted(rows: Iterator[Row | LeftOut], progress: Callable[..., None], task: str) -> Iterator[Row | LeftOut]:

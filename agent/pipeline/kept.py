@@ -1,0 +1,71 @@
+"""Keeping verdicts in the history; where it cannot be written to, they say so in ``degraded``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from agent.core.records import JudgeError, Verdict
+from agent.core.requests import TextRequest
+from agent.pipeline.batch_job import Answer, BatchItem
+from agent.pipeline.verdict_json import VerdictTemplate
+from retrieval.errors import NotWritable
+from retrieval.store.verdicts import AlikeVerdict, History
+
+_NOT_KEPT = "history: not kept: "
+# an item, its request, and the cached verdict that answers it
+Hit = tuple[BatchItem, TextRequest, VerdictTemplate]
+T = TypeVar("T", Verdict, Verdict | JudgeError)
+
+
+def try_to_keep(write: Callable[[], None]) -> str | None:
+    """Write to the history; what the verdicts say where that is impossible, None where they are kept."""
+    try:
+        write()
+    except NotWritable as error:
+        return f"{_NOT_KEPT}{error}"
+    return None
+
+
+def with_note(verdict: Verdict, note: str) -> Verdict:
+    """The verdict with a further reason in ``degraded``."""
+    return verdict.model_copy(update={"degraded": (*verdict.degraded, note)})
+
+
+def answers_with_note(hits: Iterable[Hit], note: str) -> Iterator[tuple[BatchItem, Answer]]:
+    """The answers to ``hits``, each with a further reason in ``degraded``."""
+    noted = dict[int, VerdictTemplate]()
+    for item, request, template in hits:
+        if id(template) not in noted:
+            noted[id(template)] = VerdictTemplate.of(with_note(template.verdict, note))
+        pieces = noted[id(template)].about(request.text, request.file, request.line, request.time)
+        yield item, b"".join(pieces)
+
+
+def put_reused(history: History, same: Iterable[Verdict], alike: Sequence[AlikeVerdict]) -> None:
+    """Put verdicts in the history that are given again, and those on other records of the same text or template."""
+    history.put({**verdict.to_stored(), "elapsed_ms": 0.0} for verdict in same)
+    history.put_alike(alike)
+
+
+def keep_verdicts(history: History, results: Sequence[T]) -> list[T]:
+    """Put the verdicts among the results in the history.
+
+    Returns
+    -------
+    The results; where the history cannot be written to, with a note in each verdict.
+    """
+    verdicts = [result.to_stored() for result in results if isinstance(result, Verdict)]
+    note = try_to_keep(lambda: history.put(verdicts))
+    if note is None:
+        return list(results)
+    return [with_note(result, note) if isinstance(result, Verdict) else result for result in results]
+
+
+def reason_not_kept(verdict: bytes) -> str | None:
+    """Why a verdict, as JSON, is not in the history; None where it is."""
+    if _NOT_KEPT.encode() not in verdict:
+        return None
+    notes: list[str] = json.loads(verdict)["degraded"]
+    return next((note.removeprefix(_NOT_KEPT) for note in notes if note.startswith(_NOT_KEPT)), None)

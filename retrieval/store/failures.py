@@ -1,0 +1,47 @@
+"""Errors of the databases' drivers as `StoreFailure`, with reasons in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from retrieval.disk import disk_is_full, probe, reason_not_writable
+from retrieval.errors import NotWritable, StoreFailure
+
+_LOCKED = "another process has locked it for too long: try again when that process is done"
+_FULL = "its disk is full: free some space on it"
+_READ_ONLY = "it is read-only: check the permissions of the file and of its folder"
+# by SQLite's primary result code and by PostgreSQL's SQLSTATE
+_LOCK_CODES = (5, 6, "55P03", "40P01")
+_UNWRITABLE = {"53100": _FULL, "25006": _READ_ONLY, 8: _READ_ONLY}
+# SQLite's codes for a full disk, and for what may come of one: an error of input or output, a file that is not opened
+_FULL_CODE, _FILE_CODES = 13, (10, 14)
+
+
+def failure(what: str, error: BaseException, location: URL) -> StoreFailure:
+    """The error of a database as one of ours.
+
+    Parameters
+    ----------
+    what
+        What failed, as the message begins.
+    error
+        An error of SQLAlchemy or of the driver, or an `OSError`.
+    """
+    original = getattr(error, "orig", None) or error
+    code = getattr(original, "sqlite_errorcode", None)
+    code = code & 0xFF if code is not None else getattr(original, "sqlstate", None)
+    if code in _LOCK_CODES:
+        return StoreFailure(f"{what}: {_LOCKED}")
+    folder = Path(location.database).absolute().parent if location.database else Path()
+    if isinstance(original, OSError):
+        reason = reason_not_writable(original, folder)
+    elif code == _FULL_CODE:
+        reason = disk_is_full(folder)
+    elif code in _UNWRITABLE:
+        # what SQLite finds read-only may have been opened so because the disk is full
+        reason = (probe(folder) if code == 8 else None) or _UNWRITABLE[code]
+    else:
+        reason = probe(folder) if code in _FILE_CODES and folder.is_dir() else None
+    return NotWritable(f"{what}: {reason}") if reason else StoreFailure(f"{what}: {str(original).strip()}")
