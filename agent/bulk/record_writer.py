@@ -235,11 +235,14 @@ class _BlockRun:
         found = np.flatnonzero(verdicts.labels != 0)
         names = self._run.alike.names(scored.distinct, verdicts.nearest, found)
         name_of = dict(zip(found.tolist(), names, strict=True))
-        for index, copy in zip(indices.tolist(), copies.tolist(), strict=True):
-            if copy in name_of:
-                self._names[index] = name_of[copy]
-            if copy in verdicts.degraded:
-                self._degraded[index] = verdicts.degraded[copy]
+        is_found = np.zeros(len(verdicts.labels), bool)
+        is_found[found] = True
+        for place in np.flatnonzero(is_found[copies]).tolist():
+            self._names[int(indices[place])] = name_of[int(copies[place])]
+        is_degraded = np.zeros(len(verdicts.labels), bool)
+        is_degraded[list(verdicts.degraded)] = True
+        for place in np.flatnonzero(is_degraded[copies]).tolist():
+            self._degraded[int(indices[place])] = verdicts.degraded[int(copies[place])]
 
     def _judge_one_by_one(self) -> None:
         run, hashes = self._run, self._block.hashes
@@ -290,24 +293,23 @@ class _BlockRun:
         """Write and count the rows."""
         run, block, summary = self._run, self._block, self._run.summary
         judged = np.flatnonzero(self._labels != UNJUDGED)
-        places, labels = judged.tolist(), self._labels[judged]
+        labels = self._labels[judged]
         if run.options.lines:
             only = [LABELS.index(name) for name in run.options.only]
             run.output.write(self._lines(judged[np.isin(labels, only)]))
-        summary.batch.add_many([block.hashes[i] for i in places], self._probabilities[judged].tolist())
-        summary.templates += len(places)
-        for reasons, count in Counter(self._degraded[i] for i in places if self._degraded.get(i)).items():
+        summary.batch.add_many([block.hashes[i] for i in judged.tolist()], self._probabilities[judged].tolist())
+        summary.templates += len(judged)
+        reasons_of = (reasons for index, reasons in self._degraded.items() if self._labels[index] != UNJUDGED)
+        for reasons, count in Counter(reasons_of).items():
             summary.add_degraded(reasons, count)
-        numbers, groups = np.zeros(len(places), np.int32), dict[str, int]()
-        for number, index in enumerate(places):
-            if labels[number]:
-                numbers[number] = groups.setdefault(self._group(index), len(groups))
-        first = dict[int, int]()
-        for number in np.flatnonzero(labels)[::-1].tolist():
-            first[int(numbers[number])] = places[number]
+        numbers, groups, first = np.zeros(len(judged), np.int32), dict[str, int](), dict[int, int]()
+        found = np.flatnonzero(labels)
+        for number, index in zip(found.tolist(), judged[found].tolist(), strict=True):
+            numbers[number] = group = groups.setdefault(self._group(index), len(groups))
+            first.setdefault(group, index)
         summary.add(
             self._file,
-            np.array([block.lines[i] or 0 for i in places], np.int64),
+            block.lines[judged],
             labels,
             numbers,
             lambda group: (self._names[first[group]], self._verdict_of_group(first[group])),
@@ -328,7 +330,7 @@ class _BlockRun:
         block, places, to_csv = self._block, indices.tolist(), self._run.options.to == "csv"
         return self._run.formatter.format_rows(
             self._file,
-            [block.lines[i] for i in places],
+            [line or None for line in block.lines[indices].tolist()],
             [LABELS[label] for label in self._labels[indices].tolist()],
             self._probabilities[indices].tolist(),
             [short_id(block.hashes[i]) for i in places],

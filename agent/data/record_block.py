@@ -17,7 +17,7 @@ from agent.data.record_reading import as_read, dropped_fields, note_on_reading
 from retrieval.encoding.field_columns import FieldColumns
 from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import find_time
-from retrieval.text.prompt_injection import find_injections, may_be_of_injection, may_have_injections
+from retrieval.text.prompt_injection import find_injections, have_injections, may_be_of_injection
 
 if TYPE_CHECKING:
     from agent.data.record_parts import RecordPart
@@ -34,8 +34,8 @@ class RecordBlock:
     features : FieldColumns or SessionBlock
     hashes : sequence of str
         Their content hashes.
-    lines : sequence of int or None
-        Their places in the file.
+    lines : shape (n,)
+        Their places in the file; 0 for a record that has none.
     plain : shape (n,)
         Which of them have nothing else: their text spells out their fields or events, holds no prompt injection, and
         they are read as they are.
@@ -51,7 +51,7 @@ class RecordBlock:
 
     features: FieldColumns | SessionBlock
     hashes: Sequence[str]
-    lines: Sequence[int | None]
+    lines: NDArray[np.int64]
     plain: NDArray[np.bool_]
     record: Callable[[int], Record]
     texts: Callable[[NDArray[np.int64]], list[str]]
@@ -88,7 +88,7 @@ class RecordBlock:
         return cls(
             columns,
             [record.content_hash for record in records],
-            [record.line for record in records],
+            np.array([record.line or 0 for record in records], np.int64),
             plain,
             records.__getitem__,
             lambda indices: [records[i].text for i in indices.tolist()],
@@ -107,7 +107,7 @@ class RecordBlock:
         return cls(
             SessionBlock.of([record.events for record in records]),
             [record.content_hash for record in records],
-            [record.line for record in records],
+            np.array([record.line or 0 for record in records], np.int64),
             np.array(plain, bool),
             records.__getitem__,
             lambda indices: [records[i].text for i in indices.tolist()],
@@ -126,7 +126,7 @@ class RecordBlock:
         return cls(
             SessionBlock.of(block.sessions),
             block.hashes(),
-            block.lines.tolist(),
+            block.lines,
             block.are_plain(),
             block.record,
             block.texts,
@@ -151,23 +151,18 @@ class RecordBlock:
         for i in np.flatnonzero(~plain).tolist():
             hashes[i] = block.record(i).content_hash
         plain &= ~_have_injections(block)
-        return cls(fields, hashes, block.lines.tolist(), plain, block.record, block.texts, block.times, block.notes)
+        return cls(fields, hashes, block.lines, plain, block.record, block.texts, block.times, block.notes)
 
 
 def _have_injections(block: TableBlock) -> NDArray[np.bool_]:
     """Which records of a block have a prompt injection in their texts, shape (n,)."""
-    import polars as pl
-
     suspect = np.full(len(block), any(map(may_be_of_injection, block.columns)))
     for name in block.columns:
         column = block.fields[name]
         of_word = np.array([*map(may_be_of_injection, column.words), False], bool)
         suspect |= of_word[column.codes]
     indices = np.flatnonzero(suspect)
-    texts = block.texts(indices)
-    maybe = np.flatnonzero(may_have_injections(pl.Series(texts, dtype=pl.String))).tolist()
-    suspect[indices] = False
-    suspect[[int(indices[i]) for i in maybe if find_injections(texts[i])]] = True
+    suspect[indices] = have_injections(block.texts(indices))
     return suspect
 
 

@@ -17,7 +17,7 @@ from agent.data.readers.columns import expand, time_column
 from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.table_block import with_notes
-from retrieval.text.prompt_injection import find_injections, may_be_of_injection
+from retrieval.text.prompt_injection import have_injections, may_be_of_injection
 
 # between the elements of an array of texts in JSON, without the outer quotes
 _BETWEEN = '", "'
@@ -94,11 +94,13 @@ class SessionRows:
     def are_plain(self) -> NDArray[np.bool_]:
         """Which texts begin and end with a character and hold no prompt injection, shape (n,)."""
         suspect = {event for event in self._distinct if may_be_of_injection(event)}
-        plain = np.ones(len(self), bool)
-        for i, session in enumerate(self.sessions):
-            text = BETWEEN_EVENTS.join(session) if not suspect.isdisjoint(session) else None
-            is_stripped = not (session[0][:1].isspace() or session[-1][-1:].isspace()) and session[0] and session[-1]
-            plain[i] = bool(is_stripped) and not (text is not None and find_injections(text))
+        begins, ends = (
+            {event for event in self._distinct if event and not event[place].isspace()} for place in (0, -1)
+        )
+        sessions = self.sessions
+        plain = np.array([session[0] in begins and session[-1] in ends for session in sessions], bool)
+        indices = np.array([i for i, session in enumerate(sessions) if not suspect.isdisjoint(session)], np.int64)
+        plain[indices] &= ~have_injections(self.texts(indices))
         return plain
 
     def texts(self, indices: NDArray[np.int64]) -> list[str]:

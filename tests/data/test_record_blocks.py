@@ -75,7 +75,8 @@ def is_as_row_by_row(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> 
             records = [row.record for row in rows if isinstance(row, ParsedRow)]
             assert list(block.hashes) == [record.content_hash for record in records]
             assert list(block.lines) == [record.line for record in records]
-            texts = block.texts(np.arange(len(records)))
+            texts, times = block.texts(np.arange(len(records))), block.times(np.arange(len(records)))
+            assert times == [record.time for record in records]
             for i in np.flatnonzero(block.plain).tolist():
                 assert (block.record(i), texts[i]) == (records[i], records[i].text)
                 if not records[i].events:
