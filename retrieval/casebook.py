@@ -82,14 +82,14 @@ class Casebook:
         self.create, self.set, self.models = self._sources.create, self._sources.set, self._sources.models
         queries = CaseQueries(self.engine)
         self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
-        self.templates, self.by_template, self.case_ids = queries.templates, queries.by_template, queries.case_ids
-        self.mixed_keys, self.keys_by_label = queries.mixed_keys, queries.keys_by_label
+        self.templates, self.by_template = queries.templates, queries.by_template
+        self.mixed_keys, self.keys_by_label, self.case_ids = queries.mixed_keys, queries.keys_by_label, queries.case_ids
         encoder = SourceEncoder(self._sources, embedder)
-        self.vectors = encoder.encode
-        self._index = self.index_class(home / "index", chroma_url)
-        self._synced = SyncedIndex(self.engine, self._index, encoder)
-        self.matrix, self.discard, self.index_lock = self._synced.matrix, self._synced.discard, self._synced.lock
-        self.nearest_one, self.greatest_cosine = self._synced.nearest_one, self._synced.greatest_cosine
+        self.vectors, self._index = encoder.encode, self.index_class(home / "index", chroma_url)
+        self._synced = synced = SyncedIndex(self.engine, self._index, encoder)
+        self.matrix, self.sync_for_search, self.discard = synced.matrix, synced.sync_for_search, synced.discard
+        self.nearest_one, self.greatest_cosine = synced.nearest_one, synced.greatest_cosine
+        self.index_lock = synced.lock
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.
@@ -293,7 +293,7 @@ class Casebook:
         records
             Records with the hashes of their content; each step is one query for all of them.
         """
-        self._synced.sync_for_search(source)
+        self.sync_for_search(source)
         if source.representation is None:
             return [_EMPTY_RESULT] * len(records)
         hashes = [content_hash for _, content_hash in records]

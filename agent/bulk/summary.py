@@ -159,7 +159,10 @@ class Summary(BaseModel):
         distinct, first, counts = np.unique(numbers[indices], return_index=True, return_counts=True)
         last = len(indices) - 1 - np.unique(numbers[indices][::-1], return_index=True)[1]
         first, last = indices[first], indices[last]
-        places = np.unique(np.concatenate([[part[0] for part in parts], first, last]).astype(np.int64))
+        verdicts = [verdict_of(number) for number in distinct.tolist()]
+        keys = [f"{verdict.label} {template}" for template, verdict in verdicts]
+        new = [i for i in np.argsort(first).tolist() if keys[i] not in self.groups]
+        places = np.unique(np.concatenate([[part[0] for part in parts], first[new], last]).astype(np.int64))
         seen = {
             place: Seen(file=file, line=int(lines[place]), time=time)
             for place, time in zip(places.tolist(), times_of(places), strict=True)
@@ -169,16 +172,13 @@ class Summary(BaseModel):
                 Span(start=seen[int(part[0])], counts=self._count(labels[part], dict.fromkeys(LABELS, 0)))
             )
         # the order of the numbers is not that of the records in this chunk
-        for i in np.argsort(first).tolist():
-            template, verdict = verdict_of(int(distinct[i]))
-            group = self.groups.setdefault(
-                f"{verdict.label} {template}",
-                Group(template=template, verdict=verdict, count=0, first=seen[int(first[i])], last=seen[int(first[i])]),
-            )
-            group.count += int(counts[i])
+        for i in new:
+            (template, verdict), place = verdicts[i], seen[int(first[i])]
+            self.groups.setdefault(keys[i], Group(template=template, verdict=verdict, count=0, first=place, last=place))
         for i in np.argsort(last).tolist():
-            template, verdict = verdict_of(int(distinct[i]))
-            self.groups[f"{verdict.label} {template}"].last = seen[int(last[i])]
+            group = self.groups[keys[i]]
+            group.count += int(counts[i])
+            group.last = seen[int(last[i])]
         self._bound()
 
     def _bound(self) -> None:

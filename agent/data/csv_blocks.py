@@ -185,10 +185,15 @@ class _CsvBlocks:
     def _is_unsure(self, frame: pl.DataFrame) -> Flags:
         """Rows that are the header again, or have no text."""
         header, names = self._table.layout.header, self._table.names
-        is_blank = pl.all_horizontal(pl.col(name).str.strip_chars() == "" for name in self._table.columns)
+        of_cells = [[pl.col(name).str.strip_chars() == "" for name in self._table.columns]]
         if header is not None and len(header) == len(names):
-            is_blank |= pl.all_horizontal(pl.col(name) == cell for name, cell in zip(names, header, strict=True))
-        return frame.select(is_blank).to_series().to_numpy()
+            of_cells.append([pl.col(name) == cell for name, cell in zip(names, header, strict=True)])
+        # few rows have even one cell so
+        suspect = frame.select(pl.any_horizontal(cells[0] for cells in of_cells)).to_series().to_numpy().copy()
+        if suspect.any():
+            unsure = pl.any_horizontal(pl.all_horizontal(cells) for cells in of_cells)
+            suspect[suspect] = frame.filter(pl.Series(suspect)).select(unsure).to_series().to_numpy()
+        return suspect
 
     def _rest(self, lines: _Lines, certain: Flags) -> tuple[list[ParsedRow | RowError], int]:
         """The rows that are read one by one, and the line up to which they could be."""

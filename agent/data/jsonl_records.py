@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -30,8 +30,8 @@ from agent.data.readers.jsonl import (
     rows_of_elements,
 )
 from agent.data.readers.row import ReadRequest
-from agent.data.record_parts import Items, RecordPart, in_lists, noted
-from agent.data.session_rows import SessionRows, session_rows
+from agent.data.record_parts import Items, RecordPart, in_lists, mixed, noted
+from agent.data.session_rows import SessionRows, is_session, session_rows
 from agent.data.table_block import TableBlock
 
 # bytes of a block
@@ -43,14 +43,14 @@ _IRREGULAR = re.compile(rb"\\u(?:00(?:00|1[b-f])|d[89a-f]|feff)", re.IGNORECASE)
 _PART = b'"log"'
 # a name whose value may tell that an object is a line of a log
 _KIND = "kind"
-_DTYPES: dict[frozenset[type], Any] = {
-    frozenset(): pl.String,
-    frozenset({str}): pl.String,
-    frozenset({int}): pl.Int64,
-    frozenset({float}): pl.Float64,
-    frozenset({int, float}): pl.Float64,
-    frozenset({bool}): pl.Boolean,
-}
+_DTYPES: dict[type, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
+# types that one column may have; a time is written as it is in the file
+_FAMILIES: tuple[frozenset[type], ...] = (frozenset({str}), frozenset({int, float}), frozenset({bool}))
+_OF_TIMES: tuple[frozenset[type], ...] = tuple(frozenset({each}) for each in _DTYPES)
+_LEAST, _MOST = -(2**63), 2**63 - 1
+# share of the values of a chunk beyond which all are read one by one; what stands for a value that cannot be read so
+_MOST_ODD = 0.5
+_ODD: Any = object()
 
 
 def read_jsonl_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | Items]:
@@ -79,12 +79,10 @@ def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[RecordP
     number, columns, named = 1, columns_of_records(request), set[str]()
     try:
         for chunk in chunks:
-            block = _block(chunk, request, number)
-            if isinstance(block, SessionRows):
-                notes = note_beside_events(block.values[0], request, named)
-                yield replace(block, notes=[(number, note) for note in notes])
-            elif block is not None:
-                yield block
+            lines, values = _decoded(chunk)
+            block, odd = table_of(values, request, np.arange(number, number + len(values)), ids=IDS)
+            if block is not None and not (_PART in chunk and odd.any()):
+                yield _with_odd_lines(block, lines, np.flatnonzero(odd).tolist(), request, number, named)
             else:
                 # what comes after the first part of a line may be its rest
                 data = chain([chunk], chunks) if _PART in chunk else [chunk]
@@ -95,35 +93,87 @@ def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[RecordP
         raise Damaged(damage.reason, damage.line or number) from damage
 
 
-def _block(data: bytes, request: ReadRequest, first: int) -> RecordPart | None:
-    """The block of some lines, the first of which has that number; None if they are not regular."""
+def _with_odd_lines(
+    block: TableBlock | SessionRows,
+    lines: list[bytes],
+    odd: list[int],
+    request: ReadRequest,
+    first: int,
+    named: set[str],
+) -> RecordPart | Items:
+    """A block of some of the ``lines``, and those at ``odd``, read one by one; ``named``: see `rows_of_elements`."""
+    columns, start = columns_of_records(request), int(block.lines[0])
+
+    def rows(places: list[int]) -> Items:
+        elements = (lines_to_elements(Stream(iter([lines[i] + b"\n"])), columns, first + i) for i in places)
+        return list(rows_of_elements(chain.from_iterable(elements), request, named))
+
+    # what is not read is noted where it comes first
+    before = rows([i for i in odd if first + i < start])
+    notes = note_beside_events(block.values[0], request, named) if isinstance(block, SessionRows) else ()
+    after = rows([i for i in odd if first + i > start])
+    return mixed(block, before + after, [(start, note) for note in notes])
+
+
+def _decoded(data: bytes) -> tuple[list[bytes], list[Any]]:
+    """The lines of some data, and the value of each; `_ODD` for one that is not regular JSON."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
-    if _CHANGED.search(data) or (b"\\u" in data and _IRREGULAR.search(data)):
-        return None
+    lines = data.removesuffix(b"\n").split(b"\n")
+    if not (_CHANGED.search(data) or (b"\\u" in data and _IRREGULAR.search(data))):
+        try:
+            return lines, [json.loads(line) for line in data.decode().removesuffix("\n").split("\n")]
+        except (ValueError, RecursionError):
+            pass
+    return lines, list(map(_value, lines))
+
+
+def _value(line: bytes) -> Any:
+    if _CHANGED.search(line) or _IRREGULAR.search(line):
+        return _ODD
     try:
-        values = [json.loads(line) for line in data.decode().removesuffix("\n").split("\n")]
+        return json.loads(line.decode())
     except (ValueError, RecursionError):
-        return None
-    return table_of(values, request, first, ids=IDS)
+        return _ODD
 
 
-def table_of(values: Sequence[Any], request: ReadRequest, first: int, *, ids: Sequence[str]) -> RecordPart | None:
-    """The block of objects, the first of which is on that line; None if they are no rows of one table, and no sessions.
+def table_of(
+    values: Sequence[Any], request: ReadRequest, lines: NDArray[np.int64], *, ids: Sequence[str]
+) -> tuple[TableBlock | SessionRows | None, NDArray[np.bool_]]:
+    """The block of those of n objects, on ``lines``, that have the names and the types of most.
 
-    ``ids``: as of `agent.data.readers.jsonl.parse_object`.
+    Parameters
+    ----------
+    ids
+        As of `agent.data.readers.jsonl.parse_object`.
+
+    Returns
+    -------
+    TableBlock or SessionRows or None
+        None if they are no rows of one table, and no sessions.
+    shape (n,)
+        Which values are not in it.
     """
-    if not values or not isinstance(values[0], dict):
-        return None
-    names = tuple(values[0])
-    if not all(isinstance(value, dict) and tuple(value) == names for value in values):
-        return None
+    names_of = [tuple(value) if isinstance(value, dict) else None for value in values]
+    names, _ = Counter(names for names in names_of if names).most_common(1)[0] if any(names_of) else ((), 0)
+    odd = np.array([each != names for each in names_of], bool)
+    if not names or odd.mean() > _MOST_ODD:
+        return None, odd
+    chosen = np.flatnonzero(~odd)
+    rows = [values[i] for i in chosen.tolist()]
     if EVENTS in names:
-        return session_rows(values, request, first, ids=ids)
-    series = [_series(name, [value[name] for value in values]) for name in names]
-    if any(column is None for column in series):
-        return None
-    return table_block(pl.DataFrame(series), request, np.arange(first, first + len(values)), ids=ids)
+        kept = np.array([is_session(row, request.max_chars) for row in rows], bool)
+        odd[chosen[~kept]] = True
+        rows = [row for row, is_kept in zip(rows, kept.tolist(), strict=True) if is_kept]
+        return (session_rows(rows, request, lines[~odd], ids=ids) if rows else None), odd
+    columns = {name: _series(name, [row[name] for row in rows]) for name in names}
+    unlike = np.logical_or.reduce([unlike for _, unlike in columns.values()])
+    odd[chosen[unlike]] = True
+    if odd.all() or odd.mean() > _MOST_ODD:
+        return None, odd
+    cells = pl.DataFrame([series for series, _ in columns.values()])
+    cells = cells.filter(pl.Series(~unlike)) if unlike.any() else cells
+    return table_block(cells, request, lines[~odd], ids=ids), odd
 
 
 def table_block(
@@ -147,13 +197,21 @@ def table_block(
     )
 
 
-def _series(name: str, values: list[Any]) -> pl.Series | None:
-    """The values of a column; None if they are of several types, or not plain."""
-    types = frozenset(map(type, values)) - {type(None)}
-    dtype = _DTYPES.get(types)
-    if dtype is None or (types == {int, float} and time_column([name])):
-        return None
+def _series(name: str, values: list[Any]) -> tuple[pl.Series, NDArray[np.bool_]]:
+    """The values of a column that have the type of most, null for the others; and which are others, shape (n,)."""
+    types = Counter(map(type, values))
+    del types[type(None)]
+    families = _OF_TIMES if time_column([name]) else _FAMILIES
+    family = max(families, key=lambda family: sum(types[each] for each in family))
+    kept = family | {type(None)}
+    dtype = next((_DTYPES[each] for each in (float, int, str, bool) if each in family and types[each]), pl.String)
+    unlike = np.zeros(len(values), bool)
+    if not types.keys() <= family:
+        unlike = np.array([type(value) not in kept for value in values], bool)
+        values = [None if is_unlike else value for value, is_unlike in zip(values, unlike.tolist(), strict=True)]
     try:
-        return pl.Series(name, values, dtype)
+        return pl.Series(name, values, dtype), unlike
     except (OverflowError, TypeError, pl.exceptions.PolarsError):
-        return None
+        is_large = np.array([type(value) is int and not _LEAST <= value <= _MOST for value in values], bool)
+        rest = [None if large else value for value, large in zip(values, is_large.tolist(), strict=True)]
+        return pl.Series(name, rest, dtype), unlike | is_large

@@ -6,17 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from agent.data.jsonl_records import table_block, table_of
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.jsonl import EVENTS, parse_object
 from agent.data.readers.parquet import FAILURES, first_line, opened_frame
 from agent.data.readers.row import ReadRequest
-from agent.data.record_parts import Items, RecordPart, noted
+from agent.data.record_parts import Items, RecordPart, mixed, noted
 
 _BATCH = 10_000
 _WHOLE = {pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64}
 _PLAIN = frozenset({pl.String, pl.Boolean, pl.Null, pl.Float32, pl.Float64, *_WHOLE})
+_EVENTS = pl.List(pl.String)
 _IRREGULAR = r"[\x00\r\x1b-\x1f\x{feff}]"
 
 
@@ -27,29 +29,33 @@ def read_parquet_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordP
 
 
 def _parts(frame: pl.LazyFrame, schema: pl.Schema, request: ReadRequest) -> Iterator[RecordPart | Items]:
-    line, is_session = 1, schema.get(EVENTS) == pl.List(pl.String)
+    line, is_session = 1, schema.get(EVENTS) == _EVENTS
     is_plain = all(dtype in _PLAIN for name, dtype in schema.items() if not (is_session and name == EVENTS))
     try:
         for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True):
-            part: RecordPart | None = None
-            if is_plain and not _is_odd(batch):
-                lines = np.arange(line, line + len(batch))
-                part = (
-                    table_of(batch.to_dicts(), request, line, ids=())
-                    if is_session
-                    else table_block(batch, request, lines, ids=())
-                )
-            yield part or [
+            lines, odd = np.arange(line, line + len(batch)), _are_odd(batch)
+            regular, block = batch.filter(pl.Series(~odd)), None
+            if is_plain and is_session:
+                block, unlike = table_of(regular.to_dicts(), request, lines[~odd], ids=())
+                odd[np.flatnonzero(~odd)[unlike]] = True
+            elif is_plain:
+                block = table_block(regular, request, lines[~odd], ids=())
+            others = np.flatnonzero(odd) if block is not None else np.arange(len(batch))
+            rows = [
                 parse_object(request, number, row, ids=())
-                for number, row in enumerate(batch.iter_rows(named=True), start=line)
+                for number, row in zip(lines[others].tolist(), batch[others].iter_rows(named=True), strict=True)
             ]
+            yield rows if block is None else mixed(block, rows)
             line += len(batch)
     except FAILURES as error:
         raise Damaged(f"cannot be read any further: {first_line(error)}", line) from error
 
 
-def _is_odd(batch: pl.DataFrame) -> bool:
-    """Whether a text has characters that are removed or replaced."""
-    texts = [column for column in batch if column.dtype == pl.String]
-    texts += [column.explode() for column in batch if column.dtype == pl.List(pl.String)]
-    return any(column.str.contains(_IRREGULAR).any() for column in texts)
+def _are_odd(batch: pl.DataFrame) -> NDArray[np.bool_]:
+    """In which of n rows a text has characters that are removed or replaced, shape (n,)."""
+    odd = [pl.col(name).str.contains(_IRREGULAR) for name, dtype in batch.schema.items() if dtype == pl.String]
+    of_element = pl.element().str.contains(_IRREGULAR).any()
+    odd += [pl.col(name).list.eval(of_element).list.any() for name, dtype in batch.schema.items() if dtype == _EVENTS]
+    if not odd:
+        return np.zeros(len(batch), bool)
+    return batch.select(pl.any_horizontal(odd).fill_null(value=False)).to_series().to_numpy().copy()

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.records import BETWEEN_EVENTS, Record
 from agent.data.read_options import ReadOptions
+from agent.data.readers import ParsedRow
 from agent.data.readers.columns import time_column
 from agent.data.readers.values import spell_out
 from agent.data.record_reading import as_read, dropped_fields, note_on_reading
 from retrieval.encoding.field_columns import FieldColumns
 from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import find_time
-from retrieval.text.prompt_injection import find_injections, may_be_of_injection, may_have_injections
+from retrieval.text.prompt_injection import find_injections, have_injections, may_be_of_injection
 
 if TYPE_CHECKING:
     from agent.data.record_parts import RecordPart
     from agent.data.session_rows import SessionRows
     from agent.data.table_block import TableBlock
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class RecordBlock:
     features : FieldColumns or SessionBlock
     hashes : sequence of str
         Their content hashes.
-    lines : sequence of int or None
-        Their places in the file.
+    lines : shape (n,)
+        Their places in the file; 0 for a record that has none.
     plain : shape (n,)
         Which of them have nothing else: their text spells out their fields or events, holds no prompt injection, and
         they are read as they are.
@@ -51,7 +54,7 @@ class RecordBlock:
 
     features: FieldColumns | SessionBlock
     hashes: Sequence[str]
-    lines: Sequence[int | None]
+    lines: NDArray[np.int64]
     plain: NDArray[np.bool_]
     record: Callable[[int], Record]
     texts: Callable[[NDArray[np.int64]], list[str]]
@@ -88,7 +91,7 @@ class RecordBlock:
         return cls(
             columns,
             [record.content_hash for record in records],
-            [record.line for record in records],
+            np.array([record.line or 0 for record in records], np.int64),
             plain,
             records.__getitem__,
             lambda indices: [records[i].text for i in indices.tolist()],
@@ -107,7 +110,7 @@ class RecordBlock:
         return cls(
             SessionBlock.of([record.events for record in records]),
             [record.content_hash for record in records],
-            [record.line for record in records],
+            np.array([record.line or 0 for record in records], np.int64),
             np.array(plain, bool),
             records.__getitem__,
             lambda indices: [records[i].text for i in indices.tolist()],
@@ -115,18 +118,62 @@ class RecordBlock:
         )
 
     @classmethod
-    def of_block(cls, block: RecordPart, options: ReadOptions) -> RecordBlock | None:
-        """The block of rows or sessions of a file; None if a row is empty, shortened, or has NaN."""
+    def of_part(cls, part: RecordPart, options: ReadOptions) -> RecordBlock:
+        """The block of the rows or sessions of a file, see `agent.data.record_parts.with_odd_apart`."""
+        from agent.data.record_parts import MixedRows
         from agent.data.table_block import TableBlock
 
-        return cls._of_table(block, options) if isinstance(block, TableBlock) else cls._of_session_rows(block)
+        if isinstance(part, TableBlock):
+            return cls._of_table(part, options)
+        if not isinstance(part, MixedRows):
+            return cls._of_session_rows(part)
+        block = cls.of_part(part.block, options)
+        records = [row.record for row in part.others if isinstance(row, ParsedRow)]
+        merged = block._merged_with(cls.of(records, options)) if records else block
+        return replace(merged, notes=(*part.notes, *block.notes))
+
+    def _merged_with(self, other: RecordBlock) -> RecordBlock:
+        """These records and others, in the order of their lines."""
+        count, both = len(self), np.concatenate([self.lines, other.lines])
+        order, plain = np.argsort(both, kind="stable"), np.concatenate([self.plain, other.plain])
+        if isinstance(self.features, FieldColumns) and isinstance(other.features, FieldColumns):
+            features: FieldColumns | SessionBlock = self.features.followed_by(other.features).take(order)
+        else:
+            # the features of the others are not needed where they are not plain
+            plain[count:] = False
+            features = self.features.take(np.where(order < count, order, 0))
+
+        def of_both(
+            mine: Callable[[NDArray[np.int64]], list[T]], others: Callable[[NDArray[np.int64]], list[T]]
+        ) -> Callable[[NDArray[np.int64]], list[T]]:
+            def at(indices: NDArray[np.int64]) -> list[T]:
+                places = order[indices]
+                found = iter(mine(places[places < count])), iter(others(places[places >= count] - count))
+                return [next(found[place >= count]) for place in places.tolist()]
+
+            return at
+
+        def record(index: int) -> Record:
+            place = int(order[index])
+            return self.record(place) if place < count else other.record(place - count)
+
+        hashes = [*self.hashes, *other.hashes]
+        return RecordBlock(
+            features,
+            [hashes[place] for place in order.tolist()],
+            both[order],
+            plain[order],
+            record,
+            of_both(self.texts, other.texts),
+            of_both(self.times, other.times),
+        )
 
     @classmethod
     def _of_session_rows(cls, block: SessionRows) -> RecordBlock:
         return cls(
             SessionBlock.of(block.sessions),
             block.hashes(),
-            block.lines.tolist(),
+            block.lines,
             block.are_plain(),
             block.record,
             block.texts,
@@ -135,11 +182,8 @@ class RecordBlock:
         )
 
     @classmethod
-    def _of_table(cls, block: TableBlock, options: ReadOptions) -> RecordBlock | None:
+    def _of_table(cls, block: TableBlock, options: ReadOptions) -> RecordBlock:
         fields = block.fields
-        filled = np.logical_or.reduce([fields[name].filled for name in block.columns])
-        if not filled.all() or block.has_nan or block.longest > block.request.max_chars:
-            return None
         read = _ReadAsTheyAre(options)
         plain = read.keeps_values(fields)
         if not read.keeps_names(block.record(0)):
@@ -151,23 +195,18 @@ class RecordBlock:
         for i in np.flatnonzero(~plain).tolist():
             hashes[i] = block.record(i).content_hash
         plain &= ~_have_injections(block)
-        return cls(fields, hashes, block.lines.tolist(), plain, block.record, block.texts, block.times, block.notes)
+        return cls(fields, hashes, block.lines, plain, block.record, block.texts, block.times, block.notes)
 
 
 def _have_injections(block: TableBlock) -> NDArray[np.bool_]:
     """Which records of a block have a prompt injection in their texts, shape (n,)."""
-    import polars as pl
-
     suspect = np.full(len(block), any(map(may_be_of_injection, block.columns)))
     for name in block.columns:
         column = block.fields[name]
         of_word = np.array([*map(may_be_of_injection, column.words), False], bool)
         suspect |= of_word[column.codes]
     indices = np.flatnonzero(suspect)
-    texts = block.texts(indices)
-    maybe = np.flatnonzero(may_have_injections(pl.Series(texts, dtype=pl.String))).tolist()
-    suspect[indices] = False
-    suspect[[int(indices[i]) for i in maybe if find_injections(texts[i])]] = True
+    suspect[indices] = have_injections(block.texts(indices))
     return suspect
 
 

@@ -17,7 +17,7 @@ from agent.data.readers.columns import expand, time_column
 from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.table_block import with_notes
-from retrieval.text.prompt_injection import find_injections, may_be_of_injection
+from retrieval.text.prompt_injection import have_injections, may_be_of_injection
 
 # between the elements of an array of texts in JSON, without the outer quotes
 _BETWEEN = '", "'
@@ -32,8 +32,8 @@ class SessionRows:
     request : ReadRequest
     values : sequence of mapping
         The objects that the sessions are.
-    first : int
-        The line of the first one.
+    lines : shape (n,)
+        Their lines.
     ids : sequence of str
         As of `agent.data.readers.jsonl.parse_object`.
     notes : sequence of (int, str)
@@ -42,33 +42,30 @@ class SessionRows:
 
     request: ReadRequest
     values: Sequence[dict[str, Any]]
-    first: int
+    lines: NDArray[np.int64]
     ids: Sequence[str]
     notes: Sequence[tuple[int, str]] = ()
 
     def __len__(self) -> int:
         return len(self.values)
 
-    @property
-    def lines(self) -> NDArray[np.int64]:
-        """Their lines, shape (n,)."""
-        return np.arange(self.first, self.first + len(self))
-
     def slice(self, start: int, size: int | None = None) -> SessionRows:
         """Some of the sessions."""
-        values = self.values[start : None if size is None else start + size]
-        return replace(self, values=values, first=self.first + start, notes=() if start else self.notes)
+        chosen = slice(start, None if size is None else start + size)
+        notes = () if start else self.notes
+        return replace(self, values=self.values[chosen], lines=self.lines[chosen], notes=notes)
 
     def rows(self) -> list[ParsedRow | RowError]:
         """The sessions one by one."""
         rows = [
-            parse_object(self.request, line, value, ids=self.ids) for line, value in enumerate(self.values, self.first)
+            parse_object(self.request, line, value, ids=self.ids)
+            for line, value in zip(self.lines.tolist(), self.values, strict=True)
         ]
         return with_notes(rows, self.notes)
 
     def record(self, index: int) -> Record:
         """The record of one session."""
-        row = parse_object(self.request, self.first + index, self.values[index], ids=self.ids)
+        row = parse_object(self.request, int(self.lines[index]), self.values[index], ids=self.ids)
         assert isinstance(row, ParsedRow)
         return row.record
 
@@ -83,22 +80,16 @@ class SessionRows:
         events = dict.fromkeys(event for session in self.sessions for event in session)
         return {event: json.dumps(event, ensure_ascii=False)[1:-1] for event in events}
 
-    def are_regular(self) -> bool:
-        """Whether all have events that are texts, and are kept as they are."""
-        for session in self.sessions:
-            if not session or len(session) > MAX_EVENTS or not all(type(event) is str for event in session):
-                return False
-        longest = max(sum(map(len, session)) + len(BETWEEN_EVENTS) * len(session) for session in self.sessions)
-        return longest <= self.request.max_chars
-
     def are_plain(self) -> NDArray[np.bool_]:
         """Which texts begin and end with a character and hold no prompt injection, shape (n,)."""
         suspect = {event for event in self._distinct if may_be_of_injection(event)}
-        plain = np.ones(len(self), bool)
-        for i, session in enumerate(self.sessions):
-            text = BETWEEN_EVENTS.join(session) if not suspect.isdisjoint(session) else None
-            is_stripped = not (session[0][:1].isspace() or session[-1][-1:].isspace()) and session[0] and session[-1]
-            plain[i] = bool(is_stripped) and not (text is not None and find_injections(text))
+        begins, ends = (
+            {event for event in self._distinct if event and not event[place].isspace()} for place in (0, -1)
+        )
+        sessions = self.sessions
+        plain = np.array([session[0] in begins and session[-1] in ends for session in sessions], bool)
+        indices = np.array([i for i, session in enumerate(sessions) if not suspect.isdisjoint(session)], np.int64)
+        plain[indices] &= ~have_injections(self.texts(indices))
         return plain
 
     def texts(self, indices: NDArray[np.int64]) -> list[str]:
@@ -123,15 +114,22 @@ class SessionRows:
 
 
 def session_rows(
-    values: Sequence[dict[str, Any]], request: ReadRequest, first: int, *, ids: Sequence[str]
+    values: Sequence[dict[str, Any]], request: ReadRequest, lines: NDArray[np.int64], *, ids: Sequence[str]
 ) -> SessionRows | None:
-    """The block of objects with the same keys that are sessions; None if they are none, or more than their events."""
+    """The block of objects with the same keys that `is_session`; None if more than their events is read."""
     names = [name for name in values[0] if name != EVENTS]
     learned = request.with_learned_names(dict.fromkeys(names))
     read = expand(request.restricted_to(learned).text, learned)
-    is_flat = all(not isinstance(value[name], dict | list) for value in values for name in names)
-    is_session = all(type(value[EVENTS]) is list for value in values)
-    if not (is_session and is_flat and request.lenient) or request.raw or set(read) - {EVENTS}:
+    if not request.lenient or request.raw or set(read) - {EVENTS}:
         return None
-    block = SessionRows(request, values, first, ids)
-    return block if block.are_regular() else None
+    return SessionRows(request, values, lines, ids)
+
+
+def is_session(value: dict[str, Any], max_chars: int) -> bool:
+    """Whether an object has events that are texts and are kept as they are, and beside them plain values."""
+    events = value[EVENTS]
+    if type(events) is not list or not 0 < len(events) <= MAX_EVENTS or set(map(type, events)) != {str}:
+        return False
+    if sum(map(len, events)) + len(BETWEEN_EVENTS) * len(events) > max_chars:
+        return False
+    return not any(isinstance(item, dict | list) for name, item in value.items() if name != EVENTS)

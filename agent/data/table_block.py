@@ -90,16 +90,19 @@ class TableBlock:
         parts = [pl.concat_str(name, pl.col(str(j))) for j, name in enumerate(before)]
         return frame.select(text=pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series()
 
-    @property
-    def has_nan(self) -> bool:
-        """Whether a number is NaN, which JSON has no word for."""
-        floats = self.cells.select(pl.col(self.columns)).select(pl.col(pl.Float32, pl.Float64).is_nan().any())
-        return floats.width > 0 and any(floats.row(0))
+    def odd(self) -> NDArray[np.bool_]:
+        """Which rows must be read one by one, shape (n,): empty ones, long ones, and those with NaN."""
+        odd: NDArray[np.bool_] = ~np.logical_or.reduce([self.fields[name].filled for name in self.columns])
+        # as they are in JSON, where they may be longer
+        odd |= (self._escaped_texts.str.len_chars() > self.request.max_chars).to_numpy()
+        for column in self.cells.select(self.columns):
+            if column.dtype in (pl.Float32, pl.Float64):
+                odd |= column.is_nan().fill_null(value=False).to_numpy()
+        return odd
 
-    @property
-    def longest(self) -> int:
-        """Characters of the longest text, or more."""
-        return self._escaped_texts.str.len_chars().max() or 0  # type: ignore[return-value]
+    def chosen(self, which: NDArray[np.bool_]) -> TableBlock:
+        """The rows of a mask of shape (n,)."""
+        return replace(self, cells=self.cells.filter(pl.Series(which)), lines=self.lines[which])
 
     def texts(self, indices: Ints) -> list[str]:
         """The texts of the records at indices of shape (k,)."""

@@ -22,7 +22,7 @@ from retrieval.encoding.field_columns import FieldColumns
 # p-value at even odds
 ALPHA = 0.04
 _LIMIT = 6.0
-_MAX_POINTS, _BLOCK, _MAX_Z = 5_000, 1_000, 20.0
+_MAX_POINTS, _BLOCK, _MAX_Z = 5_000, 256, 20.0
 _DECIMALS = 9
 _SEED = 20_26
 Floats = NDArray[np.float64]
@@ -147,13 +147,14 @@ class ConformalNeighbours:
 
 def _distances(x: Floats, points: Floats, itself: NDArray[np.int64]) -> Floats:
     """Distances of the rows of x to the nearest point; ``itself``: the index of the point that a row is, or -1."""
-    out = np.zeros(len(x))
-    norms = (points**2).sum(axis=1)
+    nearest, used = np.einsum("ij,ij->i", x, x), points.any(axis=0)
+    # |x - p|² is |x|² and the product of (x, 1) and (-2p, |p|²)
+    rows = np.column_stack([x[:, used], np.ones(len(x))])
+    columns = np.column_stack([-2 * points[:, used], (points**2).sum(axis=1)]).T
     for start in range(0, len(x), _BLOCK):
-        block, excluded = x[start : start + _BLOCK], itself[start : start + _BLOCK]
-        squared = norms[None] - 2 * block @ points.T + (block**2).sum(axis=1)[:, None]
-        squared[np.flatnonzero(excluded >= 0), excluded[excluded >= 0]] = np.inf
-        nearest = squared.min(axis=1)
-        # equal rows differ by rounding; a single point has no other
-        out[start : start + _BLOCK] = np.sqrt(np.where((nearest < 1e-9) | np.isinf(nearest), 0.0, nearest))
-    return out
+        excluded = itself[start : start + _BLOCK]
+        products = rows[start : start + _BLOCK] @ columns
+        products[np.flatnonzero(excluded >= 0), excluded[excluded >= 0]] = np.inf
+        nearest[start : start + _BLOCK] += products.min(axis=1)
+    # equal rows differ by rounding; a single point has no other
+    return np.sqrt(np.where((nearest < 1e-9) | np.isinf(nearest), 0.0, nearest))

@@ -81,7 +81,7 @@ class BlockJudge:
         if self._fields and self._encoder:
             self._names = frozenset((*self._encoder.numbers, *self._fields.columns.encoder.numbers))
         if self.is_able:
-            self._casebook.sync(name)
+            self._casebook.sync_for_search(source.row)
             self._keys = {label: self._casebook.matrix(source.row, label)[0] for label in LABELS[:_UNSURE]}
             self._known = frozenset(key for keys in self._keys.values() for key in keys)
 

@@ -82,6 +82,18 @@ class Column:
         # the last one is for missing values, whose code is -1
         return np.array([*(word in texts for word in words), False])[codes]
 
+    def followed_by(self, other: Column) -> Column:
+        """The column of these records and then of others."""
+        words = {word: code for code, word in enumerate(self.words)}
+        # the last one is for values that are no text, whose code is -1
+        code_of = np.array([*(words.setdefault(word, len(words)) for word in other.words), -1], np.int32)
+        return Column(
+            np.concatenate([self.numbers, other.numbers]),
+            np.concatenate([self.codes, code_of[other.codes]]),
+            tuple(words),
+            np.concatenate([self.is_bool, other.is_bool]),
+        )
+
     def take(self, indices: NDArray[np.int64]) -> Column:
         """The column of the records at ``indices``."""
         return replace(self, numbers=self.numbers[indices], codes=self.codes[indices], is_bool=self.is_bool[indices])
@@ -133,6 +145,11 @@ class FieldColumns:
         """The numbers of a column, shape (n,); NaN, or ``absent``, where there is none."""
         numbers = self[name].numbers
         return numbers if absent is None else np.where(np.isnan(numbers), absent, numbers)
+
+    def followed_by(self, other: FieldColumns) -> FieldColumns:
+        """The columns of these records and then of others."""
+        names = dict.fromkeys([*self.names, *other.names])
+        return FieldColumns(len(self) + len(other), {name: self[name].followed_by(other[name]) for name in names})
 
     def take(self, indices: NDArray[np.int64]) -> FieldColumns:
         """The columns of the records at ``indices``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,16 @@ def may_have_injections(texts: pl.Series) -> NDArray[np.bool_]:
     out = np.zeros(len(texts), bool)
     out[suspect["index"].to_numpy()] = True
     return out
+
+
+def have_injections(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """In which of n texts `find_injections` finds any, shape (n,)."""
+    import polars as pl
+
+    found = may_have_injections(pl.Series(texts, dtype=pl.String))
+    for i in np.flatnonzero(found).tolist():
+        found[i] = bool(find_injections(texts[i]))
+    return found
 
 
 @lru_cache(maxsize=1)

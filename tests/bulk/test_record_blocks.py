@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.bulk import record_writer
+from agent.bulk import block_run, record_writer
 from agent.bulk.runner import BulkOptions, BulkRunner
 from agent.core.records import Record, Verdict
 from agent.data.read_options import ReadOptions
@@ -116,8 +116,8 @@ def by_arrays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         judged.append(len(rows))
         return judge(self, rows)
 
-    monkeypatch.setattr(record_writer, "_FIRST", 0)
-    monkeypatch.setattr(record_writer, "_FOUND", 0)
+    monkeypatch.setattr(block_run, "_FIRST", 0)
+    monkeypatch.setattr(block_run, "_FOUND", 0)
     monkeypatch.setattr(record_writer, "_BLOCK", 150)
     monkeypatch.setattr(BlockJudge, "judge", counting)
     return judged
@@ -238,8 +238,8 @@ def test_csv_and_parquet_output_have_the_same_verdicts(table: AppContext, tmp_pa
 
 
 def test_whole_verdicts_that_are_kept(table: AppContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_writer, "_FIRST", 20)
-    monkeypatch.setattr(record_writer, "_FOUND", 10)
+    monkeypatch.setattr(block_run, "_FIRST", 20)
+    monkeypatch.setattr(block_run, "_FOUND", 10)
     file = write_csv(tmp_path / "rows.csv", rows_of(400, 10, numbers=12, categories=3))
     runner = run(table, file, tmp_path / "out.jsonl", only=frozenset({"anomalous", "unsure"}))
     lines, kept = read(tmp_path / "out.jsonl"), read(tmp_path / "out.jsonl.templates.jsonl")
@@ -260,7 +260,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
 ) -> None:
     monkeypatch.setattr("agent.bulk.runner._PAUSE", 0.0)
     monkeypatch.setattr("agent.bulk.runner._PAUSES", 0)
-    monkeypatch.setattr(record_writer, "_FOUND", 30)
+    monkeypatch.setattr(block_run, "_FOUND", 30)
     file = write_csv(tmp_path / "rows.csv", rows_of(700, 11, odd=0.01, numbers=12, categories=3))
     run(table, file, tmp_path / "whole.jsonl")
     written = record_writer.RecordWriter.write

@@ -1,0 +1,196 @@
+"""A block of records of a file on its way to the output: scored by arrays, judged, written and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.bulk.output import short_id
+from agent.bulk.summary import LABELS
+from agent.bulk.traits import UNJUDGED
+from agent.core.records import JudgeError, Verdict
+from agent.data.record_block import RecordBlock
+from retrieval.encoding.field_columns import FieldColumns
+
+if TYPE_CHECKING:
+    from agent.bulk.record_writer import RecordWriter
+    from agent.pipeline.block_judge import BlockJudge, BlockVerdicts
+    from retrieval.encoding.session_block import SessionBlock
+
+# rows of a run whose whole verdicts are kept, the first ones and the first that are not normal
+_FIRST, _FOUND = 256, 500
+
+
+class Outcome(NamedTuple):
+    """What is counted of a verdict: the index of its label, and the name of its group if it is not normal."""
+
+    label: int
+    probability: float
+    degraded: tuple[str, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class ScoredBlock:
+    """A block of n records with the verdicts on those that are judged by array.
+
+    Parameters
+    ----------
+    block : RecordBlock
+    indices : shape (k,)
+        Those that are judged by array.
+    copies : shape (k,)
+        Which of the distinct ones among them each is.
+    distinct : FieldColumns or SessionBlock
+    verdicts : BlockVerdicts or None
+        On the distinct ones; None if there are none.
+    """
+
+    block: RecordBlock
+    indices: NDArray[np.int64]
+    copies: NDArray[np.int64]
+    distinct: FieldColumns | SessionBlock
+    verdicts: BlockVerdicts | None
+
+    @classmethod
+    def of(cls, block: RecordBlock, judge: BlockJudge) -> ScoredBlock:
+        """The block as ``judge`` judges it; equal records are judged once."""
+        is_able = judge.is_able if isinstance(block.features, FieldColumns) else judge.is_able_to_judge_sessions
+        indices = np.flatnonzero(block.plain & ~judge.is_known(block.hashes)) if is_able else np.zeros(0, np.int64)
+        places = dict[str, int]()
+        copies = np.array([places.setdefault(block.hashes[i], len(places)) for i in indices.tolist()], np.int64)
+        distinct = block.features.take(indices[np.unique(copies, return_index=True)[1]])
+        return cls(block, indices, copies, distinct, judge.judge(distinct) if len(indices) else None)
+
+
+class BlockRun:
+    """One block of rows of a file on its way to the output.
+
+    Whole verdicts are made by the pipeline, of rows that cannot be judged by arrays and of those whose verdicts are
+    kept: the first rows of a run, the first that are not normal, and the first of each group of the summary.
+    """
+
+    def __init__(self, run: RecordWriter, file: str, scored: ScoredBlock) -> None:
+        self._run, self._file, self._block = run, file, scored.block
+        size = len(scored.block)
+        self._labels, self._probabilities = np.full(size, UNJUDGED, np.int8), np.zeros(size)
+        self._degraded: dict[int, tuple[str, ...]] = {}
+        self._whole: dict[int, Verdict] = {}
+        # names of the groups of rows that are not normal
+        self._names: dict[int, str] = {}
+        if scored.verdicts is not None:
+            self._set_scored(scored, scored.verdicts)
+        self._judge_one_by_one()
+
+    def _set_scored(self, scored: ScoredBlock, verdicts: BlockVerdicts) -> None:
+        indices, copies = scored.indices, scored.copies
+        self._labels[indices], self._probabilities[indices] = verdicts.labels[copies], verdicts.probabilities[copies]
+        found = np.flatnonzero(verdicts.labels != 0)
+        names = self._run.alike.names(scored.distinct, verdicts.nearest, found)
+        name_of = dict(zip(found.tolist(), names, strict=True))
+        is_found = np.zeros(len(verdicts.labels), bool)
+        is_found[found] = True
+        for place in np.flatnonzero(is_found[copies]).tolist():
+            self._names[int(indices[place])] = name_of[int(copies[place])]
+        is_degraded = np.zeros(len(verdicts.labels), bool)
+        is_degraded[list(verdicts.degraded)] = True
+        for place in np.flatnonzero(is_degraded[copies]).tolist():
+            self._degraded[int(indices[place])] = verdicts.degraded[int(copies[place])]
+
+    def _judge_one_by_one(self) -> None:
+        run, hashes = self._run, self._block.hashes
+        # verdicts of equal records differ in their ids alone
+        copied = dict[str, list[int]]()
+        for index in np.flatnonzero(self._labels == UNJUDGED).tolist():
+            copied.setdefault(hashes[index], []).append(index)
+        known = {content: outcome for content in copied if (outcome := run.judged.get(content)) is not None}
+        chosen = self._kept() | {copies[0] for content, copies in copied.items() if content not in known}
+        indices = sorted(chosen)
+        groups = run.groups([self._block.record(i) for i in indices], [hashes[i] for i in indices])
+        for index, group, result in zip(indices, groups, run.results(groups), strict=True):
+            if isinstance(result, JudgeError):
+                self._labels[index] = UNJUDGED
+                copies = copied.pop(hashes[index], [index])
+                run.failures += [JudgeError(self._block.record(i), result.reason) for i in copies]
+                continue
+            self._whole[index] = result
+            run.write_template(group.template_id, result)
+            name = self._names.get(index) or run.alike.name(group.template_id, result)
+            outcome = Outcome(LABELS.index(result.label), result.probability, result.degraded, name)
+            self._set(index, outcome)
+            if hashes[index] in copied:
+                known[hashes[index]] = outcome
+                run.judged.put(hashes[index], outcome)
+        for content, copies in copied.items():
+            for index in copies:
+                self._set(index, known[content])
+
+    def _kept(self) -> set[int]:
+        """Which of the rows that are judged by arrays get a whole verdict as well."""
+        summary, kept = self._run.summary, set[int]()
+        first = np.flatnonzero(self._labels[: max(0, _FIRST - summary.records)] != UNJUDGED)
+        groups = set(summary.groups)
+        for index, name in self._names.items():
+            group = f"{LABELS[self._labels[index]]} {name}"
+            if group not in groups or summary.kept < _FOUND:
+                kept.add(index)
+                summary.kept += summary.kept < _FOUND
+            groups.add(group)
+        return kept.union(first.tolist())
+
+    def _set(self, index: int, outcome: Outcome) -> None:
+        self._labels[index], self._probabilities[index] = outcome.label, outcome.probability
+        self._degraded[index], self._names[index] = outcome.degraded, outcome.name
+
+    def write(self) -> None:
+        """Write and count the rows."""
+        run, block, summary = self._run, self._block, self._run.summary
+        judged = np.flatnonzero(self._labels != UNJUDGED)
+        labels = self._labels[judged]
+        if run.options.lines:
+            only = [LABELS.index(name) for name in run.options.only]
+            run.output.write(self._lines(judged[np.isin(labels, only)]))
+        summary.batch.add_many([block.hashes[i] for i in judged.tolist()], self._probabilities[judged].tolist())
+        summary.templates += len(judged)
+        reasons_of = (reasons for index, reasons in self._degraded.items() if self._labels[index] != UNJUDGED)
+        for reasons, count in Counter(reasons_of).items():
+            summary.add_degraded(reasons, count)
+        numbers, groups, first = np.zeros(len(judged), np.int32), dict[str, int](), dict[int, int]()
+        found = np.flatnonzero(labels)
+        for number, index in zip(found.tolist(), judged[found].tolist(), strict=True):
+            numbers[number] = group = groups.setdefault(self._group(index), len(groups))
+            first.setdefault(group, index)
+        summary.add(
+            self._file,
+            block.lines[judged],
+            labels,
+            numbers,
+            lambda group: (self._names[first[group]], self._verdict_of_group(first[group])),
+            lambda indices: block.times_seen(judged[indices]),
+        )
+
+    def _group(self, index: int) -> str:
+        """The group of the summary that a row belongs to."""
+        return f"{LABELS[self._labels[index]]} {self._names[index]}"
+
+    def _verdict_of_group(self, index: int) -> Verdict:
+        """The verdict of the group of a row, which is that of its first row."""
+        group = self._run.summary.groups.get(self._group(index))
+        return self._whole[index] if group is None else group.verdict
+
+    def _lines(self, indices: NDArray[np.int64]) -> bytes:
+        """The lines of rows in the output."""
+        block, places, to_csv = self._block, indices.tolist(), self._run.options.to == "csv"
+        return self._run.formatter.format_rows(
+            self._file,
+            [line or None for line in block.lines[indices].tolist()],
+            [LABELS[label] for label in self._labels[indices].tolist()],
+            self._probabilities[indices].tolist(),
+            [short_id(block.hashes[i]) for i in places],
+            [self._whole.get(i) for i in places] if to_csv else [],
+            block.texts(indices) if to_csv else [],
+        )
