@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -162,9 +163,13 @@ def add_contents(batch: BatchProbabilities, records: GroupedRecords, judged: Ind
     groups = records.groups[judged]
     order = np.argsort(groups, kind="stable")
     distinct, first, counts = np.unique(groups[order], return_index=True, return_counts=True)
-    for group, start, count in zip(distinct.tolist(), first.tolist(), counts.tolist(), strict=True):
-        template, probability = found.template(group), float(found.traits["probability"][group])
-        # the most anomalous record of a template counts, so there is one of each group
-        most = max(1, batch.missing_contents(template))
-        for text in records.texts(judged[order[start : start + min(count, most)]]):
+    templates = [found.template(group) for group in distinct.tolist()]
+    # the most anomalous record of a template counts, so there is one of each group
+    most = np.array([max(1, batch.missing_contents(template)) for template in templates], np.int64)
+    most = np.minimum(most, counts)
+    within = np.arange(most.sum()) - np.repeat(np.cumsum(most) - most, most)
+    texts = iter(records.texts(judged[order[np.repeat(first, most) + within]]))
+    probabilities = found.traits["probability"][distinct].tolist()
+    for template, probability, count in zip(templates, probabilities, most.tolist(), strict=True):
+        for text in islice(texts, count):
             batch.add(template, content_hash(text, {}, ()), probability)

@@ -1,76 +1,60 @@
-"""Hashes of a chunk's lines: of a skeleton where it is known, else of a form in which numbers have no length."""
+"""Hashes of lines, equal only for lines that are masked alike and of the same kind."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.bulk.hash_table import Hashes, HashTable
-from agent.data.readers.entries import EntryRule, begins_for_certain, has_time
-from retrieval.text.canonical_lines import canonical_lines
+from agent.bulk.hash_table import Hashes
+from agent.core.requests import LONG
+from agent.data.readers.entries import DECIDING_CHARS, EntryRule, begins_for_certain, has_time
 from retrieval.text.kept_numbers import KeptNumbers
+from retrieval.text.masked_forms import holds_mail, masked_forms
+from retrieval.text.prompt_injection import may_have_injections
 from retrieval.text.template_hash import column_hashes, joined, skeleton_hashes
 
 if TYPE_CHECKING:
     import polars as pl
 
-# skeletons beyond which none is remembered besides those of templates, and the share of the lines of a chunk with new
-# ones from which on they are not hashed any more
-_MOST_REMEMBERED, _MANY_NEW = 100_000, 0.5
-# of a file whose entries begin with a time: the lines that surely do
-_BEGINS = np.uint64(0x9E3779B97F4A7C15)
+# what a text of names and values begins with, which it is or is not by the spaces in it
+_PAIRS = r"^\s*\S+\s+is\s+\S+\s+\S+\s+is\s"
+# what numbers and addresses consist of, without what separates their parts
+_PARTS = "[0-9a-fA-F]+"
+_SECOND_WORD = r"^\s*\S+\s+\S"
+_OF_SKELETON, _OF_PARTS, _OF_LABEL = map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
 
-class LineHasher:
-    """Hashes the lines of chunks, so that lines with the same hash are masked alike and are of the same kind.
+def line_hashes(
+    lines: pl.Series, texts: pl.Series, kept: KeptNumbers, seed: int, rule: EntryRule | None = None
+) -> Hashes:
+    """Seeded hashes of n lines, shape (n,).
 
     Parameters
     ----------
-    table : HashTable
-        The hashes met so far; it may change while lines are hashed.
-    kept : KeptNumbers
+    lines
+        Without line ends and NUL.
+    texts
+        The lines, or what follows their labels.
+    kept
         Numbers that masking leaves in texts.
-    seed : int
+    seed
+    rule
+        What begins an entry in the file; None if each line is one.
     """
-
-    def __init__(self, table: HashTable, kept: KeptNumbers, seed: int) -> None:
-        self._table, self._kept, self._seed = table, kept, seed
-        self._only_canonical = False
-
-    def hash(self, data: bytes, lines: pl.Series, rule: EntryRule | None) -> tuple[Hashes, NDArray[np.int64], Hashes]:
-        """Hashes of n lines, which of them are of the canonical form, and those lines' hashes otherwise."""
-        columns = column_hashes(lines, self._kept, self._seed)
-        may_be_rewritten = np.ones(len(lines), np.bool_) if rule is None else begins_for_certain(lines, rule)
-        exact = None
-        if not self._only_canonical or not may_be_rewritten.all():
-            exact = skeleton_hashes(data, self._seed) + columns
-            may_be_rewritten &= ~self._table.contains(exact)
-        new = np.flatnonzero(may_be_rewritten)
-        if not new.size:
-            assert exact is not None
-            return exact, new, exact[new]
-        hashes = np.zeros(len(lines), np.uint64) if exact is None else exact.copy()
-        hashes[new] = self._canonical(data, lines, new) + columns[new]
-        if rule is not None and rule.begins is has_time:
-            hashes[new] += _BEGINS
-        return hashes, new, np.zeros(0, np.uint64) if exact is None else exact[new]
-
-    def _canonical(self, data: bytes, lines: pl.Series, chosen: NDArray[np.int64]) -> Hashes:
-        import polars as pl
-
-        is_most = len(chosen) > len(lines) // 2
-        some = data if is_most else joined(lines.gather(chosen))
-        hashes = pl.read_lines(canonical_lines(some)).to_series().hash(self._seed).to_numpy()
-        return hashes[chosen] if is_most else hashes
-
-    def remember(self, hashes: Hashes, rewritten: NDArray[np.int64], exact: Hashes) -> None:
-        """Add to the table the skeletons of lines that are known by their canonical form."""
-        if not exact.size or len(self._table) > _MOST_REMEMBERED:
-            self._only_canonical |= exact.size > _MANY_NEW * len(hashes)
-            return
-        distinct, first = np.unique(exact, return_index=True)
-        numbers, known = self._table.get(hashes[rewritten[first]])
-        known &= ~self._table.contains(distinct)
-        self._table.put(distinct[known], numbers[known])
+    forms = masked_forms(texts, longest=LONG if rule is None else DECIDING_CHARS, keeps_numbers=bool(kept))
+    hashes = forms.hash(seed).to_numpy(writable=True)
+    exact = texts.str.contains(_PAIRS).to_numpy(writable=True)
+    if len(mail := np.flatnonzero(holds_mail(forms).to_numpy())):
+        exact[mail] |= may_have_injections(texts.gather(mail))
+    if rule is not None and rule.begins is has_time and not rule.by_digits:
+        exact |= ~begins_for_certain(lines, rule)
+    elif rule is not None:
+        # what separates the parts of a number or a time may decide the kind of a line
+        hashes += _OF_PARTS * lines.str.replace_all(_PARTS, "").hash(seed).to_numpy()
+    if len(places := np.flatnonzero(exact)):
+        hashes[places] = _OF_SKELETON + skeleton_hashes(joined(lines.gather(places)), seed)
+    if texts is not lines:
+        # nothing but a label is no record
+        hashes[~lines.str.contains(_SECOND_WORD).to_numpy()] += _OF_LABEL
+    return hashes + column_hashes(lines, kept, seed) if kept else hashes

@@ -40,13 +40,9 @@ class PreparedChunk:
     lines : polars.Series or None
         None if the lines must be read one by one.
     hashes : ndarray of uint64, shape (n,)
-        Hashes of the lines' skeletons, or of their canonical forms.
+        Hashes of the lines (`agent.bulk.line_hashes`).
     is_case : ndarray of bool, shape (n,)
         Whether a case has the line's text.
-    rewritten : ndarray of int64, shape (k,)
-        Indices of the lines whose hash is that of their canonical form.
-    exact : ndarray of uint64, shape (k,)
-        Hashes of the skeletons of those; empty where they are not needed.
     entries : dict of int to Entry
         The entries over several lines by their first line, once they are found.
     numbers : ndarray of int64, shape (n,), or None
@@ -58,8 +54,6 @@ class PreparedChunk:
     lines: pl.Series | None
     hashes: Hashes
     is_case: NDArray[np.bool_]
-    rewritten: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    exact: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
     entries: dict[int, Entry] = field(default_factory=dict)
     numbers: NDArray[np.int64] | None = None
 

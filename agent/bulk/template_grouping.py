@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agent.bulk.chunk_entries import Entry, find_entries
 from agent.bulk.hash_table import MAX_HASHES, GroupNumbers, Hashes, HashTable
-from agent.bulk.line_hashes import LineHasher
+from agent.bulk.line_hashes import line_hashes
 from agent.bulk.output import short_id
 from agent.bulk.prepared_chunk import (
     PreparedChunk,
@@ -33,9 +33,8 @@ from agent.data.chunks import Chunk
 from agent.data.readers.entries import EntryRule, LineKind
 from agent.data.readers.row import ParsedRow, ReadRequest
 from retrieval.encoding.representation import Representation
-from retrieval.text.canonical_lines import canonical_lines
+from retrieval.text.masked_forms import masked_forms, shortest_of
 from retrieval.text.prompt_injection import find_injections
-from retrieval.text.template_hash import joined
 
 if TYPE_CHECKING:
     import polars as pl
@@ -131,7 +130,6 @@ class TemplateGrouper:
     def _forget(self, read_as: object) -> None:
         self._read_as = read_as
         self._by_skeleton, self._by_line = HashTable(), HashTable()
-        self._hasher = LineHasher(self._by_skeleton, self.representation.kept, self._seed)
         self._by_skeletons: dict[bytes, int] = {}
 
     def prepare(self, chunk: Chunk, request: ReadRequest) -> PreparedChunk:
@@ -140,22 +138,22 @@ class TemplateGrouper:
         lines = split_chunk(chunk)
         if lines is None:
             return PreparedChunk(chunk, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
-        hashes, rewritten, exact = self._hasher.hash(chunk.data, lines, request.entries)
-        is_case = np.zeros(len(lines), np.bool_)
-        if self._case_texts:
-            _, is_case = self._cases.get(texts_of(lines, request).hash(self._seed).to_numpy())
-        return PreparedChunk(chunk, request, lines, hashes, is_case, rewritten, exact)
+        texts = lines if request.label is None else texts_of(lines, request)
+        hashes = line_hashes(lines, texts, self.representation.kept, self._seed, request.entries)
+        return PreparedChunk(chunk, request, lines, hashes, self._is_case(texts_of(lines, request)))
 
     def prepare_texts(self, texts: pl.Series, lines: NDArray[np.int64], request: ReadRequest) -> PreparedChunk:
         """As `prepare`, of n texts of one line each, which are the cells of a table's rows."""
-        data = joined(texts)
         request = replace(request, text=(), label=None, entries=None)
-        hashes, rewritten, exact = self._hasher.hash(data, texts, None)
-        is_case = np.zeros(len(texts), np.bool_)
-        if self._case_texts:
-            _, is_case = self._cases.get(texts.hash(self._seed).to_numpy())
-        chunk = Chunk(data, len(texts), int(lines[0]), 0)
-        return PreparedChunk(chunk, request, texts, hashes, is_case, rewritten, exact, numbers=lines)
+        hashes = line_hashes(texts, texts, self.representation.kept, self._seed)
+        chunk = Chunk(b"", len(texts), int(lines[0]), 0)
+        return PreparedChunk(chunk, request, texts, hashes, self._is_case(texts), numbers=lines)
+
+    def _is_case(self, texts: pl.Series) -> NDArray[np.bool_]:
+        """Which texts a case has."""
+        if not self._case_texts:
+            return np.zeros(len(texts), np.bool_)
+        return self._cases.get(texts.hash(self._seed).to_numpy())[1]
 
     def assign(self, prepared: PreparedChunk) -> GroupNumbers:
         """The group number of each line, shape (n,); below 0 for a line that is no record or joined to one before."""
@@ -178,7 +176,6 @@ class TemplateGrouper:
         if (new := np.flatnonzero(unread & ~is_case)).size:
             self._add(self._by_skeleton, hashes, new, lambda indices: self._of_skeletons(indices, prepared))
             numbers[new], _ = self._by_skeleton.get(hashes[new])
-        self._hasher.remember(hashes, prepared.rewritten, prepared.exact)
         if len(by_text := np.flatnonzero((numbers == BY_TEXT) | is_case)):
             numbers[by_text] = self._of_texts(lines.gather(by_text), request, prepared.line_numbers(by_text))
         for index, entry in prepared.entries.items():
@@ -253,17 +250,17 @@ class TemplateGrouper:
         """The group numbers of lines of which each stands for all with its hash."""
         assert prepared.lines is not None
         lines: list[str] = prepared.lines.gather(indices).to_list()
-        shortest = canonical_lines("\n".join([*lines, ""]).encode()).decode().split("\n")
+        forms = masked_forms(texts_of(prepared.lines.gather(indices), prepared.request), longest=LONG)
         numbers = list[int]()
         places = prepared.line_numbers(indices).tolist()
-        for number, line, canonical in zip(places, lines, shortest[:-1], strict=True):
+        for number, line, form in zip(places, lines, forms.to_list(), strict=True):
             row = read_line(line, prepared.request, number)
             if row is None:
                 numbers.append(BLANK)
                 continue
             by_text, key = self._key(row)
-            # patterns look ahead a number of characters: what the shortest line does not hold, no other does
-            by_text = by_text or bool(find_injections(canonical))
+            # patterns look ahead a number of characters: what the shortest text does not hold, no other does
+            by_text = by_text or bool(find_injections(shortest_of(form)))
             numbers.append(BY_TEXT if by_text else self._number(key, key, row.record))
         return numbers
 

@@ -244,7 +244,7 @@ def _one_by_one(
     from agent.pipeline.pipeline import Pipeline
     from agent.pipeline.service import CHUNK, judge_chunks, judge_many
     from agent.scoring.batch_rate import BatchProbabilities
-    from agent.training.batch_adaptation import note_on_rate
+    from agent.training.rate_note import note_on_rate
     from retrieval.encoding.representation import Representation
 
     failures: list[RowError | JudgeError] = []

@@ -82,7 +82,7 @@ def runner_type(on: str | None) -> Callable[..., BulkRunner]:
 
 
 def _note_rate(context: AppContext, summary: Summary) -> None:
-    from agent.training.batch_adaptation import note_on_rate
+    from agent.training.rate_note import note_on_rate
 
     summary.rate_note = note_on_rate(context, summary.source, summary.batch)
 

@@ -212,10 +212,10 @@ def decide_alone(context: AppContext, source: str, detector: str | None, *, adap
     UsageError
         The source does not have it, or is to be adapted to the files as well.
     """
-    from agent.training.contrib_choice import judge_alone
-
     if detector is None:
         return
+    from agent.training.contrib_choice import judge_alone
+
     if adapt:
         raise UsageError("--adapt changes how the signals are combined, and --detector uses one alone: leave one out")
     judge_alone(context, source, detector)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _SUFFIX = ".j2"
 
@@ -26,6 +27,9 @@ def _texts() -> dict[str, str]:
 
 @cache
 def _environment() -> Environment:
+    # imported late: verdicts of known templates render no prompt
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
     # plain text for a model, not HTML; `prompt_injection` and the tokeniser keep records from changing the prompt
     return Environment(
         loader=FunctionLoader(_texts().get), undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False

@@ -50,11 +50,25 @@ def blocks_of(table: CsvTable, stream: Stream, size: int = SIZE) -> BlockTable:
 
 @dataclass(frozen=True)
 class _Lines:
-    """Consecutive lines of a file, the first with that number."""
+    """Consecutive lines of a file, the first with that number; ``data`` holds them and maybe more."""
 
     first: int
     lines: pl.Series
     quotes: NDArray[np.int64]
+    data: bytes
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def head(self, count: int) -> _Lines:
+        """The first lines."""
+        return _Lines(self.first, self.lines[:count], self.quotes[:count], self.data)
+
+    def joined(self, chosen: Flags) -> bytes:
+        """The bytes of the ``chosen`` lines, of which there is at least one, each with a newline at its end."""
+        if len(chosen) == self.data.count(b"\n") and chosen.all():
+            return self.data.replace(b"\r\n", b"\n") if b"\r" in self.data else self.data
+        return joined(self.lines.filter(pl.Series(chosen)).str.strip_suffix("\r"))
 
     def raw(self, start: int, stop: int) -> list[RawLine]:
         texts = self.lines[start:stop].to_list()
@@ -85,10 +99,10 @@ class _CsvBlocks:
                 # a row may go on in the next chunk
                 closed = np.flatnonzero(np.cumsum(lines.quotes) % 2 == 0)
                 count = int(closed[-1]) + 1 if len(closed) else 0
-                block, used = self._block(_Lines(first, lines.lines[:count], lines.quotes[:count]))
+                block, used = self._block(lines.head(count))
                 yield block
                 first += used
-                left = len(lines.lines) - used
+                left = len(lines) - used
                 data = b"".join(line.data + b"\n" for line in lines.raw(used, used + left))
                 if used < count or len(data) > _MOST_OPEN or left > _MOST_OPEN_LINES:
                     # a quote that may never be closed
@@ -107,7 +121,7 @@ class _CsvBlocks:
         quotes = np.zeros(len(lines), np.int64)
         if self._dialect.quoted and b'"' in data:
             quotes = lines.str.count_matches('"', literal=True).to_numpy().astype(np.int64)
-        return _Lines(first, lines, quotes)
+        return _Lines(first, lines, quotes, data)
 
     def _one_by_one(self, data: Iterable[bytes], first: int) -> Iterator[Block]:
         """All from line ``first`` on, of which ``data`` has been read."""
@@ -125,7 +139,7 @@ class _CsvBlocks:
     def _block(self, lines: _Lines) -> tuple[Block, int]:
         """The rows of some lines, and how many of these were read."""
         certain = self._certain(lines)
-        frame = self._frame(lines.lines.filter(pl.Series(certain)))
+        frame = self._frame(lines, certain)
         if frame is None:
             certain = np.zeros(len(certain), np.bool_)
             frame = pl.DataFrame()
@@ -148,7 +162,9 @@ class _CsvBlocks:
 
     def _certain(self, lines: _Lines) -> Flags:
         """Which lines are a row whose cells do not depend on what comes before."""
-        texts, layout = lines.lines.str.strip_suffix("\r"), self._table.layout
+        texts, layout = lines.lines, self._table.layout
+        if b"\r" in lines.data:
+            texts = texts.str.strip_suffix("\r")
         is_open = np.cumsum(lines.quotes) % 2
         certain: Flags = (lines.quotes % 2 == 0) & (is_open == 0)
         certain[: max(0, layout.first_line - lines.first + (layout.header is not None))] = False
@@ -164,14 +180,14 @@ class _CsvBlocks:
             certain[quoted] = texts.gather(quoted).str.contains(self._regular).to_numpy()
         return certain
 
-    def _frame(self, lines: pl.Series) -> pl.DataFrame | None:
+    def _frame(self, lines: _Lines, certain: Flags) -> pl.DataFrame | None:
         """The cells of lines that are certain; None if they cannot be read so."""
-        names = list(self._table.names)
-        if not len(lines):
+        names, count = list(self._table.names), int(certain.sum())
+        if not count:
             return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
         try:
             frame = pl.read_csv(
-                io.BytesIO(joined(lines.str.strip_suffix("\r"))),
+                io.BytesIO(lines.joined(certain)),
                 has_header=False,
                 separator=self._dialect.delimiter,
                 quote_char='"' if self._dialect.quoted else None,
@@ -180,7 +196,7 @@ class _CsvBlocks:
             )
         except pl.exceptions.PolarsError:
             return None
-        return frame if len(frame) == len(lines) else None
+        return frame if len(frame) == count else None
 
     def _is_unsure(self, frame: pl.DataFrame) -> Flags:
         """Rows that are the header again, or have no text."""

@@ -38,9 +38,12 @@ _DOCKER = (
 )
 # control characters, halves of pairs, and escapes by which a name may stand there twice
 _STRANGE = r"[\x00-\x1f\ufeff]|\\u(?:00(?:[014-7]|2[dDeE]|3[0-9])|[dD][89a-fA-F])"
+_NOT_IN_JSON = r"[\x00-\x1f\ufeff]"
 _IN_TEXT = r"[\x00-\x08\x0a-\x1f\ufeff]"
 # bytes of Docker's lines that go on
 _MOST_OPEN = 1 << 20
+# brackets that lines may have beyond one each where they are surely not nested too deeply for any reader
+_MOST_NESTED = 64
 Flags = NDArray[np.bool_]
 
 
@@ -136,7 +139,7 @@ class _JsonBlocks:
             lines = split_lines_by_array(data, count)
             certain, frame = np.zeros(count, np.bool_), pl.DataFrame()
             if lines is not None:
-                certain, frame = self._certain(lines)
+                certain, frame = self._certain(lines, data)
             starts, of_frame = np.arange(count), np.flatnonzero(certain)
             if self._form.is_docker:
                 # a line goes on in the next: they are read together
@@ -157,9 +160,10 @@ class _JsonBlocks:
         """The indices of Docker's lines that do not go on in the next."""
         return np.flatnonzero(lines.str.strip_suffix("\r").str.contains(_DOCKER).to_numpy())
 
-    def _certain(self, lines: pl.Series) -> tuple[Flags, pl.DataFrame]:
-        form, texts = self._form, lines.str.strip_suffix("\r")
-        fits = texts.str.starts_with("{") & ~texts.str.contains(_STRANGE)
+    def _certain(self, lines: pl.Series, data: bytes) -> tuple[Flags, pl.DataFrame]:
+        form, texts = self._form, lines.str.strip_suffix("\r") if b"\r" in data else lines
+        has_escapes = b"\\" in data
+        fits = texts.str.starts_with("{") & ~texts.str.contains(_STRANGE if has_escapes else _NOT_IN_JSON)
         for key in self._keys:
             fits &= texts.str.count_matches(key) == 1
         fits &= texts.str.contains(self._keys[-1] + r'\s*"')
@@ -167,27 +171,59 @@ class _JsonBlocks:
             fits &= ~texts.str.contains(self._other)
         for pattern in form.needed:
             fits &= texts.str.contains(pattern)
-        for pattern in form.excluded:
-            fits &= ~texts.str.contains(pattern)
-        time, is_plain = self._times(texts)
-        text = texts.str.json_path_match(self._path)
+        if form.excluded:
+            fits &= ~texts.str.contains("|".join(f"(?:{pattern})" for pattern in form.excluded))
+        cells = None if has_escapes or not fits.all() else self._plain_cells(texts, data)
+        if cells is None:
+            cells = *self._times(texts), texts.str.json_path_match(self._path)
+        time, is_plain, text = cells
         if form.of_log is not None:
             text = text.str.strip_chars_end("\r\n")
-        fits &= is_plain & text.is_not_null() & ~text.str.contains(_IN_TEXT) & (text.str.strip_chars() != "")
+        if has_escapes:
+            fits &= ~text.str.contains(_IN_TEXT)
+        fits &= is_plain & text.is_not_null() & (text.str.strip_chars() != "")
         fits &= text.str.len_chars() <= self._request.max_chars
         fits = fits.fill_null(value=False)
         return fits.to_numpy(), pl.DataFrame({TEXT: text, TIME: time}).filter(fits)
 
+    def _plain_cells(self, lines: pl.Series, data: bytes) -> tuple[pl.Series, pl.Series, pl.Series] | None:
+        """What `_times` gives, and the texts, of objects without escapes; None if they are not all of one kind."""
+        form, schema = self._form, {self._form.text: pl.String}
+        if not form.is_flat or form.of_log is not None:
+            return None
+        if data.count(b"[") + data.count(b"{") > len(lines) + _MOST_NESTED:
+            return None
+        is_plain = self._lacks_other_times(lines)
+        if form.time is not None:
+            key = rf"{re.escape(json.dumps(form.time))}\s*:"
+            is_plain &= (lines.str.count_matches(f"(?i){key}") == 1) & lines.str.contains(rf'{key}\s*"')
+            schema[form.time] = pl.String
+        if not is_plain.all():
+            return None
+        try:
+            frame = pl.read_ndjson(data, schema=schema)
+        except pl.exceptions.PolarsError:
+            return None
+        if len(frame) != len(lines):
+            return None
+        time = _no_times(lines) if form.time is None else frame[form.time]
+        if form.time is not None and time.null_count():
+            # that of a nested object
+            return None
+        return time, is_plain, frame[form.text]
+
+    def _lacks_other_times(self, lines: pl.Series) -> pl.Series:
+        """Which objects have no time by a name that is looked for before that of the form."""
+        name = self._form.time
+        before = TIME_NAMES if name is None else TIME_NAMES[: TIME_NAMES.index(name.casefold())]
+        return ~lines.str.contains(rf'(?i)"(?:{"|".join(before)})"\s*:') if before else lines.is_not_null()
+
     def _times(self, lines: pl.Series) -> tuple[pl.Series, pl.Series]:
         """The times of objects, and whether they surely are."""
         of_log, name = self._form.of_log, self._form.time
-        if of_log is None:
-            before = TIME_NAMES if name is None else TIME_NAMES[: TIME_NAMES.index(name.casefold())]
-            is_plain = ~lines.str.contains(rf'(?i)"(?:{"|".join(before)})"\s*:') if before else lines.is_not_null()
-            if name is None:
-                return pl.Series([None] * len(lines), dtype=pl.String), is_plain
-        else:
-            is_plain = lines.is_not_null()
+        is_plain = self._lacks_other_times(lines) if of_log is None else lines.is_not_null()
+        if of_log is None and name is None:
+            return _no_times(lines), is_plain
         assert name is not None
         key = rf"{re.escape(json.dumps(name))}\s*:\s*"
         found = lines.str.extract(key + r'(?:"([^"\\]*)")').fill_null(
@@ -231,3 +267,7 @@ class _JsonBlocks:
 def _key(name: str) -> str:
     """The pattern of a name in an object."""
     return rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:"
+
+
+def _no_times(lines: pl.Series) -> pl.Series:
+    return pl.Series([None], dtype=pl.String).new_from_index(0, len(lines))

@@ -20,7 +20,6 @@ from agent.core.errors import EXPECTED
 from agent.core.records import Deferred, Signal, Verdict
 from agent.core.requests import JudgeRequest, needs_segments, split_into_segments
 from agent.explain.explanation import REPLACED
-from agent.pipeline.block_judge import BlockJudge
 from agent.pipeline.context import AppContext
 from agent.pipeline.decision import Decider, most_anomalous_segment
 from agent.pipeline.state import Clause, JudgingState
@@ -28,6 +27,7 @@ from agent.pipeline.steps import Steps
 from retrieval.text.prompt_injection import find_injections
 
 if TYPE_CHECKING:
+    from agent.pipeline.block_judge import BlockJudge
     from agent.pipeline.runnable import VerdictRunnable
 
 Outcome = Verdict | Deferred | Exception
@@ -75,6 +75,9 @@ class Pipeline:
 
     def block_judge(self, source: str) -> BlockJudge | None:
         """What judges blocks of the rows of a source by arrays; None where that is not possible."""
+        # only rows of tables and sessions need it
+        from agent.pipeline.block_judge import BlockJudge
+
         judge = BlockJudge(self._context, self._steps, source)
         return judge if judge.is_able else None
 

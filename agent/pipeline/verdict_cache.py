@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.core.records import Verdict
-from agent.core.requests import TextRequest, needs_segments
+from agent.core.requests import LONG, TextRequest, needs_segments
 from agent.pipeline.verdict_json import VerdictTemplate
 from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
 from retrieval.lru_cache import LRUCache
-from retrieval.text.canonical_lines import canonical_lines
-from retrieval.text.template_hash import template_skeleton
+from retrieval.text.masked_forms import form_of_one, holds_mail, masked_forms, shortest_of
+from retrieval.text.prompt_injection import find_injections
 
 _TEXTS, _TEMPLATES = 65_536, 16_384
-# texts from which on rewriting them by array takes less time than masking them one by one
+# texts from which on masking them by array takes less time than one by one
 _FEW = 4
 
 
@@ -26,7 +26,7 @@ class VerdictCache:
         # where fields are compared, or prose, each text is its own template
         self._by_template = not (self._representation.field_encoder or (row.source_model or {}).get("by_text"))
         self._texts: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)
-        self._skeletons: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)
+        self._forms: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)
         self._templates: LRUCache[VerdictTemplate] = LRUCache(_TEMPLATES)
 
     def of_text(self, request: TextRequest) -> VerdictTemplate | None:
@@ -40,15 +40,18 @@ class VerdictCache:
         if self._representation.kept:
             # skeletons do not distinguish numbers, of which some distinguish templates here
             return [self._of_masked(request) for request in requests]
-        verdicts = [self._skeletons.get((request.explain, template_skeleton(request.text))) for request in requests]
-        missing = [place for place, verdict in enumerate(verdicts) if verdict is None]
-        for place, form in zip(missing, _canonical([requests[place].text for place in missing]), strict=True):
-            request = requests[place]
-            verdict = self._skeletons.get((request.explain, form))
-            if verdict is None and (verdict := self._of_masked(request)) is not None:
-                self._skeletons.put((request.explain, form), verdict)
-            verdicts[place] = verdict
-        return verdicts
+        forms = _forms([request.text for request in requests])
+        return [self._of_form(request, form) for request, form in zip(requests, forms, strict=True)]
+
+    def _of_form(self, request: TextRequest, form: str) -> VerdictTemplate | None:
+        key = request.explain, form
+        if (verdict := self._forms.get(key)) is not None:
+            return verdict
+        verdict = self._of_masked(request)
+        # patterns look ahead a number of characters: what the shortest text does not hold, no other does
+        if verdict is not None and not find_injections(shortest_of(form)):
+            self._forms.put(key, verdict)
+        return verdict
 
     def _of_masked(self, request: TextRequest) -> VerdictTemplate | None:
         if needs_segments(request):
@@ -67,11 +70,16 @@ class VerdictCache:
         self._texts.put((request.explain, request.text), template)
 
 
-def _canonical(texts: Sequence[str]) -> list[str]:
+def _forms(texts: Sequence[str]) -> list[str]:
     """Forms of texts that are equal only where the texts are masked alike; of many, whatever the numbers' lengths."""
-    lines = [text for text in texts if "\n" not in text]
-    if len(lines) < _FEW:
-        return [template_skeleton(text) for text in texts]
-    rewritten = canonical_lines("".join(f"{line}\n" for line in lines).encode()).decode()
-    forms = iter(rewritten.split("\n"))
-    return [template_skeleton(text) if "\n" in text else next(forms) for text in texts]
+    if len(texts) < _FEW:
+        return [form_of_one(text) for text in texts]
+    import polars as pl
+
+    lines = pl.Series(["" if "\n" in text else text for text in texts], dtype=pl.String)
+    forms = masked_forms(lines, longest=LONG)
+    is_exact = holds_mail(forms) | (lines == "")
+    return [
+        form_of_one(text) if exact else form
+        for text, form, exact in zip(texts, forms.to_list(), is_exact.to_list(), strict=True)
+    ]

@@ -25,11 +25,12 @@ from agent.detectors.text_classifier import Bools, Texts
 from agent.pipeline.context import AppContext, BatchModel
 from agent.pipeline.state import JudgingState, Source
 from agent.pipeline.steps import Steps
-from agent.scoring.batch_rate import BatchProbabilities, RateShift, rate_shift
+from agent.scoring.batch_rate import RateShift, rate_shift
 from agent.scoring.fusion import Fusion, SourceModel
 from agent.training.contrib_choice import ContribChoice
 from agent.training.fit import fusion_for_batch
 from agent.training.kinds import are_lines_of_templates
+from agent.training.rate_note import is_by_text
 from agent.training.self_training import TwoGroups, find_two_groups
 from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
@@ -85,7 +86,7 @@ def adapt_to_batch(
     batch = _Batch.of(row, records, cases, progress)
     if len(batch.states) < _FEWEST:
         return f"--adapt changes nothing: {plural(len(batch.states), 'record')} that no case equals are too few"
-    by_text = _is_by_text(row)
+    by_text = is_by_text(row)
     if by_text and (batch.is_of_templates or are_lines_of_templates(cases.values())):
         # new templates are new kinds of records, whose probabilities do not show how many are anomalous
         return _adapt_to_similarity(context, row, batch, progress)
@@ -135,23 +136,6 @@ def _adapt_to_similarity(context: AppContext, row: SourceSnapshot, batch: _Batch
     return f"--adapt: the cases are weighted so that they are as far from each other as {new} are from them"
 
 
-def note_on_rate(context: AppContext, source: str, batch: BatchProbabilities) -> str | None:
-    """How the rate of anomalies in a batch that was judged without adaptation differs from the cases', in words."""
-    if context.batch_sha256(source) is not None:
-        return None
-    row, cases = context.source(source), context.casebook.templates(source)
-    labels, keys = context.casebook.keys_by_label(source), batch.keys_outside(cases)
-    contents = [batch.contents(key) for key in keys]
-    if _is_by_text(row) and (are_lines_of_templates(contents) or are_lines_of_templates(cases.values())):
-        return None
-    shift = rate_shift(np.array([batch.by_key[key] for key in keys]), labels["normal"], labels["anomalous"])
-    return f"{shift}; --adapt judges them with that rate" if shift else None
-
-
-def _is_by_text(row: SourceSnapshot) -> bool:
-    return row.representation is not None and row.representation.field_encoder is None
-
-
 @dataclass(frozen=True)
 class _Batch:
     """The distinct records of a batch that are no cases, ordered by their keys.
@@ -191,7 +175,7 @@ class _Batch:
         states = [found[key] for key in sorted(found)[:_MOST]]
         parts = [str(row.revision), *(state.content_hash for state in states)]
         sha256 = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        of_templates = _is_by_text(row) and are_lines_of_templates([len(of_key) for of_key in contents.values()])
+        of_templates = is_by_text(row) and are_lines_of_templates([len(of_key) for of_key in contents.values()])
         return cls(states, of_templates, sha256)
 
 

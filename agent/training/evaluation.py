@@ -22,9 +22,9 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.scoring.batch_rate import BatchProbabilities
-from agent.training.batch_adaptation import note_on_rate
 from agent.training.batch_reference import reference_of_files
 from agent.training.evaluation_report import EvaluationDetails
+from agent.training.rate_note import note_on_rate
 from agent.training.series_evaluation import SeriesVerdicts
 from retrieval.encoding.representation import Representation
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import doctest
 
-from retrieval.text import canonical_lines, masking, prompt_injection, template_hash
+from retrieval.text import masked_forms, masking, prompt_injection, template_hash
 
 
 def test_examples_in_docstrings() -> None:
-    for module in (canonical_lines, masking, prompt_injection, template_hash):
+    for module in (masked_forms, masking, prompt_injection, template_hash):
         failed, attempted = doctest.testmod(module)
         assert attempted
         assert not failed

@@ -17,8 +17,9 @@ from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.scoring.batch_rate import BatchProbabilities
 from agent.scoring.fusion import SourceModel
-from agent.training.batch_adaptation import adapt_to_batch, adapt_to_files, note_on_rate
+from agent.training.batch_adaptation import adapt_to_batch, adapt_to_files
 from agent.training.learn import learn
+from agent.training.rate_note import note_on_rate
 from tests.conftest import make_settings
 
 _HEAD = "load,delay,label"
