@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import delete, text
 
 from retrieval.casebook import Casebook
 from retrieval.errors import StoreFailure
 from retrieval.store.caches import LLMCache, TemplateVerdicts
 from retrieval.store.engine import open_store
+from retrieval.store.schema import sources
 from retrieval.store.verdicts import AlikeVerdict, History
 from retrieval.store.watch import commit, live_counts
 from tests.private_postgres import PrivatePostgres
@@ -37,8 +38,8 @@ def url(postgres: PrivatePostgres) -> str:
 def test_a_server_that_is_read_only_is_named(url: str) -> None:
     open_store(url).dispose()
     engine = open_store(url + "&options=-c%20default_transaction_read_only%3Don")
-    with pytest.raises(StoreFailure, match="it is read-only"):
-        LLMCache(engine).put("q", 1.0)
+    with pytest.raises(StoreFailure, match="it is read-only"), engine.begin() as connection:
+        connection.execute(delete(sources))
     engine.dispose()
 
 
