@@ -13,7 +13,6 @@ from llm.base import ChatBackend
 from llm.errors import ModelFailure
 from llm.openai.address import PREFIX, parse_spec
 from llm.weights.catalog import catalog, default_model
-from llm.weights.resolver import resolve
 
 _CONNECT_SECONDS = 0.5
 
@@ -115,6 +114,9 @@ def _embedded(name: str, cache: Path, offline: bool, options: Mapping[str, Any])
     entry = catalog().get(name)
     if entry is not None and entry.kind != "language":
         raise ModelFailure(f"{name!r} is an {entry.kind} model, it cannot give a verdict")
+    # imported late: it imports an HTTP client, which takes longer than telling which model is meant
+    from llm.weights.resolver import resolve
+
     resolved = resolve(name, cache=cache, offline=offline)
     if resolved.path.is_dir():
         raise ModelFailure(f"{resolved.path} is a folder: the embedded engine needs a .gguf file")

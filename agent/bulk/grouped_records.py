@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agent.bulk.hash_table import GroupNumbers
 from agent.bulk.judged_groups import JudgedGroups
 from agent.bulk.prepared_chunk import PreparedChunk
+from agent.bulk.summary import first_of_each
 from agent.bulk.template_grouping import BLANK, TemplateGrouper
 from agent.bulk.unread_lines import unread_lines
 from agent.core.records import content_hash
@@ -161,14 +162,19 @@ class TextBlocks:
 def add_contents(batch: BatchProbabilities, records: GroupedRecords, judged: Indices, found: JudgedGroups) -> None:
     """Count the different contents of templates among the records at ``judged``, as of rows judged one by one."""
     groups = records.groups[judged]
-    order = np.argsort(groups, kind="stable")
-    distinct, first, counts = np.unique(groups[order], return_index=True, return_counts=True)
+    counts = np.bincount(groups)
+    distinct = np.flatnonzero(counts)
     templates = [found.template(group) for group in distinct.tolist()]
     # the most anomalous record of a template counts, so there is one of each group
-    most = np.array([max(1, batch.missing_contents(template)) for template in templates], np.int64)
-    most = np.minimum(most, counts)
+    wanted = np.zeros(len(counts), np.int64)
+    wanted[distinct] = [max(1, batch.missing_contents(template)) for template in templates]
+    places = np.concatenate([first_of_each(groups), np.flatnonzero(wanted[groups] > 1)])
+    places = np.unique(places)
+    order = places[np.argsort(groups[places], kind="stable")]
+    sizes = np.bincount(groups[order], minlength=len(counts))[distinct]
+    starts, most = np.cumsum(sizes) - sizes, np.minimum(wanted[distinct], sizes)
     within = np.arange(most.sum()) - np.repeat(np.cumsum(most) - most, most)
-    texts = iter(records.texts(judged[order[np.repeat(first, most) + within]]))
+    texts = iter(records.texts(judged[order[np.repeat(starts, most) + within]]))
     probabilities = found.traits["probability"][distinct].tolist()
     for template, probability, count in zip(templates, probabilities, most.tolist(), strict=True):
         for text in islice(texts, count):

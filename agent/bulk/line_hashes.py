@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _PAIRS = r"^\s*\S+\s+is\s+\S+\s+\S+\s+is\s"
 # what numbers and addresses consist of, without what separates their parts
 _PARTS = "[0-9a-fA-F]+"
+# lines from which on a second thread takes half of them: one thread takes longer to hash a chunk than to judge it
+_MANY = 10_000
 _SECOND_WORD = r"^\s*\S+\s+\S"
 _OF_SKELETON, _OF_PARTS, _OF_LABEL = map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
@@ -42,6 +46,22 @@ def line_hashes(
     rule
         What begins an entry in the file; None if each line is one.
     """
+    has_labels, half = texts is not lines, len(lines) // 2
+    if len(lines) < _MANY:
+        return _hashes_of(lines, texts, kept, seed, rule, has_labels=has_labels)
+    second = _second_thread().submit(_hashes_of, lines[half:], texts[half:], kept, seed, rule, has_labels=has_labels)
+    first = _hashes_of(lines[:half], texts[:half], kept, seed, rule, has_labels=has_labels)
+    return np.concatenate([first, second.result()])
+
+
+@cache
+def _second_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="hashing")
+
+
+def _hashes_of(
+    lines: pl.Series, texts: pl.Series, kept: KeptNumbers, seed: int, rule: EntryRule | None, *, has_labels: bool
+) -> Hashes:
     forms = masked_forms(texts, longest=LONG if rule is None else DECIDING_CHARS, keeps_numbers=bool(kept))
     hashes = forms.hash(seed).to_numpy(writable=True)
     exact = texts.str.contains(_PAIRS).to_numpy(writable=True)
@@ -54,7 +74,7 @@ def line_hashes(
         hashes += _OF_PARTS * lines.str.replace_all(_PARTS, "").hash(seed).to_numpy()
     if len(places := np.flatnonzero(exact)):
         hashes[places] = _OF_SKELETON + skeleton_hashes(joined(lines.gather(places)), seed)
-    if texts is not lines:
+    if has_labels:
         # nothing but a label is no record
         hashes[~lines.str.contains(_SECOND_WORD).to_numpy()] += _OF_LABEL
     return hashes + column_hashes(lines, kept, seed) if kept else hashes

@@ -23,6 +23,14 @@ _MOST_SPANS = 4_096
 _TEMPLATE = re.compile(r"t[0-9a-f]{15}")
 
 
+def first_of_each(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The index of the first of each distinct number, none of which is below 0, in the order of the numbers."""
+    first = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int64)
+    # of several values for one place the last one stays
+    first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1)
+    return first[first >= 0]
+
+
 class Seen(BaseModel):
     """A place in the input, and the time of the record there."""
 
@@ -156,13 +164,14 @@ class Summary(BaseModel):
         self._count(labels, self.counts)
         parts = np.array_split(np.arange(len(lines)), min(_SPANS_PER_CHUNK, len(lines)))
         indices = np.flatnonzero(labels != 0)
-        distinct, first, counts = np.unique(numbers[indices], return_index=True, return_counts=True)
-        last = len(indices) - 1 - np.unique(numbers[indices][::-1], return_index=True)[1]
-        first, last = indices[first], indices[last]
+        counts = np.bincount(numbers[indices])
+        distinct, counts = np.flatnonzero(counts), counts[counts > 0]
+        first = indices[first_of_each(numbers[indices])]
+        last = indices[::-1][first_of_each(numbers[indices][::-1])]
         verdicts = [verdict_of(number) for number in distinct.tolist()]
-        keys = [f"{verdict.label} {template}" for template, verdict in verdicts]
-        new = [i for i in np.argsort(first).tolist() if keys[i] not in self.groups]
-        places = np.unique(np.concatenate([[part[0] for part in parts], first[new], last]).astype(np.int64))
+        names = [f"{verdict.label} {template}" for template, verdict in verdicts]
+        is_new = np.array([name not in self.groups for name in names], np.bool_)
+        places = np.unique(np.concatenate([[part[0] for part in parts], first[is_new], last]).astype(np.int64))
         seen = {
             place: Seen(file=file, line=int(lines[place]), time=time)
             for place, time in zip(places.tolist(), times_of(places), strict=True)
@@ -172,13 +181,13 @@ class Summary(BaseModel):
                 Span(start=seen[int(part[0])], counts=self._count(labels[part], dict.fromkeys(LABELS, 0)))
             )
         # the order of the numbers is not that of the records in this chunk
-        for i in new:
-            (template, verdict), place = verdicts[i], seen[int(first[i])]
-            self.groups.setdefault(keys[i], Group(template=template, verdict=verdict, count=0, first=place, last=place))
+        for i in np.argsort(first).tolist():
+            if names[i] not in self.groups:
+                (template, verdict), place = verdicts[i], seen[int(first[i])]
+                self.groups[names[i]] = Group(template=template, verdict=verdict, count=0, first=place, last=place)
+            self.groups[names[i]].count += int(counts[i])
         for i in np.argsort(last).tolist():
-            group = self.groups[keys[i]]
-            group.count += int(counts[i])
-            group.last = seen[int(last[i])]
+            self.groups[names[i]].last = seen[int(last[i])]
         self._bound()
 
     def _bound(self) -> None:

@@ -65,10 +65,10 @@ class _Lines:
         return _Lines(self.first, self.lines[:count], self.quotes[:count], self.data)
 
     def joined(self, chosen: Flags) -> bytes:
-        """The bytes of the ``chosen`` lines, of which there is at least one, each with a newline at its end."""
+        """The bytes of the ``chosen`` lines, of which there is at least one, with their line ends."""
         if len(chosen) == self.data.count(b"\n") and chosen.all():
-            return self.data.replace(b"\r\n", b"\n") if b"\r" in self.data else self.data
-        return joined(self.lines.filter(pl.Series(chosen)).str.strip_suffix("\r"))
+            return self.data
+        return joined(self.lines.filter(pl.Series(chosen)))
 
     def raw(self, start: int, stop: int) -> list[RawLine]:
         texts = self.lines[start:stop].to_list()

@@ -42,7 +42,7 @@ _NOT_IN_JSON = r"[\x00-\x1f\ufeff]"
 _IN_TEXT = r"[\x00-\x08\x0a-\x1f\ufeff]"
 # bytes of Docker's lines that go on
 _MOST_OPEN = 1 << 20
-# brackets that lines may have beyond one each where they are surely not nested too deeply for any reader
+# brackets of a line that is surely not nested too deeply for any reader
 _MOST_NESTED = 64
 Flags = NDArray[np.bool_]
 
@@ -191,7 +191,7 @@ class _JsonBlocks:
         form, schema = self._form, {self._form.text: pl.String}
         if not form.is_flat or form.of_log is not None:
             return None
-        if data.count(b"[") + data.count(b"{") > len(lines) + _MOST_NESTED:
+        if (lines.str.count_matches(r"[\[{]") > _MOST_NESTED).any():
             return None
         is_plain = self._lacks_other_times(lines)
         if form.time is not None:
