@@ -9,8 +9,11 @@ reported only after the changed record was judged normal.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
 from agent.data.readers.values import spell_out
@@ -18,7 +21,9 @@ from agent.data.record_reading import has_own_text
 from agent.detectors.tabular import TabularModel
 from agent.explain.diff import quote_text
 from agent.scoring.fusion import LogOdds, SourceModel, fuse
+from retrieval.encoding.field_columns import Column, FieldColumns
 from retrieval.encoding.field_encoder import EventCount, FieldEncoder, features, value_if_absent
+from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import kind_of_event
 
 _MAX_FIELDS = 2
@@ -78,11 +83,14 @@ class Perturbation:
         if not candidates:
             return []
         row = features(self.record.fields, self.record.events)
-        rows = [moved_row(row, changes) for changes in candidates]
-        sessions = [moved(self.record, changes).events for changes in candidates]
-        return [
-            outlier_score if trees is None else trees for trees, outlier_score in self.model.signals(rows, sessions)
-        ]
+        if self.record.events:
+            rows = FieldColumns.of([moved_row(row, changes) for changes in candidates])
+            sessions = SessionBlock.of([moved(self.record, changes).events for changes in candidates])
+            trees, outlier_score = self.model.scores(rows, sessions)
+        else:
+            trees, outlier_score = self.model.scores(_moved_columns(row, candidates))
+        odds: list[float] = (outlier_score if trees is None else trees).tolist()
+        return odds
 
     def promises(self, field_log_odds: float) -> bool:
         """Whether the label would be normal with these log-odds of the fields, all other signals unchanged."""
@@ -162,6 +170,21 @@ def moved_row(row: dict[str, FieldValue], changes: Changes) -> dict[str, FieldVa
             for total, added in zip(_TOTALS, (new - old, float(new > 0) - float(old > 0)), strict=True):
                 out[total] = float(out[total] or 0) + added
     return out
+
+
+def _moved_columns(row: dict[str, FieldValue], candidates: list[Changes]) -> FieldColumns:
+    """The rows of a table that `moved_row` makes, by column: there may be thousands of hundreds of columns."""
+    moves = defaultdict[str, list[tuple[int, FieldValue]]](list)
+    for number, changes in enumerate(candidates):
+        for change in changes:
+            moves[change.name].append((number, change.new))
+    one, columns = FieldColumns.of([row]), dict[str, Column]()
+    for name in dict.fromkeys([*row, *moves]):
+        which = np.zeros(len(candidates), np.int64)
+        # the value of the row, and then those that it is changed to
+        which[[number for number, _ in moves[name]]] = np.arange(1, len(moves[name]) + 1)
+        columns[name] = one[name].followed_by(Column.of([new for _, new in moves[name]])).take(which)
+    return FieldColumns(len(candidates), columns)
 
 
 def _options(record: Record, normal: FieldEncoder) -> Iterator[FeatureChange]:
