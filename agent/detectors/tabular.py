@@ -322,6 +322,5 @@ def _log_odds(trees: Sequence[TreeEnsemble], x: Floats) -> Floats:
 
 
 def _logit(p: Floats) -> Floats:
-    from scipy.special import logit
-
-    return np.clip(logit(np.clip(p, 1e-4, 1 - 1e-4)), -_LIMIT, _LIMIT)
+    p = np.clip(p, 1e-4, 1 - 1e-4)
+    return np.asarray(np.clip(np.log(p / (1 - p)), -_LIMIT, _LIMIT))
