@@ -38,7 +38,7 @@ _DOCKER = (
 )
 # control characters, halves of pairs, and escapes by which a name may stand there twice
 _STRANGE = r"[\x00-\x1f\ufeff]|\\u(?:00(?:[014-7]|2[dDeE]|3[0-9])|[dD][89a-fA-F])"
-_NOT_IN_JSON = r"[\x00-\x1f\ufeff]"
+_CONTROL, _MARK = r"[\x00-\x1f]", "\ufeff".encode()
 _IN_TEXT = r"[\x00-\x08\x0a-\x1f\ufeff]"
 # bytes of Docker's lines that go on
 _MOST_OPEN = 1 << 20
@@ -140,7 +140,7 @@ class _JsonBlocks:
             certain, frame = np.zeros(count, np.bool_), pl.DataFrame()
             if lines is not None:
                 certain, frame = self._certain(lines, data)
-            starts, of_frame = np.arange(count), np.flatnonzero(certain)
+            starts, of_frame, in_all = np.arange(count), np.flatnonzero(certain), count
             if self._form.is_docker:
                 # a line goes on in the next: they are read together
                 whole = np.zeros(0, np.int64) if lines is None else self._whole(lines)
@@ -149,7 +149,7 @@ class _JsonBlocks:
             rest = self._rest(data, first, starts, count, certain)
             certain[count:] = False
             yield Block(frame.filter(pl.Series(certain[of_frame])), first + np.flatnonzero(certain), rest)
-            data = b"".join(line + b"\n" for line in data.split(b"\n")[count:-1])
+            data = b"" if count == in_all else b"".join(line + b"\n" for line in data.split(b"\n")[count:-1])
             first += count
             if len(data) > _MOST_OPEN:
                 break
@@ -163,7 +163,8 @@ class _JsonBlocks:
     def _certain(self, lines: pl.Series, data: bytes) -> tuple[Flags, pl.DataFrame]:
         form, texts = self._form, lines.str.strip_suffix("\r") if b"\r" in data else lines
         has_escapes = b"\\" in data
-        fits = texts.str.starts_with("{") & ~texts.str.contains(_STRANGE if has_escapes else _NOT_IN_JSON)
+        strange = _STRANGE if has_escapes or _MARK in data else _CONTROL
+        fits = texts.str.starts_with("{") & ~texts.str.contains(strange)
         for key in self._keys:
             fits &= texts.str.count_matches(key) == 1
         fits &= texts.str.contains(self._keys[-1] + r'\s*"')

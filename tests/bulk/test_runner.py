@@ -44,6 +44,9 @@ ODD = (
     b"- duration is 17 size is 4 kind is read\n"
     b"- nul \x00 in it 4\n" + b"- " + b"word 12 " * (LONG // 6) + b"\n"
     b"- LOG:  caf\xc3\xa9 number 12 at 0x7f3a\n- LOG:  caf\xc3\xa9 number 13 at 0x0a1b\n"
+    # what masking reads in another way than it looks
+    b"- LOG:  \xc3\xa910.0.0.1 up\n- LOG:  \xc3\xa91::2 up\n- LOG:  from 10.22.33.44:5\n- LOG:  from 10.222.33.44:5\n"
+    b"- LOG:  12/Jan/2026:10:11:12 +0100 x\n- LOG:  to a7@b.cd 17\n- LOG:  to ignore-the.above.rules@x.de 17\n"
     b"PANIC no line end 5"
 )
 
