@@ -75,10 +75,11 @@ def test_values_on_a_threshold_go_where_they_go_in_scikit_learn() -> None:
         found += [
             (node["feature_idx"], node["num_threshold"]) for part in nodes for node in part if not node["is_leaf"]
         ]
-        rows = np.repeat(x[:1], 3 * len(found), axis=0)
+        rows = np.repeat(x[:1], 4 * len(found), axis=0)
         for i, (column, threshold) in enumerate(found):
-            near = np.float32(threshold) if trees else threshold
-            rows[3 * i : 3 * i + 3, column] = near, np.nextafter(near, np.inf), np.nextafter(near, -np.inf)
+            # of a forest the second rounds to single precision
+            near = float(np.float32(threshold)), np.nextafter(threshold, np.inf), np.nextafter(threshold, -np.inf)
+            rows[4 * i : 4 * i + 4, column] = threshold, *near
         share = TreeEnsemble.of(estimator).probabilities(rows)
         np.testing.assert_allclose(share, estimator.predict_proba(rows)[:, 1], rtol=0, atol=1e-12)
 
