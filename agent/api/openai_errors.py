@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +31,21 @@ def error_object(status: int, message: str, code: str | None = None, param: str 
     """
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code or _CODES.get(status)}}
+
+
+class OpenAIError(BaseModel):
+    """What is wrong, as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIProblem(BaseModel):
+    """The body of every error of these routes."""
+
+    error: OpenAIError
 
 
 class OpenAIErrorMiddleware:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from agent.core.json_schemas import SourceName
 from agent.core.records import Case, Label, clean_text
 from agent.training.proposal import Action, Proposals
 from retrieval.casebook import SourceSnapshot
@@ -16,7 +17,7 @@ class NewCases(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: str
+    source: SourceName
     cases: list[Case] = Field(min_length=1)
 
 

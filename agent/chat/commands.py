@@ -25,6 +25,12 @@ _MESSAGES: dict[str, type[BaseMessage]] = {
     "system": SystemMessage,
 }
 
+# keys that clients send along
+_UNREAD = (
+    *((name, str, "a text") for name in ("id", "name")),
+    *((name, dict, "an object") for name in ("additional_kwargs", "response_metadata")),
+)
+
 __all__ = ["HELP", "ChatInput", "build_chat", "use_source"]
 
 
@@ -50,6 +56,9 @@ def _message(message: dict[str, Any]) -> BaseMessage:
     content = message.get("content")
     if made is None or not isinstance(content, (str, list)):
         raise ValueError("a message has a type (human, ai or system) and a content")
+    for name, kind_of, expected in _UNREAD:
+        if not isinstance(message.get(name), (kind_of, type(None))):
+            raise ValueError(f"the {name} of a message must be {expected}")
     return made(content=content)
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from agent.core.errors import translate
+from agent.core.json_schemas import HAS_CONTENT
 from agent.core.numerics import expit, logit
 
 
@@ -176,6 +177,8 @@ class Record(_Frozen):
     are the ordered events of a session, which make its text where that is missing. ``file`` and ``line`` (from 1) say
     where it stood.
     """
+
+    model_config = ConfigDict(json_schema_extra=HAS_CONTENT)
 
     text: CleanText = ""
     fields: CleanFields = Field(default_factory=dict)

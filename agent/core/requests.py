@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent.core.errors import InputError
+from agent.core.json_schemas import HAS_CONTENT, SourceName
 from agent.core.records import (
     BETWEEN_EVENTS,
     CleanFields,
@@ -52,9 +53,9 @@ _WORDS = {
 class JudgeRequest(BaseModel):
     """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=HAS_CONTENT)
 
-    source: str | None = None
+    source: SourceName | None = None
     text: CleanText = ""
     fields: CleanFields = Field(default_factory=dict)
     events: tuple[CleanText, ...] = ()
@@ -175,7 +176,7 @@ class Batch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: str | None = None
+    source: SourceName | None = None
     explain: Explain = "facts"
     records: list[Record | str] = Field(min_length=1)
 

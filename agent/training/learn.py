@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.core.errors import PrecedentError, UsageError, translate
+from agent.core.json_schemas import SOURCE_NAME
 from agent.core.records import Label, Record
 from agent.data.inputs import spooled_stdin
 from agent.data.read_options import ReadOptions, text_start
@@ -26,7 +27,6 @@ from agent.training.refit import Progress, is_outdated, refit
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TEXTS_MASKED = 10_000
 
 
@@ -91,7 +91,7 @@ def check_name(source: str) -> str:
     ------
     UsageError
     """
-    if not _NAME.fullmatch(source) or not source[-1].isalnum():
+    if not re.fullmatch(SOURCE_NAME, source):
         raise UsageError(
             f"{source!r} is not a valid source name: use 1 to 63 letters, digits, dots, hyphens or underscores, "
             "with a letter or a digit at both ends"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -183,14 +184,33 @@ def test_a_config_that_is_no_object_is_refused_and_an_odd_object_ignored(
 
 @pytest.mark.parametrize("path", ["/verdict", "/chain"])
 @pytest.mark.parametrize("method", ["invoke", "batch", "stream"])
-def test_a_garbled_config_in_the_path_is_refused(client: TestClient, path: str, method: str) -> None:
+def test_there_are_no_routes_with_a_config_in_the_path(client: TestClient, path: str, method: str) -> None:
     request = wrapped(method if method != "batch" else "/batch", json.dumps({"text": NORMAL}))
-    refused(
-        client.post(f"{path}/c/!!garbled/{method}", content=request, headers=JSON), 400 if path == "/verdict" else 422
-    )
+    assert client.post(f"{path}/c/!!garbled/{method}", content=request, headers=JSON).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("path", ["/verdict", "/chain"])
+def test_arguments_that_are_no_object_are_refused(client: TestClient, path: str) -> None:
+    refused(client.post(f"{path}/batch", json={"inputs": [], "kwargs": [1]}), 422)
+
+
+def test_the_schema_says_what_streams_and_names_of_sources_are(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    for path in ("/verdict", "/chain"):
+        for method in ("stream", "stream_log", "stream_events"):
+            answer = schema["paths"][f"{path}/{method}"]["post"]["responses"]["200"]
+            assert "text/event-stream" in answer["content"]
+    (name,) = schema["paths"]["/v1/sources/{name}"]["get"]["parameters"]
+    pattern = name["schema"]["pattern"]
+    assert [bool(re.fullmatch(pattern, text)) for text in ("shop", "a.b-c_9", "", "-a", "a.", "a" * 64)] == [
+        *(True, True),
+        *(False, False, False, False),
+    ]
 
 
 BAD_CONVERSATIONS = {
+    "metadata that is an array": '{"messages": [{"type": "human", "content": "a", "response_metadata": [1]}]}',
+    "an id that is an object": '{"messages": [{"type": "human", "content": "a", "id": {}}]}',
     "no messages": "{}",
     "messages are text": '{"messages": "hello"}',
     "a message is null": '{"messages": [null]}',

@@ -9,6 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Query
 from agent.api.bodies import JsonRoute
 from agent.api.schemas import Feedback
 from agent.api.state import State
+from agent.core.json_schemas import SourceName
 from agent.core.records import Label
 from agent.training.cases import CaseDetail, CasePage, ChangeView, delete_case, list_cases, relabel_case, show_case
 from agent.training.feedback import refit_source_if_due, undo_correction
@@ -20,7 +21,7 @@ _BY = "API"
 @router.get("/cases")
 def get_cases(
     state: State,
-    source: str | None = None,
+    source: SourceName | None = None,
     label: Label | None = None,
     text: Annotated[str, Query(max_length=200)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,

@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import JsonRequest, JsonRoute, storable_json
@@ -28,6 +29,9 @@ with warnings.catch_warnings():
 warnings.filterwarnings("ignore", message="astream_log is deprecated")
 
 
+# nothing here is configurable, and nothing is sent to LangSmith
+_UNUSED = ("config_hashes", "token_feedback")
+_STREAMED = ("/stream", "/stream_log", "/stream_events")
 # a lone surrogate may be spelt so
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -51,11 +55,26 @@ def add_langserve(app: FastAPI, state: ServerState) -> None:
     """Add both sets of routes to the application."""
     verdict, chat = state.verdict, state.chat.with_types(input_type=ChatInput, output_type=str)
     route_class, app.router.route_class = app.router.route_class, _Route
+    earlier = len(app.router.routes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        add_routes(app, verdict, path="/verdict", playground_type="default", dependencies=[Depends(_check_requests)])
-        add_routes(app, chat, path="/chain", playground_type="chat", dependencies=[Depends(_check_conversations)])
+        for runnable, path, playground, check in (
+            (verdict, "/verdict", "default", _check_requests),
+            (chat, "/chain", "chat", _check_conversations),
+        ):
+            add_routes(
+                app,
+                runnable,
+                path=path,
+                playground_type=playground,
+                dependencies=[Depends(check)],
+                disabled_endpoints=_UNUSED,
+            )
     app.router.route_class = route_class
+    for route in app.router.routes[earlier:]:
+        if isinstance(route, APIRoute) and route.path.endswith(_STREAMED):
+            # LangServe's schema does not say what these answer with
+            route.responses[200] = {"description": "Server-sent events", "content": {"text/event-stream": {}}}
 
 
 async def _check_requests(request: Request, state: State) -> None:
@@ -86,6 +105,8 @@ async def _inputs(request: Request) -> list[Any]:
     for config in configs if isinstance(configs, list) else [configs]:
         if not isinstance(config, dict):
             raise InputError("`config` must be an object, or for a batch an array of objects")
+    if not isinstance(body.get("kwargs", {}), dict):
+        raise InputError("`kwargs` must be an object")
     if not isinstance(body.get("inputs", []), list):
         raise InputError("`inputs` must be an array")
     return [*body.get("inputs", []), *([body["input"]] if "input" in body else [])]

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import JsonRoute, cancel_on_disconnect
-from agent.api.openai_errors import error_object
+from agent.api.openai_errors import OpenAIProblem, error_object
 from agent.api.state import ServerState, State
 from agent.chat.commands import ChatInput, use_source
 from agent.core.errors import EXPECTED, InputError, UsageError, translate
@@ -32,7 +32,10 @@ _CREATED = 1_764_115_200
 _EVENT_STREAM = "text/event-stream"
 _MESSAGE_TYPES = {"user": HumanMessage, "assistant": AIMessage, "system": SystemMessage, "developer": SystemMessage}
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": OpenAIProblem, "description": "What is wrong, in OpenAI's shape"} for status in ("4XX", 503, 507)
+}
+router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute, responses=_PROBLEMS)
 
 
 class TextPart(BaseModel):

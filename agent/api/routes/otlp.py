@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from google.protobuf.message import Message
@@ -19,10 +21,16 @@ from agent.pipeline.kept import reason_not_kept
 
 LOGS_PATH = "/otlp/v1/logs"
 router = APIRouter(tags=["OpenTelemetry"])
-_BODY = {"requestBody": {"required": True, "content": {PROTOBUF: {}, JSON: {}}}}
+_CONTENT: dict[str, Any] = {PROTOBUF: {}, JSON: {}}
+_BODY = {"requestBody": {"required": True, "content": _CONTENT}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "How many records could not be judged", "content": _CONTENT},
+    "4XX": {"description": "What is wrong with the request, as a `Status`", "content": _CONTENT},
+    503: {"description": "Why it is to be sent again, as a `Status`", "content": _CONTENT},
+}
 
 
-@router.post(LOGS_PATH, openapi_extra=_BODY, response_class=Response)
+@router.post(LOGS_PATH, openapi_extra=_BODY, response_class=Response, responses=_ANSWERS)
 async def post_logs(request: Request, state: State) -> Response:
     """Judge the log records of an OTLP exporter; the answer counts those that cannot be judged.
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, BackgroundTasks, Query
 from agent.api.bodies import JsonRoute
 from agent.api.schemas import Added, Brief, NewCases, SourceView
 from agent.api.state import State
+from agent.core.json_schemas import SourceName
 from agent.core.requests import check_record_size
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read
@@ -47,14 +48,14 @@ def get_sources(state: State) -> list[SourceView]:
 
 
 @router.get("/sources/{name}", tags=["sources"])
-def get_source(name: str, state: State) -> SourceView:
+def get_source(name: SourceName, state: State) -> SourceView:
     """One source, and what was proposed for it in the last minute."""
     return SourceView.of(state.context.source(name), state.metrics.proposal(name))
 
 
 @router.get("/sources/{name}/proposal", tags=["sources"])
 def get_proposal(
-    name: str,
+    name: SourceName,
     state: State,
     last: Annotated[int, Query(ge=1, le=100_000)] = WINDOW,
     since: datetime | None = None,
@@ -67,19 +68,19 @@ def get_proposal(
 
 
 @router.post("/sources/{name}/refit", tags=["sources"])
-def post_refit(name: str, state: State) -> Challenge:
+def post_refit(name: SourceName, state: State) -> Challenge:
     """Fit a source again. The new fit replaces the present one unless it is worse on the newest cases."""
     return challenge(state.context, name)
 
 
 @router.get("/sources/{name}/review", tags=["sources"])
-def get_review(name: str, state: State, n: Annotated[int, Query(ge=1, le=200)] = 20) -> list[Candidate]:
+def get_review(name: SourceName, state: State, n: Annotated[int, Query(ge=1, le=200)] = 20) -> list[Candidate]:
     """The verdicts whose correction would improve the source's model most, the best first."""
     return select_for_review(state.context, name, n)
 
 
 @router.put("/sources/{name}", tags=["sources"])
-def put_source(name: str, brief: Brief, background: BackgroundTasks, state: State) -> SourceView:
+def put_source(name: SourceName, brief: Brief, background: BackgroundTasks, state: State) -> SourceView:
     """Create a source, or set its brief."""
     casebook = state.context.casebook
     casebook.create(check_name(name))
@@ -91,6 +92,6 @@ def put_source(name: str, brief: Brief, background: BackgroundTasks, state: Stat
 
 
 @router.post("/sources/{name}/rollback", tags=["sources"])
-def post_rollback(name: str, state: State) -> SourceView:
+def post_rollback(name: SourceName, state: State) -> SourceView:
     """Judge with the fit before the present one again; the cases and the brief stay. Once more undoes it."""
     return SourceView.of(rollback(state.context, name))

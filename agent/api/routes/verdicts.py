@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Request
-from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from agent.api.bodies import NDJSON, DuplexResponse, JsonRoute, cancel_on_disconnect, media_type
 from agent.api.ndjson import stream_verdicts, to_json_bytes
@@ -40,7 +40,8 @@ def _body_schema() -> dict[str, Any]:
     for schema in (single, batch, record):
         # the verdicts have them in the document already
         schema.pop("$defs", None)
-    content = {"application/json": {"schema": {"anyOf": [single, {"type": "array", "items": single}, batch]}}}
+    many = {"type": "array", "minItems": 1, "items": {"anyOf": [single, {"type": "string"}]}}
+    content = {"application/json": {"schema": {"anyOf": [single, many, batch]}}}
     return {"requestBody": {"required": True, "content": {**content, NDJSON: {"schema": single}}}}
 
 
@@ -82,7 +83,7 @@ def get_verdict(verdict_id: str, state: State) -> Verdict:
     return load_verdict(state.context, verdict_id)
 
 
-@router.get("/{verdict_id}/explanation", response_class=PlainTextResponse)
+@router.get("/{verdict_id}/explanation", responses={200: {"content": {"text/plain": {}}}})
 def get_explanation(verdict_id: str, state: State) -> StreamingResponse:
     """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked.
 
