@@ -54,6 +54,9 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+# the playground of forms compiles the schema of its form
+_FORMS, _SCRIPTS = "/verdict/playground", "script-src 'self' 'unsafe-inline'"
+_POLICY_OF_FORMS = _SECURITY_HEADERS["Content-Security-Policy"].replace(_SCRIPTS, f"{_SCRIPTS} 'unsafe-eval'")
 
 
 class RequestLogMiddleware:
@@ -99,6 +102,8 @@ class RequestLogMiddleware:
                 if self._is_stopping():
                     # the next request goes to another server
                     headers["Connection"] = "close"
+                if scope["path"].startswith(_FORMS):
+                    headers["Content-Security-Policy"] = _POLICY_OF_FORMS
                 for name, value in _SECURITY_HEADERS.items():
                     # pages of the console have a stricter policy
                     headers.setdefault(name, value)

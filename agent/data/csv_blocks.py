@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 
 import numpy as np
@@ -71,8 +72,18 @@ class _Lines:
         return joined(self.lines.filter(pl.Series(chosen)))
 
     def raw(self, start: int, stop: int) -> list[RawLine]:
-        texts = self.lines[start:stop].to_list()
-        return [RawLine(self.first + start + index, text.encode()) for index, text in enumerate(texts)]
+        """The lines from one index to another as they are in the file."""
+        if b"\r" in self.data and start < stop:
+            begin = int(self._ends[start - 1]) + 1 if start else 0
+            lines = self.data[begin : int(self._ends[stop - 1])].split(b"\n")
+        else:
+            lines = [text.encode() for text in self.lines[start:stop].to_list()]
+        return [RawLine(self.first + start + index, line) for index, line in enumerate(lines)]
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Where the lines end in the data: polars leaves out the carriage return there, which a cell may hold."""
+        return np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord("\n"))
 
 
 class _CsvBlocks:

@@ -72,6 +72,8 @@ def mixed(block: TableBlock | SessionRows, others: Items, notes: Sequence[tuple[
     """The rows of a block, and others, in the order of their lines; either may be empty."""
     if not len(block):
         return with_notes(others, notes)
+    # a short row waits for the end of its table, a row that cannot be read does not
+    others = sorted(others, key=line_of)
     return MixedRows(block, others, notes) if others else replace(block, notes=(*notes, *block.notes))
 
 

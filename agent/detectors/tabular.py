@@ -252,7 +252,9 @@ class _Learner:
         with warnings.catch_warnings(), _threads().limit(limits=1, user_api="openmp"):
             # some cases are in every bag, see `learn`
             warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
-            part.fit(self.x[which], self.y[which], sample_weight=self.times[which])
+            x = self.x[which]
+            # boosting has no bins for a column without values; of one value, no tree asks for it
+            part.fit(np.where(np.isnan(x).all(axis=0), 0.0, x), self.y[which], sample_weight=self.times[which])
         return part
 
     @staticmethod

@@ -56,15 +56,15 @@ def url(learned: Settings) -> Iterator[str]:
         yield served.url
 
 
-@pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:
-    """The playground, opened; whatever it asks of another host, or throws, or pops up, fails the test."""
+@pytest.fixture(params=["/chain/playground/"])
+def page(browser: Browser, url: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A playground, opened; whatever it asks of another host, or throws, or pops up, fails the test."""
     wrong: list[str] = []
     made = browser.new_page(viewport={"width": 1000, "height": 1160})
     made.on("dialog", lambda dialog: (wrong.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
     made.on("pageerror", lambda error: wrong.append(f"an error: {error}"))
     made.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 else None)
-    made.goto(f"{url}/chain/playground/")
+    made.goto(url + request.param)
     yield made
     made.close()
     assert not wrong
@@ -134,3 +134,10 @@ def test_markup_in_a_record_stays_text(page: Page) -> None:
     precedents, _ = talk.say("show me the precedents")
     assert MARKUP.replace("*", "·") in precedents
     assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("page", ["/verdict/playground/"], indirect=True)
+def test_the_form_of_a_verdict_is_filled_in(page: Page) -> None:
+    page.locator('[id="#/properties/text-input"]').fill(RECORD)
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("anomalous").first).to_be_visible(timeout=1000 * PATIENCE)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from agent.data import jsonl_records, record_readers
+from agent.data.blocks import line_of
 from agent.data.csv_blocks import blocks_of
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, byte_stream
@@ -113,6 +114,7 @@ def test_csv_of_any_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size:
         '"open,2,3',
         'a"b,2,3',
         '"x\ny",2,3',
+        '"x\r\ny",2,3',
         "\0,2,3",
         "\x1b[31mred,2,3",
         "a,b,c",
@@ -123,6 +125,20 @@ def test_csv_with_an_odd_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, o
     lines = [f"{i},{i / 7},kind{i % 3}" for i in range(400)]
     (tmp_path / "rows.csv").write_text("\n".join(["a,b,c", *lines[:200], odd, *lines[200:]]), encoding="utf-8")
     assert is_as_row_by_row(tmp_path / "rows.csv", 1_500, monkeypatch) > (190 if odd.count('"') == 1 else 390)
+
+
+def test_a_short_row_that_waits_is_in_its_place_among_rows_that_are_not_read(tmp_path: Path) -> None:
+    lines = [f"{i},{i / 7},kind{i % 3}" for i in range(400)]
+    lines[50], lines[150:300:50] = "5,3", ["stray"] * 3
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,c", *lines, ""]))
+    with OPTIONS.open(tmp_path / "rows.csv", 65_536, lenient=True) as (stream, kind, request):
+        parts = list(record_readers.read_parts(stream, kind, request))
+    found = list[Any]()
+    for part in parts:
+        for start in range(0, len(part), 7):
+            piece = part[start : start + 7] if isinstance(part, list) else part.slice(start, 7)
+            found += piece if isinstance(piece, list) else piece.rows()
+    assert [line_of(row) for row in found] == list(range(2, 402))
 
 
 def objects(count: int) -> list[dict[str, Any]]:

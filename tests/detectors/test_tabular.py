@@ -102,6 +102,13 @@ def test_rows_that_say_nothing_and_numbers_beyond_all_measure_are_no_error() -> 
     assert np.isfinite([trees, odd]).all()
 
 
+def test_a_column_with_a_value_in_one_row_is_no_error() -> None:
+    rows = [{"x": float(i % 17), "e": 1.0 if i == 5 else None} for i in range(200)]
+    bad = [i % 4 == 0 for i in range(200)]
+    model, _ = TabularModel.fit(rows, [()] * 200, bad, [None] * 200, [1] * 200)
+    assert model is not None
+
+
 def test_a_kind_that_no_case_has_is_told_worse_than_a_known_one_and_fusion_is_told_so() -> None:
     rng = random.Random(3)
     rows: list[Row] = [{f"n{i}": rng.gauss(0, 1) for i in range(6)} for _ in range(900)]

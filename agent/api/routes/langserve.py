@@ -13,13 +13,14 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
+from pydantic import ConfigDict
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import JsonRequest, JsonRoute, storable_json
 from agent.api.state import ServerState, State
 from agent.chat.commands import ChatInput
 from agent.core.errors import InputError
-from agent.core.requests import parse_request
+from agent.core.requests import JudgeRequest, parse_request
 
 with warnings.catch_warnings():
     # LangServe warns on import that it is deprecated
@@ -51,9 +52,25 @@ class _Route(JsonRoute):
     request_class = _Request
 
 
+def _for_forms(schema: dict[str, Any]) -> None:
+    """Leave out what the playground has no element for: null as an alternative, and series."""
+    del schema["properties"]["series"]
+    for part in schema["properties"].values():
+        if len(kinds := [kind for kind in part.get("anyOf", ()) if kind.get("type") != "null"]) == 1:
+            del part["anyOf"], part["default"]
+            part.update(kinds[0])
+
+
+class VerdictInput(JudgeRequest):
+    """A record by its parts, and how much to explain. ``source`` may be left out when there is only one."""
+
+    model_config = ConfigDict(json_schema_extra=_for_forms)
+
+
 def add_langserve(app: FastAPI, state: ServerState) -> None:
     """Add both sets of routes to the application."""
-    verdict, chat = state.verdict, state.chat.with_types(input_type=ChatInput, output_type=str)
+    verdict = state.verdict.with_types(input_type=VerdictInput)
+    chat = state.chat.with_types(input_type=ChatInput, output_type=str)
     route_class, app.router.route_class = app.router.route_class, _Route
     earlier = len(app.router.routes)
     with warnings.catch_warnings():
