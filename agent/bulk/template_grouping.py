@@ -298,7 +298,10 @@ class TemplateGrouper:
         by_text, key = self._key(row)
         if not by_text and row.record.text not in self._case_texts:
             return self._number(key, key, row.record)
-        text_key = hashlib.sha256(b"text\0" + row.record.text.encode()).hexdigest()
+        # beside a text, what else a record has may be named in its verdict
+        has_more = row.record.fields or row.record.events
+        content = row.record.content_hash if has_more else row.record.text
+        text_key = hashlib.sha256(b"text\0" + content.encode()).hexdigest()
         if self._of_table:
             key = self.representation.key(row.record, row.record.content_hash)
         return self._number(text_key, key or text_key, row.record)
@@ -306,7 +309,7 @@ class TemplateGrouper:
     def _key(self, row: ParsedRow) -> tuple[bool, str]:
         """Whether texts of the row's skeleton are groups of their own, and the key of its template, if it has one."""
         record = row.record
-        if record.fields or needs_segments(JudgeRequest(text=record.text)):
+        if record.fields or record.events or needs_segments(JudgeRequest(text=record.text)):
             return True, ""
         key = self.representation.key(record, "")
         return self.is_by_text(key), key

@@ -104,6 +104,20 @@ def test_every_text_gets_the_line_that_it_gets_one_by_one(
     assert found == pytest.approx(expected)
 
 
+def test_events_beside_a_text_are_named_though_a_case_has_the_text(
+    learned: tuple[AppContext, Path], tmp_path: Path
+) -> None:
+    context, _ = learned
+    text = rows(60, 1)[0]["message"]
+    lines = [{"message": text}, {"message": text, "events": ["x"]}]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *reversed(lines)]))
+    whole = tmp_path / "whole.jsonl"
+    runner_of(context, tmp_path / "texts.jsonl", detail="full").run(whole)
+    found = read(whole)
+    assert len({tuple(verdict["degraded"]) for verdict in found}) > 1
+    same(found, alone(context, tmp_path / "texts.jsonl"))
+
+
 def test_what_is_stopped_goes_on_and_what_is_forgotten_is_judged_again(
     learned: tuple[AppContext, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
