@@ -22,6 +22,9 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, wait for requests that are on their way, and finish all."""
+        # connections that wait to be accepted would be reset: the event loop accepts them first
+        for _ in range(3):
+            await asyncio.sleep(0)
         for closing in (*self.servers, *(sockets or ())):
             closing.close()
         await asyncio.sleep(_GRACE)

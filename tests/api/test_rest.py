@@ -495,4 +495,4 @@ def test_the_documentation_lists_the_routes(client: TestClient) -> None:
         for step in reference.split("/"):
             target = target[step]
     assert set(paths["/v1/verdicts"]["post"]["responses"]["200"]["content"]) == set(body)
-    assert set(paths["/v1/cases"]["post"]["responses"]) == {"201", "4XX", "503"}
+    assert set(paths["/v1/cases"]["post"]["responses"]) == {"201", "4XX", "503", "507"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -83,6 +84,8 @@ def test_a_home_on_a_full_disk(
 ) -> None:
     shutil.move(home, disk.path / "home")
     monkeypatch.setenv("PRECEDENT_HOME", str(disk.path / "home"))
+    # the log of a server of another test in this process may go to what was its standard error
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     labelled = tmp_path / "labelled.log"
     labelled.write_text(LOG.replace("basket", "till"))
     learn = ("learn", labelled, "--source", "shop", "--format", "log", "--label", "0", "--normal", "-")

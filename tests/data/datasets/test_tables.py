@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_written_to(write: Write, get: Get, tmp_path: Pa
     path = write("creditcard.csv", table(["Time", "V1", "Class"], [[1, 2, 0], [2, 2, 1]]))
     with pytest.raises(UsageError, match="is no folder: name another one"):
         get("creditcard", to=path)
-    with pytest.raises(UsageError, match=r"cannot be written to: Not a directory"):
+    with pytest.raises(UsageError, match=r"cannot be written: Not a directory"):
         get("creditcard", to=path / "below")
 
 
