@@ -130,7 +130,7 @@ def rows(folder: Path, lines: int, python: Command, precedent: Command) -> list[
     write(folder / "learn.csv", "csv", *zip(*learned[:_LEARNED], strict=True))
     precedent(folder, "learn", folder / "learn.csv", "--source", "texts", "--label", "label", "--text", "message")
     texts = [filled(rng.choice(of_lines), rng) for _ in range(lines)]
-    found = list[Row]()
+    found: list[Row] = []
     for kind in ("log", "csv", "jsonl", "parquet"):
         file, out = folder / f"texts.{kind}", folder / "texts-out.jsonl"
         write(file, kind, texts, ["normal"] * lines)

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -97,25 +97,31 @@ def main() -> None:
     if not log.is_file():
         sys.exit(f"the public data set is not at {log}")
     with tempfile.TemporaryDirectory() as folder:
-        rows = _bulk(Path(folder), log, options)
-        rows += bulk_rows.rows_of_tables(Path(folder), _precedent, options.rows)
-        rows += bulk_rows.rows_of_sessions(Path(folder), _precedent, options.sessions)
-        rows += bulk_texts.rows(Path(folder), options.lines, _program, _precedent)
-        if options.prose:
-            embedder = AppContext(settings()).embedder().folder
-            rows += bulk_texts.prose_rows(Path(folder), embedder, _program, _precedent, options.prose)
-        for count in options.cases:
-            rows += _at_size(Path(folder) / str(count), log, count)
-        rows += _beside_rag(Path(folder), log, options.rag)
-        rows += _with_llm(Path(folder), log, options.lines) if options.rag else []
-        rows += bulk_ray.rows(Path(folder) / "ray", options.lines)
-    page = _page(rows)
-    print(page)
+        rows = list[Row]()
+        for measured in _parts(Path(folder), log, options):
+            print(*_lines(measured), sep="\n", flush=True)
+            rows += measured
     if options.write:
-        (_ROOT / "docs" / "speed.md").write_text(page, encoding="utf-8")
+        (_ROOT / "docs" / "speed.md").write_text(_page(rows), encoding="utf-8")
 
 
 Row = tuple[str, str, str, str]
+
+
+def _parts(folder: Path, log: Path, options: argparse.Namespace) -> Iterator[list[Row]]:
+    yield _bulk(folder, log, options)
+    yield bulk_rows.rows_of_tables(folder, _precedent, options.rows)
+    yield bulk_rows.rows_of_sessions(folder, _precedent, options.sessions)
+    yield bulk_texts.rows(folder, options.lines, _program, _precedent)
+    if options.prose:
+        embedder = AppContext(settings()).embedder().folder
+        yield bulk_texts.prose_rows(folder, embedder, _program, _precedent, options.prose)
+    for count in options.cases:
+        yield _at_size(folder / str(count), log, count)
+    yield _beside_rag(folder, log, options.rag)
+    if options.rag:
+        yield _with_llm(folder, log, options.lines)
+    yield bulk_ray.rows(folder / "ray", options.lines)
 
 
 def _bulk(folder: Path, log: Path, options: argparse.Namespace) -> list[Row]:
@@ -385,8 +391,11 @@ def _measured(command: Sequence[str], **environment: str) -> Run:
     return Run(seconds, memory / _MEBIBYTE)
 
 
+def _lines(rows: Sequence[Row]) -> list[str]:
+    return [f"| {name} | {rate} | {ratio} | {memory} |" for name, rate, ratio, memory in rows]
+
+
 def _page(rows: Sequence[Row]) -> str:
-    table = [f"| {name} | {rate} | {ratio} | {memory} |" for name, rate, ratio, memory in rows]
     return "\n".join(
         [
             "# Speed",
@@ -399,7 +408,7 @@ def _page(rows: Sequence[Row]) -> str:
             "",
             "| measured | time | ratio | peak memory |",
             "| --- | --- | --- | --- |",
-            *table,
+            *_lines(rows),
             "",
         ]
     )
