@@ -25,6 +25,8 @@ _PAIRS = r"^\s*\S+\s+is\s+\S+\s+\S+\s+is\s"
 _PARTS = "[0-9a-fA-F]+"
 # lines from which on a second thread takes half of them: one thread takes longer to hash a chunk than to judge it
 _MANY = 10_000
+# distinct skeletons, as a share of the lines, up to which forms are found for one line of each
+_MOST_DISTINCT = 0.5
 _SECOND_WORD = r"^\s*\S+\s+\S"
 _OF_SKELETON, _OF_PARTS, _OF_LABEL = map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
@@ -62,10 +64,15 @@ def _second_thread() -> ThreadPoolExecutor:
 def _hashes_of(
     lines: pl.Series, texts: pl.Series, kept: KeptNumbers, seed: int, rule: EntryRule | None, *, has_labels: bool
 ) -> Hashes:
-    forms = masked_forms(texts, longest=LONG if rule is None else DECIDING_CHARS, keeps_numbers=bool(kept))
-    hashes = forms.hash(seed).to_numpy(writable=True)
+    # lines of one skeleton are masked alike: a form takes longer to find
+    _, first, copies = np.unique(skeleton_hashes(joined(texts), seed), return_index=True, return_inverse=True)
+    if len(first) > _MOST_DISTINCT * len(texts):
+        first = copies = np.arange(len(texts))
+    longest = LONG if rule is None else DECIDING_CHARS
+    forms = masked_forms(texts.gather(first), longest=longest, keeps_numbers=bool(kept))
+    hashes = forms.hash(seed).to_numpy()[copies]
     exact = texts.str.contains(_PAIRS).to_numpy(writable=True)
-    if len(mail := np.flatnonzero(holds_mail(forms).to_numpy())):
+    if len(mail := np.flatnonzero(holds_mail(forms).to_numpy()[copies])):
         exact[mail] |= may_have_injections(texts.gather(mail))
     if rule is not None and rule.begins is has_time and not rule.by_digits:
         exact |= ~begins_for_certain(lines, rule)
