@@ -157,7 +157,7 @@ def _of_costs(times: Times) -> list[str]:
         "## Core-seconds for a million records",
         f"Lines by the share that has a new template; the language model is queried for {_percent(QUERIED)} of these:",
         _table(("new templates", "core-seconds"), lines),
-        "Records that are no lines are judged each by itself, here without the language model:",
+        "Other records, none of which was judged before, without the language model:",
         _table(("kind", "core-seconds"), others),
     ]
 
@@ -172,15 +172,15 @@ def _of_limits(times: Times) -> list[str]:
         f"{most} workers give. Beyond that, judge each folder with a command of its own.\n"
         f"- **New templates**: the language model. When {_percent(half)} of the lines have one, they take as long as "
         "all lines do. A GPU or a [model server](model-server.md) shortens queries, `--model none` leaves them out.\n"
-        f"- **The store**: a verdict of {times.verdict:,.0f} bytes for each new template, and for each record that is "
-        "no line; `precedent sources prune` keeps the newest.\n"
+        f"- **The store**: a verdict of {times.verdict:,.0f} bytes for each new template, and for each new message of "
+        "prose; of rows and sessions a run keeps some hundreds. `precedent sources prune` keeps the newest.\n"
         "- **Memory** of a worker: see the peak memory of the command in [Speed](speed.md).",
     ]
 
 
 def _of_sizes(times: Times) -> list[str]:
     kinds = [(f"lines, {_percent(share)} new", cost(times, share) / 1e6, share) for share in (1e-4, 1e-2)]
-    kinds += [(name, seconds, 1.0) for name, seconds in list(times.kinds.items())[1:]]
+    kinds += [(name, seconds, float("prose" in name)) for name, seconds in list(times.kinds.items())[1:]]
     rows = []
     for daily in DAILY:
         for name, seconds, verdicts in kinds:

@@ -37,7 +37,9 @@ _WORDS = (
     "route",
     "probe",
 )
-_LINES, _NEW, _ROWS, _LEARNED, _QUERIES = 120_000, 200, 300, 200, 6
+_LINES, _NEW, _LEARNED, _QUERIES = 1_000_000, 200, 200, 6
+# records that are judged before, and of each kind: of rows and sessions, whole verdicts of the first ones are kept
+_WARM, _ROWS, _MESSAGES = 300, 20_000, 600
 
 
 @dataclass
@@ -140,10 +142,10 @@ def new_templates(file: Path, count: int, seed: int) -> None:
     file.write_text("".join(f"- {line}\n" for line in lines), encoding="utf-8")
 
 
-def _others(folder: Path) -> Iterator[tuple[str, ReadOptions, Path, Path]]:
-    """Records that are no lines: name, how they are read, a file to learn and one to judge."""
-    draw = random.Random(5)
-    for name, count in (("learn", _LEARNED), ("judge", _ROWS)):
+def _others(folder: Path) -> Iterator[tuple[str, ReadOptions, list[Path]]]:
+    """Records that are no lines: name, how they are read, and files to learn, to judge before and to judge."""
+    draw, names = random.Random(5), ("learn", "before", "judge")
+    for name, count in zip(names, (_LEARNED, _WARM, _ROWS), strict=True):
         rows = ["a,b,c,d,e,f,g,kind,label"]
         prose, sessions = ["text,label"], list[str]()
         for number in range(count):
@@ -153,6 +155,7 @@ def _others(folder: Path) -> Iterator[tuple[str, ReadOptions, Path, Path]]:
             prose.append(f'"{" ".join(draw.choices(_WORDS, k=18))}{" prize money" * odd}",{int(odd)}')
             events = [f"step {draw.choice(_WORDS)}" for _ in range(12)] + ["fatal fault"] * odd
             sessions.append(json.dumps({"id": f"{name}{number}", "events": events, "label": int(odd)}))
+        del prose[_MESSAGES + 1 :]
         for kind, lines in (("rows.csv", rows), ("prose.csv", prose), ("sessions.jsonl", sessions)):
             (folder / f"{name}-{kind}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name, kind in (
@@ -160,7 +163,7 @@ def _others(folder: Path) -> Iterator[tuple[str, ReadOptions, Path, Path]]:
         ("prose message", "prose.csv"),
         ("session", "sessions.jsonl"),
     ):
-        yield name, ReadOptions(label="label"), folder / f"learn-{kind}", folder / f"judge-{kind}"
+        yield name, ReadOptions(label="label"), [folder / f"{part}-{kind}" for part in names]
 
 
 def measure(context: AppContext, folder: Path) -> Times:
@@ -176,11 +179,11 @@ def measure(context: AppContext, folder: Path) -> Times:
     new_templates(fresh, _NEW, 2)
     new = judged_here(context, "postgres", fresh, folder / "out")
     kinds = {"log line of a known template": line}
-    for number, (name, options, learned, judged) in enumerate(_others(folder)):
+    for number, (name, options, (learned, before, judged)) in enumerate(_others(folder)):
         learn(context, [learned], f"kind{number}", options, brief=name)
-        judged_here(context, f"kind{number}", judged, folder / "out")
-        again = judged_here(context, f"kind{number}", judged, folder / "out")
-        kinds[name] = sum(again.workers) / again.records
+        judged_here(context, f"kind{number}", before, folder / "out")
+        found = judged_here(context, f"kind{number}", judged, folder / "out")
+        kinds[name] = sum(found.workers) / found.records
     driver = sum(lines.driver) / lines.records
     return Times(kinds, sum(new.workers) / new.records - line, _query(), driver, sum(new.stored) / len(new.stored))
 
