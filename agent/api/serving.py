@@ -22,10 +22,11 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, wait for requests that are on their way, and finish all."""
-        # connections that wait to be accepted would be reset: the event loop accepts them first
-        for _ in range(3):
-            await asyncio.sleep(0)
-        for closing in (*self.servers, *(sockets or ())):
+        for server in self.servers:
+            for listening in server.sockets:
+                await self._accept_waiting(listening)
+            server.close()
+        for closing in sockets or ():
             closing.close()
         await asyncio.sleep(_GRACE)
         # whoever sends another request is answered with `Connection: close`
@@ -33,6 +34,27 @@ class DrainingServer(uvicorn.Server):
         while self.server_state.connections and time.monotonic() < until:
             await asyncio.sleep(_GRACE / 10)
         await super().shutdown(sockets)
+
+    async def _accept_waiting(self, listening: socket.socket) -> None:
+        """Accept the connections that wait at a socket; closing it would reset them."""
+        loop = asyncio.get_running_loop()
+        with listening.dup() as waiting:
+            waiting.setblocking(False)
+            while True:
+                try:
+                    connection, _ = waiting.accept()
+                except BlockingIOError:
+                    return
+                connection.setblocking(False)
+                await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes one for a connection."""
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
 
 def run(*, host: str, port: int, workers: int, shutdown_timeout: int) -> None:

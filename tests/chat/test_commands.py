@@ -411,7 +411,6 @@ def test_a_yes_to_no_question_asks_nothing(talk: Talk, message: str) -> None:
         {"type": "system", "content": "x"},
         {"type": "ai", "content": "x", "tool_calls": "bad"},
         {"type": "ai", "content": "x", "tool_calls": [5]},
-        {"type": "human", "content": "x", "additional_kwargs": 5},
     ],
 )
 def test_odd_parts_of_messages_are_left_out(talk: Talk, odd: dict[str, Any]) -> None:
