@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlalchemy import Column, Connection, Engine, QueuePool, Table, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from retrieval.errors import StoreFailure
 from retrieval.store.failures import failure
@@ -53,7 +53,11 @@ def open_store(url: str) -> Engine:
         if engine.dialect.name == "sqlite":
             open_sqlite_by(engine)
         with engine.connect() as connection:
-            revision, _ = _revision(connection)
+            try:
+                revision, _ = _revision(connection)
+            except ProgrammingError:
+                # another process replaces the table of versions now
+                revision = None
         if revision is not None and revision > HEAD:
             raise StoreFailure(
                 f"the store {name} was written by a newer Precedent (schema {revision}, this one knows {HEAD})"

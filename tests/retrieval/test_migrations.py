@@ -20,6 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import (
     BLOB,
     DATETIME,
+    Connection,
     DateTime,
     Engine,
     LargeBinary,
@@ -30,6 +31,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import ProgrammingError
 
 from agent.core.records import Record
 from agent.core.requests import JudgeRequest
@@ -171,6 +173,23 @@ def test_processes_that_start_at_once_migrate_once(store_url: str) -> None:
         for _ in range(4)
     ]
     assert [process.communicate(timeout=120)[1] for process in started] == [""] * 4
+    engine = open_store(url)
+    assert differences(engine) == []
+    engine.dispose()
+
+
+def test_a_version_that_is_replaced_while_it_is_read_is_read_again(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, look, looks = old_store(store_url), engine_module._revision, list[int]()
+
+    def replaced_at_first(connection: Connection) -> tuple[str | None, bool]:
+        looks.append(1)
+        if len(looks) == 1:
+            raise ProgrammingError("SELECT version", {}, Exception("the column does not exist"))
+        return look(connection)
+
+    monkeypatch.setattr(engine_module, "_revision", replaced_at_first)
     engine = open_store(url)
     assert differences(engine) == []
     engine.dispose()
