@@ -184,9 +184,11 @@ def test_a_config_that_is_no_object_is_refused_and_an_odd_object_ignored(
 
 @pytest.mark.parametrize("path", ["/verdict", "/chain"])
 @pytest.mark.parametrize("method", ["invoke", "batch", "stream"])
-def test_there_are_no_routes_with_a_config_in_the_path(client: TestClient, path: str, method: str) -> None:
+def test_a_garbled_config_in_the_path_is_refused(client: TestClient, path: str, method: str) -> None:
     request = wrapped(method if method != "batch" else "/batch", json.dumps({"text": NORMAL}))
-    assert client.post(f"{path}/c/!!garbled/{method}", content=request, headers=JSON).status_code in (404, 405)
+    refused(
+        client.post(f"{path}/c/!!garbled/{method}", content=request, headers=JSON), 400 if path == "/verdict" else 422
+    )
 
 
 @pytest.mark.parametrize("path", ["/verdict", "/chain"])

@@ -30,8 +30,8 @@ with warnings.catch_warnings():
 warnings.filterwarnings("ignore", message="astream_log is deprecated")
 
 
-# nothing here is configurable, and nothing is sent to LangSmith
-_UNUSED = ("config_hashes", "token_feedback")
+# nothing is sent to LangSmith; the playgrounds use the routes with a configuration in their path
+_UNUSED = ("token_feedback",)
 _STREAMED = ("/stream", "/stream_log", "/stream_events")
 # a lone surrogate may be spelt so
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
