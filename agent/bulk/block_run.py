@@ -134,8 +134,8 @@ class BlockRun:
         summary, kept = self._run.summary, set[int]()
         first = np.flatnonzero(self._labels[: max(0, _FIRST - summary.records)] != UNJUDGED)
         groups = set(summary.groups)
-        for index, name in self._names.items():
-            group = f"{LABELS[self._labels[index]]} {name}"
+        for index in self._names:
+            group = self._group(index)
             if group not in groups or summary.kept < _FOUND:
                 kept.add(index)
                 summary.kept += summary.kept < _FOUND
