@@ -42,6 +42,7 @@ from agent.cli.options import (
     read_options,
     refuse_to_overwrite,
     set_model,
+    stopping,
     warn_of_remote_services,
     warn_without_evidence,
     with_hint,
@@ -119,7 +120,7 @@ def command() -> None:
             sys.exit(CLOSED_PIPE)
         # Typer exits with this code on Ctrl-C
         if end.code == Stopped.exit_code:
-            print_status("stopped; everything done so far is kept, and the same command again continues")
+            print_status("stopped; what was written so far is kept")
         raise
 
 
@@ -183,7 +184,7 @@ def learn(
         read_options(None, format, text, label, normal, multiline), context.casebook.source(source),
         series=series, time=time, values=value, keys=key, window=window, step=step, ranges=ranges,
     )  # fmt: skip
-    with terminal.progress() as progress:
+    with stopping(), terminal.progress() as progress:
         result = learn_cases(
             context,
             files,
