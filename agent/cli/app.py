@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from agent.cli import backup as backups
 from agent.cli import series_options as of_series
 from agent.cli.bench import bench_app
 from agent.cli.cases import cases_app
@@ -297,10 +298,8 @@ def serve(
             run(host=host, port=port, workers=workers, shutdown_timeout=defaults.shutdown_timeout)
 
 
-app.command()(chat)
-app.command()(mcp)
-app.command()(review)
-app.command()(correct)
+for subcommand in (chat, mcp, review, correct, backups.backup, backups.restore):
+    app.command()(subcommand)
 
 
 @app.command()
