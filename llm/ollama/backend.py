@@ -11,7 +11,8 @@ from langchain_ollama import ChatOllama
 
 from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure, NoLogProbabilities
-from llm.host_pool import Host, HostPool
+from llm.host_pool import BUSY_SECONDS, Host, HostPool
+from llm.http_deadline import complete_within
 from llm.ollama.client import OllamaModel, chat_ollama, no_such_model, require_ollama, without_examples
 from llm.ollama.errors import OLLAMA_ERRORS
 from llm.served_backend import STRUCTURED_TOKENS, ServedBackend
@@ -25,11 +26,11 @@ class OllamaBackend(ServedBackend):
     Tokens are counted by an estimate that errs on the safe side, as Ollama has no tokenizer in its interface.
     """
 
-    def __init__(self, model: OllamaModel, pool: HostPool[ChatOllama], context_tokens: int) -> None:
+    def __init__(self, model: OllamaModel, pool: HostPool[ChatOllama], context_tokens: int, timeout: float) -> None:
         self.name, self.sha256 = f"ollama:{model.name.removesuffix(':latest')}", model.digest
         self.adapter_sha256 = model.adapter_sha256
         super().__init__(context_tokens)
-        self._pool = pool
+        self._pool, self._timeout = pool, timeout
 
     def with_adapter(self, path: Path, sha256: str, weights_sha256: str) -> OllamaBackend:
         """Itself: an adapter is part of a model when that is created on the server."""
@@ -59,8 +60,9 @@ class OllamaBackend(ServedBackend):
             chat_ollama(host, model.name, context_tokens=context, timeout=timeout, threads=threads) for host in hosts
         ]
         servers = [Host(str(chat.base_url), chat, OLLAMA_ERRORS) for chat in chats]
-        pool = HostPool(servers, OLLAMA_ERRORS, lambda url: no_such_model(url, model.name))
-        return cls(model, pool, context)
+        busy = min(BUSY_SECONDS, timeout / 2)
+        pool = HostPool(servers, OLLAMA_ERRORS, lambda url: no_such_model(url, model.name), busy)
+        return cls(model, pool, context, timeout)
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:
         """The natural logarithm of each answer's probability; raises `NoLogProbabilities` if there is none."""
@@ -74,7 +76,8 @@ class OllamaBackend(ServedBackend):
         prompt = self._prompt(messages, 1)
 
         def call(chat: ChatOllama) -> Mapping[str, Any]:
-            reply = _limited(chat, 1).invoke(prompt, logprobs=True, top_logprobs=TOP_LOGPROBS)
+            with complete_within(self._timeout):
+                reply = _limited(chat, 1).invoke(prompt, logprobs=True, top_logprobs=TOP_LOGPROBS)
             return reply.response_metadata
 
         metadata = self._pool.call(call)
@@ -88,7 +91,12 @@ class OllamaBackend(ServedBackend):
         prompt = self._prompt(messages, STRUCTURED_TOKENS)
         # Greedy first; greedy again would give the same reply.
         changes = {**_NO_LOGPROBS, "format": dict(schema), "seed": attempt, "temperature": 0.5 * attempt}
-        return self._pool.call(lambda chat: str(_limited(chat, STRUCTURED_TOKENS, changes).invoke(prompt).content))
+
+        def call(chat: ChatOllama) -> str:
+            with complete_within(self._timeout):
+                return str(_limited(chat, STRUCTURED_TOKENS, changes).invoke(prompt).content)
+
+        return self._pool.call(call)
 
     def stream(self, messages: Sequence[BaseMessage], max_tokens: int) -> Iterator[str]:
         """Yield the reply piece by piece."""

@@ -11,6 +11,7 @@ from langchain_ollama import ChatOllama
 
 from llm.base import TOP_LOGPROBS
 from llm.errors import ModelFailure
+from llm.http_deadline import hooks
 from llm.ollama.errors import mapped
 from llm.ollama.urls import base_url
 
@@ -117,7 +118,12 @@ def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float, th
         keep_alive=KEEP_ALIVE,
         logprobs=True,
         top_logprobs=TOP_LOGPROBS,
-        client_kwargs={"timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))},
+        client_kwargs={
+            "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+            # redirects would send records to a server that no setting names
+            "follow_redirects": False,
+        },
+        sync_client_kwargs={"event_hooks": hooks()},
     )
 
 

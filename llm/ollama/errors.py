@@ -11,6 +11,8 @@ from llm.host_pool import ClientErrors
 def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
+    if isinstance(error, TypeError | LookupError | AttributeError):
+        return "its reply is not of Ollama's form"
     return str(error) or type(error).__name__
 
 
@@ -21,8 +23,8 @@ def _status(error: BaseException) -> int | None:
 
 OLLAMA_ERRORS = ClientErrors(
     server="Ollama",
-    # ConnectionError is what ollama's client raises in place of httpx.ConnectError, ValueError an unreadable reply.
-    types=(httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueError),
+    # ConnectionError is what ollama's client raises in place of httpx.ConnectError, the others a reply of another form
+    types=(httpx.HTTPError, ollama.ResponseError, ConnectionError, ValueError, TypeError, LookupError, AttributeError),
     status=_status,
     reason=_reason,
     full=frozenset({503}),

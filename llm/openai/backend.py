@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure, NoLogProbabilities
 from llm.host_pool import BUSY_SECONDS, Host, HostPool
+from llm.http_deadline import complete_within
 from llm.openai.address import ServedModel
 from llm.openai.client import ServerErrors, chat_openai, context_tokens_of, http_client, limit, no_such_model
 from llm.served_backend import STRUCTURED_TOKENS, ServedBackend
@@ -116,9 +117,11 @@ class OpenAIBackend(ServedBackend):
         deadline = time.monotonic() + self._timeout
 
         def call(chat: ChatOpenAI) -> tuple[str, Mapping[str, Any]]:
-            left = limit(max(deadline - time.monotonic(), 0.1))
+            left = max(deadline - time.monotonic(), 0.1)
             # not `max_tokens`: LangChain renames that to a parameter that few servers but OpenAI's know
-            reply = chat.invoke(prompt, extra_body={"max_tokens": tokens, **(body or {})}, timeout=left, **options)
+            extra = {"max_tokens": tokens, **(body or {})}
+            with complete_within(left):
+                reply = chat.invoke(prompt, extra_body=extra, timeout=limit(left), **options)
             return str(reply.content), reply.response_metadata
 
         return self._pool.call(call)

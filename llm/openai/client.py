@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from pydantic import SecretStr
 
 from llm.errors import ModelFailure
 from llm.host_pool import ClientErrors
+from llm.http_deadline import hooks
 from llm.openai.address import ServedModel
 
 CONNECT_SECONDS = 3.0
@@ -70,36 +69,9 @@ def status_of(error: BaseException) -> int | None:
     return error.status_code if isinstance(error, openai.APIStatusError) else None
 
 
-class _LimitedStream(httpx.SyncByteStream):
-    """The body of a response; a timeout when it is not complete by ``deadline``, however often a byte comes."""
-
-    def __init__(self, stream: httpx.SyncByteStream, request: httpx.Request, deadline: float) -> None:
-        self._stream, self._request, self._deadline = stream, request, deadline
-
-    def __iter__(self) -> Iterator[bytes]:
-        for block in self._stream:
-            yield block
-            if time.monotonic() > self._deadline:
-                raise httpx.ReadTimeout("the reply was not complete in time", request=self._request)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _start(request: httpx.Request) -> None:
-    request.extensions["deadline"] = time.monotonic() + request.extensions["timeout"]["read"]
-
-
-def _limit(response: httpx.Response) -> None:
-    """Limit the time of a whole reply to the request's timeout; streamed replies have it for each piece."""
-    is_streamed = response.headers.get("content-type", "").startswith("text/event-stream")
-    if not is_streamed and isinstance(response.stream, httpx.SyncByteStream):
-        response.stream = _LimitedStream(response.stream, response.request, response.request.extensions["deadline"])
-
-
 def http_client() -> httpx.Client:
     """A client that follows no redirects: they would send records to a server that no setting names."""
-    return httpx.Client(follow_redirects=False, event_hooks={"request": [_start], "response": [_limit]})
+    return httpx.Client(follow_redirects=False, event_hooks=hooks())
 
 
 def limit(seconds: float) -> httpx.Timeout:

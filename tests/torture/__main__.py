@@ -1,0 +1,72 @@
+"""``python -m tests.torture [--write] [TEST …]``: the tests of promises in their long form, and docs/promises.md."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.torture.promises import PROMISES
+
+PAGE = Path("docs/promises.md")
+HEAD = """# Promises
+
+Each promise has a test, which `make test` runs in a short form and `make torture` in the long form whose figures are
+below. `python -m tests.torture {test}` runs one of them; `make torture ASK=--write` writes this page.
+
+| promise | test | last figures |
+|---|---|---|
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tests; the exit code."""
+    write, names = "--write" in arguments, [name for name in arguments if not name.startswith("-")]
+    tests = [f"tests/torture/{name}" for name in names] or ["tests/torture"]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "figures.jsonl"
+        found.touch()
+        os.environ["PRECEDENT_TORTURE"] = str(found)
+        code = int(pytest.main([*tests, "-o", "timeout=3600", "--durations=0", "--durations-min=1"]))
+        figures = {row["promise"]: row["figures"] for row in map(json.loads, found.read_text().splitlines())}
+    for promise, values in figures.items():
+        print(f"{promise}: {in_words(values)}")
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes")
+    if write and code == 0:
+        PAGE.write_text(page(figures), encoding="utf-8")
+    return code
+
+
+def in_words(figures: dict[str, object]) -> str:
+    """Figures as one line."""
+    return ", ".join(f"{name.replace('_', ' ')} {_written(value)}" for name, value in figures.items())
+
+
+def _written(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def page(figures: dict[str, dict[str, object]]) -> str:
+    """The page, with the rows that it has of promises that were not measured now."""
+    before = dict[str, str]()
+    if PAGE.exists():
+        for line in PAGE.read_text(encoding="utf-8").splitlines():
+            for promise, (words, _) in PROMISES.items():
+                if line.startswith(f"| {words} |"):
+                    before[promise] = line.split(" | ")[-1].removesuffix(" |")
+    rows = []
+    for promise, (words, test) in PROMISES.items():
+        now = f"{in_words(figures[promise])} ({datetime.date.today()})" if promise in figures else None
+        rows.append(f"| {words} | `{test}` | {now or before.get(promise, 'not measured')} |")
+    return HEAD.replace("{test}", "TEST") + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
