@@ -11,7 +11,7 @@ NO_AMX := $(shell c++ -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -x c++ -E /dev/n
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install extras clean
+.PHONY: help demo serve chat test torture golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install extras clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/python -m tests.models
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ollama and not browser"
 	@$(BIN)/python -m pytest -m "ollama or browser"
+
+torture: $(VENV)/.dev models ## damage every file of a data directory in many places, see tests/end_to_end/test_damage.py (hours)
+	@PRECEDENT_TORTURE=$(or $(ASK),200) $(BIN)/python -m pytest tests/end_to_end/test_damage.py
 
 golden: $(VENV)/.dev models ## are the verdicts of 2,700 fixed records those that were recorded, by every entry point? (make golden ASK=--write)
 	@$(BIN)/python -m tests.golden $(ASK)

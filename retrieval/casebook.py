@@ -46,6 +46,7 @@ from retrieval.store.cases import (
 )
 from retrieval.store.engine import changing, open_store
 from retrieval.store.schema import case_changes, cases, sources, template_verdicts, vectors, verdicts
+from retrieval.store.sealing import close_store
 from retrieval.store.sources import Sources, SourceSnapshot
 from retrieval.text.kept_numbers import KeptNumbers
 from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, Vector, stored_case
@@ -110,7 +111,7 @@ class Casebook:
     def close(self) -> None:
         """Close the index, which another process may then own, and the store."""
         self._synced.close()
-        self.engine.dispose()
+        close_store(self.engine)
 
     # cases
 
@@ -224,8 +225,7 @@ class Casebook:
         EmbedderMismatch
             The source's vectors were made by another embedding model.
         """
-        source = self.source(name)
-        if source is not None:
+        if (source := self.source(name)) is not None:
             self._synced.sync(source, progress)
 
     def rebuild(self, name: str, progress: Progress | None = None) -> None:

@@ -30,6 +30,7 @@ def list_sources() -> None:
 
     context = open_context(None)
     render.sources([row for name in context.casebook.names() if (row := context.casebook.source(name))])
+    context.close()
 
 
 @sources_app.command("show")
@@ -43,6 +44,7 @@ def show_source(
 
     context = open_context(None)
     source_view.source(context.source(name), measure_drift(context, name), as_json)
+    context.close()
 
 
 @sources_app.command("brief")
@@ -58,6 +60,7 @@ def brief_source(
     context = open_context(None)
     if text is None:
         typer.echo(context.source(name).brief)
+        context.close()
         return
     context.casebook.create(check_name(name))
     context.casebook.set(name, brief=read_brief(text), brief_by="person")

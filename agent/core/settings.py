@@ -33,7 +33,7 @@ _PREFIX = "PRECEDENT_"
 # what other programs call a setting is read too
 _OTHER_NAMES = {"PRECEDENT_DATABASE_URL": "store", "PRECEDENT_CHROMA_URL": "chroma"}
 # variables with the prefix that are no settings: the tests', the Makefile's and the documentation's
-_NOT_SETTINGS = frozenset({"PRECEDENT_TESTS_REQUIRE", "PRECEDENT_COMMAND", "PRECEDENT_SCREENSHOT"})
+_NOT_SETTINGS = frozenset({"PRECEDENT_TESTS_REQUIRE", "PRECEDENT_TORTURE", "PRECEDENT_COMMAND", "PRECEDENT_SCREENSHOT"})
 CONFIG_VARIABLE = "PRECEDENT_CONFIG"
 CONFIG_NAME = "precedent.toml"
 

@@ -103,19 +103,20 @@ def _replace(settings: Settings, staged: Path, *, overwrite: bool) -> Path | Non
         return _replace_on_server(settings, staged, overwrite=overwrite)
     file = Path(location.database).absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
-    existing = [path for path in (*_store_files(file), home / DETECTORS, home / "index") if path.exists()]
     empty = _is_empty(file, home)
     if not empty and not overwrite:
         raise _not_empty(home)
     if file.exists() and is_in_use(file):
         raise _in_use(file)
     kept = None if empty else _kept_folder(home)
-    for path in existing:
+    for path in (*_store_files(file), home / DETECTORS, home / "index.seal", home / "index"):
+        if not path.exists():
+            continue
         # the store is copied: as long as the new one is not there, the old one is
-        if kept is None and path != file:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        elif kept is not None and path.exists():
+        if kept is not None:
             _link_or_copy(path, kept / path.name) if path == file else shutil.move(path, kept / path.name)
+        elif path != file:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     _put(staged, home, file)
     return kept
 
@@ -134,7 +135,7 @@ def _put(staged: Path, home: Path, file: Path) -> None:
 
 def _store_files(file: Path) -> list[Path]:
     """The log of changes first: a store must never find that of another one."""
-    return [*(file.with_name(file.name + end) for end in ("-wal", "-shm")), file]
+    return [*(file.with_name(file.name + end) for end in ("-wal", "-shm", "-seal")), file]
 
 
 def _is_empty(file: Path, home: Path) -> bool:
@@ -194,6 +195,7 @@ def _replace_on_server(settings: Settings, staged: Path, *, overwrite: bool) -> 
         for name in (DETECTORS, "index"):
             if (home / name).exists():
                 shutil.rmtree(home / name)
+        (home / "index.seal").unlink(missing_ok=True)
         if (staged / DETECTORS).is_dir():
             shutil.move(staged / DETECTORS, home / DETECTORS)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 
 from retrieval.disk import probe
 from retrieval.errors import NotWritable, StoreFailure
+from retrieval.seal import Seal
 
 _BATCH, _KEYS = 1_000, 20_000
 # of a request to a Chroma server; that it is there is known sooner
 _TIMEOUT, _PROBE_TIMEOUT = 30.0, 3.0
+_logger = logging.getLogger("precedent.index")
 
 
 class VectorIndex:
@@ -36,7 +39,9 @@ class VectorIndex:
         self.folder, self._url = folder, url
         # held by the process, whichever of its threads took it
         self._lock = FileLock(folder.with_name(folder.name + ".lock"), thread_local=False)
+        self._seal = Seal(folder.with_name(folder.name + ".seal"))
         self._client: Any = None
+        self._dropped = False
         self._collections: dict[str, Any] = {}
 
     def owned(self) -> bool:
@@ -53,9 +58,35 @@ class VectorIndex:
         if reason := self.reason_not_writable:
             # a client that could not open the index keeps the process from opening it later
             raise NotWritable(f"the vector index {self.folder} cannot be used: {reason}")
+        if self._url is None:
+            self._drop_if_damaged()
         with self._failures():
             self._client = self._open()
         return True
+
+    def _drop_if_damaged(self) -> None:
+        """Delete the embedded index if it is not as it was closed: it is made again from the vectors in the store."""
+        if self.folder.exists() and (name := self._seal.broken(self._files())) is not None:
+            _logger.warning(
+                "the vector index is damaged (%s is not as it was left): it is made again from the store",
+                self.folder / name,
+            )
+            shutil.rmtree(self.folder)
+        self._seal.remove()
+
+    def drop_damaged(self) -> bool:
+        """Delete the embedded index, which fails; whether that was done, as it is once in a process."""
+        if self._url is not None or self._dropped or not self._lock.is_locked:
+            return False
+        self._dropped = True
+        self.disconnect()
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        return True
+
+    def _files(self) -> dict[str, Path]:
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path for path in files}
 
     @property
     def shared(self) -> bool:
@@ -96,7 +127,10 @@ class VectorIndex:
         """Raise `StoreFailure` for whatever Chroma raises: it has no common class for its errors."""
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
+            # a panic of its Rust code is no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             if reason := self.reason_not_writable:
                 raise NotWritable(f"the vector index {self.folder} cannot be used: {reason}") from error
             raise StoreFailure(
@@ -181,7 +215,10 @@ class VectorIndex:
 
     def close(self) -> None:
         """Close Chroma and let another process take the index."""
+        was_open = self._client is not None
         self.disconnect()
+        if was_open and self._url is None:
+            self._seal.write(self._files())
         self._lock.release()
 
 

@@ -98,15 +98,19 @@ class SyncedIndex:
     def _is_owned(self, name: str) -> bool:
         try:
             return self._index.owned()
-        except NotWritable as error:
+        except StoreFailure as error:
+            if not self._can_wait(error):
+                raise
             self._lose(name, error)
             return False
 
     def _index_own(self, source: SourceSnapshot, progress: Progress | None) -> None:
-        """Bring the embedded index up to date; where it cannot be written to, the source is searched exactly."""
+        """Bring the embedded index up to date; where it cannot be used, the source is searched exactly."""
         try:
             self._index_all(source.name, progress)
-        except NotWritable as error:
+        except StoreFailure as error:
+            if not self._can_wait(error):
+                raise
             self._lose(source.name, error)
         else:
             self._synced[source.name] = (source.version, True)
@@ -241,7 +245,13 @@ class SyncedIndex:
 
     def _can_wait(self, error: StoreFailure) -> bool:
         """Whether the index may be usable again without anybody rebuilding it."""
-        return self._index.shared or isinstance(error, NotWritable)
+        if self._index.shared or isinstance(error, NotWritable):
+            return True
+        if not self._index.drop_damaged():
+            return False
+        # it was damaged, and is made again from the store
+        self._synced = {name: (version, False) for name, (version, _) in self._synced.items()}
+        return True
 
     # of an index; those below, of a shared one, and of one that cannot be written to
 

@@ -24,7 +24,9 @@ from sqlalchemy import (
 )
 
 from retrieval.encoding.representation import Representation
+from retrieval.errors import StoreFailure
 from retrieval.store.engine import insert_or_ignore
+from retrieval.store.failures import RESTORE_HINT
 from retrieval.store.schema import cases, vectors
 from retrieval.types import LABELS, NewCase, StoredCase, Vector, stored_case
 
@@ -226,7 +228,10 @@ def counts_and_vectors(
 
 def unpacked(blob: bytes) -> Vector:
     """A vector from its bytes in the store, shape ``(dimensions,)``."""
-    return np.frombuffer(blob, dtype=np.float32)
+    try:
+        return np.frombuffer(blob, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise StoreFailure(f"a vector in the store is damaged: {error}", RESTORE_HINT) from error
 
 
 def vectors_of_keys(engine: Engine, name: str, keys: Collection[str]) -> dict[KeyLabel, Vector]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from retrieval.errors import StoreFailure
-from retrieval.store.failures import failure
+from retrieval.store.failures import failure, read_json
 from retrieval.store.schema import HEAD, VERSION_TABLE, metadata, sources
+from retrieval.store.sealing import opening
 from retrieval.store.sqlite import open_sqlite_by
 
 _ADVISORY_LOCK = 20_26
@@ -49,10 +50,12 @@ def open_store(url: str) -> Engine:
         # our threads are bounded in number, and a limit on connections would fail one that could wait
         # of a server that was restarted, connections of before are replaced when they are next used
         is_server = location.get_backend_name() != "sqlite"
-        engine = create_engine(location, poolclass=QueuePool, max_overflow=-1, pool_pre_ping=is_server)
+        engine = create_engine(
+            location, poolclass=QueuePool, max_overflow=-1, pool_pre_ping=is_server, json_deserializer=read_json
+        )
         if engine.dialect.name == "sqlite":
             open_sqlite_by(engine)
-        with engine.connect() as connection:
+        with opening(location) if not is_server else nullcontext(), engine.connect() as connection:
             try:
                 revision, _ = _revision(connection)
             except ProgrammingError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import URL
 
@@ -20,6 +22,20 @@ _FULL_CODE, _FILE_CODES = 13, (10, 14)
 # SQLite's codes for a file whose pages do not fit together, and for one that is no store at all
 DAMAGE_CODES = (11, 26)
 RESTORE_HINT = "`precedent restore FILE --force` goes back to a backup, and keeps the damaged files beside it"
+
+
+def read_json(text: str) -> Any:
+    """A stored JSON value.
+
+    Raises
+    ------
+    StoreFailure
+        It is none.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StoreFailure(f"a value in the store is damaged: {error}", RESTORE_HINT) from error
 
 
 def failure(what: str, error: BaseException, location: URL) -> StoreFailure:
@@ -49,4 +65,7 @@ def failure(what: str, error: BaseException, location: URL) -> StoreFailure:
         reason = (probe(folder) if code == 8 else None) or _UNWRITABLE[code]
     else:
         reason = probe(folder) if code in _FILE_CODES and folder.is_dir() else None
-    return NotWritable(f"{what}: {reason}") if reason else StoreFailure(f"{what}: {str(original).strip()}")
+    if reason:
+        return NotWritable(f"{what}: {reason}")
+    hint = RESTORE_HINT if "Could not decode" in str(original) else None
+    return StoreFailure(f"{what}: {str(original).strip()}", hint)

@@ -129,7 +129,7 @@ def test_a_damaged_store_is_kept_and_replaced(settings: Settings, archive: Path)
     store = settings.home / "precedent.db"
     damaged = b"no store at all" * 1_000
     store.write_bytes(damaged)
-    with opened(settings) as context, pytest.raises(StoreFailure, match="the file is damaged") as failed:
+    with opened(settings) as context, pytest.raises(StoreFailure, match="is damaged") as failed:
         context.casebook.names()
     assert "precedent restore" in str(failed.value.hint)
     _, kept = restore(settings, archive, overwrite=True)

@@ -17,6 +17,7 @@ from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import EmbedderMismatch, StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.store.schema import vectors
+from tests.served import eventually
 
 from .conftest import Opener
 from .making import (
@@ -74,16 +75,23 @@ def test_a_lost_index_is_made_again(
     assert whole(book)
 
 
-def test_an_index_that_cannot_be_opened_is_repaired_by_rebuild(
-    home: Path, expected: list[tuple[str, str, float]], open_book: Opener
+@pytest.mark.parametrize("sealed", [True, False])
+def test_an_index_that_cannot_be_opened_is_made_again(
+    home: Path,
+    expected: list[tuple[str, str, float]],
+    open_book: Opener,
+    caplog: pytest.LogCaptureFixture,
+    sealed: bool,
 ) -> None:
     (home / "index" / "chroma.sqlite3").write_bytes(os.urandom(5_000))
+    if not sealed:
+        # as after a process that was killed
+        (home / "index.seal").unlink()
     book = open_book()
-    with pytest.raises(StoreFailure, match="rebuilt from the store"):
-        find(book, "pay", ASKED)
-    book.rebuild("pay")
     assert near(book, "pay", ASKED) == expected
-    assert whole(book)
+    assert eventually(lambda: whole(book))
+    assert near(book, "pay", ASKED) == expected
+    assert f"{home / 'index'}" in caplog.text
 
 
 def test_missing_and_extra_vectors_are_put_right(expected: list[tuple[str, str, float]], open_book: Opener) -> None:
