@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
+from agent.cli.forget import forget
 from agent.cli.options import open_context, read_brief
 
 sources_app = typer.Typer(
-    help="List the sources; show, brief, propose, refit, rebuild, roll back or remove one; prune what is stored.",
+    help="List the sources; show, brief, propose, refit, rebuild, roll back or remove one; forget records; prune.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
+
+
+sources_app.command("forget")(forget)
 
 
 @sources_app.callback()

@@ -79,10 +79,14 @@ class VectorIndex:
         if self._url is not None or self._dropped or not self._lock.is_locked:
             return False
         self._dropped = True
+        self.delete_folder()
+        return True
+
+    def delete_folder(self) -> None:
+        """Delete the embedded index, which this process must own; the next use makes a new one."""
         self.disconnect()
         if self.folder.exists():
             shutil.rmtree(self.folder)
-        return True
 
     def _files(self) -> dict[str, Path]:
         files = (path for path in self.folder.rglob("*") if path.is_file())

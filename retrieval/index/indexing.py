@@ -5,6 +5,7 @@ Each step marks what it has done. Whatever is interrupted, the next call complet
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from retrieval.types import stored_case
 
 _CHUNK = 2_000
 _EMBEDDED_TOGETHER = 512
+_logger = logging.getLogger("precedent.index")
 # the step's name, how many are done, of how many
 Progress = Callable[[str, int, int], None]
 
@@ -91,6 +93,12 @@ def index_missing(engine: Engine, index: VectorIndex, name: str, label: str, pro
             connection.execute(marked.values(indexed=True))
 
 
+def mark_not_indexed(engine: Engine, *where: ColumnElement[bool]) -> None:
+    """Note that vectors are not in the index, those that meet all conditions."""
+    with engine.begin() as connection:
+        connection.execute(update(vectors).where(*where).values(indexed=False))
+
+
 def compare_with_store(engine: Engine, index: VectorIndex, name: str, label: str) -> int:
     """Compare key by key what a shared index holds with what is marked as indexed, and put right what differs.
 
@@ -104,7 +112,11 @@ def compare_with_store(engine: Engine, index: VectorIndex, name: str, label: str
     marked = select(vectors.c.key).where(_of_label(name, label), vectors.c.indexed)
     with engine.connect() as connection:
         expected = set(connection.scalars(marked))
-    lacking = sorted(expected - held)
+    if lacking := sorted(expected - held):
+        _logger.warning(
+            "the index lacked %d of %d %s vectors of source %r: they are added from the store",
+            *(len(lacking), len(expected), label, name),
+        )
     for start in range(0, len(lacking), _CHUNK):
         part = vectors.c.key.in_(lacking[start : start + _CHUNK])
         with changing(engine, name) as connection:

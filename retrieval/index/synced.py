@@ -12,19 +12,20 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, select
 
 from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.errors import NotWritable, RetrievalError, StoreFailure
+from retrieval.index import indexing
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import TIE, ExactIndex
-from retrieval.index.indexing import Progress, compare_with_store, embed_missing, index_missing, pending
-from retrieval.store.engine import alone, changing
+from retrieval.index.indexing import Progress
+from retrieval.store.engine import alone
 from retrieval.store.schema import sources, vectors
 from retrieval.store.sources import SourceSnapshot
 from retrieval.types import LABELS, Vector
@@ -105,7 +106,7 @@ class SyncedIndex:
             return False
 
     def _index_own(self, source: SourceSnapshot, progress: Progress | None) -> None:
-        """Bring the embedded index up to date; where it cannot be used, the source is searched exactly."""
+        """Bring the embedded index up to date."""
         try:
             self._index_all(source.name, progress)
         except StoreFailure as error:
@@ -120,7 +121,7 @@ class SyncedIndex:
             return connection.scalar(select(func.count()).select_from(vectors).where(vectors.c.source == name)) or 0
 
     def _embed(self, source: SourceSnapshot, progress: Progress | None = None) -> None:
-        embed_missing(self._engine, self._encoder, source, progress)
+        indexing.embed_missing(self._engine, self._encoder, source, progress)
         self._exact.forget(source.name)
         self._synced[source.name] = (source.version, False)
 
@@ -142,19 +143,31 @@ class SyncedIndex:
         self._exact.forget(name)
 
     def reindex(self, source: SourceSnapshot, progress: Progress | None = None) -> None:
-        """Make the index hold the source's vectors of the store, and nothing else.
-
-        Raises
-        ------
-        StoreFailure
-            Another process has the index, or it cannot be used.
-        """
+        """Make the index, which this process must be able to own, hold the source's vectors and nothing else."""
         with self.lock:
             self.own()
             self.forget(source.name)
-            with changing(self._engine, source.name) as connection:
-                connection.execute(update(vectors).where(vectors.c.source == source.name).values(indexed=False))
+            indexing.mark_not_indexed(self._engine, vectors.c.source == source.name)
             self.sync(source, progress)
+
+    def erase(self, name: str, erased: Callable[[], list[tuple[str, str]]]) -> None:
+        """Call what erases rows of the store and returns the keys and labels of their vectors; erase these here too.
+
+        The embedded index keeps the bytes of what it deletes: it is deleted whole, and made again at its next use.
+        Nothing is erased where another process has it.
+        """
+        with self.lock:
+            self.own()
+            orphans = erased()
+            if self._index.shared:
+                for key, label in orphans:
+                    self._index.delete(name, label, [key])
+            elif orphans:
+                self._index.delete_folder()
+                indexing.mark_not_indexed(self._engine)
+                self._synced.clear()
+            self._synced.pop(name, None)
+            self._exact.forget(name)
 
     def discard(self, name: str, orphans: Sequence[tuple[str, str]]) -> None:
         """Remove single vectors, given as key and label, where this process may use the index."""
@@ -250,7 +263,7 @@ class SyncedIndex:
         if not self._index.drop_damaged():
             return False
         # it was damaged, and is made again from the store
-        self._synced = {name: (version, False) for name, (version, _) in self._synced.items()}
+        self._synced.clear()
         return True
 
     # of an index; those below, of a shared one, and of one that cannot be written to
@@ -259,26 +272,21 @@ class SyncedIndex:
         """Index what is missing; False if another process is at it, or where it is more than ``most``."""
         if not self._index.shared:
             for label in LABELS:
-                index_missing(self._engine, self._index, name, label, progress)
+                indexing.index_missing(self._engine, self._index, name, label, progress)
             return True
         with alone(self._engine, f"index of {name}") as is_alone:
             if not is_alone:
                 return False
             for label in LABELS:
-                total, waiting = pending(self._engine, name, label)
+                total, waiting = indexing.pending(self._engine, name, label)
                 held = self._index.count(name, label)
                 if held + waiting != total or (name, label) not in self._compared:
-                    lacking = compare_with_store(self._engine, self._index, name, label)
+                    lacking = indexing.compare_with_store(self._engine, self._index, name, label)
                     self._compared.add((name, label))
-                    if lacking:
-                        _logger.warning(
-                            "the index lacked %d of %d %s vectors of source %r: they are added from the store",
-                            *(lacking, total, label, name),
-                        )
                     waiting += lacking
                 if most is not None and waiting > most:
                     return False
-                index_missing(self._engine, self._index, name, label, progress)
+                indexing.index_missing(self._engine, self._index, name, label, progress)
                 self._sizes[name, label] = self._index.count(name, label)
         return True
 

@@ -1,0 +1,190 @@
+"""Forgetting records: whatever a source holds on those that match a pattern is erased, and what remains is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.core.errors import EXPECTED, UsageError, describe
+from agent.core.records import clean_text
+from agent.pipeline.context import AppContext
+from agent.training.refit import Progress, refit
+from retrieval.store.erasure import Erasure, clean_file, erase_fits
+
+_SECONDS = 2.0
+_BLOCK = 1 << 20
+
+
+@dataclass
+class Forgotten:
+    """What was erased, or would be.
+
+    Attributes
+    ----------
+    source : str
+    dry_run : bool
+        Whether nothing was changed.
+    erased : dict of str to int
+        Rows by kind: cases, corrections, verdicts, vectors and others.
+    examples : list of str
+        Texts of the first records.
+    refitted : bool
+        Whether the source was fitted again without the records.
+    not_erased : list of str
+        Where something of the records may be left, and what to do about it.
+    """
+
+    source: str
+    dry_run: bool
+    erased: dict[str, int]
+    examples: list[str]
+    refitted: bool = False
+    not_erased: list[str] = field(default_factory=list)
+
+    @property
+    def found(self) -> bool:
+        """Whether anything matched."""
+        return any(self.erased.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def forget(
+    context: AppContext,
+    source: str,
+    pattern: str,
+    *,
+    by_regex: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Forgotten:
+    """Erase what a source holds on records with texts that match.
+
+    Cases, corrections, verdicts that quote such a record (as their record, as a precedent, in an explanation), caches
+    and groups of `watch` are deleted, and the source is fitted again without them.
+
+    Parameters
+    ----------
+    context : AppContext
+    source : str
+    pattern : str
+        A part of a text, whatever its case; or a regular expression.
+    by_regex : bool
+        Whether ``pattern`` is a regular expression.
+    dry_run : bool
+        Whether to count only.
+    progress : Progress, optional
+
+    Raises
+    ------
+    UsageError
+        The pattern is empty, matches every text, is no regular expression, or takes too long.
+    StoreFailure
+        Another process has the index; nothing is erased.
+    """
+    row, engine = context.source(source), context.casebook.engine
+    erasure = Erasure(engine, row.name, _matcher(pattern, by_regex=by_regex), progress)
+    erasure.find()
+    result = Forgotten(row.name, dry_run, erasure.counts, erasure.examples)
+    if dry_run or not result.found:
+        return result
+    with context.fitting(row.name):
+        context.casebook.erase_vectors(row.name, erasure.erase)
+        if erasure.counts["cases"] or erasure.counts["representation"]:
+            result.refitted = _fit_without(
+                context, row.name, result, progress, anew=bool(erasure.counts["representation"])
+            )
+    if reason := clean_file(engine):
+        result.not_erased.append(reason)
+    result.not_erased += _left(context, row.name, None if by_regex else pattern)
+    return result
+
+
+def _matcher(pattern: str, *, by_regex: bool) -> Callable[[str], bool]:
+    if not pattern.strip() or clean_text(pattern) != pattern:
+        raise UsageError("--matching needs a text that records have")
+    if not by_regex:
+        part = pattern.casefold()
+        return lambda text: part in text.casefold()
+    import regex
+
+    try:
+        compiled = regex.compile(pattern)
+    except regex.error as error:
+        raise UsageError(f"{pattern!r} is not a regular expression: {error}") from error
+
+    def matches(text: str) -> bool:
+        try:
+            return compiled.search(text, timeout=_SECONDS) is not None
+        except TimeoutError:
+            raise UsageError(
+                f"{pattern!r} takes more than {_SECONDS:g} s on one text of {len(text):,} characters: nothing was "
+                "erased; simplify it"
+            ) from None
+
+    if matches(""):
+        raise UsageError(f"{pattern!r} matches every text")
+    return matches
+
+
+def _fit_without(context: AppContext, name: str, result: Forgotten, progress: Progress | None, *, anew: bool) -> bool:
+    """Fit the source without what was erased; where that is impossible, the fit is erased too."""
+    engine, remaining = context.casebook.engine, sum(context.source(name).counts.values())
+    if not remaining:
+        context.casebook.set(name, representation=None)
+        erase_fits(engine, name, present=True)
+        return False
+    try:
+        if anew:
+            context.casebook.rebuild(name, progress)
+        refit(context, name, progress=progress)
+    except EXPECTED as error:
+        erase_fits(engine, name, present=True)
+        result.not_erased.append(
+            f"{name} could not be fitted again ({describe(error)}): it has no fit now; "
+            f"`precedent sources refit {name}` makes one"
+        )
+        return False
+    erase_fits(engine, name, present=False)
+    return True
+
+
+def _left(context: AppContext, name: str, part: str | None) -> list[str]:
+    """Where something may be left that this program does not erase."""
+    home, left = context.settings.home, list[str]()
+    folder = context.detector_resources(context.source(name)).folder
+    if folder is not None and folder.is_dir() and any(folder.iterdir()):
+        left.append(
+            f"what was trained on the records is in {folder} (adapters, tuned classifiers): train them again "
+            f"(`precedent tune`) or delete them"
+        )
+    if context.settings.chroma:
+        left.append(f"the Chroma server at {context.settings.chroma} keeps bytes of deleted vectors until it compacts")
+    if context.settings.remote_services:
+        left.append(f"others may have logs of it: {', '.join(context.settings.remote_services)}")
+    kept = sorted(path.name for path in home.absolute().parent.glob(f"{home.name}.before-restore-*"))
+    if kept:
+        left.append(f"what `precedent restore` kept: {', '.join(kept)}")
+    left.append("backups, exports, outputs of `judge` and `watch`, and the files that were learned")
+    if part is not None:
+        left += [f"{path} still holds the text" for path in _files_with(home, part.encode())]
+    return left
+
+
+def _files_with(home: Path, part: bytes) -> list[Path]:
+    """The files of the data directory that hold these bytes."""
+    return [path for path in sorted(home.rglob("*")) if path.is_file() and _holds(path, part)]
+
+
+def _holds(path: Path, part: bytes) -> bool:
+    end = b""
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            if part in end + block:
+                return True
+            end = block[-len(part) :]
+    return False

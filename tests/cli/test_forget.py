@@ -1,0 +1,132 @@
+"""`precedent sources forget`: nothing of a person is left in the data directory, and others are judged as before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Result, Run
+from tests.shop import LOG, NORMAL
+
+NAME = "Zacharias.Müller-Quux"
+OWN = "".join(
+    f"- user {NAME} logged in from 10.0.0.{n}\n- order of {NAME} number {n} shipped to Ulm\n" for n in range(4)
+)
+LEARN = ("--source", "shop", "--format", "log", "--label", "0", "--normal", "-")
+
+
+def places(home: Path, text: str = NAME) -> list[str]:
+    """Files of the data directory whose raw bytes hold the text in one of the forms in which it can be stored."""
+    forms = [text.encode(), json.dumps(text)[1:-1].encode(), text.encode("utf-16-le"), text.encode("utf-32-le")]
+    files = [path for path in home.rglob("*") if path.is_file()]
+    return [str(path.relative_to(home)) for path in files if any(form in path.read_bytes() for form in forms)]
+
+
+def labels(judged: Result) -> list[tuple[str, float]]:
+    return [(verdict["label"], verdict["probability"]) for verdict in map(json.loads, judged.out.splitlines())]
+
+
+@pytest.fixture
+def home(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("retrieval.index.synced._SMALL", 0)
+    log, other = tmp_path / "shop.log", tmp_path / "other.log"
+    log.write_text(LOG + OWN)
+    other.write_text(LOG)
+    assert run("learn", log, *LEARN, "--brief", f"a shop where {NAME} buys").code == 0
+    assert run("learn", other, "--source", "other", *LEARN[2:], "--brief", "another").code == 0
+    judged = run("judge", log, *LEARN, "--to", "jsonl", "--detail", "full")
+    verdicts = [json.loads(line) for line in judged.out.splitlines()]
+    verdict = next(verdict for verdict in verdicts if NAME in verdict["record"]["text"])
+    assert run("correct", verdict["id"], "anomalous").code == 0
+    assert run("judge", other, "--source", "other", *LEARN[2:], "--detail", "full").code == 0
+    assert places(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_nothing_is_left_of_a_person(run: Run, home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.log"
+    judge_other = ("judge", other, "--source", "other", *LEARN[2:], "--to", "jsonl", "--explain", "none")
+    before = labels(run(*judge_other))
+    dry = run("sources", "forget", "shop", "--matching", NAME.upper(), "--dry-run", "--json")
+    assert dry.code == 0, dry.err
+    found = json.loads(dry.out)
+    assert found["dry_run"]
+    assert found["erased"]["cases"] == 8
+    assert found["erased"]["corrections"] == 1
+    assert found["erased"]["verdicts"] >= 8
+    assert found["erased"]["brief"] == 1
+    assert NAME in found["examples"][0]
+    assert places(home), "nothing was changed"
+    refused = run("sources", "forget", "shop", "--matching", NAME, stdin=b"")
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert places(home)
+    erased = run("sources", "forget", "shop", "--matching", NAME, "--yes", "--json")
+    assert erased.code == 0, erased.err
+    result = json.loads(erased.out)
+    assert result["refitted"]
+    assert result["erased"] == {**found["erased"], **{k: result["erased"][k] for k in ("vectors", "llm_answers")}}
+    assert any("backups" in place for place in result["not_erased"])
+    assert places(home) == []
+    assert (
+        run("sources", "forget", "shop", "--matching", NAME, "--yes").out.splitlines()[0]
+        == "shop: erased: nothing matches"
+    )
+    learned_log = tmp_path / "rest.log"
+    learned_log.write_text(LOG)
+    judged = run("judge", learned_log, *LEARN, "--to", "jsonl")
+    assert judged.code == 0
+    assert all(json.loads(line)["degraded"] == [] for line in judged.out.splitlines())
+    assert labels(run(*judge_other)) == before, "another source is as it was"
+
+
+def test_by_regular_expression(run: Run, home: Path) -> None:
+    result = run("sources", "forget", "shop", "--matching", r"user Zacha\w+\.\S+ logged", "--regex", "--yes", "--json")
+    assert json.loads(result.out)["erased"]["cases"] == 4
+    assert places(home, f"user {NAME} logged") == []
+    assert places(home), "only those that match"
+
+
+def test_a_pattern_that_takes_too_long(run: Run, home: Path, tmp_path: Path) -> None:
+    log = tmp_path / "long.log"
+    log.write_text(f"- {'a' * 4_000}!\n" + LOG)
+    assert run("learn", log, "--source", "long", *LEARN[2:], "--brief", "x").code == 0
+    result = run("sources", "forget", "long", "--matching", "(a|aa|aaa)+$", "--regex", "--yes")
+    assert result.code == 2
+    assert "takes more than" in result.err
+    assert "nothing was erased" in result.err
+    assert run("sources", "forget", "long", "--matching", "aaaa", "--dry-run").out.startswith(
+        "long: would be erased: 1 case"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--matching", ""], "needs a text"),
+        (["--matching", " "], "needs a text"),
+        (["--matching", "(", "--regex"], "is not a regular expression"),
+        (["--matching", "x*", "--regex"], "matches every text"),
+    ],
+)
+def test_patterns_that_are_refused(run: Run, home: Path, options: list[str], reason: str) -> None:
+    result = run("sources", "forget", "shop", *options, "--yes")
+    assert result.code == 2
+    assert reason in result.err
+    assert run("sources", "forget", "none", "--matching", "x", "--yes").code == 2
+
+
+def test_all_cases_of_a_source(run: Run, home: Path) -> None:
+    result = run("sources", "forget", "shop", "--matching", ".", "--regex", "--yes", "--json")
+    assert json.loads(result.out)["erased"]["cases"] == 68
+    assert places(home) == []
+    assert run("judge", "-", "--source", "shop", "--to", "jsonl", stdin=f"{NORMAL}\n".encode()).code == 0
+
+
+def test_what_restore_kept_is_named(run: Run, home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home, tmp_path / "home.before-restore-20260101T000000")
+    result = run("sources", "forget", "shop", "--matching", NAME, "--yes")
+    assert "home.before-restore-20260101T000000" in result.out
