@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 
+from agent.core.api_keys import Rate
 from agent.core.errors import Forbidden
+from retrieval.types import KEY_MARK
 
 
 class Role(IntEnum):
@@ -42,10 +44,11 @@ ROLES = tuple(role.word for role in Role if role is not Role.PUBLIC)
 
 @dataclass(frozen=True)
 class Caller:
-    """The API key of a request, by its name."""
+    """The API key of a request, by its name; ``rate``: how often it may call, None: as often as it will."""
 
     name: str
     role: Role
+    rate: Rate | None = None
 
 
 _caller: ContextVar[Caller | None] = ContextVar("precedent_caller", default=None)
@@ -64,6 +67,11 @@ def calling_as(caller: Caller | None) -> Iterator[None]:
         yield
     finally:
         _caller.reset(token)
+
+
+def carry_caller(context: Context) -> None:
+    """Have what runs in another context be called by the caller of this one."""
+    context.run(_caller.set, _caller.get())
 
 
 def require(role: Role) -> None:
@@ -89,4 +97,6 @@ def signed(client: str) -> str:
     caller = _caller.get()
     if caller is None:
         return client
-    return f"API key {caller.name}" if client == "API" else f"{client}, API key {caller.name}"
+    named = f"{client}{KEY_MARK}{caller.name}"
+    # the API is how keys are mostly used
+    return named.removeprefix("API, ")

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from agent.core.errors import UsageError
 
+SETTING_NAME = "PRECEDENT_API_KEY"
+"""The name of the key that is no named one: that of the settings, which may do everything."""
 # by which a person, or a program that looks for leaked secrets, knows what it is
 _PREFIX = "precedent_"
 _BYTES = 32
@@ -74,6 +76,8 @@ def check_key_name(name: str) -> str:
     ------
     UsageError
     """
+    if name.upper() == SETTING_NAME:
+        raise UsageError(f"{name!r} is the name of the key of the settings: choose another one")
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is not a valid name of a key: use 1 to 64 letters, digits, spaces, dots, hyphens, underscores "
