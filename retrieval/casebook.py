@@ -90,7 +90,7 @@ class Casebook:
         self._synced = synced = SyncedIndex(self.engine, self._index, encoder)
         self.matrix, self.sync_for_search, self.discard = synced.matrix, synced.sync_for_search, synced.discard
         self.nearest_one, self.greatest_cosine = synced.nearest_one, synced.greatest_cosine
-        self.index_lock = synced.lock
+        self.index_lock, self.reindex = synced.lock, synced.reindex
 
     def remove(self, name: str) -> None:
         """Remove a source with all its cases, verdicts and vectors.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,12 +27,29 @@ _FIRST, _FOUND = 256, 500
 
 
 class Outcome(NamedTuple):
-    """What is counted of a verdict: the index of its label, and the name of its group if it is not normal."""
+    """What is counted and written of a verdict.
+
+    Attributes
+    ----------
+    label : int
+        Its index.
+    probability, degraded
+    name : str
+        That of its group, if it is not normal.
+    template : str
+    is_far : bool
+        Whether the record is a text that is far from every case.
+    verdict : str
+        See `LineFormatter.named`.
+    """
 
     label: int
     probability: float
     degraded: tuple[str, ...]
     name: str
+    template: str
+    is_far: bool
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,8 @@ class ScoredBlock:
     distinct : FieldColumns or SessionBlock
     verdicts : BlockVerdicts or None
         On the distinct ones; None if there are none.
+    keys : sequence
+        Keys of all n, equal where their verdicts are but for their ids.
     """
 
     block: RecordBlock
@@ -55,6 +75,13 @@ class ScoredBlock:
     copies: NDArray[np.int64]
     distinct: FieldColumns | SessionBlock
     verdicts: BlockVerdicts | None
+    keys: Sequence[Hashable]
+
+    @classmethod
+    def unscored(cls, block: RecordBlock, keys: Sequence[Hashable]) -> ScoredBlock:
+        """A block of which no record is judged by array."""
+        none = np.zeros(0, np.int64)
+        return cls(block, none, none, block.features.take(none), None, keys)
 
     @classmethod
     def of(cls, block: RecordBlock, judge: BlockJudge) -> ScoredBlock:
@@ -64,7 +91,8 @@ class ScoredBlock:
         places = dict[str, int]()
         copies = np.array([places.setdefault(block.hashes[i], len(places)) for i in indices.tolist()], np.int64)
         distinct = block.features.take(indices[np.unique(copies, return_index=True)[1]])
-        return cls(block, indices, copies, distinct, judge.judge(distinct) if len(indices) else None)
+        verdicts = judge.judge(distinct) if len(indices) else None
+        return cls(block, indices, copies, distinct, verdicts, block.hashes)
 
 
 class BlockRun:
@@ -75,11 +103,14 @@ class BlockRun:
     """
 
     def __init__(self, run: RecordWriter, file: str, scored: ScoredBlock) -> None:
-        self._run, self._file, self._block = run, file, scored.block
+        self._run, self._file, self._block, self._keys = run, file, scored.block, scored.keys
         size = len(scored.block)
         self._labels, self._probabilities = np.full(size, UNJUDGED, np.int8), np.zeros(size)
         self._degraded: dict[int, tuple[str, ...]] = {}
         self._whole: dict[int, Verdict] = {}
+        # of rows that are judged by arrays the content is the template
+        self._templates, self._verdicts = list(scored.block.hashes), [""] * size
+        self._far, self._distinct = 0, 0 if scored.verdicts is None else len(scored.verdicts.labels)
         # names of the groups of rows that are not normal
         self._names: dict[int, str] = {}
         if scored.verdicts is not None:
@@ -102,32 +133,38 @@ class BlockRun:
             self._degraded[int(indices[place])] = verdicts.degraded[int(copies[place])]
 
     def _judge_one_by_one(self) -> None:
-        run, hashes = self._run, self._block.hashes
-        # verdicts of equal records differ in their ids alone
-        copied = dict[str, list[int]]()
+        run, hashes, keys = self._run, self._block.hashes, self._keys
+        # verdicts of equivalent records differ in their ids alone
+        copied = dict[Hashable, list[int]]()
         for index in np.flatnonzero(self._labels == UNJUDGED).tolist():
-            copied.setdefault(hashes[index], []).append(index)
-        known = {content: outcome for content in copied if (outcome := run.judged.get(content)) is not None}
-        chosen = self._kept() | {copies[0] for content, copies in copied.items() if content not in known}
+            copied.setdefault(keys[index], []).append(index)
+        known = {key: outcome for key in copied if (outcome := run.judged.get(key)) and self._is_listed(outcome)}
+        self._distinct += len(copied) - len(known)
+        chosen = self._kept() | {copies[0] for key, copies in copied.items() if key not in known}
         indices = sorted(chosen)
         groups = run.groups([self._block.record(i) for i in indices], [hashes[i] for i in indices])
         for index, group, result in zip(indices, groups, run.results(groups), strict=True):
             if isinstance(result, JudgeError):
                 self._labels[index] = UNJUDGED
-                copies = copied.pop(hashes[index], [index])
+                copies = copied.pop(keys[index], [index])
                 run.failures += [JudgeError(self._block.record(i), result.reason) for i in copies]
                 continue
             self._whole[index] = result
             run.write_template(group.template_id, result)
             name = self._names.get(index) or run.alike.name(group.template_id, result)
-            outcome = Outcome(LABELS.index(result.label), result.probability, result.degraded, name)
+            outcome = run.outcome(group, result, name)
             self._set(index, outcome)
-            if hashes[index] in copied:
-                known[hashes[index]] = outcome
-                run.judged.put(hashes[index], outcome)
-        for content, copies in copied.items():
+            if keys[index] in copied:
+                known[keys[index]] = outcome
+                run.judged.put(keys[index], outcome)
+        for key, copies in copied.items():
             for index in copies:
-                self._set(index, known[content])
+                self._set(index, known[key])
+            self._far += len(copies) * known[key].is_far
+
+    def _is_listed(self, outcome: Outcome) -> bool:
+        """Whether the summary has the verdict of the outcome's group, if it needs one."""
+        return outcome.label == 0 or f"{LABELS[outcome.label]} {outcome.name}" in self._run.summary.groups
 
     def _kept(self) -> set[int]:
         """Which of the rows that are judged by arrays get a whole verdict as well."""
@@ -145,6 +182,7 @@ class BlockRun:
     def _set(self, index: int, outcome: Outcome) -> None:
         self._labels[index], self._probabilities[index] = outcome.label, outcome.probability
         self._degraded[index], self._names[index] = outcome.degraded, outcome.name
+        self._templates[index], self._verdicts[index] = outcome.template, outcome.verdict
 
     def write(self) -> None:
         """Write and count the rows."""
@@ -154,8 +192,10 @@ class BlockRun:
         if run.options.lines:
             only = [LABELS.index(name) for name in run.options.only]
             run.output.write(self._lines(judged[np.isin(labels, only)]))
-        summary.batch.add_many([block.hashes[i] for i in judged.tolist()], self._probabilities[judged].tolist())
-        summary.templates += len(judged)
+        keys, hashes = ([values[i] for i in judged.tolist()] for values in (self._templates, block.hashes))
+        summary.batch.add_many(keys, hashes, self._probabilities[judged].tolist())
+        summary.templates += self._distinct
+        summary.far += self._far
         reasons_of = (reasons for index, reasons in self._degraded.items() if self._labels[index] != UNJUDGED)
         for reasons, count in Counter(reasons_of).items():
             summary.add_degraded(reasons, count)
@@ -190,7 +230,7 @@ class BlockRun:
             [line or None for line in block.lines[indices].tolist()],
             [LABELS[label] for label in self._labels[indices].tolist()],
             self._probabilities[indices].tolist(),
-            [short_id(block.hashes[i]) for i in places],
-            [self._whole.get(i) for i in places] if to_csv else [],
+            [short_id(self._templates[i]) for i in places],
+            [self._verdicts[i] for i in places] if to_csv else [],
             block.texts(indices) if to_csv else [],
         )

@@ -24,6 +24,7 @@ from retrieval.store.caches import TemplateVerdicts
 
 if TYPE_CHECKING:
     from agent.pipeline.block_judge import BlockJudge
+    from agent.pipeline.equivalent_rows import EquivalentRows
     from agent.pipeline.pipeline import Pipeline
 
 # records whose texts are embedded together, without and with a language model, after whose answers progress is shown
@@ -112,6 +113,10 @@ class GroupJudge:
     def block_judge(self) -> BlockJudge | None:
         """See `agent.pipeline.pipeline.Pipeline.block_judge`."""
         return self._pipeline.block_judge(self._source)
+
+    def equivalent_rows(self) -> EquivalentRows:
+        """See `agent.pipeline.pipeline.Pipeline.equivalent_rows`."""
+        return self._pipeline.equivalent_rows(self._source)
 
     def with_reasons(self, groups: Sequence[TemplateGroup], results: Sequence[Result]) -> list[Result]:
         """The results, of which those that are not normal are explained, up to a number in all."""

@@ -66,9 +66,14 @@ class LineFormatter:
     def _ending(self, verdict: Verdict, template: str) -> str:
         p = round(verdict.probability, 6)
         if self._to == "csv":
-            reason = truncate("; ".join(verdict.facts[:_REASONS]), _REASON_CHARS)
-            return f",{verdict.label},{p},{template},{verdict.id},{self._cell(reason)},"
+            return f",{verdict.label},{p},{template},{self.named(verdict)},"
         return f', "label": "{verdict.label}", "probability": {p}, "template": "{template}"}}'
+
+    def named(self, verdict: Verdict) -> str:
+        """The cells of a verdict's id and reason, without those of JSON lines, which have none."""
+        if self._to != "csv":
+            return ""
+        return f"{verdict.id},{self._cell(truncate('; '.join(verdict.facts[:_REASONS]), _REASON_CHARS))}"
 
     def format_verdict(self, verdict: Verdict, template: str) -> bytes:
         """The line of a single record that has been judged by itself."""
@@ -86,13 +91,10 @@ class LineFormatter:
         labels: Sequence[str],
         probabilities: Sequence[float],
         templates: Sequence[str],
-        verdicts: Sequence[Verdict | None],
+        verdicts: Sequence[str],
         texts: Sequence[str],
     ) -> bytes:
-        """The short lines of n rows of one file; CSV takes their ``verdicts``, where there are any, and ``texts``.
-
-        The id and the reason are those of the verdict.
-        """
+        """The short lines of n rows of one file; CSV takes what `named` gives of their ``verdicts``, and ``texts``."""
         start, rounded = self._start(file), [round(probability, 6) for probability in probabilities]
         if self._to == "jsonl":
             numbers = ["null" if line is None else line for line in lines]
@@ -106,8 +108,8 @@ class LineFormatter:
         columns = zip(lines, labels, rounded, templates, verdicts, texts, strict=True)
         out = []
         for line, label, p, template, verdict, text in columns:
-            ending = f",{label},{p},{template},,," if verdict is None else self._ending(verdict, template)
-            out.append(f"{start}{'' if line is None else line}{ending}{self._cell(text)}\n")
+            number = "" if line is None else line
+            out.append(f"{start}{number},{label},{p},{template},{verdict or ','},{self._cell(text)}\n")
         return "".join(out).encode()
 
     def _start(self, file: str) -> str:

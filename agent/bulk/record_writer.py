@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,7 +17,7 @@ from agent.bulk.chunks import map_ahead, prefetch
 from agent.bulk.group_judge import GroupJudge, Result
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
-from agent.bulk.summary import Summary
+from agent.bulk.summary import LABELS, Summary
 from agent.bulk.template_grouping import TemplateGroup
 from agent.bulk.traits import traits_of
 from agent.core.records import JudgeError, Record, Verdict
@@ -26,12 +25,10 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, RowError
 from agent.data.record_block import RecordBlock
 from agent.data.record_parts import Items, MixedRows, RecordPart, with_odd_apart
+from agent.detectors.novelty import is_far
 from retrieval.encoding.representation import Representation
 from retrieval.lru_cache import LRUCache
 from retrieval.text.masking import find_time
-
-if TYPE_CHECKING:
-    from agent.pipeline.block_judge import BlockJudge
 
 # records judged together one by one, and by the block
 _ROWS, _BLOCK = 2_048, 8_192
@@ -64,28 +61,33 @@ class RecordWriter:
     notes: list[str] = field(repr=False)
 
     def __post_init__(self) -> None:
-        # of records that the pipeline judges, by the hash of their content
+        # of records that the pipeline judges, by their keys
         self.judged: LRUCache[Outcome] = LRUCache(_CACHED)
 
     @cached_property
-    def _block_judge(self) -> BlockJudge | None:
-        """What judges by the block, where verdicts are written short."""
+    def _score(self) -> Callable[[RecordBlock], ScoredBlock] | None:
+        """What judges blocks by arrays, or finds equivalent records in them, where verdicts are written short."""
         options = self.options
         is_short = (options.detail == "compact" or not options.lines) and options.explain_rows == "none"
-        is_table = self.representation.field_encoder is not None and self.read_options.series is None
-        return self.judge.block_judge() if is_short and is_table else None
+        if not is_short or self.read_options.series is not None:
+            return None
+        if self.representation.field_encoder is None:
+            equivalent = self.judge.equivalent_rows()
+            return (lambda block: ScoredBlock.unscored(block, equivalent.keys(block))) if equivalent.is_able else None
+        judge = self.judge.block_judge()
+        return None if judge is None else partial(ScoredBlock.of, judge=judge)
 
     def prepared(self, parts: Iterable[RecordPart | Items]) -> Iterator[tuple[int, Items, ScoredBlock | None]]:
         """Rows in order: how many, those to judge one by one, and those that were scored by the block, in threads."""
-        judge = self._block_judge
-        blocks = prefetch(self._blocks(parts, is_able=judge is not None), _PREPARED)
-        if judge is None:
+        score = self._score
+        blocks = prefetch(self._blocks(parts, is_able=score is not None), _PREPARED)
+        if score is None:
             yield from ((count, rows, None) for count, rows, _ in blocks)
             return
 
         def scored(prepared: tuple[int, Items, RecordBlock | None]) -> tuple[int, Items, ScoredBlock | None]:
             count, rows, block = prepared
-            return count, rows, None if block is None else ScoredBlock.of(block, judge)
+            return count, rows, None if block is None else score(block)
 
         # a matrix product in several threads waits by spinning
         with threadpool_limits(1, user_api="blas"):
@@ -135,6 +137,12 @@ class RecordWriter:
         if self.options.explain_found and self.options.explain_rows == "none":
             results = self.judge.with_reasons(groups, results)
         return results
+
+    def outcome(self, group: TemplateGroup, verdict: Verdict, name: str) -> Outcome:
+        """What is counted and written of a verdict."""
+        far = self.representation.field_encoder is None and is_far(verdict.signals["novelty"])
+        label, written = LABELS.index(verdict.label), self.formatter.named(verdict)
+        return Outcome(label, verdict.probability, verdict.degraded, name, group.template, far, written)
 
     def write_template(self, template: str, verdict: Verdict) -> None:
         """Write a whole verdict beside the lines, if the record's line is written."""

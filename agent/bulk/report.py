@@ -25,7 +25,7 @@ from agent.detectors.novelty import mostly_unfamiliar
 _ON_SCREEN, _ON_PAGE, _BARS, _REASONS, _TICKS = 12, 200, 120, 3, 5
 # lines of a terminal that a template takes, and all else
 _LINES_PER_ROW, _LINES_AROUND = 6, 10
-_TEXT_CHARS, _REASON_CHARS = 160, 200
+_TEXT_CHARS, _REASON_CHARS, _ID_CHARS = 160, 200, 33
 
 
 def write_screen(summary: Summary, stream: Any = None) -> None:
@@ -44,6 +44,8 @@ def write_screen(summary: Summary, stream: Any = None) -> None:
         table = Table(expand=screen.is_terminal, pad_edge=False)
         for name, ratio in (("records", 2), ("p", 1), ("first seen", 5), ("last seen", 5), (f"{label}, and why", 14)):
             table.add_column(name, ratio=ratio, overflow="fold")
+        # an id can be copied from one line
+        table.columns[-1].min_width = _ID_CHARS
         for group in groups[: shown if label == "anomalous" else max(1, shown // 4)]:
             text = rich_text(truncate(group.verdict.record.text, _TEXT_CHARS), STYLES[label])
             text.append(f"\n{escape_controls(why(group))}\n{group.verdict.id}", style="dim")

@@ -255,6 +255,6 @@ class Summary(BaseModel):
         changed = f", which changed {plural(self.llm_changed, 'label')}"
         calls = f", {plural(self.llm_answers, 'call')} of the language model{changed}" if self.llm_answers else ""
         rate = f" ({self.records / self.seconds:,.0f} a second)" if self.seconds else ""
-        verdicts = plural(self.templates, "distinct verdict")
+        verdicts = f"; {plural(self.templates, 'distinct verdict')}" if self.templates < self.records else ""
         unlisted = f"; the {self.unlisted:,} rarest templates are not listed" if self.unlisted else ""
-        return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}; {verdicts}{calls}{unlisted}"
+        return f"{plural(self.records, 'record')} in {self.seconds:.1f} s{rate}: {labels}{verdicts}{calls}{unlisted}"

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from agent.cli import backup as backups
 from agent.cli import series_options as of_series
 from agent.cli.bench import bench_app
 from agent.cli.cases import cases_app
@@ -43,6 +44,7 @@ from agent.cli.options import (
     read_options,
     refuse_to_overwrite,
     set_model,
+    stopping,
     warn_of_remote_services,
     warn_without_evidence,
     with_hint,
@@ -121,7 +123,7 @@ def command() -> None:
             sys.exit(CLOSED_PIPE)
         # Typer exits with this code on Ctrl-C
         if end.code == Stopped.exit_code:
-            print_status("stopped; everything done so far is kept, and the same command again continues")
+            print_status("stopped; what was written so far is kept")
         raise
 
 
@@ -185,7 +187,7 @@ def learn(
         read_options(None, format, text, label, normal, multiline), context.casebook.source(source),
         series=series, time=time, values=value, keys=key, window=window, step=step, ranges=ranges,
     )  # fmt: skip
-    with terminal.progress() as progress:
+    with stopping(), terminal.progress() as progress:
         result = learn_cases(
             context,
             files,
@@ -298,10 +300,8 @@ def serve(
             run(host=host, port=port, workers=workers, shutdown_timeout=defaults.shutdown_timeout)
 
 
-app.command()(chat)
-app.command()(mcp)
-app.command()(review)
-app.command()(correct)
+for subcommand in (chat, mcp, review, correct, backups.backup, backups.restore):
+    app.command()(subcommand)
 
 
 @app.command()

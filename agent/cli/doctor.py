@@ -17,6 +17,8 @@ from llm.openai.address import PREFIX as OPENAI
 from llm.weights.catalog import default_model
 from llm.weights.resolver import available, resolve
 from retrieval.errors import StoreFailure
+from retrieval.store.failures import RESTORE_HINT
+from retrieval.store.store_file import damage_of_store
 
 _GIGABYTE = 1024**3
 
@@ -103,6 +105,8 @@ def _data(context: AppContext) -> Finding:
         )
     if not os.access(home, os.W_OK):
         return Finding("data directory", False, f"{home} cannot be written to: set PRECEDENT_HOME", required=True)
+    if damage := damage_of_store(context.casebook.engine):
+        return Finding("data directory", False, f"the store in {home} is damaged ({damage}): {RESTORE_HINT}", True)
     return Finding("data directory", True, f"{home}; sources: {', '.join(names) or 'none yet'}", required=True)
 
 

@@ -47,6 +47,7 @@ from agent.cli.options import (
     print_status,
     read_options,
     refuse_to_overwrite,
+    stopping,
     warn_without_evidence,
 )
 from agent.cli.series_options import (
@@ -67,6 +68,10 @@ if TYPE_CHECKING:
 _BY_SUFFIX: dict[str, To] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 # seconds without a further record on standard input after which those that came are judged
 _PAUSE = 0.5
+_BEGINS_AGAIN = (
+    "the verdicts so far are written, the same command begins again; with --detail compact and --output it could go on "
+    "with --resume"
+)
 _LABELS = ("normal", "anomalous", "unsure")
 
 
@@ -144,12 +149,15 @@ def judge(
     decide_alone(context, source, detector, adapt=adapt)
     warn_without_evidence(context, source)
     large = is_large_input(paths)
-    in_bulk = detail == "compact" or resume or to == "parquet"
-    in_bulk = in_bulk or any(option is not None for option in (llm_calls, time_limit, report, on))
+    of_bulk = {
+        "--detail compact": detail == "compact", "--resume": resume, "--to parquet": to == "parquet",
+        "--llm-calls": llm_calls is not None, "--time-limit": time_limit is not None, "--report": report is not None,
+        "--on": on is not None, "many records": large and (detail != "full" or to == "jsonl"),
+    }  # fmt: skip
+    in_bulk = any(of_bulk.values())
     read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
-    in_bulk = in_bulk or (large and (detail != "full" or to == "jsonl"))
-    own = adapt or in_bulk or any(option is not None for option in (detector, rate, model))
-    via_server = check_via_server(via_server, others=own)
+    own = {"--adapt": adapt, "--detector": detector, "--rate": rate is not None, "--model": model, **of_bulk}
+    via_server = check_via_server(via_server, [name for name, is_given in own.items() if is_given])
     llm_calls, time_limit = _set_reference(context, read, paths, source, rate, llm_calls, time_limit)
     if adapt:
         adapt_to_files(context, source, paths, read)
@@ -157,14 +165,16 @@ def judge(
     if in_bulk:
         from agent.bulk.runner import BulkOptions
 
+        # of a file that is not large, bulk's options leave the verdicts as they are without them
+        detail = detail or ("compact" if to in ("csv", "parquet") or large else "full")
         bulk_options = BulkOptions(
             files=tuple(paths),
             source=source,
-            detail=detail or ("compact" if to in ("csv", "parquet") or large else "full"),
+            detail=detail,
             to="csv" if to == "csv" else "jsonl",
             only=labels,
             explain=explain or "facts",
-            explain_rows=explain or "none",
+            explain_rows=explain or ("none" if detail == "compact" else "facts"),
             calls=llm_calls,
             seconds=time_limit,
             lines=to != "table",
@@ -177,7 +187,8 @@ def judge(
         if large:
             print_status(f"whole verdicts as {to} are made one by one; --detail compact, or --to jsonl, is much faster")
         write_to = partial(render.writer, cast(Any, to), output, csv_raw=csv_raw)
-        failures = _one_by_one(context, read, paths, source, write_to, explain or "facts", labels, via_server)
+        with stopping(_BEGINS_AGAIN):
+            failures = _one_by_one(context, read, paths, source, write_to, explain or "facts", labels, via_server)
     context.close()
     exit_if_failed(failures)
 

@@ -54,9 +54,10 @@ def judge_in_bulk(
             summary = _run(runner, to, output, resume, [partial(_note_rate, context), *reports])
         except KeyboardInterrupt as stop:
             if not bulk_options.lines or output is None or "-" in bulk_options.files:
-                raise
+                reason = "only files with --output, --to jsonl, csv or parquet, can be continued: this begins again"
+                raise Stopped(f"stopped; {reason}") from stop
             written = terminal.plural(runner.written, "record")
-            raise Stopped(f"stopped after {written}; the same command with --resume continues") from stop
+            raise Stopped(f"stopped; {written} saved, the same command with --resume continues after that") from stop
     if output is not None and not bulk_options.lines:
         with terminal.open_output(output) as stream:
             write_screen(summary, stream)

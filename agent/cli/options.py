@@ -7,13 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from agent.core.errors import UsageError, translate
+from agent.core.errors import Stopped, UsageError, translate
 
 if TYPE_CHECKING:
     from agent.core.settings import Settings
@@ -219,6 +219,15 @@ def decide_alone(context: AppContext, source: str, detector: str | None, *, adap
     if adapt:
         raise UsageError("--adapt changes how the signals are combined, and --detector uses one alone: leave one out")
     judge_alone(context, source, detector)
+
+
+@contextmanager
+def stopping(what_next: str = "everything done so far is kept, and the same command again continues") -> Iterator[None]:
+    """Say at Ctrl-C what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Stopped(f"stopped; {what_next}") from stop
 
 
 def exit_if_failed(failures: list[Any]) -> None:

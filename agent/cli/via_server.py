@@ -27,8 +27,8 @@ class _ServerEnded(Exception):
     """The server stops, or did not answer all records."""
 
 
-def check_via_server(via: str, *, others: bool) -> str:
-    """The option's value; ``others``: whether there are other options, or files, that are judged by this process only.
+def check_via_server(via: str, others: Sequence[str]) -> str:
+    """The option's value; ``others``: the options, or what else of the command only this process can do.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def check_via_server(via: str, *, others: bool) -> str:
     if not others:
         return via
     if via not in ("auto", "never"):
-        raise UsageError("--via-server takes few records, and no option that changes how this process judges")
+        raise UsageError(f"--via-server {via}: a server judges few records one by one, not with {', '.join(others)}")
     return "never"
 
 
@@ -75,6 +75,8 @@ def open_judge(context: AppContext, via: str) -> Pipeline | ServerJudge:
     if via == "auto" and health.get("identity") != identity(context.settings):
         print_status(f"the server {url} has another version or other settings: records are judged here")
         return local
+    if via == "auto":
+        print_status(f"records are judged by the server {url}")
     return ServerJudge(client, local, context, go_on=via == "auto")
 
 

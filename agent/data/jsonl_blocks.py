@@ -104,9 +104,10 @@ def _column_form(value: dict[str, object], request: ReadRequest) -> _Form | None
     learned = request.with_learned_names(cells)
     request = request.restricted_to(learned)
     columns = request.columns_of(tuple(learned), request.table.excluded(IDS))
-    if len(columns) != 1 or (columns[0] != request.table.text_column and columns[0] not in request.text):
+    if len(columns) != 1 or columns[0] in request.table.notations:
         return None
-    if columns[0] in request.table.notations or (request.table.text_column not in (None, columns[0])):
+    is_named = columns[0] in (request.table.text_column, *request.text)
+    if is_named and request.table.text_column not in (None, columns[0]):
         return None
     names = [name for name in cells if request.table.renamed.get(name, name) == columns[0]]
     if len(names) != 1 or "'" in names[0] or "\\" in names[0]:
@@ -116,7 +117,16 @@ def _column_form(value: dict[str, object], request: ReadRequest) -> _Form | None
     if time is not None and (time not in value or time not in cells):
         return None
     excluded = (_OTHER,) if request.text else (_OTHER, _OF_LOG.replace("log|", "") if names[0] == "log" else _OF_LOG)
-    return _Form(names[0], time, (), excluded, is_flat=names[0] in value)
+    # where no column is known as the text, any other member would be a part of the record too
+    needed = () if is_named else (_members_only(value),)
+    return _Form(names[0], time, needed, excluded, is_flat=names[0] in value)
+
+
+def _members_only(value: dict[str, object]) -> str:
+    """The pattern of an object that has no other members than this one, each a scalar."""
+    names = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in value)
+    member = rf'(?:{names})\s*:\s*(?:"(?:[^"\\]|\\.)*"|[-+.\w]+)'
+    return rf"^\s*\{{\s*{member}(?:\s*,\s*{member})*\s*\}}\s*$"
 
 
 class _JsonBlocks:

@@ -43,8 +43,6 @@ def open_parquet_blocks(stream: Stream, request: ReadRequest) -> BlockTable | No
     columns = of_file.columns_of(tuple(names), request.table.excluded(()))
     if len(columns) != 1 or columns[0] in request.table.notations or schema.get(names.get(columns[0], "")) != pl.String:
         return None
-    if columns[0] not in (request.table.text_column, *of_file.text):
-        return None
     text, time = columns[0], time_column(names)
     wanted = [name for name in dict.fromkeys((text, time, request.label)) if name in names]
     chosen = frame.select(pl.col(names[name]).alias(name) for name in wanted)

@@ -28,6 +28,7 @@ from retrieval.text.prompt_injection import find_injections
 
 if TYPE_CHECKING:
     from agent.pipeline.block_judge import BlockJudge
+    from agent.pipeline.equivalent_rows import EquivalentRows
     from agent.pipeline.runnable import VerdictRunnable
 
 Outcome = Verdict | Deferred | Exception
@@ -80,6 +81,12 @@ class Pipeline:
 
         judge = BlockJudge(self._context, self._steps, source)
         return judge if judge.is_able else None
+
+    def equivalent_rows(self, source: str) -> EquivalentRows:
+        """What finds rows of a source that have one verdict."""
+        from agent.pipeline.equivalent_rows import EquivalentRows
+
+        return EquivalentRows(self._context, self._steps, source)
 
     def batch_as_completed(
         self, inputs: Sequence[JudgeRequest], *, return_exceptions: bool = False

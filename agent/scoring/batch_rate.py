@@ -81,12 +81,12 @@ class BatchProbabilities:
             for dropped in ordered[_MOST_KEPT:]:
                 del self.by_key[dropped], self._contents[dropped]
 
-    def add_many(self, keys: Sequence[str], probabilities: Sequence[float]) -> None:
-        """Add records whose keys are the hashes of their contents."""
-        for key, probability in zip(keys, probabilities, strict=True):
+    def add_many(self, keys: Sequence[str], hashes: Sequence[str], probabilities: Sequence[float]) -> None:
+        """Add records, by the ``hashes`` of their contents."""
+        for key, content_hash, probability in zip(keys, hashes, probabilities, strict=True):
             # a greater one would be dropped again
             if self._greatest is None or key < self._greatest:
-                self.add(key, key, probability)
+                self.add(key, content_hash, probability)
 
     def missing_contents(self, key: str) -> int:
         """How many more different contents of a key are counted."""

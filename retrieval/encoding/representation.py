@@ -81,7 +81,11 @@ class Representation:
         """The identity of the record's template, 64 hex digits; of its content where records are compared by fields."""
         if self.field_encoder is not None:
             return content_hash
-        return hashlib.sha256(self.masked(record).encode()).hexdigest()
+        return self.template_key(self.comparable_text(record))
+
+    def template_key(self, text: str) -> str:
+        """As `key`, of a record's `comparable_text`."""
+        return hashlib.sha256(self.mask(text).encode()).hexdigest()
 
     def keeping(self, kept: KeptNumbers) -> Representation:
         """The same with these numbers kept in texts."""

@@ -17,14 +17,14 @@ from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
 from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.errors import NotWritable, RetrievalError, StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import TIE, ExactIndex
 from retrieval.index.indexing import Progress, compare_with_store, embed_missing, index_missing, pending
-from retrieval.store.engine import alone
+from retrieval.store.engine import alone, changing
 from retrieval.store.schema import sources, vectors
 from retrieval.store.sources import SourceSnapshot
 from retrieval.types import LABELS, Vector
@@ -136,6 +136,21 @@ class SyncedIndex:
         self._index.drop(name, LABELS)
         self._synced.pop(name, None)
         self._exact.forget(name)
+
+    def reindex(self, source: SourceSnapshot, progress: Progress | None = None) -> None:
+        """Make the index hold the source's vectors of the store, and nothing else.
+
+        Raises
+        ------
+        StoreFailure
+            Another process has the index, or it cannot be used.
+        """
+        with self.lock:
+            self.own()
+            self.forget(source.name)
+            with changing(self._engine, source.name) as connection:
+                connection.execute(update(vectors).where(vectors.c.source == source.name).values(indexed=False))
+            self.sync(source, progress)
 
     def discard(self, name: str, orphans: Sequence[tuple[str, str]]) -> None:
         """Remove single vectors, given as key and label, where this process may use the index."""

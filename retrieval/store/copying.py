@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Engine, Table, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, insert, select, text
 
 from retrieval.store.cases import delete_orphaned_vectors
-from retrieval.store.schema import case_changes, cases, sources, vectors
+from retrieval.store.schema import case_changes, cases, metadata, sources, vectors
 from retrieval.store.sources import Sources
 from retrieval.types import StoredCase, stored_case
 
@@ -72,18 +72,47 @@ def relabelled_since(store: Engine, name: str, since: datetime) -> set[str]:
 
 def copy_rows(store: Engine, other: Engine, table: Table, *where: ColumnElement[bool]) -> None:
     """Copy the rows of a table that meet all conditions to another store."""
-    with store.connect().execution_options(yield_per=_CHUNK) as connection:
-        for part in connection.execute(select(table).where(*where)).mappings().partitions(_CHUNK):
-            rows = [
-                {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
-                for row in part
-            ]
-            with other.begin() as target:
-                target.execute(insert(table), rows)
-    if table is cases and other.dialect.name == "postgresql":
-        # it does not see the ids that are given to it
-        with other.begin() as target:
-            target.execute(text("SELECT setval(pg_get_serial_sequence('cases', 'id'), MAX(id)) FROM cases"))
+    with store.connect() as connection, other.begin() as target:
+        _copy(connection, target, table, *where)
+        _pass_ids(target, table)
+
+
+def copy_store(store: Engine, other: Engine) -> None:
+    """Make ``other`` hold what ``store`` holds at this moment, in one transaction; what it held before is deleted."""
+    with store.connect() as connection, other.begin() as target:
+        if store.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        else:
+            # the driver begins no transaction to read
+            connection.exec_driver_sql("BEGIN")
+        for table in reversed(metadata.sorted_tables):
+            target.execute(delete(table))
+        for table in metadata.sorted_tables:
+            _copy(connection, target, table)
+            _pass_ids(target, table)
+
+
+def _copy(connection: Connection, target: Connection, table: Table, *where: ColumnElement[bool]) -> None:
+    query = select(table).where(*where).execution_options(yield_per=_CHUNK)
+    for part in connection.execute(query).mappings().partitions(_CHUNK):
+        rows = [
+            {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
+            for row in part
+        ]
+        target.execute(insert(table), rows)
+
+
+def _pass_ids(target: Connection, table: Table) -> None:
+    """Give new ids after those that are used; that of a case that was removed is, where its changes are left."""
+    if table not in (cases, case_changes):
+        return
+    used = "SELECT MAX(id) AS id FROM cases UNION SELECT MAX(case_id) FROM case_changes"
+    if target.dialect.name == "sqlite":
+        target.execute(text(f"UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM ({used})) WHERE name = 'cases'"))
+        return
+    # it does not see the ids that are given to it
+    for name, ids in (("cases", used), ("case_changes", "SELECT MAX(id) AS id FROM case_changes")):
+        target.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), MAX(id)) FROM ({ids}) AS ids"))
 
 
 def _in_utc(time: datetime) -> datetime:

@@ -17,6 +17,9 @@ _LOCK_CODES = (5, 6, "55P03", "40P01")
 _UNWRITABLE = {"53100": _FULL, "25006": _READ_ONLY, 8: _READ_ONLY}
 # SQLite's codes for a full disk, and for what may come of one: an error of input or output, a file that is not opened
 _FULL_CODE, _FILE_CODES = 13, (10, 14)
+# SQLite's codes for a file whose pages do not fit together, and for one that is no store at all
+DAMAGE_CODES = (11, 26)
+RESTORE_HINT = "`precedent restore FILE --force` goes back to a backup, and keeps the damaged files beside it"
 
 
 def failure(what: str, error: BaseException, location: URL) -> StoreFailure:
@@ -34,6 +37,8 @@ def failure(what: str, error: BaseException, location: URL) -> StoreFailure:
     code = code & 0xFF if code is not None else getattr(original, "sqlstate", None)
     if code in _LOCK_CODES:
         return StoreFailure(f"{what}: {_LOCKED}")
+    if code in DAMAGE_CODES and hasattr(original, "sqlite_errorcode"):
+        return StoreFailure(f"{what}: the file is damaged ({str(original).strip()})", RESTORE_HINT)
     folder = Path(location.database).absolute().parent if location.database else Path()
     if isinstance(original, OSError):
         reason = reason_not_writable(original, folder)

@@ -14,10 +14,12 @@ from urllib.parse import quote
 
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
 
 from retrieval.disk import probe
 
-_SETTINGS = ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+_BUSY_SECONDS = 30
+_SETTINGS = (f"busy_timeout={_BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 _FROZEN = "precedent_frozen"
 
 
@@ -44,13 +46,25 @@ def _connect(_: object, record: Any, arguments: list[Any], options: dict[str, An
 def _configured(connection: sqlite3.Connection) -> sqlite3.Connection:
     try:
         for setting in _SETTINGS:
-            connection.execute(f"PRAGMA {setting}")
+            _set(connection, setting)
         # makes the file through which the others are read, if there is none
         connection.execute("SELECT count(*) FROM sqlite_master")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+# SQLite does not wait for others, whatever its busy_timeout, where two change the journal's mode at the same time
+@retry(
+    retry=retry_if_exception(_is_busy), stop=stop_after_delay(_BUSY_SECONDS), wait=wait_random(0.01, 0.1), reraise=True
+)
+def _set(connection: sqlite3.Connection, setting: str) -> None:
+    connection.execute(f"PRAGMA {setting}")
 
 
 def _replace_if_writable(_: object, record: Any, __: object) -> None:

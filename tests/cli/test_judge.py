@@ -206,3 +206,30 @@ def test_first_and_last_seen_are_those_of_the_input_after_a_correction(
         r"<td class=\"n\">(\d+)</td>.*?<td>(\S+) .*?</td><td>(\S+) ", (tmp_path / "one.html").read_text()
     )
     assert row == ("3", "one.log:1", "one.log:101")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "the verdicts so far are written, the same command begins again"),
+        (("--detail", "compact"), "can be continued: this begins again"),
+        (("--detail", "compact", "--output", "o.jsonl"), "the same command with --resume continues"),
+    ],
+)
+def test_ctrl_c_says_whether_it_can_go_on(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "few.log").write_text(many(60), encoding="utf-8")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agent.pipeline.steps.Steps.retrieve", stopped)
+        done = learned("judge", "few.log", "--source", "svc", *options)
+    assert done.code == 130
+    assert done.err.splitlines()[-1].startswith("stopped; ")
+    assert said in done.err
+    if "--output" in options:
+        again = learned("judge", "few.log", "--source", "svc", *options, "--resume")
+        assert (again.code, len((tmp_path / "o.jsonl").read_text().splitlines())) == (0, 60)

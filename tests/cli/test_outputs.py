@@ -164,6 +164,16 @@ def test_the_report_of_rows_groups_alike_rows_and_names_the_fields(learned: Run,
     assert max(int(count) for count, _ in groups) >= 5
     assert all("heat above" in name for count, name in groups if int(count) >= 5)
     assert "decided by" in page
+    # the report changes nothing of the verdicts that are written
+    options = ("--source", "mill", "--model", "none", "--output")
+    learned("judge", "new.csv", *options, "with.jsonl", "--report", "r.html")
+    learned("judge", "new.csv", *options, "without.jsonl")
+    explained = [
+        [json.loads(line)["explanation"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("with", "without")
+    ]
+    assert explained[0] == explained[1]
+    assert all(explained[0])
 
 
 def test_the_report_shows_times_and_escapes_and_finds(learned: Run, tmp_path: Path) -> None:

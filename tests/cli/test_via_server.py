@@ -79,15 +79,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_same_is_written(server: str, judge: Callable[..., Judged], asked: list[int]) -> None:
     for to in ("jsonl", "csv", "table"):
         local = judge("--to", to)
-        assert judge("--to", to, "--via-server", "auto") == local
         assert judge("--to", to, "--via-server", server) == local
+        code, out, err = judge("--to", to, "--via-server", "auto")
+        said, _, rest = err.partition("\n")
+        assert (code, out, rest) == local
+        assert said.startswith("records are judged by the server http://")
     assert len(asked) == 6
     # by default, and with what changes how a process judges, it judges itself
     del asked[:]
     for options in (["--via-server", "never"], [], ["--via-server", "auto", "--model", "none"]):
         judge(*options)
     assert asked == []
-    assert judge("--via-server", server, "--detail", "compact")[0] == 2
+    code, _, err = judge("--via-server", server, "--detail", "compact")
+    assert (code, "not with --detail compact" in err) == (2, True)
 
 
 @pytest.mark.parametrize("server", [None], indirect=True)

@@ -155,12 +155,16 @@ BROKEN = [
 ]
 
 
-def an_object(rng: random.Random, odd: float) -> dict[str, object]:
+def an_object(rng: random.Random, odd: float, *, alone: bool = False) -> dict[str, object]:
+    """A message and its time, and unless it stands ``alone`` other members."""
     text: object = rng.choice(MESSAGES) if rng.random() < 0.5 else f"job {rng.randint(1, 10**9)} done"
     if rng.random() < odd:
         text = rng.choice(NUMBERS)
     value: dict[str, object] = {"time": f"2026-01-02T03:04:{rng.randint(10, 59)}Z", "message": text}
-    value |= {"n": rng.choice(NUMBERS)} if rng.random() < odd else {"n": 1, "host": {"name": "a"}}
+    if rng.random() < odd:
+        value["n"] = rng.choice(NUMBERS)
+    elif not alone:
+        value |= {"n": 1, "host": {"name": "a"}}
     if rng.random() < odd:
         value["timestamp" if rng.random() < 0.5 else "@timestamp"] = rng.choice(["x", 17, None])
     if rng.random() < odd:
@@ -177,12 +181,13 @@ JSONL = ReadOptions(format="jsonl")
 
 
 @pytest.mark.parametrize("odd", [0, 0.05, 0.3])
-@pytest.mark.parametrize("options", [JSONL.model_copy(update={"text": ("message",)}), learned(JSONL)])
+@pytest.mark.parametrize("options", [JSONL, JSONL.model_copy(update={"text": ("message",)}), learned(JSONL)])
 def test_json_lines_in_blocks_have_the_rows_of_one_by_one(tmp_path: Path, odd: float, options: ReadOptions) -> None:
     path = tmp_path / "a.jsonl"
     for seed in range(8):
         rng = random.Random(seed)
-        lines = [json.dumps(an_object(rng, odd), ensure_ascii=seed % 2 == 0) for _ in range(rng.randint(2, 80))]
+        objects = [an_object(rng, odd, alone=options == JSONL) for _ in range(rng.randint(2, 80))]
+        lines = [json.dumps(value, ensure_ascii=seed % 2 == 0) for value in objects]
         for _ in range(int(odd * 40)):
             lines.insert(rng.randint(1, len(lines)), rng.choice(BROKEN))
         path.write_bytes(rng.choice(["\n", "\r\n"]).join([*lines, ""]).encode("utf-8", "surrogatepass"))
@@ -226,12 +231,16 @@ def test_parquet_in_blocks_has_the_rows_of_one_by_one(tmp_path: Path, odd: bool)
         texts[7] = None
     times = [datetime(2026, 1, 2, 3, 4, 5, n) for n in range(300)]
     nested = [{"a": n} for n in range(300)]
-    pl.DataFrame({"message": texts, "n": range(300), "time": times, "nested": nested}).write_parquet(path)
-    options = learned(ReadOptions(format="parquet"))
-    expected = one_by_one(options, path)
-    found, in_frames = in_blocks(options, path, 1 << 20)
-    assert found == expected
-    assert in_frames > 100
+    frame, options = pl.DataFrame({"message": texts, "n": range(300), "time": times}), ReadOptions(format="parquet")
+    for part, reading in (
+        (frame.with_columns(pl.Series("nested", nested)), learned(options)),
+        (frame.drop("n"), options),
+    ):
+        part.write_parquet(path)
+        expected = one_by_one(reading, path)
+        found, in_frames = in_blocks(reading, path, 1 << 20)
+        assert found == expected
+        assert in_frames > 100
 
 
 def test_a_table_that_is_no_text_is_read_whole_after_it_was_looked_at(tmp_path: Path) -> None:

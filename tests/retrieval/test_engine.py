@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_processes_that_start_at_once_open_it_all(store_url: str) -> None:
         for _ in range(6)
     ]
     assert [process.communicate(timeout=120)[1] for process in started] == [""] * 6
+
+
+def test_a_store_that_another_process_changes_is_opened_when_that_is_done(tmp_path: Path) -> None:
+    # of a file that is not in WAL mode yet, as old versions left it: SQLite would not wait here
+    other = sqlite3.connect(tmp_path / "p.db", check_same_thread=False, isolation_level=None)
+    other.execute("CREATE TABLE t (a)")
+    other.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.3, other.rollback)
+    done.start()
+    open_store(f"sqlite:///{tmp_path / 'p.db'}").dispose()
+    done.join()
+    other.close()
 
 
 # errors of the database
