@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from retrieval.store.api_keys import ApiKeys
+from retrieval.store.copying import copy_store
 from retrieval.store.engine import open_store
 
 from .test_sharing import in_threads
@@ -82,6 +84,22 @@ def test_what_was_done_is_kept_when_the_key_is_gone(keys: ApiKeys) -> None:
         ("ada", "removed", "read", "carol"),
     ]
     assert all(change.changed_at.tzinfo for change in keys.changes())
+
+
+def test_a_copy_of_the_store_has_the_keys_and_notes_further_changes(
+    keys: ApiKeys, engine: Engine, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    keys.add("ada", "d1", "read", "eve", "5/hour", None)
+    url = f"sqlite:///{tmp_path / 'copy.db'}"
+    if engine.dialect.name == "postgresql":
+        url = request.getfixturevalue("postgres").empty_database()
+    other = open_store(url)
+    copy_store(engine, other)
+    copied = ApiKeys(other)
+    assert copied.all() == keys.all()
+    assert copied.remove("ada", "bob")
+    assert [change.action for change in copied.changes()] == ["added", "removed"]
+    other.dispose()
 
 
 def test_the_last_use_only_moves_on(keys: ApiKeys) -> None:
