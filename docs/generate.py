@@ -30,11 +30,11 @@ _BESIDE = ("prompts/", "benchmarks/", "docs/", "tests/")
 _WIDTH = 100
 _WITH_METHODS = ("Detector", "PrecedentClassifier")
 _OTHER_ROUTES = {
-    "POST /otlp/v1/logs": "Judge the log records of an OTLP exporter, as protobuf or JSON.",
-    "POST /mcp": "The tools of the Model Context Protocol, by streamable HTTP.",
-    "POST /chain/invoke, /chain/stream": "The chat agent, by LangServe; playground at `/chain/playground/`.",
-    "POST /verdict/invoke, /verdict/batch": "A verdict, by LangServe; playground at `/verdict/playground/`.",
-    "GET /metrics": "Prometheus metrics.",
+    "POST /otlp/v1/logs": ("judge", "Judge the log records of an OTLP exporter, as protobuf or JSON."),
+    "POST /mcp": ("that of the tool", "The tools of the Model Context Protocol, by streamable HTTP."),
+    "POST /chain/invoke, /chain/stream": ("judge", "The chat agent, by LangServe; playground at `/chain/playground/`."),
+    "POST /verdict/invoke, /verdict/batch": ("judge", "A verdict, by LangServe; playground at `/verdict/playground/`."),
+    "GET /metrics": ("read", "Prometheus metrics."),
 }
 _MODELFILE = """Llama 3 as a judge in Ollama (generated: make docs WRITE=1):
   ollama pull llama3.2 && ollama create precedent -f Modelfile && ollama run precedent "kernel panic - not syncing"
@@ -94,11 +94,12 @@ def openapi() -> str:
         path: what for path, what in schema["paths"].items() if path.startswith(("/v1", "/healthz", "/readyz"))
     }
     schema["components"] = {
+        "securitySchemes": schema["components"]["securitySchemes"],
         "schemas": {
             name: what
             for name, what in schema["components"]["schemas"].items()
             if f'/{name}"' in json.dumps([schema["paths"], schema["components"]["schemas"]])
-        }
+        },
     }
     return json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -106,12 +107,17 @@ def openapi() -> str:
 def http() -> str:
     """Each route of the OpenAPI schema in a line."""
     rows = ["# HTTP", "", "The bodies are in [openapi.json](openapi.json), and at `/docs` of the server.", ""]
-    rows += ["| route | what |", "|---|---|"]
+    rows += [
+        "Where the server has keys, a route needs one with that role or a higher one (read, judge, correct, admin).",
+        "",
+    ]
+    rows += ["| route | role | what |", "|---|---|---|"]
     for path, methods in sorted(json.loads(openapi())["paths"].items()):
         for method, what in methods.items():
             summary = what.get("description", what["summary"]).partition("\n")[0].replace("|", "\\|")
-            rows.append(f"| `{method.upper()} {path}` | {summary} |")
-    rows += [f"| `{route}` | {what} |" for route, what in _OTHER_ROUTES.items()]
+            role = ", ".join(what["security"][0]["API key"]) if what["security"] else "none"
+            rows.append(f"| `{method.upper()} {path}` | {role} | {summary} |")
+    rows += [f"| `{route}` | {role} | {what} |" for route, (role, what) in _OTHER_ROUTES.items()]
     return "\n".join(rows) + "\n"
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.encoding.source_encoder import SourceEncoder
@@ -41,6 +41,7 @@ from retrieval.store.cases import (
     counts_and_vectors,
     delete_orphaned_vectors,
     insert_cases,
+    rows_of_origin,
     set_keys,
     vectors_of_keys,
 )
@@ -151,8 +152,7 @@ class Casebook:
         """
         contents = {content for content, _ in seen}
         with changing(self.engine, name) as connection:
-            earlier = select(cases.c.id, cases.c.hash, cases.c.label)
-            rows = connection.execute(earlier.where(cases.c.source == name, cases.c.given_by == given_by)).all()
+            rows = rows_of_origin(connection, name, given_by)
             old = [row for row in rows if row.hash in contents and (row.hash, row.label) not in seen]
             for start in range(0, len(old), _CHUNK):
                 chunk = old[start : start + _CHUNK]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from retrieval.encoding.representation import RecordLike
 
 LABELS = ("normal", "anomalous")
+# where a label came over HTTP: what comes after who or what gave it, before the name of the API key
+KEY_MARK = ", API key "
 Vector = NDArray[np.float32]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -14,11 +15,14 @@ from agent.api.bodies import JsonRoute
 from agent.api.console import routes as console_routes
 from agent.api.console.host import ConsoleRoute
 from agent.api.errors import add_error_handlers
-from agent.api.middleware import GuardMiddleware, RequestLogMiddleware, TimeoutMiddleware
+from agent.api.guard import GuardMiddleware
+from agent.api.middleware import RequestLogMiddleware, TimeoutMiddleware
 from agent.api.openai_errors import OpenAIErrorMiddleware
+from agent.api.roles import add_security, declare
 from agent.api.routes import cases, health, langserve, openai, otlp, sources, verdicts
 from agent.api.schemas import Problem
 from agent.api.state import ServerState
+from agent.core.access import Role
 from agent.core.logs import configure_logging
 from agent.core.settings import Settings, settings
 
@@ -53,14 +57,21 @@ def create_app(config: Settings | None = None) -> FastAPI:
         },
     )
     app.state.server = state
+    for route in app.router.routes:
+        # what there is so far is FastAPI's documentation
+        declare(route, Role.READ)
     app.router.route_class = JsonRoute
     add_error_handlers(app)
     for routes in (health.router, verdicts.router, sources.router, cases.router, openai.router, otlp.router):
         app.include_router(routes)
     langserve.add_langserve(app, state)
-    app.router.routes.append(Route("/mcp", state.mcp, methods=["POST"], include_in_schema=False))
+    mcp = Route("/mcp", state.mcp, methods=["POST"], include_in_schema=False)
+    # each tool has its own role
+    declare(mcp, Role.READ)
+    app.router.routes.append(mcp)
     app.include_router(console_routes.router)
     app.mount("/console/static", console_routes.static_files)
+    declare(app.router.routes[-1], Role.READ)
     app.router.routes.append(console)
     # the middleware that is added last runs first
     app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
@@ -68,4 +79,17 @@ def create_app(config: Settings | None = None) -> FastAPI:
     Instrumentator(registry=state.metrics.registry).instrument(app)
     app.add_middleware(RequestLogMiddleware, is_stopping=lambda: state.shutdown.requested)
     app.add_middleware(OpenAIErrorMiddleware)
+    _document_security(app)
     return app
+
+
+def _document_security(app: FastAPI) -> None:
+    """Have the OpenAPI schema say which role each operation needs."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            add_security(app, make())
+        return make()
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from agent.api.guard import allowed_hosts
 from agent.api.mcp_messages import UnreadableMessage, readable
 from agent.api.mcp_stdio import stdio_streams
 from agent.api.mcp_tools import Tools
-from agent.api.middleware import allowed_hosts
 from agent.core.errors import translate
 from agent.core.logs import log_error
 from agent.core.records import clean_text

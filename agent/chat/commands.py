@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from agent.chat.agent import Agent
 from agent.chat.sentences import HELP
+from agent.core.access import Role, require
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, Busy, describe
 from agent.core.records import Verdict, clean_text
@@ -96,6 +97,7 @@ def build_chat(
         """The answer to the last message; expected errors are part of the conversation."""
         answered = False
         try:
+            require(Role.JUDGE)
             if not isinstance(conversation, ChatInput):
                 conversation = ChatInput.model_validate(conversation)
             *history, last = conversation.messages or [HumanMessage("help")]

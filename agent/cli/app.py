@@ -20,6 +20,7 @@ from agent.cli.datasets import datasets_app
 from agent.cli.detectors import detectors_app
 from agent.cli.feedback import correct, review
 from agent.cli.judge import judge
+from agent.cli.keys import keys_app
 from agent.cli.mcp import mcp
 from agent.cli.ollama import ollama_app
 from agent.cli.options import (
@@ -71,6 +72,7 @@ app.add_typer(tune_app, name="tune")
 app.add_typer(ollama_app, name="ollama")
 app.add_typer(bench_app, name="bench")
 app.add_typer(datasets_app, name="datasets")
+app.add_typer(keys_app, name="keys")
 
 
 def _version(requested: bool) -> None:

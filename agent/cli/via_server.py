@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 2.0
 _STOPS = "the server stops: "
+# of the key: none or a wrong one, one of another role, one that calls too often
+_REFUSALS = (401, 403, 429)
 
 
 class _ServerEnded(Exception):
     """The server stops, or did not answer all records."""
+
+
+class _ServerRefused(Exception):
+    """The server judges no records of ours: a key of another role, too many requests, …; the reason is its own."""
 
 
 def check_via_server(via: str, others: Sequence[str]) -> str:
@@ -105,6 +111,11 @@ class ServerJudge:
                 for answer in self._answers(self._client, inputs):
                     yield done, answer
                     done += 1
+            except _ServerRefused as error:
+                url, self._client = self._client.base_url, None
+                if not self._go_on:
+                    raise MissingPart(f"the server {url} refused the records: {error}") from error
+                print_status(f"the server {url} refused the records, they are judged here: {error}")
             except (httpx.HTTPError, _ServerEnded) as error:
                 url, self._client = self._client.base_url, None
                 if not self._go_on:
@@ -121,6 +132,8 @@ class ServerJudge:
         lines = "".join(request.model_dump_json(exclude_defaults=True) + "\n" for request in inputs)
         headers, answered = {"content-type": "application/x-ndjson"}, 0
         with client.stream("POST", "/v1/verdicts", content=lines.encode(), headers=headers) as response:
+            if response.status_code in _REFUSALS:
+                raise _ServerRefused(json.loads(response.read())["detail"])
             response.raise_for_status()
             for request, line in zip(inputs, response.iter_lines(), strict=False):
                 body = json.loads(line)

@@ -12,6 +12,8 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
+from agent.core.access import carry_caller
+
 
 class ClientGone(Exception):
     """The client has disconnected; it ends the generation, and LangChain logs it."""
@@ -54,6 +56,7 @@ async def stream_in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
     """
     gone, context = threading.Event(), Context()
     context.run(_CALLBACK.set, _StopCallback(gone.is_set))
+    carry_caller(context)
     loop = asyncio.get_running_loop()
     while True:
         step = loop.run_in_executor(None, lambda: context.run(next, pieces, _END))

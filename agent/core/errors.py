@@ -6,6 +6,7 @@ PrecedentError                exit code / HTTP status
 │   ├── UnknownVerdict        2 / 404   no verdict of that id
 │   ├── UnknownCase           2 / 404   no case of that id
 │   └── InputError            2 / 422   a file or a body that cannot be read, with its file and line
+├── Forbidden                 2 / 403   the API key has not the role that this needs
 ├── MissingPart               3 / 503   a model, a program or a package is missing
 │   ├── ModelUnavailable      3 / 503   no weights, a wrong hash, or a model server that does not answer
 │   ├── IndexMismatch         3 / 503   the vector index was made by another embedding model
@@ -92,6 +93,13 @@ class InputError(UsageError):
         self.reason, self.file, self.line = reason, file, line
         place = ":".join(str(part) for part in (file, line) if part is not None)
         super().__init__(f"{place}: {reason}" if place else reason, hint)
+
+
+class Forbidden(PrecedentError):
+    """The API key of the request has not the role that this needs."""
+
+    exit_code = 2
+    http_status = 403
 
 
 class MissingPart(PrecedentError):

@@ -120,7 +120,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address that `serve` binds to")
     port: int = Field(8000, ge=0, le=65_535, description="port that `serve` binds to")
-    api_key: str | None = Field(None, description="when set, the server requires `Authorization: Bearer KEY`")
+    api_key: str | None = Field(
+        None, description="when set, the server requires `Authorization: Bearer KEY`; named keys: `precedent keys`"
+    )
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1_024, description="largest request body")
     request_timeout: float = Field(
         120.0,

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from agent.core.access import Role, require, signed
 from agent.core.errors import UnknownCase
 from agent.core.records import Case, Label, Record, clean_text
 from agent.pipeline.context import AppContext
@@ -106,8 +107,12 @@ def relabel_case(context: AppContext, case_id: str, label: Label, by: str = "a p
     ------
     UnknownCase
         There is no such case.
+    Forbidden
+        The caller's role is not enough.
     """
-    if show_case(context, case_id).label != label and context.casebook.change_case(case_id, label, by) is None:
+    require(Role.CORRECT)
+    is_changed = show_case(context, case_id).label != label
+    if is_changed and context.casebook.change_case(case_id, label, signed(by)) is None:
         raise UnknownCase(case_id)
     return show_case(context, case_id)
 
@@ -119,9 +124,12 @@ def delete_case(context: AppContext, case_id: str, by: str = "a person") -> Case
     ------
     UnknownCase
         There is no such case.
+    Forbidden
+        The caller's role is not enough.
     """
+    require(Role.ADMIN)
     case = show_case(context, case_id)
-    if context.casebook.change_case(case_id, None, by) is None:
+    if context.casebook.change_case(case_id, None, signed(by)) is None:
         raise UnknownCase(case_id)
     return case
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.core.access import Role, require, signed
 from agent.core.errors import UsageError
 from agent.core.records import Case, Label, Precedent, Record, Verdict, clean_text
 from agent.pipeline.context import AppContext
@@ -32,16 +33,19 @@ def correct(context: AppContext, verdict_id: str, label: Label, by: str | None =
     Parameters
     ----------
     by : str, optional
-        Who corrects it, or where.
+        Who corrects it, or where; the name of the API key is added.
 
     Raises
     ------
+    Forbidden
+        The caller's role is not enough.
     UnknownVerdict
         There is no such verdict.
     """
+    require(Role.CORRECT)
     verdict = load_verdict(context, verdict_id)
     record: Record = verdict.record
-    given_by = f"{FEEDBACK}{verdict_id}" + (f", {by}" if by else "")
+    given_by = f"{FEEDBACK}{verdict_id}" + (f", {signed(by)}" if by else "")
     case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by, verdict_id)
     context.history.corrected(verdict_id, label)
     contradicted = contradicted_cases(verdict, label)
@@ -56,13 +60,17 @@ def undo_correction(context: AppContext, changed: str, by: str | None = None) ->
     changed : str
         The id of a change, which is undone whoever made it, or of a verdict or a case, which may be removed by now.
     by : str, optional
-        The client that undoes it. The last change of a verdict or a case must be its own.
+        The client that undoes it. The last change of a verdict or a case must be its own, by the same API key.
 
     Raises
     ------
+    Forbidden
+        The caller's role is not enough.
     UsageError
         There is nothing to undo, it is another client's change, or the record was labelled otherwise since.
     """
+    require(Role.CORRECT)
+    by = signed(by) if by else None
     change = _change_of(context, clean_text(changed)) if clean_text(changed) == changed else None
     if change is None:
         raise UsageError(f"there is no change of {clean_text(changed)} to undo")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.core.access import Role, require, signed
 from agent.core.errors import PrecedentError, UsageError, translate
 from agent.core.json_schemas import SOURCE_NAME
 from agent.core.records import Label, Record
@@ -143,9 +144,12 @@ def learn(
     ------
     InputError
         A file cannot be read at all, or lacks columns that the others have. Nothing is learned.
+    Forbidden
+        The caller's role is not enough.
     UsageError
         The source's name, the objective or a detector is invalid, no label column is named, or no value means normal.
     """
+    require(Role.ADMIN)
     result = LearnResult(check_name(source))
     if objective is not None:
         try:
@@ -197,7 +201,7 @@ def _read(
     if dry_run:
         return
     for path in files:
-        given_by, seen = f"file {path}", Counter[tuple[str, str]]()
+        given_by, seen = signed(f"file {path}"), Counter[tuple[str, str]]()
         cases = _cases(context, path, report.options, result, stdin, progress)
         result.added += context.casebook.add(result.source, cases, given_by, seen)
         if seen:

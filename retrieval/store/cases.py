@@ -19,6 +19,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    or_,
     select,
     update,
 )
@@ -28,7 +29,7 @@ from retrieval.errors import StoreFailure
 from retrieval.store.engine import insert_or_ignore
 from retrieval.store.failures import RESTORE_HINT
 from retrieval.store.schema import cases, vectors
-from retrieval.types import LABELS, NewCase, StoredCase, Vector, stored_case
+from retrieval.types import KEY_MARK, LABELS, NewCase, StoredCase, Vector, stored_case
 
 _CHUNK = 2_000
 # a case and its vector
@@ -104,6 +105,17 @@ class CaseQueries:
         query = select(cases, group.c.n).join(group, cases.c.id == group.c.newest).order_by(group.c.oldest)
         with self._engine.connect().execution_options(yield_per=_CHUNK) as connection:
             return {(row.key, row.label): (stored_case(row), row.n) for row in connection.execute(query)}
+
+
+def rows_of_origin(connection: Connection, name: str, given_by: str) -> Sequence[Any]:
+    """The ids, hashes and labels of a source's cases that came from where those by ``given_by`` come from.
+
+    The API key does not matter: whoever sends a file again corrects it.
+    """
+    origin, by = given_by.partition(KEY_MARK)[0], cases.c.given_by
+    same = or_(by == origin, by.startswith(f"{origin}{KEY_MARK}", autoescape=True))
+    query = select(cases.c.id, cases.c.hash, cases.c.label).where(cases.c.source == name, same)
+    return connection.execute(query).all()
 
 
 def case_row(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, insert, select, text
 
 from retrieval.store.cases import delete_orphaned_vectors
-from retrieval.store.schema import case_changes, cases, metadata, sources, vectors
+from retrieval.store.schema import api_key_changes, case_changes, cases, metadata, sources, vectors
 from retrieval.store.sources import Sources
 from retrieval.types import StoredCase, stored_case
 
@@ -104,15 +104,21 @@ def _copy(connection: Connection, target: Connection, table: Table, *where: Colu
 
 def _pass_ids(target: Connection, table: Table) -> None:
     """Give new ids after those that are used; that of a case that was removed is, where its changes are left."""
+    if table is api_key_changes and target.dialect.name == "postgresql":
+        _set_sequence(target, table.name, f"SELECT MAX(id) AS id FROM {table.name}")
     if table not in (cases, case_changes):
         return
     used = "SELECT MAX(id) AS id FROM cases UNION SELECT MAX(case_id) FROM case_changes"
     if target.dialect.name == "sqlite":
         target.execute(text(f"UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM ({used})) WHERE name = 'cases'"))
         return
-    # it does not see the ids that are given to it
     for name, ids in (("cases", used), ("case_changes", "SELECT MAX(id) AS id FROM case_changes")):
-        target.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), MAX(id)) FROM ({ids}) AS ids"))
+        _set_sequence(target, name, ids)
+
+
+def _set_sequence(target: Connection, name: str, ids: str) -> None:
+    # PostgreSQL does not see the ids that are given to it
+    target.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), MAX(id)) FROM ({ids}) AS ids"))
 
 
 def _in_utc(time: datetime) -> datetime:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # the newest revision in migrations/versions; a change of the tables below needs a new one
-HEAD = "0009"
+HEAD = "0010"
 VERSION_TABLE = "schema_version"
 metadata = MetaData()
 
@@ -181,4 +181,38 @@ ended_sessions = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("ended_at", DateTime(timezone=True), nullable=False),
+)
+# the server's named API keys: of each only a SHA-256, also of the one before its last rotation
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("previous_digest", String(64)),
+    Column("previous_until", DateTime(timezone=True)),
+    Column("role", String(16), nullable=False),
+    Column("rate", String(32)),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("rotated_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+)
+api_key_changes = Table(
+    "api_key_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(64), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+)
+# sessions of the console that were begun with a named key, by a SHA-256 of their cookie
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("key_name", String(64), nullable=False),
+    Column("key_digest", String(64), nullable=False),
+    Column("begun_at", DateTime(timezone=True), nullable=False),
 )

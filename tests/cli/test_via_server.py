@@ -16,6 +16,7 @@ from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
+from tests.api.keys import Keys, always_fresh
 from tests.conftest import Run, make_settings
 from tests.served import eventually, running
 
@@ -147,3 +148,29 @@ def test_only_an_address_of_this_machine_is_noted(tmp_path: Path) -> None:
         assert announced_url(tmp_path) is None
     assert identity(chosen) == identity(make_settings(tmp_path, port=9))
     assert identity(chosen) != identity(make_settings(tmp_path, precedents=9))
+
+
+@pytest.mark.parametrize("server", [None], indirect=True)
+@pytest.mark.parametrize("role", ["read", "judge"])
+def test_a_named_key_is_sent_and_one_of_another_role_is_named(
+    server: str,
+    judge: Callable[..., Judged],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: list[int],
+    role: str,
+) -> None:
+    always_fresh(monkeypatch)
+    local = judge()
+    key = Keys(make_settings(tmp_path / "home")).add("ada", role)
+    monkeypatch.setenv("PRECEDENT_API_KEY", key)
+    code, out, err = judge("--via-server", server)
+    assert asked, "the server was asked"
+    if role == "judge":
+        assert (code, out) == local[:2]
+        return
+    assert (code, out) == (3, "")
+    assert "refused the records: this needs the role judge; the API key 'ada' has the role read" in err
+    code, out, err = judge("--via-server", "auto")
+    assert (code, out) == local[:2]
+    assert "they are judged here: this needs the role judge" in err

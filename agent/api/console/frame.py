@@ -17,6 +17,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from agent.api.console.chat_drawer import ChatDrawer
 from agent.api.console.elements import server, text
 from agent.api.console.i18n import LANGUAGE_COOKIE, LANGUAGES, THEME_COOKIE, _, is_dark, language_of
+from agent.core.access import current_caller
 
 if TYPE_CHECKING:
     from agent.api.state import ServerState
@@ -104,7 +105,10 @@ def _navigation(request: Request) -> ui.left_drawer:
         with ui.element("nav").props(f'aria-label="{_("More")}"').classes("nav-more"):
             for path, name in _MORE:
                 text("a", _(name), "nav-small").props(f'href="{path}"')
-            if server().settings.api_key:
+            if (caller := current_caller()) is not None:
+                text("span", f"{caller.name}: {caller.role.word}", "nav-small").props(
+                    f'title="{_("API key and role")}"'
+                )
                 text("a", _("Sign out"), "nav-small").props('href="/logout"')
     return drawer
 

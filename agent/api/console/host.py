@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.api.console.conversation import CHAT_KEY, conversation_id, cookie_of
 from agent.api.console.elements import STATE_KEY
 from agent.api.console.frame import PAGES, STATIC
+from agent.core.access import Role
 
 if TYPE_CHECKING:
     from agent.api.state import ServerState
@@ -132,7 +133,12 @@ def _nicegui() -> FastAPI:
 
 
 class ConsoleRoute(BaseRoute):
-    """The route of the console's pages and of NiceGUI's own paths; all others stay the application's."""
+    """The route of the console's pages and of NiceGUI's own paths; all others stay the application's.
+
+    Any key may open the pages; what a page does needs the role that doing it elsewhere needs.
+    """
+
+    required_role = Role.READ
 
     def __init__(self, state: ServerState) -> None:
         self._state = state

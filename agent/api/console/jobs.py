@@ -22,6 +22,7 @@ from agent.bulk.options import BulkOptions
 from agent.bulk.report import missing_signals, write_report
 from agent.bulk.runner import BulkRunner
 from agent.bulk.summary import LABELS, Summary
+from agent.core.access import Role, require
 from agent.core.errors import Stopped, describe, translate
 from agent.core.logs import log_error
 from agent.core.records import Verdict, clean_text
@@ -316,7 +317,14 @@ class Jobs:
         return self._jobs.get(job_id or "")
 
     def start(self, context: AppContext, upload: Upload, source: str, options: ReadOptions) -> Job:
-        """Judge the upload in a thread of its own; the oldest finished run is forgotten where there are too many."""
+        """Judge the upload in a thread of its own; the oldest finished run is forgotten where there are too many.
+
+        Raises
+        ------
+        Forbidden
+            The caller's role is not enough.
+        """
+        require(Role.JUDGE)
         job = Job(upload, source, options)
         with self._lock:
             self._jobs[job.id] = job

@@ -14,7 +14,9 @@ from starlette.requests import ClientDisconnect
 from agent.api.console.case_search import nearest_cases
 from agent.api.console.frame import STATIC
 from agent.api.console.jobs import CELL, COLUMNS, Job
+from agent.api.roles import needs
 from agent.api.state import State
+from agent.core.access import Role
 from agent.core.errors import NotWritable
 from agent.core.writing import writing
 from agent.training.cases import CaseView, list_cases
@@ -33,6 +35,7 @@ static_files = StaticFiles(directory=STATIC)
 
 
 @router.put("/uploads")
+@needs(Role.JUDGE)
 async def put_upload(
     request: Request, state: State, name: Annotated[str, Query(max_length=1_000)] = ""
 ) -> dict[str, Any]:
@@ -54,6 +57,7 @@ async def put_upload(
 
 
 @router.get("/jobs/{job_id}/rows")
+@needs(Role.READ)
 def get_rows(
     job_id: str,
     state: State,
@@ -73,6 +77,7 @@ def get_rows(
 
 
 @router.get("/jobs/{job_id}/verdicts.{kind}")
+@needs(Role.READ)
 def get_export(job_id: str, kind: Literal["jsonl", "csv", "html"], state: State) -> Response:
     """All verdicts of a run as a file."""
     job = _job(state, job_id)
@@ -85,6 +90,7 @@ def get_export(job_id: str, kind: Literal["jsonl", "csv", "html"], state: State)
 
 
 @router.get("/cases")
+@needs(Role.READ)
 def get_cases(
     source: str,
     state: State,

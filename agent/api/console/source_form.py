@@ -12,6 +12,7 @@ from agent.api.console.i18n import _
 from agent.api.console.jobs import Upload, proposed_name
 from agent.api.console.label_choice import LabelChoice, Learning, survey_upload
 from agent.api.console.reading_view import show_learned, show_reading
+from agent.core.access import Role, require
 from agent.core.errors import EXPECTED, describe
 from agent.data.read_options import ReadOptions
 from agent.training.learn import check_name
@@ -133,6 +134,7 @@ class NewSource:
         context = server().context
 
         def create() -> None:
+            require(Role.ADMIN)
             context.casebook.create(check_name(name))
             context.casebook.set(name, brief=brief, brief_by="person")
 

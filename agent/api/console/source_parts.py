@@ -14,7 +14,9 @@ from agent.api.console.elements import notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.intake import file_button
 from agent.api.console.jobs import Upload, UploadedFiles
+from agent.api.console.verdict_panel import BY
 from agent.api.console.word_diff import differing
+from agent.core.access import Role, require
 from agent.core.errors import EXPECTED, UsageError, describe
 from agent.core.records import Label, Verdict
 from agent.core.terminal import truncate
@@ -49,7 +51,12 @@ class BriefEditor:
 
     async def _save(self) -> None:
         brief, context = (self._area.value or "").strip(), server().context
-        await asyncio.to_thread(context.casebook.set, self._source, brief=brief, brief_by="person")
+        try:
+            require(Role.ADMIN)
+            await asyncio.to_thread(context.casebook.set, self._source, brief=brief, brief_by="person")
+        except EXPECTED as error:
+            notify_error(describe(error))
+            return
         self._proposal.clear()
         ui.notify(_("Saved"), type="positive", timeout=1500)
 
@@ -58,6 +65,7 @@ class BriefEditor:
         self._improve.disable()
 
         def draft() -> Draft:
+            require(Role.ADMIN)
             return draft_brief(context.language_detector().model, context.casebook, self._source)
 
         try:
@@ -118,7 +126,7 @@ class ReviewQueue:
     async def _correct(self, verdict_id: str, label: Label, row: ui.element) -> None:
         context = server().context
         try:
-            await asyncio.to_thread(correct, context, verdict_id, label)
+            await asyncio.to_thread(correct, context, verdict_id, label, BY)
         except EXPECTED as error:
             notify_error(describe(error))
             return
@@ -163,6 +171,7 @@ class Figures:
         with self._box:
             ui.spinner("dots", size="lg")
         try:
+            require(Role.JUDGE)
             checked = await asyncio.to_thread(check)
         except EXPECTED as error:
             self._box.clear()

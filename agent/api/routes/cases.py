@@ -7,8 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query
 
 from agent.api.bodies import JsonRoute
+from agent.api.roles import needs
 from agent.api.schemas import Feedback
 from agent.api.state import State
+from agent.core.access import Role
 from agent.core.json_schemas import SourceName
 from agent.core.records import Label
 from agent.training.cases import CaseDetail, CasePage, ChangeView, delete_case, list_cases, relabel_case, show_case
@@ -19,6 +21,7 @@ _BY = "API"
 
 
 @router.get("/cases")
+@needs(Role.READ)
 def get_cases(
     state: State,
     source: SourceName | None = None,
@@ -32,12 +35,14 @@ def get_cases(
 
 
 @router.get("/cases/{case_id}")
+@needs(Role.READ)
 def get_case(case_id: str, state: State) -> CaseDetail:
     """A case, and who labelled it what when."""
     return show_case(state.context, case_id)
 
 
 @router.patch("/cases/{case_id}")
+@needs(Role.CORRECT)
 def patch_case(case_id: str, changed: Feedback, background: BackgroundTasks, state: State) -> CaseDetail:
     """Give a case another label. Enough changes start a refit of the source."""
     case = relabel_case(state.context, case_id, changed.label, _BY)
@@ -46,6 +51,7 @@ def patch_case(case_id: str, changed: Feedback, background: BackgroundTasks, sta
 
 
 @router.delete("/cases/{case_id}")
+@needs(Role.ADMIN)
 def remove_case(case_id: str, background: BackgroundTasks, state: State) -> CaseDetail:
     """Remove a case; the answer is the case as it was."""
     case = delete_case(state.context, case_id, _BY)
@@ -54,18 +60,21 @@ def remove_case(case_id: str, background: BackgroundTasks, state: State) -> Case
 
 
 @router.delete("/cases/{case_id}/changes/last")
+@needs(Role.CORRECT)
 def undo_case_change(case_id: str, background: BackgroundTasks, state: State) -> ChangeView:
     """Undo the API's last change of a case, also of one that was removed; the answer is the change that was undone."""
     return _undone(case_id, background, state)
 
 
 @router.delete("/cases/changes/{change_id}")
+@needs(Role.CORRECT)
 def undo_change(change_id: str, background: BackgroundTasks, state: State) -> ChangeView:
     """Undo a change of a case, whoever made it; the answer is the change that was undone."""
     return _undone(change_id, background, state)
 
 
 @router.delete("/verdicts/{verdict_id}/feedback")
+@needs(Role.CORRECT)
 def undo_feedback(verdict_id: str, background: BackgroundTasks, state: State) -> ChangeView:
     """Undo the API's last correction of a verdict; the answer is the change that was undone."""
     return _undone(verdict_id, background, state)

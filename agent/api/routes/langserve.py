@@ -17,8 +17,10 @@ from pydantic import ConfigDict
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import JsonRequest, JsonRoute, storable_json
+from agent.api.roles import declare
 from agent.api.state import ServerState, State
 from agent.chat.commands import ChatInput
+from agent.core.access import Role
 from agent.core.errors import InputError
 from agent.core.requests import JudgeRequest, parse_request
 
@@ -89,6 +91,7 @@ def add_langserve(app: FastAPI, state: ServerState) -> None:
             )
     app.router.route_class = route_class
     for route in app.router.routes[earlier:]:
+        declare(route, Role.JUDGE if "POST" in (getattr(route, "methods", None) or ()) else Role.READ)
         if isinstance(route, APIRoute) and route.path.endswith(_STREAMED):
             # LangServe's schema does not say what these answer with
             route.responses[200] = {"description": "Server-sent events", "content": {"text/event-stream": {}}}

@@ -21,8 +21,10 @@ from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import JsonRoute, cancel_on_disconnect
 from agent.api.openai_errors import OpenAIProblem, error_object
+from agent.api.roles import needs
 from agent.api.state import ServerState, State
 from agent.chat.commands import ChatInput, use_source
+from agent.core.access import Role
 from agent.core.errors import EXPECTED, InputError, UsageError, translate
 from agent.core.records import clean_text
 
@@ -108,6 +110,7 @@ class _UnknownModel(Exception):
 
 
 @router.get("/models")
+@needs(Role.READ)
 def get_models(state: State) -> ModelList:
     """The agent, and the agent for each source."""
     names = state.context.casebook.names()
@@ -115,6 +118,7 @@ def get_models(state: State) -> ModelList:
 
 
 @router.get("/models/{model}", response_model=Model)
+@needs(Role.READ)
 def get_model(model: str, state: State) -> Model | Response:
     """One model."""
     try:
@@ -125,6 +129,7 @@ def get_model(model: str, state: State) -> Model | Response:
 
 
 @router.post("/chat/completions", response_model=None)
+@needs(Role.JUDGE)
 async def post_chat_completion(chat: ChatCompletionRequest, request: Request, state: State) -> Response:
     """Answer the last message; with `stream`, in pieces as server-sent events."""
     try:

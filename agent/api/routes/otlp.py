@@ -14,7 +14,9 @@ from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import cancel_on_disconnect, media_type
 from agent.api.otlp_logs import JSON, PROTOBUF, Parsed, decode, encode, first_reasons, parse, unzipped
+from agent.api.roles import needs
 from agent.api.state import ServerState, State
+from agent.core.access import Role
 from agent.core.errors import Busy, InputError, MissingPart, NotWritable, Stopped, translate
 from agent.core.records import JudgeError
 from agent.pipeline.kept import reason_not_kept
@@ -31,6 +33,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(LOGS_PATH, openapi_extra=_BODY, response_class=Response, responses=_ANSWERS)
+@needs(Role.JUDGE)
 async def post_logs(request: Request, state: State) -> Response:
     """Judge the log records of an OTLP exporter; the answer counts those that cannot be judged.
 

@@ -8,8 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Query
 
 from agent.api.bodies import JsonRoute
+from agent.api.roles import needs
 from agent.api.schemas import Added, Brief, NewCases, SourceView
 from agent.api.state import State
+from agent.core.access import Role, signed
 from agent.core.json_schemas import SourceName
 from agent.core.requests import check_record_size
 from agent.data.read_options import ReadOptions
@@ -25,6 +27,7 @@ router = APIRouter(prefix="/v1", route_class=JsonRoute)
 
 
 @router.post("/cases", tags=["cases"], status_code=201)
+@needs(Role.ADMIN)
 def post_cases(new: NewCases, background: BackgroundTasks, state: State) -> Added:
     """Add labelled records. The same record again adds nothing; the source is refitted in the background."""
     casebook, limit = state.context.casebook, state.settings.max_record_chars
@@ -32,7 +35,7 @@ def post_cases(new: NewCases, background: BackgroundTasks, state: State) -> Adde
     options = ReadOptions.model_validate((known.reading if known else None) or {})
     records = [as_read(check_record_size(case.record, limit), options) for case in new.cases]
     cases = [as_case(record, case.label) for record, case in zip(records, new.cases, strict=True)]
-    added = casebook.add(new.source, cases, given_by="API")
+    added = casebook.add(new.source, cases, given_by=signed("API"))
     casebook.sync(new.source)
     if added:
         background.add_task(refit_while_due, state.context, new.source)
@@ -41,6 +44,7 @@ def post_cases(new: NewCases, background: BackgroundTasks, state: State) -> Adde
 
 
 @router.get("/sources", tags=["sources"])
+@needs(Role.READ)
 def get_sources(state: State) -> list[SourceView]:
     """All sources."""
     casebook = state.context.casebook
@@ -48,12 +52,14 @@ def get_sources(state: State) -> list[SourceView]:
 
 
 @router.get("/sources/{name}", tags=["sources"])
+@needs(Role.READ)
 def get_source(name: SourceName, state: State) -> SourceView:
     """One source, and what was proposed for it in the last minute."""
     return SourceView.of(state.context.source(name), state.metrics.proposal(name))
 
 
 @router.get("/sources/{name}/proposal", tags=["sources"])
+@needs(Role.CORRECT)
 def get_proposal(
     name: SourceName,
     state: State,
@@ -68,18 +74,21 @@ def get_proposal(
 
 
 @router.post("/sources/{name}/refit", tags=["sources"])
+@needs(Role.ADMIN)
 def post_refit(name: SourceName, state: State) -> Challenge:
     """Fit a source again. The new fit replaces the present one unless it is worse on the newest cases."""
     return challenge(state.context, name)
 
 
 @router.get("/sources/{name}/review", tags=["sources"])
+@needs(Role.READ)
 def get_review(name: SourceName, state: State, n: Annotated[int, Query(ge=1, le=200)] = 20) -> list[Candidate]:
     """The verdicts whose correction would improve the source's model most, the best first."""
     return select_for_review(state.context, name, n)
 
 
 @router.put("/sources/{name}", tags=["sources"])
+@needs(Role.ADMIN)
 def put_source(name: SourceName, brief: Brief, background: BackgroundTasks, state: State) -> SourceView:
     """Create a source, or set its brief."""
     casebook = state.context.casebook
@@ -92,6 +101,7 @@ def put_source(name: SourceName, brief: Brief, background: BackgroundTasks, stat
 
 
 @router.post("/sources/{name}/rollback", tags=["sources"])
+@needs(Role.ADMIN)
 def post_rollback(name: SourceName, state: State) -> SourceView:
     """Judge with the fit before the present one again; the cases and the brief stay. Once more undoes it."""
     return SourceView.of(rollback(state.context, name))

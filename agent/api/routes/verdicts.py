@@ -10,8 +10,10 @@ from fastapi.responses import Response, StreamingResponse
 
 from agent.api.bodies import NDJSON, DuplexResponse, JsonRoute, cancel_on_disconnect, media_type
 from agent.api.ndjson import stream_verdicts, to_json_bytes
+from agent.api.roles import needs
 from agent.api.schemas import Feedback, Unanswered
 from agent.api.state import ServerState, State
+from agent.core.access import Role
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import InputError
 from agent.core.records import JudgeError, Record, Verdict
@@ -46,6 +48,7 @@ def _body_schema() -> dict[str, Any]:
 
 
 @router.post("", openapi_extra=_body_schema(), responses=_VERDICTS)
+@needs(Role.JUDGE)
 async def post_verdicts(request: Request, state: State) -> Response:
     """Judge one record (an object), many (an array, or `records`), or a stream (NDJSON in, NDJSON out)."""
     if media_type(request.headers) == NDJSON:
@@ -78,12 +81,14 @@ async def _judge(state: ServerState, requests: Sequence[AnyRequest], *, is_array
 
 
 @router.get("/{verdict_id}")
+@needs(Role.READ)
 def get_verdict(verdict_id: str, state: State) -> Verdict:
     """A verdict from the history."""
     return load_verdict(state.context, verdict_id)
 
 
 @router.get("/{verdict_id}/explanation", responses={200: {"content": {"text/plain": {}}}})
+@needs(Role.READ)
 def get_explanation(verdict_id: str, state: State) -> StreamingResponse:
     """A verdict's facts, then up to three sentences by the language model, each sent as soon as it is checked.
 
@@ -95,6 +100,7 @@ def get_explanation(verdict_id: str, state: State) -> StreamingResponse:
 
 
 @router.post("/{verdict_id}/feedback")
+@needs(Role.CORRECT)
 def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks, state: State) -> CorrectedCase:
     """Correct a verdict: its record becomes a case, and similar records follow it. Enough corrections start a refit."""
     case = correct(state.context, verdict_id, feedback.label, "API")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from agent.bulk.unlabelled.models import Event
+from agent.core.access import Role, require, signed
 from agent.core.records import Label
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read
@@ -35,9 +36,12 @@ def learn_labels(
 
     Raises
     ------
+    Forbidden
+        The caller's role is not enough.
     UsageError
         The source's name is not valid.
     """
+    require(Role.ADMIN)
     check_name(source)
 
     def cases() -> Iterator[NewCase]:
@@ -46,7 +50,7 @@ def learn_labels(
             if label == "normal":
                 yield from (as_case(as_read(other.example, read_options), label) for other in event.companions)
 
-    added = context.casebook.add(source, cases(), GIVEN_BY)
+    added = context.casebook.add(source, cases(), signed(GIVEN_BY))
     if added:
         context.casebook.set(source, reading=read_options.model_dump(mode="json"))
         refit(context, source, progress=progress)

@@ -11,6 +11,7 @@ from agent.api.console.intake import data_form, store_pasted
 from agent.api.console.jobs import Job, Upload
 from agent.api.console.results import Results
 from agent.api.console.source_form import SourceForm
+from agent.core.errors import Forbidden, describe
 from agent.data.read_options import ReadOptions
 
 _POLL_SECONDS = 0.4
@@ -75,7 +76,12 @@ class JudgeView:
         if state.not_ready:
             notify_error(f"{_('Records cannot be judged yet')}: {state.not_ready}")
             return
-        self.show_job(state.jobs.start(state.context, upload, source, options))
+        try:
+            job = state.jobs.start(state.context, upload, source, options)
+        except Forbidden as error:
+            notify_error(describe(error))
+            return
+        self.show_job(job)
 
     def show_job(self, job: Job) -> None:
         """Show how far a run is, then its verdicts."""

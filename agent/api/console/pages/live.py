@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from agent.api.console.elements import notify_error, server, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
 from agent.api.console.verdict_panel import VerdictPanel
+from agent.core.access import Role, require
 from agent.core.errors import EXPECTED, describe
 from agent.core.terminal import truncate
 from agent.pipeline.history import load_verdict
@@ -125,12 +127,19 @@ class LiveView:
         self._panel.show(verdict, corrected)
 
     async def _acknowledge(self, group: LiveGroup) -> None:
-        await asyncio.to_thread(acknowledge, server().context.casebook.engine, group.source, group.template)
-        await self.refresh()
+        await self._change(partial(acknowledge, server().context.casebook.engine, group.source, group.template))
 
     async def _mute(self, group: LiveGroup) -> None:
         engine = server().context.casebook.engine
-        await asyncio.to_thread(mute, engine, group.source, group.template, muted=not group.is_muted)
+        await self._change(partial(mute, engine, group.source, group.template, muted=not group.is_muted))
+
+    async def _change(self, change: Callable[[], object]) -> None:
+        try:
+            require(Role.CORRECT)
+            await asyncio.to_thread(change)
+        except EXPECTED as error:
+            notify_error(describe(error))
+            return
         await self.refresh()
 
 

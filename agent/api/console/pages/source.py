@@ -12,7 +12,8 @@ from agent.api.console.elements import notify_error, server, show_no_source, tex
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
 from agent.api.console.source_parts import BriefEditor, Figures, ReviewQueue
-from agent.core.errors import EXPECTED, describe
+from agent.core.access import Role, require
+from agent.core.errors import EXPECTED, Forbidden, describe
 from agent.core.numerics import expit
 from agent.scoring.fusion import SourceModel
 from agent.training.challenge import Challenge, challenge
@@ -97,6 +98,11 @@ class SourceView:
 
     async def _refit(self, button: ui.button, fit: Callable[..., object], done: str) -> None:
         context, state = server().context, [""]
+        try:
+            require(Role.ADMIN)
+        except Forbidden as error:
+            notify_error(describe(error))
+            return
         button.disable()
 
         def note(step: str, done: int, total: int) -> None:
@@ -118,11 +124,15 @@ class SourceView:
     async def _load(self) -> None:
         context = server().context
         try:
+            await self._review.load()
+            require(Role.CORRECT)
             found = await asyncio.to_thread(propose, context, self._source, labels=0)
             with self._drift:
                 _show_drift(found.drift)
                 _show_proposals(found)
-            await self._review.load()
+        except Forbidden as error:
+            with self._drift:
+                text("p", describe(error), "note")
         except EXPECTED as error:
             notify_error(describe(error))
 

@@ -1,0 +1,75 @@
+"""The console with named keys: who is signed in is shown, and what the role may not do is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from agent.core.settings import Settings
+from agent.training.cases import show_case
+from tests.api.keys import Keys
+from tests.browser.conftest import Served, axe, serving
+
+pytestmark = [pytest.mark.browser, pytest.mark.network, pytest.mark.enable_socket]
+
+
+@pytest.fixture(scope="module")
+def settings(copy_of: Callable[..., Settings]) -> Settings:
+    return copy_of(model="none")
+
+
+@pytest.fixture(scope="module")
+def keys(settings: Settings) -> dict[str, str]:
+    return Keys(settings).of_each_role()
+
+
+@pytest.fixture(scope="module")
+def locked(settings: Settings, keys: dict[str, str]) -> Iterator[Served]:
+    with serving(settings) as made:
+        yield made
+
+
+def sign_in(page: Page, served: Served, key: str, path: str = "/") -> None:
+    page.goto(f"{served.url}{path}")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_a_case_is_relabelled_by_a_role_that_may_and_the_other_is_refused(
+    page: Page, locked: Served, keys: dict[str, str]
+) -> None:
+    context = locked.state.context
+    for role, refusal in (("judge", "this needs the role correct"), ("correct", None)):
+        sign_in(page, locked, keys[role], "/casebook")
+        expect(page.get_by_text(f"{role}: {role}")).to_be_visible()
+        page.get_by_label("Search the cases").fill("sectors lost")
+        expect(page.locator(".ag-row .cell-text", has_text="basket")).to_have_count(0)
+        page.locator('.ag-row[row-index="0"] .cell-text').click()
+        expect(page.locator(".headline")).to_contain_text("anomalous")
+        case_id = page.locator(".headline").inner_text().split(":")[0]
+        assert axe(page) == []
+        page.keyboard.press("n")
+        if refusal:
+            expect(page.locator(".q-notification", has_text=refusal)).to_be_visible()
+            assert show_case(context, case_id).label == "anomalous"
+        else:
+            expect(page.locator(".history")).to_contain_text("console, API key correct")
+            assert show_case(context, case_id).given_by == "console, API key correct"
+            page.get_by_role("button", name="Remove").click()
+            page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+            expect(page.locator(".q-notification", has_text="this needs the role admin")).to_be_visible()
+        page.get_by_role("link", name="Sign out").click()
+        expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_the_chat_and_the_source_page_hold_to_the_role(page: Page, locked: Served, keys: dict[str, str]) -> None:
+    sign_in(page, locked, keys["read"], "/source?source=shop")
+    expect(page.get_by_text("this needs the role correct")).to_be_visible()
+    page.get_by_role("button", name="Fit again").click()
+    expect(page.locator(".q-notification", has_text="this needs the role admin")).to_be_visible()
+    page.get_by_role("button", name="Chat with the agent").click()
+    page.locator(".chat-box textarea").fill("help")
+    page.keyboard.press("Enter")
+    expect(page.locator(".chat-message").last).to_contain_text("this needs the role judge")
