@@ -124,7 +124,7 @@ class Pipeline:
         """The record, and its segments if it needs any: long ones do not where their clauses are compared."""
         if not needs_segments(request):
             return [request]
-        if not find_injections(request.text) and self._steps.has_clauses(request):
+        if self._steps.is_known_normal(request) if find_injections(request.text) else self._steps.has_clauses(request):
             return [request]
         return split_into_segments(request)
 

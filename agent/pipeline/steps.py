@@ -18,6 +18,7 @@ from agent.core.numerics import expit, logit
 from agent.core.records import Record, Signal
 from agent.core.requests import JudgeRequest
 from agent.core.tracing import traced
+from agent.data.record_reading import as_read
 from agent.detectors.base import DetectorInput, Scorer
 from agent.detectors.contrib.resources import Resources
 from agent.detectors.fields import FieldsDetector
@@ -29,6 +30,7 @@ from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import TabularModel
 from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
+from agent.pipeline.known_texts import KnownTexts
 from agent.pipeline.state import Clause, JudgingState, Source, source_model_of
 from llm.errors import ModelFailure
 from retrieval.casebook import RetrievalResult, SourceSnapshot
@@ -57,6 +59,7 @@ class Steps:
         self._sources: LRUCache[Source] = LRUCache(_CACHED_SOURCES)
         self._fits: LRUCache[_Fitted] = LRUCache(8)
         self._clauses: LRUCache[tuple[Clause | None]] = LRUCache(_CACHED_RECORDS)
+        self._known_texts = KnownTexts(context)
 
     @traced("prepare")
     def prepare(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
@@ -94,7 +97,7 @@ class Steps:
         """The states of records of one source, and the most anomalous clause of each; None where none could count.
 
         Only texts longer than a clause or two that are no known template, in sources with a model of clauses, are
-        compared: `JudgingState.all_read` says which.
+        compared: `JudgingState.all_read` says which. Of others, the text of an anomalous case in them is a clause.
         """
         texts = [self._text_to_compare(state) for state in states]
         row = states[0].source.row
@@ -113,10 +116,26 @@ class Steps:
         for number, key in keys.items():
             if cached := found[key]:
                 (clauses[number],) = cached
+        for number, (state, text) in enumerate(zip(states, texts, strict=True)):
+            if text is None and not state.without_language().is_anomalous:
+                clauses[number] = self._known_part(state)
         return [
             (replace(state, all_read=text is not None), clause)
             for state, text, clause in zip(states, texts, clauses, strict=True)
         ]
+
+    def _known_part(self, state: JudgingState) -> Clause | None:
+        """The text of an anomalous case inside of a record, as a clause."""
+        part = self._known_texts.anomalous_part(state)
+        if part is None:
+            return None
+        (scored,) = self.score([JudgingState.of(state.source, Record(text=part), "none")])
+        return Clause(scored.masked, scored.fused()[0], scored.retrieved, scored.signals)
+
+    def is_known_normal(self, request: JudgeRequest) -> bool:
+        """Whether the very text of a request is that of normal cases, with what is taken for a prompt injection."""
+        source = self._source(self._context.source(request.source))
+        return self._known_texts.is_normal(source, as_read(request.record, source.read_options))
 
     def _most_anomalous_clauses(self, source: Source, masked: Sequence[str]) -> list[Clause | None]:
         """The most anomalous clause of each masked text."""

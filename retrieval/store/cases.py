@@ -78,6 +78,12 @@ class CaseQueries:
         with self._engine.connect() as connection:
             return dict(connection.execute(counted).all())
 
+    def texts_by_key(self, name: str, label: str) -> list[tuple[str, str]]:
+        """The keys of the texts that have the label, and one of the texts of each."""
+        grouped = select(cases.c.key, func.min(cases.c.text)).where(cases.c.source == name, cases.c.label == label)
+        with self._engine.connect() as connection:
+            return [(key, text) for key, text in connection.execute(grouped.group_by(cases.c.key))]
+
     def mixed_keys(self, name: str) -> set[str]:
         """The keys that have cases of both labels."""
         grouped = select(cases.c.key).where(cases.c.source == name).group_by(cases.c.key)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LABEL = r"(?:normal|benign|harmless|anomal\w*|abnormal|routine|safe)"
 _JUDGE = r"(?:ai|a\.i\.|llm|model|judge|assistant|chatbot|classifier|reviewer|detector|analy[sz]er|system prompt)"
 _BEFORE_ROLE, _NO_AMOUNT = r"(?<=[\s.;>|\]])", r"(?!\s*\d[\d.,]*\s*(?:%|[a-z]{1,3}\b))"
+# to the end of the sentence, or of the comment that it stands in: what follows may be the record itself
+_REST = r"(?:(?!\*/|--+>)[^.;\n])*"
 # Possessive repeats of white space (`\s*+`): backtracking into them takes hours on a hostile record.
 _PATTERNS = (
     # chat-template tokens and role headers
@@ -34,19 +36,19 @@ _PATTERNS = (
     # orders
     r"\b(?:please\s+)?(?:ignore|disregard|forget|override|bypass|skip)\b[^.;\n]{0,60}?"
     r"\b(?:above|previous|prior|earlier|preceding|instruction\w*|rules?|prompt|brief|everything|all of|before)\b"
-    r"[^.;\n]*",
+    rf"{_REST}",
     rf"\b(?:answer|respond|reply|output|print|return|say|write|classif\w+|label|mark|treat|consider|regard|rate|judge|"
-    rf"report|flag|count)\b[^.;\n]{{0,40}}\b{_LABEL}\b[^.;\n]*",
+    rf"report|flag|count)\b[^.;\n]{{0,40}}\b{_LABEL}\b{_REST}",
     r"\b(?:the\s+)?(?:correct|right|expected|final|true|only)\s+(?:answer|verdict|label|response|classification)\b"
-    r"[^.;\n]*",
+    rf"{_REST}",
     rf"\b(?:note|message|hint|instruction|attention|dear|hey|hello)(?:\s*+(?:to|for))?\s*+,?\s*+(?:(?:the|any)\s++)?"
-    rf"{_JUDGE}\b[^.;\n]*",
-    rf"\b(?:you are|you're|act as|pretend)\b[^.;\n]{{0,40}}\b(?:{_JUDGE}|now|helpful|{_LABEL})\b[^.;\n]*",
+    rf"{_JUDGE}\b{_REST}",
+    rf"\b(?:you are|you're|act as|pretend)\b[^.;\n]{{0,40}}\b(?:{_JUDGE}|now|helpful|{_LABEL})\b{_REST}",
     rf"\b(?:this|the|that|above)\s+(?:\w+\s+)?(?:record|line|entry|event|message|log|case)\s+(?:above\s+)?(?:is|was|are)\s+"
-    rf"(?:\w+\s+){{0,3}}{_LABEL}\b[^.;\n]*",
+    rf"(?:\w+\s+){{0,3}}{_LABEL}\b{_REST}",
     # forged cases and verdicts
     rf"\b(?:verdict|label|classification|answer|judg(?:e)?ment|ground[ _]truth|status label|precedents?|case\s+c?\d+)\b"
-    rf"\s*+(?:[:=]|->|is\b|was\b)?+\s*+[^.;\n]{{0,60}}?\b{_LABEL}\b[^.;\n]*",
+    rf"\s*+(?:[:=]|->|is\b|was\b)?+\s*+[^.;\n]{{0,60}}?\b{_LABEL}\b{_REST}",
     rf"\b{_LABEL}\s+(?:case|precedent)s?\b\s*[:#(c\d][^\n]*",
 )
 # "normal" in other languages: in a record that is otherwise in Latin letters it addresses the model
@@ -60,7 +62,7 @@ _IS = (
 )
 _FOREIGN = (
     rf"(?<=[A-Za-z0-9.,;:!)\]] )(?=[^\x00-\u024f.;\n])[^.;。；\n]{{0,80}}?(?:{_ELSEWHERE})[^.;。；\n]*",
-    rf"\b(?:{_IS})\s(?:\w+\s){{0,4}}(?:{_LATIN})\b[^.;\n]*",
+    rf"\b(?:{_IS})\s(?:\w+\s){{0,4}}(?:{_LATIN})\b{_REST}",
     r"\b(?:normal|düzgün)(?:dir|dır)\b",
 )
 INJECTION = re.compile("|".join(f"(?:{pattern})" for pattern in (*_PATTERNS, *_FOREIGN)), re.IGNORECASE)
@@ -165,7 +167,7 @@ def _wider_pattern() -> str:
     """
     # the first of the foreign ones begins beyond ASCII
     pattern = "|".join((*_PATTERNS, *_FOREIGN[1:]))
-    for theirs, wider in ((_BEFORE_ROLE, ""), (_NO_AMOUNT, ""), ("*+", "*"), ("++", "+"), ("?+", "?")):
+    for theirs, wider in ((_BEFORE_ROLE, ""), (_NO_AMOUNT, ""), (_REST, ""), ("*+", "*"), ("++", "+"), ("?+", "?")):
         pattern = pattern.replace(theirs, wider)
     return f"(?i){pattern}"
 
