@@ -31,8 +31,8 @@ test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ollama and not browser"
 	@$(BIN)/python -m pytest -m "ollama or browser"
 
-torture: $(VENV)/.dev models ## damage every file of a data directory in many places, and fail its writes, see tests/end_to_end (hours)
-	@PRECEDENT_TORTURE=$(or $(ASK),200) $(BIN)/python -m pytest tests/end_to_end/test_damage.py tests/end_to_end/test_nth_write.py
+torture: $(VENV)/.dev models ## the tests of docs/promises.md in their long form, about an hour (make torture ASK=--write)
+	@$(BIN)/python -m tests.torture $(ASK)
 
 golden: $(VENV)/.dev models ## are the verdicts of 2,700 fixed records those that were recorded, by every entry point? (make golden ASK=--write)
 	@$(BIN)/python -m tests.golden $(ASK)

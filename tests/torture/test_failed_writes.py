@@ -1,6 +1,6 @@
 """The n-th write of `learn` to its data directory fails: nothing acknowledged is lost, and the next start goes on.
 
-Some n by default; PRECEDENT_TORTURE tries as many as it says.
+A few n by default, many by `make torture`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.shop import LOG
+from tests.torture.conftest import Figures
 
 SOURCE = Path(__file__).with_name("fail_nth_write.c")
 LAST = 1_500
-PLACES = int(os.environ.get("PRECEDENT_TORTURE", "5"))
+PLACES = 60 if "PRECEDENT_TORTURE" in os.environ else 3
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def cases(home: Path) -> int:
 
 
 @pytest.mark.timeout(36_000)
-def test_the_nth_write_fails(library: Path, tmp_path: Path) -> None:
+def test_the_nth_write_fails(library: Path, tmp_path: Path, figures: Figures) -> None:
     log, home = tmp_path / "shop.log", tmp_path / "home"
     log.write_text(LOG)
     refused = 0
@@ -64,3 +65,4 @@ def test_the_nth_write_fails(library: Path, tmp_path: Path) -> None:
         assert "Traceback" not in again.stderr
         assert cases(home) == 60
     assert refused, "some writes failed"
+    figures("failed", writes=PLACES, refused=refused, lost=0, starts_refused=0)

@@ -1,7 +1,7 @@
 """Bytes flipped, overwritten and cut off in every file of a data directory.
 
 Verdicts are equal to those of before, or the file and the way back are named: never a traceback, never another verdict.
-A few places of each file by default; `make torture` (PRECEDENT_TORTURE) tries many.
+A few places of each file by default, many by `make torture`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from agent.training.feedback import correct
 from tests.conftest import make_settings
 from tests.served import copy_of, learned
 from tests.shop import ANOMALOUS, LOG, NEW, NORMAL
+from tests.torture.conftest import Figures
 
 __all__ = ["copy_of", "learned"]
 TEXTS = (
@@ -33,8 +35,15 @@ TEXTS = (
     "user 7 logged in from 10.0.0.9",
     *(line.split(" ", 1)[1] for line in LOG.splitlines()[:8]),
 )
-PLACES = int(os.environ.get("PRECEDENT_TORTURE", "2"))
+PLACES = 12 if "PRECEDENT_TORTURE" in os.environ else 2
+_DAMAGED = Counter[str]()
 Outcome = list[tuple[str, float, tuple[str, ...]]] | str
+
+
+@pytest.fixture(autouse=True)
+def _counted(figures: Figures) -> Iterator[None]:
+    yield
+    figures("damaged", damages=_DAMAGED.total(), files=len(_DAMAGED), other_verdicts=0, tracebacks=0)
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +85,7 @@ def in_files(home: Path, copy: Path, names: list[str]) -> Iterator[tuple[str, Pa
             content = (copy / name).read_bytes()
             if (changed := damaged(content, chance)) != content:
                 (copy / name).write_bytes(changed)
+                _DAMAGED[name] += 1
                 yield name, copy
 
 
