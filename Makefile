@@ -11,7 +11,7 @@ NO_AMX := $(shell c++ -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -x c++ -E /dev/n
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test torture golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install extras clean
+.PHONY: help demo serve chat test torture audit golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install extras clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,14 @@ test: $(VENV)/.dev ## install and run all tests
 
 torture: $(VENV)/.dev models ## the tests of docs/promises.md in their long form, about an hour (make torture ASK=--write)
 	@$(BIN)/python -m tests.torture $(ASK)
+
+audit: $(VENV)/.runtime $(VENV)/audit/.made ## licences, known vulnerabilities, a bill of materials (build/sbom.cdx.json), a reproducible wheel
+	@$(BIN)/python -m tests.torture.supply_chain
+
+$(VENV)/audit/.made: requirements/audit.txt | $(VENV)/.uv
+	@$(BIN)/uv venv --quiet --clear $(VENV)/audit
+	@$(BIN)/uv pip install --quiet --python $(VENV)/audit/bin/python --require-hashes -r requirements/audit.txt
+	@touch $@
 
 golden: $(VENV)/.dev models ## are the verdicts of 2,700 fixed records those that were recorded, by every entry point? (make golden ASK=--write)
 	@$(BIN)/python -m tests.golden $(ASK)
@@ -78,6 +86,7 @@ models: install ## get the embedding model and the language model, checked by SH
 requirements: ## compile the pinned requirements anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) -o requirements/runtime.txt
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	@$(BIN)/uv pip compile --group pyproject.toml:audit $(COMPILE) -o requirements/audit.txt
 	@$(BIN)/uv pip compile pyproject.toml $(COMPILE) --extra openai --extra ray --extra classical --extra timeseries --extra tune -c requirements/dev.txt -o requirements/extras.txt
 
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet

@@ -34,8 +34,8 @@ ROWS = [
 ]
 T = TypeVar("T")
 SPECIAL = [
-    b"\0", b"\r", b"\n\n", b'"', b'""', b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xae", b"{", b"}", b"[" * 200, b",,",
-    b"9" * 400, b"1e999", b"NaN", b"null", b"\\u0000", b"\\ud800", b"=cmd()", b"\x1b[31m", b" is ", b"<|im_end|>", b"\t",
+    b"\0", b"\r", b"\n\n", b'"', b'""', b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xae", b"{", b"}", b"[" * 200, b"\t",
+    b"9" * 400, b"1e999", b"NaN", b"null", b"\\u0000", b"\\ud800", b"=cmd()", b"\x1b[31m", b" is ", b"<|im_end|>",
 ]  # fmt: skip
 
 
