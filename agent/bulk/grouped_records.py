@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from agent.core.records import content_hash
 from agent.data.blocks import Block, BlockTable
 from agent.data.readers import ParsedRow, RowError
 from agent.data.readers.row import EMPTY
+from agent.data.readers.values import Cell
+from agent.data.redacted_columns import redacted_texts
 from agent.scoring.batch_rate import BatchProbabilities
 from retrieval.text.masking import find_time
 
@@ -104,7 +106,8 @@ class TextBlocks:
         for block in self._table.blocks:
             prepared = None
             if len(block.lines):
-                texts = block.frame.get_column(self._text)
+                texts = redacted_texts(self._text, block.frame.get_column(self._text), self._table.request)
+                block = replace(block, frame=block.frame.with_columns(texts.alias(self._text)))
                 prepared = self._grouper.prepare_texts(texts, block.lines, self._table.request)
             yield block, prepared
 
@@ -153,7 +156,12 @@ class TextBlocks:
 
     def _times(self, cells: pl.Series | None, places: Indices, rows: Sequence[ParsedRow]) -> list[str | None]:
         of_frame = iter([] if cells is None else cells.gather(places[places < len(cells)]).to_list())
-        first, time_of = 0 if cells is None else len(cells), self._table.time_of
+        first, request = 0 if cells is None else len(cells), self._table.request
+
+        def time_of(cell: Cell) -> str | None:
+            time = self._table.time_of(cell)
+            return None if time is None else request.redacted(time)
+
         return [
             time_of(next(of_frame)) if place < first else rows[place - first].record.time for place in places.tolist()
         ]

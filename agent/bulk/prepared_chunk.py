@@ -47,6 +47,8 @@ class PreparedChunk:
         The entries over several lines by their first line, once they are found.
     numbers : ndarray of int64, shape (n,), or None
         The lines of a table whose texts these are; None for a log, whose lines follow each other.
+    unredacted : polars.Series or None
+        The lines before they were redacted, which are joined to entries; None if nothing was redacted.
     """
 
     chunk: Chunk
@@ -56,6 +58,14 @@ class PreparedChunk:
     is_case: NDArray[np.bool_]
     entries: dict[int, Entry] = field(default_factory=dict)
     numbers: NDArray[np.int64] | None = None
+    unredacted: pl.Series | None = None
+
+    @property
+    def joined_lines(self) -> pl.Series:
+        """The lines that entries consist of: what goes on in the next line is found in the whole entry."""
+        lines = self.lines if self.unredacted is None else self.unredacted
+        assert lines is not None
+        return lines
 
     def line_numbers(self, indices: NDArray[Any]) -> NDArray[np.int64]:
         """The numbers in the file of the lines at ``indices``, shape (k,)."""
@@ -76,7 +86,7 @@ class PreparedChunk:
         texts: list[str] = texts_of(self.lines.gather(indices), self.request).to_list()
         for place, index in enumerate(indices.tolist()):
             if entry := self.entries.get(index):
-                row = entry.read(self.lines.__getitem__, self.request, first)
+                row = entry.read(self.joined_lines.__getitem__, self.request, first)
                 texts[place] = row.record.text if row else ""
         return texts
 

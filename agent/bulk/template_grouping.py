@@ -32,6 +32,7 @@ from agent.core.requests import LONG, JudgeRequest, needs_segments
 from agent.data.chunks import Chunk
 from agent.data.readers.entries import EntryRule, LineKind
 from agent.data.readers.row import ParsedRow, ReadRequest
+from agent.data.redacted_columns import redacted_lines
 from retrieval.encoding.representation import Representation
 from retrieval.text.masked_forms import masked_forms, shortest_of
 from retrieval.text.prompt_injection import find_injections
@@ -138,9 +139,11 @@ class TemplateGrouper:
         lines = split_chunk(chunk)
         if lines is None:
             return PreparedChunk(chunk, request, None, np.zeros(0, np.uint64), np.zeros(0, np.bool_))
+        unredacted, lines = lines, redacted_lines(lines, request)
         texts = lines if request.label is None else texts_of(lines, request)
         hashes = line_hashes(lines, texts, self.representation.kept, self._seed, request.entries)
-        return PreparedChunk(chunk, request, lines, hashes, self._is_case(texts_of(lines, request)))
+        is_case = self._is_case(texts_of(lines, request))
+        return PreparedChunk(chunk, request, lines, hashes, is_case, unredacted=unredacted)
 
     def prepare_texts(self, texts: pl.Series, lines: NDArray[np.int64], request: ReadRequest) -> PreparedChunk:
         """As `prepare`, of n texts of one line each, which are the cells of a table's rows."""
@@ -186,8 +189,7 @@ class TemplateGrouper:
         self, prepared: PreparedChunk, numbers: GroupNumbers, unread: NDArray[np.bool_], rule: EntryRule
     ) -> None:
         """Find the entries over several lines, and the kinds of lines whose skeletons are new."""
-        lines = prepared.lines
-        assert lines is not None
+        lines = prepared.joined_lines
 
         def numbers_of(indices: NDArray[Any]) -> list[int]:
             return list(map(number_of, lines.gather(indices).to_list()))
@@ -221,8 +223,7 @@ class TemplateGrouper:
         key = hashlib.blake2b(key).digest()
         if key in self._by_skeletons:
             return self._by_skeletons[key]
-        assert prepared.lines is not None
-        row = entry.read(prepared.lines.__getitem__, prepared.request, prepared.chunk.first)
+        row = entry.read(prepared.joined_lines.__getitem__, prepared.request, prepared.chunk.first)
         if row is None:
             return BLANK
         self.notes += [f"{prepared.request.file}:{row.record.line}: {note}" for note in row.notes]

@@ -14,6 +14,7 @@ from langchain_core.messages import BaseMessage
 from agent.chat.action import Action
 from agent.chat.conversation import Conversation
 from agent.chat.language_model import tool_model
+from agent.chat.redaction import redacted_message
 from agent.chat.reply import Reply
 from agent.chat.tools import Tools
 from agent.chat.understanding import Understanding
@@ -70,7 +71,9 @@ class Agent:
                 return "".join(self.perform(chosen, message, history))
 
             try:
-                pieces = list(ToolAgent(model).answer(message, Conversation(history), perform))
+                pieces = list(
+                    ToolAgent(model).answer(redacted_message(self._context, message), Conversation(history), perform)
+                )
             except ModelFailure as error:
                 pieces = []
                 yield f"({quoted(describe(error), 500)})\n"

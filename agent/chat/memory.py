@@ -12,6 +12,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 from sqlalchemy import delete, func, select
 
 from agent.chat.commands import ChatInput
+from agent.chat.redaction import redacted_message
 from agent.pipeline.context import AppContext
 
 with warnings.catch_warnings():
@@ -29,6 +30,7 @@ class SessionHistory(SQLChatMessageHistory):
 
     def __init__(self, context: AppContext, session_id: str) -> None:
         super().__init__(session_id, TABLE, connection=context.casebook.engine)
+        self._context = context
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
@@ -39,8 +41,12 @@ class SessionHistory(SQLChatMessageHistory):
             return [self.converter.from_sql_model(stored) for stored in session.scalars(newest)][::-1]
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Append messages, and remove the oldest of all sessions beyond `KEPT`."""
+        """Append messages with placeholders, and remove the oldest of all sessions beyond `KEPT`."""
         row = self.sql_model_class
+        messages = [
+            message.model_copy(update={"content": redacted_message(self._context, message.text())})
+            for message in messages
+        ]
         with self.session_maker() as session:
             session.add_all([self.converter.to_sql_model(message, self.session_id) for message in messages])
             session.flush()

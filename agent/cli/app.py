@@ -32,12 +32,14 @@ from agent.cli.options import (
     MultilineOption,
     NormalOption,
     RateOption,
+    RedactOption,
     SourceOption,
     TextOption,
     VerdictArgument,
     adapt_to_files,
     decide_alone,
     exit_if_failed,
+    kinds_to_redact,
     open_context,
     print_status,
     read_brief,
@@ -166,6 +168,7 @@ def learn(
         str | None,
         typer.Option("--optimise", help="What the threshold optimises: f1, accuracy, cost:FP,FN. [as before; f1]"),
     ] = None,
+    redact: RedactOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the files are read, and write nothing.")] = False,
     series: of_series.SeriesOption = False,
     time: of_series.TimeColumnOption = None,
@@ -189,18 +192,10 @@ def learn(
     )  # fmt: skip
     with stopping(), terminal.progress() as progress:
         result = learn_cases(
-            context,
-            files,
-            source,
-            options,
-            brief=read_brief(brief),
-            budget=budget,
-            objective=optimise,
-            detectors=detector,
-            dry_run=dry_run,
-            all_normal=all_normal,
+            context, files, source, options, brief=read_brief(brief), budget=budget, objective=optimise,
+            detectors=detector, dry_run=dry_run, all_normal=all_normal, redact=kinds_to_redact(redact),
             progress=progress,
-        )
+        )  # fmt: skip
     if dry_run:
         assert result.report is not None
         reading_report(result.report)

@@ -64,6 +64,15 @@ RateOption = Annotated[
         "--rate", help="Share of records that are anomalous, for a source without labels. [as before; 0.05 is assumed]"
     ),
 ]
+RedactOption = Annotated[
+    str | None,
+    typer.Option(
+        "--redact",
+        metavar="KINDS",
+        help="Replace secrets and personal data before anything is stored: default, none, or some of secret, iban, "
+        "card, email, phone, ip, with commas. [as before; none]",
+    ),
+]
 AdaptOption = Annotated[
     bool,
     typer.Option(
@@ -157,6 +166,22 @@ def read_options(
     except ValueError as error:
         raise UsageError(str(error)) from error
     return read.model_copy(update={"table": table})
+
+
+def kinds_to_redact(option: str | None) -> tuple[str, ...] | None:
+    """The kinds that ``--redact`` names; None without the option.
+
+    Raises
+    ------
+    UsageError
+        It names something else.
+    """
+    from agent.data.redaction import parse_kinds
+
+    try:
+        return None if option is None else parse_kinds(option)
+    except ValueError as error:
+        raise UsageError(f"--redact {option}: {error}") from error
 
 
 def refuse_to_overwrite(path: Path | None, files: list[str]) -> None:

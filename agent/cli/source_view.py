@@ -35,7 +35,7 @@ def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
             "compared_by": "fields" if by_fields else "text",
             "brief": row.brief,
             "brief_by": row.brief_by,
-            "reading": row.reading,
+            "reading": row.reading and ReadOptions.model_validate(row.reading).model_dump(mode="json"),
             "judge": model,
         }
         print(escape_json(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False), sys.stdout))
@@ -67,6 +67,8 @@ def _reading(row: SourceSnapshot) -> Iterator[str]:
     label = f", label {options.label} (normal: {', '.join(options.normal)})" if options.label is not None else ""
     entries = "" if options.multiline == "auto" else f", entries begin at {options.multiline}"
     yield f"files: {options.format} format, text {text}{label}{entries}"
+    if options.redact is not None:
+        yield f"redacted: {', '.join(options.redact.kinds)}"
     columns = [f"{column.name} ({column.type})" for column in options.table.columns]
     if columns:
         more = f" and {len(columns) - _MAX_COLUMNS} more" if len(columns) > _MAX_COLUMNS else ""

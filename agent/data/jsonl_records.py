@@ -188,13 +188,8 @@ def table_block(
     is_table = len(columns) > 1 and request.table.text_column is None and request.lenient and not request.raw
     if not is_table or len(learned) < cells.width or as_log_object(cells.row(0, named=True), request) is not None:
         return None
-    return TableBlock(
-        request,
-        cells.rename(dict(zip(cells.columns, learned, strict=True))),
-        tuple(columns),
-        time_column(learned),
-        lines,
-    )
+    cells = cells.rename(dict(zip(cells.columns, learned, strict=True)))
+    return TableBlock.of(request, cells, columns, time_column(learned), lines)
 
 
 def _series(name: str, values: list[Any]) -> tuple[pl.Series, NDArray[np.bool_]]:

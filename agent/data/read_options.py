@@ -23,9 +23,11 @@ from agent.data.readers.lines import split_lines
 from agent.data.readers.table_rows import read_table_rows, with_columns
 from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import normalise_label
+from agent.data.redaction import Redaction
 from agent.data.series import SeriesOptions, SeriesRequest
 from agent.data.series_windows import series_windows
 from retrieval.text.masking import mask
+from retrieval.text.redaction import Redactor
 
 # the label column of files that have none
 NO_LABEL = "none"
@@ -56,6 +58,8 @@ class ReadOptions(BaseModel):
         What `learn` found of the columns.
     series
         How a table is read as time series; None: each row is a record.
+    redact
+        What is replaced by placeholders in all records; None: nothing is.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,6 +73,7 @@ class ReadOptions(BaseModel):
     text_starts: tuple[str, ...] = ()
     table: TableSchema = TableSchema()
     series: SeriesOptions | None = None
+    redact: Redaction | None = None
 
     @field_validator("multiline")
     @classmethod
@@ -83,6 +88,16 @@ class ReadOptions(BaseModel):
     def is_labelled(self) -> bool:
         """Whether a column holds labels, or a file of ranges does."""
         return self.label is not None or (self.series is not None and self.series.ranges is not None)
+
+    @property
+    def redactor(self) -> Redactor | None:
+        """What puts placeholders into records; None if nothing does."""
+        return None if self.redact is None else self.redact.redactor
+
+    def to_stored(self) -> dict[str, Any]:
+        """As the source's row stores them, with the key of its redaction, which no other dump has."""
+        stored = self.model_dump(mode="json")
+        return stored if self.redact is None else {**stored, "redact": self.redact.to_stored()}
 
     def with_values(self, values: Sequence[str], text_starts: Sequence[str] = ()) -> ReadOptions:
         """These options with what a learned file held."""
@@ -150,7 +165,7 @@ class ReadOptions(BaseModel):
             It lacks learned columns, or one that ``text`` names.
         """
         request = ReadRequest("table", self.text, self.label, frozenset(), max_chars, lenient=True, table=self.table)
-        request = with_columns(request, names, rows[0] if rows else None)
+        request = with_columns(replace(request, redactor=self.redactor), names, rows[0] if rows else None)
         yield from request.noting(read_table_rows(rows, request))
 
     def read_unlabelled(self, path: str | Path, max_chars: int) -> Iterator[ParsedRow | RowError]:
@@ -169,6 +184,7 @@ class ReadOptions(BaseModel):
         request = ReadRequest(str(path), self.text, self.label, normal, max_chars, lenient, table=self.table, raw=raw)
         if self.series is not None:
             request = SeriesRequest(request.file, (), self.label, normal, max_chars, lenient)
+        request = replace(request, redactor=self.redactor)
         with opened(request.file, stdin) as stream:
             kind = detect(stream, request.file, self.format)
             if self.series is not None and kind == "log":

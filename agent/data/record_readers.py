@@ -40,7 +40,7 @@ def _csv_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | It
     last: RecordPart | Items | None = None
     for block in blocks.blocks:
         notes = block.notes
-        table_block = TableBlock(blocks.request, block.frame, tuple(blocks.columns), blocks.time, block.lines)
+        table_block = TableBlock.of(blocks.request, block.frame, blocks.columns, blocks.time, block.lines)
         part = mixed(table_block, block.rest)
         if len(part):
             if last is not None:

@@ -13,11 +13,13 @@ from agent.data.readers.csv_dialect import DELIMITERS
 from agent.data.readers.entries import without_word
 from agent.data.readers.lines import GAP
 from agent.data.readers.log_objects import LogObject, log_object, time_of
+from agent.data.readers.redacting import redacted_record
 from agent.data.readers.row import ReadRequest
 from agent.data.readers.table_schema import TableSchema, names_read
 from agent.data.readers.values import spell_out, split_pairs, to_text, typed
 from agent.data.series_windows import described
 from retrieval.encoding.representation import RecordLike
+from retrieval.text.redaction import Redactor
 
 _IDS = frozenset({"id", "session_id"})
 _ANY_LENGTH = 1 << 30
@@ -25,7 +27,9 @@ T = TypeVar("T")
 
 
 def as_read(record: Record, options: ReadOptions) -> Record:
-    """The record as a file with the same content gives it; a record of a file is returned as it is.
+    """The record as a file with the same content gives it, with placeholders where the source is redacted.
+
+    A record of a file is returned as it is.
 
     Fields that are texts are typed, a text of the form ``name is value …`` is split into fields, columns that are not
     part of the source's records (its label, row numbers) are left out, and the text of a row spells out its fields.
@@ -36,6 +40,10 @@ def as_read(record: Record, options: ReadOptions) -> Record:
     options
         How the source's files are read.
     """
+    return redacted_record(_as_read(record, options), options.redactor)
+
+
+def _as_read(record: Record, options: ReadOptions) -> Record:
     if record.series is not None:
         return _window_as_read(record, options)
     request = _request_of(options)
@@ -48,7 +56,7 @@ def as_read(record: Record, options: ReadOptions) -> Record:
         fields, text = _text_with_fields(record, request, options)
     elif not record.fields:
         written = without_label(record.text, options)
-        pairs = split_pairs(written) or row_cells(written, options.table)
+        pairs = split_pairs(written) or row_cells(written, options.table, options.redactor)
         fields = _typed(_with_learned_names(pairs, options), request)
         text = spell_out(fields) or written
     else:
@@ -75,12 +83,16 @@ def _window_as_read(record: Record, options: ReadOptions) -> Record:
     """A window of a series with the text and the fields that it has in a file."""
     if record.series is None or (record.text.strip() and record.fields):
         return record
-    text, fields = described(record.series, options.series.keys if options.series else ())
+    series = record.series
+    if options.redactor is not None and (key := options.redactor.text(series.key)) != series.key:
+        series = series.model_copy(update={"key": key})
+    text, fields = described(series, options.series.keys if options.series else ())
     changes = {"text": record.text.strip() or text, "fields": record.fields or fields}
     return record.model_copy(update={**changes, "time": record.time or record.series.start})
 
 
 def _request_of(options: ReadOptions) -> ReadRequest:
+    # the record is redacted when it is read, when the names of its fields are known
     return ReadRequest("", options.text, options.label, frozenset(), _ANY_LENGTH, lenient=True, table=options.table)
 
 
@@ -140,7 +152,7 @@ def without_label(text: str, options: ReadOptions) -> str:
     return cut + separator + rest if text_start(cut) in options.text_starts else text
 
 
-def row_cells(text: str, table: TableSchema) -> dict[str, str]:
+def row_cells(text: str, table: TableSchema, redactor: Redactor | None = None) -> dict[str, str]:
     """The cells of a row of a delimited table whose columns are the learned ones in their order; none if it is none.
 
     Each number must be in a number's place.
@@ -154,6 +166,9 @@ def row_cells(text: str, table: TableSchema) -> dict[str, str]:
         except csv.Error:
             continue
         values = [table.typed(column.name, cell) for column, cell in zip(columns, cells, strict=False)]
+        if redactor is not None:
+            # a number that is redacted is none in the cases
+            values = [redactor.field(column.name, value) for column, value in zip(columns, values, strict=False)]
         fits = [
             isinstance(value, float) == (column.type == "number")
             for column, value in zip(columns, values, strict=False)
@@ -165,6 +180,11 @@ def row_cells(text: str, table: TableSchema) -> dict[str, str]:
 
 def note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str | None:
     """What there is to say of how the ``record`` was read from what was ``sent``."""
+    note = _note_on_reading(sent, record, options)
+    return note if note is None or options.redactor is None else options.redactor.text(note)
+
+
+def _note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str | None:
     pairs = split_pairs(without_label(sent.text, options)) if not sent.fields else {}
     names = options.table.other_names((sent.fields or pairs).keys())
     if names and not sent.events:
@@ -185,7 +205,8 @@ def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[
     excluded = options.table.excluded(_IDS).union(options.table.ignored)
     kept = [name for name in default_columns(cells, options.label, excluded) if cells[name] is not None]
     text = None if sent.text.strip() else options.table.text_column
-    return tuple(name for name in kept if name not in record.fields and name != text)
+    names = kept if options.redactor is None else map(options.redactor.text, kept)
+    return tuple(name for name in names if name not in record.fields and name != text)
 
 
 def has_own_text(record: RecordLike) -> bool:

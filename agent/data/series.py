@@ -67,6 +67,12 @@ class SeriesRequest(ReadRequest):
         label = None if value is None else to_label(value, self.normal)
         if value is not None and label is None and not self.lenient:
             return self.row_error(line, f"no label in column {self.label!r}")
+        if self.redactor is not None:
+            # numbers are the series
+            cells = {
+                name: self.redactor.field(name, cell) if isinstance(cell, str) and parse_number(cell) is None else cell
+                for name, cell in cells.items()
+            }
         record = Record.model_construct(text="", fields=dict(cells), file=self.file, line=line)
         return ParsedRow(record, label, value, notes)
 

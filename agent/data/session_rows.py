@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from agent.core.records import BETWEEN_EVENTS, Record
+from agent.core.records import BETWEEN_EVENTS, Record, clean_text
 from agent.data.readers.columns import expand, time_column
 from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
@@ -122,7 +123,19 @@ def session_rows(
     read = expand(request.restricted_to(learned).text, learned)
     if not request.lenient or request.raw or set(read) - {EVENTS}:
         return None
-    return SessionRows(request, values, lines, ids)
+    return SessionRows(request, _redacted(values, request), lines, ids)
+
+
+def _redacted(values: Sequence[dict[str, Any]], request: ReadRequest) -> Sequence[dict[str, Any]]:
+    """The objects with placeholders in their events, each distinct event redacted once."""
+    if (redactor := request.redactor) is None:
+        return values
+    events = list(dict.fromkeys(event for value in values for event in value[EVENTS]))
+    suspects = redactor.suspects(pl.Series(events, dtype=pl.String)).to_list()
+    new = {event: redactor.text(clean_text(event)) for event, suspect in zip(events, suspects, strict=True) if suspect}
+    return (
+        [{**value, EVENTS: [new.get(event, event) for event in value[EVENTS]]} for value in values] if new else values
+    )
 
 
 def is_session(value: dict[str, Any], max_chars: int) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from agent.core.records import Record, clean_text
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import to_time
+from agent.data.redacted_columns import have_secret_numbers, redacted_cells
 from agent.data.typed_column import TypedColumn, escaped, typed_columns
 from retrieval.encoding.field_columns import FieldColumns
 
@@ -46,6 +47,13 @@ class TableBlock:
     time: str | None
     lines: Ints
     notes: Sequence[tuple[int, str]] = ()
+
+    @classmethod
+    def of(
+        cls, request: ReadRequest, cells: pl.DataFrame, columns: Sequence[str], time: str | None, lines: Ints
+    ) -> TableBlock:
+        """The block of rows with these cells, with placeholders where the source is redacted."""
+        return cls(request, redacted_cells(cells, columns, request), tuple(columns), time, lines)
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -91,13 +99,15 @@ class TableBlock:
         return frame.select(text=pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series()
 
     def odd(self) -> NDArray[np.bool_]:
-        """Which rows must be read one by one, shape (n,): empty ones, long ones, and those with NaN."""
+        """Which rows must be read one by one, shape (n,): empty or long ones, with NaN, or with a secret number."""
         odd: NDArray[np.bool_] = ~np.logical_or.reduce([self.fields[name].filled for name in self.columns])
         # as they are in JSON, where they may be longer
         odd |= (self._escaped_texts.str.len_chars() > self.request.max_chars).to_numpy()
         for column in self.cells.select(self.columns):
             if column.dtype in (pl.Float32, pl.Float64):
                 odd |= column.is_nan().fill_null(value=False).to_numpy()
+            if self.request.redactor is not None:
+                odd |= have_secret_numbers(column, self.request.redactor).to_numpy()
         return odd
 
     def chosen(self, which: NDArray[np.bool_]) -> TableBlock:
@@ -114,7 +124,8 @@ class TableBlock:
         if self.time not in self.cells.columns:
             return [None] * len(indices)
         return [
-            None if cell is None else clean_text(cell) for cell in map(to_time, self.cells[self.time].gather(indices))
+            None if cell is None else self.request.redacted(clean_text(cell))
+            for cell in map(to_time, self.cells[self.time].gather(indices))
         ]
 
     def hashes(self) -> list[str]:

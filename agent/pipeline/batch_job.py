@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from agent.core.records import JudgeError
 from agent.core.requests import AnyRequest
+from agent.pipeline.redacted_requests import redacted_request
+from retrieval.text.redaction import Redactor
 
 # a verdict as JSON, or the reason why there is none
 Answer = bytes | JudgeError | Exception
@@ -26,7 +28,7 @@ class BatchJob:
     """
 
     def __init__(self, requests: Sequence[AnyRequest], *, may_wait: bool) -> None:
-        self.requests, self.may_wait = requests, may_wait
+        self.requests, self.may_wait = list(requests), may_wait
         self.cancelled = False
         self._answers: list[Answer | None] = [None] * len(requests)
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
@@ -82,6 +84,10 @@ class BatchItem:
     def request(self) -> AnyRequest:
         """The request of this item."""
         return self.job.requests[self.place]
+
+    def redact(self, redactor: Redactor | None) -> None:
+        """Put placeholders into the request."""
+        self.job.requests[self.place] = redacted_request(self.request, redactor)
 
     @property
     def is_answered(self) -> bool:

@@ -179,6 +179,8 @@ class MicroBatcher:
         for source, of_source in self._by_source(items):
             with self._errors_as_answers(of_source):
                 cache = self._cache(source)
+                for item in of_source:
+                    item.redact(cache.redactor)
                 rest = self._deliver_cached(cache, of_source)
                 self._detector_pool.put(item for item in rest if not _may_need_llm(item.request))
                 self._queue_for_llm([item for item in rest if _may_need_llm(item.request)])

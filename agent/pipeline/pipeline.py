@@ -101,7 +101,7 @@ class Pipeline:
     def _judge_source(self, requests: Sequence[JudgeRequest], skip_llm: str | None) -> Iterator[Outcome]:
         started = time.perf_counter()
         try:
-            segments = [self._segments(request) for request in requests]
+            segments = [self._segments(request) for request in self._steps.redacted(requests)]
             states = iter(self._signals(list(chain.from_iterable(segments))))
             of_records = [list(islice(states, len(of_record))) for of_record in segments]
             compared = self._steps.compare_clauses([whole for whole, *_ in of_records])

@@ -31,6 +31,7 @@ from agent.detectors.tabular import TabularModel
 from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.known_texts import KnownTexts
+from agent.pipeline.redacted_requests import redacted_request
 from agent.pipeline.state import Clause, JudgingState, Source, source_model_of
 from llm.errors import ModelFailure
 from retrieval.casebook import RetrievalResult, SourceSnapshot
@@ -60,6 +61,11 @@ class Steps:
         self._fits: LRUCache[_Fitted] = LRUCache(8)
         self._clauses: LRUCache[tuple[Clause | None]] = LRUCache(_CACHED_RECORDS)
         self._known_texts = KnownTexts(context)
+
+    def redacted(self, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+        """The requests of one source with placeholders, if it is redacted."""
+        redactor = self._source(self._context.source(requests[0].source)).read_options.redactor
+        return [redacted_request(request, redactor) for request in requests]
 
     @traced("prepare")
     def prepare(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agent.core.records import Verdict
 from agent.core.requests import LONG, TextRequest, needs_segments
+from agent.data.read_options import ReadOptions
 from agent.pipeline.verdict_json import VerdictTemplate
 from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
@@ -23,6 +24,7 @@ class VerdictCache:
 
     def __init__(self, row: SourceSnapshot) -> None:
         self.row, self._representation = row, row.representation or Representation()
+        self.redactor = ReadOptions.model_validate(row.reading or {}).redactor
         # where fields are compared, or prose, each text is its own template
         self._by_template = not (self._representation.field_encoder or (row.source_model or {}).get("by_text"))
         self._texts: LRUCache[VerdictTemplate] = LRUCache(_TEXTS)

@@ -17,6 +17,7 @@ from agent.data.inputs import spooled_stdin
 from agent.data.read_options import ReadOptions, text_start
 from agent.data.readers import RowError
 from agent.data.record_reading import as_read
+from agent.data.redaction import Redaction
 from agent.data.series_choice import with_series_found
 from agent.detectors.contrib.series_names import DEFAULT_OF_SERIES
 from agent.pipeline.context import AppContext
@@ -112,6 +113,7 @@ def learn(
     detectors: Sequence[str] | None = None,
     dry_run: bool = False,
     all_normal: bool = False,
+    redact: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> LearnResult:
     """Learn the labelled records of ``files`` as cases of ``source``.
@@ -138,6 +140,8 @@ def learn(
         Whether to read the files only.
     all_normal : bool
         Whether the files have no label, and all their records are normal.
+    redact : Sequence of str, optional
+        Kinds of values to redact, see `redaction_of`; None keeps the source's.
     progress : Progress, optional
 
     Raises
@@ -161,11 +165,43 @@ def learn(
     if detectors is None and read_options.series is not None and not _has_detectors(context, source):
         detectors = [DEFAULT_OF_SERIES]
     chosen = None if detectors is None else check_names(detectors)
+    read_options = read_options.model_copy(update={"redact": redaction_of(context.casebook.source(source), redact)})
     with spooled_stdin(files) as stdin:
         _read(context, files, read_options, result, stdin=stdin, progress=progress, dry_run=dry_run)
     if result.read and not dry_run:
         _finish(context, source, result, brief, budget, objective, chosen, progress)
     return result
+
+
+def redaction_of(snapshot: SourceSnapshot | None, kinds: Sequence[str] | None) -> Redaction | None:
+    """What the records of a source are to be redacted of.
+
+    Parameters
+    ----------
+    snapshot
+        The source; None for a new one.
+    kinds
+        Of `retrieval.text.redaction.KINDS`, empty for none; None keeps the source's.
+
+    Raises
+    ------
+    UsageError
+        It has cases that were learned in another way: their texts, and the templates of its verdicts, would stay as
+        they are.
+    """
+    earlier = ReadOptions.model_validate((snapshot.reading if snapshot else None) or {}).redact
+    known = () if earlier is None else earlier.kinds
+    if kinds is None or set(kinds) == set(known):
+        return earlier
+    if snapshot is not None and any(snapshot.counts.values()):
+        how = f"redacting {', '.join(known)}" if known else "without redaction"
+        raise UsageError(
+            f"the cases of {snapshot.name} were learned {how}, and stay as they are: "
+            "learn the files into a new source with this --redact, and judge by that one"
+        )
+    if not kinds:
+        return None
+    return Redaction.of(kinds) if earlier is None else Redaction(kinds=tuple(kinds), key=earlier.key)
 
 
 def _has_detectors(context: AppContext, source: str) -> bool:
@@ -200,6 +236,10 @@ def _read(
         check_normal(read_options, report)
     if dry_run:
         return
+    if read_options.redact is not None:
+        # cases that are learned with this key are never without it, wherever learning is stopped
+        context.casebook.create(result.source)
+        context.casebook.set(result.source, reading=read_options.to_stored())
     for path in files:
         given_by, seen = signed(f"file {path}"), Counter[tuple[str, str]]()
         cases = _cases(context, path, report.options, result, stdin, progress)
@@ -265,7 +305,7 @@ def _finish(
     if options.series is not None:
         # the ranges are those of this file
         options = options.model_copy(update={"series": options.series.model_copy(update={"ranges": None})})
-    casebook.set(source, reading=options.model_dump(mode="json"))
+    casebook.set(source, reading=options.to_stored())
     if brief is not None:
         casebook.set(source, brief=brief.strip(), brief_by="person")
     casebook.sync(source, progress)

@@ -28,7 +28,7 @@ KINDS = tuple(FINDERS)
 DEFAULT_KINDS = tuple(kind for kind in KINDS if kind != "ip")
 _DIGITS = 10
 _PHONE = re.compile(r"\+?[0-9 ()./\u00a0-]{7,24}")
-_LEAST_CARD, _MOST_EXACT = 1e11, 2**53
+_MOST_EXACT = 2**53
 FieldValue = float | str | bool | None
 
 
@@ -50,6 +50,9 @@ class Redactor:
     >>> redactor.text("password=hunter2")[:17]
     'password=<secret:'
     """
+
+    # no smaller number is one of a card
+    LEAST_NUMBER = 1e11
 
     def __init__(self, kinds: Collection[str], key: bytes) -> None:
         if unknown := [kind for kind in kinds if kind not in KINDS]:
@@ -89,23 +92,12 @@ class Redactor:
             return self.placeholder("phone", phone_key(digits, has_plus="+" in written))
         if isinstance(value, str):
             return self.text(value)
-        is_exact = value.is_integer() and _LEAST_CARD <= value < _MOST_EXACT
+        is_exact = value.is_integer() and self.LEAST_NUMBER <= value < _MOST_EXACT
         return self.placeholder("card", written) if "card" in self.kinds and is_exact and is_card(written) else value
 
     def fields(self, fields: Mapping[str, FieldValue]) -> dict[str, FieldValue]:
         """The fields with placeholders, also in their names."""
         return {self.text(name): self.field(name, value) for name, value in fields.items()}
-
-    def series(self, texts: pl.Series) -> pl.Series:
-        """Texts with placeholders; a new series if any has one."""
-        if not len(places := self.suspects(texts).arg_true()):
-            return texts
-        found = texts.gather(places)
-        redacted = [self.text(text) for text in found.to_list()]
-        changed = [place for place, (old, new) in enumerate(zip(found.to_list(), redacted, strict=True)) if old != new]
-        if not changed:
-            return texts
-        return texts.clone().scatter(places.gather(changed), [redacted[place] for place in changed])
 
     def suspects(self, texts: pl.Series) -> pl.Series:
         """Which of some texts may hold something to redact; no other does."""
@@ -127,6 +119,11 @@ class Redactor:
             parts += [text[place:start], self.placeholder(kind, key)]
             place = end
         return "".join([*parts, text[place:]])
+
+
+def is_telling_name(name: str) -> bool:
+    """Whether a field's name may be why its value is redacted, whatever the value is."""
+    return is_secret_name(name) or is_weak_name(name) or is_phone_name(name)
 
 
 def _spelled(value: float) -> str:

@@ -52,6 +52,6 @@ def learn_labels(
 
     added = context.casebook.add(source, cases(), signed(GIVEN_BY))
     if added:
-        context.casebook.set(source, reading=read_options.model_dump(mode="json"))
+        context.casebook.set(source, reading=read_options.to_stored())
         refit(context, source, progress=progress)
     return added

@@ -11,8 +11,10 @@ from agent.core.records import FieldValue, Label, Record, clean_text
 from agent.data.readers.columns import default_columns, expand
 from agent.data.readers.entries import EntryRule
 from agent.data.readers.lines import shorten
+from agent.data.readers.redacting import redacted_parts
 from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import Cell, spell_out, split_pairs, to_label, to_text, to_time
+from retrieval.text.redaction import Redactor
 
 _NAMES_LISTED = 40
 _NO_SCHEMA = TableSchema()
@@ -82,6 +84,8 @@ class ReadRequest:
         Fields are the cells as they stand in the file.
     notes
         What is to be said of the file as a whole.
+    redactor
+        What puts placeholders into the records and into what is said of them.
     """
 
     file: str
@@ -94,6 +98,7 @@ class ReadRequest:
     table: TableSchema = _NO_SCHEMA
     raw: bool = False
     notes: tuple[str, ...] = ()
+    redactor: Redactor | None = None
 
     def __post_init__(self) -> None:
         if self.max_chars < _SHORTEST_MAX_CHARS:
@@ -178,11 +183,15 @@ class ReadRequest:
 
     def row_error(self, line: int | None, reason: str, *, stops: bool = False) -> RowError:
         """The error for one record of the file, or for all from there on if reading ``stops``."""
-        return RowError(self.file, line, reason, stops)
+        return RowError(self.file, line, self.redacted(reason), stops)
 
     def file_error(self, reason: str) -> InputError:
         """The error for something wrong with the file as a whole."""
-        return InputError(reason, self.file)
+        return InputError(self.redacted(reason), self.file)
+
+    def redacted(self, text: str) -> str:
+        """A text that may quote the file, with placeholders."""
+        return text if self.redactor is None else self.redactor.text(text)
 
     def check_columns(self, known: Sequence[str]) -> None:
         """Check that a file with columns ``known`` has those that are named.
@@ -231,11 +240,16 @@ class ReadRequest:
         if len(columns) == 1:
             cell = cells.get(columns[0])
             text = to_text(cell)
+            if self.redactor is not None:
+                text = to_text(self.redactor.field(columns[0], clean_text(text)))
+                cell = cell if text == to_text(cell) else text
             fields = self.fields_of(text)
             if not fields and (numeric or isinstance(cell, int | float) or columns[0] in self.table.notations):
                 fields = {columns[0]: self.typed(columns[0], cell)}
         else:
             fields = {name: self.typed(name, cells.get(name)) for name in columns}
+            if self.redactor is not None:
+                _, fields, _ = redacted_parts(self.redactor, "", fields)
             text = spell_out(fields)
             if len(text) > self.max_chars:
                 # The text's note is enough; each field is only kept from being longer.
@@ -271,8 +285,12 @@ class ReadRequest:
             return self.row_error(line, f"no label in column {self.label!r}")
         if not (text.strip() or events):
             return self.row_error(line, EMPTY)
-        text, shortened = shorten(text, self.max_chars)
         moment = to_time(cells.get(time)) if time else None
+        if self.redactor is not None:
+            text, fields, events = redacted_parts(self.redactor, text, fields, events)
+            moment = None if moment is None else self.redactor.text(clean_text(moment))
+            notes = tuple(map(self.redactor.text, notes))
+        text, shortened = shorten(text, self.max_chars)
         record = Record(text=text, fields=fields, events=events, file=self.file, line=line, time=moment)
         return ParsedRow(record, known_label, label_value, notes + shortened)
 

@@ -1,0 +1,23 @@
+"""Requests with placeholders: before a record is cut into segments, looked up in a cache or given back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from agent.core.requests import AnyRequest, JudgeRequest, TextRequest
+from agent.data.readers.redacting import redacted_parts, redacted_text
+from retrieval.text.redaction import Redactor
+
+R = TypeVar("R", JudgeRequest, TextRequest, AnyRequest)
+
+
+def redacted_request(request: R, redactor: Redactor | None) -> R:
+    """The request with placeholders in what its record will have of it."""
+    if redactor is None:
+        return request
+    time = None if request.time is None else redactor.text(request.time)
+    if isinstance(request, TextRequest):
+        return replace(request, text=redacted_text(redactor, request.text), time=time)
+    text, fields, events = redacted_parts(redactor, request.text, request.fields, request.events)
+    return request.model_copy(update={"text": text, "fields": fields, "events": events, "time": time})
