@@ -10,7 +10,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from retrieval.disk import probe
 from retrieval.errors import NotWritable, StoreFailure
+from retrieval.index.cleared_memory import cleared_memory
 from retrieval.seal import Seal
 
 _BATCH, _KEYS = 1_000, 20_000
@@ -130,7 +131,8 @@ class VectorIndex:
     def _failures(self) -> Iterator[None]:
         """Raise `StoreFailure` for whatever Chroma raises: it has no common class for its errors."""
         try:
-            yield
+            with nullcontext() if self._url else cleared_memory():
+                yield
         except BaseException as error:
             # a panic of its Rust code is no Exception
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -215,7 +217,8 @@ class VectorIndex:
         self._collections.clear()
         client, self._client = self._client, None
         if client is not None:
-            client.close()
+            with cleared_memory():
+                client.close()
 
     def close(self) -> None:
         """Close Chroma and let another process take the index."""
