@@ -11,7 +11,7 @@ NO_AMX := $(shell c++ -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -x c++ -E /dev/n
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test torture audit golden check lint types docs site bench bench-ollama bench-quality bench-speed models requirements install extras clean
+.PHONY: help demo serve chat test torture audit golden check lint types docs site bench bench-redaction bench-ollama bench-quality bench-speed models requirements install extras clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ site: $(VENV)/.dev ## the documentation as a site in build/site, which loads not
 bench: $(VENV)/.dev models ## cost of a verdict against bare llama.cpp, and hostile records: ratios of one run
 	@$(BIN)/python -m benchmarks.verdict_cost
 	@$(BIN)/python -m benchmarks.hostile
+
+bench-redaction: $(VENV)/.dev ## precision and recall of redaction on generated lines, and its cost
+	@$(BIN)/python -m benchmarks.redaction
 
 bench-ollama: $(VENV)/.dev models ## the same weights embedded and through Ollama: agreement, latency, throughput (needs an ollama)
 	@$(BIN)/python -m benchmarks.ollama_parity

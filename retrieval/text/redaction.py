@@ -12,7 +12,9 @@ import hmac
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
+from functools import reduce
 from itertools import islice, takewhile
+from operator import or_
 from typing import TYPE_CHECKING
 
 from retrieval.text.redaction_finders import FINDERS, PLACEHOLDER, Found
@@ -60,7 +62,6 @@ class Redactor:
         self.kinds = tuple(kind for kind in KINDS if kind in kinds)
         self._key = key
         self._finders = [find for kind in self.kinds for find in FINDERS[kind]]
-        self._suspect = "|".join(SUSPECT[kind] for kind in self.kinds)
 
     def text(self, text: str) -> str:
         """A text with placeholders."""
@@ -101,7 +102,9 @@ class Redactor:
 
     def suspects(self, texts: pl.Series) -> pl.Series:
         """Which of some texts may hold something to redact; no other does."""
-        return texts.str.contains(self._suspect).fill_null(value=False)
+        # one search for all kinds takes twice the time of one for each
+        found = [texts.str.contains(SUSPECT[kind]) for kind in self.kinds]
+        return reduce(or_, found).fill_null(value=False)
 
     def placeholder(self, kind: str, value: str) -> str:
         """What stands for a value."""
