@@ -58,7 +58,8 @@ def throughput(lines: list[Line], redactor: Redactor) -> str:
     done = time.process_time()
     return (
         f"{len(texts):,} lines, {suspects.sum() / len(texts):.0%} of them suspect: "
-        f"{1e6 * (looked - began) / len(texts):.1f} µs of processor time a line to find the suspect ones, {1e6 * (done - looked) / max(int(suspects.sum()), 1):.0f} µs "
+        f"{1e6 * (looked - began) / len(texts):.1f} µs of processor time a line to find the suspect ones, "
+        f"{1e6 * (done - looked) / max(int(suspects.sum()), 1):.0f} µs "
         "for each of these"
     )
 
