@@ -77,7 +77,7 @@ class Home:
 @pytest.fixture
 def moments(is_long: bool) -> int:
     """At how many of them each run is killed."""
-    return 50 if is_long else 2
+    return 50 if is_long else 1
 
 
 _FOUND = Counter[str]()
