@@ -43,10 +43,7 @@ class SessionHistory(SQLChatMessageHistory):
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Append messages with placeholders, and remove the oldest of all sessions beyond `KEPT`."""
         row = self.sql_model_class
-        messages = [
-            message.model_copy(update={"content": redacted_message(self._context, message.text())})
-            for message in messages
-        ]
+        messages = [_redacted(self._context, message) for message in messages]
         with self.session_maker() as session:
             session.add_all([self.converter.to_sql_model(message, self.session_id) for message in messages])
             session.flush()
@@ -75,3 +72,8 @@ def with_memory(chat: Runnable[ChatInput, str], context: AppContext) -> Runnable
 def remember(context: AppContext, session_id: str, message: AIMessage) -> None:
     """Add a message of the agent to a session, such as the one that chooses a source."""
     SessionHistory(context, session_id).add_messages([message])
+
+
+def _redacted(context: AppContext, message: BaseMessage) -> BaseMessage:
+    text = redacted_message(context, str(message.text))
+    return message if text == message.text else message.model_copy(update={"content": text})

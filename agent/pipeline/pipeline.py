@@ -24,6 +24,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.decision import Decider, most_anomalous_segment
 from agent.pipeline.state import Clause, JudgingState
 from agent.pipeline.steps import Steps
+from retrieval.casebook import SourceSnapshot
 from retrieval.text.prompt_injection import find_injections
 
 if TYPE_CHECKING:
@@ -101,8 +102,9 @@ class Pipeline:
     def _judge_source(self, requests: Sequence[JudgeRequest], skip_llm: str | None) -> Iterator[Outcome]:
         started = time.perf_counter()
         try:
-            segments = [self._segments(request) for request in self._steps.redacted(requests)]
-            states = iter(self._signals(list(chain.from_iterable(segments))))
+            row = self._context.source(requests[0].source)
+            segments = [self._segments(request) for request in self._steps.redacted(row, requests)]
+            states = iter(self._signals(row, list(chain.from_iterable(segments))))
             of_records = [list(islice(states, len(of_record))) for of_record in segments]
             compared = self._steps.compare_clauses([whole for whole, *_ in of_records])
         except _RECORD_ERRORS as error:
@@ -128,9 +130,9 @@ class Pipeline:
             return [request]
         return split_into_segments(request)
 
-    def _signals(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
+    def _signals(self, row: SourceSnapshot, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
         """All signals but the language model's; those of equal texts are computed once."""
-        states = self._steps.prepare(requests)
+        states = self._steps.prepare(row, requests)
         recalled = [self._steps.recall(state) for state in states]
         keys = [state.cache_keys or (number,) for number, state in enumerate(states)]
         new = {key: state for key, state, cached in zip(keys, states, recalled, strict=True) if cached is None}

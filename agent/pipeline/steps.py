@@ -62,15 +62,15 @@ class Steps:
         self._clauses: LRUCache[tuple[Clause | None]] = LRUCache(_CACHED_RECORDS)
         self._known_texts = KnownTexts(context)
 
-    def redacted(self, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+    def redacted(self, row: SourceSnapshot, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
         """The requests of one source with placeholders, if it is redacted."""
-        redactor = self._source(self._context.source(requests[0].source)).read_options.redactor
+        redactor = self._source(row).read_options.redactor
         return [redacted_request(request, redactor) for request in requests]
 
     @traced("prepare")
-    def prepare(self, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
-        """Read the source once, mask the records, and derive their cache keys."""
-        source = self._source(self._context.source(requests[0].source))
+    def prepare(self, row: SourceSnapshot, requests: Sequence[JudgeRequest]) -> list[JudgingState]:
+        """Mask the records, and derive their cache keys."""
+        source = self._source(row)
         states = [JudgingState.of(source, request.record, request.explain) for request in requests]
         plain = [state.content_hash for state in states if not (state.record.fields or state.record.events)]
         case_hashes = self._context.casebook.hashes_of_cases(source.row.name, plain)
