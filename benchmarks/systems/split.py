@@ -146,7 +146,7 @@ def make_split(context: AppContext, files: Files, limit: int, progress: Progress
     steps, inputs = Steps(context), list[DetectorInput]()
     for start in range(0, len(judged), _CHUNK):
         requests = [JudgeRequest.about(row.record, files.name, "none") for row in judged[start : start + _CHUNK]]
-        states = steps.score_fields(steps.retrieve(steps.prepare(requests)))
+        states = steps.score_fields(steps.retrieve(steps.prepare(row, requests)))
         inputs += [state.detector_input for state in states]
         progress("embedding", len(inputs), len(judged))
     keys = [template.key for template in templates]
