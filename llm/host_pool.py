@@ -110,8 +110,9 @@ class HostPool(Generic[Chat]):
     errors : ClientErrors
     missing : callable
         Returns the message for the URL of a server that turns out not to have the model.
-    busy_seconds : float
-        How long a call waits for a place in a full queue.
+    timeout : float
+        Seconds that a call may take: it waits half of them at most, and at most `BUSY_SECONDS`, for a place in a full
+        queue.
     """
 
     def __init__(
@@ -119,9 +120,10 @@ class HostPool(Generic[Chat]):
         hosts: Sequence[Host[Chat]],
         errors: ClientErrors,
         missing: Callable[[str], str],
-        busy_seconds: float = BUSY_SECONDS,
+        timeout: float,
     ) -> None:
-        self.hosts, self._errors, self._missing, self._busy_seconds = tuple(hosts), errors, missing, busy_seconds
+        self.hosts, self._errors, self._missing = tuple(hosts), errors, missing
+        self._busy_seconds = min(BUSY_SECONDS, timeout / 2)
 
     def call(self, function: Callable[[Chat], T]) -> T:
         """Return the result of ``function`` from the first server that succeeds, the least busy one first.

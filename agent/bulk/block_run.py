@@ -164,7 +164,7 @@ class BlockRun:
 
     def _is_listed(self, outcome: Outcome) -> bool:
         """Whether the summary has the verdict of the outcome's group, if it needs one."""
-        return outcome.label == 0 or f"{LABELS[outcome.label]} {outcome.name}" in self._run.summary.groups
+        return outcome.label == 0 or _group_of(outcome.label, outcome.name) in self._run.summary.groups
 
     def _kept(self) -> set[int]:
         """Which of the rows that are judged by arrays get a whole verdict as well."""
@@ -215,7 +215,7 @@ class BlockRun:
 
     def _group(self, index: int) -> str:
         """The group of the summary that a row belongs to."""
-        return f"{LABELS[self._labels[index]]} {self._names[index]}"
+        return _group_of(int(self._labels[index]), self._names[index])
 
     def _verdict_of_group(self, index: int) -> Verdict:
         """The verdict of the group of a row, which is that of its first row."""
@@ -234,3 +234,7 @@ class BlockRun:
             [self._verdicts[i] for i in places] if to_csv else [],
             block.texts(indices) if to_csv else [],
         )
+
+
+def _group_of(label: int, name: str) -> str:
+    return f"{LABELS[label]} {name}"

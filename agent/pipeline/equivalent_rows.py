@@ -62,7 +62,7 @@ class EquivalentRows:
     def keys(self, block: RecordBlock) -> Sequence[Hashable]:
         """Keys of n records, equal for those that are equivalent: the hash of the content where nothing else is."""
         fields, keys = block.features, list[Hashable](block.hashes)
-        if not self.is_able or not isinstance(fields, FieldColumns):
+        if not isinstance(fields, FieldColumns):
             return keys
         texts, chosen = self._texts(block, fields)
         chosen &= block.plain & ~self._are_cases(block.hashes)

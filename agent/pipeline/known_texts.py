@@ -10,7 +10,7 @@ from agent.pipeline.state import JudgingState, Source
 from retrieval.encoding.representation import RecordLike
 from retrieval.lru_cache import LRUCache
 from retrieval.store.cases import CaseQueries
-from retrieval.text.prompt_injection import find_injections
+from retrieval.text.prompt_injection import find_injections, plain
 
 # words and letters, without placeholders, from which on a text is hardly a part of another by chance
 _FEWEST_WORDS, _FEWEST_LETTERS = 3, 12
@@ -47,10 +47,9 @@ class KnownTexts:
         is_injected = bool(find_injections(record.text))
         if state.has_known_template and not is_injected:
             return None
-        whole = _masked(source, record)
+        whole = state.full_masked
         if is_injected:
-            known = self._of_source(source).items()
-            return _longest_inside(whole, ((masked, text) for masked, text in known if masked in whole))
+            return _longest_inside(whole, self._of_source(source).items())
         near = (found.case for found in state.retrieved.nearest if found.case.label == "anomalous")
         return _longest_inside(whole, ((_masked(source, case), case.text) for case in near))
 
@@ -63,17 +62,10 @@ class KnownTexts:
             mixed = queries.mixed_keys(name)
             for key, text in queries.texts_by_key(name, "anomalous"):
                 if key not in mixed:
-                    found[source.representation.mask(source.representation.full_text(_Text(text)))] = text
+                    found[source.representation.mask(plain(text))] = text
             cached = revision, found
             self._anomalous.put(name, cached)
         return cached[1]
-
-
-class _Text:
-    """A text as a record."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.fields, self.events = text, dict[str, None](), ()
 
 
 def _masked(source: Source, record: RecordLike) -> str:
@@ -87,9 +79,10 @@ def _longest_inside(whole: str, known: Iterable[tuple[str, str]]) -> str | None:
 
 
 def _is_part(masked: str, whole: str) -> bool:
-    words = _WORD.findall(masked)
-    if masked == whole or len(words) < _FEWEST_WORDS or sum(map(len, words)) < _FEWEST_LETTERS:
-        return False
     place = whole.find(masked)
+    if place < 0 or masked == whole:
+        return False
+    words = _WORD.findall(masked)
     before, after = whole[place - 1 : place], whole[place + len(masked) : place + len(masked) + 1]
-    return place >= 0 and not before.isalnum() and not after.isalnum()
+    is_long = len(words) >= _FEWEST_WORDS and sum(map(len, words)) >= _FEWEST_LETTERS
+    return is_long and not before.isalnum() and not after.isalnum()

@@ -143,6 +143,13 @@ class JudgingState:
         return has_known_template(self.retrieved)
 
     @property
+    def full_masked(self) -> str:
+        """The masked text with what addresses the model, which may hide a fault and instructs no model of clauses."""
+        representation = self.source.representation
+        text = representation.full_text(self.record)
+        return self.masked if text == self.text else representation.mask(text)
+
+    @property
     def lacks_fields(self) -> bool:
         """Whether it is a text, of a source whose cases are compared by what such a record has not: nothing is read."""
         has_none = not (self.record.fields or self.record.events)

@@ -173,7 +173,7 @@ class Steps:
         is_text = is_text and state.source.model.only is None
         if not is_text or (state.has_known_template and not find_injections(state.record.text)):
             return None
-        masked = _full_masked(state)
+        masked = state.full_masked
         return masked if is_long(masked) and self._fitted(state.source).clauses is not None else None
 
     def has_clauses(self, request: JudgeRequest) -> bool:
@@ -320,13 +320,6 @@ def _cache_keys(state: JudgingState, case_hashes: set[str]) -> tuple[Hashable, .
         return ()
     template = (row.name, row.revision, state.masked)
     return template, (*template, record.text)
-
-
-def _full_masked(state: JudgingState) -> str:
-    """The masked text with what addresses the model, which may hide a fault and cannot instruct a model of clauses."""
-    representation = state.source.representation
-    text = representation.full_text(state.record)
-    return state.masked if text == state.text else representation.mask(text)
 
 
 def _difference(source: Source, record: DetectorInput) -> str | None:

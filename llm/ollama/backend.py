@@ -11,7 +11,7 @@ from langchain_ollama import ChatOllama
 
 from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure, NoLogProbabilities
-from llm.host_pool import BUSY_SECONDS, Host, HostPool
+from llm.host_pool import Host, HostPool
 from llm.http_deadline import complete_within
 from llm.ollama.client import OllamaModel, chat_ollama, no_such_model, require_ollama, without_examples
 from llm.ollama.errors import OLLAMA_ERRORS
@@ -60,8 +60,7 @@ class OllamaBackend(ServedBackend):
             chat_ollama(host, model.name, context_tokens=context, timeout=timeout, threads=threads) for host in hosts
         ]
         servers = [Host(str(chat.base_url), chat, OLLAMA_ERRORS) for chat in chats]
-        busy = min(BUSY_SECONDS, timeout / 2)
-        pool = HostPool(servers, OLLAMA_ERRORS, lambda url: no_such_model(url, model.name), busy)
+        pool = HostPool(servers, OLLAMA_ERRORS, lambda url: no_such_model(url, model.name), timeout)
         return cls(model, pool, context, timeout)
 
     def answer_log_probabilities(self, messages: Sequence[BaseMessage], answers: Sequence[str]) -> dict[str, float]:

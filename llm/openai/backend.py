@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from llm.base import TOP_LOGPROBS, read_answers
 from llm.errors import ModelFailure, NoLogProbabilities
-from llm.host_pool import BUSY_SECONDS, Host, HostPool
+from llm.host_pool import Host, HostPool
 from llm.http_deadline import complete_within
 from llm.openai.address import ServedModel
 from llm.openai.client import ServerErrors, chat_openai, context_tokens_of, http_client, limit, no_such_model
@@ -50,8 +50,7 @@ class OpenAIBackend(ServedBackend):
         super().__init__(context_tokens)
         self._timeout, self._top = timeout, _TOP
         errors = self._errors.of_client()
-        busy = min(BUSY_SECONDS, timeout / 2)
-        self._pool = HostPool([Host(model.url, chat, errors)], errors, lambda _: no_such_model(model), busy)
+        self._pool = HostPool([Host(model.url, chat, errors)], errors, lambda _: no_such_model(model), timeout)
 
     def with_adapter(self, path: Path, sha256: str, weights_sha256: str) -> OpenAIBackend:
         """Itself: a server has its adapters under names of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -38,6 +39,16 @@ class Keys:
 
     def of_each_role(self) -> dict[str, str]:
         return {role: self.add(role, role) for role in ROLES}
+
+
+@pytest.fixture(scope="module")
+def settings(copy_of: Callable[..., Settings]) -> Settings:
+    return copy_of(model="none")
+
+
+@pytest.fixture(scope="module")
+def keys(settings: Settings) -> dict[str, str]:
+    return Keys(settings).of_each_role()
 
 
 def bearer(key: str | None) -> dict[str, str]:

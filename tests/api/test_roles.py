@@ -14,8 +14,10 @@ from agent.api.roles import declared_role, routes_of
 from agent.core.access import ROLES, Role
 from agent.core.settings import Settings
 from server import create_app
-from tests.api.keys import Keys, bearer
+from tests.api.keys import Keys, bearer, keys, settings
 from tests.served import HOST
+
+__all__ = ["keys", "settings"]
 
 # what the roles are for, apart from what the routes declare
 EXPECTED = {
@@ -47,16 +49,6 @@ EXPECTED = {
     ("POST", "/v1/sources/none/refit"): "admin",
     ("POST", "/v1/sources/none/rollback"): "admin",
 }
-
-
-@pytest.fixture(scope="module")
-def settings(copy_of: Callable[..., Settings]) -> Settings:
-    return copy_of(model="none")
-
-
-@pytest.fixture(scope="module")
-def keys(settings: Settings) -> dict[str, str]:
-    return Keys(settings).of_each_role()
 
 
 @pytest.fixture(scope="module")

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from agent.core.settings import Settings
 from agent.training.cases import show_case
-from tests.api.keys import Keys
+from tests.api.keys import keys, settings
 from tests.browser.conftest import Served, axe, serving
 
+__all__ = ["keys", "settings"]
+
 pytestmark = [pytest.mark.browser, pytest.mark.network, pytest.mark.enable_socket]
-
-
-@pytest.fixture(scope="module")
-def settings(copy_of: Callable[..., Settings]) -> Settings:
-    return copy_of(model="none")
-
-
-@pytest.fixture(scope="module")
-def keys(settings: Settings) -> dict[str, str]:
-    return Keys(settings).of_each_role()
 
 
 @pytest.fixture(scope="module")

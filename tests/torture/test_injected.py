@@ -45,8 +45,8 @@ def test_no_instruction_makes_an_anomalous_record_normal(context: AppContext, is
     for injection in [*KINDS, *(encode(KINDS[0]) for encode in ENCODED)]:
         for _ in range(size):
             line = filled(rng.choice(ANOMALOUS), rng)
-            said = injection.replace("{line}", line)
-            texts.append(rng.choice([f"{line} {said}", f"{said} {line}", f"{line}. {said}"]))
+            addition = injection.replace("{line}", line)
+            texts.append(rng.choice([f"{line} {addition}", f"{addition} {line}", f"{line}. {addition}"]))
     found = judged(context, texts)
     labels = Counter(verdict.label for verdict in found)
     assert not [verdict.record.text for verdict in found if verdict.label == "normal"]

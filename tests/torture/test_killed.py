@@ -43,8 +43,8 @@ class Home:
 
     def finish(self, *arguments: object) -> None:
         running = self.start(*arguments)
-        _, said = running.communicate(timeout=600)
-        assert running.returncode == 0, said
+        _, errors = running.communicate(timeout=600)
+        assert running.returncode == 0, errors
 
     def took(self, *arguments: object) -> float:
         """Seconds of a whole run."""
@@ -59,10 +59,10 @@ class Home:
             running.wait(self.rng.uniform(0.1, seconds))
         except subprocess.TimeoutExpired:
             running.kill()
-        _, said = running.communicate(timeout=60)
-        assert "Traceback" not in said, said
+        _, errors = running.communicate(timeout=60)
+        assert "Traceback" not in errors, errors
         killed = running.returncode == -9
-        assert killed or running.returncode == 0, said
+        assert killed or running.returncode == 0, errors
         self.kills += killed
         return killed
 
@@ -184,8 +184,8 @@ def test_a_watch(tmp_path: Path, moments: int, figures: Figures) -> None:
                     lines.write(f"LOG:  checkpoint complete: wrote {written} buffers\n")
             time.sleep(0.02)
         running.kill()
-        _, said = running.communicate(timeout=60)
-        assert "Traceback" not in said, said
+        _, errors = running.communicate(timeout=60)
+        assert "Traceback" not in errors, errors
         home.kills += 1
     home.finish(*watch, "--once")
     numbers = [json.loads(line)["line"] for line in out.read_text().splitlines()]
