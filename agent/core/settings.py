@@ -109,11 +109,17 @@ class Settings(BaseSettings):
         None, ge=1, description="workers of `judge --on ray`; default: one for each processor of the cluster"
     )
     history_days: float | None = Field(
-        None, gt=0, description="`sources prune` removes verdicts older than so many days; default: any age is kept"
+        None,
+        gt=0,
+        description="older verdicts, in days, are removed by `serve` and `sources prune`; default: any age is kept",
     )
-    history_rows: int = Field(1_000_000, ge=0, description="newest verdicts that `sources prune` keeps, of all sources")
+    history_rows: int = Field(
+        1_000_000, ge=0, description="newest verdicts that `serve` and `sources prune` keep, of all sources"
+    )
     llm_cache_rows: int = Field(
-        1_000_000, ge=0, description="answers of the language model that `sources prune` keeps, those used last"
+        1_000_000,
+        ge=0,
+        description="answers of the language model that `serve` and `sources prune` keep, those used last",
     )
     risk: float = Field(
         0.05, gt=0, lt=0.5, description="error rate among decided records that the unsure band is chosen for"

@@ -48,4 +48,9 @@ PROMISES = {
         "alarm.",
         "test_injected.py",
     ),
+    "soak": Promise(
+        "A server that is given new records all the time, some of new templates, stays as large and as fast as it was, "
+        "and its history as long as set.",
+        "test_soak.py",
+    ),
 }
