@@ -11,7 +11,7 @@ NO_AMX := $(shell c++ -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -x c++ -E /dev/n
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test torture audit golden check lint types docs site bench bench-redaction bench-ollama bench-quality bench-speed models requirements install extras clean
+.PHONY: help demo serve chat test torture fuzz audit golden check lint types docs site bench bench-redaction bench-ollama bench-quality bench-speed models requirements install extras clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ollama and not browser"
 	@$(BIN)/python -m pytest -m "ollama or browser"
 
-torture: $(VENV)/.dev models ## the tests of docs/promises.md in their long form, about an hour (make torture ASK=--write)
+torture: $(VENV)/.dev $(VENV)/audit/.made models ## the tests of docs/promises.md in their long form, about an hour (make torture ASK=--write)
 	@$(BIN)/python -m tests.torture $(ASK)
+
+fuzz: $(VENV)/.dev $(VENV)/audit/.made ## fuzzing guided by coverage, a quarter of an hour (make fuzz ASK="--seconds 60 masking")
+	@$(BIN)/python -m tests.torture.fuzz $(ASK)
 
 audit: $(VENV)/.runtime $(VENV)/audit/.made ## licences, known vulnerabilities, a bill of materials (build/sbom.cdx.json), a reproducible wheel
 	@$(BIN)/python -m tests.torture.supply_chain

@@ -69,6 +69,9 @@ def check_store_file(file: Path) -> str | None:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
             foreign = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchall()
             orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+    except UnicodeDecodeError as error:
+        # raised for the texts of SQLite's own errors too
+        return f"names in its schema are no text ({error})"
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE_CODES:
             return str(error)
