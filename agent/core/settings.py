@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     api_key: str | None = Field(
         None, description="when set, the server requires `Authorization: Bearer KEY`; named keys: `precedent keys`"
     )
+    correction_rate: str = Field(
+        "600/hour", description="most corrections with one API key, but those of the role `admin`, such as 600/hour"
+    )
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1_024, description="largest request body")
     request_timeout: float = Field(
         120.0,

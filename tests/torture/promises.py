@@ -57,4 +57,13 @@ PROMISES = {
         "and its history as long as set.",
         "test_soak.py",
     ),
+    "poisoned": Promise(
+        "A client whose API key has the role `correct` makes no known anomaly normal, however many wrong corrections "
+        "it sends: those that oppose several cases of others wait for a second person.",
+        "test_poisoned.py",
+    ),
+    "corrected": Promise(
+        "Corrections of new kinds and of single mistakes have effect at once, and records like them follow.",
+        "test_poisoned.py",
+    ),
 }
