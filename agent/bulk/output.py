@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain, islice
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.bulk.checksummed_file import ChecksummedFile
 from agent.core.errors import UsageError
 from agent.core.records import JudgeError, Verdict
 from agent.core.spreadsheet import neutralised
@@ -215,8 +217,8 @@ class Output:
         self.known = set[str]()
         self.unfinished = False
         if path is None:
-            self._stream: BinaryIO = sys.stdout.buffer
-            self._templates: BinaryIO | None = None
+            self._stream: BinaryIO | ChecksummedFile = sys.stdout.buffer
+            self._templates: ChecksummedFile | None = None
             return
         self._resume = path.with_name(path.name + ".resume.json")
         self.unfinished = not resume and self._resume.exists()
@@ -227,9 +229,9 @@ class Output:
                     f"{path} is finished: there is nothing to resume; without --resume it is written again"
                 )
         try:
-            self._stream = _open(path, self.state.get("written"))
+            self._stream = ChecksummedFile(path, self.state.get("written"))
             beside = path.with_name(path.name + ".templates.jsonl")
-            self._templates = _open(beside, self.state.get("templates")) if templates else None
+            self._templates = ChecksummedFile(beside, self.state.get("templates")) if templates else None
         except OSError as error:
             raise self._failed(error) from error
         if self.state:
@@ -284,16 +286,15 @@ class Output:
             raise self._failed(error) from error
 
     def _write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        self._stream.flush()
-        body = {"run": self._run, "written": self._stream.tell(), **state}
+        assert isinstance(self._stream, ChecksummedFile)
+        body = {"run": self._run, "written": self._stream.flushed(), **state}
         if self._templates is not None:
-            self._templates.flush()
-            body["templates"] = self._templates.tell()
+            body["templates"] = self._templates.flushed()
         else:
             body["known"] = sorted(self.known)
         temporary = self._resume.with_suffix(".tmp")
         try:
-            temporary.write_text(json.dumps(body), encoding="utf-8")
+            temporary.write_text(json.dumps({**body, "crc32": _checksum(body)}), encoding="utf-8")
             temporary.replace(self._resume)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -326,6 +327,8 @@ class Output:
                 f"{self._path} was begun with other files, options, casebook or model; "
                 "without --resume it is written again"
             )
+        if state.pop("crc32", None) != _checksum(state):
+            raise UsageError(f"{self._resume} is damaged; without --resume the run starts again")
         return state
 
 
@@ -339,11 +342,7 @@ def _names(templates: Path) -> set[str]:
         return {json.loads(line)["template"] for line in lines}
 
 
-def _open(path: Path, size: int | None) -> BinaryIO:
-    """Open the file cut to its first ``size`` bytes, or emptied for None."""
-    if size is None:
-        return path.open("wb")
-    stream = path.open("r+b")
-    stream.truncate(size)
-    stream.seek(size)
-    return stream
+def _checksum(state: Mapping[str, Any]) -> int:
+    # as it is read again, with texts for all keys
+    read = json.loads(json.dumps(state))
+    return zlib.crc32(json.dumps(read, sort_keys=True).encode())

@@ -259,8 +259,10 @@ def settings() -> Settings:
             raise UsageError(message) from error
         reason = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in {file}): {reason}") from error
-    except TOMLDecodeError as error:
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"the configuration file {file} cannot be read: {error.strerror or error}") from error
 
 
 def _nearest(name: str, prefix: str = "") -> str:

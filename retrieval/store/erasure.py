@@ -28,6 +28,8 @@ from retrieval.store.sources import Sources
 Matches = Callable[[str], bool]
 # the step, and how many rows of it were read
 Progress = Callable[[str, int, int], None]
+# in a fit that was made with records which were erased since
+KNOWS_ERASED = "knows_erased"
 _CHUNK = 500
 _EXAMPLES = 5
 # by the kind that is reported: the table, the columns of a row's identity, and those that may quote a record
@@ -102,6 +104,7 @@ class Erasure:
             orphans = delete_orphaned_vectors(connection, self._name)
             self.counts["vectors"] = len(orphans)
             if found["cases"]:
+                self._mark_fit(connection)
                 # of hashes that do not say whose they are
                 self.counts["llm_answers"] = connection.execute(delete(llm_cache)).rowcount
                 connection.execute(delete(template_verdicts).where(template_verdicts.c.source == self._name))
@@ -190,6 +193,12 @@ class Erasure:
             and_(case.is_not(None), case.not_in(select(cases.c.id))),
         )
         connection.execute(delete(held_corrections).where(held_corrections.c.source == self._name, lost))
+
+    def _mark_fit(self, connection: Connection) -> None:
+        """Note in the present fit that it knows erased records, for a run that ends before it is made again."""
+        fit = connection.scalar(select(sources.c.source_model).where(sources.c.name == self._name))
+        if fit is not None:
+            Sources.update(connection, self._name, source_model={**fit, KNOWS_ERASED: True})
 
     def _settings(self, connection: Connection) -> Any:
         columns = (sources.c.brief, sources.c.reading, sources.c.representation)

@@ -19,13 +19,19 @@ PROMISES = {
         "test_killed.py",
     ),
     "failed": Promise(
-        "When a write to the disk fails, `learn` says so or goes on; nothing that was acknowledged is lost, and the "
-        "next start is not refused.",
+        "When a write to the disk fails, the command says so or goes on; nothing that was acknowledged is lost, and "
+        "the next start is not refused: `learn`, `judge`, `correct`, `watch`, rebuild, refit, prune, forget, backup, "
+        "restore, a server.",
         "test_failed_writes.py",
     ),
     "damaged": Promise(
         "Damage to the index is found and mended; damage to a closed store is refused, with the file and the way back.",
         "test_damaged.py",
+    ),
+    "damaged files": Promise(
+        "Damage to a model, the configuration, a stopped run or a backup is found: the file is named, with the way "
+        "back, and no verdict is another one.",
+        "test_damaged_files.py",
     ),
     "casebook": Promise(
         "Whatever is learned, corrected, removed, reopened and rebuilt, in whatever order, the casebook holds what a "
