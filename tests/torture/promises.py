@@ -18,6 +18,11 @@ PROMISES = {
         "a resumed run, byte for byte.",
         "test_killed.py",
     ),
+    "killed commands": Promise(
+        "The same of each command that writes, killed while it works: it is as if it had not run, or had; run again, "
+        "it is done, with the same verdicts and outputs.",
+        "test_killed_commands.py",
+    ),
     "failed": Promise(
         "When a write to the disk fails, the command says so or goes on; nothing that was acknowledged is lost, and "
         "the next start is not refused: `learn`, `judge`, `correct`, `watch`, rebuild, refit, prune, forget, backup, "
