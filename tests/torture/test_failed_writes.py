@@ -7,7 +7,6 @@ of input or output, once for want of room, and once for want of room from then o
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -17,6 +16,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -24,7 +25,7 @@ import pytest
 
 from benchmarks.private_ollama import free_port
 from tests.torture.conftest import Figures
-from tests.torture.trials import TRIALS, Place, opened_place
+from tests.torture.trials import TRIALS, Place, Trial, opened_place
 
 pytestmark = pytest.mark.timeout(3_600)
 SOURCE = Path(__file__).with_name("fail_nth_write.c")
@@ -52,47 +53,58 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with opened_place(tmp_path_factory.mktemp("failing"), LD_PRELOAD=str(library)) as opened:
-        yield opened
+def places(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Place]]:
+    """One, or two for two processors."""
+    folder = tmp_path_factory.mktemp("failing")
+    with ExitStack() as opened:
+        names = ["first", "second"] if IS_LONG else ["first"]
+        yield [opened.enter_context(opened_place(folder, name, LD_PRELOAD=str(library))) for name in names]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_fails(name: str, place: Place, figures: Figures) -> None:
-    trial = TRIALS[name]
+def test_a_call_fails(name: str, places: list[Place], figures: Figures) -> None:
+    trial, place = TRIALS[name], places[0]
     place.begin(trial)
     whole = place.run(*place.filled(trial.command))
     assert whole.code == 0, whole.err
     trial.check(place, whole)
-    output = place.output()
-    expected = place.verdicts()
-    places = min(PLACES, whole.calls)
-    refused = 0
-    for index in range(places):
-        place.begin(trial)
-        n = 1 + (2 * index + 1) * whole.calls // (2 * places) if places < whole.calls else 1 + index
-        kind = KINDS[index % len(KINDS)]
-        failed = place.run(*place.filled(trial.command), FAIL_AT=str(n), **kind)
-        said = f"{name}, call {n} of {whole.calls}, {kind}: {failed.code}\n{failed.err}"
-        assert failed.code in (0, 2, 3), said
-        assert "Traceback" not in failed.err, said
-        assert failed.code == 0 or failed.err.splitlines()[-1].startswith("error: "), said
-        trial.check(place, failed)
-        refused += failed.code != 0
-        if failed.code != 0:
-            place.run_again(trial, said)
-            assert place.output() == output, said
-        assert place.verdicts() == expected, said
-    _FOUND.update(commands=1, writes=places, of=whole.calls, refused=refused)
+    expected = place.output(), place.verdicts()
+    count = min(PLACES, whole.calls)
+    # spread over all calls, from the middle of the first part
+    calls = [1 + (2 * index + 1) * whole.calls // (2 * count) for index in range(count)]
+    failing = [(min(n, whole.calls), KINDS[index % len(KINDS)]) for index, n in enumerate(calls)]
+
+    def in_one_place(number: int) -> int:
+        return sum(is_refused(trial, places[number], n, kind, expected) for n, kind in failing[number :: len(places)])
+
+    with ThreadPoolExecutor(len(places)) as threads:
+        refused = sum(threads.map(in_one_place, range(min(count, len(places)))))
+    _FOUND.update(commands=1, writes=count, of=whole.calls, refused=refused)
     figures("failed", **_FOUND, lost=0, starts_refused=0)
+
+
+def is_refused(trial: Trial, place: Place, n: int, kind: dict[str, str], expected: tuple[object, object]) -> bool:
+    """Run a command whose n-th call fails, check what it leaves, and go on; whether it said that it failed."""
+    place.begin(trial)
+    failed = place.run(*place.filled(trial.command), FAIL_AT=str(n), **kind)
+    said = f"{trial.command}, call {n}, {kind}: {failed.code}\n{failed.err}"
+    assert failed.code in (0, 2, 3), said
+    assert "Traceback" not in failed.err, said
+    assert failed.code == 0 or failed.err.splitlines()[-1].startswith("error: "), said
+    trial.check(place, failed)
+    if failed.code != 0:
+        place.run_again(trial, said)
+        assert place.output() == expected[0], said
+    assert place.verdicts() == expected[1], said
+    return failed.code != 0
 
 
 @pytest.mark.network
 @pytest.mark.enable_socket
-def test_a_call_of_a_server_fails(place: Place) -> None:
+def test_a_call_of_a_server_fails(places: list[Place]) -> None:
     """Changes are made, or refused with a sentence; reads go on; what was acknowledged is there after a kill."""
-    refused = 0
-    for index in range(PLACES // 3 or 1):
+    refused, place = 0, places[0]
+    for index in range(PLACES // 6 or 1):
         place.begin(TRIALS["refit"])
         port, acknowledged = free_port(), dict[str, str]()
         running = place.start("serve", "--port", port, FAIL_AT=str(120 + 60 * index), **KINDS[index % len(KINDS)])
@@ -124,7 +136,7 @@ def test_a_call_of_a_server_fails(place: Place) -> None:
 def until_ready(client: httpx.Client) -> None:
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        with contextlib.suppress(httpx.HTTPError):
+        with suppress(httpx.HTTPError):
             if client.get("/readyz").status_code == 200:
                 return
         time.sleep(0.1)

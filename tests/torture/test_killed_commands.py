@@ -28,7 +28,7 @@ _FOUND = Counter[str]()
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with opened_place(tmp_path_factory.mktemp("killed")) as opened:
+    with opened_place(tmp_path_factory.mktemp("killed"), "folder") as opened:
         opened.was_killed = True
         yield opened
 

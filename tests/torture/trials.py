@@ -62,7 +62,7 @@ class Place:
 
     def rows(self, query: str) -> list[tuple[str, ...]]:
         """Rows of the store as it is on the disk, without changing its files."""
-        copy = self.beside("read")
+        copy = self.beside(f"read-{self.folder.name}")
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
         for end in ("", "-wal"):
@@ -93,9 +93,8 @@ class Place:
     def begin(self, trial: Trial) -> None:
         """Make the folder as it is before a trial."""
         commands = json.dumps(trial.before)
-        template = self.beside(f"template-{hashlib.sha256(commands.encode()).hexdigest()[:8]}")
-        for folder in self.folder.parent.glob(f"{self.folder.name}*"):
-            shutil.rmtree(folder)
+        template = self.beside(f"template-{self.folder.name}-{hashlib.sha256(commands.encode()).hexdigest()[:8]}")
+        shutil.rmtree(self.folder, ignore_errors=True)
         if not template.exists():
             self.folder.mkdir()
             for command in trial.before:
@@ -243,14 +242,14 @@ TRIALS = {
 
 
 @contextmanager
-def opened_place(folder: Path, **environment: str) -> Iterator[Place]:
+def opened_place(folder: Path, name: str, **environment: str) -> Iterator[Place]:
     """A place within a folder, and the files that its commands read."""
     (folder / "shop.log").write_text(LOG)
     (folder / "more.log").write_text(MORE)
     unlabelled = [line.split(" ", 1)[1] for line in LOG.splitlines()]
     (folder / "judge.log").write_text("".join(f"{line}\n" for line in unlabelled))
     (folder / "probe.log").write_text("".join(f"{text}\n" for text in (NORMAL, ANOMALOUS, NEW, *unlabelled[:8])))
-    settings = {"HOME": str(folder / "folder" / "home"), "OFFLINE": "1", "MODEL": "none", "HISTORY_ROWS": "10"}
+    settings = {"HOME": str(folder / name / "home"), "OFFLINE": "1", "MODEL": "none", "HISTORY_ROWS": "10"}
     variables = {f"PRECEDENT_{name}": value for name, value in settings.items()}
     with forking(**variables, PRECEDENT_CONFIG=os.devnull, **environment) as forks:
-        yield Place(folder / "folder", forks)
+        yield Place(folder / name, forks)
