@@ -167,3 +167,16 @@ def test_it_is_known_whether_the_risk_is_kept() -> None:
     assert fit(default, apart, labels, [1.0] * 90, 0.05).risk_kept is True
     assert fit(default, against, labels, [1.0] * 90, 0.05).risk_kept is False
     assert fit(default, apart[:9], labels[:9], [1.0] * 9, 0.05).risk_kept is None
+
+
+def test_a_band_that_few_cases_cannot_prove_is_wide() -> None:
+    def fitted(values: list[float], anomalous: list[bool]) -> Fusion:
+        rows: list[dict[str, float | None]] = [{"neighbours": value} for value in values]
+        return fit(DEFAULT_WITHOUT_LLM, rows, anomalous, [1.0] * len(rows), 0.05)
+
+    right = fitted([-3.0] * 6 + [3.0] * 4, [False] * 6 + [True] * 4)
+    assert right.half_width == pytest.approx(2.2)
+    assert right.risk_kept is None
+    # one case, decided by the others, is wrong however far it is from the threshold
+    wrong = fitted([-8.0] + [-3.0] * 5 + [3.0] * 4, [True] + [False] * 5 + [True] * 4)
+    assert wrong.half_width > abs(wrong.log_odds({"neighbours": -8.0})) > 2.2
