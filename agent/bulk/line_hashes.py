@@ -25,8 +25,9 @@ _PAIRS = r"^\s*\S+\s+is\s+\S+\s+\S+\s+is\s"
 _PARTS = "[0-9a-fA-F]+"
 # lines from which on a second thread takes half of them: one thread takes longer to hash a chunk than to judge it
 _MANY = 10_000
-# distinct skeletons, as a share of the lines, up to which forms are found for one line of each
-_MOST_DISTINCT = 0.5
+# lines that are looked at, and the share of distinct skeletons among them up to which forms are found for one line of
+# each skeleton
+_SAMPLE, _MOST_DISTINCT = 2_000, 0.5
 _SECOND_WORD = r"^\s*\S+\s+\S"
 _OF_SKELETON, _OF_PARTS, _OF_LABEL = map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
@@ -64,10 +65,10 @@ def _second_thread() -> ThreadPoolExecutor:
 def _hashes_of(
     lines: pl.Series, texts: pl.Series, kept: KeptNumbers, seed: int, rule: EntryRule | None, *, has_labels: bool
 ) -> Hashes:
-    # lines of one skeleton are masked alike: a form takes longer to find
-    _, first, copies = np.unique(skeleton_hashes(joined(texts), seed), return_index=True, return_inverse=True)
-    if len(first) > _MOST_DISTINCT * len(texts):
-        first = copies = np.arange(len(texts))
+    first = copies = np.arange(len(texts))
+    if _has_few_skeletons(texts, seed):
+        # lines of one skeleton are masked alike: a form takes longer to find
+        _, first, copies = np.unique(skeleton_hashes(joined(texts), seed), return_index=True, return_inverse=True)
     longest = LONG if rule is None else DECIDING_CHARS
     forms = masked_forms(texts.gather(first), longest=longest, keeps_numbers=bool(kept))
     hashes = forms.hash(seed).to_numpy()[copies]
@@ -85,3 +86,11 @@ def _hashes_of(
         # nothing but a label is no record
         hashes[~lines.str.contains(_SECOND_WORD).to_numpy()] += _OF_LABEL
     return hashes + column_hashes(lines, kept, seed) if kept else hashes
+
+
+def _has_few_skeletons(texts: pl.Series, seed: int) -> bool:
+    """Whether many of the lines have the same skeleton, by some of them."""
+    if not len(texts):
+        return False
+    sample = texts.gather_every(-(-len(texts) // _SAMPLE))
+    return len(np.unique(skeleton_hashes(joined(sample), seed))) <= _MOST_DISTINCT * len(sample)

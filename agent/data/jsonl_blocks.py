@@ -27,6 +27,7 @@ from agent.data.readers.jsonl import CHECKED, IDS, as_log_object, checked, flatt
 from agent.data.readers.log_objects import JOURNAL, LogObject, time_of
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import to_text
+from retrieval.text.template_hash import joined
 
 _ROWS = 2_048
 # what only an object that is more than a record has, or one whose text is that of a log
@@ -38,7 +39,7 @@ _DOCKER = (
 )
 # control characters, halves of pairs, and escapes by which a name may stand there twice
 _STRANGE = r"[\x00-\x1f\ufeff]|\\u(?:00(?:[014-7]|2[dDeE]|3[0-9])|[dD][89a-fA-F])"
-_CONTROL, _MARK = r"[\x00-\x1f]", "\ufeff".encode()
+_CONTROL, _SPACE, _MARK = r"[\x00-\x1f]", ord(" "), "\ufeff".encode()
 _IN_TEXT = r"[\x00-\x08\x0a-\x1f\ufeff]"
 # bytes of Docker's lines that go on
 _MOST_OPEN = 1 << 20
@@ -172,9 +173,33 @@ class _JsonBlocks:
 
     def _certain(self, lines: pl.Series, data: bytes) -> tuple[Flags, pl.DataFrame]:
         form, texts = self._form, lines.str.strip_suffix("\r") if b"\r" in data else lines
-        has_escapes = b"\\" in data
-        strange = _STRANGE if has_escapes or _MARK in data else _CONTROL
-        fits = texts.str.starts_with("{") & ~texts.str.contains(strange)
+        has_escapes, fits = b"\\" in data, self._fits(texts, data).fill_null(value=False)
+        if not (every := fits.all()):
+            texts = texts.filter(fits)
+        if not len(texts):
+            return fits.to_numpy(), pl.DataFrame(schema={TEXT: pl.String, TIME: pl.String})
+        cells = self._plain_cells(texts, data if every else joined(texts))
+        if cells is None:
+            cells = *self._times(texts), texts.str.json_path_match(self._path)
+        time, is_plain, text = cells
+        if form.of_log is not None:
+            text = text.str.strip_chars_end("\r\n")
+        if has_escapes:
+            is_plain &= ~text.str.contains(_IN_TEXT)
+        is_plain &= text.is_not_null() & (text.str.strip_chars() != "")
+        is_plain &= text.str.len_chars() <= self._request.max_chars
+        is_plain = is_plain.fill_null(value=False)
+        certain = fits.to_numpy(writable=True)
+        certain[certain] = is_plain.to_numpy()
+        return certain, pl.DataFrame({TEXT: text, TIME: time}).filter(is_plain)
+
+    def _fits(self, texts: pl.Series, data: bytes) -> pl.Series:
+        """Which lines hold what the form has, and nothing that makes more of them."""
+        form, fits = self._form, texts.str.starts_with("{")
+        if b"\\" in data or _MARK in data:
+            fits &= ~texts.str.contains(_STRANGE)
+        elif np.count_nonzero(np.frombuffer(data, np.uint8) < _SPACE) > len(texts):
+            fits &= ~texts.str.contains(_CONTROL)
         for key in self._keys:
             fits &= texts.str.count_matches(key) == 1
         fits &= texts.str.contains(self._keys[-1] + r'\s*"')
@@ -184,21 +209,10 @@ class _JsonBlocks:
             fits &= texts.str.contains(pattern)
         if form.excluded:
             fits &= ~texts.str.contains("|".join(f"(?:{pattern})" for pattern in form.excluded))
-        cells = None if has_escapes or not fits.all() else self._plain_cells(texts, data)
-        if cells is None:
-            cells = *self._times(texts), texts.str.json_path_match(self._path)
-        time, is_plain, text = cells
-        if form.of_log is not None:
-            text = text.str.strip_chars_end("\r\n")
-        if has_escapes:
-            fits &= ~text.str.contains(_IN_TEXT)
-        fits &= is_plain & text.is_not_null() & (text.str.strip_chars() != "")
-        fits &= text.str.len_chars() <= self._request.max_chars
-        fits = fits.fill_null(value=False)
-        return fits.to_numpy(), pl.DataFrame({TEXT: text, TIME: time}).filter(fits)
+        return fits
 
     def _plain_cells(self, lines: pl.Series, data: bytes) -> tuple[pl.Series, pl.Series, pl.Series] | None:
-        """What `_times` gives, and the texts, of objects without escapes; None if they are not all of one kind."""
+        """What `_times` gives, and the texts, of objects that are all of one kind; None if they are not."""
         form, schema = self._form, {self._form.text: pl.String}
         if not form.is_flat or form.of_log is not None:
             return None
