@@ -90,7 +90,8 @@ class ScoredBlock:
         indices = np.flatnonzero(block.plain & ~judge.is_known(block.hashes)) if is_able else np.zeros(0, np.int64)
         places = dict[str, int]()
         copies = np.array([places.setdefault(block.hashes[i], len(places)) for i in indices.tolist()], np.int64)
-        distinct = block.features.take(indices[np.unique(copies, return_index=True)[1]])
+        every = len(places) == len(block)
+        distinct = block.features if every else block.features.take(indices[np.unique(copies, return_index=True)[1]])
         verdicts = judge.judge(distinct) if len(indices) else None
         return cls(block, indices, copies, distinct, verdicts, block.hashes)
 
@@ -227,9 +228,9 @@ class BlockRun:
         block, places, to_csv = self._block, indices.tolist(), self._run.options.to == "csv"
         return self._run.formatter.format_rows(
             self._file,
-            [line or None for line in block.lines[indices].tolist()],
+            block.lines[indices],
             [LABELS[label] for label in self._labels[indices].tolist()],
-            self._probabilities[indices].tolist(),
+            self._probabilities[indices],
             [short_id(self._templates[i]) for i in places],
             [self._verdicts[i] for i in places] if to_csv else [],
             block.texts(indices) if to_csv else [],

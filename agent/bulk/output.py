@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from agent.core.errors import UsageError
 from agent.core.records import JudgeError, Verdict
@@ -87,29 +88,27 @@ class LineFormatter:
     def format_rows(
         self,
         file: str,
-        lines: Sequence[int | None],
+        lines: NDArray[np.int64],
         labels: Sequence[str],
-        probabilities: Sequence[float],
+        probabilities: NDArray[np.float64],
         templates: Sequence[str],
         verdicts: Sequence[str],
         texts: Sequence[str],
     ) -> bytes:
-        """The short lines of n rows of one file; CSV takes what `named` gives of their ``verdicts``, and ``texts``."""
-        start, rounded = self._start(file), [round(probability, 6) for probability in probabilities]
+        """The short lines of n rows of one file; CSV takes what `named` gives of their ``verdicts``, and ``texts``.
+
+        A row in line 0 has none.
+        """
+        # imported late: single records need no polars
+        from agent.bulk.row_lines import json_lines, rounded_texts
+
+        start, rounded = self._start(file), rounded_texts(probabilities)
         if self._to == "jsonl":
-            numbers = ["null" if line is None else line for line in lines]
-            rows = zip(numbers, labels, rounded, templates, strict=True)
-            return "".join(
-                [
-                    f'{start}{line}, "label": "{label}", "probability": {p}, "template": "{template}"}}\n'
-                    for line, label, p, template in rows
-                ]
-            ).encode()
-        columns = zip(lines, labels, rounded, templates, verdicts, texts, strict=True)
+            return json_lines(start, lines, labels, rounded, templates)
+        columns = zip(lines.tolist(), labels, rounded, templates, verdicts, texts, strict=True)
         out = []
         for line, label, p, template, verdict, text in columns:
-            number = "" if line is None else line
-            out.append(f"{start}{number},{label},{p},{template},{verdict or ','},{self._cell(text)}\n")
+            out.append(f"{start}{line or ''},{label},{p},{template},{verdict or ','},{self._cell(text)}\n")
         return "".join(out).encode()
 
     def _start(self, file: str) -> str:
@@ -275,7 +274,7 @@ class Output:
             raise self._failed(error) from error
 
     def checkpoint(self, **state: Any) -> None:
-        """Flush the files and store ``state``, from which a run with ``--resume`` continues."""
+        """Flush the files and store ``state``, also of models, from which a run with ``--resume`` continues."""
         if self._path is None:
             return
         try:
@@ -285,7 +284,7 @@ class Output:
 
     def _write_checkpoint(self, state: Mapping[str, Any]) -> None:
         self._stream.flush()
-        body = {"run": self._run, "written": self._stream.tell(), **state}
+        body: dict[str, Any] = {"run": self._run, "written": self._stream.tell(), **state}
         if self._templates is not None:
             self._templates.flush()
             body["templates"] = self._templates.tell()
@@ -293,7 +292,7 @@ class Output:
             body["known"] = sorted(self.known)
         temporary = self._resume.with_suffix(".tmp")
         try:
-            temporary.write_text(json.dumps(body), encoding="utf-8")
+            temporary.write_bytes(to_json(body))
             temporary.replace(self._resume)
         except OSError:
             temporary.unlink(missing_ok=True)

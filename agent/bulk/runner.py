@@ -170,7 +170,7 @@ class BulkRunner:
 
     def _checkpoint(self, file: int, at: tuple[int, int]) -> None:
         started = time.monotonic()
-        self._output.checkpoint(file=file, at=at, summary=self.summary.model_dump(mode="json"))
+        self._output.checkpoint(file=file, at=at, summary=self.summary)
         self.written, now = self.summary.records, time.monotonic()
         self._checkpoint_due = now + max(_PAUSE, _PAUSES * (now - started))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from agent.data.readers.values import spell_out
 from agent.data.record_reading import as_read, dropped_fields, note_on_reading
 from retrieval.encoding.field_columns import FieldColumns
 from retrieval.encoding.session_block import SessionBlock
-from retrieval.text.masking import find_time
+from retrieval.text.masking import find_time, has_part_of_time
 from retrieval.text.prompt_injection import find_injections, have_injections, may_be_of_injection
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class RecordBlock:
         Gives their times, None for a record that has none.
     notes : sequence of (int, str)
         Notes by the lines of records.
+    may_begin_with_time : bool
+        Whether a text may begin with a time.
     """
 
     features: FieldColumns | SessionBlock
@@ -60,12 +63,15 @@ class RecordBlock:
     texts: Callable[[NDArray[np.int64]], list[str]]
     times: Callable[[NDArray[np.int64]], list[str | None]]
     notes: Sequence[tuple[int, str]] = ()
+    may_begin_with_time: bool = True
 
     def __len__(self) -> int:
         return len(self.features)
 
     def times_seen(self, indices: NDArray[np.int64]) -> list[str | None]:
         """The times of records, or those that their texts begin with."""
+        if not self.may_begin_with_time:
+            return self.times(indices)
         pairs = zip(self.times(indices), self.texts(indices), strict=True)
         return [time or find_time(text) for time, text in pairs]
 
@@ -166,12 +172,13 @@ class RecordBlock:
             record,
             of_both(self.texts, other.texts),
             of_both(self.times, other.times),
+            may_begin_with_time=self.may_begin_with_time or other.may_begin_with_time,
         )
 
     @classmethod
     def _of_session_rows(cls, block: SessionRows) -> RecordBlock:
         return cls(
-            SessionBlock.of(block.sessions),
+            SessionBlock.of_events(block.sessions, *block.events),
             block.hashes(),
             block.lines,
             block.are_plain(),
@@ -195,7 +202,17 @@ class RecordBlock:
         for i in np.flatnonzero(~plain).tolist():
             hashes[i] = block.record(i).content_hash
         plain &= ~_have_injections(block)
-        return cls(fields, hashes, block.lines, plain, block.record, block.texts, block.times, block.notes)
+        begins = _may_begin_with_time(block)
+        return cls(fields, hashes, block.lines, plain, block.record, block.texts, block.times, block.notes, begins)
+
+
+def _may_begin_with_time(block: TableBlock) -> bool:
+    """Whether the text of a row may begin with a time, before which no word may stand as the "is" after a name.
+
+    That is in a name, or in a value as of logs of accesses: `name is value [`.
+    """
+    words = (word for name in block.columns for word in block.fields[name].words if "[" in word)
+    return any(map(has_part_of_time, chain(block.columns, words)))
 
 
 def _have_injections(block: TableBlock) -> NDArray[np.bool_]:

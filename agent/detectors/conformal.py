@@ -147,9 +147,10 @@ class ConformalNeighbours:
 
 def _distances(x: Floats, points: Floats, itself: NDArray[np.int64]) -> Floats:
     """Distances of the rows of x to the nearest point; ``itself``: the index of the point that a row is, or -1."""
-    nearest, used = np.einsum("ij,ij->i", x, x), points.any(axis=0)
+    nearest, used = np.einsum("ij,ij->i", x, x), np.flatnonzero(points.any(axis=0))
     # |x - p|² is |x|² and the product of (x, 1) and (-2p, |p|²)
-    rows = np.column_stack([x[:, used], np.ones(len(x))])
+    # `take` needs a quarter of the time of an index
+    rows = np.column_stack([x.take(used, axis=1), np.ones(len(x))])
     columns = np.column_stack([-2 * points[:, used], (points**2).sum(axis=1)]).T
     for start in range(0, len(x), _BLOCK):
         excluded = itself[start : start + _BLOCK]

@@ -105,14 +105,15 @@ class BlockJudge:
         )
 
     def _judged(self, rows: FieldColumns, sessions: SessionBlock | None) -> BlockVerdicts:
-        assert self._encoder is not None
-        assert self._expectations is not None
-        vectors = self._encoder.encode(rows)
+        encoder, expectations = self._encoder, self._expectations
+        assert encoder is not None
+        assert expectations is not None
         strange = self._is_strange(sessions, len(rows))
         probabilities, labels = self._decided(rows, sessions, strange)
-        differs, unlike = self._expectations.differences(rows, sessions)
+        differs, unlike = expectations.differences(rows, sessions)
         problems = self._problems(rows, sessions, differs, unlike)
-        untested = self._is_far(vectors)
+        # that a row is far from every case changes no other label
+        untested = self._are_far(rows)
         for i, problem in problems.items():
             # a missing column alone makes a vector far from all others
             untested[i] &= not problem.missing
@@ -129,7 +130,7 @@ class BlockJudge:
             middle = expit(self._fusion.threshold)
             chosen = labels[indices]
             leans = np.where(chosen == _UNSURE, probabilities[indices] >= middle, chosen).astype(int)
-            return self._case_ids(vectors[indices], leans)
+            return self._case_ids(encoder.encode(rows.take(indices)), leans)
 
         return BlockVerdicts(labels, probabilities, degraded, nearest)
 
@@ -157,16 +158,19 @@ class BlockJudge:
         labels[(low < probabilities) & (probabilities < high)] = _UNSURE
         return probabilities, labels.astype(np.int8)
 
-    def _is_far(self, vectors: Vector) -> Bools:
+    def _are_far(self, rows: FieldColumns) -> Bools:
         """Which rows are farther from every case than nearly any case is from the others."""
+        assert self._encoder is not None
         distances = self._model.nn_distance_quantiles
-        if not distances:
-            return np.zeros(len(vectors), bool)
+        if not distances or not len(rows):
+            return np.zeros(len(rows), bool)
+        vectors = self._encoder.encode(rows, roughly=True)
         limit = unfamiliar_from(distances, few=False)
         similarity = np.maximum(*(self._casebook.greatest_cosine(self._row, label, vectors) for label in self._keys))
         close = np.flatnonzero(np.abs(1 - similarity - limit) <= 2 * TIE)
         if len(close):
-            found = (self._casebook.nearest_one(self._row, label, vectors[close]) for label in self._keys)
+            vectors = self._encoder.encode(rows.take(close))
+            found = (self._casebook.nearest_one(self._row, label, vectors) for label in self._keys)
             similarity[close] = np.maximum(*(cosines for _, cosines in found))
         return np.asarray((1 - similarity > limit) & np.isfinite(similarity))
 

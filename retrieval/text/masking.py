@@ -75,9 +75,13 @@ _HEADER_WORD = re.compile(
     r"|\W*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|ERR|SEVERE|CRITICAL|CRIT|FATAL|ALERT|EMERG)\W*"
     r"|\W*(?:@?timestamp|time|ts)\W*|level=\S*"
 )
-# what any time or date has, and few other texts
 _PART_OF_TIME = re.compile(rf"\d[-/.:]\d\d[-/.:]\d|{_MONTH}")
 _ACCESS_LOG = re.compile(r"\S+ \S+ \S+ \[")
+
+
+def has_part_of_time(text: str) -> bool:
+    """Whether a text has what any time or date has, and few other texts."""
+    return _PART_OF_TIME.search(text) is not None
 
 
 def find_time(line: str) -> str | None:
@@ -90,7 +94,7 @@ def find_time(line: str) -> str | None:
     '2026-01-02 03:04:05.678 UTC'
     >>> find_time("backup of 2026-01-02 failed")
     """
-    if not _PART_OF_TIME.search(line):
+    if not has_part_of_time(line):
         return None
     for match in VARIABLE_PARTS.finditer(line):
         if PLACEHOLDERS[match.lastgroup or ""] in ("<time>", "<date>"):

@@ -19,6 +19,7 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, byte_stream
 from agent.data.record_block import RecordBlock
 from agent.data.record_parts import with_odd_apart
+from retrieval.text.masking import find_time
 
 OPTIONS = ReadOptions()
 CELLS = [
@@ -79,6 +80,8 @@ def is_as_row_by_row(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> 
             assert list(block.lines) == [record.line for record in records]
             texts, times = block.texts(np.arange(len(records))), block.times(np.arange(len(records)))
             assert times == [record.time for record in records]
+            seen = block.times_seen(np.arange(len(records)))
+            assert seen == [record.time or find_time(record.text) for record in records]
             for i in np.flatnonzero(block.plain).tolist():
                 assert (block.record(i), texts[i]) == (records[i], records[i].text)
                 if not records[i].events:
@@ -101,6 +104,30 @@ def test_csv_of_any_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size:
     ]
     (tmp_path / "rows.csv").write_bytes(end.join([header, *lines, ""]).encode())
     assert is_as_row_by_row(tmp_path / "rows.csv", size, monkeypatch) > 200
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1", "0", "-7", "123456789012345"],
+        ["1.5", "10.0", "-0.25", "0.0", "-0.0", "0.0000001", "99999999.1234567"],
+        ["10.0", "2.0"],
+        ["1.5", "3"],
+        ["1.50", "0.5"],
+        ["7", ""],
+        ["7", "seven"],
+        ["0.1", "00.1"],
+        ["1234567890123456", "9007199254740993"],
+        ["x [2026-01-02 03:04:05] y", "z"],
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "2026-01-02", "a{b}"])
+def test_csv_of_columns_of_one_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], name: str
+) -> None:
+    lines = [",".join([cells[i % len(cells)], str(i), cells[-1 - i % len(cells)]]) for i in range(100)]
+    (tmp_path / "rows.csv").write_text("\n".join([f"{name},b,c", *lines, ""]), encoding="utf-8")
+    assert is_as_row_by_row(tmp_path / "rows.csv", 1 << 20, monkeypatch) == 100
 
 
 @pytest.mark.parametrize(
