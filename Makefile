@@ -11,7 +11,7 @@ NO_AMX := $(shell c++ -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -x c++ -E /dev/n
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help demo serve chat test torture audit golden check lint types docs site bench bench-redaction bench-ollama bench-quality bench-speed models requirements install extras clean
+.PHONY: help demo serve chat test torture fuzz audit wheelhouse golden check lint types docs site bench bench-redaction bench-ollama bench-quality bench-speed models requirements install extras clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +31,21 @@ test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ollama and not browser"
 	@$(BIN)/python -m pytest -m "ollama or browser"
 
-torture: $(VENV)/.dev models ## the tests of docs/promises.md in their long form, about an hour (make torture ASK=--write)
+torture: $(VENV)/.dev $(VENV)/audit/.made models ## the tests of docs/promises.md in their long form, about an hour (make torture ASK=--write)
 	@$(BIN)/python -m tests.torture $(ASK)
+
+fuzz: $(VENV)/.dev $(VENV)/audit/.made ## fuzzing guided by coverage, a quarter of an hour (make fuzz ASK="--seconds 60 masking")
+	@$(BIN)/python -m tests.torture.fuzz $(ASK)
 
 audit: $(VENV)/.runtime $(VENV)/audit/.made ## licences, known vulnerabilities, a bill of materials (build/sbom.cdx.json), a reproducible wheel
 	@$(BIN)/python -m tests.torture.supply_chain
+
+# llama.cpp is built for the processor of this machine; for older ones: CMAKE_ARGS="-DGGML_NATIVE=OFF" make wheelhouse
+wheelhouse: requirements/runtime.txt | $(VENV)/.uv ## all packages as wheels in build/wheelhouse, to install where there is no network
+	@CFLAGS="$$CFLAGS $(NO_AMX)" CXXFLAGS="$$CXXFLAGS $(NO_AMX)" $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --require-hashes --no-deps --wheel-dir build/wheelhouse -r requirements/runtime.txt
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheelhouse .
+	@cd build/wheelhouse && sha256sum *.whl > SHA256SUMS
+	@echo "build/wheelhouse holds all packages; there: sha256sum --check SHA256SUMS && python3 -m venv .venv && .venv/bin/pip install --no-index --find-links . precedent-agent"
 
 $(VENV)/audit/.made: requirements/audit.txt | $(VENV)/.uv
 	@$(BIN)/uv venv --quiet --clear $(VENV)/audit

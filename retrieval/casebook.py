@@ -46,7 +46,7 @@ from retrieval.store.cases import (
     vectors_of_keys,
 )
 from retrieval.store.engine import changing, open_store
-from retrieval.store.schema import case_changes, cases, sources, template_verdicts, vectors, verdicts
+from retrieval.store.schema import case_changes, cases, held_corrections, sources, template_verdicts, vectors, verdicts
 from retrieval.store.sealing import close_store
 from retrieval.store.sources import Sources, SourceSnapshot
 from retrieval.text.kept_numbers import KeptNumbers
@@ -80,7 +80,7 @@ class Casebook:
     ) -> None:
         self.engine = open_store(store_url)
         self._sources = Sources(self.engine)
-        self.names, self.source = self._sources.names, self._sources.get
+        self.names, self.source, self.readings = self._sources.names, self._sources.get, self._sources.readings
         self.create, self.set, self.models = self._sources.create, self._sources.set, self._sources.models
         queries = CaseQueries(self.engine)
         self.cases, self.hashes_of_cases, self.texts = queries.cases, queries.hashes_of_cases, queries.texts
@@ -104,7 +104,7 @@ class Casebook:
         with self._synced.lock:
             self._synced.own()
             with changing(self.engine, name) as connection:
-                for table in (template_verdicts, verdicts, vectors, case_changes, cases):
+                for table in (template_verdicts, verdicts, vectors, case_changes, held_corrections, cases):
                     connection.execute(delete(table).where(table.c.source == name))
                 connection.execute(delete(sources).where(sources.c.name == name))
             self._synced.forget(name)

@@ -27,3 +27,8 @@ class LRUCache(Generic[T]):
         """Cache the value."""
         with self._lock:
             self._values[key] = value
+
+    def clear(self) -> None:
+        """Forget all values."""
+        with self._lock:
+            self._values.clear()

@@ -91,6 +91,8 @@ _REGISTRIES = (
     "--extra" + "-index-url",
     "--find" + "-links",
 )
+# no registry: the wheels of `make wheelhouse`, in the folder in which pip runs
+_OWN_WHEELS = "--no-index --find" + "-links . "
 _OTHER_REGISTRY = re.compile(r"https?://[^\s/\"']*(?:artifactory|nexus|jfrog|devpi|/simple/?\b|pypi)", re.IGNORECASE)
 
 
@@ -102,7 +104,7 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
         except UnicodeDecodeError:
             continue
         for number, line in enumerate(text.splitlines(), start=1):
-            found = [name for name in (*_MACHINES, *_REGISTRIES) if name in line]
+            found = [name for name in (*_MACHINES, *_REGISTRIES) if name in line.replace(_OWN_WHEELS, "")]
             assert not found, f"{path.relative_to(ROOT)}:{number} names {found}: {line.strip()[:120]}"
             assert not _OTHER_REGISTRY.search(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
 

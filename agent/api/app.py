@@ -19,7 +19,7 @@ from agent.api.guard import GuardMiddleware
 from agent.api.middleware import RequestLogMiddleware, TimeoutMiddleware
 from agent.api.openai_errors import OpenAIErrorMiddleware
 from agent.api.roles import add_security, declare
-from agent.api.routes import cases, health, langserve, openai, otlp, sources, verdicts
+from agent.api.routes import cases, health, held, langserve, openai, otlp, sources, verdicts
 from agent.api.schemas import Problem
 from agent.api.state import ServerState
 from agent.core.access import Role
@@ -62,8 +62,8 @@ def create_app(config: Settings | None = None) -> FastAPI:
         declare(route, Role.READ)
     app.router.route_class = JsonRoute
     add_error_handlers(app)
-    for routes in (health.router, verdicts.router, sources.router, cases.router, openai.router, otlp.router):
-        app.include_router(routes)
+    for routes in (health, verdicts, sources, cases, held, openai, otlp):
+        app.include_router(routes.router)
     langserve.add_langserve(app, state)
     mcp = Route("/mcp", state.mcp, methods=["POST"], include_in_schema=False)
     # each tool has its own role

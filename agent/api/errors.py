@@ -28,7 +28,7 @@ def _on_expected(_: Request, error: Exception) -> JSONResponse:
     assert expected is not None
     if expected.http_status >= 500:
         log_event("a needed part is missing", "error", reason=str(expected))
-    headers = {"Retry-After": "1"} if isinstance(expected, Busy) else None
+    headers = {"Retry-After": str(expected.seconds)} if isinstance(expected, Busy) else None
     return JSONResponse({"detail": clean_text(str(expected))}, expected.http_status, headers)
 
 

@@ -25,6 +25,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.history import find_verdicts, load_verdict
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
 from agent.training.feedback import correct, refit_if_due
+from agent.training.opposing_corrections import HeldView
 
 _MAX_RECORDS, _MAX_VERDICTS, _TEXT_CHARS = 1_000, 500, 300
 _VerdictId = Annotated[str, Field(description="The id of a verdict, from `judge` or `history`")]
@@ -65,16 +66,18 @@ class Precedents(BaseModel):
 class Corrected(BaseModel):
     """What was labelled: the record, which is a case of the source now.
 
-    ``contradicts`` are cases of the other label that no comparison tells from it.
+    ``contradicts`` are cases of the other label that no comparison tells from it. With ``held`` the label has no effect
+    yet: it opposes what others labelled, and waits for a second person.
     """
 
     verdict_id: str
     source: str
     label_before: VerdictLabel
     label: Label
-    case_id: str
+    case_id: str | None
     record: Record
     contradicts: list[Precedent]
+    held: HeldView | None = None
 
 
 class PastVerdict(BaseModel):
@@ -213,10 +216,10 @@ class Tools:
         """
         verdict = await run_in_threadpool(load_verdict, self._context, verdict_id)
         case = await run_in_threadpool(correct, self._context, verdict_id, label, "MCP")
-        assert case.case_id is not None
-        fitting = asyncio.create_task(self._refit(verdict_id))
-        self._refits.add(fitting)
-        fitting.add_done_callback(self._refits.discard)
+        if case.held is None:
+            fitting = asyncio.create_task(self._refit(verdict_id))
+            self._refits.add(fitting)
+            fitting.add_done_callback(self._refits.discard)
         return Corrected(
             verdict_id=verdict.id,
             source=verdict.source,
@@ -225,6 +228,7 @@ class Tools:
             case_id=case.case_id,
             record=case.record,
             contradicts=list(case.contradicts),
+            held=case.held,
         )
 
     async def _refit(self, verdict_id: str) -> None:

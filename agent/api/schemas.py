@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from agent.core.json_schemas import SourceName
 from agent.core.records import Case, Label, clean_text
+from agent.training.learn import redaction_of
 from agent.training.proposal import Action, Proposals
 from retrieval.casebook import SourceSnapshot
+
+RedactedKind = Literal["secret", "card", "iban", "email", "phone", "ip"]
+HELD = "It opposes what others labelled, and waits for a second person: see `held`"
+"""What 202 says of a correction."""
 
 
 class NewCases(BaseModel):
@@ -36,6 +41,16 @@ class Brief(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     brief: Annotated[str, Field(max_length=4_000), AfterValidator(clean_text)]
+
+
+class SourceSettings(Brief):
+    """The brief of a source, and the kinds of values that are redacted in its records; see docs/redaction.md.
+
+    ``redact``: without it a source keeps what it redacts; an empty list is for nothing. It cannot be changed once the
+    source has cases.
+    """
+
+    redact: list[RedactedKind] | None = None
 
 
 class Feedback(BaseModel):
@@ -79,13 +94,17 @@ class ProposalView(BaseModel):
 
 
 class SourceView(BaseModel):
-    """A source with its numbers of cases by label; ``proposal`` is only in the view of one source."""
+    """A source with its numbers of cases by label, and the kinds of values that are redacted in its records.
+
+    ``proposal`` is only in the view of one source.
+    """
 
     name: str
     brief: str
     brief_by: str
     casebook_version: int
     cases: dict[str, int]
+    redacted: list[str] = []
     proposal: ProposalView | None = None
 
     @classmethod
@@ -97,5 +116,6 @@ class SourceView(BaseModel):
             brief_by=row.brief_by,
             casebook_version=row.version,
             cases=row.counts,
+            redacted=list(redaction.kinds) if (redaction := redaction_of(row, None)) else [],
             proposal=ProposalView.of(found),
         )

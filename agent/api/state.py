@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
@@ -23,8 +23,11 @@ from agent.core.settings import Settings
 from agent.core.tracing import tracing
 from agent.pipeline.batcher import MicroBatcher
 from agent.pipeline.context import AppContext
+from agent.pipeline.history import prune
 from agent.pipeline.pipeline import Pipeline
 from agent.pipeline.runnable import BatchedVerdictRunnable
+
+PRUNE_SECONDS = 3_600.0
 
 
 class ServerState:
@@ -64,14 +67,35 @@ class ServerState:
         """Load the models in the background while the application serves; close everything at its end."""
         self.shutdown.watch()
         loading = asyncio.create_task(asyncio.to_thread(self._load))
+        stopping = asyncio.Event()
+        pruning = asyncio.create_task(self._prune_regularly(loading, stopping))
         with tracing(self.settings.otlp_endpoint):
             async with self.mcp.running():
                 yield
-            await loading
+            stopping.set()
+            await pruning
             # what judges may end a span after its answer is sent
             for close in (self.jobs.close, self.metrics.close, self.batcher.close):
                 await run_in_threadpool(close)
         await run_in_threadpool(self.context.close)
+
+    async def _prune_regularly(self, loading: asyncio.Task[None], stopping: asyncio.Event) -> None:
+        """Keep the history as large and as old as the settings say."""
+        await asyncio.wait({loading})
+        while not stopping.is_set():
+            await asyncio.to_thread(self._prune)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), PRUNE_SECONDS)
+
+    def _prune(self) -> None:
+        try:
+            if prune(self.context).verdicts:
+                self.batcher.lines.clear()
+        except Exception as error:  # the next hour tries again
+            if translate(error):
+                log_event("history was not pruned", "warning", reason=describe(error))
+            else:
+                log_error("history was not pruned", error)
 
     def _load(self) -> None:
         """Load what verdicts need, then the language model, without which verdicts are given as degraded."""

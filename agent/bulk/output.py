@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain, islice
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from agent.bulk.checksummed_file import ChecksummedFile
 from agent.core.errors import UsageError
 from agent.core.records import JudgeError, Verdict
 from agent.core.spreadsheet import neutralised
@@ -29,6 +31,8 @@ COLUMNS = ("file", "line", "label", "probability", "template")
 CSV_COLUMNS = (*COLUMNS, "id", "reason", "text")
 _REASONS, _REASON_CHARS = 2, 200
 _LINES_PER_WRITE = 1_024
+# what comes before the checksum of a checkpoint, which is that of the object without it
+_CHECKSUM = b',"crc32":'
 _QUOTE, _MUST_BE_QUOTED = '"', re.compile(r'[",\r\n]')
 
 
@@ -214,8 +218,8 @@ class Output:
         self.known = set[str]()
         self.unfinished = False
         if path is None:
-            self._stream: BinaryIO = sys.stdout.buffer
-            self._templates: BinaryIO | None = None
+            self._stream: BinaryIO | ChecksummedFile = sys.stdout.buffer
+            self._templates: ChecksummedFile | None = None
             return
         self._resume = path.with_name(path.name + ".resume.json")
         self.unfinished = not resume and self._resume.exists()
@@ -226,9 +230,9 @@ class Output:
                     f"{path} is finished: there is nothing to resume; without --resume it is written again"
                 )
         try:
-            self._stream = _open(path, self.state.get("written"))
+            self._stream = ChecksummedFile(path, self.state.get("written"))
             beside = path.with_name(path.name + ".templates.jsonl")
-            self._templates = _open(beside, self.state.get("templates")) if templates else None
+            self._templates = ChecksummedFile(beside, self.state.get("templates")) if templates else None
         except OSError as error:
             raise self._failed(error) from error
         if self.state:
@@ -283,16 +287,16 @@ class Output:
             raise self._failed(error) from error
 
     def _write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        self._stream.flush()
-        body: dict[str, Any] = {"run": self._run, "written": self._stream.tell(), **state}
+        assert isinstance(self._stream, ChecksummedFile)
+        body: dict[str, Any] = {"run": self._run, "written": self._stream.flushed(), **state}
         if self._templates is not None:
-            self._templates.flush()
-            body["templates"] = self._templates.tell()
+            body["templates"] = self._templates.flushed()
         else:
             body["known"] = sorted(self.known)
         temporary = self._resume.with_suffix(".tmp")
         try:
-            temporary.write_bytes(to_json(body))
+            written = to_json(body)
+            temporary.write_bytes(written.removesuffix(b"}") + _CHECKSUM + b"%d}" % zlib.crc32(written))
             temporary.replace(self._resume)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -313,7 +317,8 @@ class Output:
 
     def _checkpoint_state(self) -> dict[str, Any]:
         try:
-            state: dict[str, Any] = json.loads(self._resume.read_text(encoding="utf-8"))
+            content = self._resume.read_bytes()
+            state: dict[str, Any] = json.loads(content)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -325,6 +330,9 @@ class Output:
                 f"{self._path} was begun with other files, options, casebook or model; "
                 "without --resume it is written again"
             )
+        body, _, checksum = content.rpartition(_CHECKSUM)
+        if checksum != b"%d}" % zlib.crc32(body + b"}"):
+            raise UsageError(f"{self._resume} is damaged; without --resume the run starts again")
         return state
 
 
@@ -336,13 +344,3 @@ def template_line(name: str, verdict: Verdict) -> bytes:
 def _names(templates: Path) -> set[str]:
     with templates.open(encoding="utf-8") as lines:
         return {json.loads(line)["template"] for line in lines}
-
-
-def _open(path: Path, size: int | None) -> BinaryIO:
-    """Open the file cut to its first ``size`` bytes, or emptied for None."""
-    if size is None:
-        return path.open("wb")
-    stream = path.open("r+b")
-    stream.truncate(size)
-    stream.seek(size)
-    return stream

@@ -21,6 +21,7 @@ from agent.explain.headline import headline, label_in_words, quoted
 from agent.explain.plain_facts import plain, plain_facts
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
+from agent.training.opposing_corrections import HeldView
 
 # records of which a list shows a line each
 _SHOWN = 10
@@ -241,6 +242,9 @@ class Reply:
         """Make the change that was asked about."""
         if target.startswith("v"):
             case, refitted = self._tools.correct(target, "normal" if change == "normal" else "anomalous")
+            if case.held:
+                yield self._held(case.held)
+                return
             form = self._("Noted: the record of {verdict} is now case {case}, {label}. Similar records will follow it.")
             yield form.format(verdict=target, case=case.case_id, label=self._(case.label))
             if refitted:
@@ -252,9 +256,16 @@ class Reply:
             yield self._("Case {case} is {label} already.").format(case=target, label=self._(change))
             return
         else:
-            self._tools.relabel(target, "normal" if change == "normal" else "anomalous")
+            relabelled = self._tools.relabel(target, "normal" if change == "normal" else "anomalous")
+            if relabelled.held:
+                yield self._held(relabelled.held)
+                return
             yield self._("Case {case} is now {label}.").format(case=target, label=self._(change))
         yield f"\nchanged: {target}"
+
+    def _held(self, held: HeldView) -> str:
+        form = self._("Held as {held}, and without effect until a second person confirms it: {reason}.")
+        return form.format(held=held.held_id, reason=held.reason)
 
     def decline(self) -> Iterator[str]:
         """Change nothing."""

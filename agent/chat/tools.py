@@ -11,7 +11,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 
 from agent.core.errors import UnknownSource, UsageError
-from agent.core.records import Case, Label, Verdict
+from agent.core.records import Label, Verdict
 from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
 from agent.data.readers.values import spell_out, typed
@@ -20,7 +20,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
 from agent.training.cases import CaseDetail, CasePage, delete_case, list_cases, relabel_case, show_case
 from agent.training.drift import measure_drift
-from agent.training.feedback import correct, refit_source_if_due, undo_correction
+from agent.training.feedback import CorrectedCase, correct, refit_source_if_due, undo_correction
 from retrieval.casebook import SourceSnapshot
 from retrieval.store.case_changes import CaseChange
 
@@ -102,10 +102,10 @@ class Tools:
         hypothetical = record.model_copy(update={"fields": fields, "text": text})
         return self._trial.invoke(JudgeRequest.about(hypothetical, verdict.source)), changed
 
-    def correct(self, verdict_id: str, label: Label) -> tuple[Case, int]:
+    def correct(self, verdict_id: str, label: Label) -> tuple[CorrectedCase, int]:
         """Label the record of a verdict, which a person has confirmed; the case, and the changes refitted, if any."""
         case = correct(self.context, verdict_id, label, _BY)
-        return case, refit_source_if_due(self.context, self.verdict(verdict_id).source)
+        return case, 0 if case.held else refit_source_if_due(self.context, self.verdict(verdict_id).source)
 
     def relabel(self, case_id: str, label: Label) -> CaseDetail:
         """Give a case another label, which a person has confirmed."""

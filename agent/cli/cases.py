@@ -11,11 +11,12 @@ import typer
 from agent.cli.options import SourceOption
 
 cases_app = typer.Typer(
-    help="List the cases of a source; show, relabel or delete one; undo that.",
+    help="List the cases of a source; show, relabel or delete one; undo that; confirm corrections that wait.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 CaseArgument = Annotated[str, typer.Argument(metavar="ID", help="The case's id, such as c212.")]
+HeldArguments = Annotated[list[str], typer.Argument(metavar="ID…", help="Ids of corrections, such as h3.")]
 LabelName = Literal["normal", "anomalous"]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON.")]
 _BY = "command line"
@@ -125,6 +126,56 @@ def undo_command(
         f"undone: {change.action} by {change.changed_by} on {change.changed_at:%Y-%m-%d %H:%M:%S} UTC; {state} again"
     )
     _refit(change.source)
+
+
+@cases_app.command("held")
+def list_held_command(
+    source: SourceOption,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the corrections with API keys that wait for a second person, the oldest first."""
+    from agent.cli.held_view import print_held
+    from agent.core.terminal import escape_json, plural, print_line
+    from agent.pipeline.context import default_context
+    from agent.training.held_corrections import list_held
+
+    context = default_context()
+    page = list_held(context, source, limit)
+    context.close()
+    if as_json:
+        print(escape_json(page.model_dump_json(), sys.stdout))
+        return
+    print_held(page.held)
+    print_line(f"{plural(page.total, 'correction')} waiting for a second person")
+
+
+@cases_app.command("confirm")
+def confirm_held_command(held_ids: HeldArguments) -> None:
+    """Have corrections that wait take effect."""
+    from agent.pipeline.context import default_context
+    from agent.training.held_corrections import confirm_held
+
+    sources = []
+    for held_id in held_ids:
+        held = confirm_held(default_context(), held_id, _BY)
+        sources.append(held.source)
+        typer.echo(f"{held_id} is confirmed: the record of {held.verdict_id or held.case_id} is {held.label}")
+    for source in dict.fromkeys(sources):
+        _refit(source)
+
+
+@cases_app.command("reject")
+def reject_held_command(held_ids: HeldArguments) -> None:
+    """Drop corrections that wait."""
+    from agent.pipeline.context import default_context
+    from agent.training.held_corrections import reject_held
+
+    context = default_context()
+    for held_id in held_ids:
+        reject_held(context, held_id, _BY)
+        typer.echo(f"{held_id} is rejected")
+    context.close()
 
 
 def _refit(source: str) -> None:

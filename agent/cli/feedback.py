@@ -37,6 +37,7 @@ def correct(
     context = default_context()
     verdict_id = find_verdict(context, reference).id
     case = feedback.correct(context, verdict_id, label, "command line")
+    assert case.held is None, "the command line needs no second person"
     typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
     if verdict_id != reference:
         typer.echo(terminal.escape_controls(f"it says: {terminal.truncate(case.record.text, 200)}"))

@@ -33,15 +33,14 @@ def forget(
 
     context = open_context(None)
     result = run(dry_run=True)
-    if not dry_run and result.found:
-        if not yes:
+    if not dry_run:
+        if result.found and not yes:
             if not sys.stdin.isatty():
                 raise UsageError("nothing was erased: give --yes, or --dry-run to see what would be")
             _show(result)
             typer.confirm("erase it? It cannot be undone", abort=True)
+        # where nothing is found it completes a run that was stopped
         result = run(dry_run=False)
-    else:
-        result.dry_run = dry_run
     context.close()
     if as_json:
         print(terminal.escape_json(json.dumps(result.to_json(), ensure_ascii=False), sys.stdout))

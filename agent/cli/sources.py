@@ -174,16 +174,16 @@ def remove_source(
 
 @sources_app.command("prune")
 def prune() -> None:
-    """Remove old verdicts and cached answers of the language model, by the settings history_* and llm_cache_rows."""
-    from agent.core.logs import configure_logging, log_event
+    """Remove old verdicts and cached answers of the language model, by the settings history_* and llm_cache_rows.
+
+    A server does it every hour.
+    """
+    from agent.core.logs import configure_logging
     from agent.core.terminal import plural
-    from retrieval.store.caches import LLMCache
+    from agent.pipeline.history import prune as prune_history
 
     context = open_context(None)
-    limits = context.settings
-    verdicts = context.history.prune(max_age_days=limits.history_days, max_rows=limits.history_rows)
-    answers = LLMCache(context.casebook.engine).prune(max_rows=limits.llm_cache_rows)
-    configure_logging(limits.log_level, limits.log_format)
-    log_event("prune", verdicts=verdicts, llm_answers=answers)
+    configure_logging(context.settings.log_level, context.settings.log_format)
+    verdicts, answers = prune_history(context)
     typer.echo(f"removed {plural(verdicts, 'verdict')} and {plural(answers, 'cached answer')} of the language model")
     context.close()

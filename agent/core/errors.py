@@ -5,6 +5,7 @@ PrecedentError                exit code / HTTP status
 │   ├── UnknownSource         2 / 404   no source of that name
 │   ├── UnknownVerdict        2 / 404   no verdict of that id
 │   ├── UnknownCase           2 / 404   no case of that id
+│   ├── UnknownHeldCorrection 2 / 404   no correction of that id waits
 │   └── InputError            2 / 422   a file or a body that cannot be read, with its file and line
 ├── Forbidden                 2 / 403   the API key has not the role that this needs
 ├── MissingPart               3 / 503   a model, a program or a package is missing
@@ -12,7 +13,7 @@ PrecedentError                exit code / HTTP status
 │   ├── IndexMismatch         3 / 503   the vector index was made by another embedding model
 │   ├── DetectorError         3 / 503   fitted models, or a detector of an installed package, cannot be used
 │   └── NotWritable           3 / 507   a disk is full, or a file or folder is read-only
-├── Busy                      1 / 429   a bounded queue is full: try again later
+├── Busy                      1 / 429   a bounded queue is full, or too many corrections: try again later
 └── Stopped                 130         interrupted by Ctrl-C or a signal
 
 A message is one line that a person can act on. `llm` and `retrieval`, which do not know this tree, raise their own
@@ -86,6 +87,15 @@ class UnknownCase(UsageError):
         super().__init__(f"no case {case_id!r} in the casebook", "`precedent cases list --source NAME` lists them")
 
 
+class UnknownHeldCorrection(UsageError):
+    """No correction of that id waits for a second person."""
+
+    http_status = 404
+
+    def __init__(self, held_id: str) -> None:
+        super().__init__(f"no held correction {held_id!r}", "`precedent cases held --source NAME` lists them")
+
+
 class InputError(UsageError):
     """A file, or a line of it, that cannot be read in its format."""
 
@@ -128,9 +138,13 @@ class NotWritable(MissingPart):
 
 
 class Busy(PrecedentError):
-    """A bounded queue is full."""
+    """A bounded queue is full, or a client asks too often; ``seconds``: when to try again."""
 
     http_status = 429
+
+    def __init__(self, message: str = "", seconds: int = 1) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Stopped(PrecedentError):

@@ -109,11 +109,17 @@ class Settings(BaseSettings):
         None, ge=1, description="workers of `judge --on ray`; default: one for each processor of the cluster"
     )
     history_days: float | None = Field(
-        None, gt=0, description="`sources prune` removes verdicts older than so many days; default: any age is kept"
+        None,
+        gt=0,
+        description="older verdicts, in days, are removed by `serve` and `sources prune`; default: any age is kept",
     )
-    history_rows: int = Field(1_000_000, ge=0, description="newest verdicts that `sources prune` keeps, of all sources")
+    history_rows: int = Field(
+        1_000_000, ge=0, description="newest verdicts that `serve` and `sources prune` keep, of all sources"
+    )
     llm_cache_rows: int = Field(
-        1_000_000, ge=0, description="answers of the language model that `sources prune` keeps, those used last"
+        1_000_000,
+        ge=0,
+        description="answers of the language model that `serve` and `sources prune` keep, those used last",
     )
     risk: float = Field(
         0.05, gt=0, lt=0.5, description="error rate among decided records that the unsure band is chosen for"
@@ -122,6 +128,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="port that `serve` binds to")
     api_key: str | None = Field(
         None, description="when set, the server requires `Authorization: Bearer KEY`; named keys: `precedent keys`"
+    )
+    correction_rate: str = Field(
+        "600/hour", description="most corrections with one API key, but those of the role `admin`, such as 600/hour"
     )
     max_body_bytes: int = Field(16 * 1024 * 1024, ge=1_024, description="largest request body")
     request_timeout: float = Field(
@@ -250,8 +259,10 @@ def settings() -> Settings:
             raise UsageError(message) from error
         reason = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{_PREFIX}{name.upper()} (or {name} in {file}): {reason}") from error
-    except TOMLDecodeError as error:
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"the configuration file {file} cannot be read: {error.strerror or error}") from error
 
 
 def _nearest(name: str, prefix: str = "") -> str:

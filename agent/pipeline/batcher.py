@@ -65,7 +65,7 @@ class MicroBatcher:
     def __init__(self, context: AppContext, pipeline: Pipeline, count: CountVerdicts, max_waiting: int) -> None:
         self._context, self._pipeline, self._count, self._max_waiting = context, pipeline, count, max_waiting
         self._caches: dict[str, VerdictCache] = {}
-        self._lines: LRUCache[_KnownLine] = LRUCache(_LINES)
+        self.lines: LRUCache[_KnownLine] = LRUCache(_LINES)  # their verdicts are in the history, unless it was pruned
         self._waiting, self._lock = 0, threading.Lock()
         self._no_llm = context.settings.model == "none"
         self._cache_pool = WorkerPool("cached", self._answer_from_cache, batch_size=_CACHED_BATCH)
@@ -126,7 +126,7 @@ class MicroBatcher:
 
     def known_lines(self, lines: Sequence[bytes | None]) -> list[bytes | None]:
         """For each line, the JSON of the verdict on the same line of an earlier stream, if it is still valid."""
-        cached = [self._lines.get(line) for line in lines]
+        cached = [self.lines.get(line) for line in lines]
         valid_caches = {
             entry: self._is_valid(*entry) for entry in {(line.source, line.cache) for line in cached if line}
         }
@@ -271,12 +271,12 @@ class MicroBatcher:
             else:
                 body = f"{template.alike}{pieces[3].decode()}}}"
                 alike[verdict_id] = AlikeVerdict(verdict_id, verdict.source, verdict.label, verdict.probability, body)
-        note = try_to_keep(partial(put_reused, self._context.history, same.values(), list(alike.values())))
+        note = try_to_keep(partial(put_reused, self._context.history, hits, same.values(), list(alike.values())))
         self._count(counts)
         self._deliver(answers if note is None else answers_with_note(hits, note))
         # what is not kept is tried again when the line comes again
         for raw, known in lines if note is None else ():
-            self._lines.put(raw, known)
+            self.lines.put(raw, known)
 
     def _deliver_new(self, cache: VerdictCache, judged: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
         """Answer with new verdicts, and cache them."""

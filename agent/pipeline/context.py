@@ -17,6 +17,7 @@ from agent.detectors.lora import SourceAdapter
 from retrieval.casebook import Casebook, SourceSnapshot
 from retrieval.store.caches import LLMCache
 from retrieval.store.case_changes import CaseRows
+from retrieval.store.held_corrections import HeldCorrections
 from retrieval.store.verdicts import History
 
 if TYPE_CHECKING:
@@ -52,11 +53,15 @@ class AppContext:
     ----------
     batch_models : dict of str to BatchModel
         By source, see `agent.training.batch_adaptation`; set before any record is judged.
+    correcting : Lock
+        Held while a correction is checked and stored.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.batch_models: dict[str, BatchModel] = {}
+        # of one client that sends many at once, the next is checked when the one before counts
+        self.correcting = threading.Lock()
         self._lock = threading.RLock()
         self._embedder: Embedder | None = None
         self._detector: LanguageDetector | None = None
@@ -78,6 +83,11 @@ class AppContext:
     def case_rows(self) -> CaseRows:
         """The cases with all that is stored of them, and their changes."""
         return CaseRows(self.casebook.engine)
+
+    @cached_property
+    def held_corrections(self) -> HeldCorrections:
+        """The corrections that wait for a second person."""
+        return HeldCorrections(self.casebook.engine)
 
     def source(self, name: str | None) -> SourceSnapshot:
         """The source called ``name``; None stands for the only source there is.

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from agent.core.errors import UnknownVerdict, UsageError
+from agent.core.logs import log_event
 from agent.core.records import Verdict, clean_text
 from agent.pipeline.context import AppContext
+from retrieval.store.caches import LLMCache
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,24 @@ class PastVerdict(RecentVerdict):
     """The same, with the time at which it was given last."""
 
     judged_at: datetime
+
+
+class Pruned(NamedTuple):
+    """How many verdicts, and cached answers of the language model, were removed."""
+
+    verdicts: int
+    answers: int
+
+
+def prune(context: AppContext) -> Pruned:
+    """Remove the verdicts and answers beyond the settings ``history_days``, ``history_rows`` and ``llm_cache_rows``."""
+    limits = context.settings
+    pruned = Pruned(
+        context.history.prune(max_age_days=limits.history_days, max_rows=limits.history_rows),
+        LLMCache(context.casebook.engine).prune(max_rows=limits.llm_cache_rows),
+    )
+    log_event("prune", verdicts=pruned.verdicts, llm_answers=pruned.answers)
+    return pruned
 
 
 def find_verdicts(

@@ -43,10 +43,15 @@ def answers_with_note(hits: Iterable[Hit], note: str) -> Iterator[tuple[BatchIte
         yield item, b"".join(pieces)
 
 
-def put_reused(history: History, same: Iterable[Verdict], alike: Sequence[AlikeVerdict]) -> None:
-    """Put verdicts in the history that are given again, and those on other records of the same text or template."""
+def put_reused(history: History, hits: Iterable[Hit], same: Iterable[Verdict], alike: Sequence[AlikeVerdict]) -> None:
+    """Put in the history what answers ``hits``: verdicts given again, and those on records of their text or template.
+
+    A verdict that others are like, but that was pruned meanwhile, is put again.
+    """
+    cached = {template.verdict.id: template.verdict for _, _, template in hits}
     history.put({**verdict.to_stored(), "elapsed_ms": 0.0} for verdict in same)
     history.put_alike(alike)
+    history.put(cached[verdict_id].to_stored() for verdict_id in history.missing(list(cached)))
 
 
 def keep_verdicts(history: History, results: Sequence[T]) -> list[T]:

@@ -12,6 +12,7 @@ from agent.core.access import Role, require, signed
 from agent.core.errors import UnknownCase
 from agent.core.records import Case, Label, Record, clean_text
 from agent.pipeline.context import AppContext
+from agent.training.opposing_corrections import HeldView, hold_if_opposing
 from retrieval.store.case_changes import CaseChange
 
 
@@ -44,9 +45,13 @@ class CaseView(Case):
 
 
 class CaseDetail(CaseView):
-    """A case, and the changes of its record's label, oldest first."""
+    """A case, and the changes of its record's label, oldest first.
+
+    ``held``: the correction just sent, if it waits for a second person; the label is as it was then.
+    """
 
     history: list[ChangeView]
+    held: HeldView | None = None
 
 
 class CasePage(BaseModel):
@@ -103,6 +108,8 @@ def show_case(context: AppContext, case_id: str) -> CaseDetail:
 def relabel_case(context: AppContext, case_id: str, label: Label, by: str = "a person") -> CaseDetail:
     """Give a case another label; it is then the only case with its content.
 
+    A change that opposes what others labelled may have to wait; see `agent.training.opposing_corrections`.
+
     Raises
     ------
     UnknownCase
@@ -111,10 +118,26 @@ def relabel_case(context: AppContext, case_id: str, label: Label, by: str = "a p
         The caller's role is not enough.
     """
     require(Role.CORRECT)
-    is_changed = show_case(context, case_id).label != label
-    if is_changed and context.casebook.change_case(case_id, label, signed(by)) is None:
-        raise UnknownCase(case_id)
-    return show_case(context, case_id)
+    case, by = show_case(context, case_id), signed(by)
+    if case.label == label:
+        return case
+    with context.correcting:
+        held = hold_if_opposing(context, case.source, case.record, label, by, case_id=case_id)
+        if held is None and context.casebook.change_case(case_id, label, by) is None:
+            raise UnknownCase(case_id)
+    changed = show_case(context, case_id)
+    return changed.model_copy(update={"held": HeldView.of(held, case.record, case.label)}) if held else changed
+
+
+def case_record_of(context: AppContext, case_id: str) -> tuple[Record | None, str | None]:
+    """The record and the label of a case; None: there is none of that id any more."""
+    row = context.case_rows.get(case_id)
+    return (record_of_row(row), row["label"]) if row else (None, None)
+
+
+def record_of_row(row: Mapping[str, Any]) -> Record:
+    """The record of a case as it is stored."""
+    return Record(**{name: row[name] for name in ("text", "fields", "events", "file", "line", "time", "series")})
 
 
 def delete_case(context: AppContext, case_id: str, by: str = "a person") -> CaseDetail:
@@ -135,9 +158,8 @@ def delete_case(context: AppContext, case_id: str, by: str = "a person") -> Case
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {name: row[name] for name in ("text", "fields", "events", "file", "line", "time", "series")}
     values = {name: row[name] for name in ("source", "label", "label_value", "occurrences", "given_by")}
-    return {**values, "record": Record(**parts), "given_at": _utc(row["given_at"]), "case_id": f"c{row['id']}"}
+    return {**values, "record": record_of_row(row), "given_at": _utc(row["given_at"]), "case_id": f"c{row['id']}"}
 
 
 def _utc(moment: datetime) -> datetime:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from agent.core.access import Role, require, signed
 from agent.core.errors import UsageError
-from agent.core.records import Case, Label, Precedent, Record, Verdict, clean_text
+from agent.core.records import Case, Label, Precedent, Verdict, clean_text
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
+from agent.training.cases import record_of_row
 from agent.training.challenge import FittedMeanwhile, challenge
 from agent.training.comparison import FEEDBACK
 from agent.training.learn import as_case
+from agent.training.opposing_corrections import HeldView, hold_if_opposing, refuse_to_undo
 from agent.training.refit import Progress, changes_since_fit, refit_while_due
 from retrieval.casebook import SourceSnapshot
 from retrieval.store.case_changes import CaseChange
@@ -20,15 +22,25 @@ _SAME = 1 - 1e-6
 
 
 class CorrectedCase(Case):
-    """The case that a correction made; ``contradicts``: cases that no comparison tells from it, of the other label."""
+    """The case that a correction made.
+
+    Attributes
+    ----------
+    contradicts : tuple of Precedent
+        Cases that no comparison tells from it, of the other label.
+    held : HeldView or None
+        The correction if it waits for a second person: there is no case then, and no ``case_id``.
+    """
 
     contradicts: tuple[Precedent, ...] = ()
+    held: HeldView | None = None
 
 
 def correct(context: AppContext, verdict_id: str, label: Label, by: str | None = None) -> CorrectedCase:
     """Make the verdict's record a case labelled ``label``, replacing any label that its content had.
 
-    The case is embedded when the source is next searched, so that storing it needs no model.
+    One that opposes what others labelled may have to wait; see `agent.training.opposing_corrections`. The case is
+    embedded when the source is next searched.
 
     Parameters
     ----------
@@ -41,15 +53,35 @@ def correct(context: AppContext, verdict_id: str, label: Label, by: str | None =
         The caller's role is not enough.
     UnknownVerdict
         There is no such verdict.
+    Busy
+        The API key has made as many corrections as it may.
     """
     require(Role.CORRECT)
     verdict = load_verdict(context, verdict_id)
-    record: Record = verdict.record
     given_by = f"{FEEDBACK}{verdict_id}" + (f", {signed(by)}" if by else "")
-    case_id = context.casebook.relabel(verdict.source, as_case(record, label), given_by, verdict_id)
+    with context.correcting:
+        held = hold_if_opposing(
+            *(context, verdict.source, verdict.record, label, signed(by or "API")),
+            judged=verdict.label,
+            verdict_id=verdict_id,
+        )
+        case_id = None if held else apply_correction(context, verdict_id, label, given_by)
+    return CorrectedCase(
+        record=verdict.record,
+        label=label,
+        given_by="feedback",
+        case_id=case_id,
+        contradicts=contradicted_cases(verdict, label),
+        held=HeldView.of(held, verdict.record, verdict.label) if held else None,
+    )
+
+
+def apply_correction(context: AppContext, verdict_id: str, label: Label, given_by: str) -> str:
+    """Make the verdict's record a case with that label, whoever may; the id of the case."""
+    verdict = load_verdict(context, verdict_id)
+    case_id = context.casebook.relabel(verdict.source, as_case(verdict.record, label), given_by, verdict_id)
     context.history.corrected(verdict_id, label)
-    contradicted = contradicted_cases(verdict, label)
-    return CorrectedCase(record=record, label=label, given_by="feedback", case_id=case_id, contradicts=contradicted)
+    return case_id
 
 
 def undo_correction(context: AppContext, changed: str, by: str | None = None) -> CaseChange:
@@ -65,7 +97,7 @@ def undo_correction(context: AppContext, changed: str, by: str | None = None) ->
     Raises
     ------
     Forbidden
-        The caller's role is not enough.
+        The caller's role is not enough, or several cases agree with another client's change.
     UsageError
         There is nothing to undo, it is another client's change, or the record was labelled otherwise since.
     """
@@ -79,12 +111,21 @@ def undo_correction(context: AppContext, changed: str, by: str | None = None) ->
             f"the last change of {changed} is not by {by} but by {change.changed_by} "
             f"({change.action} on {change.changed_at:%Y-%m-%d %H:%M:%S} UTC): its own id, {change.change_id}, undoes it"
         )
+    with context.correcting:
+        _check_undo(context, change)
     if not context.casebook.undo(change, by or "a person"):
         raise UsageError(f"the record of {changed} was changed again since: undo that first")
     if change.verdict_id:
         earlier = context.case_rows.last_change(verdict_id=change.verdict_id)
         context.history.corrected(change.verdict_id, earlier.label_after if earlier else None)
     return change
+
+
+def _check_undo(context: AppContext, change: CaseChange) -> None:
+    row = context.case_rows.get(change.case_id)
+    if row is not None and change.label_after is not None:
+        after: Label = "anomalous" if change.label_after == "anomalous" else "normal"
+        refuse_to_undo(context, change.source, record_of_row(row), after, change.changed_by)
 
 
 def _change_of(context: AppContext, changed: str) -> CaseChange | None:

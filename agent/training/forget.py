@@ -11,7 +11,8 @@ from agent.core.errors import EXPECTED, UsageError, describe
 from agent.core.records import clean_text
 from agent.pipeline.context import AppContext
 from agent.training.refit import Progress, refit
-from retrieval.store.erasure import Erasure, clean_file, erase_fits
+from retrieval.casebook import SourceSnapshot
+from retrieval.store.erasure import KNOWS_ERASED, Erasure, clean_file, erase_fits
 
 _SECONDS = 2.0
 _BLOCK = 1 << 20
@@ -90,18 +91,26 @@ def forget(
     erasure = Erasure(engine, row.name, _matcher(pattern, by_regex=by_regex), progress)
     erasure.find()
     result = Forgotten(row.name, dry_run, erasure.counts, erasure.examples)
-    if dry_run or not result.found:
+    if dry_run:
+        return result
+    part = None if by_regex else pattern
+    if not result.found and not (_is_unfinished(row) or _files_with(context.settings.home, part)):
         return result
     with context.fitting(row.name):
-        context.casebook.erase_vectors(row.name, erasure.erase)
-        if erasure.counts["cases"] or erasure.counts["representation"]:
-            result.refitted = _fit_without(
-                context, row.name, result, progress, anew=bool(erasure.counts["representation"])
-            )
+        if result.found:
+            context.casebook.erase_vectors(row.name, erasure.erase)
+        anew = bool(erasure.counts["representation"])
+        if erasure.counts["cases"] or anew or _is_unfinished(row):
+            result.refitted = _fit_without(context, row.name, result, progress, anew=anew)
     if reason := clean_file(engine):
         result.not_erased.append(reason)
-    result.not_erased += _left(context, row.name, None if by_regex else pattern)
+    result.not_erased += _left(context, row.name, part)
     return result
+
+
+def _is_unfinished(row: SourceSnapshot) -> bool:
+    """Whether records were erased before, and the source not fitted again: that run was stopped, or failed."""
+    return bool((row.source_model or {}).get(KNOWS_ERASED))
 
 
 def _matcher(pattern: str, *, by_regex: bool) -> Callable[[str], bool]:
@@ -170,14 +179,14 @@ def _left(context: AppContext, name: str, part: str | None) -> list[str]:
     if kept:
         left.append(f"what `precedent restore` kept: {', '.join(kept)}")
     left.append("backups, exports, outputs of `judge` and `watch`, and the files that were learned")
-    if part is not None:
-        left += [f"{path} still holds the text" for path in _files_with(home, part.encode())]
+    left += [f"{path} still holds the text" for path in _files_with(home, part)]
     return left
 
 
-def _files_with(home: Path, part: bytes) -> list[Path]:
-    """The files of the data directory that hold these bytes."""
-    return [path for path in sorted(home.rglob("*")) if path.is_file() and _holds(path, part)]
+def _files_with(home: Path, part: str | None) -> list[Path]:
+    """The files of the data directory that hold this text; of a pattern (None) it is not known."""
+    files = sorted(home.rglob("*")) if part is not None else []
+    return [path for path in files if path.is_file() and part is not None and _holds(path, part.encode())]
 
 
 def _holds(path: Path, part: bytes) -> bool:

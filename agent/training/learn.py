@@ -24,7 +24,7 @@ from agent.pipeline.context import AppContext
 from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
 from agent.training.contrib_choice import check_names, notes_on_detectors
-from agent.training.reading_report import VALUES_SHOWN, ReadingReport, check_normal, survey
+from agent.training.reading_report import VALUES_SHOWN, ReadingReport, check_normal, probable_labels, survey
 from agent.training.refit import Progress, is_outdated, refit
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
@@ -161,7 +161,10 @@ def learn(
         except ValueError as error:
             raise UsageError(f"--optimise: {error}") from error
     if read_options.is_labelled == all_normal:
-        raise UsageError("learn needs --label COLUMN, which holds the labels, or --all-normal for files without any")
+        found = probable_labels(files, read_options, context.settings.max_record_chars)
+        raise UsageError(
+            f"learn needs --label COLUMN, which holds the labels{found}, or --all-normal for files without any"
+        )
     if detectors is None and read_options.series is not None and not _has_detectors(context, source):
         detectors = [DEFAULT_OF_SERIES]
     chosen = None if detectors is None else check_names(detectors)

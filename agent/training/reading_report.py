@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.core.errors import UsageError
+from agent.core.errors import InputError, UsageError
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL, ParsedRow, RowError
@@ -18,6 +19,8 @@ from agent.data.table_survey import TableReport, TableSurvey
 
 _PREVIEWED, _MAX_ERRORS = 3, 20
 _EVERY = 5_000
+# names that columns of labels have
+_LABELS = frozenset({"label", "labels", "class", "target", "y", "anomaly", "is_anomaly", "outlier", "is_outlier"})
 # values of the label column that are named and remembered
 VALUES_SHOWN = 50
 Progress = Callable[[str, int, int], None]
@@ -119,6 +122,18 @@ def _rewound(stdin: BinaryIO | None) -> BinaryIO | None:
     if stdin is not None:
         stdin.seek(0)
     return stdin
+
+
+def probable_labels(files: Sequence[str | Path], options: ReadOptions, max_chars: int) -> str:
+    """The column of the first file whose name says that it holds labels, as a part of a message; empty if none does."""
+    if options.is_labelled or str(files[0]) == "-":
+        return ""
+    with suppress(InputError):
+        for row in options.read(files[0], max_chars, lenient=True, raw=True):
+            if isinstance(row, ParsedRow):
+                names = (*row.record.fields, *row.beside)
+                return next((f" (is it {name!r}?)" for name in names if name.strip().casefold() in _LABELS), "")
+    return ""
 
 
 def check_normal(read_options: ReadOptions, report: ReadingReport) -> None:

@@ -18,19 +18,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def cached_sha256(path: Path, cache: Path) -> str:
+def cached_sha256(path: Path, cache: Path, expected: str | None = None) -> str:
     """Return the SHA-256 of a file; it is read only when its size or modification time has changed.
 
     Digests are kept in ``cache/verified``, one small file for each model file, so that nothing is written beside a
-    user's own file. A damaged one is replaced. Raises OSError.
+    user's own file. A damaged one is replaced: what is noted is believed only if it is ``expected``. Raises OSError.
     """
     path = path.resolve()
     stat = path.stat()
     key = {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     note = cache / "verified" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.json"
     known = _read_note(note)
-    if known.items() >= key.items() and isinstance(known.get("sha256"), str):
-        return str(known["sha256"])
+    noted = known.get("sha256")
+    if known.items() >= key.items() and isinstance(noted, str) and noted == (expected or noted):
+        return noted
     digest = sha256_of(path)
     note.parent.mkdir(parents=True, exist_ok=True)
     draft = note.with_name(f"{note.name}.{os.getpid()}")

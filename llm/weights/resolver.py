@@ -99,7 +99,7 @@ def _cached(entry: ModelEntry, cache: Path) -> ResolvedModel | None:
     if not all((folder / file.path).is_file() for file in entry.files):
         return None
     for file in entry.files:
-        actual = cached_sha256(folder / file.path, cache)
+        actual = cached_sha256(folder / file.path, cache, file.sha256)
         if actual != file.sha256:
             raise mismatch(folder / file.path, file.sha256, actual)
     return ResolvedModel(entry.name, entry.path_in(folder), entry.weights.sha256)
@@ -116,11 +116,12 @@ def _at_path(name_or_path: str, cache: Path) -> ResolvedModel:
         if not candidates:
             raise ModelFailure(f"{path} has no model in it: none of {', '.join(FOLDER_WEIGHTS)}")
         weights = candidates[0]
-    digest = cached_sha256(weights, cache)
-    for entry in catalog().values():
-        # A file with the name of a known model must be that model; `model.safetensors` can be any.
-        if len(entry.files) == 1 and weights.name == entry.weights.path and digest != entry.weights.sha256:
-            raise mismatch(weights, entry.weights.sha256, digest)
+    # A file with the name of a known model must be that model; `model.safetensors` can be any.
+    of_name = (entry.weights for entry in catalog().values() if len(entry.files) == 1)
+    expected = next((file.sha256 for file in of_name if file.path == weights.name), None)
+    digest = cached_sha256(weights, cache, expected)
+    if expected is not None and digest != expected:
+        raise mismatch(weights, expected, digest)
     return ResolvedModel(path.name, path, digest)
 
 

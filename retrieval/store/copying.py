@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, insert, select, text
 
 from retrieval.store.cases import delete_orphaned_vectors
-from retrieval.store.schema import api_key_changes, case_changes, cases, metadata, sources, vectors
+from retrieval.store.schema import (
+    api_key_changes,
+    case_changes,
+    cases,
+    held_corrections,
+    metadata,
+    sources,
+    vectors,
+)
 from retrieval.store.sources import Sources
 from retrieval.types import StoredCase, stored_case
 
@@ -104,7 +112,7 @@ def _copy(connection: Connection, target: Connection, table: Table, *where: Colu
 
 def _pass_ids(target: Connection, table: Table) -> None:
     """Give new ids after those that are used; that of a case that was removed is, where its changes are left."""
-    if table is api_key_changes and target.dialect.name == "postgresql":
+    if table in (api_key_changes, held_corrections) and target.dialect.name == "postgresql":
         _set_sequence(target, table.name, f"SELECT MAX(id) AS id FROM {table.name}")
     if table not in (cases, case_changes):
         return

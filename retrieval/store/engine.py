@@ -72,7 +72,7 @@ def open_store(url: str) -> Engine:
     except ModuleNotFoundError as error:
         hint = "pip install 'precedent-agent[postgres]'" if error.name == "psycopg" else None
         raise StoreFailure(f"the store {name} cannot be opened: {error}", hint) from error
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, UnicodeDecodeError) as error:
         raise failure(f"the store {name} cannot be opened", error, location) from error
     event.listen(engine, "handle_error", lambda context: _store_failure(name, location, context))
     return engine

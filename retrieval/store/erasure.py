@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Table, delete, select, update
+from sqlalchemy import Column, Connection, Engine, Table, and_, delete, or_, select, update
 
 from retrieval.store.cases import delete_orphaned_vectors
 from retrieval.store.engine import changing
@@ -15,6 +15,7 @@ from retrieval.store.schema import (
     case_changes,
     cases,
     earlier_fits,
+    held_corrections,
     live_groups,
     llm_cache,
     sources,
@@ -27,6 +28,8 @@ from retrieval.store.sources import Sources
 Matches = Callable[[str], bool]
 # the step, and how many rows of it were read
 Progress = Callable[[str, int, int], None]
+# in a fit that was made with records which were erased since
+KNOWS_ERASED = "knows_erased"
 _CHUNK = 500
 _EXAMPLES = 5
 # by the kind that is reported: the table, the columns of a row's identity, and those that may quote a record
@@ -95,11 +98,13 @@ class Erasure:
                 self.counts[kind] = len(identities)
                 self._delete(connection, *_QUOTING[kind][:2], identities)
             self._erase_verdicts(connection)
+            self._erase_held(connection)
             self.counts |= self._settings_found(connection)
             self._erase_settings(connection)
             orphans = delete_orphaned_vectors(connection, self._name)
             self.counts["vectors"] = len(orphans)
             if found["cases"]:
+                self._mark_fit(connection)
                 # of hashes that do not say whose they are
                 self.counts["llm_answers"] = connection.execute(delete(llm_cache)).rowcount
                 connection.execute(delete(template_verdicts).where(template_verdicts.c.source == self._name))
@@ -179,6 +184,21 @@ class Erasure:
             part = ids[start : start + _CHUNK]
             connection.execute(delete(verdicts).where(verdicts.c.id.in_(part)))
         self.counts["verdicts"] = len(ids)
+
+    def _erase_held(self, connection: Connection) -> None:
+        """Erase the corrections whose verdict or case is not stored any more."""
+        verdict, case = held_corrections.c.verdict_id, held_corrections.c.case_id
+        lost = or_(
+            and_(verdict.is_not(None), verdict.not_in(select(verdicts.c.id))),
+            and_(case.is_not(None), case.not_in(select(cases.c.id))),
+        )
+        connection.execute(delete(held_corrections).where(held_corrections.c.source == self._name, lost))
+
+    def _mark_fit(self, connection: Connection) -> None:
+        """Note in the present fit that it knows erased records, for a run that ends before it is made again."""
+        fit = connection.scalar(select(sources.c.source_model).where(sources.c.name == self._name))
+        if fit is not None:
+            Sources.update(connection, self._name, source_model={**fit, KNOWS_ERASED: True})
 
     def _settings(self, connection: Connection) -> Any:
         columns = (sources.c.brief, sources.c.reading, sources.c.representation)

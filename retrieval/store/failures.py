@@ -53,7 +53,8 @@ def failure(what: str, error: BaseException, location: URL) -> StoreFailure:
     code = code & 0xFF if code is not None else getattr(original, "sqlstate", None)
     if code in _LOCK_CODES:
         return StoreFailure(f"{what}: {_LOCKED}")
-    if code in DAMAGE_CODES and hasattr(original, "sqlite_errorcode"):
+    # SQLite quotes what it finds in a damaged schema, which may be no text
+    if isinstance(original, UnicodeDecodeError) or (code in DAMAGE_CODES and hasattr(original, "sqlite_errorcode")):
         return StoreFailure(f"{what}: the file is damaged ({str(original).strip()})", RESTORE_HINT)
     folder = Path(location.database).absolute().parent if location.database else Path()
     if isinstance(original, OSError):

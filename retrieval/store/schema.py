@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 # the newest revision in migrations/versions; a change of the tables below needs a new one
-HEAD = "0010"
+HEAD = "0011"
 VERSION_TABLE = "schema_version"
 metadata = MetaData()
 
@@ -100,6 +100,26 @@ case_changes = Table(
     Index("case_changes_by_content", "source", "hash"),
     Index("case_changes_by_case", "case_id"),
     Index("case_changes_by_verdict", "verdict_id"),
+    Index("case_changes_by_time", "changed_at"),
+)
+# corrections that wait for a second person: one of a verdict, or of a case
+held_corrections = Table(
+    "held_corrections",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    _source_column(),
+    Column("hash", String(64), nullable=False),
+    Column("verdict_id", String(64)),
+    Column("case_id", Integer),
+    Column("label", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("held_by", Text, nullable=False),
+    Column("held_at", DateTime(timezone=True), nullable=False),
+    Column("decision", String(16)),
+    Column("decided_by", Text),
+    Column("decided_at", DateTime(timezone=True)),
+    Index("held_corrections_by_content", "source", "hash"),
+    Index("held_corrections_by_time", "held_at"),
 )
 vectors = Table(
     "vectors",

@@ -52,6 +52,12 @@ class Sources:
         with self._engine.connect() as connection:
             return list(connection.scalars(select(sources.c.name).order_by(sources.c.name)))
 
+    def readings(self) -> dict[str, dict[str, Any] | None]:
+        """How the files of each source are read, by its name, sorted."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(sources.c.name, sources.c.reading).order_by(sources.c.name))
+            return {name: reading for name, reading in rows}  # noqa: C416
+
     def get(self, name: str) -> SourceSnapshot | None:
         """The source as it is now, None when there is none of that name."""
         with self._engine.connect() as connection:

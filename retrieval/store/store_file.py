@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,12 +37,9 @@ def write_store_file(store: Engine, file: Path) -> dict[str, int]:
     if store.dialect.name == "sqlite":
         with store.connect() as connection:
             driver: Any = connection.connection.driver_connection
-            try:
+            with _failures(f"the store {store.url.database} cannot be copied", file):
                 # leaves out what was deleted, and finds pages that are damaged
                 driver.execute("VACUUM INTO ?", (str(file),))
-            except sqlite3.Error as error:
-                what = f"the store {store.url.database} cannot be copied"
-                raise failure(what, error, make_url(f"sqlite:///{file}")) from error
     else:
         other = open_store(f"sqlite:///{file}")
         copy_store(store, other)
@@ -69,6 +67,9 @@ def check_store_file(file: Path) -> str | None:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
             foreign = connection.execute("SELECT name FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchall()
             orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+    except UnicodeDecodeError as error:
+        # raised for the texts of SQLite's own errors too
+        return f"names in its schema are no text ({error})"
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE_CODES:
             return str(error)
@@ -119,19 +120,41 @@ def holds_sources(store: Engine) -> bool:
 
 
 def is_in_use(file: Path) -> bool:
-    """Whether another process has an SQLite store open; of one that is damaged this cannot be known: it is not."""
-    with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+    """Whether another process has an SQLite store open; of one that is damaged this cannot be known: it is not.
+
+    Raises
+    ------
+    StoreFailure
+        It cannot be known, because the file or its folder fails.
+    """
+    with (
+        _failures(f"the store {file} cannot be locked", file),
+        closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection,
+    ):
         try:
             # only the last connection may leave the mode in which several read while one writes
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
-            return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return True
+            if code not in DAMAGE_CODES:
+                raise
     return False
 
 
 def _settle(file: Path) -> None:
     """Leave everything in the file itself, and no log of changes beside it."""
-    with closing(sqlite3.connect(file)) as connection:
+    with _failures(f"the store {file} cannot be written", file), closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
+
+
+@contextmanager
+def _failures(what: str, file: Path) -> Iterator[None]:
+    """Errors of SQLite as `StoreFailure`; the engine does so for its own connections."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise failure(what, error, make_url(f"sqlite:///{file}")) from error

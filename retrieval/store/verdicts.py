@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, or_, select, tuple_, update
 
 from retrieval.errors import StoreFailure
 from retrieval.store.engine import RowInsert, insert_statement
 from retrieval.store.schema import verdicts
 
 _CHUNK = 500
+# other writers wait while they are removed
+_PRUNED_AT_ONCE = 5_000
 
 
 class AlikeVerdict(NamedTuple):
@@ -95,14 +97,14 @@ class History:
         """The verdict's body, None when there is none of that id."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id == verdict_id)).all()
-            return next(iter(_bodies(connection, rows)), None)
+            return next((body for _, body in _bodies(connection, rows)), None)
 
     def recent(self, source: str, limit: int) -> list[tuple[dict[str, Any], str | None]]:
         """The last ``most`` verdicts of a source, newest first, each with the label that it was corrected to."""
         query = select(verdicts.c.id, verdicts.c.body, verdicts.c.corrected_to).where(verdicts.c.source == source)
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(limit)).all()
-            return list(zip(_bodies(connection, rows), [row.corrected_to for row in rows], strict=True))
+            return [(body, row.corrected_to) for row, body in _bodies(connection, rows)]
 
     def newest_at(self, source: str) -> datetime | None:
         """When the newest verdict of a source was given; None if there is none."""
@@ -132,8 +134,7 @@ class History:
             query = query.where(verdicts.c.judged_at >= since)
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(verdicts.c.judged_at.desc(), verdicts.c.id).limit(limit)).all()
-            bodies = _bodies(connection, rows)
-        return [(body, row.corrected_to, row.judged_at) for body, row in zip(bodies, rows, strict=True)]
+            return [(body, row.corrected_to, row.judged_at) for row, body in _bodies(connection, rows)]
 
     def at_line(self, line: int) -> list[PlacedVerdict]:
         """The verdicts on records at that line of any file, newest first."""
@@ -142,8 +143,7 @@ class History:
         query = query.where(record["line"].as_integer() == line, record["file"].as_string().is_not(None))
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(verdicts.c.judged_at.desc())).all()
-            bodies = _bodies(connection, rows)
-            return [PlacedVerdict(row.file, body, row.judged_at) for row, body in zip(rows, bodies, strict=True)]
+            return [PlacedVerdict(row.file, body, row.judged_at) for row, body in _bodies(connection, rows)]
 
     def source_of_file(self, file: str) -> str | None:
         """The source whose verdict on a record of the file is the newest; None if there is none."""
@@ -167,7 +167,7 @@ class History:
         # alike records come often; some more are read, so that enough are different
         query = query.order_by(verdicts.c.probability.desc(), verdicts.c.judged_at.desc()).limit(20 * limit)
         with self._engine.connect() as connection:
-            bodies = _bodies(connection, connection.execute(query).all())
+            bodies = [body for _, body in _bodies(connection, connection.execute(query).all())]
         by_text = {body["record"]["text"]: body for body in reversed(bodies)}
         return sorted(by_text.values(), key=lambda body: -body["probability"])[:limit]
 
@@ -200,15 +200,40 @@ class History:
         excess = []
         if max_age_days is not None:
             excess.append(verdicts.c.judged_at < datetime.now(UTC) - timedelta(days=max_age_days))
-        if max_rows is not None:
-            newest = select(verdicts.c.id).order_by(verdicts.c.judged_at.desc(), verdicts.c.id).limit(max_rows)
-            excess.append(verdicts.c.id.not_in(newest))
+        if max_rows is not None and (first := self._first_beyond(max_rows)) is not None:
+            excess.append(tuple_(verdicts.c.judged_at, verdicts.c.id) <= first)
         if not excess:
             return 0
         like = verdicts.c.body["like"].as_string()
         needed = select(like).where(~or_(*excess), like.is_not(None))
-        with self._engine.begin() as connection:
-            return connection.execute(delete(verdicts).where(or_(*excess), verdicts.c.id.not_in(needed))).rowcount
+        removed = 0
+        # those that are like others first: what they are like is needed until they are gone
+        for which in (like.is_not(None), verdicts.c.id.not_in(needed)):
+            part = select(verdicts.c.id).where(or_(*excess), which).limit(_PRUNED_AT_ONCE)
+            while True:
+                with self._engine.begin() as connection:
+                    count = connection.execute(delete(verdicts).where(verdicts.c.id.in_(part))).rowcount
+                removed += count
+                if count < _PRUNED_AT_ONCE:
+                    break
+        return removed
+
+    def _first_beyond(self, count: int) -> tuple[datetime, str] | None:
+        """Time and id of the newest verdict that ``count`` verdicts are newer than; None if there is none."""
+        newest = verdicts.c.judged_at.desc(), verdicts.c.id.desc()
+        query = select(verdicts.c.judged_at, verdicts.c.id).order_by(*newest).offset(count).limit(1)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else (row.judged_at, row.id)
+
+    def missing(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids under which no verdict is stored."""
+        found = set[str]()
+        with self._engine.connect() as connection:
+            for start in range(0, len(ids), _CHUNK):
+                query = select(verdicts.c.id).where(verdicts.c.id.in_(ids[start : start + _CHUNK]))
+                found.update(connection.scalars(query))
+        return set(ids) - found
 
 
 def _between(source: str, since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
@@ -225,15 +250,21 @@ def _identity(source: str, record: Mapping[str, Any]) -> tuple[Any, ...]:
     return source, record["text"], record["fields"], record.get("events"), record["file"], record["line"]
 
 
-def _bodies(connection: Connection, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """The rows' bodies; of those stored as like others, completed from these."""
+def _bodies(connection: Connection, rows: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """The rows, each with its body; of those stored as like others, completed from these.
+
+    A row is left out if the verdict that it is like was pruned after it was read.
+    """
     likes = list({row.body["like"] for row in rows if "like" in row.body})
     others: dict[str, dict[str, Any]] = {}
     for start in range(0, len(likes), _CHUNK):
         chunk = select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id.in_(likes[start : start + _CHUNK]))
         others.update((row.id, row.body) for row in connection.execute(chunk))
-    out = []
+    out = list[tuple[Any, dict[str, Any]]]()
     for row in rows:
-        body = {name: value for name, value in row.body.items() if name != "like"}
-        out.append({**others[row.body["like"]], **body, "id": row.id} if "like" in row.body else body)
+        body = dict(row.body)
+        if (like := body.pop("like", None)) is None:
+            out.append((row, body))
+        elif like in others:
+            out.append((row, {**others[like], **body, "id": row.id}))
     return out

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Result, Run
+from agent.pipeline.context import AppContext
+from retrieval.store.erasure import Erasure
+from tests.conftest import Result, Run, make_settings
 from tests.shop import LOG, NORMAL
 
 NAME = "Zacharias.Müller-Quux"
@@ -130,3 +132,19 @@ def test_what_restore_kept_is_named(run: Run, home: Path, tmp_path: Path) -> Non
     shutil.copytree(home, tmp_path / "home.before-restore-20260101T000000")
     result = run("sources", "forget", "shop", "--matching", NAME, "--yes")
     assert "home.before-restore-20260101T000000" in result.out
+
+
+def test_a_run_that_ended_after_it_erased_is_completed(run: Run, home: Path, tmp_path: Path) -> None:
+    context = AppContext(make_settings(home, model="none"))
+    erasure = Erasure(context.casebook.engine, "shop", lambda text: NAME.lower() in text.lower())
+    context.casebook.erase_vectors("shop", erasure.erase)
+    fitted_on = (context.source("shop").source_model or {})["fitted_on"]
+    context.close()
+    completed = run("sources", "forget", "shop", "--matching", NAME, "--yes")
+    assert completed.code == 0, completed.err
+    assert "the source was fitted again without them" in completed.out
+    assert places(home) == []
+    model = json.loads(run("sources", "show", "shop", "--json").out)["judge"]
+    assert model["fitted_on"] > fitted_on
+    again = run("sources", "forget", "shop", "--matching", NAME, "--yes")
+    assert again.out == "shop: erased: nothing matches\n"

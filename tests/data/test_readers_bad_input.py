@@ -55,6 +55,8 @@ def lines_and_problems(path: Path, **options: Any) -> tuple[list[int | None], li
         ("a.csv", b"1,2\n3,4\n", {"label": "7"}, "no column '7'; it has no header: its columns are 0 to 1"),
         ("a.csv", b"1,2\n3,4\n", {"text": ["0-1"], "label": "1"}, "'1' is the label"),
         ("a.log", b"a b\nc d\n", {"text": ["0-1"], "label": "1"}, "1 is the label"),
+        ("a.txt", b"\n<!-- x -->\n<!DOCTYPE html>\n<p>x", {}, "is an HTML page"),
+        ("-", b"<HTML lang=en>\n<p>x", {}, "is an HTML page"),
         ("a.csv", b"time,label\n1,0\n", {"label": "label"}, "no column left"),
         ("a.jsonl", b'{"a": 1}\n{"b": 2}\n', {"label": "c"}, "no column 'c'; its columns are 'a', 'b'"),
         ("a.jsonl", b'{"a": {"b": 1}}\n', {"text": ["a.c"]}, "no column 'a.c'; its columns are 'a.b'"),
@@ -103,6 +105,15 @@ def test_a_range_that_goes_downwards(tmp_path: Path) -> None:
 def test_an_unreadable_row_says_where() -> None:
     assert str(RowError("app.log", 12, "reason")) == "app.log:12: reason"
     assert str(RowError("app.log", None, "reason")) == "app.log: reason"
+
+
+def test_a_word_that_most_entries_of_a_log_lack_is_not_their_label(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("a b\nc d\ne f g h i 0\n")
+    with pytest.raises(InputError, match=r"most of its entries have no label \(2 of 3\)"):
+        list(read(path, label="5"))
+    assert len(list(read(path, label="5", lenient=True))) == 3
+    assert len(lines_and_problems(path, label="1")[0]) == 3
 
 
 @pytest.mark.parametrize(

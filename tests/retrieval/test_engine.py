@@ -15,6 +15,7 @@ from retrieval.errors import StoreFailure
 from retrieval.store.engine import open_store
 from retrieval.store.schema import HEAD, VERSION_TABLE, llm_cache
 from retrieval.store.sources import Sources
+from retrieval.store.store_file import check_store_file
 
 
 def test_a_store_that_a_newer_precedent_wrote_is_refused(store_url: str) -> None:
@@ -115,3 +116,14 @@ def test_any_error_of_the_database_is_a_store_failure(store_url: str) -> None:
     with pytest.raises(StoreFailure, match=r'(no such table: sources|"sources" does not exist)'):
         Sources(engine).names()
     engine.dispose()
+
+
+def test_a_schema_whose_names_are_no_text_is_damage(tmp_path: Path) -> None:
+    open_store(f"sqlite:///{tmp_path / 'p.db'}").dispose()
+    (tmp_path / "p.db-seal").unlink(missing_ok=True)
+    content = (tmp_path / "p.db").read_bytes()
+    assert b"CREATE TABLE verdicts" in content
+    (tmp_path / "p.db").write_bytes(content.replace(b"CREATE TABLE verdicts", b"CREATE TAB\xf5E verdicts"))
+    assert check_store_file(tmp_path / "p.db") is not None
+    with pytest.raises(StoreFailure, match="the file is damaged"):
+        open_store(f"sqlite:///{tmp_path / 'p.db'}")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from retrieval.casebook import Casebook
 from retrieval.errors import StoreFailure
@@ -159,3 +159,24 @@ def test_a_verdict_stays_while_another_is_like_it(history: History) -> None:
     age(history, {"v3": 40})
     assert history.prune(max_age_days=30) == 2
     assert ids(history) == set()
+
+
+def test_verdicts_given_at_the_same_moment_are_counted_by_their_ids(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.store.verdicts._PRUNED_AT_ONCE", 2)
+    history.put(body(i) for i in range(1, 8))
+    with history._engine.begin() as connection:
+        connection.execute(update(verdicts).values(judged_at=datetime(2026, 1, 1, tzinfo=UTC)))
+    assert history.prune(max_rows=2) == 5
+    assert len(ids(history)) == 2
+
+
+def test_a_verdict_whose_model_is_gone_is_not_there(history: History) -> None:
+    history.put([body(1), body(2)])
+    history.put_alike([alike(3, '{"like": "v1", "record": {"text": "its own"}}')])
+    with history._engine.begin() as connection:
+        connection.execute(delete(verdicts).where(verdicts.c.id == "v1"))
+    assert history.get("v3") is None
+    assert ids(history) == {"v2"}
+    assert history.missing(["v1", "v2", "v3"]) == {"v1"}

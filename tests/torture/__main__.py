@@ -1,7 +1,8 @@
-"""``python -m tests.torture [--write] [TEST …]``: the tests of promises in their long form, and docs/promises.md."""
+"""``python -m tests.torture [TEST …]``: the tests of promises in their long form, and docs/promises.md."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -19,6 +20,7 @@ HEAD = """# Promises
 
 Each promise has a test, which `make test` runs in a short form and `make torture` in the long form whose figures are
 below. `python -m tests.torture {test}` runs one of them; `make torture ASK=--write` writes this page.
+A server is loaded for five minutes there, and for two hours by `python -m tests.torture --seconds 7200 test_soak.py`.
 
 | promise | test | last figures |
 |---|---|---|
@@ -27,19 +29,25 @@ below. `python -m tests.torture {test}` runs one of them; `make torture ASK=--wr
 
 def main(arguments: list[str]) -> int:
     """Run the tests; the exit code."""
-    write, names = "--write" in arguments, [name for name in arguments if not name.startswith("-")]
-    tests = [f"tests/torture/{name}" for name in names] or ["tests/torture"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tests", nargs="*", help="files of tests/torture; all by default")
+    parser.add_argument("--write", action="store_true", help="write docs/promises.md")
+    parser.add_argument("--seconds", type=float, help="how long servers are loaded in the tests that have no end")
+    options = parser.parse_args(arguments)
+    if options.seconds:
+        os.environ["TORTURE_SECONDS"] = str(options.seconds)
+    tests = [f"tests/torture/{name}" for name in options.tests] or ["tests/torture"]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "figures.jsonl"
         found.touch()
         os.environ["PRECEDENT_TORTURE"] = str(found)
-        code = int(pytest.main([*tests, "-o", "timeout=3600", "--durations=0", "--durations-min=1"]))
+        code = int(pytest.main([*tests, "-o", "timeout=14400", "--durations=0", "--durations-min=1"]))
         figures = {row["promise"]: row["figures"] for row in map(json.loads, found.read_text().splitlines())}
     for promise, values in figures.items():
         print(f"{promise}: {in_words(values)}")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")
-    if write and code == 0:
+    if options.write and code == 0:
         PAGE.write_text(page(figures), encoding="utf-8")
     return code
 

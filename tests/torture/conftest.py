@@ -23,6 +23,12 @@ def is_long() -> bool:
 
 
 @pytest.fixture(scope="session")
+def seconds(is_long: bool) -> float:
+    """For how long a server is loaded (``python -m tests.torture --seconds 7200 test_soak.py``)."""
+    return float(os.environ.get("TORTURE_SECONDS", 300 if is_long else 10))
+
+
+@pytest.fixture(scope="session")
 def figures() -> Figures:
     def record(promise: str, **figures: object) -> None:
         from tests.torture.promises import PROMISES

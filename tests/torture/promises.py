@@ -18,21 +18,36 @@ PROMISES = {
         "a resumed run, byte for byte.",
         "test_killed.py",
     ),
+    "killed commands": Promise(
+        "The same of each command that writes, killed while it works: it is as if it had not run, or had; run again, "
+        "it is done, with the same verdicts and outputs.",
+        "test_killed_commands.py",
+    ),
     "failed": Promise(
-        "When a write to the disk fails, `learn` says so or goes on; nothing that was acknowledged is lost, and the "
-        "next start is not refused.",
+        "When a write to the disk fails, the command says so or goes on; nothing that was acknowledged is lost, and "
+        "the next start is not refused: `learn`, `judge`, `correct`, `watch`, rebuild, refit, prune, forget, backup, "
+        "restore, a server.",
         "test_failed_writes.py",
     ),
     "damaged": Promise(
         "Damage to the index is found and mended; damage to a closed store is refused, with the file and the way back.",
         "test_damaged.py",
     ),
+    "damaged files": Promise(
+        "Damage to a model, the configuration, a stopped run or a backup is found: the file is named, with the way "
+        "back, and no verdict is another one.",
+        "test_damaged_files.py",
+    ),
     "casebook": Promise(
         "Whatever is learned, corrected, removed, reopened and rebuilt, in whatever order, the casebook holds what a "
         "dictionary would, and finds it.",
         "test_casebook_states.py",
     ),
-    "fuzzed": Promise("No file or text crashes or hangs a reader, and no line of a log is lost.", "test_fuzzed.py"),
+    "fuzzed": Promise(
+        "No file, text, request or backup crashes or hangs what reads it, and no line of a log is lost (`make fuzz`: "
+        "guided by coverage).",
+        "test_fuzzed.py",
+    ),
     "network": Promise(
         "Nothing connects beyond this machine: every command, and a server, in a network namespace that has the "
         "loopback alone, under strace.",
@@ -47,5 +62,19 @@ PROMISES = {
         "What a record says to the judge does not make it normal, and honest lines that talk about judging raise no "
         "alarm.",
         "test_injected.py",
+    ),
+    "soak": Promise(
+        "A server that is given new records all the time, some of new templates, stays as large and as fast as it was, "
+        "and its history as long as set.",
+        "test_soak.py",
+    ),
+    "poisoned": Promise(
+        "A client whose API key has the role `correct` makes no known anomaly normal, however many wrong corrections "
+        "it sends: those that oppose several cases of others wait for a second person.",
+        "test_poisoned.py",
+    ),
+    "corrected": Promise(
+        "Corrections of new kinds and of single mistakes have effect at once, and records like them follow.",
+        "test_poisoned.py",
     ),
 }

@@ -51,9 +51,9 @@ def _by_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.index.synced._SMALL", 0)
 
 
-def judge(home: Path) -> Outcome:
+def judge(home: Path, **values: object) -> Outcome:
     """The verdicts, or the error as the command line shows it."""
-    context = AppContext(make_settings(home, model="none"))
+    context = AppContext(make_settings(home, **{"model": "none", **values}))
     try:
         chain = build(context)
         verdicts = [chain.invoke(JudgeRequest(text=text, source="shop")) for text in TEXTS]

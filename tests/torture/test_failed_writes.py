@@ -1,68 +1,131 @@
-"""The n-th write of `learn` to its data directory fails: nothing acknowledged is lost, and the next start goes on.
+"""The n-th write of a command fails: nothing acknowledged is lost, it says what happened, and the next start goes on.
 
-A few n by default, many by `make torture`.
+What fails is a write, a sync, a cut, a rename or the creation of a file below the command's folders, once by an error
+of input or output, once for want of room, and once for want of room from then on. A few n by default, many by
+`make torture`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
-import sqlite3
+import signal
 import subprocess
 import sys
-from contextlib import closing
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.shop import LOG
+from benchmarks.private_ollama import free_port
 from tests.torture.conftest import Figures
+from tests.torture.trials import TRIALS, Place, opened_place
 
+pytestmark = pytest.mark.timeout(3_600)
 SOURCE = Path(__file__).with_name("fail_nth_write.c")
-LAST = 1_500
-PLACES = 60 if "PRECEDENT_TORTURE" in os.environ else 3
+IS_LONG = "PRECEDENT_TORTURE" in os.environ
+PLACES = 60 if IS_LONG else 1
+# how the call fails, and those after it
+KINDS = (
+    {"FAIL_ERROR": str(errno.EIO)},
+    {"FAIL_ERROR": str(errno.ENOSPC)},
+    {"FAIL_ERROR": str(errno.ENOSPC), "FAIL_ON": "1"},
+)
+_FOUND = Counter[str]()
+# of each kind of change one, where the time is short
+NAMES = list(TRIALS) if IS_LONG else ["learn", "judge a file", "correct", "backup"]
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
-        pytest.skip("writes are made to fail by a library that a C compiler makes, on Linux")
+        pytest.skip("calls are made to fail by a library that a C compiler makes, on Linux")
     made = tmp_path_factory.mktemp("library") / "fail.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", made, SOURCE, "-ldl"], check=True)
     return made
 
 
-def learn(home: Path, log: Path, **failing: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PRECEDENT_HOME": str(home), "PRECEDENT_MODEL": "none", "PRECEDENT_OFFLINE": "1"}
-    command = [sys.executable, "-c", "from agent.cli.app import main; main()", "learn", str(log), "--source", "shop"]
-    command += ["--format", "log", "--label", "0", "--normal", "-", "--brief", "a shop"]
-    return subprocess.run(command, env={**environment, **failing}, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def place(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with opened_place(tmp_path_factory.mktemp("failing"), LD_PRELOAD=str(library)) as opened:
+        yield opened
 
 
-def cases(home: Path) -> int:
-    with closing(sqlite3.connect(home / "precedent.db")) as store:
-        return int(store.execute("SELECT count(*) FROM cases").fetchone()[0])
-
-
-@pytest.mark.timeout(36_000)
-def test_the_nth_write_fails(library: Path, tmp_path: Path, figures: Figures) -> None:
-    log, home = tmp_path / "shop.log", tmp_path / "home"
-    log.write_text(LOG)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_fails(name: str, place: Place, figures: Figures) -> None:
+    trial = TRIALS[name]
+    place.begin(trial)
+    whole = place.run(*place.filled(trial.command))
+    assert whole.code == 0, whole.err
+    trial.check(place, whole)
+    output = place.output()
+    expected = place.verdicts()
+    places = min(PLACES, whole.calls)
     refused = 0
-    for place in range(PLACES):
-        n = 1 + place * LAST // PLACES
-        shutil.rmtree(home, ignore_errors=True)
-        kind = {"FAIL_ENOSPC": "1"} if place % 2 else {}
-        failed = learn(home, log, LD_PRELOAD=str(library), FAIL_UNDER=str(home), FAIL_AT=str(n), **kind)
-        assert failed.returncode in (0, 3), (n, failed.stderr)
-        assert "Traceback" not in failed.stderr, n
-        refused += failed.returncode == 3
-        if failed.returncode == 0:
-            assert cases(home) == 60, "what was acknowledged is there"
-        again = learn(home, log)
-        assert again.returncode == 0, (n, again.stderr)
-        assert "Traceback" not in again.stderr
-        assert cases(home) == 60
-    assert refused, "some writes failed"
-    figures("failed", writes=PLACES, refused=refused, lost=0, starts_refused=0)
+    for index in range(places):
+        place.begin(trial)
+        n = 1 + (2 * index + 1) * whole.calls // (2 * places) if places < whole.calls else 1 + index
+        kind = KINDS[index % len(KINDS)]
+        failed = place.run(*place.filled(trial.command), FAIL_AT=str(n), **kind)
+        said = f"{name}, call {n} of {whole.calls}, {kind}: {failed.code}\n{failed.err}"
+        assert failed.code in (0, 2, 3), said
+        assert "Traceback" not in failed.err, said
+        assert failed.code == 0 or failed.err.splitlines()[-1].startswith("error: "), said
+        trial.check(place, failed)
+        refused += failed.code != 0
+        if failed.code != 0:
+            place.run_again(trial, said)
+            assert place.output() == output, said
+        assert place.verdicts() == expected, said
+    _FOUND.update(commands=1, writes=places, of=whole.calls, refused=refused)
+    figures("failed", **_FOUND, lost=0, starts_refused=0)
+
+
+@pytest.mark.network
+@pytest.mark.enable_socket
+def test_a_call_of_a_server_fails(place: Place) -> None:
+    """Changes are made, or refused with a sentence; reads go on; what was acknowledged is there after a kill."""
+    refused = 0
+    for index in range(PLACES // 3 or 1):
+        place.begin(TRIALS["refit"])
+        port, acknowledged = free_port(), dict[str, str]()
+        running = place.start("serve", "--port", port, FAIL_AT=str(120 + 60 * index), **KINDS[index % len(KINDS)])
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            until_ready(client)
+            for number in range(12):
+                label = ("normal", "anomalous")[number % 2]
+                case = {"record": {"text": f"unit {number} failed"}, "label": label}
+                answer = client.post("/v1/cases", json={"source": "shop", "cases": [case]})
+                assert answer.status_code in (201, 503, 507), answer.text
+                if answer.status_code == 201:
+                    acknowledged[f"unit {number} failed"] = label
+                else:
+                    refused += 1
+                    assert len(answer.json()["detail"].split()) > 3
+                assert client.get("/v1/sources/shop").status_code == 200
+                judged = client.post("/v1/verdicts", json={"text": f"unit {number} failed", "source": "shop"})
+                assert judged.status_code == 200, judged.text
+        os.kill(running.pid, signal.SIGKILL)
+        assert "Traceback" not in running.ended().err
+        held = place.cases()
+        assert all(held[case] == 1 for case in acknowledged.items())
+        assert sum(text.startswith("unit ") for text, _ in held) <= 12
+        place.verdicts()
+    if IS_LONG:
+        assert refused
+
+
+def until_ready(client: httpx.Client) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with contextlib.suppress(httpx.HTTPError):
+            if client.get("/readyz").status_code == 200:
+                return
+        time.sleep(0.1)
+    pytest.fail("the server is not ready")

@@ -26,6 +26,7 @@ from retrieval.text.masked_forms import masked_forms
 from retrieval.text.masking import mask
 from retrieval.text.prompt_injection import find_injections, remove_injections
 from tests.conftest import POSTGRES
+from tests.torture import fuzz
 from tests.torture.conftest import Figures
 
 # seconds of the processor beyond which an input of some kilobytes hangs a reader
@@ -144,6 +145,21 @@ def test_texts(is_long: bool, figures: Figures) -> None:
             with suppress(ValidationError):
                 _timed(text, lambda text=text: as_read(Record(text=text), ReadOptions()))
     _count(figures, 4 * count)
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_targets_take_what_they_are_given_first(name: str) -> None:
+    target = fuzz.TARGETS[name]()
+    for seed in fuzz.seeds_of(name):
+        target(seed)
+
+
+def test_guided_by_coverage(is_long: bool, figures: Figures) -> None:
+    if not is_long or not list(fuzz.PACKAGES.glob("lib/python*/site-packages/atheris")):
+        pytest.skip("`make torture` and `make fuzz` do this, with atheris, which Linux on x86-64 has")
+    found = fuzz.fuzzed_together(list(fuzz.TARGETS), 60)
+    assert None not in found
+    _count(figures, sum(filter(None, found)))
 
 
 _COUNT = {"inputs": 0}

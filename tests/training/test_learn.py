@@ -15,6 +15,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.scoring.fusion import SourceModel
 from agent.training.learn import LearnResult, learn
+from agent.training.reading_report import probable_labels
 from llm.errors import ModelFailure
 from retrieval.store.caches import LLMCache
 from retrieval.store.engine import open_store
@@ -170,3 +171,19 @@ def test_a_verdict_says_why_the_model_was_not_queried(tmp_path: Path, tried: boo
     reason = "other:1 was not tried on this source's cases, played:1 was" if tried else "was not tried (no calls"
     for verdict in unsure:
         assert reason in (" ".join(verdict.degraded) if tried else verdict.explanation)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.csv", "text,Label\nx,0\n", " (is it 'Label'?)"),
+        ("a.jsonl", '{"a": 1, "is_anomaly": 0}\n', " (is it 'is_anomaly'?)"),
+        ("a.csv", "text,kind\nx,0\n", ""),
+        ("a.log", "label 1\n", ""),
+        ("missing.csv", "", ""),
+    ],
+)
+def test_a_column_that_may_hold_the_labels_is_named(tmp_path: Path, name: str, content: str, found: str) -> None:
+    if content:
+        (tmp_path / name).write_text(content)
+    assert probable_labels([tmp_path / name], ReadOptions(), 1_000) == found

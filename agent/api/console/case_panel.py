@@ -9,6 +9,7 @@ from typing import Any
 from nicegui import events, ui
 
 from agent.api.console.elements import confirm, notify_error, server, text
+from agent.api.console.held_queue import notify_held
 from agent.api.console.i18n import _
 from agent.api.console.verdict_panel import BY
 from agent.core.errors import EXPECTED, describe
@@ -152,6 +153,9 @@ class CasePanel:
             self.close(removed)
         else:
             self._show(case)
+        if case.held:
+            notify_held(case.held)
+            return
         self._on_changed()
         await asyncio.to_thread(refit_source_if_due, context, source or case.source)
 

@@ -11,6 +11,7 @@ from nicegui import events, ui
 
 from agent.api.console.curves import calibration, risk_by_coverage
 from agent.api.console.elements import notify_error, server, text
+from agent.api.console.held_queue import notify_held
 from agent.api.console.i18n import _
 from agent.api.console.intake import file_button
 from agent.api.console.jobs import Upload, UploadedFiles
@@ -126,9 +127,12 @@ class ReviewQueue:
     async def _correct(self, verdict_id: str, label: Label, row: ui.element) -> None:
         context = server().context
         try:
-            await asyncio.to_thread(correct, context, verdict_id, label, BY)
+            case = await asyncio.to_thread(correct, context, verdict_id, label, BY)
         except EXPECTED as error:
             notify_error(describe(error))
+            return
+        if case.held:
+            notify_held(case.held)
             return
         row.delete()
         await asyncio.to_thread(refit_if_due, context, verdict_id)

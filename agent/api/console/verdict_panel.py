@@ -10,6 +10,7 @@ from nicegui import events, ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from agent.api.console.elements import notify_error, server, text
+from agent.api.console.held_queue import notify_held
 from agent.api.console.i18n import _
 from agent.api.console.word_diff import differing
 from agent.core.cancellable_stream import stream_in_thread
@@ -19,7 +20,7 @@ from agent.core.terminal import truncate
 from agent.explain.headline import label_in_words, reasons_in_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import sentences_for_stored_verdict
-from agent.training.feedback import correct, refit_if_due, refit_source_if_due, undo_correction
+from agent.training.feedback import CorrectedCase, correct, refit_if_due, refit_source_if_due, undo_correction
 
 # who corrects, in the history of a case
 BY = "console"
@@ -234,9 +235,12 @@ class VerdictPanel:
             return
         context = server().context
         try:
-            await asyncio.to_thread(_correct, context, verdict, label)
+            case = await asyncio.to_thread(_correct, context, verdict, label)
         except EXPECTED as error:
             notify_error(describe(error))
+            return
+        if case.held:
+            notify_held(case.held)
             return
         self._on_corrected(verdict, label)
         # the button that was pressed goes with what the panel showed
@@ -277,8 +281,8 @@ class VerdictPanel:
             await self.correct(label)
 
 
-def _correct(context: AppContext, verdict: Verdict, label: Label) -> None:
+def _correct(context: AppContext, verdict: Verdict, label: Label) -> CorrectedCase:
     # a verdict of a bulk run may not be in the history yet
     if context.history.get(verdict.id) is None:
         context.history.put([verdict.to_stored()])
-    correct(context, verdict.id, label, BY)
+    return correct(context, verdict.id, label, BY)

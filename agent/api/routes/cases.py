@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Query
+from fastapi.responses import Response
 
 from agent.api.bodies import JsonRoute
 from agent.api.roles import needs
-from agent.api.schemas import Feedback
+from agent.api.schemas import HELD, Feedback
 from agent.api.state import State
 from agent.core.access import Role
 from agent.core.json_schemas import SourceName
@@ -41,12 +42,17 @@ def get_case(case_id: str, state: State) -> CaseDetail:
     return show_case(state.context, case_id)
 
 
-@router.patch("/cases/{case_id}")
+@router.patch("/cases/{case_id}", responses={202: {"model": CaseDetail, "description": HELD}})
 @needs(Role.CORRECT)
-def patch_case(case_id: str, changed: Feedback, background: BackgroundTasks, state: State) -> CaseDetail:
+def patch_case(
+    case_id: str, changed: Feedback, background: BackgroundTasks, response: Response, state: State
+) -> CaseDetail:
     """Give a case another label. Enough changes start a refit of the source."""
     case = relabel_case(state.context, case_id, changed.label, _BY)
-    background.add_task(refit_source_if_due, state.context, case.source)
+    if case.held:
+        response.status_code = 202
+    else:
+        background.add_task(refit_source_if_due, state.context, case.source)
     return case
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query
 
 from agent.api.bodies import JsonRoute
 from agent.api.roles import needs
-from agent.api.schemas import Added, Brief, NewCases, SourceView
+from agent.api.schemas import Added, NewCases, SourceSettings, SourceView
 from agent.api.state import State
 from agent.core.access import Role, signed
 from agent.core.json_schemas import SourceName
@@ -19,7 +19,7 @@ from agent.data.record_reading import as_read
 from agent.training.active_learning import Candidate, select_for_review
 from agent.training.challenge import Challenge, challenge
 from agent.training.drift import WINDOW
-from agent.training.learn import as_case, check_name
+from agent.training.learn import as_case, check_name, redaction_of
 from agent.training.proposal import Proposals, propose
 from agent.training.refit import refit, refit_while_due, rollback
 
@@ -89,11 +89,16 @@ def get_review(name: SourceName, state: State, n: Annotated[int, Query(ge=1, le=
 
 @router.put("/sources/{name}", tags=["sources"])
 @needs(Role.ADMIN)
-def put_source(name: SourceName, brief: Brief, background: BackgroundTasks, state: State) -> SourceView:
-    """Create a source, or set its brief."""
+def put_source(name: SourceName, chosen: SourceSettings, background: BackgroundTasks, state: State) -> SourceView:
+    """Create a source, or set its brief, and what is redacted in its records."""
     casebook = state.context.casebook
-    casebook.create(check_name(name))
-    casebook.set(name, brief=brief.brief.strip(), brief_by="person")
+    known = casebook.source(check_name(name))
+    values: dict[str, Any] = {"brief": chosen.brief.strip(), "brief_by": "person"}
+    if chosen.redact is not None:
+        options = ReadOptions.model_validate((known.reading if known else None) or {})
+        values["reading"] = options.model_copy(update={"redact": redaction_of(known, chosen.redact)}).to_stored()
+    casebook.create(name)
+    casebook.set(name, **values)
     view = get_source(name, state)
     if any(view.cases.values()):
         background.add_task(refit, state.context, name)

@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from agent.api.bodies import NDJSON, DuplexResponse, JsonRoute, cancel_on_disconnect, media_type
 from agent.api.ndjson import stream_verdicts, to_json_bytes
 from agent.api.roles import needs
-from agent.api.schemas import Feedback, Unanswered
+from agent.api.schemas import HELD, Feedback, Unanswered
 from agent.api.state import ServerState, State
 from agent.core.access import Role
 from agent.core.cancellable_stream import stream_in_thread
@@ -99,10 +99,15 @@ def get_explanation(verdict_id: str, state: State) -> StreamingResponse:
     return StreamingResponse(pieces, media_type="text/plain; charset=utf-8")
 
 
-@router.post("/{verdict_id}/feedback")
+@router.post("/{verdict_id}/feedback", responses={202: {"model": CorrectedCase, "description": HELD}})
 @needs(Role.CORRECT)
-def post_feedback(verdict_id: str, feedback: Feedback, background: BackgroundTasks, state: State) -> CorrectedCase:
+def post_feedback(
+    verdict_id: str, feedback: Feedback, background: BackgroundTasks, response: Response, state: State
+) -> CorrectedCase:
     """Correct a verdict: its record becomes a case, and similar records follow it. Enough corrections start a refit."""
     case = correct(state.context, verdict_id, feedback.label, "API")
-    background.add_task(refit_if_due, state.context, verdict_id)
+    if case.held:
+        response.status_code = 202
+    else:
+        background.add_task(refit_if_due, state.context, verdict_id)
     return case

@@ -39,6 +39,7 @@ _BINARY_MAGIC = {
 # objects back to back, over several lines, in an array or after a record separator (RFC 7464)
 _JSON_BEGINS = re.compile(rb'[\s\x1e\[]*\{\s*"[^"]*"\s*:')
 _JSON_MAY_BEGIN = re.compile(rb'[\s\x1e\[]*(?:\{\s*(?:"[^"]*"?\s*)?)?(?:\x1b.*)?')
+_HTML = re.compile(rb"\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 _ANSI = re.compile(ANSI_SEQUENCE.encode())
 _BINARY_BYTES = 8_192
 _BINARY_SHARE = 0.3
@@ -68,6 +69,8 @@ def detect(stream: Stream, file: str, format: Format) -> Kind:
         ending = extension(file)
         stream.look(lambda head: _detect_by_lines(head, ending, complete=False) is not None)
         kind = _detect_by_lines(stream.head, ending, complete=True) or "log"
+        if kind == "log" and _HTML.match(stream.head):
+            raise InputError("is an HTML page (of a login, or an error?), not data; --format log reads its lines", file)
     if kind != "parquet":
         _refuse_binary(stream, file)
     return kind

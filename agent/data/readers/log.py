@@ -31,10 +31,18 @@ def read_log(stream: Stream, request: ReadRequest, *, first_line: int = 1) -> It
     entries: Iterable[tuple[RawLine, int]] = zip(lines, repeat(1))
     if request.entries is not None:
         entries = join_lines(lines, request.entries, request.max_chars, at_beginning=first_line == 1)
+    labelled = unlabelled = 0
     for raw, count in entries:
         row = parse_entry(raw, request, count)
-        if row is not None:
-            yield row
+        if row is None:
+            continue
+        yield row
+        labelled, unlabelled = labelled + isinstance(row, ParsedRow), unlabelled + isinstance(row, RowError)
+    if request.label is not None and not request.lenient and first_line == 1 and unlabelled > labelled:
+        raise request.file_error(
+            f"reads as a log, and most of its entries have no label ({unlabelled:,} of {labelled + unlabelled:,}): "
+            f"{request.label} is the place of the word that is one, from 0"
+        )
 
 
 def parse_entry(raw: RawLine, request: ReadRequest, count: int = 1) -> ParsedRow | RowError | None:

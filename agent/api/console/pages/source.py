@@ -10,6 +10,7 @@ from nicegui import ui
 
 from agent.api.console.elements import notify_error, server, show_no_source, text
 from agent.api.console.frame import page_frame
+from agent.api.console.held_queue import HeldQueue
 from agent.api.console.i18n import _
 from agent.api.console.source_parts import BriefEditor, Figures, ReviewQueue
 from agent.core.access import Role, require
@@ -55,6 +56,8 @@ class SourceView:
                     BriefEditor(source)
                 with _card(_("Review"), _("the verdicts whose correction improves the source most")):
                     self._review = ReviewQueue(source)
+                with _card(_("Waiting for a second person"), _("corrections that oppose what others labelled")):
+                    self._held = HeldQueue(source)
         self._show_model()
         ui.timer(0, self._load, once=True)
 
@@ -125,6 +128,7 @@ class SourceView:
         context = server().context
         try:
             await self._review.load()
+            await self._held.load()
             require(Role.CORRECT)
             found = await asyncio.to_thread(propose, context, self._source, labels=0)
             with self._drift:

@@ -1,0 +1,136 @@
+"""A server that is given new records all the time stays as large and as fast as it was, its history as long as set."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import create_engine, text
+
+from benchmarks.private_ollama import free_port
+from tests.conftest import POSTGRES
+from tests.torture.conftest import Figures
+
+pytestmark = [pytest.mark.network, pytest.mark.enable_socket, pytest.mark.timeout(14_400)]
+ROOT = Path(__file__).resolve().parents[2]
+PRECEDENT = "from agent.cli.app import main; main()"
+SERVE = f"import agent.api.state as state; state.PRUNE_SECONDS = 5; {PRECEDENT}"
+_ROWS, _PRUNED_EVERY, _SAMPLE = 2_000, 5.0, 5.0
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Load:
+    """Requests of a known template, of new ones, and streams, ten times a second."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client, self.rng, self.records, self.latencies = client, random.Random(1), 0, list[float]()
+
+    def known(self) -> str:
+        return f"LOG:  checkpoint complete: wrote {self.rng.randrange(10**9)} buffers"
+
+    def new(self) -> str:
+        return " ".join("".join(self.rng.choices(LETTERS, k=7)) for _ in range(6))
+
+    def step(self, number: int) -> None:
+        line = self.new() if number % 10 == 0 else self.known()
+        started = time.monotonic()
+        answer = self.client.post("/verdict/invoke", json={"input": {"text": line, "source": "pg"}})
+        self.latencies.append(time.monotonic() - started)
+        assert answer.json()["output"]["record"]["text"] == line
+        self.records += 1
+        if number % 50 == 0:
+            self.stream(known=99, new=1)
+
+    def stream(self, known: int, new: int) -> None:
+        texts = [self.known() for _ in range(known)] + [self.new() for _ in range(new)]
+        lines = "\n".join(json.dumps({"text": text, "source": "pg"}) for text in texts)
+        answer = self.client.post("/v1/verdicts", content=lines, headers={"content-type": "application/x-ndjson"})
+        assert len(answer.text.splitlines()) == len(texts)
+        self.records += len(texts)
+
+
+def _resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_memory_and_times_stay_while_new_records_come(
+    tmp_path: Path, is_long: bool, seconds: float, figures: Figures
+) -> None:
+    environment = {
+        **os.environ, "PRECEDENT_HOME": str(tmp_path), "PRECEDENT_OFFLINE": "1", "PRECEDENT_MODEL": "none",
+        "PRECEDENT_HISTORY_ROWS": str(_ROWS),
+    }  # fmt: skip
+    learn = ["learn", POSTGRES / "learn.log", "--source", "pg", "--label", "0", "--brief", "PostgreSQL"]
+    subprocess.run([sys.executable, "-c", PRECEDENT, *map(str, learn)], cwd=ROOT, env=environment, check=True)
+    port, log = free_port(), (tmp_path / "server.log").open("w")
+    serve = [sys.executable, "-c", SERVE, "serve", "--port", str(port)]
+    samples, latencies = list[tuple[float, float]](), list[list[float]]()
+    with (
+        log,
+        subprocess.Popen(serve, cwd=ROOT, env=environment, stdout=log, stderr=log) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
+    ):
+        try:
+            _until_ready(client, server)
+            load = Load(client)
+            # until the server's caches, of 65,536 texts and 16,384 templates, are full
+            for _ in range(70 if is_long else 1):
+                load.stream(known=750, new=250)
+            started, number = time.monotonic(), 0
+            while (now := time.monotonic() - started) < seconds:
+                load.step(number)
+                number += 1
+                if now >= len(samples) * _SAMPLE:
+                    samples.append((now, _resident_mib(server.pid)))
+                    latencies.append(load.latencies)
+                    load.latencies = []
+                time.sleep(max(0.0, number / 10 - (time.monotonic() - started)))
+            time.sleep(2 * _PRUNED_EVERY)
+        finally:
+            server.terminate()
+    assert server.returncode in (0, -15), (tmp_path / "server.log").read_text()[-2_000:]
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+    with create_engine(f"sqlite:///{tmp_path / 'precedent.db'}").connect() as connection:
+        rows = int(connection.scalar(text("SELECT count(*) FROM verdicts")) or 0)
+    # a verdict stays while one that stays is like it
+    assert rows <= _ROWS * 1.1
+    times, sizes = np.array(samples).T
+    settled = times >= seconds / 4
+    slope = float(np.polyfit(times[settled], sizes[settled], 1)[0]) * 3_600
+    quarter = len(latencies) // 4 or 1
+    quarters = latencies[quarter : 2 * quarter] or latencies, latencies[-quarter:]
+    second, last = (1_000 * float(np.quantile(np.concatenate(part), 0.95)) for part in quarters)
+    if seconds >= 3_600:
+        assert slope < 1, samples
+    figures(
+        "soak",
+        minutes=round(seconds / 60, 1),
+        records=load.records,
+        MiB=round(float(sizes[-1])),
+        growth_MiB_an_hour=round(slope, 2),
+        p95_ms_second_quarter=round(second, 1),
+        p95_ms_last_quarter=round(last, 1),
+        verdicts_kept=rows,
+    )
+
+
+def _until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while True:
+        assert server.poll() is None
+        assert time.monotonic() < until
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
