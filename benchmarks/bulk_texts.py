@@ -36,6 +36,8 @@ _FORMS = (
 )
 _FIELD = re.compile(r"\{(\w+)\}")
 _LEARNED, _MESSAGES = 3_000, 100_000
+# of how many lines one is of a new template
+_STORM = 10
 _FLOOR = """
 import sys, polars as pl
 path, kind, out = sys.argv[1:]
@@ -145,6 +147,37 @@ def rows(folder: Path, lines: int, python: Command, precedent: Command) -> list[
         found.append((f"precedent, {name}", speed, f"{ratio:.2f}", f"{run.memory:,.0f} MiB"))
         file.unlink()
     return found
+
+
+def storm_rows(folder: Path, model: Path, python: Command, precedent: Command, lines: int) -> list[Row]:
+    """Rows for lines of known templates, a tenth of them replaced by lines of new ones.
+
+    Of the time with new ones, sentence-transformers' for their texts alone is taken off. The source is that of `rows`.
+    """
+    rng, of_lines = random.Random(3), forms()
+    known = [filled(rng.choice(of_lines), rng) for _ in range(lines)]
+    new = [" ".join(rng.choices(_WORDS, k=8)) for _ in range(lines // _STORM)]
+    mixed = list(known)
+    mixed[::_STORM] = new
+    files = {name: folder / f"{name}.log" for name in ("known", "storm")}
+    for (_, file), texts in zip(files.items(), (known, mixed), strict=True):
+        write(file, "log", texts, ["normal"] * lines)
+    write(folder / "new.csv", "csv", new, ["normal"] * len(new))
+    out = "--source", "texts", "--output", folder / "storm-out.jsonl"
+    # templates that were met by chance are remembered
+    precedent(folder, "judge", files["known"], *out)
+    quiet = min(precedent(folder, "judge", files["known"], *out).seconds for _ in range(2))
+    storm, encoding = precedent(folder, "judge", files["storm"], *out), python(_ENCODE, model, folder / "new.csv")
+    of_known = storm.seconds - encoding.seconds
+    return [
+        (f"precedent, {lines:,} lines of known templates", f"{quiet:.1f} s, {lines / quiet:,.0f}/s", "1", ""),
+        (
+            f"precedent, {lines:,} lines, {len(new):,} of them of new templates",
+            f"{storm.seconds:.1f} s; {encoding.seconds:.1f} s to encode the new ones alone",
+            f"{quiet / of_known:.2f} of the known ones' speed without them" if of_known > 0 else "",
+            f"{storm.memory:,.0f} MiB",
+        ),
+    ]
 
 
 def prose_rows(folder: Path, model: Path, python: Command, precedent: Command, count: int = _MESSAGES) -> list[Row]:

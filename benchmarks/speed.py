@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rag", type=int, default=100, help="lines of 500 that the RAG chain judges; 0: none")
     parser.add_argument("--cases", type=int, nargs="*", default=[100_000], help="sizes of the large casebooks")
     parser.add_argument("--seconds", type=int, default=60, help="seconds of load on the server; 0: none")
+    parser.add_argument("--storm", type=int, default=100_000, help="lines, a tenth of new templates; 0: none")
     parser.add_argument("--prose", type=int, default=100_000, help="messages of prose; 0: none")
     parser.add_argument("--cordon", help="the executable of cordon, in an environment of its own")
     parser.add_argument("--write", action="store_true", help="write docs/speed.md")
@@ -113,8 +114,10 @@ def _parts(folder: Path, log: Path, options: argparse.Namespace) -> Iterator[lis
     yield bulk_rows.rows_of_tables(folder, _precedent, options.rows)
     yield bulk_rows.rows_of_sessions(folder, _precedent, options.sessions)
     yield bulk_texts.rows(folder, options.lines, _program, _precedent)
+    embedder = AppContext(settings()).embedder().folder
+    if options.storm:
+        yield bulk_texts.storm_rows(folder, embedder, _program, _precedent, options.storm)
     if options.prose:
-        embedder = AppContext(settings()).embedder().folder
         yield bulk_texts.prose_rows(folder, embedder, _program, _precedent, options.prose)
     for count in options.cases:
         yield _at_size(folder / str(count), log, count)

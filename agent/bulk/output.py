@@ -31,6 +31,8 @@ COLUMNS = ("file", "line", "label", "probability", "template")
 CSV_COLUMNS = (*COLUMNS, "id", "reason", "text")
 _REASONS, _REASON_CHARS = 2, 200
 _LINES_PER_WRITE = 1_024
+# what comes before the checksum of a checkpoint, which is that of the object without it
+_CHECKSUM = b',"crc32":'
 _QUOTE, _MUST_BE_QUOTED = '"', re.compile(r'[",\r\n]')
 
 
@@ -293,7 +295,8 @@ class Output:
             body["known"] = sorted(self.known)
         temporary = self._resume.with_suffix(".tmp")
         try:
-            temporary.write_bytes(to_json({**body, "crc32": _checksum(body)}))
+            written = to_json(body)
+            temporary.write_bytes(written.removesuffix(b"}") + _CHECKSUM + b"%d}" % zlib.crc32(written))
             temporary.replace(self._resume)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -314,7 +317,8 @@ class Output:
 
     def _checkpoint_state(self) -> dict[str, Any]:
         try:
-            state: dict[str, Any] = json.loads(self._resume.read_text(encoding="utf-8"))
+            content = self._resume.read_bytes()
+            state: dict[str, Any] = json.loads(content)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -326,7 +330,8 @@ class Output:
                 f"{self._path} was begun with other files, options, casebook or model; "
                 "without --resume it is written again"
             )
-        if state.pop("crc32", None) != _checksum(state):
+        body, _, checksum = content.rpartition(_CHECKSUM)
+        if checksum != b"%d}" % zlib.crc32(body + b"}"):
             raise UsageError(f"{self._resume} is damaged; without --resume the run starts again")
         return state
 
@@ -339,8 +344,3 @@ def template_line(name: str, verdict: Verdict) -> bytes:
 def _names(templates: Path) -> set[str]:
     with templates.open(encoding="utf-8") as lines:
         return {json.loads(line)["template"] for line in lines}
-
-
-def _checksum(state: Mapping[str, Any]) -> int:
-    # the same of what was written and is read again: JSON keeps the order of keys
-    return zlib.crc32(to_json(state))
