@@ -76,7 +76,8 @@ bench: $(VENV)/.dev models ## cost of a verdict against bare llama.cpp, and host
 	@$(BIN)/python -m benchmarks.hostile
 
 bench-redaction: $(VENV)/.dev ## precision and recall of redaction on generated lines, and its cost
-	@$(BIN)/python -m benchmarks.redaction
+	@$(BIN)/python -m benchmarks.redaction $(ASK)
+	@$(BIN)/python -m benchmarks.redaction_verdicts
 
 bench-ollama: $(VENV)/.dev models ## the same weights embedded and through Ollama: agreement, latency, throughput (needs an ollama)
 	@$(BIN)/python -m benchmarks.ollama_parity

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
-from itertools import islice, takewhile
 from operator import or_
 from typing import TYPE_CHECKING
 
@@ -117,7 +116,7 @@ class Redactor:
         parts, place = list[str](), 0
         taken = [match.span() for match in PLACEHOLDER.finditer(text)]
         for start, end, kind, key in sorted(found):
-            if start < place or _is_of_placeholder(start, end, taken):
+            if start < place or is_of_placeholder(start, end, taken):
                 continue
             parts += [text[place:start], self.placeholder(kind, key)]
             place = end
@@ -133,10 +132,11 @@ def _spelled(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < _MOST_EXACT else str(value)
 
 
-def _is_of_placeholder(start: int, end: int, taken: list[tuple[int, int]]) -> bool:
+def is_of_placeholder(start: int, end: int, taken: Sequence[tuple[int, int]]) -> bool:
     """Whether a part of a text is a placeholder, a part of one, or cuts one off; ``taken`` is where they are."""
     first = bisect_right(taken, start, key=lambda span: span[1])
-    inside = list(takewhile(lambda span: span[0] < end, islice(taken, first, None)))
+    # a slice, as `islice` would walk to its first one
+    inside = taken[first : bisect_left(taken, end, lo=first, key=lambda span: span[0])]
     if any(begins < start or end < ends for begins, ends in inside):
         return True
     return bool(inside) and sum(ends - begins for begins, ends in inside) == end - start

@@ -126,13 +126,16 @@ def elements(text: str) -> Iterator[Found]:
 
 def headers(text: str) -> Iterator[Found]:
     """Credentials in headers of HTTP (RFC 9110, RFC 6750, RFC 7617, RFC 6265)."""
-    for match in patterns.HEADER.finditer(text):
+    place = 0
+    while match := patterns.HEADER.search(text, place):
         start, end = match.span("value")
         scheme = (match["scheme"] or "").casefold()
         if scheme in _WITH_PARAMETERS:
             # the quotes of its parameters are inside of it
             last = _END_OF_LINE.search(text, end)
             end = last.start() if last else len(text)
+        # of many in one line, each would look at the rest of it
+        place = end
         value = text[start:end]
         if not is_state(value) and (scheme or looks_secret(value)) and not value.isalpha():
             yield _secret(text, start, end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import polars as pl
 import pytest
 
@@ -9,8 +11,8 @@ from benchmarks.redaction_held_out import held_out
 from benchmarks.redaction_lines import first
 from retrieval.text.masked_forms import masked_forms
 from retrieval.text.masking import mask
-from retrieval.text.redaction import DEFAULT_KINDS, KINDS, Redactor
-from retrieval.text.redaction_finders import PLACEHOLDER
+from retrieval.text.redaction import DEFAULT_KINDS, KINDS, Redactor, is_of_placeholder
+from retrieval.text.redaction_finders import FINDERS, PLACEHOLDER
 
 KEY = b"of a test"
 REDACTOR = Redactor(DEFAULT_KINDS, KEY)
@@ -143,3 +145,31 @@ def test_hostile_texts_end(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     redacted = REDACTOR.text(text)
     assert REDACTOR.text(redacted) == redacted
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "authorization: digest a1 ",
+        "authorization: hawk id='a1',",
+        "pass='",
+        "-----BEGIN PRIVATE KEY-----",
+        "--password 'a ",
+    ],
+)
+def test_no_part_of_a_text_is_looked_at_again_for_each_value(unit: str) -> None:
+    text = unit * 50
+    for finders in FINDERS.values():
+        for find in finders:
+            assert sum(end - start for start, end, *_ in find(text)) <= len(text), find.__name__
+
+
+def test_placeholders_are_found_without_walking_to_them() -> None:
+    class Places(list[tuple[int, int]]):
+        def __iter__(self) -> NoReturn:
+            raise AssertionError("all places are walked through for each value")
+
+    taken = Places((place, place + 5) for place in range(0, 100, 10))
+    assert [
+        is_of_placeholder(start, end, taken) for start, end in ((20, 25), (21, 24), (25, 30), (18, 22), (18, 27))
+    ] == [*(True, True, False, True, False)]
