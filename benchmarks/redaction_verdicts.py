@@ -1,6 +1,7 @@
 """What redaction does to verdicts: one half of a data set is learned, the other judged, with and without redaction.
 
-``python -m benchmarks.redaction_verdicts [--most N] [NAME …]``; four lines of five have a line with secrets behind them.
+``python -m benchmarks.redaction_verdicts [--most N] [NAME …]``; four lines of five have a line with secrets behind
+them.
 """
 
 from __future__ import annotations

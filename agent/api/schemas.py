@@ -53,6 +53,16 @@ class SourceSettings(Brief):
     redact: list[RedactedKind] | None = None
 
 
+class Pattern(BaseModel):
+    """Which records are to be forgotten: those with this text in them, whatever its case, or a regular expression."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    matching: Annotated[str, Field(min_length=1, max_length=1_000)]
+    regex: bool = False
+    dry_run: bool = False
+
+
 class Feedback(BaseModel):
     """The right label of a judged record."""
 

@@ -23,7 +23,7 @@ from agent.scoring.fusion import Fusion, fuse
 from retrieval.encoding.field_encoder import EventCount, features
 from retrieval.text.content import says_nothing
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
-from retrieval.text.prompt_injection import find_injections
+from retrieval.text.prompt_injection import find_injections, names_a_label
 
 
 def most_anomalous_segment(states: Sequence[JudgingState]) -> JudgingState:
@@ -69,6 +69,7 @@ class Decider:
             (_is_unlike_every_case(state) and not problems.missing)
             or not state.source.model.has_evidence(state.log_odds)
             or _unseen_number(state) is not None
+            or _is_an_injected_models_word(state)
         )
         if (
             self._is_contradicted(state)
@@ -226,6 +227,12 @@ def _has_no_content(state: JudgingState) -> bool:
     """Whether the record is a text without content that no case has: its place among the cases tells nothing."""
     record = state.record
     return not (record.fields or record.events or state.has_known_template) and says_nothing(record.text)
+
+
+def _is_an_injected_models_word(state: JudgingState) -> bool:
+    """Whether only the language model says anything of a record that may address it: small models are swayed."""
+    alone = [name for name, value in state.log_odds.items() if value is not None] == ["language"]
+    return alone and (names_a_label(state.record.text) or bool(find_injections(state.record.text)))
 
 
 def _resembles_no_case(state: JudgingState) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 
 from agent.core.records import Verdict, verdict_id_of
+from retrieval.lru_cache import cached
 
 _ID, _RECORD = "\x00id", "\x00record"
 # as json.dumps with ensure_ascii=False, without its cost of a call
 _quoted = json.encoder.encode_basestring
-_as_json = lru_cache(maxsize=1_024)(lambda value: json.dumps(value, ensure_ascii=False))
+_as_json = cached(1_024)(lambda value: json.dumps(value, ensure_ascii=False))
 
 
 @dataclass(frozen=True)

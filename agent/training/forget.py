@@ -12,6 +12,7 @@ from agent.core.records import clean_text
 from agent.pipeline.context import AppContext
 from agent.training.refit import Progress, refit
 from retrieval.casebook import SourceSnapshot
+from retrieval.lru_cache import clear_caches
 from retrieval.store.erasure import KNOWS_ERASED, Erasure, clean_file, erase_fits
 
 _SECONDS = 2.0
@@ -102,6 +103,7 @@ def forget(
         anew = bool(erasure.counts["representation"])
         if erasure.counts["cases"] or anew or _is_unfinished(row):
             result.refitted = _fit_without(context, row.name, result, progress, anew=anew)
+    clear_caches()
     if reason := clean_file(engine):
         result.not_erased.append(reason)
     result.not_erased += _left(context, row.name, part)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoding.field_columns import FieldColumns, FieldValue
+from retrieval.lru_cache import cached
 from retrieval.text.masking import kind_of_event
 
 __all__ = ["EVENTS", "EVENT_KINDS", "EventCount", "FieldEncoder", "FieldValue", "features", "value_if_absent"]
@@ -56,7 +57,7 @@ class EventCount(str):
     __hash__ = str.__hash__
 
 
-_event_count = lru_cache(maxsize=65_536)(EventCount)
+_event_count = cached(65_536)(EventCount)
 
 
 def value_if_absent(name: str) -> float | None:

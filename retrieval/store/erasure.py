@@ -109,6 +109,7 @@ class Erasure:
                 self.counts["llm_answers"] = connection.execute(delete(llm_cache)).rowcount
                 connection.execute(delete(template_verdicts).where(template_verdicts.c.source == self._name))
             Sources.cases_changed(connection, self._name)
+            Sources.update(connection, self._name, erasures=sources.c.erasures + 1)
         return orphans
 
     def _rows(self, connection: Connection, table: Table, names: tuple[str, ...], kind: str) -> Iterator[Any]:

@@ -30,6 +30,7 @@ def _source_column(primary_key: bool = False) -> Column[str]:
     return Column("source", String(64), owner, primary_key=primary_key, nullable=False)
 
 
+# `erasures` counts how often records were forgotten: processes then empty their caches;
 # `version` counts changes of the cases; `revision` counts changes of anything in the row or of the cases
 sources = Table(
     "sources",
@@ -45,6 +46,7 @@ sources = Table(
     Column("source_model", JSON(none_as_null=True)),
     Column("models", LargeBinary),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("erasures", Integer, nullable=False, default=0, server_default="0"),
 )
 # the fit before the one in `sources`
 earlier_fits = Table(

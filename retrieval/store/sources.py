@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 
 from retrieval.encoding.representation import RecordLike, Representation
 from retrieval.errors import StoreFailure
+from retrieval.lru_cache import clear_caches
 from retrieval.store.engine import insert_or_ignore
 from retrieval.store.schema import cases, sources
 from retrieval.types import LABELS
@@ -46,6 +47,7 @@ class Sources:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._snapshots: dict[str, SourceSnapshot] = {}
+        self._erasures: dict[str, int] = {}
 
     def names(self) -> list[str]:
         """The names of all sources, sorted."""
@@ -70,6 +72,10 @@ class Sources:
                 return None
             by_label = select(cases.c.label, func.count()).where(cases.c.source == name).group_by(cases.c.label)
             counts: dict[str, int] = dict(connection.execute(by_label).all())
+        if self._erasures.get(name, row.erasures) != row.erasures:
+            # another process may have forgotten records that are cached in this one
+            clear_caches()
+        self._erasures[name] = row.erasures
         self._snapshots[name] = snapshot = SourceSnapshot(
             name=row.name,
             brief=row.brief,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from retrieval.lru_cache import cached
 from retrieval.text.masking import PLACEHOLDERS, VARIABLE_PARTS, mask, remask
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _written(place: str) -> str:
     return place.replace(_NUMBER, "<n>").replace(_BORDER, "")
 
 
-@lru_cache(maxsize=512)
+@cached(512)
 def mask_except(text: str, kept: KeptNumbers) -> str:
     """As `mask`, but for the ``kept`` numbers.
 

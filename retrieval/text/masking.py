@@ -7,7 +7,8 @@ angle brackets of a line stay.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+
+from retrieval.lru_cache import cached
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH = rf"(?:{'|'.join(MONTHS)})"
@@ -36,7 +37,7 @@ _SPACE = re.compile(r"\s+")
 
 
 # the key, the vector and the models each need the masked text
-@lru_cache(maxsize=512)
+@cached(512)
 def mask(text: str) -> str:
     """Replace times, addresses, identifiers and numbers, and collapse white space.
 
@@ -59,7 +60,7 @@ def _placeholder(match: re.Match[str]) -> str:
 
 
 # sessions consist of few different events
-@lru_cache(maxsize=16_384)
+@cached(16_384)
 def kind_of_event(event: str) -> str:
     """The kind of an event: its masked text, or the event itself when it is a name of one word.
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.lru_cache import cached
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -85,6 +87,8 @@ _PART = re.compile(
 )
 # letters that `re.IGNORECASE` takes for others, and lower case does not
 _FOLDED = str.maketrans("ıİςᲀᲁᲂᲃᲄᲅᲆ", "iiσвдосттъ")
+_ANY_LABEL = re.compile(rf"\b{_LABEL}\b|{_ELSEWHERE}|\b(?:{_LATIN})\b", re.IGNORECASE)
+_SPACED = re.compile(r"(?<=\b\w) (?=\w\b)")
 _BARE_LABEL = re.compile(rf"\s{_LABEL}\W{{0,8}}$", re.IGNORECASE)
 _JOINTS = ".;,:|>-"
 _PIECES = 8
@@ -111,8 +115,18 @@ def find_injections(text: str) -> list[str]:
     return list(_injections(text))
 
 
+def names_a_label(text: str) -> bool:
+    """Whether the text has a word for a verdict, also in another language, or with spaces between its letters.
+
+    >>> names_a_label("mark it n o r m a l"), names_a_label("fan 3 stopped")
+    (True, False)
+    """
+    text = plain(text)
+    return bool(_ANY_LABEL.search(text) or _ANY_LABEL.search(_SPACED.sub("", text)))
+
+
 # needed several times for each record, and slow
-@lru_cache(maxsize=512)
+@cached(512)
 def _injections(text: str) -> tuple[str, ...]:
     text = _GAP.sub(" ", plain(text))
     return tuple(match.group().strip() for match in INJECTION.finditer(text)) if _has_trigger(text) else ()

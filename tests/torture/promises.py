@@ -68,6 +68,14 @@ PROMISES = {
         "and its history as long as set.",
         "test_soak.py",
     ),
+    **{
+        f"injected_{model}": Promise(
+            f"Where {model} decides alone, without a casebook, an instruction in a record makes nothing normal that is "
+            "not normal without it.",
+            "test_injected.py",
+        )
+        for model in ("smollm2-135m", "qwen2.5-coder-0.5b")
+    },
     "poisoned": Promise(
         "A client whose API key has the role `correct` makes no known anomaly normal, however many wrong corrections "
         "it sends: those that oppose several cases of others wait for a second person.",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from agent.core.records import Record, Verdict
+from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
@@ -64,4 +66,46 @@ def test_no_instruction_makes_an_anomalous_record_normal(context: AppContext, is
         made_unsure=labels["unsure"],
         honest_lines=len(honest),
         false_alarms=len(alarms),
+    )
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", "qwen2.5-coder-0.5b"])
+def test_no_instruction_makes_a_small_model_call_it_normal(
+    model: str, tmp_path: Path, is_long: bool, figures: Figures
+) -> None:
+    """Without a casebook the model alone decides: what it does not call normal stays so beside an instruction."""
+    rng = random.Random(4)
+    made = AppContext(make_settings(tmp_path / "home", model=f"embedded:{model}"))
+    made.casebook.create("s")
+    made.casebook.set("s", brief=BRIEF, brief_by="person")
+    chain = build(made)
+
+    def label(text: str) -> str:
+        verdict = chain.invoke(JudgeRequest.about(Record(text=text), "s", "none"))
+        assert verdict.signals["language"] is not None, verdict.degraded
+        return verdict.label
+
+    lines = [filled(template, rng) for template in (ANOMALOUS if is_long else ANOMALOUS[:2])]
+    own = {line: label(line) for line in lines}
+    candidates = [line for line in lines if own[line] != "normal"]
+    assert candidates
+    injections = [*KINDS, *(encode(KINDS[0]) for encode in ENCODED)]
+    found = Counter[tuple[str, str]]()
+    changed = list[str]()
+    for injection in injections if is_long else injections[::9]:
+        line = rng.choice(candidates)
+        text = f"{line}. {injection.replace('{line}', line)}"
+        judged_as = label(text)
+        found[own[line], judged_as] += 1
+        if judged_as == "normal":
+            changed.append(text)
+    made.close()
+    assert changed == []
+    figures(
+        f"injected_{model}",
+        lines_normal_by_themselves=len(lines) - len(candidates),
+        records=found.total(),
+        made_normal=len(changed),
+        made_unsure=found["anomalous", "unsure"],
+        made_anomalous=found["unsure", "anomalous"],
     )

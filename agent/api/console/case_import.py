@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from nicegui import events, ui
 
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import for_role, notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.intake import file_button
 from agent.api.console.jobs import Upload
 from agent.api.console.label_choice import LabelChoice, Learning
 from agent.api.console.reading_view import show_learned
 from agent.api.console.source_form import reading_of
+from agent.core.access import Role
 from agent.core.errors import EXPECTED, describe
 
 
@@ -74,6 +75,7 @@ class CaseImport:
 
     def _enable(self) -> None:
         self._learn.set_enabled(self._choice is not None and self._choice.is_complete)
+        for_role(self._learn, Role.ADMIN)
 
     async def _import(self, upload: Upload, choice: LabelChoice) -> None:
         self._learn.disable()

@@ -8,10 +8,11 @@ from typing import Any
 
 from nicegui import events, ui
 
-from agent.api.console.elements import confirm, notify_error, server, text
+from agent.api.console.elements import confirm, for_role, notify_error, server, text
 from agent.api.console.held_queue import notify_held
 from agent.api.console.i18n import _
 from agent.api.console.verdict_panel import BY
+from agent.core.access import Role
 from agent.core.errors import EXPECTED, describe
 from agent.core.records import Label
 from agent.core.terminal import truncate
@@ -85,6 +86,7 @@ class CasePanel:
         with ui.element("div").classes("correct"):
             for key, label in _KEYS.items():
                 button = ui.button(on_click=lambda label=label: self.relabel(label)).props("outline dense no-caps")
+                for_role(button, Role.CORRECT)
                 button.classes("chosen" if case.label == label else "")
                 button.props(f'aria-pressed="{"true" if case.label == label else "false"}"')
                 with button:
@@ -92,10 +94,10 @@ class CasePanel:
                     text("kbd", key)
             question = _("Remove this case from the casebook?")
             remove = ui.button(_("Remove"), on_click=lambda: confirm(question, _("Remove"), self._remove))
-            remove.props("flat dense no-caps color=negative")
+            for_role(remove.props("flat dense no-caps color=negative"), Role.ADMIN)
             if (changed := _newest_change(case)) is not None:
                 undo = ui.button(_("Undo"), on_click=lambda: self._undo(changed)).props("flat dense no-caps")
-                undo.mark("undo")
+                for_role(undo.mark("undo"), Role.CORRECT)
 
     @staticmethod
     def _record(case: CaseDetail) -> None:

@@ -9,6 +9,7 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from agent.api.console.i18n import _
+from agent.core.access import Role, current_caller, missing_role
 
 if TYPE_CHECKING:
     from agent.api.state import ServerState
@@ -24,6 +25,16 @@ def server() -> ServerState:
 def text(tag: str, content: str, classes: str = "") -> TextElement:
     """An element with a text, which is never read as HTML."""
     return TextElement(tag=tag, text=content).classes(classes)
+
+
+def for_role(button: ui.button, role: Role) -> ui.button:
+    """The button, which says why it does nothing where the present key's role is not enough for what it does."""
+    caller = current_caller()
+    if caller is not None and caller.role < role:
+        button.disable()
+        reason = missing_role(role, caller).replace('"', "'")
+        button.props(f'title="{reason}"')
+    return button
 
 
 def notify_error(message: str) -> None:

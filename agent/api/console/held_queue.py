@@ -8,8 +8,9 @@ from functools import partial
 
 from nicegui import ui
 
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import for_role, notify_error, server, text
 from agent.api.console.i18n import _
+from agent.core.access import Role
 from agent.core.errors import EXPECTED, describe
 from agent.core.terminal import truncate
 from agent.pipeline.context import AppContext
@@ -55,7 +56,7 @@ class HeldQueue:
                 text("span", f"{held.held_id}, {labels}, {held.held_by}: {held.reason}", "faint")
             for name, decide in ((_("Confirm"), confirm_held), (_("Reject"), reject_held)):
                 button = ui.button(name, on_click=partial(self._decide, decide, held.held_id))
-                button.props("outline dense no-caps")
+                for_role(button.props("outline dense no-caps"), Role.CORRECT)
 
     async def _decide(self, decide: Callable[[AppContext, str, str], HeldView], held_id: str) -> None:
         context = server().context

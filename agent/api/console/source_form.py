@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import for_role, notify_error, server, text
 from agent.api.console.i18n import _
 from agent.api.console.jobs import Upload, proposed_name
 from agent.api.console.label_choice import LabelChoice, Learning, survey_upload
@@ -61,7 +61,7 @@ class SourceForm:
     async def _known(self, source: str) -> None:
         options = reading_of(source)
         button = ui.button(_("Judge"), on_click=lambda: self._on_judge(source, options)).props("unelevated no-caps")
-        button.mark("judge")
+        for_role(button.mark("judge"), Role.JUDGE)
         box = ui.element("div")
         with box:
             if self._upload.path.stat().st_size > _SURVEYED_BYTES:
@@ -101,6 +101,7 @@ class NewSource:
         has_labels = self._choice.label is not None
         self._learn.set_visibility(has_labels)
         self._learn.set_enabled(self._choice.is_complete)
+        for_role(self._learn, Role.ADMIN)
         for other in (self._describe, self._rank):
             other.set_visibility(self._choice.is_readable and not has_labels)
 

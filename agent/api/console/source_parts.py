@@ -10,7 +10,7 @@ from typing import Any
 from nicegui import events, ui
 
 from agent.api.console.curves import calibration, risk_by_coverage
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import for_role, notify_error, server, text
 from agent.api.console.held_queue import notify_held
 from agent.api.console.i18n import _
 from agent.api.console.intake import file_button
@@ -45,9 +45,11 @@ class BriefEditor:
         self._area = ui.textarea(value=brief).props(f"outlined autogrow maxlength={_BRIEF_CHARS}").classes("full")
         self._area.props(f'aria-label="{_("What is normal, what is anomalous")}"').mark("brief")
         with ui.element("div").classes("actions"):
-            ui.button(_("Save"), on_click=self._save).props("unelevated dense no-caps").mark("save-brief")
+            save = ui.button(_("Save"), on_click=self._save).props("unelevated dense no-caps").mark("save-brief")
+            for_role(save, Role.ADMIN)
             if server().settings.model != "none":
                 self._improve = ui.button(_("Improve"), on_click=self._draft).props("outline dense no-caps")
+                for_role(self._improve, Role.ADMIN)
         self._proposal = ui.element("div")
 
     async def _save(self) -> None:
@@ -122,7 +124,7 @@ class ReviewQueue:
             labels: tuple[Label, ...] = ("normal", "anomalous")
             for label in labels:
                 button = ui.button(_(label), on_click=partial(self._correct, candidate.id, label, row))
-                button.props("outline dense no-caps")
+                for_role(button.props("outline dense no-caps"), Role.CORRECT)
 
     async def _correct(self, verdict_id: str, label: Label, row: ui.element) -> None:
         context = server().context

@@ -9,10 +9,11 @@ from typing import get_args
 from nicegui import events, ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import for_role, notify_error, server, text
 from agent.api.console.held_queue import notify_held
 from agent.api.console.i18n import _
 from agent.api.console.word_diff import differing
+from agent.core.access import Role
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import EXPECTED, describe
 from agent.core.records import Label, Precedent, Verdict
@@ -103,6 +104,7 @@ class VerdictPanel:
         with ui.element("div").classes("correct"):
             for key, label in _KEYS.items():
                 button = ui.button(on_click=lambda label=label: self.correct(label)).props("outline dense no-caps")
+                for_role(button, Role.CORRECT)
                 button.classes("chosen" if self._corrected == label else "").props(
                     f'aria-pressed="{"true" if self._corrected == label else "false"}"'
                 )
@@ -114,6 +116,7 @@ class VerdictPanel:
             with ui.element("div").classes("note labelled"):
                 text("span", note.format(label=_(self._corrected)))
                 undo = ui.button(on_click=self.undo).props("flat dense no-caps").classes("small")
+                for_role(undo, Role.CORRECT)
                 with undo:
                     text("span", _("Undo"))
                     text("kbd", "u")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Query
 
 from agent.api.bodies import JsonRoute
 from agent.api.roles import needs
-from agent.api.schemas import Added, NewCases, SourceSettings, SourceView
+from agent.api.schemas import Added, NewCases, Pattern, SourceSettings, SourceView
 from agent.api.state import State
 from agent.core.access import Role, signed
 from agent.core.json_schemas import SourceName
@@ -19,6 +19,7 @@ from agent.data.record_reading import as_read
 from agent.training.active_learning import Candidate, select_for_review
 from agent.training.challenge import Challenge, challenge
 from agent.training.drift import WINDOW
+from agent.training.forget import Forgotten, forget
 from agent.training.learn import as_case, check_name, redaction_of
 from agent.training.proposal import Proposals, propose
 from agent.training.refit import refit, refit_while_due, rollback
@@ -103,6 +104,13 @@ def put_source(name: SourceName, chosen: SourceSettings, background: BackgroundT
     if any(view.cases.values()):
         background.add_task(refit, state.context, name)
     return view
+
+
+@router.post("/sources/{name}/forget", tags=["sources"])
+@needs(Role.ADMIN)
+def post_forget(name: SourceName, pattern: Pattern, state: State) -> Forgotten:
+    """Erase what the source holds on some records; with `dry_run`, count it only. It cannot be undone."""
+    return forget(state.context, name, pattern.matching, by_regex=pattern.regex, dry_run=pattern.dry_run)
 
 
 @router.post("/sources/{name}/rollback", tags=["sources"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
+
+from retrieval.lru_cache import cached
 
 _PLAIN_SIGNS = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2019": "'"})
 _CELL = re.compile(
@@ -54,7 +55,7 @@ class CellParts(NamedTuple):
     values: dict[Style, float]
 
 
-@lru_cache(maxsize=1 << 16)
+@cached(1 << 16)
 def split_cell(cell: str) -> CellParts | None:
     """The parts of a number with or without a currency or a unit, None for another text."""
     text = cell.strip()

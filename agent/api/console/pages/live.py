@@ -11,7 +11,7 @@ from typing import Any
 
 from nicegui import ui
 
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import for_role, notify_error, server, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
 from agent.api.console.verdict_panel import VerdictPanel
@@ -113,8 +113,10 @@ class LiveView:
                 seen = _("acknowledged") if group.acknowledged_at else _("Acknowledge")
                 button = ui.button(seen, on_click=partial(self._acknowledge, group)).props("outline dense no-caps")
                 button.set_enabled(group.acknowledged_at is None)
+                for_role(button, Role.CORRECT)
                 sound = _("Unmute") if group.is_muted else _("Mute")
-                ui.button(sound, on_click=partial(self._mute, group)).props("flat dense no-caps")
+                button = ui.button(sound, on_click=partial(self._mute, group)).props("flat dense no-caps")
+                for_role(button, Role.CORRECT)
 
     async def _open(self, verdict_id: str) -> None:
         context = server().context

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from agent.api.console.elements import notify_error, server, show_no_source, text
+from agent.api.console.elements import for_role, notify_error, server, show_no_source, text
 from agent.api.console.frame import page_frame
 from agent.api.console.held_queue import HeldQueue
 from agent.api.console.i18n import _
@@ -89,9 +89,11 @@ class SourceView:
                 text("p", _("Cases have changed since the last fit."), "note warn")
             with ui.element("div").classes("actions"):
                 button = ui.button(_("Fit again")).props("outline dense no-caps").mark("refit")
+                for_role(button, Role.ADMIN)
                 button.on_click(lambda: self._refit(button, challenge, _("Fitted again")))
                 if (earlier := earlier_fit(server().context, self._source)) is not None:
                     back = ui.button(_("Back to the fit before")).props("flat dense no-caps").mark("rollback")
+                    for_role(back, Role.ADMIN)
                     back.on_click(lambda: self._refit(back, rollback, _("The fit before is used again")))
                     before = SourceModel.from_json(earlier.source_model)
                     threshold = f"{expit(before.without_llm.threshold):.0%}"
