@@ -15,7 +15,11 @@ from retrieval.lru_cache import cached
 _ID, _RECORD = "\x00id", "\x00record"
 # as json.dumps with ensure_ascii=False, without its cost of a call
 _quoted = json.encoder.encode_basestring
-_as_json = cached(1_024)(lambda value: json.dumps(value, ensure_ascii=False))
+
+
+@cached(1_024)
+def _as_json(value: str | None) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
