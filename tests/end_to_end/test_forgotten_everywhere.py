@@ -39,15 +39,17 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 
+part = bytes.fromhex("5175757820617420686f6d65").decode()
+
 def kept():
     gc.collect()
-    return sum(isinstance(value, str) and "emoh ta xuuQ" in value[::-1]
+    return sum(type(value) is str and value is not part and part in value
                for each in gc.get_objects() if type(each) is not type(sys._getframe())
                for value in gc.get_referents(each))
 
 context = AppContext(settings())
 chain = build(context)
-list(judge_many(context, chain, iter([Record(text="emoh ta xuuQ resu"[::-1])]), "shop", "none"))
+list(judge_many(context, chain, iter([Record(text="user " + part)]), "shop", "none"))
 print(kept(), flush=True)
 sys.stdin.readline()
 context.source("shop")
