@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +31,7 @@ from tests.conftest import give_language_weight, make_settings
 from tests.shop import BRIEF, LOG
 
 HOST = "http://127.0.0.1"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -109,3 +115,42 @@ def address(copy_of: Callable[..., Settings], request: pytest.FixtureRequest) ->
     with running(copy_of(model="none", api_key=request.param)) as url:
         assert eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         yield Address(url, request.param)
+
+
+class Served:
+    """`precedent serve` in a process of its own."""
+
+    def __init__(self, chosen: Settings, *options: str, **others: object) -> None:
+        self.port = free_port()
+        self.url = f"{HOST}:{self.port}"
+        values = {"home": chosen.home, "cache": chosen.cache, "model": chosen.model, "offline": "true", **others}
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PRECEDENT_")},
+            **{f"PRECEDENT_{name.upper()}": str(value) for name, value in values.items()},
+        }
+        code = "from agent.cli.app import main; main()"
+        command = [sys.executable, "-c", code, "serve", "--port", str(self.port), *options]
+        # a pipe that nobody reads would fill
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self._errors, text=True)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError(f"the server did not come up: {self.stop()}")
+
+    def stop(self) -> str:
+        """Stops it as Ctrl-C does; returns what it wrote on standard error."""
+        self.process.terminate()
+        self.process.wait(60)
+        with self._errors as written:
+            written.seek(0)
+            return written.read()
+
+    def resident_bytes(self, *, peak: bool = False) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
+from sqlalchemy import Engine
 from starlette.routing import Route
 
 from agent.api.bodies import JsonRoute
@@ -16,6 +17,7 @@ from agent.api.console import routes as console_routes
 from agent.api.console.host import ConsoleRoute
 from agent.api.errors import add_error_handlers
 from agent.api.guard import GuardMiddleware
+from agent.api.key_ring import KeyRing
 from agent.api.middleware import RequestLogMiddleware, TimeoutMiddleware
 from agent.api.openai_errors import OpenAIErrorMiddleware
 from agent.api.roles import add_security, declare
@@ -23,7 +25,9 @@ from agent.api.routes import cases, health, held, langserve, openai, otlp, sourc
 from agent.api.schemas import Problem
 from agent.api.state import ServerState
 from agent.core.access import Role
+from agent.core.json_schemas import without_parts
 from agent.core.logs import configure_logging
+from agent.core.requests import JudgeRequest
 from agent.core.settings import Settings, settings
 
 
@@ -75,21 +79,29 @@ def create_app(config: Settings | None = None) -> FastAPI:
     app.router.routes.append(console)
     # the middleware that is added last runs first
     app.add_middleware(TimeoutMiddleware, seconds=config.request_timeout)
-    app.add_middleware(GuardMiddleware, settings=config, store=lambda: state.context.casebook.engine)
+
+    def store() -> Engine:
+        return state.context.casebook.engine
+
+    ring = KeyRing(config.api_key, store)
+    app.add_middleware(GuardMiddleware, settings=config, ring=ring, store=store)
     Instrumentator(registry=state.metrics.registry).instrument(app)
     app.add_middleware(RequestLogMiddleware, is_stopping=lambda: state.shutdown.requested)
     app.add_middleware(OpenAIErrorMiddleware)
-    _document_security(app)
+    _complete_schema(app, ring)
     return app
 
 
-def _document_security(app: FastAPI) -> None:
-    """Have the OpenAPI schema say which role each operation needs."""
+def _complete_schema(app: FastAPI, ring: KeyRing) -> None:
+    """Have the OpenAPI schema say which role each operation needs, if there are keys, and what OTLP's messages are."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            add_security(app, make())
-        return make()
+        schema = make()
+        schema["components"]["schemas"] |= otlp.SCHEMAS
+        # the playground makes a form of the model's own schema, which leaves out what a form has no element for
+        schema["components"]["schemas"][langserve.VerdictInput.__name__] = without_parts(JudgeRequest)
+        add_security(app, schema, is_open=ring.is_open)
+        return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

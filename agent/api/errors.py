@@ -7,7 +7,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
+from agent.api.roles import routes_of
 from agent.core.errors import EXPECTED, Busy, translate
 from agent.core.logs import log_event
 from agent.core.records import clean_text
@@ -18,6 +20,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Answer expected errors with their messages; the middleware answers the others."""
     for kind in EXPECTED:
         app.add_exception_handler(kind, _on_expected)
+    app.add_exception_handler(405, _on_wrong_method)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     for invalid in (ValidationError, RequestValidationError):
         app.add_exception_handler(invalid, _on_invalid)
@@ -30,6 +33,14 @@ def _on_expected(_: Request, error: Exception) -> JSONResponse:
         log_event("a needed part is missing", "error", reason=str(expected))
     headers = {"Retry-After": str(expected.seconds)} if isinstance(expected, Busy) else None
     return JSONResponse({"detail": clean_text(str(expected))}, expected.http_status, headers)
+
+
+def _on_wrong_method(request: Request, _: Exception) -> JSONResponse:
+    # a route knows only its own methods, of a path that has several routes
+    routes = [route for route in routes_of(request.app) if route.matches(request.scope)[0] is not Match.NONE]
+    allowed = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    detail = f"{request.method} is no method of this path: it has {', '.join(sorted(allowed))}"
+    return JSONResponse({"detail": detail}, 405, {"Allow": ", ".join(sorted(allowed))})
 
 
 def _on_disconnect(_: Request, __: Exception) -> Response:

@@ -67,9 +67,9 @@ class GuardMiddleware:
     browser that is not signed in is sent to a page that takes it. What goes on when its key ends is cut off.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, store: Callable[[], Engine]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, ring: KeyRing, store: Callable[[], Engine]) -> None:
         self._app, self._limit = app, settings.max_body_bytes
-        self._ring, self._wrong_keys = KeyRing(settings.api_key, store), WrongKeys()
+        self._ring, self._wrong_keys = ring, WrongKeys()
         self._sign_in = SignIn(settings.api_key, self._ring, self._wrong_keys, store)
         self._hosts = allowed_hosts(settings)
         self._requests = RateLimiter()

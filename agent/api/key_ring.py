@@ -51,6 +51,11 @@ class KeyRing:
         """Whether there is any key, so that requests need one; an expired one counts."""
         return self._digest is not None or bool(await self._current())
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there was no key when the store was last read; False before that."""
+        return self._digest is None and self._read_at >= 0 and not self._keys
+
     async def caller_of(self, key: str, *, guesses: bool = False) -> Caller | None:
         """Whose key it is; None: it is none, or not any more.
 

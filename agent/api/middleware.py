@@ -21,6 +21,8 @@ from agent.core.logs import log_error, log_event
 _PROBE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 # assets and messages of the console, of which one page has dozens
 _QUIET_PREFIXES = ("/_nicegui", "/console/static/", "/console/jobs/")
+# bytes of a body that is read whether it is used or not
+_READ_ANYWAY = 64 * 1024
 CALLER_STATE = "caller"
 """The key of a request's state under which the guard leaves what the log says of its API key."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -54,7 +56,8 @@ class RequestLogMiddleware:
     """Logs each request once, with its id, and answers an unexpected error with a 500.
 
     The id is the client's ``X-Request-ID`` where that is 1 to 64 letters, digits, dots, hyphens or underscores, else a
-    new one. The answer and every event of the request carry it. The answer gets the security headers as well.
+    new one. The answer and every event of the request carry it. The answer gets the security headers as well, and ends
+    the connection if it is given before a long body has arrived: the rest of that would be read for nothing.
     """
 
     def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
@@ -68,6 +71,7 @@ class RequestLogMiddleware:
         sent_id = Headers(scope=scope).get("x-request-id", "")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"{_request_ids.getrandbits(128):032x}"
         started, status, finished = time.perf_counter(), 0, False
+        is_arriving = has_body(Headers(scope=scope), longer_than=_READ_ANYWAY)
 
         def finish() -> None:
             nonlocal finished
@@ -85,14 +89,20 @@ class RequestLogMiddleware:
                 **scope.get("state", {}).get("logged", {}),
             )
 
+        async def receive_to_its_end() -> Message:
+            nonlocal is_arriving
+            message = await receive()
+            is_arriving = is_arriving and bool(message.get("more_body"))
+            return message
+
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                if self._is_stopping():
-                    # the next request goes to another server
+                if self._is_stopping() or (is_arriving and media_type(headers) != NDJSON):
+                    # the next request goes to another server, or on another connection
                     headers["Connection"] = "close"
                 if scope["path"].startswith(_FORMS):
                     headers["Content-Security-Policy"] = _POLICY_OF_FORMS
@@ -106,7 +116,7 @@ class RequestLogMiddleware:
 
         with bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive_to_its_end, send_with_id)
             except Exception as error:
                 if expected := translate(error):
                     # of a background task: the request was answered
@@ -121,7 +131,7 @@ class RequestLogMiddleware:
 
 
 class TimeoutMiddleware:
-    """Bounds a request: 504 when it is not answered in time, and its work is cancelled.
+    """Bounds a request: 504 when it is not answered in time, 408 when it has not arrived, and its work is cancelled.
 
     Once the answer has begun, and for an upload, the limit is for each step (a piece sent or received), and ends
     with the last piece, so that background tasks may take longer. A stream that is cut off ends with a line that gives
@@ -143,6 +153,7 @@ class TimeoutMiddleware:
             return
         clock = asyncio.get_running_loop().time
         answered_as: str | None = None
+        has_arrived = not has_body(Headers(scope=scope))
 
         async def send_step(message: Message) -> None:
             nonlocal answered_as
@@ -153,7 +164,9 @@ class TimeoutMiddleware:
             limit.reschedule(None if last else clock() + self._seconds)
 
         async def receive_step() -> Message:
+            nonlocal has_arrived
             message = await receive()
+            has_arrived = not message.get("more_body")
             goes_on = answered_as is not None or scope["path"] == UPLOAD_PATH
             if goes_on and (when := limit.when()) is not None and not limit.expired():
                 limit.reschedule(max(when, clock() + self._seconds))
@@ -166,12 +179,21 @@ class TimeoutMiddleware:
             if not limit.expired():
                 raise
             log_event("request timed out", "warning", seconds=self._seconds)
-            if answered_as is None:
+            if answered_as is None and not has_arrived:
+                detail = f"the body had not arrived after {self._seconds:g} seconds"
+                await refusal(408, detail)(scope, receive, send)
+            elif answered_as is None:
                 detail = f"the request took longer than {self._seconds:g} seconds and was cancelled"
                 await refusal(504, detail)(scope, receive, send)
             else:
                 reason = f"no progress for {self._seconds:g} seconds: the rest was cancelled"
                 await send({"type": "http.response.body", "body": last_piece(answered_as, 504, reason)})
+
+
+def has_body(headers: Headers, *, longer_than: int = 0) -> bool:
+    """Whether a request has a body of more than so many bytes, or one whose length it does not say."""
+    length = headers.get("content-length", "0")
+    return "transfer-encoding" in headers or not length.isdecimal() or int(length) > longer_than
 
 
 def last_piece(media_type: str, status: int, reason: str) -> bytes:

@@ -56,8 +56,8 @@ def needed_role(app: FastAPI, scope: Scope) -> Role:
     return Role.READ
 
 
-def add_security(app: FastAPI, schema: dict[str, Any]) -> None:
-    """Say in the OpenAPI schema how a key is sent, and which role each operation needs."""
+def add_security(app: FastAPI, schema: dict[str, Any], *, is_open: bool) -> None:
+    """Say in the OpenAPI schema how a key is sent, and which role each operation needs; none where it is open."""
     schema.setdefault("components", {})["securitySchemes"] = {
         _SCHEME: {
             "type": "http",
@@ -73,4 +73,5 @@ def add_security(app: FastAPI, schema: dict[str, Any]) -> None:
         for method in getattr(route, "methods", None) or ():
             if (operation := operations.get(method.lower())) is not None:
                 role = declared_role(route)
-                operation["security"] = [] if role is Role.PUBLIC else [{_SCHEME: [(role or Role.ADMIN).word]}]
+                needed = {_SCHEME: [(role or Role.ADMIN).word]}
+                operation["security"] = [] if role is Role.PUBLIC else [{}, needed] if is_open else [needed]

@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 
+from agent.api.connections import BoundedProtocol
+
 _APPLICATION = "server:create_app"
 # seconds in which a client that has just connected sends its request, and for which clients may keep their connections
 _GRACE, _KEPT = 0.3, 1.0
@@ -61,6 +63,7 @@ def run(*, host: str, port: int, workers: int, shutdown_timeout: int) -> None:
     """Serve ``server:create_app`` until the process receives a signal to stop."""
     options: dict[str, Any] = {
         "factory": True,
+        "http": BoundedProtocol,
         "host": host,
         "port": port,
         # the application configures logging, and logs requests itself

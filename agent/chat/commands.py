@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableLambda
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, WithJsonSchema, field_validator
 
 from agent.chat.agent import Agent
 from agent.chat.sentences import HELP
@@ -31,6 +31,20 @@ _UNREAD = (
     *((name, str, "a text") for name in ("id", "name")),
     *((name, dict, "an object") for name in ("additional_kwargs", "response_metadata")),
 )
+_WORDS_OF_JSON = {str: "string", dict: "object"}
+# what is read of a message: of LangChain's own schemas most does not matter here
+_MESSAGE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "type": {"enum": list(_MESSAGES)},
+        "content": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "object"]}}],
+            "description": "A text, or its parts",
+        },
+        **{name: {"type": [_WORDS_OF_JSON[kind], "null"]} for name, kind, _ in _UNREAD},
+    },
+    "required": ["type", "content"],
+}
 
 __all__ = ["HELP", "ChatInput", "build_chat", "use_source"]
 
@@ -38,9 +52,11 @@ __all__ = ["HELP", "ChatInput", "build_chat", "use_source"]
 class ChatInput(BaseModel):
     """The conversation so far; its last message is answered."""
 
-    messages: list[Annotated[HumanMessage | AIMessage | SystemMessage, Field(discriminator="type")]] = Field(
-        ..., json_schema_extra={"widget": {"type": "chat", "input": "messages"}}
-    )
+    messages: list[
+        Annotated[
+            HumanMessage | AIMessage | SystemMessage, Field(discriminator="type"), WithJsonSchema(_MESSAGE_SCHEMA)
+        ]
+    ] = Field(..., json_schema_extra={"widget": {"type": "chat", "input": "messages"}})
 
     @field_validator("messages", mode="before")
     @classmethod

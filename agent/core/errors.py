@@ -6,6 +6,7 @@ PrecedentError                exit code / HTTP status
 │   ├── UnknownVerdict        2 / 404   no verdict of that id
 │   ├── UnknownCase           2 / 404   no case of that id
 │   ├── UnknownHeldCorrection 2 / 404   no correction of that id waits
+│   ├── Conflict              2 / 409   valid, but not as things are now: nothing to undo, two sources to choose from
 │   └── InputError            2 / 422   a file or a body that cannot be read, with its file and line
 ├── Forbidden                 2 / 403   the API key has not the role that this needs
 ├── MissingPart               3 / 503   a model, a program or a package is missing
@@ -94,6 +95,12 @@ class UnknownHeldCorrection(UsageError):
 
     def __init__(self, held_id: str) -> None:
         super().__init__(f"no held correction {held_id!r}", "`precedent cases held --source NAME` lists them")
+
+
+class Conflict(UsageError):
+    """The request is valid, and cannot be followed as things are now."""
+
+    http_status = 409
 
 
 class InputError(UsageError):

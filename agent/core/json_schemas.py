@@ -1,10 +1,10 @@
-"""What JSON schemas say beyond types: the shape of sources' names, and that a record has content."""
+"""What JSON schemas say beyond types: the shape of sources' names and of series, and that a record has content."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, WithJsonSchema
 
 # of the shape that every name of a source has; names of another shape are names of no source
 SOURCE_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -18,3 +18,23 @@ HAS_CONTENT: dict[str, Any] = {
         {"required": ["series"], "properties": {"series": {"type": "object"}}},
     ]
 }
+# a text that is a whole record
+RECORD_TEXT: dict[str, Any] = {"type": "string", "pattern": "\\S"}
+SERIES_VALUES: dict[str, Any] = {
+    "type": "array",
+    "minItems": 2,
+    "items": {"type": ["number", "null"]},
+    "description": "As many under each name",
+}
+ISO_8601: dict[str, Any] = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}
+SERIES_START: dict[str, Any] = {
+    "type": "string",
+    "anyOf": [*ISO_8601["anyOf"], {"pattern": r"^-?[0-9]{1,15}(?:\.[0-9]{1,9})?$"}],
+}
+
+
+def without_parts(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model for an OpenAPI document that has the schemas of its parts."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema

@@ -21,10 +21,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic.json_schema import SkipJsonSchema
+from pydantic.json_schema import SkipJsonSchema, WithJsonSchema
 
 from agent.core.errors import translate
-from agent.core.json_schemas import HAS_CONTENT
+from agent.core.json_schemas import HAS_CONTENT, SERIES_START, SERIES_VALUES
 from agent.core.numerics import expit, logit
 
 
@@ -87,6 +87,7 @@ CALENDAR, _LARGEST_NUMBER = (-62_135_596_800.0, 253_402_300_799.0), 1e15
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?")
 SeriesValue = Annotated[float, Field(allow_inf_nan=False)] | None
 CleanText = Annotated[str, AfterValidator(clean_text)]
+LineNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 CleanFields = Annotated[dict[str, FieldValue], AfterValidator(_clean_fields)]
 
 
@@ -130,9 +131,11 @@ class Series(_Frozen):
         Which of several series it is of.
     """
 
-    start: CleanText
+    start: Annotated[CleanText, WithJsonSchema(SERIES_START)]
     step: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    values: Annotated[dict[CleanText, tuple[SeriesValue, ...]], Field(min_length=1)]
+    values: Annotated[
+        dict[CleanText, Annotated[tuple[SeriesValue, ...], WithJsonSchema(SERIES_VALUES)]], Field(min_length=1)
+    ]
     key: CleanText = ""
 
     @model_validator(mode="after")
@@ -184,7 +187,7 @@ class Record(_Frozen):
     fields: CleanFields = Field(default_factory=dict)
     events: tuple[CleanText, ...] = ()
     file: CleanText | None = None
-    line: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    line: LineNumber | None = None
     time: CleanText | None = None
     series: Series | None = None
 

@@ -15,6 +15,7 @@ from agent.core.records import (
     CleanFields,
     CleanText,
     FieldValue,
+    LineNumber,
     Record,
     Series,
     clean_text,
@@ -60,7 +61,7 @@ class JudgeRequest(BaseModel):
     fields: CleanFields = Field(default_factory=dict)
     events: tuple[CleanText, ...] = ()
     file: CleanText | None = None
-    line: int | None = None
+    line: LineNumber | None = None
     time: CleanText | None = None
     series: Series | None = None
     explain: Explain = "facts"

@@ -139,6 +139,9 @@ class Settings(BaseSettings):
         description="seconds that a request or a model call may take (504 after that); of a streamed answer "
         "(NDJSON, an explanation, the chat) the longest wait for its next piece",
     )
+    header_timeout: float = Field(
+        20.0, gt=0, description="seconds in which a client sends the headers of a request, or its connection is closed"
+    )
     shutdown_timeout: int = Field(
         10, ge=1, description="seconds that requests in progress may take after `serve` received a signal to stop"
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from agent.core.errors import NEW_SOURCE_HINT, UnknownSource, UsageError
+from agent.core.errors import NEW_SOURCE_HINT, Conflict, UnknownSource
 from agent.core.records import clean_text
 from agent.core.settings import Settings, settings
 from agent.detectors.contrib.resources import Resources
@@ -96,7 +96,7 @@ class AppContext:
         ------
         UnknownSource
             There is no source of that name.
-        UsageError
+        Conflict
             No source was named, and there is not exactly one.
         """
         # what the store cannot hold names no source
@@ -108,7 +108,7 @@ class AppContext:
             return replace(row, source_model=adapted.source_model, revision=-row.revision - 1) if adapted else row
         if name is not None:
             raise UnknownSource(name, self.casebook.names())
-        raise UsageError(
+        raise Conflict(
             f"name the source of the record; known sources: {', '.join(names) or 'none yet'}",
             None if names else NEW_SOURCE_HINT,
         )

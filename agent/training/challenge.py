@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from agent.core.errors import UsageError
+from agent.core.errors import Conflict
 from agent.core.logs import log_event, timed_event
 from agent.core.records import Record, Verdict
 from agent.pipeline.context import AppContext
@@ -44,7 +44,7 @@ FEWEST_CASES = 20
 Decision = Literal["replaced", "kept"]
 
 
-class FittedMeanwhile(UsageError):
+class FittedMeanwhile(Conflict):
     """The champion was replaced while its challenger was being fitted."""
 
 
@@ -102,14 +102,14 @@ def challenge(
     Raises
     ------
     UnknownSource
-    UsageError
+    Conflict
         The source has no cases.
     FittedMeanwhile
         Another process has fitted it meanwhile: nothing was replaced.
     """
     row = context.source(source)
     if not any(row.counts.values()):
-        raise UsageError(f"{row.name} has no cases to be fitted to")
+        raise Conflict(f"{row.name} has no cases to be fitted to")
     with context.fitting(row.name), timed_event("challenge", source=row.name):
         champion = Fits(context.casebook.engine).current(row.name)
         if champion is None:
@@ -180,7 +180,7 @@ def _compared(
     anomalous, keys = [held_out.anomalous[i] for i in judged], [held_out.keys[i] for i in judged]
     clients = np.array([held_out.clients[i] for i in judged])
     if not judged:
-        raise UsageError(f"none of the new cases of {source} could be judged: its fit was not replaced")
+        raise Conflict(f"none of the new cases of {source} could be judged: its fit was not replaced")
     gains = log_losses(champion, anomalous) - log_losses(challenger, anomalous)
     contradicts = np.array([(v.leans == "anomalous") != y for v, y in zip(champion, anomalous, strict=True)])
     outlying = outlying_clients(clients.tolist(), contradicts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.core.access import Role, require, signed
-from agent.core.errors import UsageError
+from agent.core.errors import Conflict
 from agent.core.records import Case, Label, Precedent, Verdict, clean_text
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
@@ -98,23 +98,23 @@ def undo_correction(context: AppContext, changed: str, by: str | None = None) ->
     ------
     Forbidden
         The caller's role is not enough, or several cases agree with another client's change.
-    UsageError
+    Conflict
         There is nothing to undo, it is another client's change, or the record was labelled otherwise since.
     """
     require(Role.CORRECT)
     by = signed(by) if by else None
     change = _change_of(context, clean_text(changed)) if clean_text(changed) == changed else None
     if change is None:
-        raise UsageError(f"there is no change of {clean_text(changed)} to undo")
+        raise Conflict(f"there is no change of {clean_text(changed)} to undo")
     if by is not None and changed != change.change_id and not change.is_by(by):
-        raise UsageError(
+        raise Conflict(
             f"the last change of {changed} is not by {by} but by {change.changed_by} "
             f"({change.action} on {change.changed_at:%Y-%m-%d %H:%M:%S} UTC): its own id, {change.change_id}, undoes it"
         )
     with context.correcting:
         _check_undo(context, change)
     if not context.casebook.undo(change, by or "a person"):
-        raise UsageError(f"the record of {changed} was changed again since: undo that first")
+        raise Conflict(f"the record of {changed} was changed again since: undo that first")
     if change.verdict_id:
         earlier = context.case_rows.last_change(verdict_id=change.verdict_id)
         context.history.corrected(change.verdict_id, earlier.label_after if earlier else None)

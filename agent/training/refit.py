@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from agent.core.errors import UsageError
+from agent.core.errors import Conflict
 from agent.core.logs import timed_event
 from agent.detectors.language import LanguageDetector
 from agent.detectors.lora import SourceAdapter
@@ -140,17 +140,17 @@ def rollback(context: AppContext, source: str, progress: Progress | None = None)
     ------
     UnknownSource
         There is no source of that name.
-    UsageError
+    Conflict
         There is no earlier fit, or it was made with vectors that the source has no more.
     """
     row, fits = context.source(source), Fits(context.casebook.engine)
     with context.fitting(source), timed_event("rollback", source=source):
         earlier = fits.earlier(source)
         if earlier is None:
-            raise UsageError(f"{source} has no earlier fit: it was fitted once, or never")
+            raise Conflict(f"{source} has no earlier fit: it was fitted once, or never")
         row = context.source(source)
         if not _is_usable(earlier, row):
-            raise UsageError(
+            raise Conflict(
                 f"the earlier fit of {source} was made with vectors that were computed anew since: fit the source again"
             )
         if earlier.representation and row.representation:

@@ -74,9 +74,9 @@ def test_a_change_is_undone_by_its_client_or_by_its_own_id(fresh: TestClient) ->
         ("GET", "/v1/cases/c9999", 404),
         ("GET", "/v1/cases/x%00", 404),
         ("DELETE", "/v1/cases/c9999", 404),
-        ("DELETE", "/v1/cases/c9999/changes/last", 422),
-        ("DELETE", "/v1/verdicts/v0/feedback", 422),
-        ("DELETE", "/v1/cases/changes/u9999", 422),
+        ("DELETE", "/v1/cases/c9999/changes/last", 409),
+        ("DELETE", "/v1/verdicts/v0/feedback", 409),
+        ("DELETE", "/v1/cases/changes/u9999", 409),
     ],
 )
 def test_what_is_not_there_is_reported(client: TestClient, method: str, path: str, status: int) -> None:

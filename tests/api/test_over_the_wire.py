@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -29,9 +26,8 @@ from agent.core.settings import Settings
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_one
-from benchmarks.private_ollama import free_port
 from llm.llamacpp.chat_model import EmbeddedChatModel
-from tests.served import running
+from tests.served import Served, running
 from tests.shop import ANOMALOUS, NEW, NORMAL
 
 pytestmark = [
@@ -41,49 +37,6 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 NDJSON = "application/x-ndjson"
-
-
-class Served:
-    """`precedent serve` in a process of its own."""
-
-    def __init__(self, chosen: Settings, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PRECEDENT_")},
-            "PRECEDENT_HOME": str(chosen.home),
-            "PRECEDENT_CACHE": str(chosen.cache),
-            "PRECEDENT_MODEL": chosen.model,
-            "PRECEDENT_OFFLINE": "true",
-        }
-        command = [
-            sys.executable,
-            "-c",
-            "from agent.cli.app import main; main()",
-            "serve",
-            "--port",
-            str(self.port),
-            *options,
-        ]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise AssertionError(f"the server did not come up: {self.stop()}")
-
-    def stop(self) -> str:
-        """Stops it as Ctrl-C does; returns what it wrote on standard error."""
-        self.process.terminate()
-        return self.process.communicate(timeout=60)[1]
-
-    def resident_bytes(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
 
 @pytest.fixture(scope="module")

@@ -207,7 +207,7 @@ def test_cases_are_added_once(fresh: TestClient) -> None:
 
 def test_a_fit_is_taken_back(fresh: TestClient) -> None:
     missing = fresh.post("/v1/sources/shop/rollback")
-    assert (missing.status_code, "no earlier fit" in missing.json()["detail"]) == (422, True)
+    assert (missing.status_code, "no earlier fit" in missing.json()["detail"]) == (409, True)
     assert fresh.post("/v1/sources/nowhere/rollback").status_code == 404
     # a web page of another origin sends its origin
     elsewhere = fresh.post("/v1/sources/shop/rollback", headers={"Origin": "https://evil.example"})

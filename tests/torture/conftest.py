@@ -9,6 +9,10 @@ from typing import Protocol
 
 import pytest
 
+from tests.served import copy_of, learned
+
+__all__ = ["copy_of", "learned"]
+
 
 class Figures(Protocol):
     """Records what a test of a promise has measured, for docs/promises.md."""

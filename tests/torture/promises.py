@@ -85,4 +85,14 @@ PROMISES = {
         "Corrections of new kinds and of single mistakes have effect at once, and records like them follow.",
         "test_poisoned.py",
     ),
+    "schema": Promise(
+        "Every request that the OpenAPI schema allows is accepted, every other is refused, and each answer is one that "
+        "the schema describes: no server error, on any route, with keys and without.",
+        "test_schema.py",
+    ),
+    "clients": Promise(
+        "Clients that are slow, that stall or disappear, that send bombs or bodies without end are cut off in time; "
+        "the server's memory stays bounded, and others are served.",
+        "test_hostile_clients.py",
+    ),
 }

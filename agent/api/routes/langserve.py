@@ -7,11 +7,13 @@ as a hosted service.
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import ConfigDict
 from starlette.concurrency import run_in_threadpool
@@ -33,25 +35,57 @@ warnings.filterwarnings("ignore", message="astream_log is deprecated")
 
 
 # nothing is sent to LangSmith; the playgrounds use the routes with a configuration in their path
+# what LangServe says of an address whose configuration it cannot read
+_NO_CONFIG = "Invalid config hash"
 _UNUSED = ("token_feedback",)
 _STREAMED = ("/stream", "/stream_log", "/stream_events")
-# a lone surrogate may be spelt so
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# a lone surrogate may be spelt so, and so may a number of more than 64 bits
+_UNENCODABLE = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{19}")
+_INTEGERS = range(-(2**63), 2**64)
 
 
 class _Request(JsonRequest):
-    """A request without lone surrogates: LangServe's streams repeat their input, and cannot encode those."""
+    """A request that LangServe can serve: its streams repeat their input, and cannot encode all that JSON has.
+
+    Lone surrogates are left out, and integers of more than 64 bits are floats. Nothing here can be configured, so that
+    an array of configurations, which LangServe refuses unless it is as long as that of the inputs, has no effect.
+    """
 
     async def json(self) -> Any:
         """See `JsonRequest.json`."""
         value = await super().json()
-        if _SURROGATE.search(await self.body()):
-            value = json.loads(storable_json(value))
+        if _UNENCODABLE.search(await self.body()):
+            value = json.loads(storable_json(value), parse_int=_integer)
+        configs = value.get("config") if isinstance(value, dict) and "inputs" in value else None
+        if isinstance(configs, list) and all(isinstance(config, dict) for config in configs):
+            value = {**value, "config": {}}
         return value
+
+
+def _integer(digits: str) -> int | float:
+    if (number := int(digits)) in _INTEGERS:
+        return number
+    if math.isinf(rounded := float(digits)):
+        raise HTTPException(422, "the body cannot be read: a number has too many digits")
+    return rounded
 
 
 class _Route(JsonRoute):
     request_class = _Request
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler; a configuration in the address that cannot be read is a page that is not there."""
+        handler = super().get_route_handler()
+
+        async def found(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except HTTPException as error:
+                if error.detail == _NO_CONFIG:
+                    raise HTTPException(404, "there is no such configuration") from error
+                raise
+
+        return found
 
 
 def _for_forms(schema: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import JsonRoute, cancel_on_disconnect
@@ -34,6 +34,7 @@ _CREATED = 1_764_115_200
 _EVENT_STREAM = "text/event-stream"
 _MESSAGE_TYPES = {"user": HumanMessage, "assistant": AIMessage, "system": SystemMessage, "developer": SystemMessage}
 
+_TEXT_FORMAT: dict[str, Any] = {"type": "object", "properties": {"type": {"const": "text"}}, "required": ["type"]}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": OpenAIProblem, "description": "What is wrong, in OpenAI's shape"} for status in ("4XX", 503, 507)
 }
@@ -79,7 +80,7 @@ class ChatCompletionRequest(BaseModel):
     n: Annotated[int, Field(ge=1, le=1)] | None = 1
     logprobs: Literal[False] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: Annotated[dict[str, Any], WithJsonSchema(_TEXT_FORMAT)] | None = None
 
     @field_validator("response_format")
     @classmethod

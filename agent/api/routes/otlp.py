@@ -9,11 +9,15 @@ from fastapi.responses import Response
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import INVALID_ARGUMENT, UNAVAILABLE
 from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from starlette.concurrency import run_in_threadpool
 
 from agent.api.bodies import cancel_on_disconnect, media_type
 from agent.api.otlp_logs import JSON, PROTOBUF, Parsed, decode, encode, first_reasons, parse, unzipped
+from agent.api.protobuf_schema import message_schemas
 from agent.api.roles import needs
 from agent.api.state import ServerState, State
 from agent.core.access import Role
@@ -24,7 +28,16 @@ from agent.pipeline.kept import reason_not_kept
 LOGS_PATH = "/otlp/v1/logs"
 router = APIRouter(tags=["OpenTelemetry"])
 _CONTENT: dict[str, Any] = {PROTOBUF: {}, JSON: {}}
-_BODY = {"requestBody": {"required": True, "content": _CONTENT}}
+_REFERENCES = "#/components/schemas/"
+SCHEMAS = message_schemas(ExportLogsServiceRequest.DESCRIPTOR, _REFERENCES)
+"""Of the messages, for the components of the OpenAPI schema."""
+_JSON_SCHEMA = {"schema": {"$ref": _REFERENCES + ExportLogsServiceRequest.DESCRIPTOR.name}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {PROTOBUF: {}, JSON: _JSON_SCHEMA},
+    }
+}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "How many records could not be judged", "content": _CONTENT},
     "4XX": {"description": "What is wrong with the request, as a `Status`", "content": _CONTENT},

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
 
 from agent.api.bodies import NDJSON, DuplexResponse, JsonRoute, cancel_on_disconnect, media_type
 from agent.api.ndjson import stream_verdicts, to_json_bytes
@@ -16,6 +17,7 @@ from agent.api.state import ServerState, State
 from agent.core.access import Role
 from agent.core.cancellable_stream import stream_in_thread
 from agent.core.errors import InputError
+from agent.core.json_schemas import RECORD_TEXT, without_parts
 from agent.core.records import JudgeError, Record, Verdict
 from agent.core.requests import AnyRequest, Batch, JudgeRequest, parse_requests
 from agent.pipeline.history import load_verdict
@@ -35,14 +37,10 @@ _VERDICTS: dict[int | str, dict[str, Any]] = {
 
 def _body_schema() -> dict[str, Any]:
     """The schema of the body of `post_verdicts`, which FastAPI does not parse because it may be a stream."""
-    single, batch, record = (
-        model.model_json_schema(ref_template="#/components/schemas/{model}") for model in (JudgeRequest, Batch, Record)
-    )
-    batch["properties"]["records"]["items"] = {"anyOf": [record, {"type": "string"}]}
-    for schema in (single, batch, record):
-        # the verdicts have them in the document already
-        schema.pop("$defs", None)
-    many = {"type": "array", "minItems": 1, "items": {"anyOf": [single, {"type": "string"}]}}
+    models: tuple[type[BaseModel], ...] = (JudgeRequest, Batch, Record)
+    single, batch, record = map(without_parts, models)
+    batch["properties"]["records"]["items"] = {"anyOf": [record, RECORD_TEXT]}
+    many = {"type": "array", "minItems": 1, "items": {"anyOf": [single, RECORD_TEXT]}}
     content = {"application/json": {"schema": {"anyOf": [single, many, batch]}}}
     return {"requestBody": {"required": True, "content": {**content, NDJSON: {"schema": single}}}}
 
