@@ -91,7 +91,7 @@ class SessionRows:
         )
         # each session has an event
         after = np.cumsum(sizes)
-        plain = begins[codes[after - sizes]] & ends[codes[after - 1]]
+        plain: NDArray[np.bool_] = begins[codes[after - sizes]] & ends[codes[after - 1]]
         indices = np.flatnonzero(np.logical_or.reduceat(suspect[codes], after - sizes))
         plain[indices] &= ~have_injections(self.texts(indices))
         return plain
