@@ -147,9 +147,8 @@ class Served:
         """Stops it as Ctrl-C does; returns what it wrote on standard error."""
         self.process.terminate()
         self.process.wait(60)
-        with self._errors as written:
-            written.seek(0)
-            return written.read()
+        self._errors.seek(0)
+        return self._errors.read()
 
     def resident_bytes(self, *, peak: bool = False) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()

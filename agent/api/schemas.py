@@ -114,7 +114,7 @@ class SourceView(BaseModel):
     brief_by: str
     casebook_version: int
     cases: dict[str, int]
-    redacted: list[str] = []
+    redacted: list[str] = Field([], exclude_if=lambda kinds: not kinds)
     proposal: ProposalView | None = None
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from agent.core.access import Role, require, signed
 from agent.core.errors import UnknownCase
@@ -51,7 +51,7 @@ class CaseDetail(CaseView):
     """
 
     history: list[ChangeView]
-    held: HeldView | None = None
+    held: HeldView | None = Field(None, exclude_if=lambda held: held is None)
 
 
 class CasePage(BaseModel):

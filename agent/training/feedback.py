@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from agent.core.access import Role, require, signed
 from agent.core.errors import Conflict
 from agent.core.records import Case, Label, Precedent, Verdict, clean_text
@@ -33,7 +35,7 @@ class CorrectedCase(Case):
     """
 
     contradicts: tuple[Precedent, ...] = ()
-    held: HeldView | None = None
+    held: HeldView | None = Field(None, exclude_if=lambda held: held is None)
 
 
 def correct(context: AppContext, verdict_id: str, label: Label, by: str | None = None) -> CorrectedCase:

@@ -36,7 +36,7 @@ def test_a_case_is_listed_relabelled_deleted_and_brought_back(fresh: TestClient)
     assert fresh.get("/v1/sources/shop").json()["cases"] == {"normal": 36, "anomalous": 23}
     assert [fresh.delete(f"{path}/changes/last").json()["action"] for _ in range(2)] == ["deleted", "relabelled"]
     assert fresh.get(path).json()["label"] == "anomalous"
-    assert fresh.delete(f"{path}/changes/last").status_code == 422
+    assert fresh.delete(f"{path}/changes/last").status_code == 409
 
 
 def test_feedback_is_taken_back(fresh: TestClient) -> None:
@@ -56,7 +56,7 @@ def test_a_change_is_undone_by_its_client_or_by_its_own_id(fresh: TestClient) ->
     context = fresh.app.state.server.context  # type: ignore[attr-defined]
     relabel_case(context, case_id, "normal", "console")
     refused = fresh.delete(f"/v1/cases/{case_id}/changes/last")
-    assert refused.status_code == 422
+    assert refused.status_code == 409
     assert "not by API but by console" in refused.text
     (change,) = fresh.get(f"/v1/cases/{case_id}").json()["history"]
     undone = fresh.delete(f"/v1/cases/changes/{change['change_id']}").json()

@@ -228,7 +228,7 @@ def test_cases_make_a_source(fresh: TestClient) -> None:
     assert fresh.post("/v1/cases", json={"source": "factory", "cases": cases}).json()["added"] == 3
     assert [source["name"] for source in fresh.get("/v1/sources").json()] == ["factory", "shop"]
     answer = fresh.post("/v1/verdicts", json={"text": "belt 9 runs"})
-    assert answer.status_code == 422
+    assert answer.status_code == 409
     assert "factory, shop" in answer.json()["detail"]
     assert judge(fresh, {"text": "belt 9 runs", "source": "factory"})["label"] == "normal"
 
