@@ -37,7 +37,8 @@ def read_log(stream: Stream, request: ReadRequest, *, first_line: int = 1) -> It
         if row is None:
             continue
         yield row
-        labelled, unlabelled = labelled + isinstance(row, ParsedRow), unlabelled + isinstance(row, RowError)
+        lacks_label = isinstance(row, RowError) and row.reason.startswith("no label in column")
+        labelled, unlabelled = labelled + (not lacks_label), unlabelled + lacks_label
     if request.label is not None and not request.lenient and first_line == 1 and unlabelled > labelled:
         raise request.file_error(
             f"reads as a log, and most of its entries have no label ({unlabelled:,} of {labelled + unlabelled:,}): "
