@@ -107,11 +107,8 @@ def fit(
     y, w = cases.y, cases.w
     first = y[: len(y) // rounds]
     if len(first) < _MIN_CASES:
-        unseen = cases.out_of_fold(np.tile(np.arange(len(first)), rounds)) - objective.least_cost
-        # so few cannot show that the risk is kept: the widest band, and no case of them decided wrongly
-        wrong = np.abs(unseen[(unseen > 0) != (y > 0.5)])
-        half_width = max(_WIDEST, float(wrong.max(initial=0.0)) + _MARGIN)
-        return reaching_bias(replace(fusion, half_width=half_width), objective)
+        # so few cannot show that the risk is kept
+        return reaching_bias(replace(fusion, half_width=_WIDEST), objective)
     unseen = cases.out_of_fold(np.tile(np.argsort(np.argsort(first, kind="stable")) % _FOLDS, rounds))
     threshold = objective.least_cost
     if objective.f1:

@@ -177,6 +177,3 @@ def test_a_band_that_few_cases_cannot_prove_is_wide() -> None:
     right = fitted([-3.0] * 6 + [3.0] * 4, [False] * 6 + [True] * 4)
     assert right.half_width == pytest.approx(2.2)
     assert right.risk_kept is None
-    # one case, decided by the others, is wrong however far it is from the threshold
-    wrong = fitted([-8.0] + [-3.0] * 5 + [3.0] * 4, [True] + [False] * 5 + [True] * 4)
-    assert wrong.half_width > abs(wrong.log_odds({"neighbours": -8.0})) > 2.2
