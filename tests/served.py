@@ -31,6 +31,8 @@ from tests.conftest import give_language_weight, make_settings
 from tests.shop import BRIEF, LOG
 
 HOST = "http://127.0.0.1"
+# the command `precedent`
+ENTRY = "from agent.cli.app import main; main()"
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -117,10 +119,21 @@ def address(copy_of: Callable[..., Settings], request: pytest.FixtureRequest) ->
         yield Address(url, request.param)
 
 
-class Served:
-    """`precedent serve` in a process of its own."""
+def until_ready(url: str, process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for a server, which ``process`` runs."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server did not come up")
 
-    def __init__(self, chosen: Settings, *options: str, **others: object) -> None:
+
+class Served:
+    """`precedent serve` in a process of its own, which runs ``code`` and has the settings ``others`` as well."""
+
+    def __init__(self, chosen: Settings, *options: str, code: str = ENTRY, **others: object) -> None:
         self.port = free_port()
         self.url = f"{HOST}:{self.port}"
         values = {"home": chosen.home, "cache": chosen.cache, "model": chosen.model, "offline": "true", **others}
@@ -128,20 +141,16 @@ class Served:
             **{name: value for name, value in os.environ.items() if not name.startswith("PRECEDENT_")},
             **{f"PRECEDENT_{name.upper()}": str(value) for name, value in values.items()},
         }
-        code = "from agent.cli.app import main; main()"
         command = [sys.executable, "-c", code, "serve", "--port", str(self.port), *options]
         # a pipe that nobody reads would fill
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self._errors, text=True)
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise AssertionError(f"the server did not come up: {self.stop()}")
+        try:
+            until_ready(self.url, self.process)
+        except AssertionError as error:
+            raise AssertionError(self.stop()) from error
 
     def stop(self) -> str:
         """Stops it as Ctrl-C does; returns what it wrote on standard error."""

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +20,12 @@ from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.training.forget import forget
 from agent.training.learn import learn
-from benchmarks.private_ollama import free_port
 from retrieval.store.schema import metadata
 from tests.cli.test_forget import NAME, OWN, places
 from tests.conftest import make_settings
 from tests.private_chroma import PrivateChroma
 from tests.private_postgres import PrivatePostgres
+from tests.served import Served
 from tests.shop import LOG
 
 pytestmark = [pytest.mark.network, pytest.mark.enable_socket]
@@ -80,25 +79,13 @@ def environment(settings: Settings) -> dict[str, str]:
 @contextmanager
 def served(settings: Settings) -> Iterator[str]:
     """The command `serve` in a process of its own."""
-    port = free_port()
-    url, program = f"http://127.0.0.1:{port}", "import agent.cli.app as a; a.main()"
-    command = [sys.executable, "-c", program, "serve", "--port", str(port)]
-    process = subprocess.Popen(command, env=environment(settings))
+    shared = {name: value for name in ("store", "chroma") if (value := getattr(settings, name))}
+    made = Served(settings, **shared)
     try:
-        while not _is_ready(url):
-            assert process.poll() is None, "the server has ended"
-            time.sleep(0.2)
-        yield url
+        made.wait()
+        yield made.url
     finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz").status_code == 200
-    except httpx.HTTPError:
-        return False
+        made.stop()
 
 
 def judged(url: str, text: str) -> dict[str, Any]:

@@ -13,17 +13,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
 from benchmarks.private_ollama import free_port
+from tests.served import HOST, until_ready
 from tests.torture.conftest import Figures
 from tests.torture.trials import TRIALS, Place, Trial, opened_place
 
@@ -108,8 +108,8 @@ def test_a_call_of_a_server_fails(places: list[Place]) -> None:
         place.begin(TRIALS["refit"])
         port, acknowledged = free_port(), dict[str, str]()
         running = place.start("serve", "--port", port, FAIL_AT=str(120 + 60 * index), **KINDS[index % len(KINDS)])
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            until_ready(client)
+        until_ready(f"{HOST}:{port}")
+        with httpx.Client(base_url=f"{HOST}:{port}", timeout=60) as client:
             for number in range(12):
                 label = ("normal", "anomalous")[number % 2]
                 case = {"record": {"text": f"unit {number} failed"}, "label": label}
@@ -131,13 +131,3 @@ def test_a_call_of_a_server_fails(places: list[Place]) -> None:
         place.verdicts()
     if IS_LONG:
         assert refused
-
-
-def until_ready(client: httpx.Client) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        with suppress(httpx.HTTPError):
-            if client.get("/readyz").status_code == 200:
-                return
-        time.sleep(0.1)
-    pytest.fail("the server is not ready")

@@ -19,11 +19,10 @@ from benchmarks.private_ollama import free_port
 from retrieval.store.cases import CaseQueries
 from retrieval.store.engine import open_store
 from tests.conftest import POSTGRES
+from tests.served import ENTRY, ROOT, until_ready
 from tests.torture.conftest import Figures
 
 pytestmark = [pytest.mark.network, pytest.mark.enable_socket, pytest.mark.timeout(7_200)]
-ROOT = Path(__file__).resolve().parents[2]
-ENTRY = [sys.executable, "-c", "from agent.cli.app import main; main()"]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "sigma"]
 
 
@@ -38,7 +37,7 @@ class Home:
         }  # fmt: skip
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
-        command = [*ENTRY, *map(str, arguments)]
+        command = [sys.executable, "-c", ENTRY, *map(str, arguments)]
         return subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=subprocess.PIPE, text=True)
 
     def finish(self, *arguments: object) -> None:
@@ -116,7 +115,7 @@ def test_corrections_to_a_server(tmp_path: Path, moments: int, figures: Figures)
         running, url = home.start("serve", "--port", port), f"http://127.0.0.1:{port}"
         try:
             with httpx.Client(base_url=url, timeout=60) as client:
-                _until_ready(client, running)
+                until_ready(url, running)
                 until = time.monotonic() + home.rng.uniform(0.05, 3)
                 while time.monotonic() < until:
                     number += 1
@@ -135,19 +134,6 @@ def test_corrections_to_a_server(tmp_path: Path, moments: int, figures: Figures)
             assert held[text, label] == 1, (text, label)
         assert held.total() - learned.total() <= number
     _record(figures, home.kills, len(acknowledged))
-
-
-def _until_ready(client: httpx.Client, running: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 120
-    while True:
-        assert running.poll() is None, running.communicate()[1]
-        assert time.monotonic() < until
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
 
 
 def test_a_bulk_run_that_is_resumed(tmp_path: Path, moments: int, figures: Figures) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import POSTGRES, missing
+from tests.served import ENTRY, ROOT
 from tests.torture.conftest import Figures
 
-ROOT = Path(__file__).resolve().parents[2]
 _LOOPBACK = "ip link set lo up"
-PRECEDENT = [sys.executable, "-c", "from agent.cli.app import main; main()"]
+PRECEDENT = [sys.executable, "-c", ENTRY]
 _TO = re.compile(r'(?:connect|sendto|sendmsg)\(.*?sin6?_port=htons\((\d+)\).*?"([0-9a-fA-F.:]+)"')
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,15 +12,16 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
-from benchmarks.private_ollama import free_port
-from tests.conftest import POSTGRES
+from agent.data.read_options import ReadOptions
+from agent.pipeline.context import AppContext
+from agent.training.learn import learn
+from tests.conftest import POSTGRES, make_settings
+from tests.served import ENTRY, Served
 from tests.torture.conftest import Figures
 
 pytestmark = [pytest.mark.network, pytest.mark.enable_socket, pytest.mark.timeout(14_400)]
-ROOT = Path(__file__).resolve().parents[2]
-PRECEDENT = "from agent.cli.app import main; main()"
-SERVE = f"import agent.api.state as state; state.PRUNE_SECONDS = 5; {PRECEDENT}"
-_ROWS, _PRUNED_EVERY, _SAMPLE = 2_000, 5.0, 5.0
+_ROWS, _PRUNED_EVERY = 2_000, 5.0
+SERVE = f"import agent.api.state as state; state.PRUNE_SECONDS = {_PRUNED_EVERY}; {ENTRY}"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -57,30 +55,19 @@ class Load:
         self.records += len(texts)
 
 
-def _resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def test_memory_and_times_stay_while_new_records_come(
     tmp_path: Path, is_long: bool, seconds: float, figures: Figures
 ) -> None:
-    environment = {
-        **os.environ, "PRECEDENT_HOME": str(tmp_path), "PRECEDENT_OFFLINE": "1", "PRECEDENT_MODEL": "none",
-        "PRECEDENT_HISTORY_ROWS": str(_ROWS),
-    }  # fmt: skip
-    learn = ["learn", POSTGRES / "learn.log", "--source", "pg", "--label", "0", "--brief", "PostgreSQL"]
-    subprocess.run([sys.executable, "-c", PRECEDENT, *map(str, learn)], cwd=ROOT, env=environment, check=True)
-    port, log = free_port(), (tmp_path / "server.log").open("w")
-    serve = [sys.executable, "-c", SERVE, "serve", "--port", str(port)]
+    chosen = make_settings(tmp_path / "home", model="none")
+    context = AppContext(chosen)
+    options = ReadOptions(label="0", normal=("-",))
+    learn(context, [POSTGRES / "learn.log"], "pg", options, brief="PostgreSQL", budget=0)
+    context.close()
+    served = Served(chosen, code=SERVE, history_rows=_ROWS)
     samples, latencies = list[tuple[float, float]](), list[list[float]]()
-    with (
-        log,
-        subprocess.Popen(serve, cwd=ROOT, env=environment, stdout=log, stderr=log) as server,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
-    ):
+    with httpx.Client(base_url=served.url, timeout=120) as client:
         try:
-            _until_ready(client, server)
+            served.wait()
             load = Load(client)
             # until the server's caches, of 65,536 texts and 16,384 templates, are full
             for _ in range(70 if is_long else 1):
@@ -89,17 +76,17 @@ def test_memory_and_times_stay_while_new_records_come(
             while (now := time.monotonic() - started) < seconds:
                 load.step(number)
                 number += 1
-                if now >= len(samples) * _SAMPLE:
-                    samples.append((now, _resident_mib(server.pid)))
+                if now >= len(samples) * max(0.5, seconds / 1_000):
+                    samples.append((now, served.resident_bytes() / 2**20))
                     latencies.append(load.latencies)
                     load.latencies = []
                 time.sleep(max(0.0, number / 10 - (time.monotonic() - started)))
             time.sleep(2 * _PRUNED_EVERY)
         finally:
-            server.terminate()
-    assert server.returncode in (0, -15), (tmp_path / "server.log").read_text()[-2_000:]
-    assert "Traceback" not in (tmp_path / "server.log").read_text()
-    with create_engine(f"sqlite:///{tmp_path / 'precedent.db'}").connect() as connection:
+            errors = served.stop()
+    assert served.process.returncode in (0, -15), errors[-2_000:]
+    assert "Traceback" not in errors
+    with create_engine(chosen.store_url).connect() as connection:
         rows = int(connection.scalar(text("SELECT count(*) FROM verdicts")) or 0)
     # a verdict stays while one that stays is like it
     assert rows <= _ROWS * 1.1
@@ -109,8 +96,6 @@ def test_memory_and_times_stay_while_new_records_come(
     quarter = len(latencies) // 4 or 1
     quarters = latencies[quarter : 2 * quarter] or latencies, latencies[-quarter:]
     second, last = (1_000 * float(np.quantile(np.concatenate(part), 0.95)) for part in quarters)
-    if seconds >= 3_600:
-        assert slope < 1, samples
     figures(
         "soak",
         minutes=round(seconds / 60, 1),
@@ -121,16 +106,5 @@ def test_memory_and_times_stay_while_new_records_come(
         p95_ms_last_quarter=round(last, 1),
         verdicts_kept=rows,
     )
-
-
-def _until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
-    while True:
-        assert server.poll() is None
-        assert time.monotonic() < until
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
+    if seconds >= 3_600:
+        assert slope < 1, samples
