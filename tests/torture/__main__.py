@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ A server is loaded for five minutes there, and for two hours by `python -m tests
 """
 
 
+class FailedFiles(set[str]):
+    """A plugin of pytest: names of the files of which a test failed."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.add(Path(report.location[0]).name)
+
+
 def main(arguments: list[str]) -> int:
     """Run the tests; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,18 +46,18 @@ def main(arguments: list[str]) -> int:
     if options.seconds:
         os.environ["TORTURE_SECONDS"] = str(options.seconds)
     tests = [f"tests/torture/{name}" for name in options.tests] or ["tests/torture"]
-    started = time.monotonic()
+    failed, started = FailedFiles(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "figures.jsonl"
         found.touch()
         os.environ["PRECEDENT_TORTURE"] = str(found)
-        code = int(pytest.main([*tests, "-o", "timeout=14400", "--durations=0", "--durations-min=1"]))
+        code = int(pytest.main([*tests, "-o", "timeout=14400", "--durations=0", "--durations-min=1"], [failed]))
         figures = {row["promise"]: row["figures"] for row in map(json.loads, found.read_text().splitlines())}
     for promise, values in figures.items():
         print(f"{promise}: {in_words(values)}")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")
-    if options.write and code == 0:
-        PAGE.write_text(page(figures), encoding="utf-8")
+    if options.write and code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        PAGE.write_text(page(figures, failed), encoding="utf-8")
     return code
 
 
@@ -61,8 +70,16 @@ def _written(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def page(figures: dict[str, dict[str, object]]) -> str:
-    """The page, with the rows that it has of promises that were not measured now."""
+def page(figures: dict[str, dict[str, object]], failed: Collection[str] = ()) -> str:
+    """The page, with the rows that it has of promises that were not measured now.
+
+    Parameters
+    ----------
+    figures
+        What was measured, by promise.
+    failed
+        Names of the test files of which a test failed: their promises do not hold, whatever was measured.
+    """
     before = dict[str, str]()
     if PAGE.exists():
         for line in PAGE.read_text(encoding="utf-8").splitlines():
@@ -71,7 +88,9 @@ def page(figures: dict[str, dict[str, object]]) -> str:
                     before[promise] = line.split(" | ")[-1].removesuffix(" |")
     rows = []
     for promise, (words, test) in PROMISES.items():
-        now = f"{in_words(figures[promise])} ({datetime.date.today()})" if promise in figures else None
+        found = ["**a test failed**"] if test in failed else []
+        found += [in_words(figures[promise])] if promise in figures else []
+        now = f"{': '.join(found)} ({datetime.date.today()})" if found else None
         rows.append(f"| {words} | `{test}` | {now or before.get(promise, 'not measured')} |")
     return HEAD.replace("{test}", "TEST") + "\n".join(rows) + "\n"
 
