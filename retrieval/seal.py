@@ -43,16 +43,21 @@ class Seal:
         with suppress(OSError):
             self.file.unlink(missing_ok=True)
 
-    def broken(self, files: Mapping[str, Path]) -> str | None:
-        """The name of a file that is not as it was sealed; None if all are, or if there is no seal."""
+    def read(self) -> dict[str, tuple[int, ...]] | None:
+        """Size and CRC-32 by file; None if there is no seal, or one that is damaged: that proves nothing."""
         try:
             own, _, text = self.file.read_text(encoding="utf-8").partition(" ")
             if own != str(zlib.crc32(text.encode())):
                 return None
         except (OSError, UnicodeDecodeError):
-            # a seal that is damaged proves nothing about the files
             return None
-        expected: dict[str, tuple[int, ...]] = {name: tuple(sealed) for name, sealed in json.loads(text).items()}
+        return {name: tuple(sealed) for name, sealed in json.loads(text).items()}
+
+    def broken(self, files: Mapping[str, Path]) -> str | None:
+        """The name of a file that is not as it was sealed; None if all are, or if there is no seal."""
+        expected = self.read()
+        if expected is None:
+            return None
         for name in sorted({*expected, *files}):
             if name not in files or name not in expected or not files[name].is_file():
                 return name

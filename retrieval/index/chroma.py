@@ -24,7 +24,7 @@ from retrieval.errors import NotWritable, StoreFailure
 from retrieval.index.cleared_memory import cleared_memory
 from retrieval.seal import Seal
 
-_BATCH, _KEYS = 1_000, 20_000
+_BATCH, _PAGE = 1_000, 5_000
 # of a request to a Chroma server; that it is there is known sooner
 _TIMEOUT, _PROBE_TIMEOUT = 30.0, 3.0
 _logger = logging.getLogger("precedent.index")
@@ -41,6 +41,8 @@ class VectorIndex:
         # held by the process, whichever of its threads took it
         self._lock = FileLock(folder.with_name(folder.name + ".lock"), thread_local=False)
         self._seal = Seal(folder.with_name(folder.name + ".seal"))
+        # whether the embedded index was not closed by its last process: what it holds is to be compared with the store
+        self.left_open = False
         self._client: Any = None
         self._dropped = False
         self._collections: dict[str, Any] = {}
@@ -73,6 +75,7 @@ class VectorIndex:
                 self.folder / name,
             )
             shutil.rmtree(self.folder)
+        self.left_open = self.folder.exists() and self._seal.read() is None
         self._seal.remove()
 
     def drop_damaged(self) -> bool:
@@ -86,6 +89,7 @@ class VectorIndex:
     def delete_folder(self) -> None:
         """Delete the embedded index, which this process must own; the next use makes a new one."""
         self.disconnect()
+        self.left_open = False
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
@@ -192,15 +196,20 @@ class VectorIndex:
         with self._failures():
             return int(self._collection(source, label).count())
 
-    def keys(self, source: str, label: str) -> set[str]:
-        """The keys of all vectors that the index holds."""
-        held, part = set[str](), [""]
-        with self._failures():
-            collection = self._collection(source, label)
-            while part:
-                part = collection.get(limit=_KEYS, offset=len(held), include=[])["ids"]
-                held.update(part)
-        return held
+    def contents(
+        self, source: str, label: str, *, with_vectors: bool
+    ) -> Iterator[tuple[list[str], NDArray[np.float32] | None]]:
+        """All that the index holds, in parts: n keys and, if asked for, their vectors, shape ``(n, dimensions)``."""
+        include, offset = ["embeddings"] if with_vectors else [], 0
+        while True:
+            with self._failures():
+                part = self._collection(source, label).get(limit=_PAGE, offset=offset, include=include)
+                if not (keys := part["ids"]):
+                    return
+                # of a damaged index they may be of several lengths
+                held = np.asarray(part["embeddings"], dtype=np.float32).reshape(len(keys), -1) if with_vectors else None
+            yield keys, held
+            offset += len(keys)
 
     def drop(self, source: str, labels: Sequence[str]) -> None:
         """Remove a source's collections."""

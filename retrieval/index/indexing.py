@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Engine, and_, exists, func, select, update
 
 from retrieval.encoding.source_encoder import SourceEncoder
@@ -100,19 +101,24 @@ def mark_not_indexed(engine: Engine, *where: ColumnElement[bool]) -> None:
 
 
 def compare_with_store(engine: Engine, index: VectorIndex, name: str, label: str) -> int:
-    """Compare key by key what a shared index holds with what is marked as indexed, and put right what differs.
+    """Compare key by key what an index holds with what is marked as indexed, and put right what differs.
 
-    Keys that the index lacks are marked as not indexed; those that it should not have are removed from it.
+    Keys that the index lacks are marked as not indexed; those that it should not have are removed from it. Those whose
+    vector in an embedded index is another one are both; a server's index is compared by its keys.
 
     Returns
     -------
     How many keys the index lacks.
     """
-    held = index.keys(name, label)
+    held, different = set[str](), set[str]()
+    for keys, held_vectors in index.contents(name, label, with_vectors=not index.shared):
+        held.update(keys)
+        if held_vectors is not None:
+            different.update(_different(engine, name, label, keys, held_vectors))
     marked = select(vectors.c.key).where(_of_label(name, label), vectors.c.indexed)
     with engine.connect() as connection:
         expected = set(connection.scalars(marked))
-    if lacking := sorted(expected - held):
+    if lacking := sorted(expected - held | expected & different):
         _logger.warning(
             "the index lacked %d of %d %s vectors of source %r: they are added from the store",
             *(len(lacking), len(expected), label, name),
@@ -121,9 +127,26 @@ def compare_with_store(engine: Engine, index: VectorIndex, name: str, label: str
         part = vectors.c.key.in_(lacking[start : start + _CHUNK])
         with changing(engine, name) as connection:
             connection.execute(update(vectors).where(_of_label(name, label), part).values(indexed=False))
-    if extra := sorted(held - expected):
+    if extra := sorted(held - expected | different):
         index.delete(name, label, extra)
     return len(lacking)
+
+
+def _different(engine: Engine, name: str, label: str, keys: list[str], held: NDArray[np.float32]) -> list[str]:
+    """Those of n keys whose vector in the store has another direction than the one held, shape ``(n, dimensions)``."""
+    stored = select(vectors.c.key, vectors.c.vector).where(_of_label(name, label), vectors.c.key.in_(keys))
+    with engine.connect() as connection:
+        blobs: dict[str, Any] = dict(connection.execute(stored).all())
+    common = [i for i, key in enumerate(keys) if key in blobs]
+    if not common:
+        return []
+    of_store = np.stack([unpacked(blobs[keys[i]]) for i in common])
+    # Chroma keeps them as unit vectors
+    of_store /= np.maximum(np.linalg.norm(of_store, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    if of_store.shape[1] != held.shape[1]:
+        return [keys[i] for i in common]
+    is_same = np.abs(held[common] - of_store).max(axis=1) <= 1e-6
+    return [keys[i] for i in np.array(common)[~is_same]]
 
 
 def _of_label(name: str, label: str) -> ColumnElement[bool]:

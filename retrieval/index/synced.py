@@ -50,7 +50,7 @@ class SyncedIndex:
         # by source: the version that was synced last, and whether into the index
         self._synced: dict[str, tuple[int, bool]] = {}
         self.lock = threading.RLock()
-        # of a shared index: how many vectors it must hold, which parts were compared with the store, who catches up
+        # which parts were compared with the store; of a shared index: how many vectors it must hold, who catches up
         self._sizes: dict[tuple[str, str], int] = {}
         self._compared: set[tuple[str, str]] = set()
         self._failing: set[str] = set()
@@ -272,6 +272,9 @@ class SyncedIndex:
         """Index what is missing; False if another process is at it, or where it is more than ``most``."""
         if not self._index.shared:
             for label in LABELS:
+                if self._index.left_open and (name, label) not in self._compared:
+                    indexing.compare_with_store(self._engine, self._index, name, label)
+                    self._compared.add((name, label))
                 indexing.index_missing(self._engine, self._index, name, label, progress)
             return True
         with alone(self._engine, f"index of {name}") as is_alone:

@@ -105,6 +105,25 @@ def test_missing_and_extra_vectors_are_put_right(expected: list[tuple[str, str, 
     assert whole(book)
 
 
+@pytest.mark.parametrize("held", ["another key", "another vector"])
+def test_what_an_index_holds_that_was_not_closed_is_compared_with_the_store(
+    home: Path, expected: list[tuple[str, str, float]], open_book: Opener, held: str
+) -> None:
+    book = open_book()
+    nearest = find(book, "pay", ASKED).nearest[0].case
+    opposite = -np.ones((1, 6), np.float32)
+    if held == "another key":
+        book._index.delete("pay", nearest.label, [nearest.key])
+        book._index.put("pay", nearest.label, ["f" * 64], opposite)
+    else:
+        book._index.put("pay", nearest.label, [nearest.key], opposite)
+    book.close()
+    (home / "index.seal").unlink()
+    book = open_book()
+    assert near(book, "pay", ASKED) == expected
+    assert whole(book)
+
+
 def test_vectors_lost_from_the_store_are_made_again(expected: list[tuple[str, str, float]], open_book: Opener) -> None:
     book = open_book()
     with book.engine.begin() as connection:
