@@ -45,8 +45,7 @@ class SyncedIndex:
     def __init__(self, engine: Engine, index: VectorIndex, encoder: SourceEncoder) -> None:
         self._engine, self._index, self._encoder = engine, index, encoder
         self._exact = ExactIndex(engine)
-        # sources that are searched exactly in any case
-        self._small: dict[str, bool] = {}
+        self._small: dict[str, bool] = {}  # whether a source is searched exactly in any case
         # by source: the version that was synced last, and whether into the index
         self._synced: dict[str, tuple[int, bool]] = {}
         self.lock = threading.RLock()
@@ -265,8 +264,6 @@ class SyncedIndex:
         # it was damaged, and is made again from the store
         self._synced.clear()
         return True
-
-    # of an index; those below, of a shared one, and of one that cannot be written to
 
     def _index_all(self, name: str, progress: Progress | None = None, most: int | None = None) -> bool:
         """Index what is missing; False if another process is at it, or where it is more than ``most``."""
