@@ -9,14 +9,16 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.torture.promises import PROMISES
 
-PAGE = Path("docs/promises.md")
+PAGE, FOLDER = Path("docs/promises.md"), Path("tests/torture")
+# these measure the times of others, and run beside no other test
+ALONE = frozenset({"test_hostile_clients.py", "test_soak.py"})
 HEAD = """# Promises
 
 Each promise has a test, which `make test` runs in a short form and `make torture` in the long form whose figures are
@@ -45,13 +47,14 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.seconds:
         os.environ["TORTURE_SECONDS"] = str(options.seconds)
-    tests = [f"tests/torture/{name}" for name in options.tests] or ["tests/torture"]
+    names = options.tests or sorted(file.name for file in FOLDER.glob("test_*.py"))
     failed, started = FailedFiles(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "figures.jsonl"
         found.touch()
         os.environ["PRECEDENT_TORTURE"] = str(found)
-        code = int(pytest.main([*tests, "-o", "timeout=14400", "--durations=0", "--durations-min=1"], [failed]))
+        beside = [name for name in names if name not in ALONE]
+        code = max(_run(beside, failed, "--numprocesses=2", "--dist=loadfile"), _run(sorted(ALONE & {*names}), failed))
         figures = {row["promise"]: row["figures"] for row in map(json.loads, found.read_text().splitlines())}
     for promise, values in figures.items():
         print(f"{promise}: {in_words(values)}")
@@ -59,6 +62,13 @@ def main(arguments: list[str]) -> int:
     if options.write and code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         PAGE.write_text(page(figures, failed), encoding="utf-8")
     return code
+
+
+def _run(names: Sequence[str], failed: FailedFiles, *options: str) -> int:
+    """Run the tests of these files; pytest's exit code."""
+    tests = [str(FOLDER / name) for name in names]
+    common = ("-o", "timeout=14400", "--durations=0", "--durations-min=1")
+    return int(pytest.main([*tests, *common, *options], [failed])) if tests else 0
 
 
 def in_words(figures: dict[str, object]) -> str:

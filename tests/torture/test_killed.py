@@ -76,7 +76,7 @@ class Home:
 @pytest.fixture
 def moments(is_long: bool) -> int:
     """At how many of them each run is killed."""
-    return 50 if is_long else 1
+    return 25 if is_long else 1
 
 
 _FOUND = Counter[str]()
