@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.core.progress import Progress
+
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.pipeline.context import AppContext
-    from agent.training.ollama_trial import Choice, Progress
+    from agent.training.ollama_trial import Choice
     from llm.base import ChatBackend
     from llm.ollama.modelfile import Modelfile
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.detectors.conformal import ConformalTail
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import kind_of_event
 
@@ -30,7 +31,6 @@ _FIT_EVENTS, _MAX_TIMES = 2_000_000, 1_000
 _BASE = np.uint64(1_024)
 _EDGE, _OTHER = 0, 1
 Ids = NDArray[np.int64]
-Floats = NDArray[np.float64]
 NUMBERS = 3
 
 
@@ -82,7 +82,7 @@ class NextEvent:
             tables.append((seen, np.add.reduceat(counts, first), np.diff(np.append(first, len(grams))), grams, counts))
         return cls(known, tuple(tables))
 
-    def surprise(self, sessions: EncodedSessions) -> tuple[Floats, NDArray[np.bool_], Ids]:
+    def surprise(self, sessions: EncodedSessions) -> tuple[Floats, Bools, Ids]:
         """Of each step -ln P, whether its event never follows the one before it, and its session: shapes (steps,)."""
         event, contexts, session = _steps(sessions)
         # the same steps come often
@@ -175,7 +175,7 @@ class SequenceModel:
 
     @classmethod
     def fit(
-        cls, sessions: Sequence[Sequence[str]], times: NDArray[np.int64], anomalous: NDArray[np.bool_]
+        cls, sessions: Sequence[Sequence[str]], times: Ints, anomalous: Bools
     ) -> tuple[SequenceModel, Floats, Floats]:
         """Fit to the normal ones of n sessions.
 
@@ -276,7 +276,7 @@ def _steps(sessions: EncodedSessions) -> tuple[NDArray[np.uint64], NDArray[np.ui
     return flat[at], contexts, np.repeat(np.arange(len(sizes)), steps)
 
 
-def _find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[Ids, NDArray[np.bool_]]:
+def _find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[Ids, Bools]:
     at = np.minimum(np.searchsorted(table, keys), len(table) - 1)
     return at, table[at] == keys
 
@@ -305,7 +305,7 @@ def _combined(tails: Sequence[ConformalTail], numbers: Floats) -> Floats:
     return np.asarray(np.sum([tail(column) for tail, column in zip(tails, numbers.T, strict=True)], axis=0))
 
 
-def _cross_fitted(ids: Sequence[Ids], times: Ids, anomalous: NDArray[np.bool_], known: int) -> Floats:
+def _cross_fitted(ids: Sequence[Ids], times: Ids, anomalous: Bools, known: int) -> Floats:
     """The three scores of each session by tables of the normal sessions of the other folds."""
     fold = np.zeros(len(ids), np.int64)
     rng = np.random.default_rng(_SEED)

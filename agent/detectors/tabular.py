@@ -16,12 +16,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import TabularEncoder
 from agent.detectors.tree_ensemble import TreeEnsemble
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.session_block import SessionBlock
 
@@ -32,9 +32,6 @@ _TREES, _FOLDS, _SEED = 200, 5, 20_26
 # the most cases that are fitted to; those with out-of-fold scores; kinds of anomaly up to which all cases have them
 _MAX_CASES, _MAX_SCORED, _WHOLE_KIND = 30_000, 8_000, 200
 _MIN_KINDS = 4
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

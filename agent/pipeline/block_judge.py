@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.numerics import Floats, expit
+from agent.core.numerics import expit
 from agent.detectors.field_expectations import FieldProblems, values_to_fill_in
 from agent.detectors.novelty import unfamiliar_from
 from agent.pipeline.context import AppContext
 from agent.pipeline.decision import hides_an_anomaly
 from agent.pipeline.steps import Steps
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.field_columns import Column, FieldColumns
 from retrieval.encoding.field_encoder import EventCount
 from retrieval.encoding.session_block import SessionBlock
@@ -30,8 +31,6 @@ _NORMAL, _ANOMALOUS, _UNSURE = range(len(LABELS))
 _SIGNALS = frozenset({"fields", "novelty"})
 # rows with values in place of missing ones that are scored at once
 _FILLED_IN = 16_384
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Labels = NDArray[np.int8]
 
 

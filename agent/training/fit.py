@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from agent.core.numerics import Floats
+from agent.core.progress import Progress
 from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
 from agent.detectors.base import SERIES, Detector
@@ -40,6 +40,7 @@ from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.kinds import are_lines_of_templates, conditions_of_rows, conditions_of_texts
 from agent.training.language_trial import NOT_TUNED, LanguageTrial, TunedLanguage
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
+from retrieval.arrays import Floats
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
@@ -47,7 +48,6 @@ from retrieval.store.copying import newest_given_at
 
 # records below which fields are not learned; cases up to which a kind of anomaly counts by their number
 _MIN_ROWS, _FULL_KIND = 8, 20
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.errors import EXPECTED, UsageError, describe
+from agent.core.progress import Progress
 from agent.core.records import clean_text
 from agent.pipeline.context import AppContext
-from agent.training.refit import Progress, refit
+from agent.training.refit import refit
 from retrieval.casebook import SourceSnapshot
 from retrieval.lru_cache import clear_caches
 from retrieval.store.erasure import KNOWS_ERASED, Erasure, clean_file, erase_fits

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from retrieval.arrays import Bools, Ints
 from retrieval.encoding.field_columns import Column, FieldColumns, FieldValue
 from retrieval.encoding.field_encoder import EVENT_KINDS, EVENTS, EventCount, features
 from retrieval.text.masking import kind_of_event
 from retrieval.text.template_hash import template_skeleton
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 def distinct_events(sessions: Sequence[Sequence[str]]) -> tuple[list[str], Ints, Ints]:

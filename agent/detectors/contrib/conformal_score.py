@@ -6,18 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.records import Signal
 from agent.detectors.conformal import ConformalTail
+from retrieval.arrays import Bools, Floats, Ints
 
-Floats = NDArray[np.float64]
 # rows to fit on, rows to score -> scores, higher is more anomalous
-Score = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
+Score = Callable[[Ints, Ints], Floats]
 _SEED = 20_26
 
 
-def cross_scores(fitted: NDArray[np.bool_], score: Score, folds: int = 5) -> Floats:
+def cross_scores(fitted: Bools, score: Score, folds: int = 5) -> Floats:
     """Scores of n cases, each by a scorer fitted on other folds of the ``fitted`` cases: shape (n,).
 
     The other cases, which no scorer is fitted on, are spread over the same scorers: two scorers may differ in scale, so

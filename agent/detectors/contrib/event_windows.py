@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from agent.core.logs import log_event
 from agent.detectors.contrib.resources import training_progress
+from retrieval.arrays import Floats
 
 # codes that are no kind of event; the kinds follow
 PAD, END, OTHER, FIRST = 0, 1, 2, 3
@@ -36,7 +37,6 @@ CANDIDATES = 9
 UNKNOWN_SURPRISE, _IMPROBABLE = 20.0, 6.9
 _SEED = 20_26
 Ids = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Kinds = tuple[str, ...]
 
 

@@ -17,7 +17,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agent.detectors.contrib.event_windows import (
@@ -27,12 +26,12 @@ from agent.detectors.contrib.event_windows import (
     PAD,
     UNKNOWN_SURPRISE,
     Findings,
-    Floats,
     Ids,
     Training,
     Vocabulary,
 )
 from agent.detectors.contrib.session_detector import SessionDetector, SessionNetwork
+from retrieval.arrays import Bools, Floats
 
 _WIDTH, _HEADS, _LAYERS, _FEED_FORWARD = 64, 4, 2, 256
 _MASKED, _HYPERSPHERE = 0.5, 0.1
@@ -174,7 +173,7 @@ class LogBert(SessionDetector):
 
 
 @lru_cache(maxsize=4_096)
-def _half(size: int, draw: int) -> NDArray[np.bool_]:
+def _half(size: int, draw: int) -> Bools:
     """Half of so many events; a single one is masked in one of both halves."""
     return np.random.default_rng([_SEED, size, draw]).permutation(size) < size / 2
 

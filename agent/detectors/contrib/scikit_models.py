@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.detectors.contrib.outlier_model import SEED, Floats, Spec
+from agent.detectors.contrib.outlier_model import SEED, Spec
+from retrieval.arrays import Floats
 
 
 def _iforest(x: Floats) -> Any:

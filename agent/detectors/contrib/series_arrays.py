@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from agent.core.records import Series
 from agent.data.series_windows import fill_gaps
+from retrieval.arrays import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # from a median absolute deviation to a standard deviation
 TO_DEVIATION = 1.4826
 # a spread below this share of the values is rounding; standardised values of which the size no longer matters; how

@@ -10,9 +10,10 @@ import numpy as np
 
 from agent.core.records import Series
 from agent.detectors.conformal import ConformalTail
-from agent.detectors.contrib.series_arrays import Floats, Ints, Scale, Windows, stretches_of
+from agent.detectors.contrib.series_arrays import Scale, Windows, stretches_of
 from agent.detectors.contrib.series_facts import facts_of
 from agent.detectors.contrib.series_kernels import Finding, Kernel
+from retrieval.arrays import Floats, Ints
 
 # normal windows at least; those whose scores are kept; how far from the usual scores one kernel may count
 _FEWEST, _KEPT, _MOST = 10, 5_000, 20.0

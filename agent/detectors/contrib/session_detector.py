@@ -20,7 +20,8 @@ from torch import nn
 from agent.core.records import Signal
 from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.conformal import ALPHA, ConformalTail
-from agent.detectors.contrib.event_windows import OTHER, Findings, Floats, Ids, Kinds, Vocabulary, reproducible
+from agent.detectors.contrib.event_windows import OTHER, Findings, Ids, Kinds, Vocabulary, reproducible
+from retrieval.arrays import Floats, Ints
 from retrieval.text.masking import kind_of_event
 
 _FOLDS, _SEED, _LIMIT = 3, 20_26, 6.0
@@ -189,7 +190,7 @@ class SessionDetector(Detector):
             places.append(held_out)
         return np.concatenate(parts)[np.argsort(np.concatenate(places))]
 
-    def out_of_fold(self, cases: Sequence[TrainingCase], folds: NDArray[np.int64]) -> Floats:
+    def out_of_fold(self, cases: Sequence[TrainingCase], folds: Ints) -> Floats:
         """Log-odds of the cases, each by a network that has not seen it; ``folds`` are not used.
 
         No network has seen an anomalous case, whatever its fold and kind.
