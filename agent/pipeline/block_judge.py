@@ -92,15 +92,15 @@ class BlockJudge:
         """Judge n records by their fields, or by their events; none of them is the content of a case."""
         if isinstance(records, FieldColumns):
             return self._judged(records, None)
-        first, which = records.alike()
+        first, inverse = records.alike()
         sessions = records.take(first)
         verdicts = self._judged(sessions.columns(self._names), sessions)
         reasons = [verdicts.degraded.get(i) for i in range(len(first))]
         return BlockVerdicts(
-            verdicts.labels[which],
-            verdicts.probabilities[which],
-            {i: reason for i, place in enumerate(which.tolist()) if (reason := reasons[place])},
-            lambda indices: verdicts.nearest(which[indices]),
+            verdicts.labels[inverse],
+            verdicts.probabilities[inverse],
+            {i: reason for i, place in enumerate(inverse.tolist()) if (reason := reasons[place])},
+            lambda indices: verdicts.nearest(inverse[indices]),
         )
 
     def _judged(self, rows: FieldColumns, sessions: SessionBlock | None) -> BlockVerdicts:

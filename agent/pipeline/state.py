@@ -22,7 +22,6 @@ from retrieval.encoding.field_encoder import FieldEncoder
 from retrieval.encoding.representation import Representation
 from retrieval.types import LABELS
 
-_NO_PROBLEMS = FieldProblems()
 _NOT_SEARCHED = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
 
 

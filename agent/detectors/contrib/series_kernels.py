@@ -229,7 +229,7 @@ def _slot_count(slot: float) -> int:
     return 7 if slot >= _DAY else 2 * int(np.ceil(_DAY / slot))
 
 
-def spell_moment(seconds: float, step: float = 1.0, slot: float | None = None) -> str:
+def spell_moment(seconds: float, step: float, slot: float | None = None) -> str:
     """A time as exact as the ``step`` of a series; as weekday and time of day where a ``slot`` of these matters."""
     moment = datetime.fromtimestamp(round(seconds, 6), UTC)
     if slot is None:
