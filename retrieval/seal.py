@@ -46,8 +46,8 @@ class Seal:
     def broken(self, files: Mapping[str, Path]) -> str | None:
         """The name of a file that is not as it was sealed; None if all are, or if there is no seal."""
         try:
-            own, _, text = self.file.read_text(encoding="utf-8").partition(" ")
-            if own != str(zlib.crc32(text.encode())):
+            checksum, _, text = self.file.read_text(encoding="utf-8").partition(" ")
+            if checksum != str(zlib.crc32(text.encode())):
                 return None
         except (OSError, UnicodeDecodeError):
             # a seal that is damaged proves nothing about the files

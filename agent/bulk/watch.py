@@ -272,7 +272,7 @@ class Watch:
 
     def _commit_when_possible(self) -> None:
         """Commit, and wait for that where the store cannot be written to; one that ends does not wait."""
-        is_told = False
+        is_notified = False
         while True:
             try:
                 self._commit()
@@ -280,9 +280,9 @@ class Watch:
             except NotWritable as error:
                 if self.options.once or self.stopped:
                     raise
-                if not is_told:
+                if not is_notified:
                     self.notify(f"{error}; the watch waits for that, and nothing is left out")
-                is_told = True
+                is_notified = True
                 time.sleep(_ROOM)
 
     def _commit(self) -> None:

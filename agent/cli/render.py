@@ -330,7 +330,7 @@ def findings(checks: Sequence[Finding]) -> None:
         status, style = "ok", "green"
         if not finding.ok:
             status, style = ("missing", "red") if finding.required else ("absent", "")
-        line = rich_text(f"{status:8}", style).append(f"{finding.what}: {escape_controls(finding.message)}")
+        line = rich_text(f"{status:8}", style).append(f"{finding.name}: {escape_controls(finding.message)}")
         console().print(line, soft_wrap=True)
 
 

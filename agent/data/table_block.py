@@ -115,9 +115,9 @@ class TableBlock:
                 odd |= have_secret_numbers(column, self.request.redactor).to_numpy()
         return odd
 
-    def chosen(self, which: Bools) -> TableBlock:
+    def chosen(self, mask: Bools) -> TableBlock:
         """The rows of a mask of shape (n,)."""
-        return replace(self, cells=self.cells.filter(pl.Series(which)), lines=self.lines[which])
+        return replace(self, cells=self.cells.filter(pl.Series(mask)), lines=self.lines[mask])
 
     def texts(self, indices: Ints) -> list[str]:
         """The texts of the records at indices of shape (k,)."""

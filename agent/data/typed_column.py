@@ -156,11 +156,11 @@ def _with(
     texts: pl.Series,
     places: Ints,
     values: list[str | None] | list[str],
-    which: Ints | None = None,
+    indices: Ints | None = None,
 ) -> pl.Series:
-    """The texts with others at some ``places``: of ``values``, the one at ``which``."""
+    """The texts with others at some ``places``: of ``values``, the one at ``indices``."""
     others = pl.Series(values, dtype=pl.String)
-    others = others if which is None else others.gather(which)
+    others = others if indices is None else others.gather(indices)
     if len(places) == len(texts):
         return others
     # in place, therefore on a copy

@@ -86,7 +86,7 @@ class NextEvent:
         """Of each step -ln P, whether its event never follows the one before it, and its session: shapes (steps,)."""
         event, contexts, session = _steps(sessions)
         # the same steps come often
-        steps, which = np.unique(contexts[-1] * _BASE + event, return_inverse=True)
+        steps, inverse = np.unique(contexts[-1] * _BASE + event, return_inverse=True)
         event, whole = steps % _BASE, steps // _BASE
         p, never = np.full(len(steps), 1 / (self.known + 2)), np.zeros(len(steps), bool)
         for length, (seen, totals, kinds, grams, counts) in enumerate(self.tables):
@@ -97,7 +97,7 @@ class NextEvent:
             c = np.where(found, counts[gram], 0)
             p = np.where(seen_before, (c + kinds[at] * p) / (totals[at] + kinds[at]), p)
             never = ~found if length == 1 else never
-        return -np.log(p)[which], never[which], session
+        return -np.log(p)[inverse], never[inverse], session
 
 
 @dataclass(frozen=True)
@@ -224,11 +224,11 @@ class SequenceModel:
         surprise, never, _ = self.tables.steps.surprise(EncodedSessions.of([ids]))
         step = int(np.argmax(np.where(never, surprise + 1e3, surprise)))
         before = f"“{session[step - 1]}”" if step else "the start"
-        what = f"“{session[step]}”" if step < len(session) else "the end"
+        event = f"“{session[step]}”" if step < len(session) else "the end"
         if never[step]:
-            return [f"after {before} came {what}, which never follows it in normal cases"]
+            return [f"after {before} came {event}, which never follows it in normal cases"]
         if surprise[step] > math.log(100):
-            return [f"after {before} came {what}, which normal cases seldom have there"]
+            return [f"after {before} came {event}, which normal cases seldom have there"]
         return []
 
     def state(self) -> dict[str, Any]:

@@ -153,12 +153,12 @@ class LabelledSignals:
         base = logit(float(w @ y / w.sum()))
         return cls(x, y, w, start, (min(base, 0.0) - _MAX_CORRECTION, max(base, 0.0) + _MAX_CORRECTION))
 
-    def estimate(self, which: Bools | slice = slice(None), evidence: float = 1.0) -> Floats:
-        """Weights and, last, the bias, fitted to the cases ``which``: shape (signals + 1,).
+    def estimate(self, chosen: Bools | slice = slice(None), evidence: float = 1.0) -> Floats:
+        """Weights and, last, the bias, fitted to the cases ``chosen``: shape (signals + 1,).
 
         ``evidence``: how often each case counts against the prior.
         """
-        return map_estimate(self.x[which], self.y[which], evidence * self.w[which], self.start, self.bias_bounds)
+        return map_estimate(self.x[chosen], self.y[chosen], evidence * self.w[chosen], self.start, self.bias_bounds)
 
     def out_of_fold(self, folds: Ints, evidence: float = 1.0) -> Floats:
         """Log-odds of each fold by a fit on the others, shape (n,): the fit on all cases is too optimistic."""

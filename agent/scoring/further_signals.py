@@ -105,8 +105,8 @@ def _least_gain_of_auc(before: Floats, after: Floats, anomalous: Bools) -> float
         )
 
     of_anomalous, of_normal = (
-        shares_below(after[which], after[~which]) - shares_below(before[which], before[~which])
-        for which in (anomalous, ~anomalous)
+        shares_below(after[mask], after[~mask]) - shares_below(before[mask], before[~mask])
+        for mask in (anomalous, ~anomalous)
     )
     variance = sum(float(part.var()) / max(len(part) - 1, 1) for part in (of_anomalous, of_normal))
     return float(of_anomalous.mean() - np.sqrt(variance))

@@ -133,9 +133,9 @@ def outlying_clients(clients: Sequence[str], contradicts: Bools) -> dict[str, tu
     names, outlying = np.asarray(clients), dict[str, tuple[int, int]]()
     distinct = sorted(set(clients))
     for client in distinct:
-        own = names == client
-        given, others = int(own.sum()), int((~own).sum())
-        wrong, wrong_others = int(contradicts[own].sum()), int(contradicts[~own].sum())
+        is_own = names == client
+        given, others = int(is_own.sum()), int((~is_own).sum())
+        wrong, wrong_others = int(contradicts[is_own].sum()), int(contradicts[~is_own].sum())
         if min(given, others) < _FEWEST_OF_CLIENT:
             continue
         table = np.array([[wrong, given - wrong], [wrong_others, others - wrong_others]])

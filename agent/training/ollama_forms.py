@@ -81,9 +81,9 @@ class Form:
     quoting: bool = True
 
     def __str__(self) -> str:
-        which = "contrasting" if self.contrasting else "representative"
+        choice = "contrasting" if self.contrasting else "representative"
         each = "one normal case" if self.normals == 1 else f"{self.normals} normal cases"
-        shown = f"up to {self.cases} anomalous cases, and {each} for each of them ({which})"
+        shown = f"up to {self.cases} anomalous cases, and {each} for each of them ({choice})"
         return f"wording {self.wording!r}, {shown}, the last one {self.last}"
 
 

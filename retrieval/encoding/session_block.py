@@ -87,11 +87,11 @@ class SessionBlock:
         shapes (different sessions,) and (n,)
         """
         data, ends, first = self.codes.astype(np.int32).tobytes(), np.cumsum(self.sizes) * 4, dict[bytes, int]()
-        which = [
+        numbers = [
             first.setdefault(data[end - 4 * size : end], len(first))
             for end, size in zip(ends.tolist(), self.sizes.tolist(), strict=True)
         ]
-        of_session = np.array(which, np.int64)
+        of_session = np.array(numbers, np.int64)
         return np.unique(of_session, return_index=True)[1], of_session
 
     def take(self, indices: Ints) -> SessionBlock:

@@ -70,7 +70,7 @@ class LogBertNetwork(nn.Module):
         states = self.encoder(self.embedding(codes) + positions, src_key_padding_mask=codes == PAD)
         return self.output(states), states[:, 0]
 
-    def fit(self, what: str, sessions: Sequence[Ids], times: Floats) -> None:
+    def fit(self, name: str, sessions: Sequence[Ids], times: Floats) -> None:
         """Train on encoded normal sessions that occurred so many ``times``."""
         parts, of_session = self._parts(sessions)
         weights = torch.from_numpy(np.sqrt(times)[of_session] / np.sqrt(times).mean()).float()
@@ -92,7 +92,7 @@ class LogBertNetwork(nn.Module):
             predicted = (entropy * each).sum() / each.sum().clamp(min=1e-9)
             return torch.as_tensor(predicted + _HYPERSPHERE * (distance * weight).mean())
 
-        self.training_settings.run(what, self, np.array([len(part) for part in parts]), loss)
+        self.training_settings.run(name, self, np.array([len(part) for part in parts]), loss)
         self._set_centre(parts)
 
     def _set_centre(self, parts: Sequence[Ids]) -> None:
