@@ -25,10 +25,10 @@ from filelock import FileLock, Timeout
 
 from agent.bulk.alerts import Alerter
 from agent.bulk.output import Detail
-from agent.bulk.summary import LABELS
 from agent.bulk.watch_feed import FileFeed, StdinFeed
 from agent.bulk.watch_judge import JudgedPiece, PieceJudge
 from agent.core.errors import UsageError
+from agent.core.records import VERDICT_LABELS
 from agent.core.writing import cannot_be_written, writing
 from agent.data.follow import Follower
 from agent.data.read_options import ReadOptions
@@ -67,7 +67,7 @@ class WatchOptions:
     source: str
     output: Path | None = None
     detail: Detail = "compact"
-    only: frozenset[str] = frozenset(LABELS)
+    only: frozenset[str] = frozenset(VERDICT_LABELS)
     at_end: bool = False
     once: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from agent.core.errors import UnknownVerdict, UsageError
@@ -12,6 +12,7 @@ from agent.core.logs import log_event
 from agent.core.records import Verdict, clean_text
 from agent.pipeline.context import AppContext
 from retrieval.store.caches import LLMCache
+from retrieval.store.schema import in_utc
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,13 @@ def find_verdicts(
     if source is not None:
         context.source(source)
     if since is not None:
-        # without a zone it is UTC; SQLite keeps no zones
         try:
-            since = (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC)
+            since = in_utc(since)
         except OverflowError as error:
             raise UsageError(f"the time {since.isoformat()} is in no year from 1 to 9999 in UTC") from error
     found = context.history.find(source=source, label=label, since=since, limit=limit)
     return [
-        PastVerdict(Verdict.model_validate(body), corrected_to, judged_at.replace(tzinfo=judged_at.tzinfo or UTC))
+        PastVerdict(Verdict.model_validate(body), corrected_to, in_utc(judged_at))
         for body, corrected_to, judged_at in found
     ]
 
