@@ -17,7 +17,7 @@ from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict
 from agent.core.requests import Explain, JudgeRequest
 from agent.detectors.registry import installed_packages
 from agent.pipeline.context import AppContext
-from agent.pipeline.kept import keep_verdicts
+from agent.pipeline.history_writing import keep_verdicts
 from agent.training.active_learning import uncertainty
 from llm.factory import identity
 from retrieval.encoding.representation import text_rules_sha256
