@@ -250,22 +250,30 @@ def _resembles_no_case(state: JudgingState) -> bool:
     what is new is anomalous, and the band is as wide as that needs. Fields are evidence of their own, and so are the
     answers of a language model where the cases are but a few corrections.
     """
-    source, signals = state.source, state.log_odds
+    if state.has_known_template:
+        return False
     if state.record.events and not state.record.fields:
-        encoder = source.representation.field_encoder
-        counted = [name for name in features({}, state.record.events) if isinstance(name, EventCount)]
-        known = encoder is None or any(name in encoder.numbers for name in counted)
-        return not (known or state.has_known_template) and bool(source.row.counts.get("anomalous"))
+        return _has_only_new_events(state)
+    source, signals = state.source, state.log_odds
     # of the whole record, and of the clause that counts for it
     retrieved = [found for found in (state.retrieved, state.whole_retrieved) if found is not None]
     nearest = [found.nearest[0].similarity for found in retrieved if found.nearest]
     distances, few = source.model.nn_distance_quantiles, source.model.templates < FEW_TEMPLATES
-    if not (nearest and distances) or state.has_known_template or source.representation.field_encoder is not None:
+    if not (nearest and distances) or source.representation.field_encoder is not None:
         return False
     is_tested = signals["fields"] is not None or not source.row.counts.get("anomalous")
     if is_tested or source.model.batch_reference is not None or (few and signals["language"] is not None):
         return False
     return resembles_none(1 - max(nearest), distances, few=few)
+
+
+def _has_only_new_events(state: JudgingState) -> bool:
+    """Whether no event of a session is in a case, where the cases have both labels."""
+    encoder = state.source.representation.field_encoder
+    if encoder is None or not state.source.row.counts.get("anomalous"):
+        return False
+    counted = [name for name in features({}, state.record.events) if isinstance(name, EventCount)]
+    return not any(name in encoder.numbers for name in counted)
 
 
 def _unseen_number(state: JudgingState) -> PlacedNumber | None:
