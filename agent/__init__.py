@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "Detector", "PrecedentClassifier", "Record", "Verdict", "chain", "judge", "judge_frame"]
 
+# imported at first use
+_MODULES = {
+    "Case": "agent.core.records",
+    "Detector": "agent.detectors.base",
+    "PrecedentClassifier": "agent.training.classifier",
+    "Record": "agent.core.records",
+    "Verdict": "agent.core.records",
+    "judge_frame": "agent.pipeline.frames",
+}
+
 
 @cache
 def _chain() -> Runnable[Any, Verdict]:
@@ -32,7 +43,22 @@ def _chain() -> Runnable[Any, Verdict]:
 
 
 def judge(record: Record | str, source: str | None = None) -> Verdict:
-    """Judge one record with the process's settings; ``source`` may be left out when there is only one."""
+    """Judge one record with the process's settings. The verdict is not kept in the history.
+
+    Parameters
+    ----------
+    record : Record or str
+        A text stands for the record that has it.
+    source : str, optional
+        May be left out when there is only one.
+
+    Raises
+    ------
+    UnknownSource, Conflict
+        There is no source of that name; none was named, and there is not exactly one.
+    PrecedentError
+        The record cannot be judged, as where the embedding model is missing.
+    """
     from agent.core.records import Record
     from agent.core.requests import JudgeRequest
 
@@ -43,22 +69,8 @@ def judge(record: Record | str, source: str | None = None) -> Verdict:
 def __getattr__(name: str) -> Any:
     if name == "chain":
         return _chain()
-    if name in ("Case", "Record", "Verdict"):
-        from agent.core import records
-
-        return getattr(records, name)
-    if name == "Detector":
-        from agent.detectors.base import Detector
-
-        return Detector
-    if name == "judge_frame":
-        from agent.pipeline.frames import judge_frame
-
-        return judge_frame
-    if name == "PrecedentClassifier":
-        from agent.training.classifier import PrecedentClassifier
-
-        return PrecedentClassifier
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'agent' has no attribute {name!r}")
 
 

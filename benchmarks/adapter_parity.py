@@ -34,11 +34,11 @@ from llm.ollama.backend import OllamaBackend
 from llm.ollama.modelfile import Modelfile
 from llm.weights.checksum import sha256_of
 from llm.weights.resolver import resolve
+from retrieval.arrays import Floats
 from retrieval.encoding.representation import Representation
 
 POSTGRES = Path(__file__).resolve().parents[1] / "examples" / "postgres"
 TRAINED, ASKED, CONTEXT = 64, 100, 4096
-Floats = NDArray[np.float64]
 
 
 def labelled() -> tuple[list[str], NDArray[np.bool_]]:

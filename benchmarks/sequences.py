@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from agent.core.records import Record
@@ -31,6 +30,7 @@ from agent.detectors.contrib.logbert import LogBert
 from agent.detectors.contrib.resources import showing_training
 from agent.detectors.sequence import SequenceModel
 from benchmarks.bgl import BGL
+from retrieval.arrays import Floats
 from retrieval.encoding.session_block import SessionBlock
 from retrieval.types import RetrievalResult
 
@@ -69,7 +69,6 @@ BLOCK* NameSystem.addStoredBlock: addStoredBlock request received for <*> on <*>
 PendingReplicationMonitor timed out block <*>
 """.splitlines()  # noqa: E501
 Session = tuple[str, ...]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

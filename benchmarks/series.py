@@ -36,8 +36,7 @@ from agent.detectors.contrib.series_detector import detector
 from agent.detectors.contrib.series_own import own_scores
 from agent.training.series_metrics import vus_pr
 from benchmarks.bgl import BGL
-
-Floats = NDArray[np.float64]
+from retrieval.arrays import Floats
 
 NAB = BGL.parents[2] / "nab"
 FOLDERS = ("artificialWithAnomaly", "realKnownCause")

@@ -21,7 +21,8 @@ from retrieval.encoding.text_embedder import Embedder
 from retrieval.errors import NotWritable, StoreFailure
 from retrieval.index.chroma import VectorIndex
 from retrieval.index.exact import DECIMALS, cosines
-from retrieval.index.synced import Progress, SyncedIndex
+from retrieval.index.indexing import Progress
+from retrieval.index.synced import SyncedIndex
 from retrieval.store.case_changes import (
     CaseChange,
     CaseRows,
@@ -50,12 +51,11 @@ from retrieval.store.schema import case_changes, cases, held_corrections, source
 from retrieval.store.sealing import close_store
 from retrieval.store.sources import Sources, SourceSnapshot
 from retrieval.text.kept_numbers import KeptNumbers
-from retrieval.types import LABELS, Neighbour, NewCase, RetrievalResult, StoredCase, Vector, stored_case
+from retrieval.types import LABELS, NOTHING_FOUND, Neighbour, NewCase, RetrievalResult, StoredCase, Vector, stored_case
 
 __all__ = ["Casebook", "Neighbour", "NewCase", "RetrievalResult", "SourceSnapshot", "StoredCase"]
 
 _CHUNK = 2_000
-_EMPTY_RESULT = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
 
 
 class Casebook:
@@ -278,7 +278,7 @@ class Casebook:
         """As `find_many`, of one record, in the source as it is now."""
         source = self.source(name)
         if source is None:
-            return _EMPTY_RESULT
+            return NOTHING_FOUND
         return self.find_many(source, [(record, content_hash)], k)[0]
 
     def find_many(
@@ -295,7 +295,7 @@ class Casebook:
         """
         self.sync_for_search(source)
         if source.representation is None:
-            return [_EMPTY_RESULT] * len(records)
+            return [NOTHING_FOUND] * len(records)
         hashes = [content_hash for _, content_hash in records]
         keys = [source.representation.key(record, content_hash) for record, content_hash in records]
         counts, known = counts_and_vectors(self.engine, source.name, keys, hashes)

@@ -46,8 +46,8 @@ class Seal:
     def read(self) -> dict[str, tuple[int, ...]] | None:
         """Size and CRC-32 by file; None if there is no seal, or one that is damaged: that proves nothing."""
         try:
-            own, _, text = self.file.read_text(encoding="utf-8").partition(" ")
-            if own != str(zlib.crc32(text.encode())):
+            checksum, _, text = self.file.read_text(encoding="utf-8").partition(" ")
+            if checksum != str(zlib.crc32(text.encode())):
                 return None
         except (OSError, UnicodeDecodeError):
             return None

@@ -74,6 +74,9 @@ class RetrievalResult:
     vector: Vector | None = field(default=None, compare=False)
 
 
+NOTHING_FOUND = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
+
+
 def stored_case(row: Any) -> StoredCase:
     """The case of a row of the table."""
     return StoredCase(

@@ -53,8 +53,8 @@ class _KeyRequired(Exception):
 class _TooOften(Exception):
     """Too many requests with a key, or too many wrong keys from an address."""
 
-    def __init__(self, what: str, wait: float) -> None:
-        super().__init__(what)
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
         self.wait = wait
 
 

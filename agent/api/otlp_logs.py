@@ -31,6 +31,7 @@ _FILE = ("log.file.path", "log.file.name")
 # columns of a source that the body of a record stands for, where it has no attribute of that name
 _BODY_COLUMNS = ("body", "message", "msg", "text", "log")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_REASONS = 5
 _LATEST_SECONDS = 253_402_300_799
 
 
@@ -205,9 +206,9 @@ def _value(value: AnyValue) -> Any:
     return plain.decode("utf-8", "replace") if isinstance(plain, bytes) else plain
 
 
-def first_reasons(reasons: list[str], most: int = 5) -> Iterator[str]:
-    """The different reasons, each once; the rest as a number."""
+def first_reasons(reasons: list[str]) -> Iterator[str]:
+    """The first five different reasons; the rest as a number."""
     different = list(dict.fromkeys(reasons))
-    yield from different[:most]
-    if len(different) > most:
-        yield f"{len(different) - most} other reasons"
+    yield from different[:_REASONS]
+    if len(different) > _REASONS:
+        yield f"{len(different) - _REASONS} other reasons"

@@ -29,7 +29,7 @@ class RateLimiter:
         self._clock = clock
         self._full_at: LRUCache[Hashable, float] = LRUCache(_REMEMBERED)
 
-    def take(self, who: Hashable, rate: Rate) -> float:
+    def take(self, caller: Hashable, rate: Rate) -> float:
         """Take one token.
 
         Returns
@@ -38,17 +38,17 @@ class RateLimiter:
             0 if there was one, else the seconds until there is.
         """
         now = self._clock()
-        full_at = max(now, self._full_at.get(who, now)) + rate.seconds / rate.requests
+        full_at = max(now, self._full_at.get(caller, now)) + rate.seconds / rate.requests
         # a millionth of a second of rounding is no request too many
         if (wait := full_at - now - rate.seconds) > 1e-6:
             return wait
-        self._full_at[who] = full_at
+        self._full_at[caller] = full_at
         return 0.0
 
-    def wait(self, who: Hashable, rate: Rate) -> float:
+    def wait(self, caller: Hashable, rate: Rate) -> float:
         """The seconds until there is a token, 0 if there is one; takes none."""
         now = self._clock()
-        return max(0.0, self._full_at.get(who, now) - now + rate.seconds / rate.requests - rate.seconds)
+        return max(0.0, self._full_at.get(caller, now) - now + rate.seconds / rate.requests - rate.seconds)
 
 
 class WrongKeys:

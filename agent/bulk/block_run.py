@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bulk.output import short_id
-from agent.bulk.summary import LABELS
 from agent.bulk.traits import UNJUDGED
-from agent.core.records import JudgeError, Verdict
+from agent.core.records import VERDICT_LABELS, JudgeError, Verdict
 from agent.data.record_block import RecordBlock
 from retrieval.encoding.field_columns import FieldColumns
 
@@ -191,7 +190,7 @@ class BlockRun:
         judged = np.flatnonzero(self._labels != UNJUDGED)
         labels = self._labels[judged]
         if run.options.lines:
-            only = [LABELS.index(name) for name in run.options.only]
+            only = [VERDICT_LABELS.index(name) for name in run.options.only]
             run.output.write(self._lines(judged[np.isin(labels, only)]))
         keys, hashes = ([values[i] for i in judged.tolist()] for values in (self._templates, block.hashes))
         summary.batch.add_many(keys, hashes, self._probabilities[judged].tolist())
@@ -229,7 +228,7 @@ class BlockRun:
         return self._run.formatter.format_rows(
             self._file,
             block.lines[indices],
-            [LABELS[label] for label in self._labels[indices].tolist()],
+            [VERDICT_LABELS[label] for label in self._labels[indices].tolist()],
             self._probabilities[indices],
             [short_id(self._templates[i]) for i in places],
             [self._verdicts[i] for i in places] if to_csv else [],
@@ -238,4 +237,4 @@ class BlockRun:
 
 
 def _group_of(label: int, name: str) -> str:
-    return f"{LABELS[label]} {name}"
+    return f"{VERDICT_LABELS[label]} {name}"

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from agent.bulk.template_grouping import TemplateGroup
+from agent.core.progress import Progress
 from agent.core.prompts import prompt_sha256
 from agent.core.records import Deferred, JudgeError, Verdict, as_result, verdict_id
 from agent.core.requests import Explain, JudgeRequest
 from agent.detectors.registry import installed_packages
 from agent.pipeline.context import AppContext
-from agent.pipeline.kept import keep_verdicts
+from agent.pipeline.history_writing import keep_verdicts
 from agent.training.active_learning import uncertainty
 from llm.factory import identity
 from retrieval.encoding.representation import text_rules_sha256
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _BATCH, _BATCH_OF_MODEL = 2_048, 256
 # rows whose verdicts are explained in a run
 _MOST_EXPLAINED = 500
-Progress = Callable[[str, int, int], None]
 Result = Verdict | JudgeError
 
 

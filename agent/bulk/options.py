@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.bulk.output import Detail, To
-from agent.bulk.summary import LABELS
+from agent.core.records import VERDICT_LABELS
 from agent.core.requests import Explain
 from agent.data.chunks import SIZE
 
@@ -40,7 +40,7 @@ class BulkOptions:
     source: str
     detail: Detail
     to: To
-    only: frozenset[str] = frozenset(LABELS)
+    only: frozenset[str] = frozenset(VERDICT_LABELS)
     explain: Explain = "facts"
     explain_rows: Explain = "facts"
     explain_found: bool = False

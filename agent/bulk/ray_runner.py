@@ -22,7 +22,7 @@ from agent.core.records import JudgeError
 from agent.data.chunks import read_chunks
 from agent.data.readers import Kind, ReadRequest
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.pipeline.kept import try_to_keep
+from agent.pipeline.history_writing import try_to_keep
 
 
 @dataclass

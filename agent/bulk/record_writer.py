@@ -17,10 +17,10 @@ from agent.bulk.chunks import map_ahead, prefetch
 from agent.bulk.group_judge import GroupJudge, Result
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
-from agent.bulk.summary import LABELS, Summary
+from agent.bulk.summary import Summary
 from agent.bulk.template_grouping import TemplateGroup
 from agent.bulk.traits import traits_of
-from agent.core.records import JudgeError, Record, Verdict
+from agent.core.records import VERDICT_LABELS, JudgeError, Record, Verdict
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow, RowError
 from agent.data.record_block import RecordBlock
@@ -141,7 +141,7 @@ class RecordWriter:
     def outcome(self, group: TemplateGroup, verdict: Verdict, name: str) -> Outcome:
         """What is counted and written of a verdict."""
         far = self.representation.field_encoder is None and is_far(verdict.signals["novelty"])
-        label, written = LABELS.index(verdict.label), self.formatter.named(verdict)
+        label, written = VERDICT_LABELS.index(verdict.label), self.formatter.named(verdict)
         return Outcome(label, verdict.probability, verdict.degraded, name, group.template, far, written)
 
     def write_template(self, template: str, verdict: Verdict) -> None:

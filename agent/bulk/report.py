@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.bulk.summary import LABELS, Group, Span, Summary
+from agent.bulk.summary import Group, Span, Summary
 from agent.core.html_page import write_page
+from agent.core.records import VERDICT_LABELS
 from agent.core.terminal import (
     STYLES,
     console,
@@ -122,6 +123,6 @@ def merge_spans(spans: list[Span], max_spans: int) -> list[Span]:
     size = max(1, -(-len(spans) // max_spans))
     parts = [spans[start : start + size] for start in range(0, len(spans), size)]
     return [
-        Span(start=part[0].start, counts={label: sum(span.counts[label] for span in part) for label in LABELS})
+        Span(start=part[0].start, counts={label: sum(span.counts[label] for span in part) for label in VERDICT_LABELS})
         for part in parts
     ]

@@ -21,11 +21,11 @@ from agent.bulk.judged_groups import JudgedGroups
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
 from agent.bulk.record_writer import RecordWriter
-from agent.bulk.summary import LABELS, Summary
+from agent.bulk.summary import Summary
 from agent.bulk.template_grouping import TemplateGrouper
 from agent.bulk.traits import UNJUDGED
 from agent.core.errors import InputError
-from agent.core.records import JudgeError, Verdict
+from agent.core.records import VERDICT_LABELS, JudgeError, Verdict
 from agent.core.terminal import plural
 from agent.data.block_readers import open_blocks
 from agent.data.blocks import BlockTable
@@ -270,7 +270,7 @@ class BulkRunner:
         lines, groups = records.lines[judged], records.groups[judged]
         traits = self._groups.traits[groups]
         if self.options.lines:
-            kept = np.flatnonzero(np.isin(traits["label"], [LABELS.index(name) for name in self.options.only]))
+            kept = np.flatnonzero(np.isin(traits["label"], [VERDICT_LABELS.index(name) for name in self.options.only]))
             times = None if records.times is None else partial(records.times, judged[kept])
             texts = partial(records.texts, judged[kept])
             for line in self._formatter.format_lines(file, lines[kept], groups[kept], texts, times):

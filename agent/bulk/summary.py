@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, PrivateAttr
 
 from agent.bulk.series_chart import SeriesChart, add_window
-from agent.core.records import Verdict
+from agent.core.records import VERDICT_LABELS, Verdict
 from agent.core.terminal import plural
 from agent.scoring.batch_rate import BatchProbabilities
 
-LABELS = ("normal", "anomalous", "unsure")
 _SPANS_PER_CHUNK = 16
 # templates that are not normal beyond which the rarest are not listed, and how many are left then
 _MOST_GROUPS, _KEPT_GROUPS = 20_000, 10_000
@@ -106,7 +105,7 @@ class Summary(BaseModel):
     """
 
     source: str
-    counts: dict[str, int] = dict.fromkeys(LABELS, 0)
+    counts: dict[str, int] = dict.fromkeys(VERDICT_LABELS, 0)
     blank: int = 0
     far: int = 0
     degraded: int = 0
@@ -151,7 +150,7 @@ class Summary(BaseModel):
         lines : ndarray of shape (n,)
             Their line numbers, ascending.
         labels : ndarray of shape (n,)
-            Indices of their labels in `LABELS`.
+            Indices of their labels in `VERDICT_LABELS`.
         numbers : ndarray of shape (n,)
             Numbers of their template groups, of which several may have one template.
         verdict_of : callable
@@ -178,7 +177,7 @@ class Summary(BaseModel):
         }
         for part in parts:
             self.spans.append(
-                Span(start=seen[int(part[0])], counts=self._count(labels[part], dict.fromkeys(LABELS, 0)))
+                Span(start=seen[int(part[0])], counts=self._count(labels[part], dict.fromkeys(VERDICT_LABELS, 0)))
             )
         # the order of the numbers is not that of the records in this chunk
         for i in np.argsort(first).tolist():
@@ -202,7 +201,9 @@ class Summary(BaseModel):
 
     @staticmethod
     def _count(labels: NDArray[np.int8], counts: dict[str, int]) -> dict[str, int]:
-        for label, count in zip(LABELS, np.bincount(labels, minlength=len(LABELS)).tolist(), strict=True):
+        for label, count in zip(
+            VERDICT_LABELS, np.bincount(labels, minlength=len(VERDICT_LABELS)).tolist(), strict=True
+        ):
             counts[label] += count
         return counts
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.bulk.group_judge import Result
-from agent.bulk.summary import LABELS
-from agent.core.records import Verdict
+from agent.core.records import VERDICT_LABELS, Verdict
 from agent.detectors.novelty import is_far
 
 # label index of a group that could not be judged
@@ -20,7 +19,12 @@ TRAITS = np.dtype([("label", np.int8), ("is_far", np.bool_), ("is_degraded", np.
 def traits_of(results: Sequence[Result]) -> NDArray[np.void]:
     """What is counted of n results, shape (n,): label's index, whether far from every case, degraded, probability."""
     traits = [
-        (LABELS.index(result.label), is_far(result.signals["novelty"]), bool(result.degraded), result.probability)
+        (
+            VERDICT_LABELS.index(result.label),
+            is_far(result.signals["novelty"]),
+            bool(result.degraded),
+            result.probability,
+        )
         if isinstance(result, Verdict)
         else (UNJUDGED, False, False, 0.0)
         for result in results

@@ -25,10 +25,10 @@ from filelock import FileLock, Timeout
 
 from agent.bulk.alerts import Alerter
 from agent.bulk.output import Detail
-from agent.bulk.summary import LABELS
 from agent.bulk.watch_feed import FileFeed, StdinFeed
 from agent.bulk.watch_judge import JudgedPiece, PieceJudge
 from agent.core.errors import UsageError
+from agent.core.records import VERDICT_LABELS
 from agent.core.writing import cannot_be_written, writing
 from agent.data.follow import Follower
 from agent.data.read_options import ReadOptions
@@ -67,7 +67,7 @@ class WatchOptions:
     source: str
     output: Path | None = None
     detail: Detail = "compact"
-    only: frozenset[str] = frozenset(LABELS)
+    only: frozenset[str] = frozenset(VERDICT_LABELS)
     at_end: bool = False
     once: bool = False
 
@@ -272,7 +272,7 @@ class Watch:
 
     def _commit_when_possible(self) -> None:
         """Commit, and wait for that where the store cannot be written to; one that ends does not wait."""
-        is_told = False
+        is_notified = False
         while True:
             try:
                 self._commit()
@@ -280,9 +280,9 @@ class Watch:
             except NotWritable as error:
                 if self.options.once or self.stopped:
                     raise
-                if not is_told:
+                if not is_notified:
                     self.notify(f"{error}; the watch waits for that, and nothing is left out")
-                is_told = True
+                is_notified = True
                 time.sleep(_ROOM)
 
     def _commit(self) -> None:

@@ -92,13 +92,13 @@ def ordinal(message: str) -> int | None:
     return next((number for pattern, number in _ORDINALS if pattern.search(text)), None)
 
 
-def how_many(message: str, default: int = 5) -> int:
-    """How many a list is to have, at most 50."""
+def how_many(message: str) -> int:
+    """How many a list is to have: 5 unless the message says, at most 50."""
     if match := _TOP.search(message.lower()):
         word = next(group for group in match.groups() if group)
         number = _WORDS.get(word) or _KOREAN.get(word) or _HAN.get(word) or int(word)
         return max(1, min(50, number))
-    return default
+    return 5
 
 
 def since(message: str, now: datetime) -> datetime | None:

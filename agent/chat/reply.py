@@ -15,7 +15,7 @@ from agent.chat.sentences import HELP, HOW_FILE, HOW_LEARN, QUESTIONS, UNCLEAR
 from agent.chat.tools import HistoryView, Tools
 from agent.core.errors import EXPECTED, UsageError, describe
 from agent.core.locale import Translate
-from agent.core.records import Verdict
+from agent.core.records import VERDICT_LABELS, Verdict
 from agent.data.readers import RowError
 from agent.explain.headline import headline, label_in_words, quoted
 from agent.explain.plain_facts import plain, plain_facts
@@ -118,9 +118,7 @@ class Reply:
                 failures += 1
             else:
                 verdicts.append(self._tools.judge(request))
-        counts = {
-            label: sum(verdict.label == label for verdict in verdicts) for label in ("normal", "anomalous", "unsure")
-        }
+        counts = {label: sum(verdict.label == label for verdict in verdicts) for label in VERDICT_LABELS}
         yield self._counts(source, counts) + "\n"
         if failures:
             yield self._("{number} records could not be read.").format(number=failures) + "\n"
@@ -303,9 +301,7 @@ class Reply:
             verdict = max(verdicts, key=lambda verdict: verdict.probability)
             yield self._line(verdict, f"{headline(verdict, self._)} “{quoted(verdict.record.text, 100)}”")
             return
-        counts = {
-            label: sum(verdict.label == label for verdict in verdicts) for label in ("normal", "anomalous", "unsure")
-        }
+        counts = {label: sum(verdict.label == label for verdict in verdicts) for label in VERDICT_LABELS}
         yield self._counts(None, counts)
 
     def trend(self, source: str | None) -> Iterator[str]:

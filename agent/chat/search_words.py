@@ -44,7 +44,7 @@ _LABELS = re.compile(
 )
 
 
-def search_words(message: str, names: Collection[str] = ()) -> list[str]:
+def search_words(message: str, names: Collection[str]) -> list[str]:
     """The words to search cases for.
 
     Parameters

@@ -27,7 +27,7 @@ _GIGABYTE = 1024**3
 class Finding:
     """The result of one check; ``required``: nothing can be judged without it."""
 
-    what: str
+    name: str
     ok: bool
     message: str
     required: bool = False

@@ -156,8 +156,8 @@ def judge(
     }  # fmt: skip
     in_bulk = any(of_bulk.values())
     read = options.read if label not in (None, NO_LABEL) else options.read_unlabelled
-    own = {"--adapt": adapt, "--detector": detector, "--rate": rate is not None, "--model": model, **of_bulk}
-    via_server = check_via_server(via_server, [name for name, is_given in own.items() if is_given])
+    of_process = {"--adapt": adapt, "--detector": detector, "--rate": rate is not None, "--model": model, **of_bulk}
+    via_server = check_via_server(via_server, [name for name, is_given in of_process.items() if is_given])
     llm_calls, time_limit = _set_reference(context, read, paths, source, rate, llm_calls, time_limit)
     if adapt:
         adapt_to_files(context, source, paths, read)

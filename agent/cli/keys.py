@@ -75,8 +75,8 @@ def list_keys(as_json: JsonOption = False) -> None:
         if key.previous_until and key.previous_until > now:
             parts.append(f"the one before is accepted until {key.previous_until:%Y-%m-%d %H:%M} UTC")
         if key.expires_at:
-            what = "expires" if key.expires_at > now else "EXPIRED"
-            parts.append(f"{what} {key.expires_at:%Y-%m-%d %H:%M} UTC")
+            state = "expires" if key.expires_at > now else "EXPIRED"
+            parts.append(f"{state} {key.expires_at:%Y-%m-%d %H:%M} UTC")
         parts.append(f"last used {key.last_used_at:%Y-%m-%d %H:%M} UTC" if key.last_used_at else "never used")
         print_line(", ".join(parts))
     if not rows:

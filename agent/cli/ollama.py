@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.core.progress import Progress
+
 if TYPE_CHECKING:
     from agent.core.settings import Settings
     from agent.pipeline.context import AppContext
-    from agent.training.ollama_trial import Choice, Progress
+    from agent.training.ollama_trial import Choice
     from llm.base import ChatBackend
     from llm.ollama.modelfile import Modelfile
 
@@ -133,14 +135,14 @@ def _tried(context: AppContext, options: _Options, weights: str, progress: Progr
     if options.from_ or not adaptable(Path(weights)):
         name = f"ollama:{weights}" if options.from_ else weights
         choice = tried(context.casebook, source, lambda: _model(settings, name), budget, progress)
-        what = f"No adapter, but the best of {len(FORMS)} prompts ({choice.form})"
+        method = f"No adapter, but the best of {len(FORMS)} prompts ({choice.form})"
     else:
         model = LocalModel(Path(weights), CONTEXT_TOKENS, settings.threads)
         choice = adapted(context.casebook, source, model, budget, progress)
-        what = "An adapter fitted to the cases"
+        method = "An adapter fitted to the cases"
     if choice.figures is None:
         return choice, f"How good its answers are could not be measured: {choice.why}."
-    note = f"{what}: {choice.figures}{choice.why and f'; {choice.why}'}."
+    note = f"{method}: {choice.figures}{choice.why and f'; {choice.why}'}."
     if not choice.figures.better_than_one_label:
         if not options.force:
             raise UsageError(

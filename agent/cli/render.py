@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from retrieval.casebook import SourceSnapshot
 
 
-LABELS = ("normal", "anomalous")
 _MAX_ROWS = 25
 _MAX_REASON_CHARS = 200
 # from this number of verdicts on, the table shows only those that are not normal
@@ -192,7 +191,7 @@ def learned(result: LearnResult) -> None:
         changed = plural(result.relabelled, "case")
         print_line(f"{changed} of the same files had the other label before: only the new one holds")
     is_labelled = result.report is None or result.report.options.is_labelled
-    for label in LABELS:
+    for label in ("normal", "anomalous"):
         if result.read and is_labelled and not result.labels[label]:
             print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")
     for note in result.notes[:10]:
@@ -330,7 +329,7 @@ def findings(checks: Sequence[Finding]) -> None:
         status, style = "ok", "green"
         if not finding.ok:
             status, style = ("missing", "red") if finding.required else ("absent", "")
-        line = rich_text(f"{status:8}", style).append(f"{finding.what}: {escape_controls(finding.message)}")
+        line = rich_text(f"{status:8}", style).append(f"{finding.name}: {escape_controls(finding.message)}")
         console().print(line, soft_wrap=True)
 
 

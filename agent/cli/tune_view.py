@@ -22,8 +22,8 @@ def lora(source: str, result: LoraResult, row: SourceSnapshot, *, had_one: bool)
         f"an adapter of {result.model}, trained on {plural(result.trained, 'case')} in {result.training_seconds:.0f} s "
         f"({result.seconds:.0f} s in all, {plural(result.steps, 'step')}) on {result.device}"
     )
-    what = "of kinds that it was not trained on" if result.by_kind else "(they are of too few kinds to hold one out)"
-    typer.echo(f"{plural(found.cases, 'held-out case')} {what}, {found.anomalous:,} of them anomalous:")
+    kinds = "of kinds that it was not trained on" if result.by_kind else "(they are of too few kinds to hold one out)"
+    typer.echo(f"{plural(found.cases, 'held-out case')} {kinds}, {found.anomalous:,} of them anomalous:")
     typer.echo(f"{'':16}accuracy     F1    AUC  log-loss")
     for name, figures in (("without it", found.before), ("with it", found.after)):
         typer.echo(f"{name:16}{_row(figures)}")

@@ -11,7 +11,7 @@ from agent.core.errors import MissingPart, UsageError
 from agent.core.instance import announced_url, identity
 from agent.core.records import JudgeError, Verdict, as_result
 from agent.core.requests import JudgeRequest
-from agent.pipeline.kept import keep_verdicts
+from agent.pipeline.history_writing import keep_verdicts
 from agent.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:

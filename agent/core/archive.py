@@ -10,16 +10,16 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from agent.core.errors import InputError, UsageError
+from agent.core.progress import Progress
 from agent.core.writing import writing
 
-Progress = Callable[[str, int, int], None]
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 _LARGEST_MANIFEST = 64 << 20

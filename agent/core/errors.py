@@ -176,9 +176,9 @@ def translate(error: BaseException) -> PrecedentError | None:
     """The error as one of this tree, or None where it is none of `EXPECTED`."""
     if isinstance(error, PrecedentError):
         return error
-    for foreign, ours in _TRANSLATIONS:
+    for foreign, error_class in _TRANSLATIONS:
         if isinstance(error, foreign):
-            translated = ours(str(error), getattr(error, "hint", None))
+            translated = error_class(str(error), getattr(error, "hint", None))
             translated.__cause__ = error
             return translated
     return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from retrieval.arrays import Floats
 
 _PRIOR_STRENGTH = 10.0
-Floats = NDArray[np.float64]
 
 
 def expit(z: float) -> float:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -41,6 +41,7 @@ def verdict_id_of(source: str, file: str | None, line: int | None, content_hash:
 
 Label = Literal["normal", "anomalous"]
 VerdictLabel = Literal["normal", "anomalous", "unsure"]
+VERDICT_LABELS: tuple[str, ...] = get_args(VerdictLabel)
 FieldValue = float | str | bool | None
 # built-in signals, in every verdict; installed detectors add others, whose names match
 SIGNALS = ("language", "neighbours", "novelty", "fields")

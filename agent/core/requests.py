@@ -261,8 +261,8 @@ def format_validation_error(error: ValidationError) -> str:
 
 def plain_message(message: str) -> str:
     """What pydantic says of an error, in the words of JSON and of this interface."""
-    for theirs, ours in _WORDS.items():
-        message = message.replace(theirs, ours)
+    for original, replacement in _WORDS.items():
+        message = message.replace(original, replacement)
     return message
 
 

@@ -160,6 +160,6 @@ def unfamiliar_records_warning(source: str, far: int, records: int) -> str:
     )
 
 
-def plural(count: int, noun: str, many: str | None = None) -> str:
+def plural(count: int, noun: str) -> str:
     """The number and its noun: ``1 record``, ``2,000 records``."""
-    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+    return f"{count:,} {noun if count == 1 else noun + 's'}"

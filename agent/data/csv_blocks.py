@@ -11,7 +11,6 @@ from itertools import chain, islice
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from agent.data.blocks import Block, BlockTable, line_of, noting, split_lines_by_array
 from agent.data.chunks import SIZE, read_chunks
@@ -20,13 +19,13 @@ from agent.data.readers.csv import CsvTable, open_table
 from agent.data.readers.csv_rows import LONGEST_LINE, UNCLOSED, BrokenRow
 from agent.data.readers.lines import RawLine, split_lines
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
+from retrieval.arrays import Bools, Ints
 from retrieval.text.template_hash import joined
 
 # rows of a block that is read one by one; bytes and lines of a row that is not closed yet
 _ROWS, _MOST_OPEN, _MOST_OPEN_LINES = 2_048, 1 << 20, 1_000
 # characters that are removed or replaced where a line is decoded
 _CHANGED = "[\x00\x1b\ufeff]"
-Flags = NDArray[np.bool_]
 
 
 def open_csv_blocks(stream: Stream, request: ReadRequest, size: int = SIZE) -> BlockTable | None:
@@ -55,7 +54,7 @@ class _Lines:
 
     first: int
     lines: pl.Series
-    quotes: NDArray[np.int64]
+    quotes: Ints
     data: bytes
 
     def __len__(self) -> int:
@@ -65,7 +64,7 @@ class _Lines:
         """The first lines."""
         return _Lines(self.first, self.lines[:count], self.quotes[:count], self.data)
 
-    def joined(self, chosen: Flags) -> bytes:
+    def joined(self, chosen: Bools) -> bytes:
         """The bytes of the ``chosen`` lines, of which there is at least one, with their line ends."""
         if len(chosen) == self.data.count(b"\n") and chosen.all():
             return self.data
@@ -81,7 +80,7 @@ class _Lines:
         return [RawLine(self.first + start + index, line) for index, line in enumerate(lines)]
 
     @cached_property
-    def _ends(self) -> NDArray[np.int64]:
+    def _ends(self) -> Ints:
         """Where the lines end in the data: polars leaves out the carriage return there, which a cell may hold."""
         return np.flatnonzero(np.frombuffer(self.data, np.uint8) == ord("\n"))
 
@@ -171,13 +170,13 @@ class _CsvBlocks:
             self._last = 0
         return Block(frame, lines.first + places, rest), used
 
-    def _certain(self, lines: _Lines) -> Flags:
+    def _certain(self, lines: _Lines) -> Bools:
         """Which lines are a row whose cells do not depend on what comes before."""
         texts, layout = lines.lines, self._table.layout
         if b"\r" in lines.data:
             texts = texts.str.strip_suffix("\r")
         is_open = np.cumsum(lines.quotes) % 2
-        certain: Flags = (lines.quotes % 2 == 0) & (is_open == 0)
+        certain: Bools = (lines.quotes % 2 == 0) & (is_open == 0)
         certain[: max(0, layout.first_line - lines.first + (layout.header is not None))] = False
         usual = ~texts.str.contains("\r", literal=True) & ~texts.str.contains(_CHANGED)
         usual &= (texts.str.len_bytes() <= self._longest) & (texts != "")
@@ -191,7 +190,7 @@ class _CsvBlocks:
             certain[quoted] = texts.gather(quoted).str.contains(self._regular).to_numpy()
         return certain
 
-    def _frame(self, lines: _Lines, certain: Flags) -> pl.DataFrame | None:
+    def _frame(self, lines: _Lines, certain: Bools) -> pl.DataFrame | None:
         """The cells of lines that are certain; None if they cannot be read so."""
         names, count = list(self._table.names), int(certain.sum())
         if not count:
@@ -209,7 +208,7 @@ class _CsvBlocks:
             return None
         return frame if len(frame) == count else None
 
-    def _is_unsure(self, frame: pl.DataFrame) -> Flags:
+    def _is_unsure(self, frame: pl.DataFrame) -> Bools:
         """Rows that are the header again, or have no text."""
         header, names = self._table.layout.header, self._table.names
         of_cells = [[pl.col(name).str.strip_chars() == "" for name in self._table.columns]]
@@ -222,7 +221,7 @@ class _CsvBlocks:
             suspect[suspect] = frame.filter(pl.Series(suspect)).select(unsure).to_series().to_numpy()
         return suspect
 
-    def _rest(self, lines: _Lines, certain: Flags) -> tuple[list[ParsedRow | RowError], int]:
+    def _rest(self, lines: _Lines, certain: Bools) -> tuple[list[ParsedRow | RowError], int]:
         """The rows that are read one by one, and the line up to which they could be."""
         is_open = np.cumsum(lines.quotes) % 2
         ends = np.flatnonzero((is_open == 0) & ~certain)

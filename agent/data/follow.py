@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.data.inputs import is_hidden
 from agent.data.packed import READ_ERRORS, is_packed
 from agent.data.tail import Position, TailedFile
 
@@ -28,7 +29,7 @@ def find_files(names: Iterable[str]) -> Iterator[str]:
         path = Path(name)
         # os.path: a path that cannot be looked at is none, here
         if os.path.isdir(path):  # noqa: PTH112
-            found = [file for file in sorted(path.rglob("*")) if not _is_hidden(file, path)]
+            found = [file for file in sorted(path.rglob("*")) if not is_hidden(file, path)]
         elif glob.has_magic(name) and not os.path.exists(path):  # noqa: PTH110
             found = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
         else:
@@ -41,10 +42,6 @@ def find_files(names: Iterable[str]) -> Iterator[str]:
             base = file.with_name(match["base"]) if match else file
             if not is_packed(file) and (base == file or base not in known):
                 yield str(file)
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 @dataclass

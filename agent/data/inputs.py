@@ -43,7 +43,7 @@ def expand_inputs(names: Sequence[str], format: Format, say: Callable[[str], Non
         if is_object(name) and (objects := objects_under(name)) is not None:
             found, problem = list(_readable(objects, format, say)), "the folder has no object that can be read"
         elif path.is_dir():
-            inside = [str(file) for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
+            inside = [str(file) for file in sorted(path.rglob("*")) if file.is_file() and not is_hidden(file, path)]
             found, problem = list(_readable(inside, format, say)), "the folder has no file that can be read"
         elif not path.is_file() and glob.has_magic(name):
             matches = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())  # noqa: PTH207
@@ -72,7 +72,8 @@ def is_large_input(files: Sequence[str]) -> bool:
     return False
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether the file, or a folder between it and ``folder``, has a name that begins with a dot."""
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 

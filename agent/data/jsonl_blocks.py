@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from agent.core.errors import InputError
 from agent.data.blocks import TEXT, TIME, Block, BlockTable, noting, split_lines_by_array
@@ -27,6 +26,7 @@ from agent.data.readers.jsonl import CHECKED, IDS, as_log_object, checked, flatt
 from agent.data.readers.log_objects import JOURNAL, LogObject, time_of
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import to_text
+from retrieval.arrays import Bools, Ints
 from retrieval.text.template_hash import joined
 
 _ROWS = 2_048
@@ -45,7 +45,6 @@ _IN_TEXT = r"[\x00-\x08\x0a-\x1f\ufeff]"
 _MOST_OPEN = 1 << 20
 # brackets of a line that is surely not nested too deeply for any reader
 _MOST_NESTED = 64
-Flags = NDArray[np.bool_]
 
 
 class _Form(NamedTuple):
@@ -167,11 +166,11 @@ class _JsonBlocks:
         yield from self._one_by_one(data, first)
 
     @staticmethod
-    def _whole(lines: pl.Series) -> NDArray[np.int64]:
+    def _whole(lines: pl.Series) -> Ints:
         """The indices of Docker's lines that do not go on in the next."""
         return np.flatnonzero(lines.str.strip_suffix("\r").str.contains(_DOCKER).to_numpy())
 
-    def _certain(self, lines: pl.Series, data: bytes) -> tuple[Flags, pl.DataFrame]:
+    def _certain(self, lines: pl.Series, data: bytes) -> tuple[Bools, pl.DataFrame]:
         form, texts = self._form, lines.str.strip_suffix("\r") if b"\r" in data else lines
         has_escapes, fits = b"\\" in data, self._fits(texts, data).fill_null(value=False)
         if not (every := fits.all()):
@@ -263,9 +262,7 @@ class _JsonBlocks:
             is_plain = is_plain.scatter(nested, outer.is_not_null())
         return found, is_plain
 
-    def _rest(
-        self, data: bytes, first: int, starts: NDArray[np.int64], count: int, certain: Flags
-    ) -> list[ParsedRow | RowError]:
+    def _rest(self, data: bytes, first: int, starts: Ints, count: int, certain: Bools) -> list[ParsedRow | RowError]:
         """The first ``count`` lines but those that are certain, read one by one, or where one goes on together."""
         ends = np.append(starts[1:], count)
         if not count:

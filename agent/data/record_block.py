@@ -150,11 +150,11 @@ class RecordBlock:
             features = self.features.take(np.where(order < count, order, 0))
 
         def of_both(
-            mine: Callable[[NDArray[np.int64]], list[T]], others: Callable[[NDArray[np.int64]], list[T]]
+            first: Callable[[NDArray[np.int64]], list[T]], second: Callable[[NDArray[np.int64]], list[T]]
         ) -> Callable[[NDArray[np.int64]], list[T]]:
             def at(indices: NDArray[np.int64]) -> list[T]:
                 places = order[indices]
-                found = iter(mine(places[places < count])), iter(others(places[places >= count] - count))
+                found = iter(first(places[places < count])), iter(second(places[places >= count] - count))
                 return [next(found[place >= count]) for place in places.tolist()]
 
             return at

@@ -17,8 +17,8 @@ from agent.core.records import Record, clean_text
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import Cell, is_missing, parse_number, to_label, to_text
 from agent.data.series_times import TIME_NAMES, Moment, parse_time
+from retrieval.arrays import Floats, Ints
 
-Floats = NDArray[np.float64]
 # rows by which columns are found; values of all series of a file, of eight bytes each; fewest points of a window
 _SAMPLE, MOST_VALUES, FEWEST_POINTS = 200, 100_000_000, 8
 
@@ -100,7 +100,7 @@ class PointSeries:
     names: tuple[str, ...]
     times: Floats
     values: Floats
-    lines: NDArray[np.int64]
+    lines: Ints
     anomalous: NDArray[np.int8]
     zoned: bool = False
     plain: bool = False

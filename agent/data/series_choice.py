@@ -22,7 +22,7 @@ _COLUMNS_NAMED = 5
 
 
 def load_series(
-    options: ReadOptions, path: str | Path, max_chars: int, *, lenient: bool = True, stdin: BinaryIO | None = None
+    options: ReadOptions, path: str | Path, max_chars: int, *, stdin: BinaryIO | None = None
 ) -> tuple[list[PointSeries], list[RowError]]:
     """All series of a file, and its rows that cannot be read.
 
@@ -32,7 +32,7 @@ def load_series(
         The file as a whole cannot be read as series, or has no points.
     """
     assert options.series is not None
-    with options.open(path, max_chars, lenient=lenient, stdin=stdin) as (stream, kind, request):
+    with options.open(path, max_chars, lenient=True, stdin=stdin) as (stream, kind, request):
         items = list(read_points(read_rows(stream, kind, request), options.series, request))
     series = [item for item in items if isinstance(item, PointSeries)]
     failures = [item for item in items if isinstance(item, RowError)]

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from agent.core.errors import InputError
 from agent.core.records import MAX_SERIES_VALUES, FieldValue, Label, Record, Series
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
-from agent.data.series import FEWEST_POINTS, MOST_VALUES, Floats, PointSeries, SeriesOptions, read_points
+from agent.data.series import FEWEST_POINTS, MOST_VALUES, PointSeries, SeriesOptions, read_points
 from agent.data.series_times import parse_time, spell_time
+from retrieval.arrays import Floats, Ints
 
 # a window without a period; periods that are looked for; points of a window at least; share of a series at most
 _DEFAULT, _LONGEST_PERIOD, _SHORTEST, _MOST_SHARE = 100, 1_500, 64, 8
@@ -52,7 +53,7 @@ class Run:
     begins: float
     step: float
     values: Floats
-    lines: NDArray[np.int64]
+    lines: Ints
     anomalous: NDArray[np.int8]
 
     def time_at(self, index: int) -> str:
@@ -147,13 +148,11 @@ def runs_of(series: PointSeries, longest_gap: int) -> tuple[list[Run], list[str]
     return runs, notes
 
 
-def _parts(
-    order: NDArray[np.int64], places: NDArray[np.int64], cuts: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _parts(order: Ints, places: Ints, cuts: Ints) -> Iterator[tuple[Ints, Ints]]:
     yield from zip(np.split(order, cuts), np.split(places, cuts), strict=True)
 
 
-def _run(series: PointSeries, rows: NDArray[np.int64], first: float, step: float, places: NDArray[np.int64]) -> Run:
+def _run(series: PointSeries, rows: Ints, first: float, step: float, places: Ints) -> Run:
     index = places - places[0]
     size, columns = int(index[-1]) + 1, series.values.shape[1]
     read, known = series.values[rows], ~np.isnan(series.values[rows])

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from agent.core.records import BETWEEN_EVENTS, Record, clean_text
 from agent.data.readers.columns import expand, time_column
 from agent.data.readers.jsonl import EVENTS, MAX_EVENTS, parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.table_block import with_notes
+from retrieval.arrays import Bools, Ints
 from retrieval.encoding.session_block import distinct_events
 from retrieval.text.prompt_injection import have_injections, may_be_of_injection
 
-Ints = NDArray[np.int64]
 # between the elements of an array of texts in JSON, without the outer quotes
 _BETWEEN = '", "'
 
@@ -45,7 +44,7 @@ class SessionRows:
 
     request: ReadRequest
     values: Sequence[dict[str, Any]]
-    lines: NDArray[np.int64]
+    lines: Ints
     ids: Sequence[str]
     notes: Sequence[tuple[int, str]] = ()
 
@@ -82,7 +81,7 @@ class SessionRows:
         """See `retrieval.encoding.session_block.distinct_events`."""
         return distinct_events(self.sessions)
 
-    def are_plain(self) -> NDArray[np.bool_]:
+    def are_plain(self) -> Bools:
         """Which texts begin and end with a character and hold no prompt injection, shape (n,)."""
         events, codes, sizes = self.events
         suspect = np.array([may_be_of_injection(event) for event in events], bool)
@@ -91,16 +90,16 @@ class SessionRows:
         )
         # each session has an event
         after = np.cumsum(sizes)
-        plain: NDArray[np.bool_] = begins[codes[after - sizes]] & ends[codes[after - 1]]
+        plain: Bools = begins[codes[after - sizes]] & ends[codes[after - 1]]
         indices = np.flatnonzero(np.logical_or.reduceat(suspect[codes], after - sizes))
         plain[indices] &= ~have_injections(self.texts(indices))
         return plain
 
-    def texts(self, indices: NDArray[np.int64]) -> list[str]:
+    def texts(self, indices: Ints) -> list[str]:
         """The texts of the sessions at indices of shape (k,)."""
         return [BETWEEN_EVENTS.join(self.values[i][EVENTS]) for i in indices.tolist()]
 
-    def times(self, indices: NDArray[np.int64]) -> list[str | None]:
+    def times(self, indices: Ints) -> list[str | None]:
         """The times of the sessions at indices of shape (k,)."""
         # all have the same names
         if time_column(self.request.with_learned_names(dict.fromkeys(self.values[0]))) is None:
@@ -118,7 +117,7 @@ class SessionRows:
 
 
 def session_rows(
-    values: Sequence[dict[str, Any]], request: ReadRequest, lines: NDArray[np.int64], *, ids: Sequence[str]
+    values: Sequence[dict[str, Any]], request: ReadRequest, lines: Ints, *, ids: Sequence[str]
 ) -> SessionRows | None:
     """The block of objects with the same keys that `is_session`; None if more than their events is read."""
     names = [name for name in values[0] if name != EVENTS]

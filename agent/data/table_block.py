@@ -10,16 +10,14 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from agent.core.records import Record, clean_text
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import to_time
 from agent.data.redacted_columns import have_secret_numbers, redacted_cells
 from agent.data.typed_column import TypedColumn, escaped, typed_columns
+from retrieval.arrays import Bools, Ints
 from retrieval.encoding.field_columns import FieldColumns
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,9 @@ class TableBlock:
         """The texts of the records at indices of shape (k,), as they are inside of a text of JSON."""
         return _concatenated(_texts_of({name: typed.spelled.gather(indices) for name, typed in self._typed.items()}))
 
-    def odd(self) -> NDArray[np.bool_]:
+    def odd(self) -> Bools:
         """Which rows must be read one by one, shape (n,): empty or long ones, with NaN, or with a secret number."""
-        odd: NDArray[np.bool_] = ~np.logical_or.reduce([self.fields[name].filled for name in self.columns])
+        odd: Bools = ~np.logical_or.reduce([self.fields[name].filled for name in self.columns])
         # a text is part of the content; as it is in JSON, where it may be longer
         long = (self._contents.str.len_bytes() > self.request.max_chars).arg_true().to_numpy()
         if len(long):
@@ -117,9 +115,9 @@ class TableBlock:
                 odd |= have_secret_numbers(column, self.request.redactor).to_numpy()
         return odd
 
-    def chosen(self, which: NDArray[np.bool_]) -> TableBlock:
+    def chosen(self, mask: Bools) -> TableBlock:
         """The rows of a mask of shape (n,)."""
-        return replace(self, cells=self.cells.filter(pl.Series(which)), lines=self.lines[which])
+        return replace(self, cells=self.cells.filter(pl.Series(mask)), lines=self.lines[mask])
 
     def texts(self, indices: Ints) -> list[str]:
         """The texts of the records at indices of shape (k,)."""

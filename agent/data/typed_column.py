@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from agent.core.records import FieldValue
 from agent.data.readers.values import LONGEST_NUMBER, NUMBER, Cell, spell_value
+from retrieval.arrays import Ints
 from retrieval.encoding.field_columns import Column
 
 # numbers that polars and Python write in the same way, beside 0; the greatest whole ones without a decimal point
@@ -20,7 +20,6 @@ _LEAST, _MOST = 1e-4, 2.0**53
 # numbers of at most 15 digits that Python writes in the same way: whole ones but for the decimal point, and others
 _WHOLE, _WITH_POINT = r"^(?:0|-?[1-9][0-9]{0,14})$", r"^-?(?:0|[1-9][0-9]{0,7})\.(?:0|[0-9]{0,6}[1-9])$"
 Typed = Callable[[str, Cell], FieldValue]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -157,11 +156,11 @@ def _with(
     texts: pl.Series,
     places: Ints,
     values: list[str | None] | list[str],
-    which: Ints | None = None,
+    indices: Ints | None = None,
 ) -> pl.Series:
-    """The texts with others at some ``places``: of ``values``, the one at ``which``."""
+    """The texts with others at some ``places``: of ``values``, the one at ``indices``."""
     others = pl.Series(values, dtype=pl.String)
-    others = others if which is None else others.gather(which)
+    others = others if indices is None else others.gather(indices)
     if len(places) == len(texts):
         return others
     # in place, therefore on a copy

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.numerics import Floats, map_estimate
+from agent.core.numerics import map_estimate
+from retrieval.arrays import Bools, Floats
 from retrieval.text.clauses import Known, Place, places, windows
 from retrieval.text.masking import strip_placeholders
 
@@ -93,7 +94,7 @@ class ClauseModel:
     tail: Floats
 
     @classmethod
-    def fit(cls, masked: Sequence[str], anomalous: NDArray[np.bool_]) -> ClauseModel | None:
+    def fit(cls, masked: Sequence[str], anomalous: Bools) -> ClauseModel | None:
         """Fit to the masked texts of n cases, of which ``anomalous``, shape (n,), says the labels.
 
         None with too few normal cases, or too few that have windows of their own.
@@ -186,14 +187,14 @@ def _that_fit(place: Place, most: float) -> tuple[str, ...]:
     return tuple(fitting or [text for text in place.windows[:1] if len(text) <= most])
 
 
-def _known(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> Known:
+def _known(masked: Sequence[str], anomalous: Bools) -> Known:
     normal, others = (
         [text for text, label in zip(masked, anomalous, strict=True) if label == wanted] for wanted in (False, True)
     )
     return Known.of(normal, others)
 
 
-def _held_out(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> tuple[Floats, Floats] | None:
+def _held_out(masked: Sequence[str], anomalous: Bools) -> tuple[Floats, Floats] | None:
     """Each case's greatest value, NaN without new windows, and their number, by models that have not seen it."""
     folds = np.empty(len(masked), dtype=np.int64)
     for label in (False, True):
@@ -214,7 +215,7 @@ def _held_out(masked: Sequence[str], anomalous: NDArray[np.bool_]) -> tuple[Floa
     return greatest, counts
 
 
-def _fit(masked: Sequence[str], anomalous: NDArray[np.bool_], known: Known) -> Floats | None:
+def _fit(masked: Sequence[str], anomalous: Bools, known: Known) -> Floats | None:
     """Weights of the n-grams, and a bias; None if no anomalous case has a window of its own."""
     from scipy.sparse import vstack
     from sklearn.linear_model import LogisticRegression

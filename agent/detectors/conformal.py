@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.detectors.tabular_encoder import TabularEncoder, signed_log
+from retrieval.arrays import Floats, Ints
 from retrieval.encoding.field_columns import FieldColumns
 
 # p-value at even odds
@@ -25,7 +25,6 @@ _LIMIT = 6.0
 _MAX_POINTS, _BLOCK, _MAX_Z = 5_000, 256, 20.0
 _DECIMALS = 9
 _SEED = 20_26
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class ConformalTail:
     values: Floats
 
     @classmethod
-    def of(cls, values: Floats, times: NDArray[np.int64]) -> ConformalTail:
+    def of(cls, values: Floats, times: Ints) -> ConformalTail:
         """The tail of ``values`` of n normal cases, each of which occurred so many ``times``: shapes (n,)."""
         return cls(np.sort(np.repeat(values, times)))
 
@@ -83,9 +82,7 @@ class ConformalNeighbours:
     tail: ConformalTail
 
     @classmethod
-    def fit(
-        cls, columns: TabularEncoder, rows: FieldColumns, times: NDArray[np.int64]
-    ) -> tuple[ConformalNeighbours, Floats]:
+    def fit(cls, columns: TabularEncoder, rows: FieldColumns, times: Ints) -> tuple[ConformalNeighbours, Floats]:
         """Fit to n normal rows.
 
         Parameters
@@ -145,7 +142,7 @@ class ConformalNeighbours:
         return cls(columns, state["centre"], state["scale"], state["points"], ConformalTail(state["tail"]))
 
 
-def _distances(x: Floats, points: Floats, itself: NDArray[np.int64]) -> Floats:
+def _distances(x: Floats, points: Floats, itself: Ints) -> Floats:
     """Distances of the rows of x to the nearest point; ``itself``: the index of the point that a row is, or -1."""
     nearest, used = np.einsum("ij,ij->i", x, x), np.flatnonzero(points.any(axis=0))
     # |x - p|² is |x|² and the product of (x, 1) and (-2p, |p|²)

@@ -183,7 +183,7 @@ class LanguageDetector:
                 return StructuredAnswer.model_validate_json(self.model.structured(messages, _SCHEMA, attempt)).log_odds
         raise ModelFailure(f"{self.model.name} did not keep to the schema in {_ATTEMPTS} attempts")
 
-    def content_free_log_odds(self, brief: str, prompt: PromptVariant = _DEFAULT_PROMPT) -> float:
+    def content_free_log_odds(self, brief: str, prompt: PromptVariant) -> float:
         """The raw log-odds for a record without content, to be subtracted from those of records."""
         return self.log_odds(brief, _NO_CONTENT, (), prompt)
 

@@ -115,12 +115,12 @@ def neighbours(found: RetrievalResult) -> Signal:
 
 def _facts(found: RetrievalResult) -> list[str]:
     facts = []
-    counts, what = found.same_content, SAME
+    counts, known = found.same_content, SAME
     if not sum(counts.values()):
-        counts, what = found.same_template, "this template"
+        counts, known = found.same_template, "this template"
     if sum(counts.values()):
         facts.append(
-            f"the casebook holds {what}: {counts['anomalous']} labelled anomalous, {counts['normal']} labelled normal"
+            f"the casebook holds {known}: {counts['anomalous']} labelled anomalous, {counts['normal']} labelled normal"
         )
     for label in ("anomalous", "normal"):
         nearest = next((near for near in found.nearest if near.case.label == label), None)

@@ -68,7 +68,7 @@ class NoveltyDetector:
         return signal.model_copy(update={"log_odds": None if trees is None else outlier})
 
 
-def nn_distance_quantiles(distance: float, reference: Sequence[float], cases: int) -> float | None:
+def novelty_log_odds(distance: float, reference: Sequence[float], cases: int) -> float | None:
     """Log-odds that a record at cosine ``distance`` from its nearest case is unlike the cases.
 
     Parameters
@@ -165,4 +165,4 @@ def novelty(found: RetrievalResult, reference: Sequence[float], cases: int, diff
         facts.append(f"it is farther from every case than {farther} % of the cases are from each other")
     if difference is not None:
         facts.append(difference)
-    return Signal(log_odds=nn_distance_quantiles(distance, reference, cases), facts=tuple(facts))
+    return Signal(log_odds=novelty_log_odds(distance, reference, cases), facts=tuple(facts))

@@ -155,11 +155,11 @@ def fit_detectors(
 
 
 @contextmanager
-def _reported(what: str) -> Iterator[None]:
+def _reported(subject: str) -> Iterator[None]:
     """Turn any error of foreign code into one that names its detector."""
     try:
         yield
     except PrecedentError:
         raise
     except Exception as error:
-        raise DetectorError(f"{what} failed: {type(error).__name__}: {error}") from error
+        raise DetectorError(f"{subject} failed: {type(error).__name__}: {error}") from error

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.detectors.conformal import ConformalTail
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.session_block import SessionBlock
 from retrieval.text.masking import kind_of_event
 
@@ -30,7 +31,6 @@ _FIT_EVENTS, _MAX_TIMES = 2_000_000, 1_000
 _BASE = np.uint64(1_024)
 _EDGE, _OTHER = 0, 1
 Ids = NDArray[np.int64]
-Floats = NDArray[np.float64]
 NUMBERS = 3
 
 
@@ -82,11 +82,11 @@ class NextEvent:
             tables.append((seen, np.add.reduceat(counts, first), np.diff(np.append(first, len(grams))), grams, counts))
         return cls(known, tuple(tables))
 
-    def surprise(self, sessions: EncodedSessions) -> tuple[Floats, NDArray[np.bool_], Ids]:
+    def surprise(self, sessions: EncodedSessions) -> tuple[Floats, Bools, Ids]:
         """Of each step -ln P, whether its event never follows the one before it, and its session: shapes (steps,)."""
         event, contexts, session = _steps(sessions)
         # the same steps come often
-        steps, which = np.unique(contexts[-1] * _BASE + event, return_inverse=True)
+        steps, inverse = np.unique(contexts[-1] * _BASE + event, return_inverse=True)
         event, whole = steps % _BASE, steps // _BASE
         p, never = np.full(len(steps), 1 / (self.known + 2)), np.zeros(len(steps), bool)
         for length, (seen, totals, kinds, grams, counts) in enumerate(self.tables):
@@ -97,7 +97,7 @@ class NextEvent:
             c = np.where(found, counts[gram], 0)
             p = np.where(seen_before, (c + kinds[at] * p) / (totals[at] + kinds[at]), p)
             never = ~found if length == 1 else never
-        return -np.log(p)[which], never[which], session
+        return -np.log(p)[inverse], never[inverse], session
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class SequenceModel:
 
     @classmethod
     def fit(
-        cls, sessions: Sequence[Sequence[str]], times: NDArray[np.int64], anomalous: NDArray[np.bool_]
+        cls, sessions: Sequence[Sequence[str]], times: Ints, anomalous: Bools
     ) -> tuple[SequenceModel, Floats, Floats]:
         """Fit to the normal ones of n sessions.
 
@@ -224,11 +224,11 @@ class SequenceModel:
         surprise, never, _ = self.tables.steps.surprise(EncodedSessions.of([ids]))
         step = int(np.argmax(np.where(never, surprise + 1e3, surprise)))
         before = f"“{session[step - 1]}”" if step else "the start"
-        what = f"“{session[step]}”" if step < len(session) else "the end"
+        event = f"“{session[step]}”" if step < len(session) else "the end"
         if never[step]:
-            return [f"after {before} came {what}, which never follows it in normal cases"]
+            return [f"after {before} came {event}, which never follows it in normal cases"]
         if surprise[step] > math.log(100):
-            return [f"after {before} came {what}, which normal cases seldom have there"]
+            return [f"after {before} came {event}, which normal cases seldom have there"]
         return []
 
     def state(self) -> dict[str, Any]:
@@ -276,7 +276,7 @@ def _steps(sessions: EncodedSessions) -> tuple[NDArray[np.uint64], NDArray[np.ui
     return flat[at], contexts, np.repeat(np.arange(len(sizes)), steps)
 
 
-def _find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[Ids, NDArray[np.bool_]]:
+def _find(table: NDArray[np.uint64], keys: NDArray[np.uint64]) -> tuple[Ids, Bools]:
     at = np.minimum(np.searchsorted(table, keys), len(table) - 1)
     return at, table[at] == keys
 
@@ -305,7 +305,7 @@ def _combined(tails: Sequence[ConformalTail], numbers: Floats) -> Floats:
     return np.asarray(np.sum([tail(column) for tail, column in zip(tails, numbers.T, strict=True)], axis=0))
 
 
-def _cross_fitted(ids: Sequence[Ids], times: Ids, anomalous: NDArray[np.bool_], known: int) -> Floats:
+def _cross_fitted(ids: Sequence[Ids], times: Ids, anomalous: Bools, known: int) -> Floats:
     """The three scores of each session by tables of the normal sessions of the other folds."""
     fold = np.zeros(len(ids), np.int64)
     rng = np.random.default_rng(_SEED)

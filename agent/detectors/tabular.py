@@ -16,12 +16,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import TabularEncoder
 from agent.detectors.tree_ensemble import TreeEnsemble
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.session_block import SessionBlock
 
@@ -32,9 +32,6 @@ _TREES, _FOLDS, _SEED = 200, 5, 20_26
 # the most cases that are fitted to; those with out-of-fold scores; kinds of anomaly up to which all cases have them
 _MAX_CASES, _MAX_SCORED, _WHOLE_KIND = 30_000, 8_000, 200
 _MIN_KINDS = 4
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class OutOfFoldScores:
 
     Parameters
     ----------
-    which : shape (n,)
+    indices : shape (n,)
         Indices of the cases in what was fitted on.
     fields, outlier_score : shape (n,)
         Log-odds of the trees and of the outlier score. `fields` is NaN for a case that every tree has seen.
@@ -53,7 +50,7 @@ class OutOfFoldScores:
         Number of each case's kind; 0 for normal cases.
     """
 
-    which: Ints
+    indices: Ints
     fields: Floats
     outlier_score: Floats
     unseen_kind: Floats | None
@@ -115,9 +112,9 @@ class TabularModel:
             None without two normal cases or a column.
         OutOfFoldScores or None
         """
-        which = _chosen(np.asarray(anomalous, dtype=bool))
-        rows, sessions = [rows[i] for i in which], [sessions[i] for i in which]
-        y, counts = np.asarray(anomalous, dtype=bool)[which], np.asarray(times, dtype=np.int64)[which]
+        indices = _chosen(np.asarray(anomalous, dtype=bool))
+        rows, sessions = [rows[i] for i in indices], [sessions[i] for i in indices]
+        y, counts = np.asarray(anomalous, dtype=bool)[indices], np.asarray(times, dtype=np.int64)[indices]
         if (~y).sum() < 2:
             return None, None
         columns, table = TabularEncoder.fit(rows), FieldColumns.of(rows)
@@ -136,11 +133,11 @@ class TabularModel:
             )
             outlier_score = detector.log_odds(*encoded)
             outlier_score[~y] = normal_outlier_scores
-        trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in which]), outlier_score)
+        trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in indices]), outlier_score)
         seen = encoded[0]
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
-        return cls(columns, detector, trees, low, high), replace(scores, which=which[scores.which])
+        return cls(columns, detector, trees, low, high), replace(scores, indices=indices[scores.indices])
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
         """For each of n records, the log-odds of the trees (None without any) and of the outlier score."""
@@ -217,44 +214,44 @@ class _Learner:
         sampled = np.zeros(len(self.y), dtype=bool)
         sampled[rng.permutation(len(self.y))[:_MAX_SCORED]] = True
         sampled |= (sizes[kinds] <= _WHOLE_KIND) & self.y
-        which = np.flatnonzero(sampled)
+        indices = np.flatnonzero(sampled)
         if self._rare(self.y) < _MIN_CASES:
-            return (), OutOfFoldScores(which, outlier_score[which], outlier_score[which], None, kinds[which])
+            return (), OutOfFoldScores(indices, outlier_score[indices], outlier_score[indices], None, kinds[indices])
         forest, boosting = self._forest(self.y, oob=True), self._boosting(self.y)
         everything = np.arange(len(self.y))
         estimators = [self._fitted(model, everything) for model in (forest, boosting) if model is not None]
         # a case that occurred so often that every tree has seen it has no out-of-bag share: NaN
-        scores = _logit(estimators[0].oob_decision_function_[:, 1])[which]
+        scores = _logit(estimators[0].oob_decision_function_[:, 1])[indices]
         if boosting is not None:
             fold = _spread(kinds, rng)
-            scores = (scores + self._held_out(which, fold, with_forest=False)) / 2
+            scores = (scores + self._held_out(indices, fold, with_forest=False)) / 2
         unseen_kind = None
         if kinds.max() >= _MIN_KINDS:
             # normal cases are spread over the folds, anomalous ones by their kind
             fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
-            unseen_kind = self._held_out(which, fold, with_forest=True)
+            unseen_kind = self._held_out(indices, fold, with_forest=True)
         trees = tuple(map(TreeEnsemble.of, estimators))
-        return trees, OutOfFoldScores(which, scores, outlier_score[which], unseen_kind, kinds[which])
+        return trees, OutOfFoldScores(indices, scores, outlier_score[indices], unseen_kind, kinds[indices])
 
-    def _held_out(self, which: Ints, fold: Ints, *, with_forest: bool) -> Floats:
-        """Log-odds of the cases ``which``, shape (len(which),), each by trees fitted on the other folds of them."""
+    def _held_out(self, indices: Ints, fold: Ints, *, with_forest: bool) -> Floats:
+        """Log-odds of k cases, shape (k,), at ``indices``, each by trees fitted on the other folds of them."""
         out = np.zeros(len(self.y))
-        for number in np.unique(fold[which]):
-            rest, held_out = which[fold[which] != number], which[fold[which] == number]
+        for number in np.unique(fold[indices]):
+            rest, held_out = indices[fold[indices] != number], indices[fold[indices] == number]
             if self._rare(self.y[rest]) == 0:
                 continue
             parts = [self._forest(self.y[rest]) if with_forest else None, self._boosting(self.y[rest])]
             if fitted := [TreeEnsemble.of(self._fitted(part, rest)) for part in parts if part is not None]:
                 out[held_out] = _log_odds(fitted, self.x[held_out])
-        return np.asarray(out[which])
+        return np.asarray(out[indices])
 
-    def _fitted(self, part: Any, which: Ints) -> Any:
+    def _fitted(self, part: Any, indices: Ints) -> Any:
         with warnings.catch_warnings(), _threads().limit(limits=1, user_api="openmp"):
             # some cases are in every bag, see `learn`
             warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
-            x = self.x[which]
+            x = self.x[indices]
             # boosting has no bins for a column without values; of one value, no tree asks for it
-            part.fit(np.where(np.isnan(x).all(axis=0), 0.0, x), self.y[which], sample_weight=self.times[which])
+            part.fit(np.where(np.isnan(x).all(axis=0), 0.0, x), self.y[indices], sample_weight=self.times[indices])
         return part
 
     @staticmethod

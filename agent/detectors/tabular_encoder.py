@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from retrieval.arrays import Floats
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
 
@@ -21,7 +21,6 @@ from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
 _HUGE = 1e30
 # up to so many numbers, trees also get the ratio of each pair, which they cannot compute themselves
 _MAX_PAIRED = 10
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

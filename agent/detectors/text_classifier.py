@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.numerics import Floats, map_estimate
+from agent.core.numerics import map_estimate
 from agent.detectors.kernel import kernel_log_ratio
+from retrieval.arrays import Bools, Floats, Ints
 
 _BITS, _C, _SEED = 16, 10.0, 20_26
 # characters of a text that are read
@@ -39,8 +40,6 @@ _OLD_NAMES = {
     "manner": "style",
     "shares": "stack",
 }
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

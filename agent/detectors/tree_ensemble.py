@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.detectors.tree_model import INPUT, OUTPUT, Tree, trees_to_onnx
-
-Floats = NDArray[np.float64]
+from retrieval.arrays import Floats
 
 
 @dataclass(frozen=True)

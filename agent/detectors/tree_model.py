@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from retrieval.arrays import Bools, Floats, Ints
+
 INPUT, OUTPUT = "x", "sum"
 # versions of the format, and of the sets of operators
 _FORMAT, _OPERATORS, _TREES = 10, 21, 5

@@ -44,13 +44,13 @@ class FeatureChange:
     steps: float
 
     def __str__(self) -> str:
-        name, which = self.name, ""
+        name, places = self.name, ""
         if isinstance(self.name, EventCount):
             name = f"count of {quote_text(self.name.event)}"
             added = float(self.new) - float(self.old or 0)
             # the verdict on a session depends on its order too
-            which = ", more at its end" if added > 0 else ", the first ones kept" if self.new else ""
-        return f"{name} were {_shown(self.new)} (it is {_shown(self.old)}{which})"
+            places = ", more at its end" if added > 0 else ", the first ones kept" if self.new else ""
+        return f"{name} were {_shown(self.new)} (it is {_shown(self.old)}{places})"
 
 
 Changes = tuple[FeatureChange, ...]
@@ -178,12 +178,12 @@ def _moved_columns(row: dict[str, FieldValue], candidates: list[Changes]) -> Fie
     for number, changes in enumerate(candidates):
         for change in changes:
             moves[change.name].append((number, change.new))
-    one, columns = FieldColumns.of([row]), dict[str, Column]()
+    row_columns, columns = FieldColumns.of([row]), dict[str, Column]()
     for name in dict.fromkeys([*row, *moves]):
-        which = np.zeros(len(candidates), np.int64)
+        codes = np.zeros(len(candidates), np.int64)
         # the value of the row, and then those that it is changed to
-        which[[number for number, _ in moves[name]]] = np.arange(1, len(moves[name]) + 1)
-        columns[name] = one[name].followed_by(Column.of([new for _, new in moves[name]])).take(which)
+        codes[[number for number, _ in moves[name]]] = np.arange(1, len(moves[name]) + 1)
+        columns[name] = row_columns[name].followed_by(Column.of([new for _, new in moves[name]])).take(codes)
     return FieldColumns(len(candidates), columns)
 
 

@@ -140,7 +140,6 @@ def sentences(
     brief: str,
     facts: Sequence[str],
     masked: str,
-    question: str = _QUESTION,
     on_replaced: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
     """Up to three checked sentences by the language model, each as soon as it is complete.
@@ -157,8 +156,6 @@ def sentences(
         Of the verdict.
     masked : str
         The record's masked text.
-    question : str
-        What the model is asked.
     on_replaced : callable, optional
         Called at the end with the reason if a sentence contradicted the verdict.
 
@@ -168,7 +165,7 @@ def sentences(
         The model is unavailable.
     """
     text, _ = model.clip(masked, max_tokens)
-    prompt = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=question)
+    prompt = render("explain_facts", brief=brief, text=text, label=verdict.label, facts=facts, question=_QUESTION)
     grounds = "\n".join([prompt, verdict.record.text, facts_in_words(verdict.label, verdict.probability, facts)])
     check = _SentenceCheck(verdict, facts, grounds)
     from langchain_core.messages import HumanMessage, SystemMessage
@@ -180,8 +177,8 @@ def sentences(
         if len(check.shown) >= SENTENCES:
             break
     if check.contradicted and on_replaced is not None:
-        what = " and ".join(dict.fromkeys(check.contradicted))
-        on_replaced(f"{REPLACED} {what}: fixed words stand in its place")
+        contradictions = " and ".join(dict.fromkeys(check.contradicted))
+        on_replaced(f"{REPLACED} {contradictions}: fixed words stand in its place")
 
 
 def _complete_sentences(chunks: Iterator[str]) -> Iterator[str]:
@@ -206,8 +203,8 @@ class _SentenceCheck:
         sentence = sentence.strip()
         if len(sentence.split()) < _MIN_WORDS or not is_grounded(sentence, self._grounds):
             return None
-        if what := contradiction(sentence, self._verdict, self._facts):
-            self.contradicted.append(what)
+        if contradicted := contradiction(sentence, self._verdict, self._facts):
+            self.contradicted.append(contradicted)
             sentence = headline(self._verdict)
         if sentence in self.shown:
             return None

@@ -91,11 +91,11 @@ def changes_in_words(changes: str, _: Translate) -> str:
     """The changes of fields that would make a record normal, such as ``retries were 3 (it is 57)``."""
     form, link = _("{name} were {new} (it is {old})"), _(" and ")
 
-    def one(match: re.Match[str]) -> str:
+    def change_in_words(match: re.Match[str]) -> str:
         change = form.format(name=match["name"], new=match["new"], old=match["old"])
         return change + (link if match["more"] else "")
 
-    return _CHANGE.sub(one, changes)
+    return _CHANGE.sub(change_in_words, changes)
 
 
 def _evidence(weight: float, _: Translate) -> dict[str, str]:

@@ -9,14 +9,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from agent.core.archive import (
-    ArchiveReader,
-    Manifest,
-    Progress,
-    opened_archive,
-    write_archive,
-)
+from agent.core.archive import ArchiveReader, Manifest, opened_archive, write_archive
 from agent.core.errors import InputError, MissingPart, UsageError
+from agent.core.progress import Progress
 from agent.core.writing import writing
 from agent.pipeline.context import AppContext
 from retrieval.errors import StoreFailure

@@ -23,7 +23,7 @@ from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_seg
 from agent.core.tracing import span
 from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
 from agent.pipeline.context import AppContext
-from agent.pipeline.kept import Hit, answers_with_note, put_reused, try_to_keep, with_note
+from agent.pipeline.history_writing import Hit, answers_with_note, put_reused, try_to_keep, with_note
 from agent.pipeline.pipeline import Pipeline
 from agent.pipeline.verdict_cache import VerdictCache
 from agent.pipeline.worker_pool import WorkerPool

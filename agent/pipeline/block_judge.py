@@ -12,26 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.numerics import Floats, expit
+from agent.core.numerics import expit
+from agent.core.records import VERDICT_LABELS
 from agent.detectors.field_expectations import FieldProblems, values_to_fill_in
 from agent.detectors.novelty import unfamiliar_from
 from agent.pipeline.context import AppContext
 from agent.pipeline.decision import hides_an_anomaly
 from agent.pipeline.steps import Steps
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.field_columns import Column, FieldColumns
 from retrieval.encoding.field_encoder import EventCount
 from retrieval.encoding.session_block import SessionBlock
 from retrieval.index.exact import TIE
 from retrieval.types import Vector
 
-LABELS = ("normal", "anomalous", "unsure")
-_NORMAL, _ANOMALOUS, _UNSURE = range(len(LABELS))
+_NORMAL, _ANOMALOUS, _UNSURE = range(len(VERDICT_LABELS))
 # signals of which the fusion of a table is made
 _SIGNALS = frozenset({"fields", "novelty"})
 # rows with values in place of missing ones that are scored at once
 _FILLED_IN = 16_384
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Labels = NDArray[np.int8]
 
 
@@ -42,7 +41,7 @@ class BlockVerdicts:
     Parameters
     ----------
     labels : shape (n,)
-        Indices in `LABELS`.
+        Indices in `VERDICT_LABELS`.
     probabilities : shape (n,)
     degraded : dict of int to tuple of str
         By index, of the rows whose verdict is degraded.
@@ -82,7 +81,7 @@ class BlockJudge:
             self._names = frozenset((*self._encoder.numbers, *self._fields.columns.encoder.numbers))
         if self.is_able:
             self._casebook.sync_for_search(source.row)
-            self._keys = {label: self._casebook.matrix(source.row, label)[0] for label in LABELS[:_UNSURE]}
+            self._keys = {label: self._casebook.matrix(source.row, label)[0] for label in VERDICT_LABELS[:_UNSURE]}
             self._known = frozenset(key for keys in self._keys.values() for key in keys)
 
     def is_known(self, hashes: Sequence[str]) -> Bools:
@@ -93,15 +92,15 @@ class BlockJudge:
         """Judge n records by their fields, or by their events; none of them is the content of a case."""
         if isinstance(records, FieldColumns):
             return self._judged(records, None)
-        first, which = records.alike()
+        first, inverse = records.alike()
         sessions = records.take(first)
         verdicts = self._judged(sessions.columns(self._names), sessions)
         reasons = [verdicts.degraded.get(i) for i in range(len(first))]
         return BlockVerdicts(
-            verdicts.labels[which],
-            verdicts.probabilities[which],
-            {i: reason for i, place in enumerate(which.tolist()) if (reason := reasons[place])},
-            lambda indices: verdicts.nearest(which[indices]),
+            verdicts.labels[inverse],
+            verdicts.probabilities[inverse],
+            {i: reason for i, place in enumerate(inverse.tolist()) if (reason := reasons[place])},
+            lambda indices: verdicts.nearest(inverse[indices]),
         )
 
     def _judged(self, rows: FieldColumns, sessions: SessionBlock | None) -> BlockVerdicts:
@@ -120,7 +119,7 @@ class BlockJudge:
         untested[self._hiding(rows, problems, labels)] = True
         for i in np.flatnonzero((untested & (labels == _NORMAL)) | (strange & (labels == _ANOMALOUS))).tolist():
             probability = float(probabilities[i])
-            labels[i] = LABELS.index(self._fusion.widened_to(probability).label(probability))
+            labels[i] = VERDICT_LABELS.index(self._fusion.widened_to(probability).label(probability))
         degraded = {}
         for i, problem in problems.items():
             if reason := problem.degraded(unlike=bool(labels[i] != _ANOMALOUS)):

@@ -7,7 +7,7 @@ from functools import partial
 
 from agent.core.numerics import expit
 from agent.core.prompts import prompt_sha256
-from agent.core.records import Precedent, Provenance, Record, Verdict, verdict_id
+from agent.core.records import Precedent, Provenance, Record, Verdict, VerdictLabel, verdict_id
 from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.detectors.field_expectations import FieldProblems, filled_in
 from agent.detectors.neighbours import label_disagreement
@@ -60,24 +60,10 @@ class Decider:
         if _is_partly_read(state):
             # the rest of the record may hold anything
             probability = max(probability, expit(fusion.threshold))
-        strange = _resembles_no_case(state)
-        if strange:
+        if _resembles_no_case(state):
             probability = fusion.modest(probability)
         problems = state.field_problems
-        untested = (
-            # a missing column alone makes a vector far from all others
-            (_is_unlike_every_case(state) and not problems.missing)
-            or not state.source.model.has_evidence(state.log_odds)
-            or _unseen_number(state) is not None
-            or _is_an_injected_models_word(state)
-        )
-        if (
-            self._is_contradicted(state)
-            or state.lacks_fields
-            or _has_no_content(state)
-            or (fusion.label(probability) == "anomalous" and strange)
-            or (fusion.label(probability) == "normal" and (untested or self._may_hide_an_anomaly(state, problems)))
-        ):
+        if self._is_unsure(state, problems, fusion.label(probability)):
             fusion = fusion.widened_to(probability)
         label = fusion.label(probability)
         provenance = self._provenance(state)
@@ -111,6 +97,14 @@ class Decider:
         if state.explain == "llm":
             return with_sentences(self._context, verdict, state.source.row.brief, facts, state.masked)
         return verdict
+
+    def _is_unsure(self, state: JudgingState, problems: FieldProblems, label: VerdictLabel) -> bool:
+        """Whether a record that has this ``label`` by its probability is unsure all the same."""
+        if self._is_contradicted(state) or state.lacks_fields or _has_no_content(state):
+            return True
+        if label == "anomalous":
+            return _resembles_no_case(state)
+        return label == "normal" and (_is_untested(state, problems) or self._may_hide_an_anomaly(state, problems))
 
     def _may_hide_an_anomaly(self, state: JudgingState, problems: FieldProblems) -> bool:
         """Whether what was not read of the fields could make a record anomalous that is normal without it.
@@ -146,28 +140,31 @@ class Decider:
         )
 
     def _facts(self, state: JudgingState, verdict: Verdict) -> tuple[str, ...]:
-        """The facts behind the verdict, the most telling first."""
+        """The facts behind the verdict, the most important first."""
         source = state.source
         fusion = source.model.fusion_for(verdict.signals, state.has_known_template)
-        telling = [top_contribution(fusion, verdict.signals, verdict.label)]
+        facts = [top_contribution(fusion, verdict.signals, verdict.label)]
         if state.clause:
-            telling = [why_by_clause(state.clause.text)]
+            facts = [why_by_clause(state.clause.text)]
         if (number := _unseen_number(state)) is not None:
-            telling.insert(0, f"no case has “{number.value}” {place_in_words(number.place)}")
+            facts.insert(0, f"no case has “{number.value}” {place_in_words(number.place)}")
         if verdict.label == "unsure":
-            contradicted = "the cases like it contradict each other" if self._is_contradicted(state) else None
-            strange = _resembles_no_case(state)
-            empty = "it holds no word or number" if _has_no_content(state) else None
-            telling.insert(0, contradicted or empty or why_unsure(fusion, verdict.probability, resembles_none=strange))
+            if self._is_contradicted(state):
+                reason = "the cases like it contradict each other"
+            elif _has_no_content(state):
+                reason = "it holds no word or number"
+            else:
+                reason = why_unsure(fusion, verdict.probability, resembles_none=_resembles_no_case(state))
+            facts.insert(0, reason)
             if self._context.settings.model != "none" and source.representation.field_encoder is None:
-                telling.append(source.model.language_unused)
+                facts.append(source.model.language_unused)
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
         model = self._steps.field_model(state) if weighed else None
         if model and source.normal_encoder and verdict.label != "normal" and not find_injections(state.record.text):
             is_normal = partial(self._is_normal_as, state)
             perturbation = Perturbation(state.record, model, source.model, verdict.signals, is_normal)
-            telling.append(counterfactual(perturbation, source.normal_encoder, source.representation.prose))
-        return collect_facts(state.record.text, telling, state.signals)
+            facts.append(counterfactual(perturbation, source.normal_encoder, source.representation.prose))
+        return collect_facts(state.record.text, facts, state.signals)
 
     def _is_contradicted(self, state: JudgingState) -> bool:
         """Whether too many of the cases with the record's content, or else its template, have the other label."""
@@ -210,6 +207,17 @@ def _is_longer_than_read(state: JudgingState) -> bool:
     return is_text and len(record.text) > LONGEST_SPLIT and not (state.has_known_template or state.all_read)
 
 
+def _is_untested(state: JudgingState, problems: FieldProblems) -> bool:
+    """Whether the signals of the record were not tested on cases like it."""
+    # a missing column alone makes a vector far from all others
+    return (
+        (_is_unlike_every_case(state) and not problems.missing)
+        or not state.source.model.has_evidence(state.log_odds)
+        or _unseen_number(state) is not None
+        or _rests_on_injected_llm(state)
+    )
+
+
 def _is_unlike_every_case(state: JudgingState) -> bool:
     """Whether the record is farther from every case than nearly any case is from the others.
 
@@ -229,8 +237,8 @@ def _has_no_content(state: JudgingState) -> bool:
     return not (record.fields or record.events or state.has_known_template) and says_nothing(record.text)
 
 
-def _is_an_injected_models_word(state: JudgingState) -> bool:
-    """Whether only the language model says anything of a record that may address it: small models are swayed."""
+def _rests_on_injected_llm(state: JudgingState) -> bool:
+    """Whether the language model has the only signal, of a record that may address it: small models are swayed."""
     alone = [name for name, value in state.log_odds.items() if value is not None] == ["language"]
     return alone and (names_a_label(state.record.text) or bool(find_injections(state.record.text)))
 
@@ -242,22 +250,30 @@ def _resembles_no_case(state: JudgingState) -> bool:
     what is new is anomalous, and the band is as wide as that needs. Fields are evidence of their own, and so are the
     answers of a language model where the cases are but a few corrections.
     """
-    source, signals = state.source, state.log_odds
+    if state.has_known_template:
+        return False
     if state.record.events and not state.record.fields:
-        encoder = source.representation.field_encoder
-        counted = [name for name in features({}, state.record.events) if isinstance(name, EventCount)]
-        known = encoder is None or any(name in encoder.numbers for name in counted)
-        return not (known or state.has_known_template) and bool(source.row.counts.get("anomalous"))
+        return _has_only_new_events(state)
+    source, signals = state.source, state.log_odds
     # of the whole record, and of the clause that counts for it
     retrieved = [found for found in (state.retrieved, state.whole_retrieved) if found is not None]
     nearest = [found.nearest[0].similarity for found in retrieved if found.nearest]
     distances, few = source.model.nn_distance_quantiles, source.model.templates < FEW_TEMPLATES
-    if not (nearest and distances) or state.has_known_template or source.representation.field_encoder is not None:
+    if not (nearest and distances) or source.representation.field_encoder is not None:
         return False
     is_tested = signals["fields"] is not None or not source.row.counts.get("anomalous")
     if is_tested or source.model.batch_reference is not None or (few and signals["language"] is not None):
         return False
     return resembles_none(1 - max(nearest), distances, few=few)
+
+
+def _has_only_new_events(state: JudgingState) -> bool:
+    """Whether no event of a session is in a case, where the cases have both labels."""
+    encoder = state.source.representation.field_encoder
+    if encoder is None or not state.source.row.counts.get("anomalous"):
+        return False
+    counted = [name for name in features({}, state.record.events) if isinstance(name, EventCount)]
+    return not any(name in encoder.numbers for name in counted)
 
 
 def _unseen_number(state: JudgingState) -> PlacedNumber | None:

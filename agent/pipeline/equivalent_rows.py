@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from agent.core.requests import LONG
 from agent.pipeline.context import AppContext
 from agent.pipeline.steps import Steps
+from retrieval.arrays import Bools, Ints
 from retrieval.encoding.field_columns import Column, FieldColumns
 from retrieval.text.masked_forms import masked_forms
 from retrieval.text.prompt_injection import plain
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 # stands for all values that no case has
 _NEW = "\0new"
 _CONTROL = r"[\x00-\x1f]"
-Bools = NDArray[np.bool_]
 
 
 class EquivalentRows:
@@ -100,7 +100,7 @@ class EquivalentRows:
         keys = (self._representation.template_key(plain(text)) for text in texts.gather(first))
         return np.array([key in self._templates for key in keys], bool)[copies]
 
-    def _values(self, name: str, column: Column, indices: NDArray[np.int64]) -> pl.Series:
+    def _values(self, name: str, column: Column, indices: Ints) -> pl.Series:
         """The values of some records, those between which no model tells as one."""
         if name in self._exact:
             return _written(column).gather(indices)

@@ -77,26 +77,31 @@ def judge_frame(
         raise UsageError(f"the frame has a column {taken[0]!r} already: choose a prefix for the verdicts' columns")
     context = context or default_context()
     row = context.source(source)
-    options = ReadOptions.model_validate(row.reading or {})
-    if options.format == "log" or names == [options.label]:
-        # the label of a log is a place in the line, which the name of a column may look like: pandas has 0, 1, …
-        options = options.model_copy(update={"label": None})
-    if text is not None:
-        # pandas may have numbers for names
-        columns = tuple(map(str, [text] if isinstance(text, str | int) else text))
-        if not columns:
-            raise ValueError("text names no column: leave it out for those that the source has learned")
-        options = options.model_copy(update={"text": columns})
-        if lacking := [name for name in expand(options.text, names) if name not in names]:
-            raise InputError(f"no column {lacking[0]!r}; the frame has {', '.join(names)}")
-    elif not (options.text or options.table.columns) and len(names) > 1:
-        raise UsageError(f"which column is the text? Name it with text=…; the frame has {', '.join(names)}")
+    options = _options_for(names, ReadOptions.model_validate(row.reading or {}), text)
     parsed = list(options.read_table(names, rows, context.settings.max_record_chars))
     cells: _Cells = {name: [] for name in added}
     for outcome in _outcomes(context, row.name, parsed, explain):
         for name, value in zip(added, _cells_of(outcome), strict=True):
             cells[name].append(value)
     return _with_cells(frame, cells)
+
+
+def _options_for(names: Sequence[str], options: ReadOptions, text: str | Sequence[str] | None) -> ReadOptions:
+    """The options of a source for a frame with columns ``names``; ``text`` as `judge_frame` gets it."""
+    if options.format == "log" or names == [options.label]:
+        # the label of a log is a place in the line, which the name of a column may look like: pandas has 0, 1, …
+        options = options.model_copy(update={"label": None})
+    if text is None:
+        if not (options.text or options.table.columns) and len(names) > 1:
+            raise UsageError(f"which column is the text? Name it with text=…; the frame has {', '.join(names)}")
+        return options
+    # pandas may have numbers for names
+    columns = tuple(map(str, [text] if isinstance(text, str | int) else text))
+    if not columns:
+        raise ValueError("text names no column: leave it out for those that the source has learned")
+    if lacking := [name for name in expand(columns, names) if name not in names]:
+        raise InputError(f"no column {lacking[0]!r}; the frame has {', '.join(names)}")
+    return options.model_copy(update={"text": columns})
 
 
 def _outcomes(
@@ -137,7 +142,7 @@ def _rows_of(frame: object) -> tuple[list[str], Sequence[Mapping[str, Any]]]:
         pandas_frame = cast("pd.DataFrame", frame)
         names = [str(name) for name in pandas_frame.columns]
         if len(set(names)) < len(names):
-            raise UsageError("the frame has two columns of one name")
+            raise UsageError("the frame has two columns of one name: rename one of them")
         objects = pandas_frame.astype(object)
         values = objects.where(pandas_frame.notna(), None).to_numpy()
         return names, [dict(zip(names, row, strict=True)) for row in values.tolist()]

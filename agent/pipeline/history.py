@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from agent.core.errors import UnknownVerdict, UsageError
@@ -12,20 +12,15 @@ from agent.core.logs import log_event
 from agent.core.records import Verdict, clean_text
 from agent.pipeline.context import AppContext
 from retrieval.store.caches import LLMCache
+from retrieval.store.schema import in_utc
 
 
 @dataclass(frozen=True)
-class RecentVerdict:
-    """A verdict, and the label that a person corrected it to, if one did."""
+class PastVerdict:
+    """A verdict, the label that a person corrected it to, if one did, and the time at which it was given last."""
 
     verdict: Verdict
     corrected_to: str | None
-
-
-@dataclass(frozen=True)
-class PastVerdict(RecentVerdict):
-    """The same, with the time at which it was given last."""
-
     judged_at: datetime
 
 
@@ -67,30 +62,23 @@ def find_verdicts(
     if source is not None:
         context.source(source)
     if since is not None:
-        # without a zone it is UTC; SQLite keeps no zones
         try:
-            since = (since if since.tzinfo else since.replace(tzinfo=UTC)).astimezone(UTC)
+            since = in_utc(since)
         except OverflowError as error:
             raise UsageError(f"the time {since.isoformat()} is in no year from 1 to 9999 in UTC") from error
     found = context.history.find(source=source, label=label, since=since, limit=limit)
     return [
-        PastVerdict(Verdict.model_validate(body), label, judged_at.replace(tzinfo=judged_at.tzinfo or UTC))
-        for body, label, judged_at in found
+        PastVerdict(Verdict.model_validate(body), corrected_to, in_utc(judged_at))
+        for body, corrected_to, judged_at in found
     ]
 
 
-def recent(context: AppContext, source: str, limit: int) -> list[RecentVerdict]:
-    """The source's last ``most`` verdicts, newest first."""
-    stored = context.history.recent(source, limit)
-    return [RecentVerdict(Verdict.model_validate(body), label) for body, label in stored]
-
-
-def newest(verdicts: Sequence[RecentVerdict]) -> list[Verdict]:
+def newest(verdicts: Sequence[PastVerdict]) -> list[Verdict]:
     """The first verdict on each record (its content, file and line), in order."""
     by_record: dict[tuple[str | int | None, ...], Verdict] = {}
-    for recent_verdict in verdicts:
-        record = recent_verdict.verdict.record
-        by_record.setdefault((record.file, record.line, record.content_hash), recent_verdict.verdict)
+    for past in verdicts:
+        record = past.verdict.record
+        by_record.setdefault((record.file, record.line, record.content_hash), past.verdict)
     return list(by_record.values())
 
 

@@ -47,6 +47,11 @@ def build(context: AppContext) -> VerdictRunnable:
 class Pipeline:
     """Judges records. Safe to share between threads.
 
+    Parameters
+    ----------
+    context : AppContext
+        The casebook, the models and the settings to judge with.
+
     Attributes
     ----------
     llm_answers : int
@@ -65,12 +70,15 @@ class Pipeline:
 
         Parameters
         ----------
-        skip_llm
+        requests : sequence of JudgeRequest
+            Of any sources; those of one source that follow each other are judged together.
+        skip_llm : str, optional
             Why the language model is not queried, neither for log-odds nor for sentences; None if it may be.
 
         Yields
         ------
-        One outcome for each record, in order: `Deferred` only with ``skip_llm``, an exception if it cannot be judged.
+        Verdict, Deferred or Exception
+            One for each record, in order: `Deferred` only with ``skip_llm``, an exception if it cannot be judged.
         """
         for _, group in groupby(requests, lambda request: request.source):
             yield from self._judge_source(list(group), skip_llm)

@@ -13,8 +13,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from sqlalchemy.engine import make_url
 
-from agent.core.archive import Progress, opened_archive, sync_folder
+from agent.core.archive import opened_archive, sync_folder
 from agent.core.errors import UsageError
+from agent.core.progress import Progress
 from agent.core.settings import Settings
 from agent.core.writing import writing
 from agent.pipeline.backup import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from agent.core.records import JudgeError, Record, Verdict, as_result
 from agent.core.requests import Explain, JudgeRequest
 from agent.pipeline.context import AppContext
-from agent.pipeline.kept import keep_verdicts
+from agent.pipeline.history_writing import keep_verdicts
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable

@@ -20,10 +20,7 @@ from llm.base import ChatBackend
 from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import FieldEncoder
 from retrieval.encoding.representation import Representation
-from retrieval.types import LABELS
-
-_NO_PROBLEMS = FieldProblems()
-_NOT_SEARCHED = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
+from retrieval.types import NOTHING_FOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ class JudgingState:
     masked: str
     content_hash: str
     cache_keys: tuple[Hashable, ...] = ()
-    retrieved: RetrievalResult = _NOT_SEARCHED
+    retrieved: RetrievalResult = NOTHING_FOUND
     features: Mapping[str, FieldValue] = field(default_factory=dict)
     field_scores: tuple[float | None, float] | None = None
     signals: Mapping[str, Signal] = field(default_factory=dict)

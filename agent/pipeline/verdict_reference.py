@@ -63,7 +63,7 @@ def _of_template(context: AppContext, template: str) -> Verdict:
     found = list[dict[str, Any]]()
     for name in context.casebook.names():
         representation = context.source(name).representation or Representation()
-        bodies = (body for body, _ in context.history.recent(name, _SEARCHED))
+        bodies = (body for body, *_ in context.history.find(source=name, limit=_SEARCHED))
         first = next((body for body in bodies if template in _templates(body, representation)), None)
         found += [first] if first is not None else []
     if not found:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from agent.core.numerics import Floats, expit, logit
+from agent.core.numerics import expit, logit
 from agent.scoring.fusion import Fusion
+from retrieval.arrays import Floats
 
 # records of different content, and contents of cases of each label, that an estimate needs
 _FEWEST_RECORDS, _FEWEST_CASES = 50, 15

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.core.numerics import Floats, logit, map_estimate
+from agent.core.numerics import logit, map_estimate
 from agent.scoring.fusion import NARROWEST, Fusion, LogOdds
+from retrieval.arrays import Bools, Floats, Ints
 
 # The bias stands for the share of anomalies among the cases. More than this beyond it corrects detectors that are wrong
 # about some kind of record (trees about kinds of anomaly that they have not seen), and so falsifies all other verdicts.
@@ -153,14 +153,14 @@ class LabelledSignals:
         base = logit(float(w @ y / w.sum()))
         return cls(x, y, w, start, (min(base, 0.0) - _MAX_CORRECTION, max(base, 0.0) + _MAX_CORRECTION))
 
-    def estimate(self, which: NDArray[np.bool_] | slice = slice(None), evidence: float = 1.0) -> Floats:
-        """Weights and, last, the bias, fitted to the cases ``which``: shape (signals + 1,).
+    def estimate(self, chosen: Bools | slice = slice(None), evidence: float = 1.0) -> Floats:
+        """Weights and, last, the bias, fitted to the cases ``chosen``: shape (signals + 1,).
 
         ``evidence``: how often each case counts against the prior.
         """
-        return map_estimate(self.x[which], self.y[which], evidence * self.w[which], self.start, self.bias_bounds)
+        return map_estimate(self.x[chosen], self.y[chosen], evidence * self.w[chosen], self.start, self.bias_bounds)
 
-    def out_of_fold(self, folds: NDArray[np.int64], evidence: float = 1.0) -> Floats:
+    def out_of_fold(self, folds: Ints, evidence: float = 1.0) -> Floats:
         """Log-odds of each fold by a fit on the others, shape (n,): the fit on all cases is too optimistic."""
         unseen = np.empty(len(self.y))
         for number in np.unique(folds):
@@ -200,7 +200,7 @@ def _best_f1(z: Floats, y: Floats, w: Floats) -> float:
     return float(np.clip(edge, *_THRESHOLDS))
 
 
-def _half_width(z: Floats, y: NDArray[np.bool_], w: Floats, risk: float) -> float:
+def _half_width(z: Floats, y: Bools, w: Floats, risk: float) -> float:
     """The narrowest band that keeps the error of the decided cases, plus one more error, under ``risk``; else infinity.
 
     Selective classification with a guaranteed risk (Geifman & El-Yaniv 2017), in its simplest finite-sample form.

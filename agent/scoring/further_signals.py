@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.core.numerics import Floats
 from agent.scoring.calibration import LabelledSignals
 from agent.scoring.fusion import Fusion, LogOdds
+from retrieval.arrays import Bools, Floats, Ints
 
 # probability with which a signal that adds nothing is taken to add something, however many are tested
 _CHANCE = 0.05
 # a stronger prior leaves log-odds of the built-in signals too small, which a signal that repeats them could mend
 _WEAK_PRIOR = 20.0
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def least_gain(without: LabelledSignals, with_signal: LabelledSignals, condition
     return float(least)
 
 
-def _least_gain_of_auc(before: Floats, after: Floats, anomalous: NDArray[np.bool_]) -> float:
+def _least_gain_of_auc(before: Floats, after: Floats, anomalous: Bools) -> float:
     """The increase of the area under the ROC curve, less its standard error (DeLong, DeLong & Clarke-Pearson 1988)."""
 
     def shares_below(values: Floats, others: Floats) -> Floats:
@@ -107,8 +105,8 @@ def _least_gain_of_auc(before: Floats, after: Floats, anomalous: NDArray[np.bool
         )
 
     of_anomalous, of_normal = (
-        shares_below(after[which], after[~which]) - shares_below(before[which], before[~which])
-        for which in (anomalous, ~anomalous)
+        shares_below(after[mask], after[~mask]) - shares_below(before[mask], before[~mask])
+        for mask in (anomalous, ~anomalous)
     )
     variance = sum(float(part.var()) / max(len(part) - 1, 1) for part in (of_anomalous, of_normal))
     return float(of_anomalous.mean() - np.sqrt(variance))

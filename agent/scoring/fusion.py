@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
-from agent.core.numerics import Floats, expit, logit
+from agent.core.numerics import expit, logit
 from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS, VerdictLabel
+from retrieval.arrays import Floats
 
 _DEFAULT_HALF_WIDTH = 0.6
 # least distance, in log-odds, from the threshold to either end of the unsure band

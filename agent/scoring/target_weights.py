@@ -8,9 +8,8 @@ cross-validation; Brenning & Suesse 2026, arXiv 2603.29981), in bins, so that no
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.core.numerics import Floats
+from retrieval.arrays import Floats, Ints
 
 _BINS, _FEWEST = 5, 30
 # the greatest ratio of a bin's shares below which a batch is like the cases, and bounds of a weight
@@ -37,6 +36,6 @@ def target_weights(cases: Floats, batch: Floats) -> Floats | None:
     return np.asarray(np.clip(ratio, *_BOUNDS)[bin_of_case]) if ratio.max() >= _LIKE else None
 
 
-def _shares(bins: NDArray[np.int64], number: int) -> Floats:
+def _shares(bins: Ints, number: int) -> Floats:
     counts = np.bincount(bins, minlength=number) + 1
     return np.asarray(counts / counts.sum())

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from agent.core.numerics import expit, logit
 from agent.core.records import Record, Verdict, VerdictLabel
 from agent.pipeline.context import AppContext
-from agent.pipeline.history import newest, recent
+from agent.pipeline.history import find_verdicts, newest
 from retrieval.encoding.representation import Representation
 
 # newest verdicts that are considered
@@ -58,7 +58,7 @@ def select_for_review(context: AppContext, source: str, n: int) -> list[Candidat
     UnknownSource
     """
     snapshot = context.source(source)
-    verdicts = newest(recent(context, source, _POOL))
+    verdicts = newest(find_verdicts(context, source=source, limit=_POOL))
     cases = context.casebook.templates(source)
     representation = snapshot.representation or Representation.fit([verdict.record for verdict in verdicts])
     groups: dict[str, list[Verdict]] = {}

@@ -16,12 +16,13 @@ from itertools import islice
 import numpy as np
 
 from agent.core.errors import UsageError
+from agent.core.progress import Progress
 from agent.core.records import Record
 from agent.core.terminal import plural
 from agent.data.readers import ParsedRow, RowError
 from agent.detectors.novelty import is_unfamiliar, mostly_unfamiliar
 from agent.detectors.persistence import FittedDetectors
-from agent.detectors.text_classifier import Bools, Texts
+from agent.detectors.text_classifier import Texts
 from agent.pipeline.context import AppContext, BatchModel
 from agent.pipeline.state import JudgingState, Source
 from agent.pipeline.steps import Steps
@@ -32,6 +33,7 @@ from agent.training.fit import fusion_for_batch
 from agent.training.kinds import are_lines_of_templates
 from agent.training.rate_note import is_by_text
 from agent.training.self_training import TwoGroups, find_two_groups
+from retrieval.arrays import Bools
 from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
 from retrieval.types import StoredCase
@@ -45,7 +47,6 @@ _BY_LABELS, _BY_NORMAL_CASES = 1.0, 4.0
 # cases of a label that are enough to compare them with the groups, and the share that must be in the right one
 _TESTED, _RIGHT = 2, 0.75
 Read = Callable[[str, int], Iterable[ParsedRow | RowError]]
-Progress = Callable[[str, int, int], None]
 
 
 def adapt_to_files(

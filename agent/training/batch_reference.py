@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from agent.core.errors import UsageError
-from agent.core.numerics import Floats
+from agent.core.progress import Progress
 from agent.core.prompts import PromptVariant
 from agent.core.records import Record
 from agent.core.terminal import plural
@@ -28,6 +28,7 @@ from agent.scoring.calibration import Objective
 from agent.scoring.fusion import UNLABELLED_WITH_LLM, Fusion, SourceModel
 from agent.training.template_counts import TemplateCounts
 from llm.errors import EngineBusy, ModelFailure
+from retrieval.arrays import Floats
 from retrieval.casebook import SourceSnapshot
 
 # the share of anomalous records that is assumed if nobody gives it
@@ -47,7 +48,6 @@ _MISSING, _KNOWN_RATE_WEIGHT = 0.1, 1.0
 _RANGE = (0.05, 0.95)
 # range of the threshold where the rate is known, in log-odds
 _THRESHOLDS = (UNLABELLED_WITH_LLM.threshold, 0.0)
-Progress = Callable[[str, int, int], None]
 
 
 def check_rate(rate: float) -> float:

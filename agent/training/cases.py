@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -14,6 +14,7 @@ from agent.core.records import Case, Label, Record, clean_text
 from agent.pipeline.context import AppContext
 from agent.training.opposing_corrections import HeldView, hold_if_opposing
 from retrieval.store.case_changes import CaseChange
+from retrieval.store.schema import in_utc
 
 
 class ChangeView(BaseModel):
@@ -33,7 +34,7 @@ class ChangeView(BaseModel):
     def of(cls, change: CaseChange) -> ChangeView:
         """The view of a stored change."""
         values = {name: getattr(change, name) for name in cls.model_fields}
-        return cls(**{**values, "changed_at": _utc(change.changed_at)})
+        return cls(**{**values, "changed_at": in_utc(change.changed_at)})
 
 
 class CaseView(Case):
@@ -159,9 +160,4 @@ def delete_case(context: AppContext, case_id: str, by: str = "a person") -> Case
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: row[name] for name in ("source", "label", "label_value", "occurrences", "given_by")}
-    return {**values, "record": record_of_row(row), "given_at": _utc(row["given_at"]), "case_id": f"c{row['id']}"}
-
-
-def _utc(moment: datetime) -> datetime:
-    """The moment with its time zone, which SQLite does not store."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return {**values, "record": record_of_row(row), "given_at": in_utc(row["given_at"]), "case_id": f"c{row['id']}"}

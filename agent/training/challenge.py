@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from agent.core.errors import Conflict
 from agent.core.logs import log_event, timed_event
+from agent.core.progress import Progress
 from agent.core.records import Record, Verdict
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
@@ -33,7 +34,7 @@ from agent.training.comparison import (
     paired_test,
 )
 from agent.training.leave_one_out import case_record
-from agent.training.refit import Progress, refit
+from agent.training.refit import refit
 from agent.training.trial_context import TrialContext, trial_copy
 from retrieval.encoding.representation import Representation
 from retrieval.store.copying import copy_later_cases, given_since, relabelled_since

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from agent.core.numerics import Floats
 from agent.core.records import Verdict
 from agent.training.evaluation import evaluate
+from retrieval.arrays import Bools, Floats
 
 # an outcome that a probability rules out costs ln 1,000
 _CLIP = 1e-3
@@ -114,7 +113,7 @@ def _is_wrong(verdict: Verdict, anomalous: bool) -> bool:
     return verdict.label != "unsure" and (verdict.label == "anomalous") != anomalous
 
 
-def outlying_clients(clients: Sequence[str], contradicts: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
+def outlying_clients(clients: Sequence[str], contradicts: Bools) -> dict[str, tuple[int, int]]:
     """Clients whose labels contradict the verdicts more often than those of all others, beyond chance.
 
     Parameters
@@ -134,9 +133,9 @@ def outlying_clients(clients: Sequence[str], contradicts: NDArray[np.bool_]) -> 
     names, outlying = np.asarray(clients), dict[str, tuple[int, int]]()
     distinct = sorted(set(clients))
     for client in distinct:
-        own = names == client
-        given, others = int(own.sum()), int((~own).sum())
-        wrong, wrong_others = int(contradicts[own].sum()), int(contradicts[~own].sum())
+        is_own = names == client
+        given, others = int(is_own.sum()), int((~is_own).sum())
+        wrong, wrong_others = int(contradicts[is_own].sum()), int(contradicts[~is_own].sum())
         if min(given, others) < _FEWEST_OF_CLIENT:
             continue
         table = np.array([[wrong, given - wrong], [wrong_others, others - wrong_others]])

@@ -44,11 +44,11 @@ def notes_on_cases(
         for place, values in kept
     ]
     if mixed := contradictory_keys(stored):
-        what = "contents" if by_fields else "templates"
+        unit = "contents" if by_fields else "templates"
         total = len({key for key, _ in stored})
         example = next(case.text for (key, _), case in stored.items() if key in mixed)
         notes.append(
-            f"labels contradict each other: {len(mixed):,} of {total:,} {what} have cases of both labels, e.g. "
+            f"labels contradict each other: {len(mixed):,} of {total:,} {unit} have cases of both labels, e.g. "
             f"“{_shortened(example)}”: such records are unsure unless nearly all cases agree"
             + ("" if by_fields else "; if a column tells them apart, learn it as well (--text, --format)")
         )

@@ -16,7 +16,7 @@ import numpy as np
 
 from agent.core.records import Verdict
 from agent.pipeline.context import AppContext
-from agent.pipeline.history import RecentVerdict, find_verdicts, newest, recent
+from agent.pipeline.history import PastVerdict, find_verdicts, newest
 from agent.training.drift_findings import Drift, findings
 from agent.training.drift_tests import (
     CHANCE,
@@ -99,9 +99,9 @@ def measure_drift(context: AppContext, source: str, last: int = WINDOW, since: d
 
 def _windows(
     context: AppContext, row: SourceSnapshot, last: int, since: datetime | None
-) -> tuple[list[RecentVerdict], list[RecentVerdict]]:
+) -> tuple[list[PastVerdict], list[PastVerdict]]:
     """The recent verdicts and those before them, newest first."""
-    stored = recent(context, row.name, (1 + _EARLIER) * last)
+    stored = find_verdicts(context, source=row.name, limit=(1 + _EARLIER) * last)
     size = last
     if since is not None:
         size = len(find_verdicts(context, source=row.name, since=since, limit=last))

@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from agent.core.numerics import Floats
+from retrieval.arrays import Bools, Floats, Ints
 
 # chance of a false alarm of one family of tests; there are five
 CHANCE = 0.01
@@ -147,7 +146,7 @@ def _as_numbers(values: Sequence[Value]) -> Floats:
     return np.array([-np.inf if isinstance(value, str | None) else float(value) for value in values])
 
 
-def with_share(anomalous: NDArray[np.bool_], share: float) -> NDArray[np.int64]:
+def with_share(anomalous: Bools, share: float) -> Ints:
     """Indices of as many cases as there can be with this share of anomalous ones; all, if they have one label."""
     rng, groups = np.random.default_rng(_SEED), [np.flatnonzero(anomalous), np.flatnonzero(~anomalous)]
     if not all(map(len, groups)):

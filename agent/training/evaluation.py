@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from agent.core.errors import InputError
+from agent.core.progress import Progress
 from agent.core.records import JudgeError, Record, Verdict
 from agent.data.read_options import ReadOptions
 from agent.data.readers import RowError
@@ -31,7 +32,6 @@ from retrieval.encoding.representation import Representation
 _CALIBRATION_BINS = 10
 # content hashes that are looked up in the casebook at once
 _HASHES_AT_ONCE = 5_000
-Progress = Callable[[str, int, int], None]
 
 
 def _is_none(value: float | None) -> bool:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from agent.core.access import Role, require, signed
 from agent.core.errors import Conflict
+from agent.core.progress import Progress
 from agent.core.records import Case, Label, Precedent, Verdict, clean_text
 from agent.pipeline.context import AppContext
 from agent.pipeline.history import load_verdict
@@ -14,7 +15,7 @@ from agent.training.challenge import FittedMeanwhile, challenge
 from agent.training.comparison import FEEDBACK
 from agent.training.learn import as_case
 from agent.training.opposing_corrections import HeldView, hold_if_opposing, refuse_to_undo
-from agent.training.refit import Progress, changes_since_fit, refit_while_due
+from agent.training.refit import changes_since_fit, refit_while_due
 from retrieval.casebook import SourceSnapshot
 from retrieval.store.case_changes import CaseChange
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from agent.core.numerics import Floats
+from agent.core.progress import Progress
 from agent.core.records import SIGNALS
 from agent.data.record_reading import has_own_text
 from agent.detectors.base import SERIES, Detector
@@ -40,6 +40,7 @@ from agent.training.fit_texts import fit_texts, rows_of_all_rounds
 from agent.training.kinds import are_lines_of_templates, conditions_of_rows, conditions_of_texts
 from agent.training.language_trial import NOT_TUNED, LanguageTrial, TunedLanguage
 from agent.training.leave_one_out import CaseKey, InstalledScores, Template, fit_installed_detectors, leave_one_out
+from retrieval.arrays import Floats
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.field_encoder import FieldEncoder, features
 from retrieval.encoding.representation import Representation
@@ -47,7 +48,6 @@ from retrieval.store.copying import newest_given_at
 
 # records below which fields are not learned; cases up to which a kind of anomaly counts by their number
 _MIN_ROWS, _FULL_KIND = 8, 20
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class _Task:
         rows: Sequence[Mapping[str, float | None]],
         anomalous: Sequence[bool],
         conditions: Callable[[], Conditions],
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float],
         rounds: int = 1,
     ) -> Fusion:
         """`agent.scoring.calibration.fit`, with the detectors that are not built in weighed where they help.
@@ -107,7 +107,6 @@ class _Task:
         Their weight is 0 in the prior, and 0 where they are not proven to help; the rest is then as without them. Those
         of time series have a weight in the prior.
         """
-        weights = weights or [1.0] * len(rows)
         further = sorted({name for row in rows for name in row} - set(SIGNALS) - default.weights.keys())
         if further:
             helpful = signals_that_help(default, further, rows, anomalous, weights, rounds, conditions())
@@ -249,7 +248,7 @@ def _fuse_texts(task: _Task, templates: Sequence[Template], weights: Sequence[fl
         vectors = np.stack([template.vector for template in templates])
         return conditions_of_texts(vectors, np.array(labels[: len(templates)]), rounds)
 
-    return task.fusion(DEFAULT_WITHOUT_LLM, rows, labels, conditions, weights, rounds)
+    return task.fusion(DEFAULT_WITHOUT_LLM, rows, labels, conditions, weights or [1.0] * len(rows), rounds)
 
 
 # fields
@@ -290,9 +289,9 @@ def _fuse_fields(
     places = list(task.by_key)
     # a content with both labels is decided by its counts, and teaches nothing about unseen records
     mixed = contradictory_keys(places)
-    usable = np.array([places[i][0] not in mixed for i in scores.which]) & ~np.isnan(scores.fields)
+    usable = np.array([places[i][0] not in mixed for i in scores.indices]) & ~np.isnan(scores.fields)
     kinds, outlier = scores.kinds[usable], scores.outlier_score[usable]
-    keys = [places[i] for i in scores.which[usable]]
+    keys = [places[i] for i in scores.indices[usable]]
     anomalous = kinds > 0
     rare = min(anomalous.sum(), (~anomalous).sum())
     default = replace(FIELDS, weights={"fields": 1.0, "novelty": 3 / (10 + rare)})
@@ -321,7 +320,7 @@ def _with_field_scores(task: _Task, templates: Sequence[Template], scores: OutOf
     if scores is None or task.by_fields:
         return list(templates)
     places = list(task.by_key)
-    fields = {places[i]: float(value) for i, value in zip(scores.which, scores.fields, strict=True)}
+    fields = {places[i]: float(value) for i, value in zip(scores.indices, scores.fields, strict=True)}
     return [template.with_signals({"fields": fields.get(template.key)}) for template in templates]
 
 

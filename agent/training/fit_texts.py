@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from agent.detectors.novelty import nn_distance_quantiles
+from agent.detectors.novelty import novelty_log_odds
 from agent.detectors.text_classifier import TextClassifier, Texts
 from agent.training.kinds import folds_of_kinds, kinds_of_templates, similarity_to_other_kinds
 from agent.training.leave_one_out import Template
@@ -51,7 +51,7 @@ def fit_texts(
     if folds is None:
         return model, seen
     distance = 1 - similarity_to_other_kinds(vectors, kinds)
-    novelty = [nn_distance_quantiles(float(value), distances, len(distances)) for value in distance]
+    novelty = [novelty_log_odds(float(value), distances, len(distances)) for value in distance]
     return model, [
         replace(template, unseen_kind={"neighbours": float(neighbours), "novelty": odd})
         for template, neighbours, odd in zip(seen, rounds[1], novelty, strict=True)

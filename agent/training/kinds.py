@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.scoring.further_signals import Conditions
+from retrieval.arrays import Bools, Ints
 
 # mean cosine distance up to which clusters are joined; templates above which they are not clustered
 _DISTANCE, _MOST = 0.4, 3_000
@@ -16,7 +17,6 @@ _DISTANCE, _MOST = 0.4, 3_000
 _LINES_PER_TEMPLATE = 1.5
 _FOLDS, _SEED = 5, 20_26
 _FEWEST_KINDS = 3
-Ints = NDArray[np.int64]
 
 
 def are_lines_of_templates(contents: Collection[int]) -> bool:
@@ -44,7 +44,7 @@ def kinds_of_templates(vectors: NDArray[np.float32]) -> Ints:
     return np.asarray(clustering.fit_predict(vectors), dtype=np.int64)
 
 
-def folds_of_kinds(kinds: Ints, anomalous: NDArray[np.bool_], most: int) -> Ints | None:
+def folds_of_kinds(kinds: Ints, anomalous: Bools, most: int) -> Ints | None:
     """The number of each template's fold, shape (n,); a kind is in one fold, and each label in several.
 
     scikit-learn's StratifiedGroupKFold may leave a fold without any anomalous template.
@@ -84,7 +84,7 @@ def similarity_to_other_kinds(vectors: NDArray[np.float32], kinds: Ints) -> NDAr
     return np.asarray(similar.max(axis=1))
 
 
-def stratified_folds(anomalous: NDArray[np.bool_], folds: int, seed: int) -> Ints:
+def stratified_folds(anomalous: Bools, folds: int, seed: int) -> Ints:
     """The number of each case's fold, shape (n,); each label is spread over all folds.
 
     scikit-learn's StratifiedKFold refuses labels with fewer cases than folds.
@@ -97,7 +97,7 @@ def stratified_folds(anomalous: NDArray[np.bool_], folds: int, seed: int) -> Int
     return numbers
 
 
-def folds_of_anomalies(anomalous: NDArray[np.bool_], kinds: Sequence[str], folds: int, seed: int) -> Ints:
+def folds_of_anomalies(anomalous: Bools, kinds: Sequence[str], folds: int, seed: int) -> Ints:
     """The number of each case's fold, shape (n,); where there are enough kinds of anomalies, each is in one fold.
 
     So a classifier's out-of-fold answers are about kinds that it has not seen, which is what it is weighed by.
@@ -131,7 +131,7 @@ def conditions_of_rows(kinds: Ints, rounds: int) -> Conditions:
     return Conditions(np.where(anomalous, kinds % _FOLDS, folds), (cases, np.where(anomalous, -kinds, cases)))
 
 
-def conditions_of_texts(vectors: NDArray[np.float32], anomalous: NDArray[np.bool_], rounds: int) -> Conditions:
+def conditions_of_texts(vectors: NDArray[np.float32], anomalous: Bools, rounds: int) -> Conditions:
     """How n templates are held out: those of a kind together.
 
     Parameters

@@ -7,13 +7,13 @@ log-loss with it than without it, by more than chance, and rank no worse.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.core.numerics import Floats, map_estimate
+from agent.core.numerics import map_estimate
+from agent.core.progress import Progress
 from agent.detectors.language import LanguageDetector, NearCase
 from agent.detectors.lora import SourceAdapter
 from agent.detectors.novelty import SAME_KIND
@@ -29,6 +29,7 @@ from agent.training.prompt_selection import (
     select_prompt,
 )
 from llm.errors import EngineBusy, ModelFailure
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.casebook import SourceSnapshot, StoredCase
 from retrieval.encoding.representation import Representation
 
@@ -40,7 +41,6 @@ _STANDARD_ERRORS = 1.645
 # a stronger prior leaves log-odds of the other detectors too small, which a model that repeats them could mend
 _WEAK_PRIOR = 20.0
 _OTHERS = "others"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,7 @@ def _combined(without: Fusion, fusion: Fusion) -> Fusion:
     return replace(fusion, weights=weights, bias=fusion.bias + share * without.bias)
 
 
-def compare(
-    others: Floats, answers: Floats, anomalous: NDArray[np.bool_], weights: Floats, kinds: NDArray[np.int64]
-) -> Evidence:
+def compare(others: Floats, answers: Floats, anomalous: Bools, weights: Floats, kinds: Ints) -> Evidence:
     """Compare verdicts with the language model and without it, each on kinds that its weights were not fitted to.
 
     The confidence bound of the weight takes all cases of a kind as one observation (sandwich estimator for clusters;
@@ -290,7 +288,7 @@ def compare(
     return Evidence(auc[False], auc[True], gain, _least_weight(columns[True], y, weights, kinds, starts[True]))
 
 
-def _least_weight(x: Floats, y: Floats, weights: Floats, kinds: NDArray[np.int64], start: Floats) -> float:
+def _least_weight(x: Floats, y: Floats, weights: Floats, kinds: Ints, start: Floats) -> float:
     """Lower confidence bound of the weight in the second column of ``x``, shape (n, 3)."""
     from scipy.special import expit
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from agent.core.access import Role, require, signed
 from agent.core.errors import PrecedentError, UsageError, translate
 from agent.core.json_schemas import SOURCE_NAME
+from agent.core.progress import Progress
 from agent.core.records import Label, Record
 from agent.data.inputs import spooled_stdin
 from agent.data.read_options import ReadOptions, text_start
@@ -25,7 +26,7 @@ from agent.scoring.calibration import Objective
 from agent.training.brief import draft_brief
 from agent.training.contrib_choice import check_names, notes_on_detectors
 from agent.training.reading_report import VALUES_SHOWN, ReadingReport, check_normal, probable_labels, survey
-from agent.training.refit import Progress, is_outdated, refit
+from agent.training.refit import is_outdated, refit
 from llm.errors import EngineBusy, ModelFailure
 from retrieval.casebook import NewCase, SourceSnapshot
 

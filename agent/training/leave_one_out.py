@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agent.core.records import Record
 from agent.detectors.base import Detector, DetectorInput, TrainingCase
 from agent.detectors.kernel import kernel_log_ratio
-from agent.detectors.novelty import nn_distance_quantiles
+from agent.detectors.novelty import novelty_log_odds
 from agent.detectors.registry import InstalledDetector, fit_detectors
 from agent.training.kinds import folds_of_kinds, kinds_of_templates, stratified_folds
 from retrieval.casebook import Casebook, Neighbour, RetrievalResult, SourceSnapshot, StoredCase
@@ -117,7 +117,7 @@ def leave_one_out(
         similarities = {other: [value for _, value in near] for other, near in of_case.items()}
         signals = {
             "neighbours": kernel_log_ratio(similarities["anomalous"], similarities["normal"]),
-            "novelty": None if similarity is None else nn_distance_quantiles(1 - similarity, distances, len(distances)),
+            "novelty": None if similarity is None else novelty_log_odds(1 - similarity, distances, len(distances)),
         }
         named = [(keys[other][j], other, value) for other, near in of_case.items() for j, value in near]
         named.sort(key=lambda neighbour: -neighbour[2])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.errors import UsageError
 from agent.core.terminal import plural
@@ -17,11 +16,10 @@ from agent.training.kinds import folds_of_kinds, kinds_of_templates, stratified_
 from agent.training.language_trial import prompt_trial
 from agent.training.leave_one_out import Template, leave_one_out
 from agent.training.prompt_selection import MIN_CASES, PromptTrial
+from retrieval.arrays import Bools, Ints
 
 # a third of the cases is kept from training
 _FOLDS, _SEED = 3, 20_26
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.core.numerics import Floats, map_estimate
+from agent.core.numerics import map_estimate
+from retrieval.arrays import Bools, Floats, Ints
 
 _FOLDS, _SEED = 5, 20_26
 # standard errors by which the log-loss must be less: one in twenty adapters that do nothing would be kept by chance
 _STANDARD_ERRORS = 1.645
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ _PERMUTED = ("q_proj", "k_proj")
 ARCHITECTURES = ("llama", "qwen2")
 # memory while weights are read, in bytes a parameter, and for the rest
 _BYTES, _REST = 6, 1 << 30
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.errors import Stopped
+from agent.core.progress import Progress
 from agent.core.terminal import plural
-from agent.detectors.contrib.resources import Progress
 from agent.training.lora_network import LoraNetwork, LoraOptions
 from agent.training.tune_trainer import Interrupt
 from llm.llamacpp.chat_template import Prompt
+from retrieval.arrays import Bools, Ints
 
 _SEED, _WARMUP, _CLIP = 20_26, 0.06, 1.0
 _CHECKPOINT, _CHECKPOINT_SECONDS = "checkpoint.safetensors", 30.0
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class LoraTraining:
         if interrupt.pressed:
             raise Stopped("stopped; the last checkpoint is kept")
 
-    def _batches(self) -> list[NDArray[np.int64]]:
+    def _batches(self) -> list[Ints]:
         """The places of the cases of each step, the same ones every time."""
         random = np.random.default_rng(_SEED)
         epochs = [random.permutation(len(self.prompts)) for _ in range(self.options.epochs)]
@@ -101,9 +100,7 @@ class LoraTraining:
             for start in range(0, len(order), self.options.batch)
         ]
 
-    def _step(
-        self, optimizer: Any, prefix: Any, rows: Sequence[Any], places: NDArray[np.int64], share_done: float
-    ) -> None:
+    def _step(self, optimizer: Any, prefix: Any, rows: Sequence[Any], places: Ints, share_done: float) -> None:
         """One step; the loss is that of the answer's first token, and both labels weigh alike."""
         import torch
 

@@ -9,20 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from agent.core.progress import Progress
 from agent.training.kinds import folds_of_kinds, stratified_folds
 from agent.training.ollama_answers import Figures
 from agent.training.ollama_cases import MIN_CASES, TrialCases
 from agent.training.ollama_forms import FewShotPrompt, Form, few_shot_prompt
 from agent.training.ollama_probe import Probe, balanced_accuracy
-from agent.training.ollama_trial import ANSWER_TOKENS, Choice, Progress
+from agent.training.ollama_trial import ANSWER_TOKENS, Choice
 from llm.llamacpp.activations import Activation, ActivationReader
 from llm.llamacpp.adapter import adapter_file
 from llm.llamacpp.chat_template import ChatTemplate
 from llm.llamacpp.engine import Engine
 from llm.llamacpp.generation import Options, Step, answer
 from llm.llamacpp.gguf import Weights
+from retrieval.arrays import Floats, Ints
 
 FORM = Form("unless", 3)
 # cases of each label whose whole answers are measured, and calls below which nothing can be
@@ -30,7 +31,6 @@ _ANSWERED = 24
 ANSWER_CALLS = 2 * _ANSWERED
 FEWEST_CALLS = ANSWER_CALLS + 2 * MIN_CASES
 _FOLDS, _ANSWER_FOLDS, _SEED = 5, 3, 20_26
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class AdapterTrial:
             why = f"balanced accuracy {new:.2f} on cases of kinds that it was not fitted to"
         return Choice(form, figures, why, self._file(probe, np.arange(len(self._cases.texts))), prompt)
 
-    def _read(self, prompt: FewShotPrompt) -> tuple[list[Activation], NDArray[np.float64]]:
+    def _read(self, prompt: FewShotPrompt) -> tuple[list[Activation], Floats]:
         """Of each case, and within replies: those of the prompt, shape (tokens, inner width)."""
         reader = ActivationReader(
             self._weights,

@@ -109,8 +109,8 @@ class _Templates:
         """Of the templates at ``places`` those for a prompt: representative (False) and contrasting ones (True)."""
         of_label = {label: np.array([i for i in places if self.cases[i].label == label], dtype=int) for label in LABELS}
         representative = {
-            label: [int(own[i]) for i in medoids(self.vectors[own], self.weights[own], MOST_SHOWN[label])]
-            for label, own in of_label.items()
+            label: [int(indices[i]) for i in medoids(self.vectors[indices], self.weights[indices], MOST_SHOWN[label])]
+            for label, indices in of_label.items()
         }
         # in turn, for each anomalous template the most similar normal one, and a representative one
         normal, mixed = of_label["normal"].tolist(), list[int]()
@@ -182,8 +182,8 @@ def trial_cases(casebook: Casebook, row: SourceSnapshot, most: int) -> TrialCase
     counts, shown = templates.counts(everything), templates.shown(everything)[False]
     few = min(_EXAMPLES, max(0, min(counts.values()) - MIN_CASES) // _EXAMPLE_SHARE)
     shown = {label: places[:few] for label, places in shown.items()}
-    own, general = templates.examples({False: shown})[False], with_general({})
-    examples = {label: [*general[label][: _EXAMPLES - few], *(own[label] if few else ())] for label in LABELS}
+    from_source, general = templates.examples({False: shown})[False], with_general({})
+    examples = {label: [*general[label][: _EXAMPLES - few], *(from_source[label] if few else ())] for label in LABELS}
     in_prompt = {i for places in shown.values() for i in places}
     places = [i for i in random.Random(_SEED).sample(everything, len(everything)) if i not in in_prompt]
     of_label = {label: [i for i in places if templates.anomalous[i] == label] for label in (True, False)}

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.core.errors import UnknownSource, UsageError
+from agent.core.progress import Progress
 from agent.core.writing import writing
 from agent.training.ollama_adapter import ANSWER_CALLS, FEWEST_CALLS, AdapterTrial, LocalModel
 from agent.training.ollama_answers import parsed
 from agent.training.ollama_cases import MIN_CASES, SourceCases, source_cases, trial_cases
 from agent.training.ollama_forms import few_shot_prompt, with_general
-from agent.training.ollama_trial import FORMS, Choice, Progress, Trial, cases_within, untried
+from agent.training.ollama_trial import FORMS, Choice, Trial, cases_within, untried
 from llm.base import ChatBackend
 from llm.errors import ModelFailure
 from llm.llamacpp.adapter import ARCHITECTURES

@@ -16,9 +16,8 @@ from agent.core.prompts import render
 from agent.detectors.language import NO_BRIEF, without_leading_masks
 from retrieval.encoding.representation import Representation
 from retrieval.text.prompt_injection import remove_injections
-from retrieval.types import StoredCase
+from retrieval.types import LABELS, StoredCase
 
-LABELS = ("normal", "anomalous")
 _SAMPLE, _SEED = 2_000, 20_26
 # characters of a case in the prompt, and of a record that a form is tried on
 _EXAMPLE_CHARS, _RECORD_CHARS = 200, 1_000
@@ -81,9 +80,9 @@ class Form:
     quoting: bool = True
 
     def __str__(self) -> str:
-        which = "contrasting" if self.contrasting else "representative"
+        choice = "contrasting" if self.contrasting else "representative"
         each = "one normal case" if self.normals == 1 else f"{self.normals} normal cases"
-        shown = f"up to {self.cases} anomalous cases, and {each} for each of them ({which})"
+        shown = f"up to {self.cases} anomalous cases, and {each} for each of them ({choice})"
         return f"wording {self.wording!r}, {shown}, the last one {self.last}"
 
 

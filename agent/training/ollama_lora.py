@@ -6,12 +6,12 @@ it judges as the embedded engine does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from agent.core.errors import UnknownSource, UsageError
+from agent.core.progress import Progress
 from agent.detectors.language import ANSWERS, build_messages, without_leading_masks
 from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import AppContext
@@ -23,7 +23,6 @@ from llm.ollama.modelfile import Family, Modelfile
 from llm.weights.checksum import cached_sha256, sha256_of
 from retrieval.encoding.representation import Representation
 
-Progress = Callable[[str, int, int], None]
 _ANSWER_TOKENS = 4
 
 

@@ -11,19 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llm.llamacpp.activations import Activation
 from llm.llamacpp.adapter import LowRank
+from retrieval.arrays import Bools, Floats, Ints
 
 # strength of the labels in the fit: 10 or more is best on one log, 1 to 100 differ by .01 on two other sources
 _C = 10.0
 # standard deviation of the log-odds with the adapter, over the cases: at least, and as a multiple of that without it
 _SPREAD, _TIMES = 4.0, 2.0
 _RIDGE = 1e-3
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

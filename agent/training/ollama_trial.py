@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from agent.core.progress import Progress
 from agent.training.ollama_answers import Figures, parsed
 from agent.training.ollama_cases import MIN_CASES, HeldOut, Round, SourceCases
 from agent.training.ollama_forms import FewShotPrompt, Form, few_shot_prompt
@@ -32,7 +33,6 @@ ANSWER_TOKENS = 60
 _FINALISTS, _FIRST_SHARE = 2, 1 / 3
 # cases of each label that are tried for the choice, and as many for its figures, at most
 _MOST_TRIED = 24
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

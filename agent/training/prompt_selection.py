@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from agent.core.numerics import map_estimate
+from agent.core.progress import Progress
 from agent.core.prompts import PromptVariant
 from agent.detectors.language import EXAMPLES, WORDINGS, LanguageDetector, NearCase, examples_for
 from llm.errors import ModelFailure
@@ -26,7 +27,6 @@ PRIOR_WEIGHT = 0.3
 _SELECTION_SHARE, _GAIN = 2 / 3, 0.02
 # answers missing in a row after which a variant is not tried any further
 _MAX_MISSING_IN_A_ROW = 8
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

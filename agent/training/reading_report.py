@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.core.errors import InputError, UsageError
+from agent.core.progress import Progress
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL, ParsedRow, RowError
@@ -23,7 +24,6 @@ _EVERY = 5_000
 _LABELS = frozenset({"label", "labels", "class", "target", "y", "anomaly", "is_anomaly", "outlier", "is_outlier"})
 # values of the label column that are named and remembered
 VALUES_SHOWN = 50
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

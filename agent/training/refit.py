@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from agent.core.errors import Conflict
 from agent.core.logs import timed_event
+from agent.core.progress import Progress
 from agent.detectors.language import LanguageDetector
 from agent.detectors.lora import SourceAdapter
 from agent.pipeline.context import AppContext
@@ -19,8 +20,6 @@ from llm.errors import ModelFailure
 from retrieval.casebook import SourceSnapshot
 from retrieval.encoding.representation import Representation
 from retrieval.store.fits import Fit, Fits
-
-Progress = Callable[[str, int, int], None]
 
 
 def changes_since_fit(snapshot: SourceSnapshot) -> int:

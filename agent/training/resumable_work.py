@@ -14,7 +14,7 @@ WORK = "work"
 _PLAN = "plan.json"
 
 
-def prepare_work(folder: Path, plan: Mapping[str, Any], source: str, what: str, *, resume: bool) -> Path:
+def prepare_work(folder: Path, plan: Mapping[str, Any], source: str, trained: str, *, resume: bool) -> Path:
     """The folder of the work: empty, or that of the training to go on with.
 
     Parameters
@@ -23,8 +23,8 @@ def prepare_work(folder: Path, plan: Mapping[str, Any], source: str, what: str, 
         Where the folder is.
     plan : mapping
         What the trainings must share, as JSON.
-    source, what : str
-        The source, and what is trained, for messages.
+    source, trained : str
+        The source, and what is trained for it, as messages name them.
     resume : bool
         Whether to go on with a training that was stopped.
 
@@ -36,7 +36,7 @@ def prepare_work(folder: Path, plan: Mapping[str, Any], source: str, what: str, 
     work = folder / WORK
     if resume:
         if not (work / _PLAN).is_file():
-            raise UsageError(f"no training of {what} was stopped: leave --resume out")
+            raise UsageError(f"no training of {trained} was stopped: leave --resume out")
         before = json.loads((work / _PLAN).read_text(encoding="utf-8"))
         if changed := sorted(name for name in plan if before.get(name) != plan[name]):
             raise UsageError(f"the stopped training of {source} had other {', '.join(changed)}: leave --resume out")

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.core.numerics import Floats
-from agent.detectors.text_classifier import Bools, Ints, TextClassifier, Texts
+from agent.detectors.text_classifier import TextClassifier, Texts
+from retrieval.arrays import Bools, Floats, Ints
 
 _RATES = (0.03, 0.06, 0.1, 0.15, 0.22, 0.32)
 _FOLDS, _GROWTH, _SEED = 3, 4, 20_26
@@ -156,7 +155,7 @@ def _two_normals(scores: Floats) -> tuple[Floats, float, float]:
     """Means (ascending) and mean variance of a mixture of two normal distributions, and the share of the upper one."""
     from sklearn.mixture import GaussianMixture
 
-    means: NDArray[np.float64] = np.quantile(scores, [0.4, 0.95])[:, None]
+    means: Floats = np.quantile(scores, [0.4, 0.95])[:, None]
     mixture = GaussianMixture(2, means_init=means, random_state=_SEED).fit(scores[:, None])
     order = np.argsort(mixture.means_.ravel())
     return (

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.records import Series, Verdict
 from agent.data.read_options import ReadOptions
 from agent.data.series_choice import load_series
 from agent.data.series_windows import Run, find_period, labelled, read_ranges, runs_of
 from agent.training.series_metrics import ranges_of, vus_pr
-
-Flags = NDArray[np.bool_]
+from retrieval.arrays import Bools, Floats, Ints
 
 
 @dataclass
@@ -62,7 +60,7 @@ class SeriesVerdicts:
             "event_f1": _f1(found, alarms, lost),
         }
 
-    def _of_points(self, run: Run) -> tuple[NDArray[np.float64], Flags]:
+    def _of_points(self, run: Run) -> tuple[Floats, Bools]:
         """Mean probability of the windows over each point, and whether most of them are anomalous."""
         sums, votes, counts = (np.zeros(len(run.values) + 1) for _ in range(3))
         for begins, ends, probability, is_anomalous in self.by_key.get(run.series.key, ()):
@@ -82,7 +80,7 @@ def span_of(series: Series) -> tuple[float, float]:
     return begins, begins + series.step * len(series)
 
 
-def _counts(truth: Flags, predicted: Flags) -> NDArray[np.int64]:
+def _counts(truth: Bools, predicted: Bools) -> Ints:
     """True and false positives and false negatives, of points and of events.
 
     An event is a range of labelled points; it is found if one of its points is predicted. A range of predicted points

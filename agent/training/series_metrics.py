@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from retrieval.arrays import Bools, Floats, Ints
+
 # thresholds of a curve, as in the paper's code
 _THRESHOLDS = 250
 
@@ -21,11 +20,11 @@ _THRESHOLDS = 250
 class Ranges(NamedTuple):
     """First and last index of each run of labelled points: shapes (k,)."""
 
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
+    first: Ints
+    last: Ints
 
 
-def ranges_of(flags: Flags) -> Ranges:
+def ranges_of(flags: Bools) -> Ranges:
     """The runs of n flags that are set.
 
     >>> first, last = ranges_of(np.array([True, False, True, True]))
@@ -36,7 +35,7 @@ def ranges_of(flags: Flags) -> Ranges:
     return Ranges(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1)
 
 
-def vus_pr(truth: Flags, score: Floats, window: int) -> float | None:
+def vus_pr(truth: Bools, score: Floats, window: int) -> float | None:
     """The volume under the precision-recall surface of n scores; None if all points have one label.
 
     Parameters
@@ -65,7 +64,7 @@ def vus_pr(truth: Flags, score: Floats, window: int) -> float | None:
     return float(np.mean(areas))
 
 
-def margins(truth: Flags, width: int) -> Floats:
+def margins(truth: Bools, width: int) -> Floats:
     """The labels of n points with margins of ``width // 2`` points around each range, from 0 to 1."""
     labels, half = truth.astype(np.float64), width // 2
     for first, last in zip(*ranges_of(truth), strict=True):
@@ -75,7 +74,7 @@ def margins(truth: Flags, width: int) -> Floats:
     return np.minimum(labels, 1.0)
 
 
-def _highest(truth: Flags, score: Floats, width: int) -> Floats:
+def _highest(truth: Bools, score: Floats, width: int) -> Floats:
     """The highest score of each range with its margins; ranges whose margins overlap are one."""
     ranges, half = ranges_of(truth), width // 2
     apart = np.flatnonzero(ranges.last[:-1] + half < ranges.first[1:] - half)

@@ -11,6 +11,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.arrays import Bools, Floats
 from retrieval.casebook import Casebook
 from retrieval.encoding.representation import Representation
 from retrieval.text.kept_numbers import KeptNumbers, KeptPlace, placed_numbers
@@ -24,7 +25,6 @@ _FOLDS = 5
 # least share of the log-loss that a place must save, and the chance that a place without influence is taken
 _LEAST_GAIN, _CHANCE = 0.2, 0.001
 Codes = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 def keep_telling_numbers(casebook: Casebook, name: str) -> None:
@@ -83,7 +83,7 @@ def _paired(first: Codes, second: Codes) -> Codes:
     return np.unique(np.stack([first, second]), axis=1, return_inverse=True)[1].ravel()
 
 
-def _is_mixed(templates: Codes, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _is_mixed(templates: Codes, labels: Bools) -> Bools:
     """Whether each text's template has texts of both labels."""
     counts, positives = np.bincount(templates), np.bincount(templates, weights=labels)
     return ((positives > 0) & (positives < counts))[templates]
@@ -102,9 +102,7 @@ def _values_by_place(texts: Sequence[str]) -> dict[str, tuple[list[str], Codes]]
     return {place: (list(names), column) for place, (names, column) in found.items()}
 
 
-def _most_telling(
-    values: dict[str, tuple[list[str], Codes]], templates: Codes, labels: NDArray[np.bool_]
-) -> str | None:
+def _most_telling(values: dict[str, tuple[list[str], Codes]], templates: Codes, labels: Bools) -> str | None:
     """The place that saves most of the log-loss of texts that were held out; None if chance may explain it."""
     folds = np.zeros(len(labels), dtype=np.int64)
     for label in (False, True):
@@ -147,7 +145,7 @@ def _held_out_losses(y: Floats, templates: Codes, values: Codes, folds: Codes) -
     return loss(without), loss(with_value)
 
 
-def _rates(y: Floats, groups: Codes, rest: NDArray[np.bool_], prior: Floats) -> Floats:
+def _rates(y: Floats, groups: Codes, rest: Bools, prior: Floats) -> Floats:
     """The share of 1 in each text's group among the ``rest``; the ``prior`` counts as one more text."""
     counts = np.bincount(groups[rest], minlength=groups.max() + 1)
     positives = np.bincount(groups[rest], weights=y[rest], minlength=groups.max() + 1)

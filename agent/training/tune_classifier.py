@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.errors import MissingPart, Stopped, UsageError
+from agent.core.progress import Progress
 from agent.core.terminal import plural
 from agent.detectors.contrib import tuned
 from agent.detectors.contrib.catalog import EXTRAS, hint_of, is_installed
-from agent.detectors.contrib.resources import Progress, chosen_device
+from agent.detectors.contrib.resources import chosen_device
 from agent.detectors.persistence import stored_state
 from agent.pipeline.context import AppContext
 from agent.training.evaluation import classification_figures
@@ -29,12 +29,11 @@ from agent.training.kinds import folds_of_anomalies
 from agent.training.resumable_work import WORK, prepare_work
 from agent.training.tune_trainer import TrainerOptions, train
 from llm.weights.checksum import sha256_of
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.representation import Representation
 from retrieval.store.fits import Fits
 
 _FEWEST, _MOST, _SEED = 10, 20_000, 20_26
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,8 @@ def _fold(
     part: _Part,
     texts: Sequence[str],
     anomalous: Bools,
-    rest: NDArray[np.int64],
-    held_out: NDArray[np.int64],
+    rest: Ints,
+    held_out: Ints,
     options: TrainerOptions,
     *,
     resume: bool,

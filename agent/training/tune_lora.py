@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from agent.core.errors import MissingPart, Stopped, UsageError
-from agent.core.numerics import Floats
+from agent.core.progress import Progress
 from agent.core.prompts import PromptVariant
 from agent.core.terminal import plural
 from agent.detectors.contrib.catalog import hint_of
-from agent.detectors.contrib.resources import Progress, chosen_device
+from agent.detectors.contrib.resources import chosen_device
 from agent.detectors.language import ANSWERS, LanguageDetector, build_messages, examples_for
 from agent.detectors.lora import FOLDER, GGUF, SourceAdapter
 from agent.pipeline.context import AppContext
@@ -39,6 +39,7 @@ from llm.llamacpp.adapter import adapter_file
 from llm.llamacpp.backend import LlamaCppBackend
 from llm.llamacpp.chat_template import Prompt
 from llm.weights.checksum import sha256_of
+from retrieval.arrays import Floats
 from retrieval.store.fits import Fits
 
 _PACKAGES = ("accelerate", "gguf", "peft")

@@ -27,8 +27,8 @@ from agent.training.tune_classifier import default_options, tune_classifier
 from benchmarks.progress import Progress
 from benchmarks.quality.baselines import Encode, embedded_regression, forest, tfidf_regression
 from benchmarks.systems.split import Split
+from retrieval.arrays import Floats
 
-Floats = NDArray[np.float64]
 _FOLDS = 5
 # scikit-learn with the labels of both kinds
 SUPERVISED: Mapping[str, Callable[..., Any]] = {

@@ -112,15 +112,15 @@ class ActivationReader:
         if len(self._found) < len(self._names):
             raise ModelFailure("the model has no gated feed-forward layer at its end, which an adapter needs")
 
-    def _observe(self, tensor: int, asked: bool, _: object) -> bool:
+    def _observe(self, tensor: int, is_before: bool, _: object) -> bool:
         """Called by llama.cpp before each operation (whether its result is wanted) and after those that are."""
         kind = self._names.get(self._base.ggml_get_name(tensor).decode())
-        if kind is not None and not asked:
+        if kind is not None and not is_before:
             # only the last token is kept in the last layer
             values = np.empty(self._base.ggml_nbytes(tensor) // 4, dtype=np.float32)
             self._base.ggml_backend_tensor_get(tensor, values.ctypes.data, 0, values.nbytes)
             self._found[kind] = values
-        return kind is not None or not asked
+        return kind is not None or not is_before
 
 
 def _tensor_functions() -> ctypes.CDLL:

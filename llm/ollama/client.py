@@ -17,6 +17,7 @@ from llm.ollama.urls import base_url
 
 KEEP_ALIVE = "10m"
 CONNECT_SECONDS = 3.0
+_PROBE_SECONDS, _ANSWER_SECONDS = 0.5, 5.0
 # in the Modelfile that a server shows, the adapter is a file named by its hash
 _ADAPTER = re.compile(r"^ADAPTER .*sha256-([0-9a-f]{64})", re.MULTILINE)
 
@@ -34,16 +35,16 @@ class OllamaModel:
     adapter_sha256: str | None = None
 
 
-def find_ollama(host: str, model: str, timeout: float = 0.5) -> OllamaModel | None:
-    """Return ``model`` as the server has it; None if it has not, or no Ollama answers in ``timeout`` seconds."""
+def find_ollama(host: str, model: str) -> OllamaModel | None:
+    """Return ``model`` as the server has it; None if it has not, or no Ollama answers within half a second."""
     url = base_url(host)
     try:
-        return _named(model, _installed(url, timeout))
+        return _named(model, _installed(url, _PROBE_SECONDS))
     except ModelFailure:
         return None
 
 
-def require_ollama(host: str, model: str, timeout: float = 5.0) -> OllamaModel:
+def require_ollama(host: str, model: str, timeout: float = _ANSWER_SECONDS) -> OllamaModel:
     """Return ``model`` as the server has it. Raises ModelFailure, whose hint says what to do."""
     url = base_url(host)
     installed = _installed(url, timeout)
@@ -67,18 +68,18 @@ def _how_to_get(model: str) -> str:
     return f"`ollama pull {name}` fetches it"
 
 
-def without_examples(host: str, model: OllamaModel, timeout: float = 5.0) -> OllamaModel:
+def without_examples(host: str, model: OllamaModel) -> OllamaModel:
     """Return ``model``, or the model that it was made from, with its context.
 
     A model made for `ollama run` has MESSAGE examples, which Ollama puts before every conversation, even before a
     system message. The model that it was made from has the same weights and no examples.
     """
     url = base_url(host)
-    shown = _shown(url, model.name, timeout)
+    shown = _shown(url, model.name)
     if shown.get("messages"):
-        parent = _named(shown.get("details", {}).get("parent_model", ""), _installed(url, timeout))
+        parent = _named(shown.get("details", {}).get("parent_model", ""), _installed(url, _ANSWER_SECONDS))
         if parent is not None:
-            model, shown = parent, _shown(url, parent.name, timeout)
+            model, shown = parent, _shown(url, parent.name)
     info = shown.get("model_info") or {}
     context = next((value for key, value in info.items() if key.endswith(".context_length")), None)
     adapter = _ADAPTER.search(str(shown.get("modelfile", "")))
@@ -93,9 +94,9 @@ class ModelTraits:
     calls_tools: bool
 
 
-def traits_of(host: str, model: str, timeout: float = 5.0) -> ModelTraits:
+def traits_of(host: str, model: str) -> ModelTraits:
     """Return what a server knows of a model. Raises ModelFailure."""
-    shown = _shown(base_url(host), model, timeout)
+    shown = _shown(base_url(host), model)
     parameters = (shown.get("model_info") or {}).get("general.parameter_count")
     return ModelTraits(
         parameters if isinstance(parameters, int) else None, "tools" in (shown.get("capabilities") or ())
@@ -127,9 +128,9 @@ def chat_ollama(host: str, name: str, *, context_tokens: int, timeout: float, th
     )
 
 
-def _shown(url: str, name: str, timeout: float) -> dict[str, Any]:
+def _shown(url: str, name: str) -> dict[str, Any]:
     with mapped(f"Ollama at {url} does not describe {name}"):
-        reply = httpx.post(f"{url}/api/show", json={"model": name}, timeout=timeout)
+        reply = httpx.post(f"{url}/api/show", json={"model": name}, timeout=_ANSWER_SECONDS)
         shown = reply.raise_for_status().json()
     return shown if isinstance(shown, dict) else {}
 

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.arrays import Bools, Floats, Ints
+
 FieldValue = float | str | bool | None
 Row = Mapping[str, FieldValue]
-Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Column:
             np.concatenate([self.is_bool, other.is_bool]),
         )
 
-    def take(self, indices: NDArray[np.int64]) -> Column:
+    def take(self, indices: Ints) -> Column:
         """The column of the records at ``indices``."""
         return replace(self, numbers=self.numbers[indices], codes=self.codes[indices], is_bool=self.is_bool[indices])
 
@@ -151,7 +151,7 @@ class FieldColumns:
         names = dict.fromkeys([*self.names, *other.names])
         return FieldColumns(len(self) + len(other), {name: self[name].followed_by(other[name]) for name in names})
 
-    def take(self, indices: NDArray[np.int64]) -> FieldColumns:
+    def take(self, indices: Ints) -> FieldColumns:
         """The columns of the records at ``indices``."""
         return FieldColumns(len(indices), {name: self[name].take(indices) for name in self.names})
 

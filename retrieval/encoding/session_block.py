@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from retrieval.arrays import Bools, Ints
 from retrieval.encoding.field_columns import Column, FieldColumns, FieldValue
 from retrieval.encoding.field_encoder import EVENT_KINDS, EVENTS, EventCount, features
 from retrieval.text.masking import kind_of_event
 from retrieval.text.template_hash import template_skeleton
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 def distinct_events(sessions: Sequence[Sequence[str]]) -> tuple[list[str], Ints, Ints]:
@@ -90,11 +87,11 @@ class SessionBlock:
         shapes (different sessions,) and (n,)
         """
         data, ends, first = self.codes.astype(np.int32).tobytes(), np.cumsum(self.sizes) * 4, dict[bytes, int]()
-        which = [
+        numbers = [
             first.setdefault(data[end - 4 * size : end], len(first))
             for end, size in zip(ends.tolist(), self.sizes.tolist(), strict=True)
         ]
-        of_session = np.array(which, np.int64)
+        of_session = np.array(numbers, np.int64)
         return np.unique(of_session, return_index=True)[1], of_session
 
     def take(self, indices: Ints) -> SessionBlock:

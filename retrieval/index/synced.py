@@ -30,8 +30,6 @@ from retrieval.store.schema import sources, vectors
 from retrieval.store.sources import SourceSnapshot
 from retrieval.types import LABELS, Vector
 
-__all__ = ["Progress", "SyncedIndex"]
-
 # vectors that are searched exactly, and that a search waits for to be indexed
 _SMALL, _AT_ONCE = 5_000, 2_000
 # seconds between attempts to reach the server, and to get its lock

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, delete, insert, or_, select, update
 
 from retrieval.store.engine import insert_or_ignore
-from retrieval.store.schema import api_key_changes, api_keys, console_sessions
+from retrieval.store.schema import api_key_changes, api_keys, console_sessions, in_utc
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class ApiKeys:
         names = ("name", "action", "role", "changed_by")
         with self._engine.connect() as connection:
             rows: Sequence[Any] = connection.execute(query).mappings().all()
-        return [KeyChange(**{key: row[key] for key in names}, changed_at=_utc(row["changed_at"])) for row in rows]
+        return [KeyChange(**{key: row[key] for key in names}, changed_at=in_utc(row["changed_at"])) for row in rows]
 
 
 def _key_of(connection: Connection, name: str) -> StoredKey | None:
@@ -149,11 +149,6 @@ def _note(connection: Connection, name: str, action: str, role: str, changed_by:
 
 def _key(row: Any) -> StoredKey:
     values: dict[str, Any] = {
-        name: _utc(value) if isinstance(value, datetime) else value for name, value in row.items()
+        name: in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()
     }
     return StoredKey(**values)
-
-
-def _utc(moment: datetime) -> datetime:
-    """The moment with its time zone, which SQLite does not store."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, insert, select, text
 
@@ -12,6 +12,7 @@ from retrieval.store.schema import (
     case_changes,
     cases,
     held_corrections,
+    in_utc,
     metadata,
     sources,
     vectors,
@@ -43,7 +44,7 @@ def newest_given_at(store: Engine, name: str) -> datetime | None:
     """When the newest case of a source was given; None if it has no case."""
     with store.connect() as connection:
         newest: datetime | None = connection.scalar(select(func.max(cases.c.given_at)).where(cases.c.source == name))
-    return None if newest is None else _in_utc(newest)
+    return None if newest is None else in_utc(newest)
 
 
 def given_since(store: Engine, name: str, since: datetime) -> list[tuple[StoredCase, datetime]]:
@@ -51,7 +52,7 @@ def given_since(store: Engine, name: str, since: datetime) -> list[tuple[StoredC
     query = select(cases).where(cases.c.source == name, cases.c.given_at > since)
     with store.connect() as connection:
         rows = connection.execute(query.order_by(cases.c.given_at, cases.c.id)).all()
-    return [(stored_case(row), _in_utc(row.given_at)) for row in rows]
+    return [(stored_case(row), in_utc(row.given_at)) for row in rows]
 
 
 def sample_of_cases(store: Engine, name: str, most: int) -> list[StoredCase]:
@@ -104,7 +105,7 @@ def _copy(connection: Connection, target: Connection, table: Table, *where: Colu
     query = select(table).where(*where).execution_options(yield_per=_CHUNK)
     for part in connection.execute(query).mappings().partitions(_CHUNK):
         rows = [
-            {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
+            {name: in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
             for row in part
         ]
         target.execute(insert(table), rows)
@@ -127,8 +128,3 @@ def _pass_ids(target: Connection, table: Table) -> None:
 def _set_sequence(target: Connection, name: str, ids: str) -> None:
     # PostgreSQL does not see the ids that are given to it
     target.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), MAX(id)) FROM ({ids}) AS ids"))
-
-
-def _in_utc(time: datetime) -> datetime:
-    """The time in UTC; SQLite keeps no zones, and its times are all in UTC."""
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -238,3 +240,8 @@ console_sessions = Table(
     Column("key_digest", String(64), nullable=False),
     Column("begun_at", DateTime(timezone=True), nullable=False),
 )
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A stored time in UTC: SQLite keeps no time zones, and all its times are in UTC."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -92,11 +92,11 @@ def _check_log(log: Path) -> None:
         damage = damage_of_log(log)
     if damage is None:
         return
-    what, others_follow = damage
+    reason, others_follow = damage
     if not others_follow:
-        _logger.warning("the last change of the store was not written whole and is left out (%s: %s)", log, what)
+        _logger.warning("the last change of the store was not written whole and is left out (%s: %s)", log, reason)
         return
     raise StoreFailure(
-        f"the store's log of changes {log} is damaged ({what}): committed changes after it cannot be read",
+        f"the store's log of changes {log} is damaged ({reason}): committed changes after it cannot be read",
         f"{RESTORE_HINT}; to go on without those changes, move the log elsewhere",
     )

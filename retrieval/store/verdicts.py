@@ -99,13 +99,6 @@ class History:
             rows = connection.execute(select(verdicts.c.id, verdicts.c.body).where(verdicts.c.id == verdict_id)).all()
             return next((body for _, body in _bodies(connection, rows)), None)
 
-    def recent(self, source: str, limit: int) -> list[tuple[dict[str, Any], str | None]]:
-        """The last ``most`` verdicts of a source, newest first, each with the label that it was corrected to."""
-        query = select(verdicts.c.id, verdicts.c.body, verdicts.c.corrected_to).where(verdicts.c.source == source)
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(verdicts.c.judged_at.desc()).limit(limit)).all()
-            return [(body, row.corrected_to) for row, body in _bodies(connection, rows)]
-
     def newest_at(self, source: str) -> datetime | None:
         """When the newest verdict of a source was given; None if there is none."""
         with self._engine.connect() as connection:
@@ -115,7 +108,7 @@ class History:
         return newest
 
     def find(
-        self, *, source: str | None, label: str | None, since: datetime | None, limit: int
+        self, *, source: str | None, label: str | None = None, since: datetime | None = None, limit: int
     ) -> list[tuple[dict[str, Any], str | None, datetime]]:
         """The last ``limit`` verdicts, newest first, each with its correction and its time.
 
@@ -208,8 +201,8 @@ class History:
         needed = select(like).where(~or_(*excess), like.is_not(None))
         removed = 0
         # those that are like others first: what they are like is needed until they are gone
-        for which in (like.is_not(None), verdicts.c.id.not_in(needed)):
-            part = select(verdicts.c.id).where(or_(*excess), which).limit(_PRUNED_AT_ONCE)
+        for condition in (like.is_not(None), verdicts.c.id.not_in(needed)):
+            part = select(verdicts.c.id).where(or_(*excess), condition).limit(_PRUNED_AT_ONCE)
             while True:
                 with self._engine.begin() as connection:
                     count = connection.execute(delete(verdicts).where(verdicts.c.id.in_(part))).rowcount

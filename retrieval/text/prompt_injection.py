@@ -181,8 +181,8 @@ def _wider_pattern() -> str:
     """
     # the first of the foreign ones begins beyond ASCII
     pattern = "|".join((*_PATTERNS, *_FOREIGN[1:]))
-    for theirs, wider in ((_BEFORE_ROLE, ""), (_NO_AMOUNT, ""), (_REST, ""), ("*+", "*"), ("++", "+"), ("?+", "?")):
-        pattern = pattern.replace(theirs, wider)
+    for narrow, wider in ((_BEFORE_ROLE, ""), (_NO_AMOUNT, ""), (_REST, ""), ("*+", "*"), ("++", "+"), ("?+", "?")):
+        pattern = pattern.replace(narrow, wider)
     return f"(?i){pattern}"
 
 

@@ -32,7 +32,7 @@ def test_verdicts_beyond_the_limit_are_removed_and_kept_again_when_given_again(
             return {json.loads(line)["id"] for line in answer.text.splitlines()}
 
         def kept() -> set[str]:
-            return {body["id"] for body, _ in context.history.recent("shop", 99)}
+            return {body["id"] for body, *_ in context.history.find(source="shop", limit=99)}
 
         assert len(judge(lines[:5])) == 5
         assert eventually(lambda: not kept())

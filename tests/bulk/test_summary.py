@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from agent.bulk.summary import LABELS, Summary
-from agent.core.records import Provenance, Record, Verdict
+from agent.bulk.summary import Summary
+from agent.core.records import VERDICT_LABELS, Provenance, Record, Verdict
 
 NORMAL, ANOMALOUS, UNSURE = range(3)
 
@@ -17,7 +17,7 @@ def verdict(label: int, text: str) -> Verdict:
     return Verdict(
         id="v1",
         source="svc",
-        label=LABELS[label],
+        label=VERDICT_LABELS[label],
         probability=0.9,
         unsure_band=(0.2, 0.6),
         explanation="",

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from agent.detectors.field_expectations import FieldExpectations
+from retrieval.arrays import Floats
 
-Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Floats]
 _NEW = 1_000
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from agent.detectors.novelty import is_beyond, is_unfamiliar, nn_distance_quantiles, undecided_novelty
+from agent.detectors.novelty import is_beyond, is_unfamiliar, novelty_log_odds, undecided_novelty
 
 
 @pytest.mark.parametrize("cases", [1, 20, 58])
 def test_beyond_all_of_few_cases_shows_nothing(cases: int) -> None:
-    farthest = nn_distance_quantiles(2.0, [0.1] * cases, cases)
+    farthest = novelty_log_odds(2.0, [0.1] * cases, cases)
     assert farthest is not None
     assert farthest <= undecided_novelty(cases, 0.05)
 
@@ -29,7 +29,7 @@ def test_of_normal_records_few_are_decided_in_nearly_all_draws(cases: int) -> No
     limit, wrong = undecided_novelty(cases, 0.05), 0
     for _ in range(400):
         reference = np.sort(rng.random(cases)).tolist()
-        signals = [nn_distance_quantiles(x, reference, cases) or 0.0 for x in np.linspace(0, 1, 201)]
+        signals = [novelty_log_odds(x, reference, cases) or 0.0 for x in np.linspace(0, 1, 201)]
         wrong += np.mean([signal > limit + 1e-9 for signal in signals]) > 0.055
     assert wrong <= 400 * 0.07
 

@@ -14,9 +14,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from agent.detectors.persistence import FittedDetectors
 from agent.detectors.tabular import TabularModel
 from agent.detectors.tree_ensemble import TreeEnsemble
+from retrieval.arrays import Floats
 from retrieval.encoding.field_columns import FieldColumns, Row
-
-Floats = NDArray[np.float64]
 
 
 def cases(count: int, *, missing: float, seed: int = 1) -> tuple[Floats, NDArray[np.bool_]]:

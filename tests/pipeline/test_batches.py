@@ -232,7 +232,7 @@ def test_each_verdict_is_in_the_history_when_it_is_yielded(log: LearnResult, mon
     for number, verdict in enumerate(judge_many(context, build(context), records[:20], source, "none"), start=1):
         assert isinstance(verdict, Verdict)
         assert context.history.get(verdict.id) is not None
-        assert len(context.history.recent(source, 100)) == number
+        assert len(context.history.find(source=source, limit=100)) == number
 
 
 def test_each_verdict_has_its_own_time(log: LearnResult) -> None:

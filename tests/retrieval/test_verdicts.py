@@ -56,8 +56,8 @@ def test_a_verdict_like_another_comes_back_whole(history: History) -> None:
     history.put_alike([alike(2, row), alike(3, row)])
     whole = {**body(1), "id": "v2", "record": {"text": 'é " 2'}, "explanation": "its own"}
     assert history.get("v2") == whole
-    assert sorted(verdict["id"] for verdict, _ in history.recent("log", 5)) == ["v1", "v2", "v3"]
-    assert whole in [verdict for verdict, _ in history.recent("log", 5)]
+    assert sorted(verdict["id"] for verdict, *_ in history.find(source="log", limit=5)) == ["v1", "v2", "v3"]
+    assert whole in [verdict for verdict, *_ in history.find(source="log", limit=5)]
 
 
 def test_a_stored_verdict_is_not_replaced_by_one_like_another(history: History) -> None:
@@ -66,7 +66,9 @@ def test_a_stored_verdict_is_not_replaced_by_one_like_another(history: History) 
     history.corrected("v2", "anomalous")
     history.put_alike([alike(2, '{"like": "v1", "record": {"text": "b"}}')])
     assert [
-        (verdict["record"]["text"], label) for verdict, label in history.recent("log", 9) if verdict["id"] == "v2"
+        (verdict["record"]["text"], label)
+        for verdict, label, _ in history.find(source="log", limit=9)
+        if verdict["id"] == "v2"
     ] == [("a", "anomalous")]
     # another process may have met the two in another order
     history.put_alike([alike(1, '{"like": "v2", "record": {"text": "b"}}')])
@@ -89,15 +91,19 @@ def test_a_correction_is_kept_beside_the_verdict(history: History, book: Caseboo
     assert history.get("v1") == body(1)
 
 
+def last(history: History, count: int) -> list[tuple[dict[str, Any], str | None]]:
+    return [(verdict, label) for verdict, label, _ in history.find(source="log", limit=count)]
+
+
 def test_the_last_verdicts_newest_first(history: History) -> None:
     history.put([body(1)])
     history.put([body(2)])
     history.put([body(3)])
     history.corrected("v2", "anomalous")
-    assert history.recent("log", 2) == [(body(3), None), (body(2), "anomalous")]
+    assert last(history, 2) == [(body(3), None), (body(2), "anomalous")]
     history.put([body(1, "unsure")])
-    assert history.recent("log", 1) == [(body(1, "unsure"), None)]
-    assert history.recent("other", 9) == []
+    assert last(history, 1) == [(body(1, "unsure"), None)]
+    assert history.find(source="other", limit=9) == []
 
 
 def test_a_verdict_of_another_record_is_not_replaced(history: History) -> None:
@@ -116,7 +122,7 @@ def test_a_correction_survives_a_new_verdict_on_the_record(history: History) -> 
     history.put([body(1)])
     history.corrected("v1", "anomalous")
     history.put([body(1, "unsure")])
-    assert history.recent("log", 1) == [(body(1, "unsure"), "anomalous")]
+    assert last(history, 1) == [(body(1, "unsure"), "anomalous")]
 
 
 # pruning
@@ -130,7 +136,7 @@ def age(history: History, days: dict[str, float]) -> None:
 
 
 def ids(history: History) -> set[str]:
-    return {verdict["id"] for verdict, _ in history.recent("log", 99)}
+    return {verdict["id"] for verdict, *_ in history.find(source="log", limit=99)}
 
 
 def test_old_verdicts_are_pruned(history: History) -> None:

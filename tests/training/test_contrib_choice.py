@@ -16,8 +16,8 @@ from agent.core.records import Signal
 from agent.detectors.base import DetectorInput, TrainingCase
 from agent.detectors.conformal import ConformalTail
 from agent.detectors.contrib import catalog
-from agent.detectors.contrib.conformal_score import Floats
 from agent.detectors.contrib.zero_shot import UntrainedDetector
+from retrieval.arrays import Floats
 from tests.conftest import Run
 
 OPTIONS = ("--source", "rings", "--label", "label", "--format", "jsonl")

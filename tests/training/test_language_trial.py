@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.core.numerics import Floats
 from agent.core.prompts import PromptVariant, render
 from agent.detectors.language import LanguageDetector
 from agent.detectors.lora import SourceAdapter
@@ -17,6 +16,7 @@ from agent.scoring.fusion import SourceModel
 from agent.training.kinds import kinds_of_templates
 from agent.training.language_trial import Evidence, LanguageTrial, TunedLanguage, compare
 from agent.training.leave_one_out import Template
+from retrieval.arrays import Floats
 from retrieval.store.caches import LLMCache
 from retrieval.store.engine import open_store
 from retrieval.store.sources import SourceSnapshot

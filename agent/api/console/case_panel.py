@@ -46,9 +46,9 @@ class CasePanel:
                 return
             text("p", _("Choose a case to see who labelled it when, and to change it."))
             with ui.element("dl").classes("keys"):
-                for key, what in (("n", _("it is normal")), ("a", _("it is anomalous")), ("u", _("undo"))):
+                for key, meaning in (("n", _("it is normal")), ("a", _("it is anomalous")), ("u", _("undo"))):
                     text("dt", key)
-                    text("dd", what)
+                    text("dd", meaning)
 
     async def open(self, case_id: str) -> None:
         """Show the case of that id."""

@@ -82,8 +82,8 @@ class ChatDrawer:
         with self._log:
             text("p", _("Paste a record, ask why it was judged so, or correct a verdict."), "faint")
             for message in messages:
-                own = " mine" if isinstance(message, HumanMessage) else ""
-                text("p", str(message.text), f"chat-message{own}")
+                extra_class = " mine" if isinstance(message, HumanMessage) else ""
+                text("p", str(message.text), f"chat-message{extra_class}")
         self._scroll()
 
     async def _start_over(self) -> None:

@@ -21,11 +21,11 @@ from pydantic import PrivateAttr
 from agent.bulk.options import BulkOptions
 from agent.bulk.report import missing_signals, write_report
 from agent.bulk.runner import BulkRunner
-from agent.bulk.summary import LABELS, Summary
+from agent.bulk.summary import Summary
 from agent.core.access import Role, require
 from agent.core.errors import Stopped, describe, translate
 from agent.core.logs import log_error
-from agent.core.records import Verdict, clean_text
+from agent.core.records import VERDICT_LABELS, Verdict, clean_text
 from agent.core.spreadsheet import neutralised
 from agent.core.writing import writing
 from agent.data.read_options import ReadOptions
@@ -136,7 +136,7 @@ class Job:
     failures: list[str] = field(default_factory=list)
     failed: int = 0
     summary: Summary | None = None
-    listed: frozenset[str] = frozenset(LABELS)
+    listed: frozenset[str] = frozenset(VERDICT_LABELS)
     corrected: dict[int, str] = field(default_factory=dict)
     rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String)))
     _offsets: np.ndarray[Any, Any] | None = None

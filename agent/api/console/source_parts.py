@@ -25,7 +25,7 @@ from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
 from agent.explain.headline import percent
 from agent.pipeline.context import AppContext
-from agent.pipeline.history import recent
+from agent.pipeline.history import find_verdicts
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.active_learning import Candidate, select_for_review
@@ -240,9 +240,9 @@ def _line(title: str, points: list[list[float]], x: str, y: str, *, diagonal: bo
 
 
 def _corrections(context: AppContext, source: str, origin: str) -> _Checked:
-    entries = [entry for entry in recent(context, source, _CORRECTIONS) if entry.corrected_to]
-    anomalous = [entry.corrected_to == "anomalous" for entry in entries]
-    return _Checked([entry.verdict for entry in entries], anomalous, origin)
+    corrections = [past for past in find_verdicts(context, source=source, limit=_CORRECTIONS) if past.corrected_to]
+    anomalous = [past.corrected_to == "anomalous" for past in corrections]
+    return _Checked([past.verdict for past in corrections], anomalous, origin)
 
 
 def _check_file(context: AppContext, source: str, upload: Upload) -> _Checked:

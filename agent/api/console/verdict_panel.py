@@ -58,14 +58,14 @@ class VerdictPanel:
         with ui.element("div").classes("panel-empty"):
             text("p", _("Choose a record to see why it was judged so."))
             with ui.element("dl").classes("keys"):
-                for key, what in (
+                for key, meaning in (
                     ("↑ ↓", _("next record")),
                     ("n", _("it is normal")),
                     ("a", _("it is anomalous")),
                     ("u", _("undo")),
                 ):
                     text("dt", key)
-                    text("dd", what)
+                    text("dd", meaning)
 
     def close(self) -> None:
         """Show no verdict."""

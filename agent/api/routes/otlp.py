@@ -23,7 +23,7 @@ from agent.api.state import ServerState, State
 from agent.core.access import Role
 from agent.core.errors import Busy, InputError, MissingPart, NotWritable, Stopped, translate
 from agent.core.records import JudgeError
-from agent.pipeline.kept import reason_not_kept
+from agent.pipeline.history_writing import reason_not_kept
 
 LOGS_PATH = "/otlp/v1/logs"
 router = APIRouter(tags=["OpenTelemetry"])

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from agent.bulk.unlabelled.models import Event
 from agent.core.access import Role, require, signed
+from agent.core.progress import Progress
 from agent.core.records import Label
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read
 from agent.pipeline.context import AppContext
 from agent.training.learn import as_case, check_name
-from agent.training.refit import Progress, refit
+from agent.training.refit import refit
 from retrieval.casebook import NewCase
 
 GIVEN_BY = "labels of events"

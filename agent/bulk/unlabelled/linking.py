@@ -153,9 +153,9 @@ def _link_addresses(links: _Links, addresses: Sequence[Mapping[int, int]]) -> No
     ]
     for index, first in enumerate(having):
         for second in having[index + 1 :]:
-            ours, others = addresses[first], addresses[second]
-            common = sum(min(count, others.get(address, 0)) for address, count in ours.items())
-            union = sum(ours.values()) + sum(others.values()) - common
+            counts, others = addresses[first], addresses[second]
+            common = sum(min(count, others.get(address, 0)) for address, count in counts.items())
+            union = sum(counts.values()) + sum(others.values()) - common
             if common >= _SAME_ADDRESSES * union:
                 links.join(first, second)
 

@@ -16,10 +16,11 @@ from agent.bulk.unlabelled.context_lines import read_context
 from agent.bulk.unlabelled.linking import link
 from agent.bulk.unlabelled.models import Event, EventTemplate, Parameter, Ranking
 from agent.bulk.unlabelled.patterns import Pattern, find_patterns
-from agent.bulk.unlabelled.scan import Progress, Scan, scan_files
+from agent.bulk.unlabelled.scan import Scan, scan_files
 from agent.bulk.unlabelled.severity import error_words, level, level_of_value, status_severity
 from agent.bulk.unlabelled.times import spell
 from agent.core.errors import InputError
+from agent.core.progress import Progress
 from agent.core.records import Record
 from agent.data.read_options import ReadOptions
 

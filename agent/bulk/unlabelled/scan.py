@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -14,6 +14,7 @@ from agent.bulk.prepared_chunk import PreparedChunk
 from agent.bulk.template_grouping import TemplateGrouper
 from agent.bulk.unlabelled.status_numbers import find_status_numbers
 from agent.bulk.unlabelled.times import TimeReader, read_times, without_jumps
+from agent.core.progress import Progress
 from agent.core.records import Record
 from agent.data.chunks import read_chunks
 from agent.data.read_options import ReadOptions
@@ -29,7 +30,6 @@ _ADDRESS = r"(?:^|[\s=(\[/,;:@\"'<|])((?:\d{1,3}\.){3}\d{1,3})\b"
 # a time; characters and lines of a template
 _TIMES, _SAMPLE_LINES, _SAMPLE_ROWS, _ROWS, _TEXT_CHARS, _TEXT_LINES = 4_000, 2_000, 500, 4_096, 2_000, 2
 _NO_ADDRESS, _MOST_TIMED = -1, 0.8
-Progress = Callable[..., None]
 
 
 @dataclass

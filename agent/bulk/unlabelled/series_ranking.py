@@ -80,12 +80,12 @@ def rank_series(
             found, notes = runs_of(points, size)
             runs += found
             ranking.notes += [f"{path}: {text}" for text in notes]
-        own = own_scores(runs, size, chosen.keys)
-        if own is None:
+        scored = own_scores(runs, size, chosen.keys)
+        if scored is None:
             raise InputError(f"too few windows of {size} points to compare: --window takes fewer points", path)
-        ranking.notes.append(f"{path}: {note.replace(f'every {chosen.step} points', f'every {own.step} points')}")
-        ranking.compared += int((~np.isnan(own.scores)).sum())
-        _add(ranking, own, size)
+        ranking.notes.append(f"{path}: {note.replace(f'every {chosen.step} points', f'every {scored.step} points')}")
+        ranking.compared += int((~np.isnan(scored.scores)).sum())
+        _add(ranking, scored, size)
     ranking.windows.sort(key=lambda window: -window.score)
     ranking.windows = [window.model_copy(update={"rank": n}) for n, window in enumerate(ranking.windows, start=1)]
     for window in ranking.windows[:_ON_SCREEN]:
@@ -93,20 +93,22 @@ def rank_series(
     return ranking
 
 
-def _add(ranking: SeriesRanking, own: OwnScores, size: int) -> None:
+def _add(ranking: SeriesRanking, scored: OwnScores, size: int) -> None:
     """Add the windows of one file that overlap none of a higher score."""
     taken = list[tuple[int, int]]()
-    for index in np.argsort(-np.nan_to_num(own.scores, nan=-1.0), kind="stable").tolist():
-        place = own.places[index]
-        if len(taken) >= _ON_PAGE or not own.scores[index] > 0:
+    for index in np.argsort(-np.nan_to_num(scored.scores, nan=-1.0), kind="stable").tolist():
+        place = scored.places[index]
+        if len(taken) >= _ON_PAGE or not scored.scores[index] > 0:
             break
         if any(run == place.run and abs(start - place.start) < size for run, start in taken):
             continue
         taken.append(place)
         ranking.windows.append(
-            RankedWindow(rank=0, score=float(own.scores[index]), record=own.records[index], facts=own.facts(index))
+            RankedWindow(
+                rank=0, score=float(scored.scores[index]), record=scored.records[index], facts=scored.facts(index)
+            )
         )
-    for record in own.records:
+    for record in scored.records:
         add_window(ranking.charts, record)
 
 

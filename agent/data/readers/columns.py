@@ -37,7 +37,7 @@ def time_column(names: Iterable[str]) -> str | None:
     return next((by_name[time] for time in TIME_NAMES if time in by_name), None)
 
 
-def default_columns(names: Iterable[str], label: str | None, excluded: Collection[str] = ()) -> list[str]:
+def default_columns(names: Iterable[str], label: str | None, excluded: Collection[str]) -> list[str]:
     """What makes the text when no column is named: every column but the label, the time and those excluded."""
     return [name for name in names if name != label and name not in excluded and name.casefold() not in TIME_NAMES]
 

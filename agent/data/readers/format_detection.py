@@ -122,9 +122,9 @@ def _refuse_binary(stream: Stream, file: str) -> None:
     """Refuse what is not text by its magic bytes, or because much of its beginning is not."""
     # Of a live pipe only what is there already: it must not be waited for.
     head = stream.look(lambda head: file == "-" or len(head) >= _BINARY_BYTES)[:_BINARY_BYTES]
-    for magic, what in _BINARY_MAGIC.items():
+    for magic, kind_of_file in _BINARY_MAGIC.items():
         if head.startswith(magic):
-            raise InputError(f"looks like a binary file ({what})", file)
+            raise InputError(f"looks like a binary file ({kind_of_file})", file)
     text = head.decode("utf-8", "surrogateescape")
     share = len(_NOT_TEXT.findall(text)) / max(len(text), 1)
     if share > _BINARY_SHARE:

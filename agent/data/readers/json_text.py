@@ -143,7 +143,7 @@ class JsonText:
 
     def notes(self) -> tuple[str, ...]:
         """What was replaced in the value that was decoded last."""
-        return note_replaced(self.last.count(REPLACEMENT) if self._replaced else 0, what="NUL or not UTF-8")
+        return note_replaced(self.last.count(REPLACEMENT) if self._replaced else 0, reason="NUL or not UTF-8")
 
     def describe(self, error: Exception) -> tuple[int, str]:
         """The line of an error, and what is wrong there."""

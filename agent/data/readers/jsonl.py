@@ -190,7 +190,7 @@ def _parse_session(
 
 def _note_texts(values: Iterable[Any]) -> tuple[str, ...]:
     replaced = sum(count_replaced(value) for value in values if isinstance(value, str))
-    return note_replaced(replaced, what="NUL or half of a pair")
+    return note_replaced(replaced, reason="NUL or half of a pair")
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Cell]:

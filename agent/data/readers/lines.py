@@ -137,10 +137,10 @@ def count_replaced(text: str) -> int:
     return 0 if cleaned == text else max(0, cleaned.count(REPLACEMENT) - text.count(REPLACEMENT))
 
 
-def note_replaced(count: int, unit: str = "character", what: str = "NUL") -> tuple[str, ...]:
-    """The note that ``count`` units were ``what`` and are replaced; none if there are none."""
+def note_replaced(count: int, unit: str = "character", reason: str = "NUL") -> tuple[str, ...]:
+    """The note that ``count`` units were ``reason`` and are replaced; none if there are none."""
     plural, were = ("", "was") if count == 1 else ("s", "were")
-    return (f"{count} {unit}{plural} {were} {what} and {were} replaced",) if count else ()
+    return (f"{count} {unit}{plural} {were} {reason} and {were} replaced",) if count else ()
 
 
 def shorten(text: str, max_chars: int, tail: str = "", omitted: int = 0) -> tuple[str, tuple[str, ...]]:

@@ -143,7 +143,7 @@ class ReadRequest:
             return text[0] != self.table.text_column
         return len(columns) < 2 and not self.table.other_names(columns) and not self.table.names.intersection(columns)
 
-    def columns_of(self, known: Sequence[str], excluded: Collection[str] = ()) -> list[str]:
+    def columns_of(self, known: Sequence[str], excluded: Collection[str]) -> list[str]:
         """The columns that make a record of a row with columns ``known``.
 
         Those that ``--text`` names, or the learned one where the cases are texts, or else all but those ``excluded``.
@@ -273,7 +273,7 @@ class ReadRequest:
         *,
         events: tuple[str, ...] = (),
         time: str | None = None,
-        notes: tuple[str, ...] = (),
+        notes: tuple[str, ...],
     ) -> ParsedRow | RowError:
         """Make a record of its parts; ``cells`` hold the label and, in column ``time``, the time.
 

@@ -107,14 +107,14 @@ class TableSchema(BaseModel):
                 raise ValueError(
                     f"--columns {first}={second}: the source has neither; it has {_listed(sorted(learned))}"
                 )
-            ours, theirs = (first, second) if first in learned else (second, first)
-            renamed[theirs] = ours
+            learned_name, file_name = (first, second) if first in learned else (second, first)
+            renamed[file_name] = learned_name
         return self.model_copy(update={"renamed": renamed})
 
     def joined(self, earlier: TableSchema) -> TableSchema:
         """These columns and those of an ``earlier`` schema of the same source."""
-        ours = self.names | self.left_out.keys()
-        columns = (*self.columns, *(column for column in earlier.columns if column.name not in ours))
+        present = self.names | self.left_out.keys()
+        columns = (*self.columns, *(column for column in earlier.columns if column.name not in present))
         kept = {name: why for name, why in earlier.left_out.items() if name not in self.names}
         left_out = {**kept, **self.left_out}
         known = {column.name for column in columns} | left_out.keys()
@@ -201,14 +201,14 @@ class TableSchema(BaseModel):
             found = inside or [name for name in free if close and name.casefold() == close[0]]
             if found and not numbered:
                 nearest[learned] = found[0]
-        what = f"lacks {_listed(list(map(repr, missing)))}, which the cases of the source have; "
+        lacks = f"lacks {_listed(list(map(repr, missing)))}, which the cases of the source have; "
         if numbered:
-            return f"{what}it has no header: its columns are 0 to {len(free) - 1}; --columns {missing[0]}=0 says which"
+            return f"{lacks}it has no header: its columns are 0 to {len(free) - 1}; --columns {missing[0]}=0 says which"
         has = f"it has {_listed(list(map(repr, free)))}" if free else "it has no other columns"
         options = " ".join(f"--columns {learned}={name}" for learned, name in [*nearest.items()][:_MAX_NAMED])
         if not options and free and self.text_column:
-            return f"{what}{has}; --columns {self.text_column}=NAME says which holds the text"
-        return f"{what}{has}" + (f"; nearest: {options}" if options else "")
+            return f"{lacks}{has}; --columns {self.text_column}=NAME says which holds the text"
+        return f"{lacks}{has}" + (f"; nearest: {options}" if options else "")
 
 
 def names_read(names: Mapping[str, str], alike: Sequence[str]) -> str:

@@ -8,16 +8,16 @@ from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.records import Signal
 from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.conformal import ConformalNeighbours, ConformalTail
 from agent.detectors.contrib import dagmm, pyod_models, scikit_models
-from agent.detectors.contrib.conformal_score import Floats, cross_scores, signals
+from agent.detectors.contrib.conformal_score import cross_scores, signals
 from agent.detectors.contrib.outlier_model import Spec
 from agent.detectors.contrib.resources import NO_RESOURCES, Resources
 from agent.detectors.tabular_encoder import TabularEncoder
+from retrieval.arrays import Floats, Ints
 from retrieval.encoding.field_columns import FieldColumns
 
 SPECS: Mapping[str, Spec] = {**scikit_models.SPECS, **dagmm.SPECS, **pyod_models.SPECS}
@@ -73,7 +73,7 @@ class ClassicalDetector(Detector):
         unseen = cross_scores(fitted, lambda fit, held_out: spec.scores(spec.fitted(x[fit]), x[held_out]), spec.folds)
         return cls(scales, spec.fitted(x[kept]), ConformalTail(np.sort(unseen[kept])), unseen)
 
-    def out_of_fold(self, cases: Sequence[TrainingCase], folds: NDArray[np.int64]) -> NDArray[np.float64]:
+    def out_of_fold(self, cases: Sequence[TrainingCase], folds: Ints) -> Floats:
         """See `Detector.out_of_fold`; the folds of the fit serve for any, because no anomalous case is fitted on."""
         assert self._unseen is not None
         assert len(self._unseen) == len(cases)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.detectors.contrib.network_weights import load_weights, weights_as_arrays
-from agent.detectors.contrib.outlier_model import SEED, Floats, Spec
+from agent.detectors.contrib.outlier_model import SEED, Spec
+from retrieval.arrays import Floats
 
 if TYPE_CHECKING:
     import torch

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from agent.core.logs import log_event
 from agent.detectors.contrib.resources import training_progress
+from retrieval.arrays import Floats
 
 # codes that are no kind of event; the kinds follow
 PAD, END, OTHER, FIRST = 0, 1, 2, 3
@@ -36,7 +37,6 @@ CANDIDATES = 9
 UNKNOWN_SURPRISE, _IMPROBABLE = 20.0, 6.9
 _SEED = 20_26
 Ids = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Kinds = tuple[str, ...]
 
 
@@ -172,12 +172,12 @@ class Training:
     most: int = 4_800
     rows: int = 60_000
 
-    def run(self, what: str, network: nn.Module, lengths: Ids, loss: Callable[[Tensor], Tensor]) -> None:
+    def run(self, name: str, network: nn.Module, lengths: Ids, loss: Callable[[Tensor], Tensor]) -> None:
         """Minimise ``loss`` of batches of the numbers of rows.
 
         Parameters
         ----------
-        what : str
+        name : str
             What progress calls it.
         lengths : shape (n,)
             Of the rows; those of a batch have similar ones.
@@ -201,10 +201,10 @@ class Training:
                 schedule.step()
                 step += 1
                 if progress:
-                    progress(what, step, total)
+                    progress(name, step, total)
         network.eval()
         seconds = round(time.monotonic() - started, 1)
-        log_event("trained", level="debug", what=what, rows=len(numbers), batches=total, seconds=seconds)
+        log_event("trained", level="debug", what=name, rows=len(numbers), batches=total, seconds=seconds)
 
     def _batches(self, numbers: Tensor, lengths: Tensor) -> list[Tensor]:
         shuffled = numbers[torch.randperm(len(numbers))]
@@ -230,7 +230,7 @@ class NextEventNetwork(nn.Module):
 
     training_settings = Training(epochs=10, batch=128, rate=5e-3)
 
-    def fit(self, what: str, sessions: Sequence[Ids], times: Floats) -> None:
+    def fit(self, name: str, sessions: Sequence[Ids], times: Floats) -> None:
         """Train on the distinct windows of encoded normal sessions that occurred so many ``times``."""
         windows = Windows.of(sessions)
         rows, weights = torch.from_numpy(windows.rows), torch.from_numpy(windows.weights(times)).float()
@@ -241,7 +241,7 @@ class NextEventNetwork(nn.Module):
             each = nn.functional.cross_entropy(logits, rows[batch, -1], reduction="none")
             return (each * weights[batch]).mean()
 
-        self.training_settings.run(what, self, np.ones(len(rows), np.int64), loss)
+        self.training_settings.run(name, self, np.ones(len(rows), np.int64), loss)
 
     def examine(self, sessions: Sequence[Ids]) -> Findings:
         """One number a session: the greatest surprise of a step, from 0 to 1, and 1 more for an unexpected step."""

@@ -17,7 +17,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agent.detectors.contrib.event_windows import (
@@ -27,12 +26,12 @@ from agent.detectors.contrib.event_windows import (
     PAD,
     UNKNOWN_SURPRISE,
     Findings,
-    Floats,
     Ids,
     Training,
     Vocabulary,
 )
 from agent.detectors.contrib.session_detector import SessionDetector, SessionNetwork
+from retrieval.arrays import Bools, Floats
 
 _WIDTH, _HEADS, _LAYERS, _FEED_FORWARD = 64, 4, 2, 256
 _MASKED, _HYPERSPHERE = 0.5, 0.1
@@ -71,7 +70,7 @@ class LogBertNetwork(nn.Module):
         states = self.encoder(self.embedding(codes) + positions, src_key_padding_mask=codes == PAD)
         return self.output(states), states[:, 0]
 
-    def fit(self, what: str, sessions: Sequence[Ids], times: Floats) -> None:
+    def fit(self, name: str, sessions: Sequence[Ids], times: Floats) -> None:
         """Train on encoded normal sessions that occurred so many ``times``."""
         parts, of_session = self._parts(sessions)
         weights = torch.from_numpy(np.sqrt(times)[of_session] / np.sqrt(times).mean()).float()
@@ -93,7 +92,7 @@ class LogBertNetwork(nn.Module):
             predicted = (entropy * each).sum() / each.sum().clamp(min=1e-9)
             return torch.as_tensor(predicted + _HYPERSPHERE * (distance * weight).mean())
 
-        self.training_settings.run(what, self, np.array([len(part) for part in parts]), loss)
+        self.training_settings.run(name, self, np.array([len(part) for part in parts]), loss)
         self._set_centre(parts)
 
     def _set_centre(self, parts: Sequence[Ids]) -> None:
@@ -174,7 +173,7 @@ class LogBert(SessionDetector):
 
 
 @lru_cache(maxsize=4_096)
-def _half(size: int, draw: int) -> NDArray[np.bool_]:
+def _half(size: int, draw: int) -> Bools:
     """Half of so many events; a single one is masked in one of both halves."""
     return np.random.default_rng([_SEED, size, draw]).permutation(size) < size / 2
 

@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from retrieval.arrays import Floats
+
 SEED = 20_26
 _MODEL = "model"
 # how the names of types begin that a stored model may hold beside those that skops knows; all others are refused

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from agent.detectors.contrib.network_weights import load_weights, weights_as_arrays
-from agent.detectors.contrib.outlier_model import SEED, Floats, Spec, seeded
+from agent.detectors.contrib.outlier_model import SEED, Spec, seeded
+from retrieval.arrays import Floats
 
 
 def _pyod(module: str, x: Floats) -> Any:

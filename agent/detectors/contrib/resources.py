@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.progress import Progress
+
 Vectors = NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
 
 
 def _no_embedder(texts: Sequence[str]) -> list[Vectors]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.detectors.contrib.outlier_model import SEED, Floats, Spec
+from agent.detectors.contrib.outlier_model import SEED, Spec
+from retrieval.arrays import Floats
 
 
 def _iforest(x: Floats) -> Any:
@@ -44,13 +45,13 @@ def _rpca(x: Floats) -> Any:
     return _pca(_low_rank_part(x))
 
 
-def _low_rank_part(x: Floats, rounds: int = 60) -> Floats:
+def _low_rank_part(x: Floats) -> Floats:
     """The low-rank part of x = low rank + sparse, by the augmented Lagrangian method (Lin, Chen & Ma 2010)."""
     norm = float(np.linalg.norm(x, 2)) or 1.0
     sparsity = 1 / np.sqrt(max(x.shape))
     dual = x / max(norm, float(np.abs(x).max()) / sparsity)
     step, sparse, low = 1.25 / norm, np.zeros_like(x), np.zeros_like(x)
-    for _ in range(rounds):
+    for _ in range(60):
         u, s, vt = np.linalg.svd(x - sparse + dual / step, full_matrices=False)
         low = (u * np.maximum(s - 1 / step, 0)) @ vt
         rest = x - low + dual / step

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from agent.core.records import Series
 from agent.data.series_windows import fill_gaps
+from retrieval.arrays import Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 # from a median absolute deviation to a standard deviation
 TO_DEVIATION = 1.4826
 # a spread below this share of the values is rounding; standardised values of which the size no longer matters; how
@@ -54,11 +52,9 @@ class Windows:
         """Times of a window's points, shape (points,)."""
         return np.asarray(self.begins[index] + self.steps[index] * np.arange(self.values.shape[1]))
 
-    def part(self, which: Ints) -> Windows:
+    def part(self, at: Ints) -> Windows:
         """Some of the windows."""
-        return replace(
-            self, values=self.values[which], begins=self.begins[which], steps=self.steps[which], keys=self.keys[which]
-        )
+        return replace(self, values=self.values[at], begins=self.begins[at], steps=self.steps[at], keys=self.keys[at])
 
 
 @dataclass(frozen=True)
@@ -196,15 +192,15 @@ def stretches_of(windows: Windows) -> list[Stretch]:
     stretches, points = [], windows.values.shape[1]
     for key in np.unique(windows.keys):
         step = float(np.median(windows.steps[windows.keys == key]))
-        which = np.flatnonzero((windows.keys == key) & (np.abs(windows.steps - step) < 0.01 * step))
-        which = which[np.argsort(windows.begins[which], kind="stable")]
-        places = np.round((windows.begins[which] - windows.begins[which[0]]) / step).astype(np.int64)
-        for part in np.split(np.arange(len(which)), np.flatnonzero(np.diff(places) > points) + 1):
+        order = np.flatnonzero((windows.keys == key) & (np.abs(windows.steps - step) < 0.01 * step))
+        order = order[np.argsort(windows.begins[order], kind="stable")]
+        places = np.round((windows.begins[order] - windows.begins[order[0]]) / step).astype(np.int64)
+        for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(places) > points) + 1):
             index = places[part] - places[part[0]]
             values = np.empty((int(index[-1]) + points, windows.values.shape[2]))
-            for window, start in zip(windows.values[which[part]], index, strict=True):
+            for window, start in zip(windows.values[order[part]], index, strict=True):
                 values[start : start + points] = window
-            stretches.append(Stretch(values, float(windows.begins[which[part[0]]]), step, int(key)))
+            stretches.append(Stretch(values, float(windows.begins[order[part[0]]]), step, int(key)))
     return stretches
 
 

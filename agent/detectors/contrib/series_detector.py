@@ -7,14 +7,13 @@ from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.records import Series, Signal
 from agent.detectors.base import SERIES, Detector, DetectorInput, Need, TrainingCase
-from agent.detectors.contrib.series_arrays import Floats
 from agent.detectors.contrib.series_kernels import Calendar, Forecast, Kernel, NearestShape, NearestWindow
 from agent.detectors.contrib.series_model import SeriesModel
 from agent.detectors.contrib.series_names import DEFAULT_OF_SERIES
+from retrieval.arrays import Floats, Ints
 
 ENSEMBLE: tuple[type[Kernel], ...] = (NearestWindow, NearestShape, Calendar, Forecast)
 
@@ -61,7 +60,7 @@ class SeriesDetector(Detector):
         unseen[~normal] = [np.nan if value is None else value for value in others]
         return cls(model, unseen)
 
-    def out_of_fold(self, cases: Sequence[TrainingCase], folds: NDArray[np.int64]) -> NDArray[np.float64]:
+    def out_of_fold(self, cases: Sequence[TrainingCase], folds: Ints) -> Floats:
         """See `Detector.out_of_fold`; a window is compared with no other near it, whatever its fold is."""
         del folds
         assert self._unseen is not None

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-from agent.detectors.contrib.series_arrays import TO_DEVIATION, Floats, Ints, Stretch, Windows, subsequences
+from agent.detectors.contrib.series_arrays import TO_DEVIATION, Stretch, Windows, subsequences
+from retrieval.arrays import Bools, Floats, Ints
 
 # windows of the normal part that others are compared with; windows compared at once
 _MOST_SUBSEQUENCES, _BLOCK = 4_000, 512
@@ -129,7 +129,7 @@ class NearestWindow(Kernel):
         return cls(Windows(state["values"].astype(np.float64), state["begins"], state["steps"], state["keys"]))
 
 
-def too_near(windows: Windows, begins: Floats, keys: Ints, zone: float) -> NDArray[np.bool_]:
+def too_near(windows: Windows, begins: Floats, keys: Ints, zone: float) -> Bools:
     """Which of m others n windows are not compared with: shape (n, m).
 
     Those that begin within the zone: of all series, because what happens to one often happens to others at that time,
@@ -229,7 +229,7 @@ def _slot_count(slot: float) -> int:
     return 7 if slot >= _DAY else 2 * int(np.ceil(_DAY / slot))
 
 
-def spell_moment(seconds: float, step: float = 1.0, slot: float | None = None) -> str:
+def spell_moment(seconds: float, step: float, slot: float | None = None) -> str:
     """A time as exact as the ``step`` of a series; as weekday and time of day where a ``slot`` of these matters."""
     moment = datetime.fromtimestamp(round(seconds, 6), UTC)
     if slot is None:

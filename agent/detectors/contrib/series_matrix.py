@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from agent.detectors.contrib.series_arrays import Floats, Ints, Stretch, Windows
+from agent.detectors.contrib.series_arrays import Stretch, Windows
 from agent.detectors.contrib.series_kernels import Finding, Kernel, too_near
+from retrieval.arrays import Floats, Ints
 
 # points of the normal part that are kept, the latest ones: each window is compared with all of them
 _MOST_POINTS = 50_000

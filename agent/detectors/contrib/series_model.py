@@ -10,9 +10,10 @@ import numpy as np
 
 from agent.core.records import Series
 from agent.detectors.conformal import ConformalTail
-from agent.detectors.contrib.series_arrays import Floats, Ints, Scale, Windows, stretches_of
+from agent.detectors.contrib.series_arrays import Scale, Windows, stretches_of
 from agent.detectors.contrib.series_facts import facts_of
 from agent.detectors.contrib.series_kernels import Finding, Kernel
+from retrieval.arrays import Floats, Ints
 
 # normal windows at least; those whose scores are kept; how far from the usual scores one kernel may count
 _FEWEST, _KEPT, _MOST = 10, 5_000, 20.0
@@ -54,10 +55,10 @@ class SeriesModel:
         if not series:
             return None
         scale = Scale.fit(series)
-        which = np.flatnonzero([scale.problem(window) is None for window in series])
-        if len(which) < _FEWEST:
+        usable = np.flatnonzero([scale.problem(window) is None for window in series])
+        if len(usable) < _FEWEST:
             return None
-        windows = scale.windows([series[index] for index in which.tolist()])
+        windows = scale.windows([series[index] for index in usable.tolist()])
         stretches = stretches_of(windows)
         span = sum(stretch.step * len(stretch.values) for stretch in stretches)
         of_keys = {key: [item for item in stretches if item.key == key] for key in {item.key for item in stretches}}
@@ -68,13 +69,13 @@ class SeriesModel:
         if not used:
             return None
         scores = np.array([kernel.scores(windows, zone) for kernel in used])
-        kept = np.sort(np.random.default_rng(_SEED).permutation(len(which))[:_KEPT])
+        kept = np.sort(np.random.default_rng(_SEED).permutation(len(usable))[:_KEPT])
         usual = tuple(np.sort(row[kept]) for row in scores)
         model = cls(scale, used, usual, ConformalTail(np.zeros(1)), zone, span)
         combined = model._combine(scores)
         model = cls(scale, used, usual, ConformalTail(np.sort(combined[kept])), zone, span)
         out = np.full(len(series), np.nan)
-        out[which] = combined
+        out[usable] = combined
         return model, out
 
     def relative(self, scores: Floats) -> Floats:

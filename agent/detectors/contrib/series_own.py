@@ -11,10 +11,10 @@ import numpy as np
 from agent.core.records import Record, Series
 from agent.data.readers import RowError
 from agent.data.series_windows import Run, windows_of_run
-from agent.detectors.contrib.series_arrays import Floats
 from agent.detectors.contrib.series_detector import ENSEMBLE
 from agent.detectors.contrib.series_kernels import Kernel
 from agent.detectors.contrib.series_model import SeriesModel, spread_over_points
+from retrieval.arrays import Floats
 
 # windows that begin within the points of one, and windows of all series at most
 _OVERLAP, _MOST_WINDOWS = 8, 20_000

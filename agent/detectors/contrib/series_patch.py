@@ -13,8 +13,9 @@ from torch import nn
 from agent.detectors.contrib.event_windows import reproducible
 from agent.detectors.contrib.network_weights import load_weights, weights_as_arrays
 from agent.detectors.contrib.resources import training_progress
-from agent.detectors.contrib.series_arrays import Floats, Stretch, Windows, subsequences
+from agent.detectors.contrib.series_arrays import Stretch, Windows, subsequences
 from agent.detectors.contrib.series_kernels import Finding, Kernel
+from retrieval.arrays import Floats
 
 # a window is at most so many patches; what is known of it when it is made again; windows and steps of the training
 _PATCHES, _HIDDEN, _CODE, _WINDOWS, _STEPS, _BATCH = 8, 32, 6, 2_000, 400, 64

@@ -20,7 +20,8 @@ from torch import nn
 from agent.core.records import Signal
 from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.conformal import ALPHA, ConformalTail
-from agent.detectors.contrib.event_windows import OTHER, Findings, Floats, Ids, Kinds, Vocabulary, reproducible
+from agent.detectors.contrib.event_windows import OTHER, Findings, Ids, Kinds, Vocabulary, reproducible
+from retrieval.arrays import Floats, Ints
 from retrieval.text.masking import kind_of_event
 
 _FOLDS, _SEED, _LIMIT = 3, 20_26, 6.0
@@ -39,7 +40,7 @@ _TAIL = 20_000
 class SessionNetwork(Protocol):
     """What a detector needs of its network, a `torch.nn.Module`."""
 
-    def fit(self, what: str, sessions: Sequence[Ids], times: Floats) -> None:
+    def fit(self, name: str, sessions: Sequence[Ids], times: Floats) -> None:
         """Train on encoded normal sessions that occurred so many ``times``."""
         ...
 
@@ -166,11 +167,11 @@ class SessionDetector(Detector):
         return cls(vocabulary, network, scale, dict(zip(sessions, numbers, strict=True)))
 
     @classmethod
-    def _trained(cls, what: str, sessions: Sequence[Kinds], times: Ids) -> tuple[Vocabulary, SessionNetwork]:
+    def _trained(cls, part: str, sessions: Sequence[Kinds], times: Ids) -> tuple[Vocabulary, SessionNetwork]:
         vocabulary = Vocabulary.fit(sessions)
         network = cls.build(vocabulary)
         encoded = [vocabulary.encode(session) for session in sessions]
-        network.fit(f"training {cls.name} ({what})", encoded, times.astype(np.float64))
+        network.fit(f"training {cls.name} ({part})", encoded, times.astype(np.float64))
         return vocabulary, network
 
     @classmethod
@@ -182,14 +183,14 @@ class SessionDetector(Detector):
         parts, places = [], []
         for fold in np.unique(folds):
             held_out, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-            what = f"part {fold + 1} of {_FOLDS}"
-            vocabulary, network = cls._trained(what, [sessions[i] for i in rest.tolist()], times[rest])
+            part = f"part {fold + 1} of {_FOLDS}"
+            vocabulary, network = cls._trained(part, [sessions[i] for i in rest.tolist()], times[rest])
             unfitted = cls(vocabulary, network, Scale((), 0.0))
             parts.append(network.examine(unfitted.encode([sessions[i] for i in held_out.tolist()])).numbers)
             places.append(held_out)
         return np.concatenate(parts)[np.argsort(np.concatenate(places))]
 
-    def out_of_fold(self, cases: Sequence[TrainingCase], folds: NDArray[np.int64]) -> Floats:
+    def out_of_fold(self, cases: Sequence[TrainingCase], folds: Ints) -> Floats:
         """Log-odds of the cases, each by a network that has not seen it; ``folds`` are not used.
 
         No network has seen an anomalous case, whatever its fold and kind.
@@ -224,8 +225,8 @@ class SessionDetector(Detector):
 
     def _fact_of_all(self, session: Kinds, step: int, log_odds: float) -> str:
         """The fact about a session that has no unexpected event, and is anomalous all the same."""
-        what = "its end" if step == len(session) else f"event “{session[step]}” at position {step + 1}"
-        return f"less expected than {self.scale.percentage(log_odds)} % of normal sessions, most of all {what}"
+        place = "its end" if step == len(session) else f"event “{session[step]}” at position {step + 1}"
+        return f"less expected than {self.scale.percentage(log_odds)} % of normal sessions, most of all {place}"
 
     def _facts(self, session: Kinds, codes: Ids, findings: Findings, i: int) -> tuple[str, ...]:
         """The most surprising step, and how many others are unexpected; none if it is not unexpected."""

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.core.errors import DetectorError
 from agent.core.records import Signal
 from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.contrib.resources import NO_RESOURCES, Resources, chosen_device
+from retrieval.arrays import Floats, Ints
 
 FOLDER, CURRENT, ANSWERS, WEIGHTS = "classifier", "current.json", "out_of_fold.npz", "model.safetensors"
 _BATCH, _LIMIT = 32, 8.0
-Floats = NDArray[np.float64]
 
 
 def text_hash(text: str) -> str:
@@ -118,7 +117,7 @@ class TunedClassifier(Detector):
         meta = current(cls.resources)
         return None if meta is None else cls.load(meta)
 
-    def out_of_fold(self, cases: Sequence[TrainingCase], folds: NDArray[np.int64]) -> NDArray[np.float64]:
+    def out_of_fold(self, cases: Sequence[TrainingCase], folds: Ints) -> Floats:
         """See `Detector.out_of_fold`: the answers that the training kept, and new ones about cases that came since."""
         assert self.resources.folder is not None
         with np.load(self._path / ANSWERS, allow_pickle=False) as stored:

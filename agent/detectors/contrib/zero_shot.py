@@ -16,9 +16,10 @@ from agent.core.errors import DetectorError, UsageError
 from agent.core.records import Signal
 from agent.detectors.base import Detector, DetectorInput, Need, TrainingCase
 from agent.detectors.conformal import ConformalTail
-from agent.detectors.contrib.conformal_score import Floats, finite, signals
+from agent.detectors.contrib.conformal_score import finite, signals
 from agent.detectors.contrib.descriptions import descriptions
 from agent.detectors.contrib.resources import NO_RESOURCES, Resources, chosen_device
+from retrieval.arrays import Floats, Ints
 
 _FEWEST = 10
 # differences of similarity that count as much as one step of the log-sum-exp
@@ -52,7 +53,7 @@ class UntrainedDetector(Detector):
         self.unseen = self.tail.log_odds(scores)
         return self
 
-    def out_of_fold(self, cases: Sequence[TrainingCase], folds: NDArray[np.int64]) -> NDArray[np.float64]:
+    def out_of_fold(self, cases: Sequence[TrainingCase], folds: Ints) -> Floats:
         """See `Detector.out_of_fold`: the scores as they are."""
         assert self.unseen is not None
         return self.unseen

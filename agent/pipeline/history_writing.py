@@ -1,4 +1,4 @@
-"""Keeping verdicts in the history; where it cannot be written to, they say so in ``degraded``."""
+"""Writing verdicts to the history; where that is impossible, they say so in ``degraded``."""
 
 from __future__ import annotations
 
