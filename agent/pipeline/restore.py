@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from agent.core.archive import Progress, opened_archive, sync_folder
 from agent.core.errors import UsageError
+from agent.core.scratch import scratch_folder
 from agent.core.settings import Settings
 from agent.core.writing import writing
 from agent.pipeline.backup import (
@@ -68,8 +68,7 @@ def restore(
         summary = checked_summary(archive, path, progress)
         with writing(home):
             home.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".restoring-", dir=home) as folder, _index_of(home):
-                staged = Path(folder)
+            with scratch_folder(home) as staged, _index_of(home):
                 extract_store(archive, path, staged / STORE)
                 for member in archive.manifest.members:
                     if member.name != STORE:
