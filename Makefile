@@ -35,6 +35,7 @@ torture: $(VENV)/.dev $(VENV)/audit/.made models ## the tests of docs/promises.m
 	@$(BIN)/python -m tests.torture $(ASK)
 
 fuzz: $(VENV)/.dev $(VENV)/audit/.made ## fuzzing guided by coverage, a quarter of an hour (make fuzz ASK="--seconds 60 masking")
+	@$(BIN)/python -m tests.models
 	@$(BIN)/python -m tests.torture.fuzz $(ASK)
 
 audit: $(VENV)/.runtime $(VENV)/audit/.made ## licences, known vulnerabilities, a bill of materials (build/sbom.cdx.json), a reproducible wheel

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,16 +21,6 @@ if TYPE_CHECKING:
     chain: Runnable[Any, Verdict]
 
 __all__ = ["Case", "Detector", "PrecedentClassifier", "Record", "Verdict", "chain", "judge", "judge_frame"]
-
-# imported at first use
-_MODULES = {
-    "Case": "agent.core.records",
-    "Detector": "agent.detectors.base",
-    "PrecedentClassifier": "agent.training.classifier",
-    "Record": "agent.core.records",
-    "Verdict": "agent.core.records",
-    "judge_frame": "agent.pipeline.frames",
-}
 
 
 @cache
@@ -69,8 +58,22 @@ def judge(record: Record | str, source: str | None = None) -> Verdict:
 def __getattr__(name: str) -> Any:
     if name == "chain":
         return _chain()
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
+    if name in ("Case", "Record", "Verdict"):
+        from agent.core import records
+
+        return getattr(records, name)
+    if name == "Detector":
+        from agent.detectors.base import Detector
+
+        return Detector
+    if name == "judge_frame":
+        from agent.pipeline.frames import judge_frame
+
+        return judge_frame
+    if name == "PrecedentClassifier":
+        from agent.training.classifier import PrecedentClassifier
+
+        return PrecedentClassifier
     raise AttributeError(f"module 'agent' has no attribute {name!r}")
 
 

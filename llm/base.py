@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm.errors import NoAnswer
+from llm.errors import ModelFailure, NoAnswer
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -142,8 +142,13 @@ def read_answers(token: Mapping[str, Any], answers: Sequence[str]) -> dict[str, 
     ------
     NoAnswer
         No listed token begins any answer.
+    ModelFailure
+        A log-probability is none.
     """
     candidates = token.get("top_logprobs") or [token]
+    # a little above 0 by rounding; with damaged weights no number, for which no comparison holds
+    if not all(each["logprob"] < 1 for each in candidates):
+        raise ModelFailure("the model's log-probabilities are none: its weights may be damaged")
     shares = {
         answer: sum(math.exp(each["logprob"]) for each in candidates if begins(each["token"], answer))
         for answer in answers

@@ -110,6 +110,7 @@ def _openai(spec: str, key: str | None, context_tokens: int, timeout: float) -> 
 def _embedded(name: str, cache: Path, offline: bool, options: Mapping[str, Any]) -> ChatBackend:
     from llm.llamacpp.backend import LlamaCppBackend
     from llm.llamacpp.chat_model import EmbeddedChatModel
+    from llm.llamacpp.trial import try_out
 
     entry = catalog().get(name)
     if entry is not None and entry.kind != "language":
@@ -120,6 +121,7 @@ def _embedded(name: str, cache: Path, offline: bool, options: Mapping[str, Any])
     resolved = resolve(name, cache=cache, offline=offline)
     if resolved.path.is_dir():
         raise ModelFailure(f"{resolved.path} is a folder: the embedded engine needs a .gguf file")
+    try_out(resolved.path, resolved.sha256, cache)
     return LlamaCppBackend(
         EmbeddedChatModel(model_path=resolved.path, model_sha256=resolved.sha256, model=resolved.name, **options)
     )

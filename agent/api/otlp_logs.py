@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
@@ -84,7 +84,7 @@ def decode(body: bytes, media_type: str) -> ExportLogsServiceRequest:
         if media_type == JSON:
             # the ids of traces, which JSON has in hexadecimal, are not used
             value = json.loads(body)
-            _check_objects(value, message.DESCRIPTOR)
+            _check_types(value, message.DESCRIPTOR)
             json_format.ParseDict(value, message, ignore_unknown_fields=True)
         else:
             message.ParseFromString(body)
@@ -93,16 +93,19 @@ def decode(body: bytes, media_type: str) -> ExportLogsServiceRequest:
     return message
 
 
-def _check_objects(value: Any, message: Descriptor) -> None:
-    """Raise `ValueError` where a message is no object, which `json_format` takes for one without known keys."""
+def _check_types(value: Any, message: Descriptor) -> None:
+    """Raise `ValueError` for what `json_format` passes over: a message that is no object, bytes that are no text."""
     if not isinstance(value, dict):
         raise ValueError(f"{message.name} is not an object")
     for name, part in value.items():
         field = message.fields_by_camelcase_name.get(name) or message.fields_by_name.get(name)
-        if field is None or field.message_type is None or part is None:
+        if field is None or part is None:
             continue
-        for each in part if field.is_repeated and isinstance(part, list) else [part]:
-            _check_objects(each, field.message_type)
+        if field.type == FieldDescriptor.TYPE_BYTES and not isinstance(part, str):
+            raise ValueError(f"{name} is not a text")
+        if field.message_type is not None:
+            for each in part if field.is_repeated and isinstance(part, list) else [part]:
+                _check_types(each, field.message_type)
 
 
 def encode(message: Message, media_type: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from agent.core.json_schemas import SourceName
 from agent.core.records import Case, Label, clean_text
@@ -59,8 +59,8 @@ class Pattern(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     matching: Annotated[str, Field(min_length=1, max_length=1_000)]
-    regex: bool = False
-    dry_run: bool = False
+    regex: StrictBool = False
+    dry_run: StrictBool = False
 
 
 class Feedback(BaseModel):

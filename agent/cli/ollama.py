@@ -103,6 +103,7 @@ def _compose(context: AppContext, options: _Options, progress: Progress) -> tupl
     from agent.core.errors import UsageError
     from agent.training.ollama_export import CONTEXT_TOKENS, LocalModel, compose, of_gguf
     from agent.training.ollama_lora import adapter_of, compose_adapted
+    from llm.llamacpp.trial import try_out
     from llm.weights.catalog import default_model
     from llm.weights.resolver import resolve
 
@@ -113,12 +114,15 @@ def _compose(context: AppContext, options: _Options, progress: Progress) -> tupl
         weights, family = options.from_, None
     else:
         settings = context.settings
-        path = resolve(options.gguf or default_model(), cache=settings.cache, offline=settings.offline).path.resolve()
+        model = resolve(options.gguf or default_model(), cache=settings.cache, offline=settings.offline)
+        path = model.path.resolve()
+        if path.is_file():
+            try_out(path, model.sha256, settings.cache)
         weights, family = str(path), of_gguf(path)
         adapter = adapter_of(context, options.source, path) if options.source else None
         if options.source and adapter:
-            model = LocalModel(path, CONTEXT_TOKENS, settings.threads)
-            return compose_adapted(context, options.source, adapter, model, family, options.budget, progress)
+            local = LocalModel(path, CONTEXT_TOKENS, settings.threads)
+            return compose_adapted(context, options.source, adapter, local, family, options.budget, progress)
     choice, note = _tried(context, options, weights, progress)
     return compose(casebook, options.source, weights, family, choice), note
 

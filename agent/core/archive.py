@@ -7,7 +7,6 @@ import json
 import os
 import re
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from agent.core.errors import InputError, UsageError
 from agent.core.progress import Progress
+from agent.core.scratch import scratch_folder
 from agent.core.writing import writing
 
 MANIFEST = "manifest.json"
@@ -86,21 +86,18 @@ def write_archive(
         Its disk is full.
     """
     _refuse_existing(path, overwrite=overwrite)
-    with writing(path):
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent)
-        try:
-            with os.fdopen(descriptor, "w+b") as out:
-                with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                    members = [_add(archive, name, file, progress) for name, file in files]
-                    manifest = {**details, "members": [vars(member) for member in members]}
-                    archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
-                out.flush()
-                os.fsync(out.fileno())
-            _refuse_existing(path, overwrite=overwrite)
-            Path(draft).replace(path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+    with writing(path), scratch_folder(path.absolute().parent) as folder:
+        draft = folder / path.name
+        # only its owner may read it
+        with os.fdopen(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b") as out:
+            with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                members = [_add(archive, name, file, progress) for name, file in files]
+                manifest = {**details, "members": [vars(member) for member in members]}
+                archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
+            out.flush()
+            os.fsync(out.fileno())
+        _refuse_existing(path, overwrite=overwrite)
+        draft.replace(path)
         sync_folder(path.absolute().parent)
 
 

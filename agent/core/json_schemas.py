@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, WithJsonSchema
 
 # of the shape that every name of a source has; names of another shape are names of no source
 SOURCE_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -27,6 +28,19 @@ SERIES_VALUES: dict[str, Any] = {
     "description": "As many under each name",
 }
 ISO_8601: dict[str, Any] = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}
+
+
+def _iso_8601(sent: object) -> datetime:
+    if isinstance(sent, datetime):
+        return sent
+    try:
+        return datetime.fromisoformat(sent if isinstance(sent, str) else "")
+    except ValueError as error:
+        raise ValueError("a time or a date in ISO 8601 is expected") from error
+
+
+# pydantic itself reads numbers as well, as seconds since 1970
+IsoTime = Annotated[datetime, BeforeValidator(_iso_8601), WithJsonSchema(ISO_8601)]
 SERIES_START: dict[str, Any] = {
     "type": "string",
     "anyOf": [*ISO_8601["anyOf"], {"pattern": r"^-?[0-9]{1,15}(?:\.[0-9]{1,9})?$"}],

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema, WithJsonSchema
 
 from agent.core.errors import translate
-from agent.core.json_schemas import HAS_CONTENT, SERIES_START, SERIES_VALUES
+from agent.core.json_schemas import HAS_CONTENT, SERIES_START, SERIES_VALUES, IsoTime
 from agent.core.numerics import expit, logit
 
 
@@ -86,7 +86,7 @@ MAX_SERIES_VALUES = 100_000
 # the first and the last second that `datetime` has, since 1970; the largest time where there is no calendar
 CALENDAR, _LARGEST_NUMBER = (-62_135_596_800.0, 253_402_300_799.0), 1e15
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?")
-SeriesValue = Annotated[float, Field(allow_inf_nan=False)] | None
+SeriesValue = Annotated[float, Field(allow_inf_nan=False, strict=True)] | None
 CleanText = Annotated[str, AfterValidator(clean_text)]
 LineNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 CleanFields = Annotated[dict[str, FieldValue], AfterValidator(_clean_fields)]
@@ -222,7 +222,7 @@ class Case(_Frozen):
     record: Record
     label: Label
     given_by: str = "file"
-    given_at: datetime | None = None
+    given_at: IsoTime | None = None
     case_id: str | None = None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.core.archive import ArchiveReader, Manifest, opened_archive, write_archive
 from agent.core.errors import InputError, MissingPart, UsageError
 from agent.core.progress import Progress
+from agent.core.scratch import scratch_folder
 from agent.core.writing import writing
 from agent.pipeline.context import AppContext
 from retrieval.errors import StoreFailure
@@ -85,11 +86,11 @@ def backup(
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there already: name another file, or give --force to replace it")
     detectors = context.settings.home / DETECTORS
-    with writing(path), tempfile.TemporaryDirectory(prefix=".precedent-backup-", dir=path.absolute().parent) as folder:
+    with writing(path), scratch_folder(path.absolute().parent) as folder:
         for attempt in range(_TRIES):
             files = detector_files(detectors)
-            copies = [(name, Path(folder) / str(attempt) / name) for name, _ in files]
-            store = Path(folder) / str(attempt) / STORE
+            copies = [(name, folder / str(attempt) / name) for name, _ in files]
+            store = folder / str(attempt) / STORE
             store.parent.mkdir()
             if progress:
                 progress("copying the store", 0, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from sqlalchemy.engine import make_url
 from agent.core.archive import opened_archive, sync_folder
 from agent.core.errors import UsageError
 from agent.core.progress import Progress
+from agent.core.scratch import scratch_folder
 from agent.core.settings import Settings
 from agent.core.writing import writing
 from agent.pipeline.backup import (
@@ -69,8 +69,7 @@ def restore(
         summary = checked_summary(archive, path, progress)
         with writing(home):
             home.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".restoring-", dir=home) as folder, _index_of(home):
-                staged = Path(folder)
+            with scratch_folder(home) as staged, _index_of(home):
                 extract_store(archive, path, staged / STORE)
                 for member in archive.manifest.members:
                     if member.name != STORE:

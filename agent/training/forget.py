@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.errors import EXPECTED, UsageError, describe
+from agent.core.progress import Progress
 from agent.core.records import clean_text
 from agent.pipeline.context import AppContext
 from agent.training.refit import refit
@@ -62,6 +63,7 @@ def forget(
     *,
     by_regex: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> Forgotten:
     """Erase what a source holds on records with texts that match.
 
@@ -78,6 +80,7 @@ def forget(
         Whether ``pattern`` is a regular expression.
     dry_run : bool
         Whether to count only.
+    progress : Progress, optional
 
     Raises
     ------
@@ -87,7 +90,7 @@ def forget(
         Another process has the index; nothing is erased.
     """
     row, engine = context.source(source), context.casebook.engine
-    erasure = Erasure(engine, row.name, _matcher(pattern, by_regex=by_regex))
+    erasure = Erasure(engine, row.name, _matcher(pattern, by_regex=by_regex), progress)
     erasure.find()
     result = Forgotten(row.name, dry_run, erasure.counts, erasure.examples)
     if dry_run:
@@ -100,7 +103,7 @@ def forget(
             context.casebook.erase_vectors(row.name, erasure.erase)
         anew = bool(erasure.counts["representation"])
         if erasure.counts["cases"] or anew or _is_unfinished(row):
-            result.refitted = _fit_without(context, row.name, result, anew=anew)
+            result.refitted = _fit_without(context, row.name, result, progress, anew=anew)
     clear_caches()
     if reason := clean_file(engine):
         result.not_erased.append(reason)
@@ -140,7 +143,7 @@ def _matcher(pattern: str, *, by_regex: bool) -> Callable[[str], bool]:
     return matches
 
 
-def _fit_without(context: AppContext, name: str, result: Forgotten, *, anew: bool) -> bool:
+def _fit_without(context: AppContext, name: str, result: Forgotten, progress: Progress | None, *, anew: bool) -> bool:
     """Fit the source without what was erased; where that is impossible, the fit is erased too."""
     engine, remaining = context.casebook.engine, sum(context.source(name).counts.values())
     if not remaining:
@@ -149,8 +152,8 @@ def _fit_without(context: AppContext, name: str, result: Forgotten, *, anew: boo
         return False
     try:
         if anew:
-            context.casebook.rebuild(name)
-        refit(context, name)
+            context.casebook.rebuild(name, progress)
+        refit(context, name, progress=progress)
     except EXPECTED as error:
         erase_fits(engine, name, present=True)
         result.not_erased.append(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.core.access import Role, require, signed
-from agent.core.errors import PrecedentError, UsageError, translate
+from agent.core.errors import Conflict, PrecedentError, UsageError, translate
 from agent.core.json_schemas import SOURCE_NAME
 from agent.core.progress import Progress
 from agent.core.records import Label, Record
@@ -189,7 +189,7 @@ def redaction_of(snapshot: SourceSnapshot | None, kinds: Sequence[str] | None) -
 
     Raises
     ------
-    UsageError
+    Conflict
         It has cases that were learned in another way: their texts, and the templates of its verdicts, would stay as
         they are.
     """
@@ -199,7 +199,7 @@ def redaction_of(snapshot: SourceSnapshot | None, kinds: Sequence[str] | None) -
         return earlier
     if snapshot is not None and any(snapshot.counts.values()):
         how = f"redacting {', '.join(known)}" if known else "without redaction"
-        raise UsageError(
+        raise Conflict(
             f"the cases of {snapshot.name} were learned {how}, and stay as they are: "
             "learn the files into a new source with this --redact, and judge by that one"
         )

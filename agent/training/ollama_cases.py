@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from agent.training.kinds import folds_of_kinds, kinds_of_templates
 from agent.training.ollama_forms import (
-    LABELS,
     Example,
     Examples,
     deciding_words,
@@ -24,6 +23,7 @@ from agent.training.ollama_forms import (
 )
 from retrieval.casebook import Casebook, SourceSnapshot, StoredCase
 from retrieval.encoding.representation import Representation
+from retrieval.types import LABELS
 
 # the most cases of each label in a prompt, and the fewest that say something
 MOST_SHOWN, MIN_CASES = {"normal": 12, "anomalous": 3}, 8

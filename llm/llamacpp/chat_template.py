@@ -48,7 +48,7 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise
         try:
             self._template = environment.from_string(weights.chat_template)
-        except TemplateError as error:
+        except Exception as error:  # one that is nested too deeply is no TemplateError
             raise ModelFailure(f"the chat template of {weights.path.name} is broken: {error}") from error
         self._recurring_tokens = lru_cache(_CACHED)(self._content)
         self._pieces = lru_cache(_CACHED)(self._render)

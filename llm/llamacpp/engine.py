@@ -119,9 +119,15 @@ class Engine:
         self._decode((token,), lambda: False)
 
     def logits(self) -> Logits:
-        """Return the next token's scores, of shape (vocabulary_size,): a view, valid until the next decoding."""
+        """Return the next token's scores, of shape (vocabulary_size,): a view, valid until the next decoding.
+
+        Raises ModelFailure where damaged weights make them no numbers.
+        """
         pointer = self._lib.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self._weights.vocabulary_size,))
+        logits = np.ctypeslib.as_array(pointer, shape=(self._weights.vocabulary_size,))
+        if not np.isfinite(logits.max()):
+            raise ModelFailure(f"{self._weights.path.name} is damaged: its scores of the next token are no numbers")
+        return logits
 
     def _loaded(self, path: Path) -> Any:
         if path not in self._adapters:

@@ -35,8 +35,9 @@ class Weights:
     """
 
     def __init__(self, path: Path, vocabulary_only: bool = False, gpu_layers: int | None = None) -> None:
-        # The level of this logger is read when the library is loaded; llama.cpp would write to stderr.
-        logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
+        # llama.cpp would write to stderr
+        if (log := logging.getLogger("llama-cpp-python")).level == logging.NOTSET:
+            log.setLevel(logging.CRITICAL)
         try:
             import llama_cpp
         except (ImportError, OSError, RuntimeError) as error:
@@ -75,14 +76,21 @@ class Weights:
         source = self.lib.llama_model_chat_template(self.model, None)
         if not source:
             raise ModelFailure(f"{self.path.name} has no chat template: it is not an instruct model")
-        return str(source.decode("utf-8"))
+        return self.decoded(source, "chat template")
 
     @cached_property
     def architecture(self) -> str:
         """The name in the file's metadata, such as ``llama`` or ``qwen2``."""
         buffer = ctypes.create_string_buffer(128)
         self.lib.llama_model_meta_val_str(self.model, b"general.architecture", buffer, len(buffer))
-        return buffer.value.decode()
+        return self.decoded(buffer.value, "architecture")
+
+    def decoded(self, raw: bytes, what: str) -> str:
+        """Return a text of the metadata; ``what`` it is, for the error. Raises ModelFailure if it is not UTF-8."""
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelFailure(f"the {what} of {self.path.name} is broken: {error}") from error
 
     @cached_property
     def bos(self) -> int | None:

@@ -27,6 +27,7 @@ from retrieval.store.sources import Sources
 
 Matches = Callable[[str], bool]
 # the step, and how many rows of it were read
+Progress = Callable[[str, int, int], None]
 # in a fit that was made with records which were erased since
 KNOWS_ERASED = "knows_erased"
 _CHUNK = 500
@@ -70,8 +71,9 @@ class Erasure:
         Texts of the first cases and verdicts among them.
     """
 
-    def __init__(self, engine: Engine, name: str, matches: Matches) -> None:
-        self._engine, self._name, self._matches = engine, name, matches
+    def __init__(self, engine: Engine, name: str, matches: Matches, progress: Progress | None = None) -> None:
+        self._engine, self._name, self._progress = engine, name, progress
+        self._matches = matches
         self.counts: dict[str, int] = {}
         self.examples: list[str] = []
 
@@ -110,10 +112,13 @@ class Erasure:
             Sources.update(connection, self._name, erasures=sources.c.erasures + 1)
         return orphans
 
-    def _rows(self, connection: Connection, table: Table, names: tuple[str, ...]) -> Iterator[Any]:
+    def _rows(self, connection: Connection, table: Table, names: tuple[str, ...], kind: str) -> Iterator[Any]:
         columns: list[Column[Any]] = [table.c[name] for name in names]
         query = select(*columns).where(table.c.source == self._name).execution_options(yield_per=_CHUNK)
-        yield from connection.execute(query)
+        for number, row in enumerate(connection.execute(query)):
+            if self._progress and number % _CHUNK == 0:
+                self._progress(f"reading {kind}", number, 0)
+            yield row
 
     def _quotes(self, *values: Any) -> bool:
         return any(self._matches(text) for value in values for text in strings_of(value))
@@ -126,7 +131,7 @@ class Erasure:
         """The identities of a table's rows that match."""
         table, identity, quoting = _QUOTING[kind]
         found = []
-        for row in self._rows(connection, table, (*identity, *quoting)):
+        for row in self._rows(connection, table, (*identity, *quoting), kind):
             if self._quotes(*row[len(identity) :]):
                 found.append(tuple(row[: len(identity)]))
                 if kind == "cases":
@@ -155,7 +160,7 @@ class Erasure:
     def _verdicts(self, connection: Connection) -> tuple[list[str], dict[str, dict[str, Any]]]:
         """The ids of verdicts that match, and by id the whole bodies of others that were stored as like these."""
         found, likes = dict[str, dict[str, Any]](), list[tuple[str, dict[str, Any]]]()
-        for row in self._rows(connection, verdicts, ("id", "body")):
+        for row in self._rows(connection, verdicts, ("id", "body"), "verdicts"):
             if self._quotes(row.body):
                 found[row.id] = row.body
                 self._example(str(row.body.get("record", {}).get("text", "")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -12,8 +13,9 @@ from agent.training.cases import show_case
 from agent.training.held_corrections import list_held
 from tests.api.keys import keys, settings
 from tests.browser.conftest import Served, axe, serving
+from tests.browser.test_console_unlabelled import log
 
-__all__ = ["keys", "settings"]
+__all__ = ["keys", "log", "settings"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.network, pytest.mark.enable_socket]
 
@@ -63,6 +65,25 @@ def test_a_change_of_a_case_waits_by_a_role_that_may_and_the_other_is_refused(
             assert [held.held_by for held in list_held(context, "shop", 9).held] == ["console, API key correct"]
         page.get_by_role("link", name="Sign out").click()
         expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_what_learns_an_unlabelled_file_is_of_the_role_admin(
+    page: Page, locked: Served, keys: dict[str, str], log: Path
+) -> None:
+    for role, may in (("correct", False), ("admin", True)):
+        sign_in(page, locked, keys[role], "/unlabelled")
+        page.set_input_files("input[data-upload]", log)
+        expect(page.locator(".event").first).to_be_visible(timeout=60_000)
+        make = page.get_by_role("button", name="Make a source of the labels")
+        whole = page.get_by_role("button", name="The whole file is normal")
+        expect(make).to_be_disabled()
+        page.keyboard.press("a")
+        expect(page.locator(".sticky")).to_contain_text("1 anomalous")
+        for button in (make, whole):
+            expect(button).to_be_enabled(enabled=may)
+            refusal = f"this needs the role admin; the API key '{role}' has the role {role}"
+            assert button.get_attribute("title") == (None if may else refusal)
+        page.get_by_role("link", name="Sign out").click()
 
 
 def test_the_chat_and_the_source_page_hold_to_the_role(page: Page, locked: Served, keys: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from llm.base import read_answers
-from llm.errors import NoAnswer
+from llm.errors import ModelFailure, NoAnswer
 from llm.llamacpp.backend import LlamaCppBackend
 from llm.llamacpp.chat_model import EmbeddedChatModel
 from llm.llamacpp.engine import Engine
@@ -45,6 +45,13 @@ def test_a_single_token_leaves_the_rest_to_the_others(share: float, rest: float)
 def test_no_answer_is_an_error_that_names_the_token() -> None:
     with pytest.raises(NoAnswer, match="begins with 'The'"):
         read_answers(listed(The=0.9, It=0.01), ANSWERS)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, 400.0])
+def test_what_is_no_log_probability_is_an_error(number: float) -> None:
+    top = [{"token": "normal", "logprob": -0.1}, {"token": "anomalous", "logprob": number}]
+    with pytest.raises(ModelFailure, match="may be damaged"):
+        read_answers({**top[0], "top_logprobs": top}, ANSWERS)
 
 
 @pytest.mark.parametrize("answers", [("zebra", "quartz"), ANSWERS])

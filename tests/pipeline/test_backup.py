@@ -75,6 +75,19 @@ def archive(settings: Settings, tmp_path: Path) -> Path:
     return tmp_path / "shop.zip"
 
 
+def test_what_a_killed_one_left_is_removed(settings: Settings, tmp_path: Path) -> None:
+    for place in (tmp_path / "to", tmp_path / "new"):
+        (left := place / ".precedent-draft-killed").mkdir(parents=True)
+        (left / "owner.lock").touch()
+        (left / "precedent.db").write_bytes(b"a copy of the store")
+    with opened(settings) as context:
+        backup(context, tmp_path / "to" / "shop.zip")
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["shop.zip"]
+    assert (tmp_path / "to" / "shop.zip").stat().st_mode & 0o777 == 0o600
+    restore(make_settings(tmp_path / "new", model="none"), tmp_path / "to" / "shop.zip")
+    assert not list((tmp_path / "new").glob(".precedent-draft-*"))
+
+
 def test_verdicts_after_a_restore_are_those_of_before(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

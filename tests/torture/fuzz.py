@@ -1,4 +1,4 @@
-"""``make fuzz``: coverage-guided fuzzing (atheris) of what reads files, texts, requests and backups.
+"""``make fuzz``: coverage-guided fuzzing (atheris) of what reads files, texts, requests, backups and chat templates.
 
 ``python -m tests.torture.fuzz [--seconds 240] [TARGET …]``. What makes a target fail stays in build/fuzz/TARGET.
 """
@@ -65,7 +65,7 @@ def fuzz() -> None:
     import atheris
 
     name = sys.argv.pop(1)
-    with atheris.instrument_imports(include=["agent", "retrieval", "llm"]):
+    with atheris.instrument_imports(include=["agent", "retrieval", "llm", "jinja2"]):
         target = TARGETS[name]()
     atheris.Setup(sys.argv, lambda content: target(bytes(content)))
     atheris.Fuzz()
@@ -85,6 +85,8 @@ def seeds_of(name: str) -> list[bytes]:
         return [json.dumps(row).encode() for row in ROWS[:3]] + [b'{"text": "x", "source": "s", "explain": "llm"}', LOG]
     if name == "backup":
         return [_backup_seed()]
+    if name == "chat_template":
+        return [template.encode() for template in _TEMPLATES]
     endings = {"tables": ("csv", "tsv"), "json": ("jsonl", "json"), "packed": ("gz",)}[name]
     return [content for file, content in files.items() if file.endswith(endings)]
 
@@ -244,6 +246,41 @@ def _backup() -> Target:
     return restored
 
 
+def _chat_template() -> Target:
+    from langchain_core.messages import HumanMessage
+
+    from agent.core.settings import settings
+    from llm.errors import ModelFailure
+    from llm.llamacpp.chat_template import ChatTemplate
+    from llm.llamacpp.gguf import Weights
+    from llm.ollama.modelfile import family_of
+    from llm.weights.resolver import resolve
+
+    path = resolve("smollm2-135m", cache=settings().cache, offline=True).path
+    weights = Weights(path, vocabulary_only=True)
+
+    def rendered(content: bytes) -> None:
+        # a template is a program: what multiplies or counts may do so for hours, which `llm.llamacpp.trial` is for
+        if b"*" in content or b"range" in content:
+            return
+        with suppress(ModelFailure):
+            weights.chat_template = weights.decoded(content, "chat template")
+            with suppress(ModelFailure):
+                family_of(weights.chat_template, path.name)
+            assert len(ChatTemplate(weights).prompt([HumanMessage("a record")]))
+
+    return rendered
+
+
+_TEMPLATES = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}",
+    "{{- bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{%- for m in messages[1:] + messages %}[{{ loop.index0 % 2 }}] {{ m.content ~ eos_token }}{% endfor %}",
+    "{% macro said(m) %}{{ m.content }}{% endmacro %}{% set ns = namespace(n=0) %}{% for m in messages %}"
+    "{% set ns.n = ns.n + 1 %}{% if ns.n > 9 %}{% break %}{% endif %}{{ said(m) }}{# note #}{% endfor %}"
+    "{% if add_generation_prompt and tools is not defined %}{{ 'assistant: ' }}{% endif %}",
+)
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "log": _log,
     "tables": lambda: _reader("a.csv", "a.tsv"),
@@ -253,6 +290,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "redaction": _redaction,
     "requests": _requests,
     "backup": _backup,
+    "chat_template": _chat_template,
 }
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ _YEARS, _LONGEST_STEP = range(1000, 9000), 1e6
 
 
 @schemathesis.hook
-def filter_body(context: Any, body: Any) -> bool:
-    """Whether a body keeps the rules in words, which are of series."""
-    return all(map(_is_regular, _objects(body)))
+def filter_case(context: Any, case: Any) -> bool:
+    """Whether the body of a request keeps the rules in words: those of series, and that a pattern is found in texts."""
+    return all(map(_is_regular, _objects(case.body)))
 
 
 def _is_regular(value: dict[str, Any]) -> bool:

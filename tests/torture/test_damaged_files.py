@@ -105,6 +105,32 @@ def test_of_the_language_model(copy_of: Callable[..., Settings], cache: Path) ->
     assert asked
 
 
+def test_of_a_language_model_of_ones_own(copy_of: Callable[..., Settings], cache: Path, tmp_path: Path) -> None:
+    home, own = copy_of().home, tmp_path / "own.gguf"
+    plain = judge(home, model="none", cache=cache)
+    (file,) = catalog()[GGUF].files
+    (cache / GGUF / file.path).rename(own)
+    whole = own.read_bytes()
+    # the number of layers, with which llama.cpp ends the process
+    place = whole.index(b"llama.block_count") + 21
+    refused = 0
+    for content in (whole[:place] + b"\xff" * 4 + whole[place + 4 :], *(whole[:cut] for cut in (0, 20_000, -1))):
+        own.write_bytes(content)
+        outcome = judge(home, model=str(own), cache=cache)
+        assert [verdict[:2] for verdict in outcome] == [verdict[:2] for verdict in plain]
+        for _, _, degraded in outcome:
+            refused += bool(degraded)
+            assert all(f"{own} is not loaded" in said for said in degraded), degraded
+    assert refused
+    own.write_bytes(whole)
+    for where in each_damage(own):
+        # what is flipped among the weights of a file that nobody knows gives other verdicts
+        outcome = judge(home, model=str(own), cache=cache)
+        assert isinstance(outcome, list), f"{where}: {outcome}"
+        for _, _, degraded in outcome:
+            assert all("own.gguf" in said for said in degraded), where
+
+
 def test_of_what_is_noted_on_a_model(copy_of: Callable[..., Settings], cache: Path) -> None:
     home = copy_of(model="none").home
     expected = judge(home, cache=cache)

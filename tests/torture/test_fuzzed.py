@@ -147,6 +147,16 @@ def test_texts(is_long: bool, figures: Figures) -> None:
     _count(figures, 4 * count)
 
 
+def test_chat_templates(is_long: bool, figures: Figures) -> None:
+    rng, count, target = random.Random(6), 20_000 if is_long else 400, fuzz.TARGETS["chat_template"]()
+    seeds = fuzz.seeds_of("chat_template")
+    for _ in range(count):
+        template = mutated(rng.choice(seeds), rng)
+        _timed(template, lambda template=template: target(template))
+    target(b"{{" + b"(" * 20_000)
+    _count(figures, count)
+
+
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_targets_take_what_they_are_given_first(name: str) -> None:
     target = fuzz.TARGETS[name]()

@@ -89,7 +89,7 @@ class NewSource:
         with ui.element("div").classes("actions"):
             self._learn = ui.button(_("Learn"), on_click=self._start_learning).props("unelevated no-caps").mark("learn")
             self._describe = ui.button(_("Judge by the description"), on_click=self._judge_unlabelled)
-            self._describe.props("unelevated no-caps").mark("describe")
+            for_role(self._describe.props("unelevated no-caps").mark("describe"), Role.ADMIN)
             self._rank = text("a", _("No labels yet? Rank its templates"), "button-link")
             self._rank.props(f'href="/unlabelled?upload={self._upload.id}"')
         self._learning = Learning()
@@ -116,6 +116,7 @@ class NewSource:
             return
         finally:
             self._learn.enable()
+            for_role(self._learn, Role.ADMIN)
         self._choice.clear_report()
         self._result.clear()
         with self._result, ui.element("div").classes("note good").props('role="status"'):

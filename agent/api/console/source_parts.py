@@ -78,6 +78,7 @@ class BriefEditor:
             return
         finally:
             self._improve.enable()
+            for_role(self._improve, Role.ADMIN)
         self._proposal.clear()
         with self._proposal:
             if made.problem:

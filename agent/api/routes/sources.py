@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Query
-from pydantic import BeforeValidator, WithJsonSchema
 
 from agent.api.bodies import JsonRoute
 from agent.api.roles import needs
 from agent.api.schemas import Added, NewCases, Pattern, SourceSettings, SourceView
 from agent.api.state import State
 from agent.core.access import Role, signed
-from agent.core.json_schemas import ISO_8601, SourceName
+from agent.core.json_schemas import IsoTime, SourceName
 from agent.core.requests import check_record_size
 from agent.data.read_options import ReadOptions
 from agent.data.record_reading import as_read
@@ -25,16 +23,6 @@ from agent.training.learn import as_case, check_name, redaction_of
 from agent.training.proposal import Proposals, propose
 from agent.training.refit import refit, refit_while_due, rollback
 
-
-def _iso_8601(sent: str) -> datetime:
-    try:
-        return datetime.fromisoformat(sent)
-    except ValueError as error:
-        raise ValueError("a time or a date in ISO 8601 is expected") from error
-
-
-# pydantic itself reads numbers as well, as seconds since 1970
-Since = Annotated[datetime, BeforeValidator(_iso_8601), WithJsonSchema(ISO_8601)]
 router = APIRouter(prefix="/v1", route_class=JsonRoute)
 
 
@@ -76,7 +64,7 @@ def get_proposal(
     name: SourceName,
     state: State,
     last: Annotated[int, Query(ge=1, le=100_000)] = WINDOW,
-    since: Since | None = None,
+    since: IsoTime | None = None,
 ) -> Proposals:
     """What to do about a source: refit it, label some records, tune a model, or nothing; with the evidence.
 

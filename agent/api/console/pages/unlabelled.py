@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nicegui import events, ui
 
-from agent.api.console.elements import notify_error, server, text
+from agent.api.console.elements import for_role, notify_error, server, text
 from agent.api.console.frame import page_frame
 from agent.api.console.i18n import _
 from agent.api.console.intake import data_form, store_pasted
@@ -16,6 +16,7 @@ from agent.api.console.jobs import Upload, UploadedFiles, proposed_name
 from agent.bulk.unlabelled.labelling import learn_labels
 from agent.bulk.unlabelled.models import Event, Ranking
 from agent.bulk.unlabelled.ranking import rank_templates
+from agent.core.access import Role
 from agent.core.errors import EXPECTED, describe
 from agent.core.records import Label
 from agent.core.terminal import plural, truncate
@@ -129,9 +130,9 @@ class UnlabelledView:
             self._name = ui.input(_("Name of the source"), value=proposed_name(upload)).props("outlined dense")
             self._make = ui.button(_("Make a source of the labels"), on_click=self._learn)
             self._make.props("unelevated no-caps").mark("make-source")
-            self._make.disable()
+            self._enable()
             rest = ui.button(_("The whole file is normal"), on_click=partial(self._learn, all_normal=True))
-            rest.props("outline no-caps").mark("all-normal")
+            for_role(rest.props("outline no-caps").mark("all-normal"), Role.ADMIN)
             self._status = text("span", "", "faint").props('role="status"')
 
     def label(self, place: int, label: Label | None) -> None:
@@ -143,8 +144,12 @@ class UnlabelledView:
         self._rows[place].show_label(label)
         counts = [f"{list(self._labels.values()).count(name):,} {_(name)}" for name in _KEYS.values()]
         self._count.set_text(", ".join(counts) if self._labels else _("nothing labelled"))
-        self._make.set_enabled(bool(self._labels))
+        self._enable()
         self.focus(place + 1)
+
+    def _enable(self) -> None:
+        self._make.set_enabled(bool(self._labels))
+        for_role(self._make, Role.ADMIN)
 
     def focus(self, place: int) -> None:
         """Make an event the one that keys label."""
@@ -189,7 +194,7 @@ class UnlabelledView:
             notify_error(describe(error))
             return
         finally:
-            self._make.set_enabled(bool(self._labels))
+            self._enable()
             self._status.set_text("")
         ui.notify(f"{name}: {plural(added, _('new case'))}", type="positive")
         read = ReadOptions.model_validate(context.source(name).reading or {})
