@@ -13,7 +13,7 @@ import nicegui
 import pytest
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from agent.api.state import ServerState
 from agent.core.settings import Settings
@@ -35,6 +35,8 @@ OPTIONS = [
 ]
 
 
+# milliseconds; a page of a busy machine may take longer than Playwright's five seconds
+expect.set_options(timeout=20_000)
 # what the code behind the pages raised
 RAISED: list[BaseException] = []
 nicegui.app.on_exception(RAISED.append)
