@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -33,10 +34,10 @@ ISO_8601: dict[str, Any] = {"type": "string", "anyOf": [{"format": "date-time"},
 def _iso_8601(sent: object) -> datetime:
     if isinstance(sent, datetime):
         return sent
-    try:
-        return datetime.fromisoformat(sent if isinstance(sent, str) else "")
-    except ValueError as error:
-        raise ValueError("a time or a date in ISO 8601 is expected") from error
+    if isinstance(sent, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(sent)
+    raise ValueError("a time or a date in ISO 8601 is expected")
 
 
 # pydantic itself reads numbers as well, as seconds since 1970

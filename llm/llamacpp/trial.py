@@ -66,14 +66,14 @@ def _run(path: Path, seconds: float) -> None:
 
 
 def _cause(stderr: str) -> str:
-    """What llama.cpp says first of a failure, without the place in its code; else the last line."""
-    said = [line for line in stderr.splitlines() if line.strip()]
-    for line in said:
+    """The first message of llama.cpp about a failure, without the place in its code; else the last line."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    for line in lines:
         if "GGML_ASSERT" in line:
             return line[line.index("GGML_ASSERT") :]
         if line.startswith("gguf_init") or "error loading model" in line:
             return line.partition(": ")[2]
-    return said[-1] if said else ""
+    return lines[-1] if lines else ""
 
 
 def _end(code: int) -> str:

@@ -196,18 +196,16 @@ class VectorIndex:
         with self._failures():
             return int(self._collection(source, label).count())
 
-    def contents(
-        self, source: str, label: str, *, with_vectors: bool
-    ) -> Iterator[tuple[list[str], NDArray[np.float32] | None]]:
-        """All that the index holds, in parts: n keys and, if asked for, their vectors, shape ``(n, dimensions)``."""
-        include, offset = ["embeddings"] if with_vectors else [], 0
+    def contents(self, source: str, label: str) -> Iterator[tuple[list[str], NDArray[np.float32] | None]]:
+        """All that the index holds, in parts: n keys and, if embedded, their vectors, shape ``(n, dimensions)``."""
+        include, offset = [] if self.shared else ["embeddings"], 0
         while True:
             with self._failures():
                 part = self._collection(source, label).get(limit=_PAGE, offset=offset, include=include)
                 if not (keys := part["ids"]):
                     return
                 # of a damaged index they may be of several lengths
-                held = np.asarray(part["embeddings"], dtype=np.float32).reshape(len(keys), -1) if with_vectors else None
+                held = None if self.shared else np.asarray(part["embeddings"], np.float32).reshape(len(keys), -1)
             yield keys, held
             offset += len(keys)
 

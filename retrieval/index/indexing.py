@@ -111,7 +111,7 @@ def compare_with_store(engine: Engine, index: VectorIndex, name: str, label: str
     How many keys the index lacks.
     """
     held, different = set[str](), set[str]()
-    for keys, held_vectors in index.contents(name, label, with_vectors=not index.shared):
+    for keys, held_vectors in index.contents(name, label):
         held.update(keys)
         if held_vectors is not None:
             different.update(_different(engine, name, label, keys, held_vectors))

@@ -30,13 +30,13 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_uses_stays(tmp_pa
     holder = subprocess.Popen([sys.executable, "-c", _HOLDS, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     with holder:
-        theirs = Path(holder.stdout.readline().decode().strip())
+        held = Path(holder.stdout.readline().decode().strip())
         with scratch_folder(tmp_path) as own, scratch_folder(tmp_path) as other:
-            assert len({theirs, own, other}) == 3
-            assert sorted(names(theirs)) == ["copy", "owner.lock"]
+            assert len({held, own, other}) == 3
+            assert sorted(names(held)) == ["copy", "owner.lock"]
             assert own.is_dir()
         holder.kill()
-    assert names(tmp_path) == [theirs.name]
+    assert names(tmp_path) == [held.name]
     with scratch_folder(tmp_path) as own:
         assert names(tmp_path) == [own.name]
     assert names(tmp_path) == []

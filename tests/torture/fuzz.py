@@ -276,8 +276,8 @@ _TEMPLATES = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}",
     "{{- bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "{%- for m in messages[1:] + messages %}[{{ loop.index0 % 2 }}] {{ m.content ~ eos_token }}{% endfor %}",
-    "{% macro said(m) %}{{ m.content }}{% endmacro %}{% set ns = namespace(n=0) %}{% for m in messages %}"
-    "{% set ns.n = ns.n + 1 %}{% if ns.n > 9 %}{% break %}{% endif %}{{ said(m) }}{# note #}{% endfor %}"
+    "{% macro content(m) %}{{ m.content }}{% endmacro %}{% set ns = namespace(n=0) %}{% for m in messages %}"
+    "{% set ns.n = ns.n + 1 %}{% if ns.n > 9 %}{% break %}{% endif %}{{ content(m) }}{# note #}{% endfor %}"
     "{% if add_generation_prompt and tools is not defined %}{{ 'assistant: ' }}{% endif %}",
 )
 

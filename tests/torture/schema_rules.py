@@ -15,7 +15,7 @@ _YEARS, _LONGEST_STEP = range(1000, 9000), 1e6
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
-    """Whether the body of a request keeps the rules in words: those of series, and that a pattern is found in texts."""
+    """Whether the body of a request keeps the rules in words, which are of series."""
     return all(map(_is_regular, _objects(case.body)))
 
 

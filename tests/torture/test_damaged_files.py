@@ -101,7 +101,7 @@ def test_of_the_language_model(copy_of: Callable[..., Settings], cache: Path) ->
         assert [verdict[:2] for verdict in outcome] == [verdict[:2] for verdict in plain], where
         for _, _, degraded in outcome:
             asked += bool(degraded)
-            assert all(file.path in said and "Delete it" in said for said in degraded), degraded
+            assert all(file.path in reason and "Delete it" in reason for reason in degraded), degraded
     assert asked
 
 
@@ -120,7 +120,7 @@ def test_of_a_language_model_of_ones_own(copy_of: Callable[..., Settings], cache
         assert [verdict[:2] for verdict in outcome] == [verdict[:2] for verdict in plain]
         for _, _, degraded in outcome:
             refused += bool(degraded)
-            assert all(f"{own} is not loaded" in said for said in degraded), degraded
+            assert all(f"{own} is not loaded" in reason for reason in degraded), degraded
     assert refused
     own.write_bytes(whole)
     for where in each_damage(own):
@@ -128,7 +128,7 @@ def test_of_a_language_model_of_ones_own(copy_of: Callable[..., Settings], cache
         outcome = judge(home, model=str(own), cache=cache)
         assert isinstance(outcome, list), f"{where}: {outcome}"
         for _, _, degraded in outcome:
-            assert all("own.gguf" in said for said in degraded), where
+            assert all("own.gguf" in reason for reason in degraded), where
 
 
 def test_of_what_is_noted_on_a_model(copy_of: Callable[..., Settings], cache: Path) -> None:
