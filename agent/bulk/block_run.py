@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from retrieval.encoding.session_block import SessionBlock
 
 # rows of a run whose whole verdicts are kept, the first ones and the first that are not normal
-_FIRST, _FOUND = 256, 500
+_FIRST, _FOUND = 64, 200
 
 
 class Outcome(NamedTuple):

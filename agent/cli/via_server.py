@@ -12,12 +12,12 @@ from agent.core.instance import announced_url, identity
 from agent.core.records import JudgeError, Verdict, as_result
 from agent.core.requests import JudgeRequest
 from agent.pipeline.history_writing import keep_verdicts
-from agent.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import httpx
 
     from agent.pipeline.context import AppContext
+    from agent.pipeline.pipeline import Pipeline
 
 _CONNECT_SECONDS = 2.0
 _STOPS = "the server stops: "
@@ -58,6 +58,9 @@ def open_judge(context: AppContext, via: str) -> Pipeline | ServerJudge:
     MissingPart
         The server of that address does not answer, or is not ready.
     """
+    # bulk runs, which check their options here, need no pipeline where all verdicts are stored
+    from agent.pipeline.pipeline import Pipeline
+
     local = Pipeline(context)
     url = announced_url(context.settings.home) if via == "auto" else via
     if via == "never" or url is None:

@@ -111,9 +111,9 @@ def _serve(traced: list[str], home: Path, folder: Path, environment: dict[str, s
         f"until, n = time.monotonic() + {seconds}, 0\n"
         "while time.monotonic() < until:\n"
         "    for path in ('/', '/chain/playground/', '/docs', '/metrics', '/v1/sources', '/openapi.json'):\n"
-        "        httpx.get('http://127.0.0.1:8765' + path, follow_redirects=True).raise_for_status()\n"
+        "        httpx.get('http://127.0.0.1:8765' + path, follow_redirects=True, timeout=60).raise_for_status()\n"
         "    body = {'text': f'LOG:  checkpoint {n} starting: time', 'source': 'pg'}\n"
-        "    httpx.post('http://127.0.0.1:8765/verdict/invoke', json={'input': body}).raise_for_status()\n"
+        "    httpx.post('http://127.0.0.1:8765/verdict/invoke', json={'input': body}, timeout=600).raise_for_status()\n"
         "    n += 1; time.sleep(.2)\n"
         "print(n)\n"
     )
