@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 else:
     Protocol = AutoHTTPProtocol
 
+# bytes of an answer that the kernel keeps for a client, who would otherwise make it keep megabytes
+_KEPT_BY_KERNEL = 256 * 1024
 # bytes of a request line and its headers, as of h11
 _LONGEST_HEAD = 64 * 1024
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -40,6 +42,8 @@ class BoundedProtocol(Protocol):  # type: ignore[misc]
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Take a connection, on which a request must come soon."""
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KEPT_BY_KERNEL)
         self._expect_head()
         self._watch_unsent()
 

@@ -35,6 +35,10 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::\d{1,5})?")
 _BEARER = "Bearer "
+# bodies of requests that are held in memory at a time, as a multiple of the longest; bytes that each may have whatever
+# the others have
+_BODIES_HELD, _ALWAYS_HELD = 16, 64 * 1024
+_RETRY = {"Retry-After": "1"}
 # seconds after which the key of a request that goes on is checked again
 _CHECKED = 2.0
 _ENDED = "the API key of this request is not accepted any more: the rest was cancelled"
@@ -73,6 +77,8 @@ class GuardMiddleware:
         self._sign_in = SignIn(settings.api_key, self._ring, self._wrong_keys, store)
         self._hosts = allowed_hosts(settings)
         self._requests = RateLimiter()
+        # bytes of the bodies of all requests that are served now
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request or pass it on, with a limit on the size of its body."""
@@ -180,23 +186,34 @@ class GuardMiddleware:
             raise _TooOften(f"the API key {caller.name!r} may make at most {caller.rate} requests", wait)
 
     async def _within_limits(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        """Serve the request unless its body is too long."""
+        """Serve the request unless its body, or the bodies of all requests at the time, are too long."""
         limit = self._body_limit(scope["path"], headers)
-        received = 0
+        received = held = 0
+        # others are passed on piece by piece
+        is_held = limit is not None and scope["path"] != UPLOAD_PATH
 
         async def limited() -> Message:
-            nonlocal received
+            nonlocal received, held
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
             if limit is not None and received > limit:
                 raise HTTPException(413, _too_large(limit))
+            if is_held:
+                if received > _ALWAYS_HELD and self._held + size > _BODIES_HELD * self._limit:
+                    raise HTTPException(429, "too many long requests are being served: try again", _RETRY)
+                held += size
+                self._held += size
             return message
 
         length = headers.get("content-length", "0")
         if limit is not None and length.isdecimal() and int(length) > limit:
             await refusal(413, _too_large(limit))(scope, receive, send)
             return
-        await self._app(scope, limited, send)
+        try:
+            await self._app(scope, limited, send)
+        finally:
+            self._held -= held
 
     def _body_limit(self, path: str, headers: Headers) -> int | None:
         if path == UPLOAD_PATH:

@@ -15,7 +15,7 @@ from agent.api.shutdown import Shutdown
 from agent.api.state import ServerState
 from agent.core.errors import InputError, Stopped, translate
 from agent.core.records import JudgeError
-from agent.core.requests import AnyRequest, format_validation_error, parse_request_fast
+from agent.core.requests import AnyRequest, format_validation_error, parse_request_fast, parse_text_line
 from agent.core.settings import Settings
 from agent.pipeline.batch_job import Answer
 
@@ -73,13 +73,20 @@ async def _answer(state: ServerState, batch: Sequence[Line]) -> AsyncIterator[li
 
 
 def _parse_all(state: ServerState, batch: Sequence[Line]) -> list[tuple[int, AnyRequest | bytes]]:
-    """For each line that is not blank its number and its request, or its answer: a known one, or an error."""
+    """For each line that is not blank its number and its request, or its answer: a cached one, or an error."""
+    reused = state.batcher.reused
     filled = [(number, line) for number, line in batch if line is None or line.strip()]
-    known = state.batcher.known_lines([line for _, line in filled])
-    return [
+    of_lines = reused.of_lines([line for _, line in filled])
+    parsed: list[tuple[int, AnyRequest | bytes]] = [
         (number, answer or _parse(number, line, state.settings))
-        for answer, (number, line) in zip(known, filled, strict=True)
+        for answer, (number, line) in zip(of_lines, filled, strict=True)
     ]
+    requests = [(place, item) for place, (_, item) in enumerate(parsed) if not isinstance(item, bytes)]
+    answers = reused.of_requests([request for _, request in requests])
+    for (place, _), answer in zip(requests, answers, strict=True):
+        if answer is not None:
+            parsed[place] = parsed[place][0], answer
+    return parsed
 
 
 def _answered(parsed: Iterator[tuple[int, AnyRequest | bytes]]) -> Iterator[bytes]:
@@ -93,6 +100,8 @@ def _answered(parsed: Iterator[tuple[int, AnyRequest | bytes]]) -> Iterator[byte
 def _parse(number: int, line: bytes | None, settings: Settings) -> AnyRequest | bytes:
     if line is None:
         return error_bytes(f"line {number}: longer than {settings.max_body_bytes} bytes")
+    if (request := parse_text_line(line, settings.max_record_chars)) is not None:
+        return request
     try:
         body = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -90,7 +90,7 @@ class ServerState:
     def _prune(self) -> None:
         try:
             if prune(self.context).verdicts:
-                self.batcher.lines.clear()
+                self.batcher.reused.forget_lines()
         except Exception as error:  # the next hour tries again
             if translate(error):
                 log_event("history was not pruned", "warning", reason=describe(error))

@@ -22,7 +22,7 @@ from agent.core.records import JudgeError, Verdict
 from agent.core.spreadsheet import neutralised
 from agent.core.terminal import escape_json, is_terminal, truncate
 from agent.core.writing import cannot_be_written
-from agent.pipeline.verdict_json import VerdictTemplate
+from agent.pipeline.verdict_json import VerdictTemplate, text_content
 
 Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
@@ -156,7 +156,7 @@ class LineFormatter:
             moments = times() if times else [None] * len(lines)
             records = zip(lines.tolist(), groups.tolist(), texts(), moments, strict=True)
             pieces = (
-                (*template.about(text, file, line, time), b"\n")
+                (*template.about(text_content(text), file, line, time), b"\n")
                 for line, group, text, time in records
                 if (template := self._templates[group])
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json
 
 from agent.core.errors import InputError
 from agent.core.json_schemas import HAS_CONTENT, SourceName
@@ -143,6 +144,15 @@ def parse_text_request(sent: Any, most_chars: int, raw: bytes | None = None) -> 
     if not valid or sent.get("explain", "facts") not in _EXPLAIN:
         return None
     return TextRequest(**sent, raw=raw)
+
+
+def parse_text_line(line: bytes, most_chars: int) -> TextRequest | None:
+    """As `parse_text_request`, of a line of JSON; what this parser does not read, `json` may."""
+    try:
+        sent = from_json(line, cache_strings="keys")
+    except ValueError:
+        return None
+    return parse_text_request(sent, most_chars, line)
 
 
 def plain_request(request: JudgeRequest) -> AnyRequest:

@@ -11,42 +11,29 @@ import gc
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
 
 from agent.core.cancellable_stream import stop_model_when
-from agent.core.errors import EXPECTED, Busy, InputError, Stopped
-from agent.core.records import Deferred, JudgeError, Verdict, as_result, content_hash
+from agent.core.errors import Busy, InputError, Stopped
+from agent.core.records import Deferred, JudgeError, Verdict, as_result
 from agent.core.requests import AnyRequest, JudgeRequest, TextRequest, needs_segments, plain_request
 from agent.core.tracing import span
 from agent.pipeline.batch_job import Answer, BatchItem, BatchJob
 from agent.pipeline.context import AppContext
-from agent.pipeline.history_writing import Hit, answers_with_note, put_reused, try_to_keep, with_note
+from agent.pipeline.history_writing import try_to_keep, with_note
 from agent.pipeline.pipeline import Pipeline
+from agent.pipeline.reused_verdicts import CountVerdicts, ReusedVerdicts
 from agent.pipeline.verdict_cache import VerdictCache
 from agent.pipeline.worker_pool import WorkerPool
-from retrieval.lru_cache import LRUCache
-from retrieval.store.verdicts import AlikeVerdict
-
-CountVerdicts = Callable[[Mapping[tuple[str, str], int]], None]
 
 # records that are answered from the cache, and that are judged, at a time; threads that query the language model
 _CACHED_BATCH, _JUDGED_BATCH, _LLM_THREADS = 1_024, 16, 4
-# how many lines of streams are cached, and how many bytes such a line may have
-_LINES, _LINE_BYTES = 65_536, 2_000
 _WARM_SOURCES = 8
+# of the records that may wait those of streams
+_STREAMED = 0.75
 _NOT_QUERIED = "not queried yet"
-
-
-class _KnownLine(NamedTuple):
-    """The verdict on a line of a stream that named ``source``, or none."""
-
-    source: str | None
-    cache: VerdictCache
-    verdict: Verdict
-    pieces: tuple[bytes, ...]
 
 
 class MicroBatcher:
@@ -60,12 +47,16 @@ class MicroBatcher:
         Called with the number of verdicts given, by source and label.
     max_waiting
         How many records may be queued.
+
+    Attributes
+    ----------
+    reused : ReusedVerdicts
+        What is answered without a queue.
     """
 
     def __init__(self, context: AppContext, pipeline: Pipeline, count: CountVerdicts, max_waiting: int) -> None:
         self._context, self._pipeline, self._count, self._max_waiting = context, pipeline, count, max_waiting
-        self._caches: dict[str, VerdictCache] = {}
-        self.lines: LRUCache[_KnownLine] = LRUCache(_LINES)  # their verdicts are in the history, unless it was pruned
+        self.reused = ReusedVerdicts(context, count)
         self._waiting, self._lock = 0, threading.Lock()
         self._no_llm = context.settings.model == "none"
         self._cache_pool = WorkerPool("cached", self._answer_from_cache, batch_size=_CACHED_BATCH)
@@ -89,7 +80,7 @@ class MicroBatcher:
         Stopped
             The batcher is closed.
         """
-        while not self._admit(len(requests)):
+        while not self._admit(len(requests), may_wait=may_wait):
             if not may_wait:
                 raise self._busy()
             await asyncio.sleep(0.01)
@@ -124,23 +115,6 @@ class MicroBatcher:
         if not self._has_room(count):
             raise self._busy()
 
-    def known_lines(self, lines: Sequence[bytes | None]) -> list[bytes | None]:
-        """For each line, the JSON of the verdict on the same line of an earlier stream, if it is still valid."""
-        cached = [self.lines.get(line) for line in lines]
-        valid_caches = {
-            entry: self._is_valid(*entry) for entry in {(line.source, line.cache) for line in cached if line}
-        }
-        valid = [line if line and valid_caches[line.source, line.cache] else None for line in cached]
-        self._count(Counter((line.verdict.source, line.verdict.label) for line in valid if line))
-        return [b"".join(line.pieces) if line else None for line in valid]
-
-    def _is_valid(self, source: str | None, cache: VerdictCache) -> bool:
-        try:
-            return self._cache(source) is cache
-        except EXPECTED:
-            # the line is judged again, which gives the error
-            return False
-
     def warm(self) -> None:
         """Load what the first verdict of each source needs."""
         for name in self._context.casebook.names()[:_WARM_SOURCES]:
@@ -155,16 +129,17 @@ class MicroBatcher:
             pool.close()
         gc.unfreeze()
 
-    def _admit(self, count: int) -> bool:
+    def _admit(self, count: int, *, may_wait: bool) -> bool:
         with self._lock:
-            if not self._has_room(count):
+            # streams leave room for those that would be refused
+            if not self._has_room(count, _STREAMED if may_wait else 1):
                 return False
             self._waiting += count
             return True
 
-    def _has_room(self, count: int) -> bool:
-        """Whether so many records may wait; more than the limit may when nothing else waits."""
-        return not self._waiting or self._waiting + count <= self._max_waiting
+    def _has_room(self, count: int, share: float = 1) -> bool:
+        """Whether so many records may wait, in a share of the room; more than the limit may when nothing else waits."""
+        return not self._waiting or self._waiting + count <= share * self._max_waiting
 
     def _release(self, count: int) -> None:
         with self._lock:
@@ -178,7 +153,7 @@ class MicroBatcher:
     def _answer_from_cache(self, items: list[BatchItem]) -> None:
         for source, of_source in self._by_source(items):
             with self._errors_as_answers(of_source):
-                cache = self._cache(source)
+                cache = self.reused.cache(source)
                 for item in of_source:
                     item.redact(cache.redactor)
                 rest = self._deliver_cached(cache, of_source)
@@ -188,7 +163,7 @@ class MicroBatcher:
     def _judge(self, items: list[BatchItem]) -> None:
         for source, of_source in self._by_source(items):
             with span("judge", records=len(of_source)), self._errors_as_answers(of_source):
-                cache, deferred = self._cache(source), list[BatchItem]()
+                cache, deferred = self.reused.cache(source), list[BatchItem]()
                 judged = list[tuple[BatchItem, Verdict | JudgeError]]()
                 outcomes = self._pipeline.judge(
                     _judge_requests(cache, of_source), None if self._no_llm else _NOT_QUERIED
@@ -205,7 +180,7 @@ class MicroBatcher:
         for source, of_source in self._by_source(items):
             traced = span("judge_with_language_model", records=len(of_source))
             with traced, self._errors_as_answers(of_source), stop_model_when(partial(_all_cancelled, of_source)):
-                cache = self._cache(source)
+                cache = self.reused.cache(source)
                 # another caller may have sent the same meanwhile
                 rest = self._deliver_cached(cache, of_source)
                 for item, outcome in zip(rest, self._pipeline.judge(_judge_requests(cache, rest)), strict=True):
@@ -221,62 +196,12 @@ class MicroBatcher:
 
     # the answers
 
-    def _deliver_cached(self, cache: VerdictCache, items: Iterable[BatchItem]) -> list[BatchItem]:
+    def _deliver_cached(self, cache: VerdictCache, items: Sequence[BatchItem]) -> list[BatchItem]:
         """Answer the items for which there is a verdict; returns the others."""
-        hits, new, rest = list[Hit](), list[tuple[BatchItem, TextRequest]](), list[BatchItem]()
-        for item in items:
-            request = item.request
-            if not isinstance(request, TextRequest):
-                rest.append(item)
-            elif template := cache.of_text(request):
-                hits.append((item, request, template))
-            else:
-                new.append((item, request))
-        templates = cache.of_templates([request for _, request in new])
-        by_template = list[Hit]()
-        for (item, request), found in zip(new, templates, strict=True):
-            if found is None:
-                rest.append(item)
-            else:
-                by_template.append((item, request, found))
-        case_texts = self._case_texts(cache, [request.text for _, request, _ in by_template])
-        for item, request, template in by_template:
-            if request.text in case_texts:
-                rest.append(item)
-            else:
-                cache.put_text(request, template)
-                hits.append((item, request, template))
-        self._deliver_reused(cache, hits)
-        return rest
-
-    def _case_texts(self, cache: VerdictCache, texts: Sequence[str]) -> set[str]:
-        """Those of the texts that a case has."""
-        hashes = {content_hash(text, {}, ()): text for text in texts}
-        return {hashes[known] for known in self._context.casebook.hashes_of_cases(cache.row.name, hashes)}
-
-    def _deliver_reused(self, cache: VerdictCache, hits: Sequence[Hit]) -> None:
-        """Answer with verdicts on other records of the same text or template."""
-        answers, counts = list[tuple[BatchItem, Answer]](), Counter[tuple[str, str]]()
-        lines = list[tuple[bytes, _KnownLine]]()
-        same, alike = dict[str, Verdict](), dict[str, AlikeVerdict]()
-        for item, request, template in hits:
-            verdict = template.verdict
-            pieces = template.about(request.text, request.file, request.line, request.time)
-            answers.append((item, b"".join(pieces)))
-            if request.raw and len(request.raw) <= _LINE_BYTES:
-                lines.append((request.raw, _KnownLine(request.source, cache, verdict, pieces)))
-            counts[verdict.source, verdict.label] += 1
-            if (verdict_id := pieces[1].decode()) == verdict.id:
-                same[verdict_id] = verdict
-            else:
-                body = f"{template.alike}{pieces[3].decode()}}}"
-                alike[verdict_id] = AlikeVerdict(verdict_id, verdict.source, verdict.label, verdict.probability, body)
-        note = try_to_keep(partial(put_reused, self._context.history, hits, same.values(), list(alike.values())))
-        self._count(counts)
-        self._deliver(answers if note is None else answers_with_note(hits, note))
-        # what is not kept is tried again when the line comes again
-        for raw, known in lines if note is None else ():
-            self.lines.put(raw, known)
+        answers = self.reused.of_source(cache, [item.request for item in items])
+        answered = list(zip(items, answers, strict=True))
+        self._deliver((item, answer) for item, answer in answered if answer is not None)
+        return [item for item, answer in answered if answer is None]
 
     def _deliver_new(self, cache: VerdictCache, judged: Sequence[tuple[BatchItem, Verdict | JudgeError]]) -> None:
         """Answer with new verdicts, and cache them."""
@@ -294,20 +219,11 @@ class MicroBatcher:
             and request.explain != "llm"
             and (self._no_llm or not verdict.degraded)
         ]
-        case_texts = self._case_texts(cache, [request.text for request, _ in cacheable])
-        for request, verdict in cacheable:
-            cache.put(request, verdict, is_case=request.text in case_texts)
+        self.reused.put(cache, cacheable)
         self._count(Counter((verdict.source, verdict.label) for _, verdict in verdicts))
         as_json = [json.dumps(body, ensure_ascii=False).encode() for body in bodies]
         self._deliver((item, body) for (item, _), body in zip(verdicts, as_json, strict=True))
         self._deliver((item, error) for item, error in judged if isinstance(error, JudgeError))
-
-    def _cache(self, source: str | None) -> VerdictCache:
-        row = self._context.source(source)
-        cache = self._caches.get(row.name)
-        if cache is None or cache.row.revision != row.revision:
-            cache = self._caches[row.name] = VerdictCache(row)
-        return cache
 
     def _deliver(self, answers: Iterable[tuple[BatchItem, Answer]]) -> None:
         jobs, count = set[BatchJob](), 0

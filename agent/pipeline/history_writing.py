@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from agent.core.records import JudgeError, Verdict
 from agent.core.requests import TextRequest
-from agent.pipeline.batch_job import Answer, BatchItem
-from agent.pipeline.verdict_json import VerdictTemplate
+from agent.pipeline.verdict_json import TextContent, VerdictTemplate
 from retrieval.errors import NotWritable
 from retrieval.store.verdicts import AlikeVerdict, History
 
 _NOT_KEPT = "history: not kept: "
-# an item, its request, and the cached verdict that answers it
-Hit = tuple[BatchItem, TextRequest, VerdictTemplate]
 T = TypeVar("T", Verdict, Verdict | JudgeError)
+
+
+class Hit(NamedTuple):
+    """A request, the cached verdict that answers it, and the content of its record."""
+
+    request: TextRequest
+    template: VerdictTemplate
+    content: TextContent
 
 
 def try_to_keep(write: Callable[[], None]) -> str | None:
@@ -33,14 +38,14 @@ def with_note(verdict: Verdict, note: str) -> Verdict:
     return verdict.model_copy(update={"degraded": (*verdict.degraded, note)})
 
 
-def answers_with_note(hits: Iterable[Hit], note: str) -> Iterator[tuple[BatchItem, Answer]]:
-    """The answers to ``hits``, each with a further reason in ``degraded``."""
+def answers_with_note(hits: Iterable[Hit], note: str) -> Iterator[bytes]:
+    """The JSON of the verdicts on ``hits``, each with a further reason in ``degraded``."""
     noted = dict[int, VerdictTemplate]()
-    for item, request, template in hits:
+    for request, template, content in hits:
         if id(template) not in noted:
             noted[id(template)] = VerdictTemplate.of(with_note(template.verdict, note))
-        pieces = noted[id(template)].about(request.text, request.file, request.line, request.time)
-        yield item, b"".join(pieces)
+        pieces = noted[id(template)].about(content, request.file, request.line, request.time)
+        yield b"".join(pieces)
 
 
 def put_reused(history: History, hits: Iterable[Hit], same: Iterable[Verdict], alike: Sequence[AlikeVerdict]) -> None:
@@ -48,7 +53,7 @@ def put_reused(history: History, hits: Iterable[Hit], same: Iterable[Verdict], a
 
     A verdict that others are like, but that was pruned meanwhile, is put again.
     """
-    cached = {template.verdict.id: template.verdict for _, _, template in hits}
+    cached = {hit.template.verdict.id: hit.template.verdict for hit in hits}
     history.put({**verdict.to_stored(), "elapsed_ms": 0.0} for verdict in same)
     history.put_alike(alike)
     history.put(cached[verdict_id].to_stored() for verdict_id in history.missing(list(cached)))

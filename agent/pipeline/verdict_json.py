@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.core.records import Verdict, verdict_id_of
 from retrieval.lru_cache import cached
@@ -20,6 +21,20 @@ _quoted = json.encoder.encode_basestring
 @cached(1_024)
 def _as_json(value: str | None) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+class TextContent(NamedTuple):
+    """A text without lone surrogates and NUL, as JSON too, and the content hash of a record of this text alone."""
+
+    text: str
+    quoted: str
+    sha256: str
+
+
+def text_content(text: str) -> TextContent:
+    """The content of a record of the text."""
+    quoted = _quoted(text)
+    return TextContent(text, quoted, hashlib.sha256(f"[{quoted}, {{}}, []]".encode()).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -47,23 +62,18 @@ class VerdictTemplate:
         alike = f'{{"like": "{verdict.id}", {changed}, "record": '
         return cls(verdict, verdict.provenance.model_dump_json(), pieces, alike)
 
-    def about(self, text: str, file: str | None, line: int | None, time: str | None = None) -> tuple[bytes, ...]:
-        """The verdict on another record, in five pieces; the second is its id, the fourth its record.
-
-        Parameters
-        ----------
-        text
-            The record's text, without lone surrogates and NUL.
-        """
+    def about(
+        self, content: TextContent, file: str | None, line: int | None, time: str | None = None
+    ) -> tuple[bytes, ...]:
+        """The verdict on another record, in five pieces; the second is its id, the fourth its record."""
         if self.verdict.record.fields:
-            update = {"text": text, "file": file, "line": line, "time": time}
+            update = {"text": content.text, "file": file, "line": line, "time": time}
             record = self.verdict.record.model_copy(update=update)
-            body, content = json.dumps(record.model_dump(mode="json"), ensure_ascii=False), record.content_hash
+            body, sha256 = json.dumps(record.model_dump(mode="json"), ensure_ascii=False), record.content_hash
         else:
-            quoted = _quoted(text)
             place = f'"file": {_as_json(file)}, "line": {"null" if line is None else line}, "time": {_as_json(time)}'
-            body = f'{{"text": {quoted}, "fields": {{}}, {place}}}'
-            content = hashlib.sha256(f"[{quoted}, {{}}, []]".encode()).hexdigest()
-        verdict_id = verdict_id_of(self.verdict.source, file, line, content, self.provenance)
+            body = f'{{"text": {content.quoted}, "fields": {{}}, {place}}}'
+            sha256 = content.sha256
+        verdict_id = verdict_id_of(self.verdict.source, file, line, sha256, self.provenance)
         before, between, after = self.pieces
         return before, verdict_id.encode(), between, body.encode(), after

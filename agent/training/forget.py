@@ -89,6 +89,8 @@ def forget(
     StoreFailure
         Another process has the index; nothing is erased.
     """
+    # records are stored without what a store cannot hold
+    pattern = clean_text(pattern)
     row, engine = context.source(source), context.casebook.engine
     erasure = Erasure(engine, row.name, _matcher(pattern, by_regex=by_regex), progress)
     erasure.find()
@@ -117,7 +119,7 @@ def _is_unfinished(row: SourceSnapshot) -> bool:
 
 
 def _matcher(pattern: str, *, by_regex: bool) -> Callable[[str], bool]:
-    if not pattern.strip() or clean_text(pattern) != pattern:
+    if not pattern.strip():
         raise UsageError("--matching needs a text that records have")
     if not by_regex:
         part = pattern.casefold()

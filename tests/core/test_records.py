@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from pydantic import ValidationError
 
 from agent.core.errors import InputError
 from agent.core.records import Case, Record, clean_text
-from agent.core.requests import JudgeRequest, parse_request, parse_request_fast, parse_requests
+from agent.core.requests import JudgeRequest, parse_request, parse_request_fast, parse_requests, parse_text_line
 from agent.data.readers import ParsedRow
+from agent.pipeline.verdict_json import text_content
 from tests.data.reading import read
 
 DIRTY = st.text(
@@ -118,3 +120,40 @@ def test_a_row_has_one_content_hash(fields: dict[str, Any]) -> None:
 def test_file_and_time_are_cleaned_too(text: str) -> None:
     record = Record(text="a", file=text, time=text)
     assert (record.file, record.time) == ("a\ufffdb", "a\ufffdb")
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORD)
+def test_the_content_of_a_text_alone_is_that_of_its_record(text: str) -> None:
+    record = Record(text=text)
+    assert text_content(record.text).sha256 == record.content_hash
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"text": "a \\u00e9", "line": 3}',
+        b'{"text": "a", "text": "b"}',
+        b'{"text": "\\ud83d\\ude00"}\r',
+        b'{"text": "\\ud800"}',
+        b'{"text": "a\\u0000b"}',
+        b'{"text": "\\u001b[1m red"}',
+        b'\xef\xbb\xbf{"text": "a"}',
+        b'{"text": "a", "line": 12345678901234567890123456789}',
+        b'{"text": "a", "line": 1.0}',
+        b'{"text": "a", "line": true}',
+        b'{"text": "a", "fields": {"x": NaN}}',
+        b'{"text": " "}',
+        b'{"text": "\xff"}',
+        b'["a"]',
+        b'{"text": "a"',
+    ],
+)
+def test_a_line_that_is_parsed_quickly_is_parsed_as_by_json(line: bytes) -> None:
+    quick = parse_text_line(line, 100)
+    if quick is not None:
+        assert quick == replace(parse_request_fast(json.loads(line), 100), raw=line)
+
+
+def test_plain_lines_are_parsed_quickly() -> None:
+    assert parse_text_line(b'{"text": "a", "source": "s", "line": 3}', 100) is not None

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
@@ -22,12 +23,9 @@ MIB = 1 << 20
 _JSON, _NDJSON, _OTLP = "application/json", "application/x-ndjson", "application/x-protobuf"
 _JSON_PATHS = ("/v1/verdicts", "/v1/cases", "/v1/chat/completions", "/chain/invoke", "/verdict/stream", "/otlp/v1/logs")
 
-# the state of a connection in Linux that is closed
-_TCP_CLOSE = 7
-
 
 class Ended(NamedTuple):
-    """The status that a client was answered with, if any, and the seconds until the connection was closed, if it was.
+    """The status that a client was answered with, if any, and the seconds until the server closed, if it did.
 
     ``sent``: bytes that the server took.
     """
@@ -75,14 +73,16 @@ async def talk(port: int, pieces: AsyncIterator[bytes], patience: float, *, read
             while data := await loop.sock_recv(connection, 65_536):
                 received.extend(data[: 64 - len(received)])
 
-    async def until_reset() -> None:
-        # what is received stays unread
-        while not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) and not _is_closed(connection):
-            await asyncio.sleep(0.1)
+    async def until_given_up() -> None:
+        # a client that reads nothing of what the kernel still has for it does not learn that the server has closed
+        own = connection.getsockname()[1]
+        for is_held in (True, False):
+            while _holds(port, own) != is_held:
+                await asyncio.sleep(0.1)
 
     sending = asyncio.create_task(send())
     try:
-        await asyncio.wait_for(until_closed() if reads else until_reset(), patience)
+        await asyncio.wait_for(until_closed() if reads else until_given_up(), patience)
         seconds: float | None = time.monotonic() - started
     except TimeoutError:
         seconds = None
@@ -93,10 +93,13 @@ async def talk(port: int, pieces: AsyncIterator[bytes], patience: float, *, read
     return Ended(status, seconds, sent)
 
 
-def _is_closed(connection: socket.socket) -> bool:
-    """Whether the other end has reset a connection, by the kernel's state of it."""
-    state: int = struct.unpack("B", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0]
-    return state == _TCP_CLOSE
+def _holds(port: int, client: int) -> bool:
+    """Whether a process holds the end of a connection at ``port``; what only the kernel has is of inode 0."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, _, _, _, _, _, inode, *_ = line.split()
+        if local.endswith(f":{port:04X}") and remote.endswith(f":{client:04X}"):
+            return inode != "0"
+    return False
 
 
 async def vanish(port: int, request: Iterable[bytes]) -> Ended:

@@ -48,8 +48,9 @@ ONCE = [
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[AppContext]:
-    made = AppContext(make_settings(tmp_path / "home", model="none", correction_rate="100/hour"))
+def context(tmp_path: Path, store_url: str) -> Iterator[AppContext]:
+    chosen = make_settings(tmp_path / "home", model="none", correction_rate="100/hour", store=store_url)
+    made = AppContext(chosen)
     for texts, label in (([*BAD, *ONCE], "anomalous"), ([f"job {number} is done" for number in range(4)], "normal")):
         made.casebook.add("s", [as_case(Record(text=text), label) for text in texts], "file")  # type: ignore[arg-type]
     made.casebook.sync("s")
