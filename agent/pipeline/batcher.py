@@ -216,6 +216,8 @@ class MicroBatcher:
             # of a record with fields, another text has other fields
             if isinstance(request, TextRequest)
             and not verdict.record.fields
+            # of a line from which its label was cut, another text may not be labelled, and a case has another text
+            and verdict.record.text == request.text
             and request.explain != "llm"
             and (self._no_llm or not verdict.degraded)
         ]

@@ -103,6 +103,19 @@ def test_a_correction_is_heeded_at_once(quick: TestClient, corrected: int) -> No
     assert all(verdict["provenance"]["casebook_version"] > wrong["provenance"]["casebook_version"] for verdict in after)
 
 
+def test_a_labelled_line_that_is_a_case_says_nothing_of_other_labelled_lines(quick: TestClient) -> None:
+    case, other = others(NORMAL, 2)
+    verdict = judge(quick, {"text": case})
+    quick.post(f"/v1/verdicts/{verdict['id']}/feedback", json={"label": "anomalous"})
+    alone = judge(quick, {"text": other})
+    lines: list[dict[str, Any] | str] = [{"text": f"- {text}"} for text in (case, other)]
+    for _ in range(2):
+        # the first time one after the other, so that the second line could be given the first one's verdict
+        of_case, of_other = (streamed(quick, [line])[0] for line in lines)
+        assert (of_case["label"], of_case["record"]["text"]) == ("anomalous", case)
+        assert same(of_other) == same(alone)
+
+
 def test_workers_that_met_records_in_another_order_keep_every_verdict(copy_of: Callable[..., Settings]) -> None:
     chosen = copy_of(model="none")
     request, other = ({"text": text, "file": "w.log", "line": line} for line, text in enumerate(others(NORMAL, 2), 1))
