@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent.core.records import Record
 from agent.pipeline.context import AppContext
+from agent.training.forget import forget
+from agent.training.learn import as_case
 from retrieval.store.erasure import Erasure
 from tests.conftest import Result, Run, make_settings
 from tests.shop import LOG, NORMAL
@@ -148,3 +152,9 @@ def test_a_run_that_ended_after_it_erased_is_completed(run: Run, home: Path, tmp
     assert model["fitted_on"] > fitted_on
     again = run("sources", "forget", "shop", "--matching", NAME, "--yes")
     assert again.out == "shop: erased: nothing matches\n"
+
+
+def test_a_pattern_means_what_is_stored_in_place_of_it(tmp_path: Path) -> None:
+    with closing(AppContext(make_settings(tmp_path / "home", model="none"))) as context:
+        context.casebook.add("s", [as_case(Record(text="paid by a\ud800b"), "normal")], "file")
+        assert forget(context, "s", "by a\ud800b", dry_run=True).erased["cases"] == 1
