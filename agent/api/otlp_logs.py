@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from pydantic import ValidationError
 
+from agent.api.protobuf_schema import BASE64
 from agent.core.errors import InputError, PrecedentError
 from agent.core.requests import AnyRequest, format_validation_error, parse_request_fast
 from agent.data.read_options import ReadOptions
@@ -94,15 +96,15 @@ def decode(body: bytes, media_type: str) -> ExportLogsServiceRequest:
 
 
 def _check_types(value: Any, message: Descriptor) -> None:
-    """Raise `ValueError` for what `json_format` passes over: a message that is no object, bytes that are no text."""
+    """Raise `ValueError` for what `json_format` passes over: a message that is no object, bytes that are no base64."""
     if not isinstance(value, dict):
         raise ValueError(f"{message.name} is not an object")
     for name, part in value.items():
         field = message.fields_by_camelcase_name.get(name) or message.fields_by_name.get(name)
         if field is None or part is None:
             continue
-        if field.type == FieldDescriptor.TYPE_BYTES and not isinstance(part, str):
-            raise ValueError(f"{name} is not a text")
+        if field.type == FieldDescriptor.TYPE_BYTES and not (isinstance(part, str) and re.fullmatch(BASE64, part)):
+            raise ValueError(f"{name} is not in base64, nor in hexadecimal")
         if field.message_type is not None:
             for each in part if field.is_repeated and isinstance(part, list) else [part]:
                 _check_types(each, field.message_type)

@@ -6,7 +6,9 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-_BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+# of both alphabets, with or without padding
+_B64 = "[A-Za-z0-9+/_-]"
+BASE64 = rf"^(?:{_B64}{{4}})*(?:{_B64}{{2}}(?:==)?|{_B64}{{3}}=?)?$"
 _RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -59,7 +61,7 @@ def _scalar(field: FieldDescriptor) -> dict[str, Any]:
         digits = {"type": "string", "pattern": f"^{'-?' if least else ''}[0-9]{{1,{len(str(most)) - 1}}}$"}
         return {"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, digits]}
     if field.type == FieldDescriptor.TYPE_BYTES:
-        return {"type": "string", "pattern": _BASE64}
+        return {"type": "string", "pattern": BASE64}
     if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
         # names that are not known are passed over
         return {"anyOf": [{"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}, {"type": "string"}]}

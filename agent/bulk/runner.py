@@ -146,6 +146,8 @@ class BulkRunner:
                 self._show_notes()
                 if options.lines and time.monotonic() >= self._checkpoint_due:
                     self._checkpoint(number, end)
+            if (rest := self.note_count - _MAX_NOTES) > 0:
+                self.notify(f"{plural(rest, 'more note')} on what was read, not shown")
             self._output.flush()
             for callback in on_finish:
                 callback(self.summary)

@@ -183,7 +183,20 @@ class TemplateGrouper:
             numbers[by_text] = self._of_texts(lines.gather(by_text), request, prepared.line_numbers(by_text))
         for index, entry in prepared.entries.items():
             numbers[index] = self._of_entry(entry, prepared)
+        if prepared.numbers is None:
+            self._note_shortened(prepared, np.flatnonzero((prepared.sizes > request.max_chars) & (numbers != JOINED)))
         return numbers
+
+    def _note_shortened(self, prepared: PreparedChunk, indices: NDArray[Any]) -> None:
+        """Note that lines are shortened, which are longer than a record may be."""
+        assert prepared.lines is not None
+        for index in indices.tolist():
+            if index not in prepared.entries:
+                self._note(prepared, read_line(prepared.lines[index], prepared.request, prepared.chunk.first + index))
+
+    def _note(self, prepared: PreparedChunk, row: ParsedRow | None) -> None:
+        if row is not None:
+            self.notes += [f"{prepared.request.file}:{row.record.line}: {note}" for note in row.notes]
 
     def _find_entries(
         self, prepared: PreparedChunk, numbers: GroupNumbers, unread: NDArray[np.bool_], rule: EntryRule
@@ -221,12 +234,12 @@ class TemplateGrouper:
         size = int(prepared.sizes[indices].sum())
         key = prepared.hashes[indices].tobytes() + bytes(entry.glued) + (b"%d" % size if size > LONG else b"")
         key = hashlib.blake2b(key).digest()
-        if key in self._by_skeletons:
+        if key in self._by_skeletons and size <= prepared.request.max_chars:
             return self._by_skeletons[key]
         row = entry.read(prepared.joined_lines.__getitem__, prepared.request, prepared.chunk.first)
         if row is None:
             return BLANK
-        self.notes += [f"{prepared.request.file}:{row.record.line}: {note}" for note in row.notes]
+        self._note(prepared, row)
         number, by_text = self._of_row(row), self._key(row)[0]
         if not by_text and not self._has_long_cases and len(self._by_skeletons) < MAX_HASHES:
             self._by_skeletons[key] = number

@@ -264,8 +264,11 @@ def check_record_size(record: Record, most_chars: int) -> Record:
 def format_validation_error(error: ValidationError) -> str:
     """The first error, with its place, in one line."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(error_location(first["loc"]))
-    message = plain_message(first["msg"])
+    parts = error_location(first["loc"])
+    place, message = ".".join(parts), plain_message(first["msg"])
+    if "fields" in parts[:-1]:
+        # each type that a value may have has an error of its own
+        message = "must be a number, a text, true, false or null"
     return f"{place}: {message}" if place else message
 
 
@@ -278,4 +281,6 @@ def plain_message(message: str) -> str:
 
 def error_location(loc: Iterable[int | str]) -> list[str]:
     """An error's place, without pydantic's names for the alternatives that it tried."""
-    return [str(part) for part in loc if not str(part).startswith("function-")]
+    parts = [str(part) for part in loc if not str(part).startswith("function-")]
+    # a value of a field is one of several types, of which the last was tried last
+    return parts[: parts.index("fields") + 2] if "fields" in parts else parts

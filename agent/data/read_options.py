@@ -193,6 +193,8 @@ class ReadOptions(BaseModel):
                 head = stream.look(lambda head: b"\n" in head)
                 first = "".join(head.decode("utf-8-sig", "replace").splitlines()[:1])
                 kind = "csv" if is_learned_header(first, self.table) else kind
+            if kind == "log":
+                stream.end_lines_with_newlines()
             if lenient and kind == "log":
                 # names of columns, learned from tables, are not those of its words
                 columns = (*request.text, request.label)

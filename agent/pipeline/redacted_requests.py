@@ -16,8 +16,8 @@ def redacted_request(request: R, redactor: Redactor | None) -> R:
     """The request with placeholders in what its record will have of it."""
     if redactor is None:
         return request
-    time = None if request.time is None else redactor.text(request.time)
+    file, time = (None if part is None else redactor.text(part) for part in (request.file, request.time))
     if isinstance(request, TextRequest):
-        return replace(request, text=redacted_text(redactor, request.text), time=time)
+        return replace(request, text=redacted_text(redactor, request.text), file=file, time=time)
     text, fields, events = redacted_parts(redactor, request.text, request.fields, request.events)
-    return request.model_copy(update={"text": text, "fields": fields, "events": events, "time": time})
+    return request.model_copy(update={"text": text, "fields": fields, "events": events, "file": file, "time": time})

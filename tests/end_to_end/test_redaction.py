@@ -140,7 +140,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 def test_values_of_requests_are_nowhere(client: TestClient, tmp_path: Path) -> None:
     row = {"amount": 5, "user": MAIL, "password": f"{SECRET} 1", "card": int(CARD)}
     answers = [
-        client.post("/v1/verdicts", json={"source": "texts", "text": text(10)}),
+        client.post("/v1/verdicts", json={"source": "texts", "text": text(10), "file": f"home/{MAIL}/x.log"}),
         client.post("/v1/verdicts", json={"source": "tables", "fields": row}),
         client.post("/v1/verdicts", json={"source": "tables", "fields": {**row, MAIL: 1}}),
         client.post("/v1/verdicts", json={"source": "tables", "text": f"5,{MAIL},{SECRET},{CARD}"}),

@@ -8,15 +8,32 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+import regex
 import schemathesis
+
+from agent.core.records import clean_text
 
 _YEARS, _LONGEST_STEP = range(1000, 9000), 1e6
 
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
-    """Whether the body of a request keeps the rules in words, which are of series."""
-    return all(map(_is_regular, _objects(case.body)))
+    """Whether the body of a request keeps the rules in words, which are of series and of what is to be forgotten."""
+    return all(_is_regular(value) and _is_pattern(value) for value in _objects(case.body))
+
+
+def _is_pattern(value: dict[str, Any]) -> bool:
+    """Whether an object says nothing to forget, or a text or a regular expression that not every record matches."""
+    pattern = value.get("matching")
+    if not isinstance(pattern, str):
+        return True
+    pattern = clean_text(pattern)
+    if not pattern.strip() or value.get("regex") is not True:
+        return bool(pattern.strip())
+    try:
+        return regex.compile(pattern).search("") is None
+    except regex.error:
+        return False
 
 
 def _is_regular(value: dict[str, Any]) -> bool:

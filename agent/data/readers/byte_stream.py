@@ -19,6 +19,8 @@ from agent.core.errors import InputError
 from agent.data.object_store import is_object, open_object
 
 HEAD_BYTES = 1 << 20
+# bytes among which the end of the first line is looked for
+_LONG_LINE = 1 << 16
 _CHUNK = 1 << 16
 # lines that show a format, and how long a pipe is waited for when it has given these
 _FEWEST_LINES, _PAUSE = 2, 0.5
@@ -82,8 +84,11 @@ class Stream:
         return self.head
 
     def end_lines_with_newlines(self) -> None:
-        """Replace the carriage returns that end the lines, in what was looked at as in what comes."""
-        self.head, chunks = self.head.replace(b"\r", b"\n"), self._chunks
+        """Where carriage returns alone end the lines, replace them, in what was looked at as in what comes."""
+        head = self.look(lambda head: b"\n" in head or len(head) > _LONG_LINE)
+        if b"\n" in head or b"\r" not in head.rstrip(b"\r"):
+            return
+        self.head, chunks = head.replace(b"\r", b"\n"), self._chunks
         self._chunks = (chunk.replace(b"\r", b"\n") for chunk in chunks)
         # its bytes are others now
         self.path = None

@@ -16,8 +16,6 @@ from agent.data.readers.notation import split_cell
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import is_missing
 
-_ENOUGH = 1 << 16
-
 
 def read_csv(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each row under the header, or each row where there is none and columns have numbers."""
@@ -34,9 +32,7 @@ def open_table(stream: Stream, request: ReadRequest) -> CsvTable | None:
     InputError
         It does not read as a table, or not as the request asks.
     """
-    start = stream.look(lambda head: b"\n" in head or len(head) > _ENOUGH)
-    if b"\n" not in start and b"\r" in start:
-        stream.end_lines_with_newlines()
+    stream.end_lines_with_newlines()
     head = stream.look_at_lines(SNIFFED_LINES)
     if not head and not stream.ended:
         raise request.file_error(f"its first row is longer than {HEAD_BYTES} bytes: it does not read as a table")
