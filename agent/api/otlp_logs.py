@@ -96,7 +96,10 @@ def decode(body: bytes, media_type: str) -> ExportLogsServiceRequest:
 
 
 def _check_types(value: Any, message: Descriptor) -> None:
-    """Raise `ValueError` for what `json_format` passes over: a message that is no object, bytes that are no base64."""
+    """Raise `ValueError` for what `json_format` passes over.
+
+    That is a message that is no object, bytes that are no base64, and an enumeration that is no name or whole number.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"{message.name} is not an object")
     for name, part in value.items():
@@ -105,9 +108,15 @@ def _check_types(value: Any, message: Descriptor) -> None:
             continue
         if field.type == FieldDescriptor.TYPE_BYTES and not (isinstance(part, str) and re.fullmatch(BASE64, part)):
             raise ValueError(f"{name} is not in base64, nor in hexadecimal")
+        if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM and not _is_enum(part):
+            raise ValueError(f"{name} is neither a name nor a whole number")
         if field.message_type is not None:
             for each in part if field.is_repeated and isinstance(part, list) else [part]:
                 _check_types(each, field.message_type)
+
+
+def _is_enum(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0)
 
 
 def encode(message: Message, media_type: str) -> bytes:

@@ -179,3 +179,17 @@ def test_the_content_of_a_record_is_what_the_sources_files_have(
     body: Any, attributes: dict[str, Any], options: ReadOptions, content: dict[str, Any]
 ) -> None:
     assert _content(body, attributes, options) == content
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"severityNumber": False}, {"severityNumber": 1.5}, {"spanId": "A"}, {"spanId": "!!!!"}, {"traceId": []}],
+    ids=str,
+)
+def test_values_of_other_types_are_refused(post: Any, record: dict[str, Any]) -> None:
+    def sent(logged: dict[str, Any]) -> bytes:
+        return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [logged]}]}]}).encode()
+
+    assert post(sent({"body": {"stringValue": NORMAL}, **record})).status_code == 400
+    ids = {"severityNumber": 9, "spanId": "00f067aa0ba902b7", "traceId": "4bf92f3577b34da6a3ce929d0e0e4736"}
+    assert post(sent({"body": {"stringValue": NORMAL}, **ids})).status_code == 200
