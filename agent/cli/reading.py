@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.core.records import LABELS
 from agent.core.terminal import plural, print_line, truncate
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _MAX_COLUMNS, _MAX_REMARKS, _MAX_VALUES, _MAX_CHARS = 40, 20, 8, 160
 def reading_report(report: ReadingReport) -> None:
     """Print records, columns, what is left out and why, what looks odd, and the first records as models see them."""
     values = ", ".join(f"{value} ({count:,})" for value, count in report.label_values.most_common(_MAX_VALUES))
-    counts = ", ".join(f"{report.labels[label]:,} {label}" for label in ("normal", "anomalous"))
+    counts = ", ".join(f"{report.labels[label]:,} {label}" for label in LABELS)
     kind = f", {plural(report.sessions, 'session')}" if report.sessions else ""
     labels = f"{counts}; label values: {values}" if report.options.is_labelled else "all of them normal, as named"
     print_line(f"{plural(report.records, 'record')} read{kind}: {labels}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agent.cli.options import with_hint
 from agent.cli.reading import reading_report
 from agent.core.errors import NEW_SOURCE_HINT
-from agent.core.records import Verdict
+from agent.core.records import LABELS, Verdict
 from agent.core.spreadsheet import neutralised
 from agent.core.terminal import (
     STYLES,
@@ -191,7 +191,7 @@ def learned(result: LearnResult) -> None:
         changed = plural(result.relabelled, "case")
         print_line(f"{changed} of the same files had the other label before: only the new one holds")
     is_labelled = result.report is None or result.report.options.is_labelled
-    for label in ("normal", "anomalous"):
+    for label in LABELS:
         if result.read and is_labelled and not result.labels[label]:
             print_line(f"no record is labelled {label}: are the values of --normal right?", "yellow")
     for note in result.notes[:10]:

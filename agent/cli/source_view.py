@@ -6,6 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from agent.core.records import LABELS
 from agent.core.terminal import escape_json, plural, print_line
 from agent.data.read_options import ReadOptions
 from agent.scoring.fusion import SourceModel
@@ -41,7 +42,7 @@ def source(row: SourceSnapshot, drift: Drift, as_json: bool) -> None:
         print(escape_json(json.dumps({**shown, "drift": drift.model_dump()}, ensure_ascii=False), sys.stdout))
         return
     print_line(f"source: {row.name}")
-    counts = ", ".join(f"{row.counts[label]:,} {label}" for label in ("normal", "anomalous"))
+    counts = ", ".join(f"{row.counts[label]:,} {label}" for label in LABELS)
     print_line(f"cases: {counts}; compared by {'fields' if by_fields else 'text'}; casebook version {row.version}")
     print_line(f"brief: {row.brief} (by {row.brief_by})" if row.brief else "brief: none")
     for line in (*_reading(row), *_judging(row)):

@@ -41,6 +41,7 @@ def verdict_id_of(source: str, file: str | None, line: int | None, content_hash:
 
 Label = Literal["normal", "anomalous"]
 VerdictLabel = Literal["normal", "anomalous", "unsure"]
+LABELS: tuple[Label, ...] = get_args(Label)
 VERDICT_LABELS: tuple[str, ...] = get_args(VerdictLabel)
 FieldValue = float | str | bool | None
 # built-in signals, in every verdict; installed detectors add others, whose names match

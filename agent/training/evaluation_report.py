@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.html_page import write_page
-from agent.core.records import Label, Verdict, VerdictLabel
+from agent.core.records import LABELS, Label, Verdict, VerdictLabel
 from agent.core.terminal import plural
 from agent.pipeline.service import judge_many
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agent.training.evaluation import Evaluation
 
 _BINS, _MOST_ERRORS = 10, 200
-LABELS: tuple[Label, ...] = ("normal", "anomalous")
 ANSWERS: tuple[VerdictLabel, ...] = ("normal", "unsure", "anomalous")
 
 

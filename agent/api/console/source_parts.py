@@ -19,7 +19,7 @@ from agent.api.console.verdict_panel import BY
 from agent.api.console.word_diff import differing
 from agent.core.access import Role, require
 from agent.core.errors import EXPECTED, UsageError, describe
-from agent.core.records import Label, Verdict
+from agent.core.records import LABELS, Label, Verdict
 from agent.core.terminal import truncate
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
@@ -122,8 +122,7 @@ class ReviewQueue:
                 text("code", truncate(candidate.record.text or str(candidate.record.fields), _TEXT))
                 alike = f", {candidate.alike} ×" if candidate.alike > 1 else ""
                 text("span", f"{_(candidate.label)}, {percent(candidate.probability)}{alike}", "faint")
-            labels: tuple[Label, ...] = ("normal", "anomalous")
-            for label in labels:
+            for label in LABELS:
                 button = ui.button(_(label), on_click=partial(self._correct, candidate.id, label, row))
                 for_role(button.props("outline dense no-caps"), Role.CORRECT)
 
