@@ -233,6 +233,7 @@ class BlockRun:
             [short_id(self._templates[i]) for i in places],
             [self._verdicts[i] for i in places] if to_csv else [],
             block.texts(indices) if to_csv else [],
+            [] if to_csv else [self._degraded.get(i, ()) for i in places],
         )
 
 

@@ -22,7 +22,7 @@ from agent.core.records import JudgeError, Verdict
 from agent.core.spreadsheet import neutralised
 from agent.core.terminal import escape_json, is_terminal, truncate
 from agent.core.writing import cannot_be_written
-from agent.pipeline.verdict_json import VerdictTemplate, text_content
+from agent.pipeline.verdict_json import VerdictTemplate, degraded_member, text_content
 
 Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
@@ -72,7 +72,8 @@ class LineFormatter:
         p = round(verdict.probability, 6)
         if self._to == "csv":
             return f",{verdict.label},{p},{template},{self.named(verdict)},"
-        return f', "label": "{verdict.label}", "probability": {p}, "template": "{template}"}}'
+        degraded = degraded_member(verdict.degraded)
+        return f', "label": "{verdict.label}", "probability": {p}, "template": "{template}"{degraded}}}'
 
     def named(self, verdict: Verdict) -> str:
         """The cells of a verdict's id and reason, without those of JSON lines, which have none."""
@@ -98,6 +99,7 @@ class LineFormatter:
         templates: Sequence[str],
         verdicts: Sequence[str],
         texts: Sequence[str],
+        degraded: Sequence[tuple[str, ...]],
     ) -> bytes:
         """The short lines of n rows of one file; CSV takes what `named` gives of their ``verdicts``, and ``texts``.
 
@@ -108,7 +110,7 @@ class LineFormatter:
 
         start, rounded = self._start(file), rounded_texts(probabilities)
         if self._to == "jsonl":
-            return json_lines(start, lines, labels, rounded, templates)
+            return json_lines(start, lines, labels, rounded, templates, list(map(degraded_member, degraded)))
         columns = zip(lines.tolist(), labels, rounded, templates, verdicts, texts, strict=True)
         out = []
         for line, label, p, template, verdict, text in columns:

@@ -29,11 +29,12 @@ def as_parquet(path: Path, run: Callable[[Path, Callable[[Any], None]], T]) -> T
     import polars as pl
 
     beside = path.with_name(path.name + ".jsonl")
-    schema = {"file": pl.String, "line": pl.Int64, "label": pl.String, "probability": pl.Float64, "template": pl.String}
+    texts, reasons = pl.String, pl.List(pl.String)
+    schema = {"file": texts, "line": pl.Int64, "label": texts, "probability": pl.Float64, "template": texts}
 
     def convert(_: Any) -> None:
         with writing(path, "then the same command with --resume continues"):
-            pl.scan_ndjson(beside, schema=schema).sink_parquet(path)
+            pl.scan_ndjson(beside, schema={**schema, "degraded": reasons}).sink_parquet(path)
 
     result = run(beside, convert)
     beside.unlink()

@@ -27,13 +27,22 @@ def rounded_texts(probabilities: NDArray[np.float64]) -> pl.Series:
 
 
 def json_lines(
-    start: str, lines: NDArray[np.int64], labels: Sequence[str], probabilities: pl.Series, templates: Sequence[str]
+    start: str,
+    lines: NDArray[np.int64],
+    labels: Sequence[str],
+    probabilities: pl.Series,
+    templates: Sequence[str],
+    members: Sequence[str],
 ) -> bytes:
-    """The short lines of n rows, each of which begins with ``start``; a row in line 0 has none."""
+    """The short lines of n rows, each of which begins with ``start`` and ends with ``members``.
+
+    A row in line 0 has none.
+    """
     if not len(lines):
         return b""
     line = pl.when(pl.col("line") == 0).then(pl.lit("null")).otherwise(pl.col("line").cast(pl.String))
-    frame = pl.DataFrame({"line": lines, "label": labels, "probability": probabilities, "template": templates})
-    form = '{}{}, "label": "{}", "probability": {}, "template": "{}"}}'
-    rows = frame.select(pl.format(form, pl.lit(start), line, "label", "probability", "template")).to_series()
+    columns = {"label": labels, "probability": probabilities, "template": templates, "members": members}
+    form = '{}{}, "label": "{}", "probability": {}, "template": "{}"{}}}'
+    frame = pl.DataFrame({"line": lines, **columns})
+    rows = frame.select(pl.format(form, pl.lit(start), line, *columns)).to_series()
     return joined(rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,11 @@ _quoted = json.encoder.encode_basestring
 @cached(1_024)
 def _as_json(value: str | None) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def degraded_member(reasons: Sequence[str]) -> str:
+    """What a short line of JSON says of what its verdict lacks: nothing, if it lacks nothing."""
+    return f', "degraded": {json.dumps(reasons, ensure_ascii=False)}' if reasons else ""
 
 
 class TextContent(NamedTuple):

@@ -130,6 +130,7 @@ def same(context: AppContext, file: Path, folder: Path) -> BulkRunner:
     lines = read(folder / "out.jsonl")
     assert [line["line"] for line in lines] == [verdict.record.line for verdict in expected]
     assert [line["label"] for line in lines] == [verdict.label for verdict in expected]
+    assert [line.get("degraded", []) for line in lines] == [list(verdict.degraded) for verdict in expected]
     np.testing.assert_allclose(
         [line["probability"] for line in lines], [verdict.probability for verdict in expected], atol=1.001e-6
     )

@@ -20,10 +20,17 @@ def test_probabilities_are_written_as_by_python() -> None:
 def test_lines_of_json() -> None:
     lines = json_lines(
         '{"file": "a{}.csv", "line": ', np.array([7, 0]), ["normal", "unsure"], rounded_texts(np.array([0.25, 1e-5])),
-        ["t1", "t2"],
+        ["t1", "t2"], ["", ', "degraded": ["fields: {no} value"]'],
     )  # fmt: skip
     assert list(map(json.loads, lines.splitlines())) == [
         {"file": "a{}.csv", "line": 7, "label": "normal", "probability": 0.25, "template": "t1"},
-        {"file": "a{}.csv", "line": None, "label": "unsure", "probability": 1e-05, "template": "t2"},
+        {
+            "file": "a{}.csv",
+            "line": None,
+            "label": "unsure",
+            "probability": 1e-05,
+            "template": "t2",
+            "degraded": ["fields: {no} value"],
+        },
     ]
-    assert json_lines("", np.zeros(0, np.int64), [], rounded_texts(np.zeros(0)), []) == b""
+    assert json_lines("", np.zeros(0, np.int64), [], rounded_texts(np.zeros(0)), [], []) == b""

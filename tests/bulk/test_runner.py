@@ -161,6 +161,7 @@ def test_short_lines_name_templates_whose_verdicts_stand_beside(
     for line, verdict in zip(lines, alone(context, file), strict=True):
         assert (line["file"], line["line"], line["label"]) == (str(file), verdict.record.line, verdict.label)
         assert line["probability"] == pytest.approx(verdict.probability, abs=1e-6)
+        assert line.get("degraded", []) == list(verdict.degraded)
         assert by_name[line["template"]]["label"] == line["label"]
         assert by_name[line["template"]]["signals"] == pytest.approx(verdict.signals, abs=1e-5)
     counts = {label: sum(line["label"] == label for line in lines) for label in summary.counts}
