@@ -22,6 +22,8 @@ from agent.pipeline.batch_job import Answer
 # number from 1, and content; None if it is too long
 Line = tuple[int, bytes | None]
 _LINES_PER_BATCH = 1_024
+# bytes of answers that are sent at once: the time limit is for each piece, and a client may be slow
+_BYTES_PER_PIECE = 64 * 1024
 
 
 async def stream_verdicts(request: Request, state: ServerState) -> AsyncIterator[bytes]:
@@ -33,7 +35,8 @@ async def stream_verdicts(request: Request, state: ServerState) -> AsyncIterator
     try:
         async for batch in _batches(lines(request, state.settings.max_body_bytes), state.shutdown):
             async for ready in _answer(state, batch):
-                yield b"\n".join([*ready, b""])
+                for piece in _pieces(ready):
+                    yield piece
             next_line = batch[-1][0] + 1
             request.state.logged = {"lines": next_line - 1}
     except Stopped:
@@ -70,6 +73,18 @@ async def _answer(state: ServerState, batch: Sequence[Line]) -> AsyncIterator[li
         yield ready
     if ready := list(_answered(rest)):
         yield ready
+
+
+def _pieces(answers: Sequence[bytes]) -> Iterator[bytes]:
+    """The answers as lines, as many at a time as are not too long together; a longer one is sent alone."""
+    first = length = 0
+    for place, answer in enumerate(answers):
+        if place > first and length + len(answer) >= _BYTES_PER_PIECE:
+            yield b"\n".join([*answers[first:place], b""])
+            first, length = place, 0
+        length += len(answer) + 1
+    if answers:
+        yield b"\n".join([*answers[first:], b""])
 
 
 def _parse_all(state: ServerState, batch: Sequence[Line]) -> list[tuple[int, AnyRequest | bytes]]:

@@ -23,6 +23,7 @@ from tests.served import HOST, eventually
 from tests.shop import ANOMALOUS, NEW
 
 LIMIT = 0.2
+LINE = json.dumps({"text": NEW}).encode() + b"\n"
 
 
 class Slow:
@@ -123,17 +124,37 @@ def test_a_verdict_over_the_limit_stops_the_language_model(
 
 
 def test_an_idle_ndjson_stream_ends_and_says_so(copy_of: Callable[..., Settings]) -> None:
-    """Over ASGI, where a body can be left open."""
-    app = create_app(copy_of(model="none", request_timeout=1.0))
+    pieces = streamed(copy_of(model="none", request_timeout=1.0), LINE)
+    lines = [json.loads(line) for line in b"".join(pieces).splitlines()]
+    assert lines[0]["record"]["text"] == NEW
+    assert lines[1:] == [{"error": "no progress for 1 seconds: the rest was cancelled"}]
+
+
+def test_answers_are_sent_in_pieces_that_a_slow_client_takes_within_the_limit(copy_of: Callable[..., Settings]) -> None:
+    """A thousand known answers are one batch; as one piece they would be megabytes, with one limit for all of them."""
+    pieces = streamed(copy_of(model="none", request_timeout=1.0), LINE, LINE * 1_000)
+    lines = b"".join(pieces).splitlines()
+    assert len(lines) == 1_002, "and the end of the idle stream"
+    assert len(b"".join(pieces)) > 512 * 1024
+    assert max(map(len, pieces)) <= 64 * 1024
+
+
+def streamed(settings: Settings, *parts: bytes) -> list[bytes]:
+    """The pieces of the answer to a body of NDJSON that is left open, over ASGI, where it can be.
+
+    Each part arrives when there is an answer to the one before.
+    """
+    app = create_app(settings)
     sent = list[dict[str, Any]]()
-    body = json.dumps({"text": NEW}).encode() + b"\n"
 
     async def send_and_wait() -> None:
-        messages = [{"type": "http.request", "body": body, "more_body": True}]
+        messages = iter(parts)
 
         async def receive() -> dict[str, Any]:
-            if messages:
-                return messages.pop()
+            if (body := next(messages, None)) is not None:
+                while body != parts[0] and not any(message.get("body") for message in sent):
+                    await asyncio.sleep(0.01)
+                return {"type": "http.request", "body": body, "more_body": True}
             await asyncio.sleep(60)
             raise AssertionError
 
@@ -148,6 +169,4 @@ def test_an_idle_ndjson_stream_ends_and_says_so(copy_of: Callable[..., Settings]
             await app({**scope, **rest, "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1)}, receive, send)
 
     asyncio.run(send_and_wait())
-    lines = [json.loads(line) for message in sent for line in message.get("body", b"").splitlines()]
-    assert lines[0]["record"]["text"] == NEW
-    assert lines[1:] == [{"error": "no progress for 1 seconds: the rest was cancelled"}]
+    return [message.get("body", b"") for message in sent]
