@@ -97,7 +97,7 @@ def _extras() -> list[Finding]:
 def _data(context: AppContext) -> Finding:
     home = context.settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = context.casebook.names()
     except (OSError, StoreFailure) as error:
         return Finding(

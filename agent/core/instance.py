@@ -40,7 +40,7 @@ def announced(settings: Settings, host: str, port: int) -> Iterator[None]:
     note = json.dumps({"url": f"http://{address}:{port}", "pid": os.getpid()})
     part = file.with_name(f"{_FILE}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part.write_text(note, encoding="utf-8")
         part.replace(file)
     except OSError as error:

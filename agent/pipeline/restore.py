@@ -68,7 +68,7 @@ def restore(
     with opened_archive(path) as archive:
         summary = checked_summary(archive, path, progress)
         with writing(home):
-            home.mkdir(parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
             with scratch_folder(home) as staged, _index_of(home):
                 extract_store(archive, path, staged / STORE)
                 for member in archive.manifest.members:

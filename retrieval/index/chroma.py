@@ -53,7 +53,7 @@ class VectorIndex:
             return True
         if self._url is None and not self._lock.is_locked:
             try:
-                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._lock.acquire(timeout=0)
             except (Timeout, OSError):
                 # another process has it, or it cannot be locked where nothing can be written

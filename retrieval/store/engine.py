@@ -46,7 +46,8 @@ def open_store(url: str) -> Engine:
         raise StoreFailure(f"the store {url} cannot be opened: {error}") from error
     try:
         if location.get_backend_name() == "sqlite" and location.database:
-            Path(location.database).parent.mkdir(parents=True, exist_ok=True)
+            # it holds people's records: only its owner may read it, where it does not exist yet
+            Path(location.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # our threads are bounded in number, and a limit on connections would fail one that could wait
         # of a server that was restarted, connections of before are replaced when they are next used
         is_server = location.get_backend_name() != "sqlite"

@@ -470,3 +470,13 @@ def test_a_brief_makes_a_source_without_cases(run: Run, tmp_path: Path) -> None:
     (verdict,) = _verdicts(run("judge", "new.log", "--source", "fresh", "--to", "jsonl", "--format", "log"))
     assert verdict["label"] == "unsure"
     assert verdict["degraded"]
+
+
+@pytest.mark.parametrize("command", [("sources", "list"), ("keys", "list")], ids=" ".join)
+def test_the_data_directory_is_made_for_its_owner(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    home = tmp_path / "home"
+    run(*command)
+    assert home.stat().st_mode & 0o077 == 0, "it holds people's records"
+    home.chmod(0o750)
+    run(*command)
+    assert home.stat().st_mode & 0o777 == 0o750, "what an administrator set stays"
