@@ -192,11 +192,13 @@ class TemplateGrouper:
         assert prepared.lines is not None
         for index in indices.tolist():
             if index not in prepared.entries:
-                self._note(prepared, read_line(prepared.lines[index], prepared.request, prepared.chunk.first + index))
+                self._note(
+                    prepared.request, read_line(prepared.lines[index], prepared.request, prepared.chunk.first + index)
+                )
 
-    def _note(self, prepared: PreparedChunk, row: ParsedRow | None) -> None:
+    def _note(self, request: ReadRequest, row: ParsedRow | None) -> None:
         if row is not None:
-            self.notes += [f"{prepared.request.file}:{row.record.line}: {note}" for note in row.notes]
+            self.notes += [f"{request.file}:{row.record.line}: {note}" for note in row.notes]
 
     def _find_entries(
         self, prepared: PreparedChunk, numbers: GroupNumbers, unread: NDArray[np.bool_], rule: EntryRule
@@ -239,7 +241,7 @@ class TemplateGrouper:
         row = entry.read(prepared.joined_lines.__getitem__, prepared.request, prepared.chunk.first)
         if row is None:
             return BLANK
-        self._note(prepared, row)
+        self._note(prepared.request, row)
         number, by_text = self._of_row(row), self._key(row)[0]
         if not by_text and not self._has_long_cases and len(self._by_skeletons) < MAX_HASHES:
             self._by_skeletons[key] = number
@@ -297,7 +299,7 @@ class TemplateGrouper:
             numbers[[bool(line.strip()) for line in chunk.data.split(b"\n")[:-1]]] = JOINED
         for row in rows_of(chunk, request):
             line = row.record.line or chunk.first
-            self.notes += [f"{request.file}:{line}: {note}" for note in row.notes]
+            self._note(request, row)
             numbers[line - chunk.first] = self._of_row(row)
         return numbers
 

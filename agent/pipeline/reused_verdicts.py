@@ -75,7 +75,9 @@ class ReusedVerdicts:
         """As `of_source`, for requests of any sources, as they were sent; of an unknown source none has a verdict."""
         by_source: defaultdict[str | None, list[int]] = defaultdict(list)
         for place, request in enumerate(requests):
-            by_source[request.source].append(place)
+            # others have no cached verdict, and would be redacted for nothing
+            if isinstance(request, TextRequest):
+                by_source[request.source].append(place)
         answers: list[bytes | None] = [None] * len(requests)
         for source, places in by_source.items():
             try:
