@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -25,9 +25,10 @@ from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import normalise_label
 from agent.data.redaction import Redaction
 from agent.data.series import SeriesOptions, SeriesRequest
-from agent.data.series_windows import series_windows
 from retrieval.text.masking import mask
-from retrieval.text.redaction import Redactor
+
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 # the label column of files that have none
 NO_LABEL = "none"
@@ -143,7 +144,11 @@ class ReadOptions(BaseModel):
     def rows(self, stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
         """The records of what `open` gave."""
         rows = read_rows(stream, kind, request)
-        return rows if self.series is None else series_windows(rows, self.series, request)
+        if self.series is None:
+            return rows
+        from agent.data.series_windows import series_windows
+
+        return series_windows(rows, self.series, request)
 
     def read_table(
         self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], max_chars: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
 from agent.data.read_options import ReadOptions, text_start
@@ -19,7 +19,9 @@ from agent.data.readers.table_schema import TableSchema, names_read
 from agent.data.readers.values import spell_out, split_pairs, to_text, typed
 from agent.data.series_windows import described
 from retrieval.encoding.representation import RecordLike
-from retrieval.text.redaction import Redactor
+
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 _IDS = frozenset({"id", "session_id"})
 _ANY_LENGTH = 1 << 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -10,7 +11,9 @@ from agent.core.records import clean_text
 from agent.data.readers.redacting import redacted_text
 from agent.data.readers.row import ReadRequest
 from agent.data.readers.values import to_text
-from retrieval.text.redaction import Redactor, is_telling_name
+
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 _FIRST_WORD = r"^\s*\S+\s+"
 
@@ -62,7 +65,7 @@ def have_secret_numbers(column: pl.Series, redactor: Redactor) -> pl.Series:
     if not column.dtype.is_numeric():
         return pl.Series([False]).new_from_index(0, len(column))
     suspect = column.is_not_null()
-    if not is_telling_name(column.name):
+    if not redactor.is_telling(column.name):
         suspect &= column.abs() >= redactor.LEAST_NUMBER
     values = column.filter(suspect).unique().to_list()
     found = [value for value in values if redactor.field(column.name, float(value)) != float(value)]
@@ -70,7 +73,7 @@ def have_secret_numbers(column: pl.Series, redactor: Redactor) -> pl.Series:
 
 
 def _suspects(name: str, texts: pl.Series, redactor: Redactor) -> pl.Series:
-    return texts.is_not_null() if is_telling_name(name) else redactor.suspects(texts)
+    return texts.is_not_null() if redactor.is_telling(name) else redactor.suspects(texts)
 
 
 def _replaced(texts: pl.Series, suspects: pl.Series, redact: Callable[[str], str]) -> pl.Series:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from retrieval.text.redaction import DEFAULT_KINDS, KINDS, Redactor
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 _KEY_BYTES = 32
 
@@ -38,7 +39,7 @@ class Redaction(BaseModel):
     @field_validator("kinds")
     @classmethod
     def _are_known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        return Redactor(kinds, b"").kinds
+        return _redactor(kinds).kinds
 
     @field_validator("key")
     @classmethod
@@ -51,7 +52,7 @@ class Redaction(BaseModel):
     @cached_property
     def redactor(self) -> Redactor:
         """What redacts with this key."""
-        return Redactor(self.kinds, bytes.fromhex(self.key.get_secret_value()))
+        return _redactor(self.kinds, bytes.fromhex(self.key.get_secret_value()))
 
     def to_stored(self) -> dict[str, Any]:
         """With the key, as the source's row stores it."""
@@ -68,13 +69,22 @@ def parse_kinds(text: str) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> parse_kinds("default,ip") == KINDS, parse_kinds("none")
-    (True, ())
+    >>> parse_kinds("card, Email"), parse_kinds("none")
+    (('card', 'email'), ())
     """
+    from retrieval.text.redaction import DEFAULT_KINDS, KINDS
+
     names = [name.strip().casefold() for name in text.split(",") if name.strip()]
     if names == ["none"]:
         return ()
     kinds = [kind for name in names for kind in (DEFAULT_KINDS if name == "default" else (name,))]
     if not kinds:
         raise ValueError(f"names no kind: default, none, or some of {', '.join(KINDS)}")
-    return Redactor(kinds, b"").kinds
+    return _redactor(kinds).kinds
+
+
+def _redactor(kinds: Iterable[str], key: bytes = b"") -> Redactor:
+    # compiling its patterns takes a while, and most sources are not redacted
+    from retrieval.text.redaction import Redactor
+
+    return Redactor(tuple(kinds), key)

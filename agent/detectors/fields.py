@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.core.records import Signal
 from agent.detectors.base import DetectorInput
-from agent.detectors.sequence import SequenceModel
-from agent.detectors.tabular import TabularModel
 from retrieval.encoding.field_columns import Row
 from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
+
+if TYPE_CHECKING:
+    from agent.detectors.tabular import TabularModel
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class FieldsDetector:
     def _signal(self, record: DetectorInput) -> Signal:
         model, events, scores = self.model(), record.record.events, record.field_scores
         facts = _facts(record.features, self.normal) if self.normal else []
-        if events and model and isinstance(model.detector, SequenceModel):
-            facts = [*model.detector.facts(events), *facts]
+        if events and model:
+            facts = [*model.facts_of_steps(events), *facts]
         log_odds = None if scores is None else scores[1] if scores[0] is None else scores[0]
         return Signal(log_odds=log_odds, facts=tuple(facts))
 

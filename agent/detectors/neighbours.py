@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agent.core.records import Signal
 from agent.detectors.base import DetectorInput
 from agent.detectors.kernel import kernel_log_ratio
-from agent.detectors.text_classifier import TextClassifier, Texts
 from retrieval.casebook import Neighbour, RetrievalResult
+
+if TYPE_CHECKING:
+    from agent.detectors.text_classifier import TextClassifier
 
 # pseudo-counts of each label: how much one label given to the very content or template is worth
 _CONTENT_PSEUDO_COUNT = 0.04
@@ -52,6 +55,8 @@ class NeighboursDetector:
         model = None if all(map(_is_known, records)) else self.classifier()
         if model is None or not unknown:
             return signals
+        from agent.detectors.text_classifier import Texts
+
         masked = [records[i].masked for i in unknown]
         written = masked if model.by_template else [records[i].text for i in unknown]
         texts = Texts.of(np.stack([records[i].found.vector for i in unknown]), masked, written)  # type: ignore[misc]

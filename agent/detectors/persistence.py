@@ -7,16 +7,17 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.detectors.clauses import ClauseModel
 from agent.detectors.contrib.resources import NO_RESOURCES, Resources
 from agent.detectors.registry import InstalledDetector
-from agent.detectors.tabular import TabularModel
-from agent.detectors.text_classifier import TextClassifier
-from agent.detectors.tree_ensemble import TreeEnsemble
+
+if TYPE_CHECKING:
+    from agent.detectors.clauses import ClauseModel
+    from agent.detectors.tabular import TabularModel
+    from agent.detectors.text_classifier import TextClassifier
 
 # what models of fields that earlier versions fitted consist of; they were stored by skops
 _TRUSTED = [
@@ -74,6 +75,11 @@ class FittedDetectors:
         DetectorError
             A detector of an installed package cannot be loaded.
         """
+        # records of known templates need none of them
+        from agent.detectors.clauses import ClauseModel
+        from agent.detectors.tabular import TabularModel
+        from agent.detectors.text_classifier import TextClassifier
+
         fields, states = None, defaultdict[str, dict[str, Any]](dict)
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             texts = {name.removeprefix(_TEXTS): arrays[name] for name in arrays.files if name.startswith(_TEXTS)}
@@ -125,6 +131,8 @@ def _of_skops(packed: bytes) -> dict[str, Any]:
     """The state of a model of fields that an earlier version stored."""
     # slow to import, because it imports all of scikit-learn
     import skops.io
+
+    from agent.detectors.tree_ensemble import TreeEnsemble
 
     state: dict[str, Any] = skops.io.loads(packed, trusted=_TRUSTED)
     return {**state, "trees": [TreeEnsemble.of(trees).state() for trees in state["trees"]]}

@@ -168,6 +168,10 @@ class TabularModel:
             beyond = np.nan_to_num(np.maximum(seen - self.high, self.low - seen) / span, nan=0.0).max(axis=1)
         return np.asarray(np.clip(np.log(np.maximum(beyond, 1e-9) / 10), -_LIMIT, _LIMIT))
 
+    def facts_of_steps(self, session: Sequence[str]) -> list[str]:
+        """The most surprising step of a session, if its model is one of steps and the step is surprising."""
+        return self.detector.facts(session) if isinstance(self.detector, SequenceModel) else []
+
     def dumps(self) -> dict[str, Any]:
         """The model as plain values and arrays, see `loads`."""
         return {

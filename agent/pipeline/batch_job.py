@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.core.records import JudgeError
 from agent.core.requests import AnyRequest
 from agent.pipeline.redacted_requests import redacted_request
-from retrieval.text.redaction import Redactor
+
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 # a verdict as JSON, or the reason why there is none
 Answer = bytes | JudgeError | Exception

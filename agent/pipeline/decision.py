@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from agent.core.numerics import expit
 from agent.core.prompts import prompt_sha256
@@ -12,8 +13,6 @@ from agent.core.requests import LONG, LONGEST_SPLIT
 from agent.detectors.field_expectations import FieldProblems, filled_in
 from agent.detectors.neighbours import label_disagreement
 from agent.detectors.novelty import FEW_TEMPLATES, is_unfamiliar, resembles_none
-from agent.detectors.tabular import TabularModel
-from agent.explain.counterfactual import Perturbation, counterfactual
 from agent.explain.explanation import collect_facts, facts_in_words, top_contribution, why_by_clause, why_unsure
 from agent.pipeline.context import AppContext
 from agent.pipeline.llm_explanation import with_sentences
@@ -24,6 +23,9 @@ from retrieval.encoding.field_encoder import EventCount, features
 from retrieval.text.content import says_nothing
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections, names_a_label
+
+if TYPE_CHECKING:
+    from agent.detectors.tabular import TabularModel
 
 
 def most_anomalous_segment(states: Sequence[JudgingState]) -> JudgingState:
@@ -161,6 +163,8 @@ class Decider:
         weighed = verdict.signals["fields"] is not None and fusion.weights.get("fields")
         model = self._steps.field_model(state) if weighed else None
         if model and source.normal_encoder and verdict.label != "normal" and not find_injections(state.record.text):
+            from agent.explain.counterfactual import Perturbation, counterfactual
+
             is_normal = partial(self._is_normal_as, state)
             perturbation = Perturbation(state.record, model, source.model, verdict.signals, is_normal)
             facts.append(counterfactual(perturbation, source.normal_encoder, source.representation.prose))

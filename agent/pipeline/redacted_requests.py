@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.requests import AnyRequest, JudgeRequest, TextRequest
 from agent.data.readers.redacting import redacted_parts, redacted_text
-from retrieval.text.redaction import Redactor
+
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 R = TypeVar("R", JudgeRequest, TextRequest, AnyRequest)
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.core.errors import DetectorError
 from agent.core.numerics import expit, logit
@@ -27,7 +27,6 @@ from agent.detectors.lora import SourceAdapter
 from agent.detectors.neighbours import NeighboursDetector
 from agent.detectors.novelty import SAME_KIND, NoveltyDetector
 from agent.detectors.persistence import FittedDetectors
-from agent.detectors.tabular import TabularModel
 from agent.explain.diff import diff_events, diff_words
 from agent.pipeline.context import AppContext
 from agent.pipeline.known_texts import KnownTexts
@@ -37,8 +36,10 @@ from llm.errors import ModelFailure
 from retrieval.casebook import RetrievalResult, SourceSnapshot
 from retrieval.encoding.field_encoder import features
 from retrieval.lru_cache import LRUCache
-from retrieval.text.clauses import is_long
 from retrieval.text.prompt_injection import find_injections
+
+if TYPE_CHECKING:
+    from agent.detectors.tabular import TabularModel
 
 _CACHED_RECORDS, _CACHED_SOURCES = 16_384, 64
 
@@ -173,6 +174,8 @@ class Steps:
         is_text = is_text and state.source.model.only is None
         if not is_text or (state.has_known_template and not find_injections(state.record.text)):
             return None
+        from retrieval.text.clauses import is_long
+
         masked = state.full_masked
         return masked if is_long(masked) and self._fitted(state.source).clauses is not None else None
 

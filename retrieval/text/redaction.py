@@ -99,6 +99,11 @@ class Redactor:
         """The fields with placeholders, also in their names."""
         return {self.text(name): self.field(name, value) for name, value in fields.items()}
 
+    @staticmethod
+    def is_telling(name: str) -> bool:
+        """Whether a field's name may be why its value is redacted, whatever the value is."""
+        return is_secret_name(name) or is_weak_name(name) or is_phone_name(name)
+
     def suspects(self, texts: pl.Series) -> pl.Series:
         """Which of some texts may hold something to redact; no other does."""
         # one search for all kinds takes twice the time of one for each
@@ -121,11 +126,6 @@ class Redactor:
             parts += [text[place:start], self.placeholder(kind, key)]
             place = end
         return "".join([*parts, text[place:]])
-
-
-def is_telling_name(name: str) -> bool:
-    """Whether a field's name may be why its value is redacted, whatever the value is."""
-    return is_secret_name(name) or is_weak_name(name) or is_phone_name(name)
 
 
 def _spelled(value: float) -> str:

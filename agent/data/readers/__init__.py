@@ -7,19 +7,14 @@ file that is wrong as a whole is an `InputError`. Memory stays bounded however l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from agent.data.readers.byte_stream import Damaged, Stream
-from agent.data.readers.csv import read_csv
 from agent.data.readers.format_detection import Format, Kind
-from agent.data.readers.jsonl import read_jsonl
-from agent.data.readers.log import read_log
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import DEFAULT_NORMAL
 
 __all__ = ["DEFAULT_NORMAL", "Format", "Kind", "ParsedRow", "ReadRequest", "RowError", "read_rows"]
-
-_READERS = {"log": read_log, "csv": read_csv, "jsonl": read_jsonl}
 
 
 def read_rows(stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
@@ -30,12 +25,26 @@ def read_rows(stream: Stream, kind: Kind, request: ReadRequest) -> Iterator[Pars
     InputError
         The stream as a whole cannot be read as ``request`` asks.
     """
-    if kind == "parquet":
-        # Importing polars costs as much as all the rest.
-        from agent.data.readers.parquet import read_parquet as reader
-    else:
-        reader = _READERS[kind]
     try:
-        yield from reader(stream, request)
+        yield from _reader(kind)(stream, request)
     except Damaged as damage:
         yield request.row_error(damage.line, damage.reason, stops=True)
+
+
+def _reader(kind: Kind) -> Callable[[Stream, ReadRequest], Iterator[ParsedRow | RowError]]:
+    # each is imported when it is needed: a command that reads one line takes little longer than its imports
+    if kind == "csv":
+        from agent.data.readers.csv import read_csv
+
+        return read_csv
+    if kind == "jsonl":
+        from agent.data.readers.jsonl import read_jsonl
+
+        return read_jsonl
+    if kind == "parquet":
+        from agent.data.readers.parquet import read_parquet
+
+        return read_parquet
+    from agent.data.readers.log import read_log
+
+    return read_log

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record, clean_text
 from agent.data.readers.values import spell_out, spell_value, split_pairs, typed
-from retrieval.text.redaction import Redactor
+
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 
 def redacted_parts(

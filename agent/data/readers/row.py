@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import InputError
 from agent.core.records import FieldValue, Label, Record, clean_text
@@ -14,7 +14,9 @@ from agent.data.readers.lines import shorten
 from agent.data.readers.redacting import redacted_parts
 from agent.data.readers.table_schema import TableSchema
 from agent.data.readers.values import Cell, spell_out, split_pairs, to_label, to_text, to_time
-from retrieval.text.redaction import Redactor
+
+if TYPE_CHECKING:
+    from retrieval.text.redaction import Redactor
 
 _NAMES_LISTED = 40
 _NO_SCHEMA = TableSchema()
