@@ -77,10 +77,15 @@ class RetrievalResult:
 NOTHING_FOUND = RetrievalResult((), dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0))
 
 
+def case_id(number: int) -> str:
+    """The id of the case that the table numbers so."""
+    return f"c{number}"
+
+
 def stored_case(row: Any) -> StoredCase:
     """The case of a row of the table."""
     return StoredCase(
-        case_id=f"c{row.id}",
+        case_id=case_id(row.id),
         key=row.key,
         content_hash=row.hash,
         label=row.label,

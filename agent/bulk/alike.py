@@ -17,7 +17,7 @@ from retrieval.encoding.field_encoder import EventCount, FieldEncoder
 from retrieval.encoding.field_encoder import features as features_of
 from retrieval.encoding.session_block import SessionBlock
 
-# fields that name a group, those that are farthest out first
+# fields that name a group, those that are farthest out
 _MOST_FIELDS = 2
 _VALUE_CHARS = 40
 
@@ -81,8 +81,9 @@ class AlikeRows:
                 found.append(((float(value) - high) / span, f"{name} above {high:g}, the most of the normal cases"))
             elif float(value) < low:
                 found.append(((low - float(value)) / span, f"{name} below {low:g}, the least of the normal cases"))
-        ordered = sorted(found, key=lambda each: (-each[0], each[1]))[:_MOST_FIELDS]
-        return "; ".join(text for _, text in ordered) or None
+        farthest = sorted(found, key=lambda each: (-each[0], each[1]))[:_MOST_FIELDS]
+        # which of them is farther out makes no group of its own
+        return "; ".join(sorted(text for _, text in farthest)) or None
 
     def _range(self, name: str) -> tuple[float, float, float]:
         """The least and the greatest number of a column in the normal cases, and how far apart they are."""

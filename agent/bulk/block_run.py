@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.bulk.output import short_id
+from agent.bulk.summary import ScoredRecord
 from agent.bulk.traits import UNJUDGED
-from agent.core.records import VERDICT_LABELS, JudgeError, Verdict
+from agent.core.records import VERDICT_LABELS, JudgeError, Verdict, VerdictLabel
 from agent.data.record_block import RecordBlock
 from retrieval.encoding.field_columns import FieldColumns
 
@@ -99,7 +100,7 @@ class BlockRun:
     """One block of rows of a file on its way to the output.
 
     Whole verdicts are made by the pipeline, of rows that cannot be judged by arrays and of those whose verdicts are
-    kept: the first rows of a run, the first that are not normal, and the first of each group of the summary.
+    kept: the first rows of a run, and the first that are not normal. `RecordWriter.judge_listed` makes others.
     """
 
     def __init__(self, run: RecordWriter, file: str, scored: ScoredBlock) -> None:
@@ -138,7 +139,7 @@ class BlockRun:
         copied = dict[Hashable, list[int]]()
         for index in np.flatnonzero(self._labels == UNJUDGED).tolist():
             copied.setdefault(keys[index], []).append(index)
-        known = {key: outcome for key in copied if (outcome := run.judged.get(key)) and self._is_listed(outcome)}
+        known = {key: outcome for key in copied if (outcome := run.judged.get(key))}
         self._distinct += len(copied) - len(known)
         chosen = self._kept() | {copies[0] for key, copies in copied.items() if key not in known}
         indices = sorted(chosen)
@@ -162,22 +163,13 @@ class BlockRun:
                 self._set(index, known[key])
             self._far += len(copies) * known[key].is_far
 
-    def _is_listed(self, outcome: Outcome) -> bool:
-        """Whether the summary has the verdict of the outcome's group, if it needs one."""
-        return outcome.label == 0 or _group_of(outcome.label, outcome.name) in self._run.summary.groups
-
     def _kept(self) -> set[int]:
         """Which of the rows that are judged by arrays get a whole verdict as well."""
-        summary, kept = self._run.summary, set[int]()
+        summary = self._run.summary
         first = np.flatnonzero(self._labels[: max(0, _FIRST - summary.records)] != UNJUDGED)
-        groups = set(summary.groups)
-        for index in self._names:
-            group = self._group(index)
-            if group not in groups or summary.kept < _FOUND:
-                kept.add(index)
-                summary.kept += summary.kept < _FOUND
-            groups.add(group)
-        return kept.union(first.tolist())
+        found = list(self._names)[: _FOUND - summary.kept]
+        summary.kept += len(found)
+        return {*found, *first.tolist()}
 
     def _set(self, index: int, outcome: Outcome) -> None:
         self._labels[index], self._probabilities[index] = outcome.label, outcome.probability
@@ -209,18 +201,19 @@ class BlockRun:
             block.lines[judged],
             labels,
             numbers,
-            lambda group: (self._names[first[group]], self._verdict_of_group(first[group])),
+            lambda group: self._names[first[group]],
+            lambda group: self._whole.get(first[group]) or self._scored(first[group]),
             lambda indices: block.times_seen(judged[indices]),
         )
 
     def _group(self, index: int) -> str:
         """The group of the summary that a row belongs to."""
-        return _group_of(int(self._labels[index]), self._names[index])
+        return f"{VERDICT_LABELS[self._labels[index]]} {self._names[index]}"
 
-    def _verdict_of_group(self, index: int) -> Verdict:
-        """The verdict of the group of a row, which is that of its first row."""
-        group = self._run.summary.groups.get(self._group(index))
-        return self._whole[index] if group is None else group.verdict
+    def _scored(self, index: int) -> ScoredRecord:
+        """A row whose whole verdict was not made."""
+        label, probability = cast(VerdictLabel, VERDICT_LABELS[self._labels[index]]), float(self._probabilities[index])
+        return ScoredRecord(label=label, probability=probability, record=self._block.record(index))
 
     def _lines(self, indices: NDArray[np.int64]) -> bytes:
         """The lines of rows in the output."""
@@ -235,7 +228,3 @@ class BlockRun:
             block.texts(indices) if to_csv else [],
             [] if to_csv else [self._degraded.get(i, ()) for i in places],
         )
-
-
-def _group_of(label: int, name: str) -> str:
-    return f"{VERDICT_LABELS[label]} {name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.bulk.output import Detail, To
+from agent.bulk.summary import ON_SCREEN
 from agent.core.records import VERDICT_LABELS
 from agent.core.requests import Explain
 from agent.data.chunks import SIZE
@@ -24,6 +25,8 @@ class BulkOptions:
         Explanations of texts, and of records with fields or events, where they take far longer than judging.
     explain_found : bool
         Whether the first records with fields or events that are not normal are explained even so.
+    listed : int
+        Groups of each label, those with most records, whose first record has a whole verdict in the summary.
     calls : int or None
         Most calls of the language model.
     seconds : float or None
@@ -44,6 +47,7 @@ class BulkOptions:
     explain: Explain = "facts"
     explain_rows: Explain = "facts"
     explain_found: bool = False
+    listed: int = ON_SCREEN
     calls: int | None = None
     seconds: float | None = None
     lines: bool = True

@@ -17,7 +17,7 @@ from agent.bulk.chunks import map_ahead, prefetch
 from agent.bulk.group_judge import GroupJudge, Result
 from agent.bulk.options import BulkOptions
 from agent.bulk.output import LineFormatter, Output
-from agent.bulk.summary import Summary
+from agent.bulk.summary import ScoredRecord, Summary
 from agent.bulk.template_grouping import TemplateGroup
 from agent.bulk.traits import traits_of
 from agent.core.records import VERDICT_LABELS, JudgeError, Record, Verdict
@@ -138,6 +138,17 @@ class RecordWriter:
             results = self.judge.with_reasons(groups, results)
         return results
 
+    def judge_listed(self, count: int) -> None:
+        """Make the whole verdicts that the ``count`` largest groups of each label lack."""
+        groups = [group for label in ("anomalous", "unsure") for group in self.summary.ranked(label)[:count]]
+        groups = [group for group in groups if isinstance(group.verdict, ScoredRecord)]
+        records = [group.verdict.record for group in groups]
+        judged = self.groups(records, [record.content_hash for record in records])
+        for group, of_record, result in zip(groups, judged, self.results(judged), strict=True):
+            if isinstance(result, Verdict):
+                group.verdict = result
+                self.write_template(of_record.template_id, result)
+
     def outcome(self, group: TemplateGroup, verdict: Verdict, name: str) -> Outcome:
         """What is counted and written of a verdict."""
         far = self.representation.field_encoder is None and is_far(verdict.signals["novelty"])
@@ -167,7 +178,8 @@ class RecordWriter:
             np.array([verdict.record.line or 0 for verdict in verdicts], np.int64),
             traits["label"],
             np.arange(len(judged), dtype=np.int32),
-            lambda number: (self.alike.name(judged[number][0].template_id, judged[number][1]), judged[number][1]),
+            lambda number: self.alike.name(judged[number][0].template_id, judged[number][1]),
+            lambda number: judged[number][1],
             lambda indices: [_time(verdicts[index].record) for index in indices.tolist()],
         )
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.bulk.summary import Group, Span, Summary
+from agent.bulk.summary import ON_PAGE, ON_SCREEN, Group, Span, Summary
 from agent.core.html_page import write_page
-from agent.core.records import VERDICT_LABELS
+from agent.core.records import VERDICT_LABELS, Verdict
 from agent.core.terminal import (
     STYLES,
     console,
@@ -22,8 +22,8 @@ from agent.core.terminal import (
 from agent.detectors.neighbours import SAME
 from agent.detectors.novelty import mostly_unfamiliar
 
-# templates on the screen and on the page; bars of the chart; reasons for missing signals; times on its axis
-_ON_SCREEN, _ON_PAGE, _BARS, _REASONS, _TICKS = 12, 200, 120, 3, 5
+# bars of the chart; reasons for missing signals; times on its axis
+_BARS, _REASONS, _TICKS = 120, 3, 5
 # lines of a terminal that a template takes, and all else
 _LINES_PER_ROW, _LINES_AROUND = 6, 10
 _TEXT_CHARS, _REASON_CHARS, _ID_CHARS = 160, 200, 33
@@ -35,7 +35,7 @@ def write_screen(summary: Summary, stream: Any = None) -> None:
 
     stream = stream or sys.stderr
     screen = console(stream)
-    shown = _ON_SCREEN
+    shown = ON_SCREEN
     if stream.isatty():
         shown = min(shown, max(2, (screen.height - _LINES_AROUND) // _LINES_PER_ROW))
     for label in ("anomalous", "unsure"):
@@ -49,7 +49,8 @@ def write_screen(summary: Summary, stream: Any = None) -> None:
         table.columns[-1].min_width = _ID_CHARS
         for group in groups[: shown if label == "anomalous" else max(1, shown // 4)]:
             text = rich_text(truncate(group.verdict.record.text, _TEXT_CHARS), STYLES[label])
-            text.append(f"\n{escape_controls(why(group))}\n{group.verdict.id}", style="dim")
+            reasons = filter(None, (group.decides, why(group), group.verdict_id))
+            text.append("".join(f"\n{escape_controls(reason)}" for reason in reasons), style="dim")
             cells = f"{group.count:,}", f"{group.verdict.probability:.2f}", str(group.first), str(group.last)
             table.add_row(*(rich_text(cell) for cell in cells), text)
         screen.print(table)
@@ -83,8 +84,8 @@ def write_report(summary: Summary, path: Path) -> None:
         Path(__file__).with_name("report.html.j2"),
         path,
         summary=summary,
-        groups={label: ranked[:_ON_PAGE] for label, ranked in groups.items()},
-        more={label: max(0, len(ranked) - _ON_PAGE) for label, ranked in groups.items()},
+        groups={label: ranked[:ON_PAGE] for label, ranked in groups.items()},
+        more={label: max(0, len(ranked) - ON_PAGE) for label, ranked in groups.items()},
         bars=bars,
         charts=list(summary.charts.values()),
         ticks=_ticks(bars),
@@ -112,6 +113,8 @@ def missing_signals(summary: Summary) -> str:
 
 def why(group: Group) -> str:
     """The first two facts of a group's verdict."""
+    if not isinstance(group.verdict, Verdict):
+        return ""
     reason = "; ".join(group.verdict.facts[:2])
     if group.count > 1:
         reason = reason.replace(SAME, "exactly the first of these records")

@@ -148,6 +148,7 @@ class BulkRunner:
                     self._checkpoint(number, end)
             if (rest := self.note_count - _MAX_NOTES) > 0:
                 self.notify(f"{plural(rest, 'more note')} on what was read, not shown")
+            self._records.judge_listed(options.listed)
             self._output.flush()
             for callback in on_finish:
                 callback(self.summary)
@@ -287,7 +288,8 @@ class BulkRunner:
             lines,
             traits["label"],
             groups,
-            lambda number: (self._groups.template(number), self._groups.verdict(number)),
+            self._groups.template,
+            self._groups.verdict,
             lambda indices: records.times_seen(judged[indices]),
         )
 

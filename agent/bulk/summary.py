@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, PrivateAttr
 
 from agent.bulk.series_chart import SeriesChart, add_window
-from agent.core.records import VERDICT_LABELS, Verdict
+from agent.core.records import VERDICT_LABELS, Record, Verdict, VerdictLabel
 from agent.core.terminal import plural
 from agent.scoring.batch_rate import BatchProbabilities
 
+# groups of a label that are listed on the screen and on the page
+ON_SCREEN, ON_PAGE = 12, 200
 _SPANS_PER_CHUNK = 16
 # templates that are not normal beyond which the rarest are not listed, and how many are left then
 _MOST_GROUPS, _KEPT_GROUPS = 20_000, 10_000
@@ -30,7 +33,8 @@ def first_of_each(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
     return first[first >= 0]
 
 
-class Seen(BaseModel):
+@dataclass
+class Seen:
     """A place in the input, and the time of the record there."""
 
     file: str
@@ -41,14 +45,29 @@ class Seen(BaseModel):
         return f"{self.file}:{self.line}" + (f" ({self.time})" if self.time else "")
 
 
-class Group(BaseModel):
+@dataclass
+class ScoredRecord:
+    """A record that was judged by array, without a whole verdict."""
+
+    label: VerdictLabel
+    probability: float
+    record: Record
+
+
+@dataclass
+class Group:
     """Records of one template and one label other than normal; ``verdict`` is that of the first."""
 
     template: str
-    verdict: Verdict
+    verdict: Verdict | ScoredRecord
     count: int
     first: Seen
     last: Seen
+
+    @property
+    def verdict_id(self) -> str:
+        """The id of the first record's verdict; empty where there is no whole one."""
+        return self.verdict.id if isinstance(self.verdict, Verdict) else ""
 
     @property
     def decides(self) -> str:
@@ -56,7 +75,8 @@ class Group(BaseModel):
         return "" if _TEMPLATE.fullmatch(self.template) else self.template
 
 
-class Span(BaseModel):
+@dataclass
+class Span:
     """Consecutive records, and how many of them have each label."""
 
     start: Seen
@@ -138,7 +158,8 @@ class Summary(BaseModel):
         lines: NDArray[np.int64],
         labels: NDArray[np.int8],
         numbers: NDArray[np.int32],
-        verdict_of: Callable[[int], tuple[str, Verdict]],
+        template_of: Callable[[int], str],
+        verdict_of: Callable[[int], Verdict | ScoredRecord],
         times_of: Callable[[NDArray[np.int64]], list[str | None]],
     ) -> None:
         """Add records that follow those added before.
@@ -153,8 +174,8 @@ class Summary(BaseModel):
             Indices of their labels in `VERDICT_LABELS`.
         numbers : ndarray of shape (n,)
             Numbers of their template groups, of which several may have one template.
-        verdict_of : callable
-            Gives the template and the verdict of a group number.
+        template_of, verdict_of : callable
+            Give the template of a group number, and the verdict on its first record.
         times_of : callable
             Gives the times of the records at an array of indices, shape (k,).
         """
@@ -167,8 +188,9 @@ class Summary(BaseModel):
         distinct, counts = np.flatnonzero(counts), counts[counts > 0]
         first = indices[first_of_each(numbers[indices])]
         last = indices[::-1][first_of_each(numbers[indices][::-1])]
-        verdicts = [verdict_of(number) for number in distinct.tolist()]
-        names = [f"{verdict.label} {template}" for template, verdict in verdicts]
+        templates = [template_of(number) for number in distinct.tolist()]
+        of_labels = [VERDICT_LABELS[label] for label in labels[first].tolist()]
+        names = [f"{label} {template}" for label, template in zip(of_labels, templates, strict=True)]
         is_new = np.array([name not in self.groups for name in names], np.bool_)
         places = np.unique(np.concatenate([[part[0] for part in parts], first[is_new], last]).astype(np.int64))
         seen = {
@@ -182,8 +204,8 @@ class Summary(BaseModel):
         # the order of the numbers is not that of the records in this chunk
         for i in np.argsort(first).tolist():
             if names[i] not in self.groups:
-                (template, verdict), place = verdicts[i], seen[int(first[i])]
-                self.groups[names[i]] = Group(template=template, verdict=verdict, count=0, first=place, last=place)
+                verdict, place = verdict_of(int(distinct[i])), seen[int(first[i])]
+                self.groups[names[i]] = Group(template=templates[i], verdict=verdict, count=0, first=place, last=place)
             self.groups[names[i]].count += int(counts[i])
         for i in np.argsort(last).tolist():
             self.groups[names[i]].last = seen[int(last[i])]

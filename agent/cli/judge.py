@@ -164,6 +164,7 @@ def judge(
     failures: list[Any]
     if in_bulk:
         from agent.bulk.runner import BulkOptions
+        from agent.bulk.summary import ON_PAGE, ON_SCREEN
 
         # of a file that is not large, bulk's options leave the verdicts as they are without them
         detail = detail or ("compact" if to in ("csv", "parquet") or large else "full")
@@ -180,6 +181,7 @@ def judge(
             lines=to != "table",
             csv_raw=csv_raw,
             explain_found=to == "csv" or report is not None,
+            listed=ON_SCREEN if report is None else ON_PAGE,
         )
         check(bulk_options, to, output, resume)
         failures = judge_in_bulk(context, options, bulk_options, to, output, resume, report, on)

@@ -83,6 +83,7 @@ class BlockJudge:
             self._casebook.sync_for_search(source.row)
             self._keys = {label: self._casebook.matrix(source.row, label)[0] for label in VERDICT_LABELS[:_UNSURE]}
             self._known = frozenset(key for keys in self._keys.values() for key in keys)
+            self._ids: dict[str, dict[str, str]] = {label: {} for label in self._keys}
 
     def is_known(self, hashes: Sequence[str]) -> Bools:
         """Which of n contents are those of cases."""
@@ -237,7 +238,9 @@ class BlockJudge:
             places, _ = self._casebook.nearest_one(self._row, label, vectors[leaning])
             chosen = leaning[places >= 0]
             keys = [self._keys[label][place] for place in places[places >= 0].tolist()]
-            known = self._casebook.case_ids(self._row.name, label, keys)
+            known = self._ids[label]
+            if unknown := [key for key in dict.fromkeys(keys) if key not in known]:
+                known |= self._casebook.case_ids(self._row.name, label, unknown)
             for i, key in zip(chosen.tolist(), keys, strict=True):
                 ids[i] = known.get(key)
         return ids

@@ -72,15 +72,20 @@ class BatchProbabilities:
 
     def add(self, key: str, content_hash: str, probability: float) -> None:
         """Add a record; of those with the same key the most anomalous one counts."""
-        self.by_key[key] = max(probability, self.by_key.get(key, 0.0))
-        contents = self._contents.setdefault(key, set())
-        if len(contents) < _MOST_CONTENTS:
-            contents.add(content_hash)
+        known = self.by_key.get(key)
+        if known is None or probability > known:
+            self.by_key[key] = probability
+        # a key that is a content has no other
+        if key != content_hash:
+            contents = self._contents.setdefault(key, set())
+            if len(contents) < _MOST_CONTENTS:
+                contents.add(content_hash)
         if len(self.by_key) > 2 * _MOST_KEPT:
             ordered = sorted(self.by_key)
             self._greatest = ordered[_MOST_KEPT - 1]
             for dropped in ordered[_MOST_KEPT:]:
-                del self.by_key[dropped], self._contents[dropped]
+                del self.by_key[dropped]
+                self._contents.pop(dropped, None)
 
     def add_many(self, keys: Sequence[str], hashes: Sequence[str], probabilities: Sequence[float]) -> None:
         """Add records, by the ``hashes`` of their contents."""
@@ -96,12 +101,12 @@ class BatchProbabilities:
     def merge(self, other: BatchProbabilities) -> None:
         """Add the records of another batch."""
         for key, probability in other.by_key.items():
-            for content_hash in other._contents[key]:
+            for content_hash in other._contents.get(key, (key,)):
                 self.add(key, content_hash, probability)
 
     def contents(self, key: str) -> int:
         """How many different contents have the key; of very many not all are counted."""
-        return len(self._contents[key])
+        return len(self._contents.get(key, (key,)))
 
     def keys_outside(self, cases: Container[str]) -> list[str]:
         """The keys that are none of the ``cases``."""

@@ -29,7 +29,7 @@ from retrieval.errors import StoreFailure
 from retrieval.store.engine import insert_or_ignore
 from retrieval.store.failures import RESTORE_HINT
 from retrieval.store.schema import cases, vectors
-from retrieval.types import KEY_MARK, LABELS, NewCase, StoredCase, Vector, stored_case
+from retrieval.types import KEY_MARK, LABELS, NewCase, StoredCase, Vector, case_id, stored_case
 
 _CHUNK = 2_000
 # a case and its vector
@@ -100,8 +100,13 @@ class CaseQueries:
 
     def case_ids(self, name: str, label: str, keys: Sequence[str]) -> dict[str, str]:
         """The id of the oldest case with each of the ``keys`` and the label."""
-        stored = cases_of_keys(self._engine, name, set(keys), ())
-        return {key: stored[key, label][0].case_id for key in keys if (key, label) in stored}
+        oldest = select(cases.c.key, func.min(cases.c.id)).where(cases.c.source == name, cases.c.label == label)
+        ids = dict[str, str]()
+        with self._engine.connect() as connection:
+            for start in range(0, len(keys), _CHUNK):
+                of_keys = oldest.where(cases.c.key.in_(keys[start : start + _CHUNK])).group_by(cases.c.key)
+                ids |= {key: case_id(number) for key, number in connection.execute(of_keys)}
+        return ids
 
     def by_template(self, name: str) -> dict[KeyLabel, tuple[StoredCase, int]]:
         """The newest case of each key and label, and how many there are; in the order of the first ones."""

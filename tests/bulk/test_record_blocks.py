@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from agent.bulk import block_run, record_writer
+from agent.bulk.alike import AlikeRows
 from agent.bulk.runner import BulkOptions, BulkRunner
+from agent.bulk.summary import Summary
 from agent.core.records import Record, Verdict
 from agent.data.read_options import ReadOptions
 from agent.data.readers import ParsedRow
@@ -249,11 +251,40 @@ def test_whole_verdicts_that_are_kept(table: AppContext, tmp_path: Path, monkeyp
     ids = [verdict["id"] for verdict in kept]
     assert [line["template"] for line in lines][:10] == [verdict["template"] for verdict in kept][:10]
     assert set(ids) <= expected.keys()
-    assert {group.verdict.id for group in runner.summary.groups.values()} <= set(ids)
+    assert {group.verdict_id for group in runner.summary.groups.values()} - {""} <= set(ids)
     assert len(lines) == len(expected) > len(ids) >= 10
     for verdict in kept:
         assert verdict["precedents"] == json.loads(expected[verdict["id"]].to_json())["precedents"]
         assert table.history.get(verdict["id"]) is not None, "it can be corrected"
+
+
+def test_the_largest_groups_have_whole_verdicts(table: AppContext, tmp_path: Path, by_arrays: list[int]) -> None:
+    file = write_csv(tmp_path / "rows.csv", rows_of(600, 12, numbers=12, categories=3))
+    expected = {verdict.record.line: verdict for verdict in alone(table, file)}
+    summary = run(table, file, tmp_path / "out.jsonl", listed=1).summary
+    summary = Summary.model_validate(summary.model_dump(mode="json"))
+    for label in ("anomalous", "unsure"):
+        ranked = summary.ranked(label)
+        assert len(ranked) > 1
+        for place, group in enumerate(ranked):
+            of_first = expected[group.first.line]
+            assert isinstance(group.verdict, Verdict) == (place < 1)
+            assert group.verdict_id == (of_first.id if place < 1 else "")
+            assert (group.verdict.record, group.verdict.label) == (of_first.record, of_first.label)
+            assert group.verdict.probability == pytest.approx(of_first.probability)
+    listed = [group for label in ("anomalous", "unsure") for group in summary.ranked(label)[:1]]
+    written = {verdict["id"] for verdict in read(tmp_path / "out.jsonl.templates.jsonl")}
+    assert written == {group.verdict_id for group in listed}
+    assert all(table.history.get(group.verdict_id) is not None for group in listed), "they can be corrected"
+
+
+def test_what_names_a_group_has_no_order(table: AppContext) -> None:
+    alike = AlikeRows.of(table.source("s"))
+    assert alike.encoder is not None
+    first, second = [name for name, knots in alike.encoder.numbers.items() if len(knots) > 1][:2]
+    names = {alike._outside({first: far, second: 1e6 - far}) for far in (1e5, 9e5)}
+    assert len(names) == 1, "whichever of the two is farther out"
+    assert all(name in str(*names) for name in (first, second))
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(

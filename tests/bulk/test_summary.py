@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -30,14 +28,14 @@ def verdict(label: int, text: str) -> Verdict:
 
 def add(summary: Summary, file: str, start: int, slots: list[int], labels: list[int]) -> None:
     """Records from line ``start`` on; ``labels``: the label of each slot; all slots have template ``t``."""
-    verdict_of: Callable[[int], tuple[str, Verdict]] = lambda slot: ("t", verdict(labels[slot], f"slot {slot}"))  # noqa: E731
     numbers = np.array(slots, np.int32)
     summary.add(
         file,
         np.arange(start, start + len(slots), dtype=np.int64),
         np.array(labels, np.int8)[numbers],
         numbers,
-        verdict_of,
+        lambda slot: "t",
+        lambda slot: verdict(labels[slot], f"slot {slot}"),
         lambda places: [None] * len(places),
     )
 
@@ -89,7 +87,8 @@ def test_what_is_merged_is_bounded_like_what_is_added(monkeypatch: pytest.Monkey
             np.arange(1, 2, dtype=np.int64),
             np.array([ANOMALOUS], np.int8),
             np.zeros(1, np.int32),
-            lambda _, part=part: (f"t{part}", verdict(ANOMALOUS, "x")),  # type: ignore[misc]
+            lambda _, part=part: f"t{part}",  # type: ignore[misc]
+            lambda _: verdict(ANOMALOUS, "x"),
             lambda _: [None],
         )
         whole.merge(of_part)
