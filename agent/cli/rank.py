@@ -44,7 +44,7 @@ def rank(
 ) -> None:
     """Show the events of files without labels, and how to go on; in a terminal, take labels."""
     from agent.bulk.unlabelled.ranking import rank_templates
-    from agent.bulk.unlabelled.show import NOTE, write_page, write_ranking
+    from agent.bulk.unlabelled.show import note, write_page, write_ranking
     from agent.core import terminal
 
     if to not in ("table", "jsonl"):
@@ -63,11 +63,11 @@ def rank(
     if output is not None:
         with terminal.open_output(output) as stream:
             _write(ranking, to, stream)
-        print_status(f"the events are in {output}. {NOTE}")
+        print_status(f"the events are in {output}. {note(ranking)}")
     elif to == "jsonl":
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         _write(ranking, to, sys.stdout)
-        print_status(NOTE)
+        print_status(note(ranking))
     else:
         write_ranking(ranking)
     if report is not None:

@@ -62,3 +62,12 @@ def map_estimate(
     bounds = [(0.0, None)] * (len(start) - 1) + [bias_bounds]
     theta: Floats = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     return theta
+
+
+def trend(numbers: Floats) -> float:
+    """Spearman's rank correlation of numbers with their order, 0 for equal ones."""
+    from scipy.stats import rankdata
+
+    ranks, order = rankdata(numbers) - (len(numbers) + 1) / 2, np.arange(len(numbers)) - (len(numbers) - 1) / 2
+    spread = math.sqrt(float((ranks**2).sum() * (order**2).sum()))
+    return float((ranks * order).sum() / spread) if spread else 0.0

@@ -1,4 +1,4 @@
-"""What the columns of a table hold, found by reading all of it once: types, notations, row numbers, odd cells.
+"""What the columns of a table hold, found by reading all of it once: types, notations, row numbers, times, odd cells.
 
 Memory stays bounded: of each column a count of its distinct values is kept up to a limit, and a few examples.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.core.records import FieldValue
 from agent.data.readers.notation import STYLES, Notation, Style, split_cell
 from agent.data.readers.table_schema import ColumnType, LearnedColumn, TableSchema
 from agent.data.readers.values import is_missing
+from agent.data.times_of_rows import is_date, names_times, unit_of_time
 
 # share of the filled cells that must be numbers for a column of numbers; that makes others worth a remark
 _NUMERIC, _PARTLY = 0.5, 0.1
@@ -21,8 +22,11 @@ _NUMERIC, _PARTLY = 0.5, 0.1
 _SAME_UNIT = 0.98
 _MAX_DISTINCT, _MAX_UNITS, _MAX_WORDS = 10_000, 50, 1_000
 _MAX_SHOWN, _MAX_CHARS = 3, 24
-_FEWEST_ROWS = 10
+# rows from which on a column may number them, or rise
+_FEWEST_ROWS, _RISING_ROWS = 10, 50
 _PROSE_WORDS = 3
+# cells from which on a category of which most differ is none (`retrieval.encoding.field_encoder`)
+_FEWEST_CATEGORIES = 8
 _NUMBERS_ROWS = re.compile(
     r"(?:unnamed[: ]*\d*|index|idx|level_\d+|row[ _-]?(?:id|no|nr|num|number|names?)?|no\.?|nr\.?|#|line|seq|"
     r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial|.*[ _-]id|(?-i:.*[a-z]I[dD]))",
@@ -40,6 +44,8 @@ class ColumnSurvey:
     numbers: int = 0
     booleans: int = 0
     prose: int = 0
+    dates: int = 0
+    times: int = 0
     styles: Counter[Style] = field(default_factory=Counter)
     units: Counter[tuple[str, str]] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
@@ -47,6 +53,8 @@ class ColumnSurvey:
     last: float | None = None
     whole: bool = True
     consecutive: bool = True
+    rises: bool = True
+    unit_of_time: int | str | None = None
 
     def add(self, cell: FieldValue) -> None:
         """Count a cell."""
@@ -57,6 +65,8 @@ class ColumnSurvey:
         self.filled += 1
         if self.filled <= _MAX_DISTINCT:
             self.distinct.add(hash(cell))
+        if isinstance(cell, str) and self.dates == self.filled - 1:
+            self.dates += is_date(cell)
         if isinstance(cell, bool) or (isinstance(cell, str) and cell.strip().casefold() in ("true", "false")):
             self.booleans += 1
             self.whole = False
@@ -81,7 +91,12 @@ class ColumnSurvey:
     def _follow(self, number: float | None) -> None:
         self.whole &= number is not None and number.is_integer()
         self.consecutive &= self.last is None or number == self.last + 1
+        self.rises &= self.last is None or (number is not None and number >= self.last)
         self.last = number
+        if number is not None and self.times == self.filled - 1:
+            unit = unit_of_time(number)
+            self.unit_of_time = self.unit_of_time or unit
+            self.times += unit is not None and unit == self.unit_of_time
 
     def next_file(self) -> None:
         """Row numbers begin again in the next file."""
@@ -94,6 +109,16 @@ class ColumnSurvey:
             return False
         unlike = len(self.distinct) == min(self.filled, _MAX_DISTINCT)
         return self.consecutive or (unlike and bool(_NUMBERS_ROWS.fullmatch(self.name.strip())))
+
+    @property
+    def holds_times(self) -> bool:
+        """Whether it only says when: dates, or numbers that may be times and rise from row to row or are named so."""
+        if self.filled and self.dates == self.filled:
+            return True
+        if not self.filled or self.times != self.filled or self.units:
+            return False
+        rises = self.rises and self.filled >= _FEWEST_ROWS and len(self.distinct) > 1
+        return rises or names_times(self.name)
 
 
 @dataclass(frozen=True)
@@ -158,16 +183,21 @@ class TableSurvey:
         for column in self.columns.values():
             column.next_file()
 
-    def report(self, named: Iterable[str]) -> TableReport:
-        """The schema and the remarks; columns that are ``named`` by the user are never left out."""
+    def report(self, named: Iterable[str], before: Mapping[str, str]) -> TableReport:
+        """The schema and the remarks.
+
+        Columns that are ``named`` by the user are never left out; others that were left out ``before`` still are.
+        """
         kept = frozenset(named)
         columns = [column for column in self.columns.values() if column.filled or column.cells]
         everywhere = (column for column in columns if column.filled == self.records)
-        counting = [column.name for column in everywhere if column.numbers_rows and column.name not in kept]
-        if len(counting) == len(columns):
-            counting = []
-        left_out = dict.fromkeys(counting, "it numbers the rows")
-        comma = _decimal_comma(columns)
+        left_out = {name: why for name, why in before.items() if name in self.columns}
+        left_out |= {column.name: "it numbers the rows" for column in everywhere if column.numbers_rows}
+        left_out |= {column.name: "it holds times" for column in columns if column.holds_times}
+        left_out = {name: why for name, why in left_out.items() if name not in kept}
+        if len(left_out) == len(columns):
+            left_out = {}
+        comma, has_prose = _decimal_comma(columns), any(_type(column) == "text" for column in columns)
         learned, remarks = list[LearnedColumn](), list[str]()
         for column in columns:
             if column.name in left_out:
@@ -178,7 +208,8 @@ class TableSurvey:
                     name=column.name, type=_type(column), filled=column.filled / self.records, notation=notation
                 )
             )
-            remarks += [f"{column.name}: {text}" for text in (remark, _oddness(column)) if text]
+            compared = None if has_prose else _note_on_categories(column)
+            remarks += [f"{column.name}: {text}" for text in (remark, _oddness(column), compared) if text]
         distinct = {column.name: len(column.distinct) if column.filled <= _MAX_DISTINCT else None for column in columns}
         return TableReport(
             self.records,
@@ -235,7 +266,17 @@ def _notation(column: ColumnSurvey, comma: bool) -> tuple[Notation | None, str |
     return (None if notation == Notation() else notation), remark
 
 
+def _note_on_categories(column: ColumnSurvey) -> str | None:
+    """That values of a column are not compared in a table, of whose records no column is prose."""
+    counted = min(column.filled, _MAX_DISTINCT)
+    if _type(column) != "category" or counted < _FEWEST_CATEGORIES or len(column.distinct) <= counted // 2:
+        return None
+    return f"most values differ, so they are not compared; --text {column.name} judges records by them alone"
+
+
 def _oddness(column: ColumnSurvey) -> str | None:
+    if _RISING_ROWS <= column.numbers == column.filled == len(column.distinct) and column.rises:
+        return "rises from row to row: if it only counts, later rows look unlike all cases; --text names what to keep"
     words = column.filled - column.numbers - column.booleans
     if not words or not column.numbers:
         return None

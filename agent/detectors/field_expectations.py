@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.numerics import trend
 from agent.detectors.tabular_encoder import TabularEncoder
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.field_encoder import EventCount, FieldEncoder, FieldValue, features
@@ -29,9 +30,9 @@ _MAX_VALUES, _MAX_SHOWN, _MAX_CHARS = 1_000, 5, 40
 _BEYOND = 1.0
 # share of the records like the cases that may have a number outside of what is expected
 _SELDOM_BEYOND = 0.01
-# rank correlation of a number with the order of the cases from which on it rises or falls from case to case
-_TREND = 0.9
 _HUGE = 1e300
+# rank correlation of a number with the order of the cases from which on it rises or falls from case to case
+TREND = 0.9
 # what a record may have beside its fields
 _PARTS = frozenset({"events", "text"})
 # every how many of a number's 33 quantiles a missing value is tried at
@@ -286,10 +287,10 @@ def _limits(column: Sequence[FieldValue], share: float) -> tuple[float, float]:
     numbers = np.clip(numbers, -_HUGE, _HUGE)
     low, high = float(numbers.min()), float(numbers.max())
     least, greatest = _widest(low, high)
-    trend = _trend(numbers)
-    if trend < _TREND:
+    rising = trend(numbers)
+    if rising < TREND:
         greatest = min(greatest, _tail_end(np.sort(numbers), share))
-    if trend > -_TREND:
+    if rising > -TREND:
         least = max(least, -_tail_end(np.sort(-numbers), share))
     return least, greatest
 
@@ -309,15 +310,6 @@ def _tail_end(ascending: NDArray[np.float64], share: float) -> float:
     reach = (outermost - inside).sum() * ((exceeding / share) ** (1 / k) - 1)
     gap = np.diff(ascending[-k - 1 :]).max()
     return float(max(ascending[-1] + gap, inside + reach))
-
-
-def _trend(numbers: NDArray[np.float64]) -> float:
-    """Rank correlation of the numbers with their order, 0 for equal ones."""
-    from scipy.stats import rankdata
-
-    ranks, order = rankdata(numbers) - (len(numbers) + 1) / 2, np.arange(len(numbers)) - (len(numbers) - 1) / 2
-    spread = math.sqrt(float((ranks**2).sum() * (order**2).sum()))
-    return float((ranks * order).sum() / spread) if spread else 0.0
 
 
 def filled_in(row: Row, missing: Sequence[str], columns: TabularEncoder) -> list[Row]:

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from agent.core.numerics import trend
 from agent.detectors.conformal import ConformalNeighbours
+from agent.detectors.field_expectations import TREND
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import TabularEncoder
 from agent.detectors.tree_ensemble import TreeEnsemble
@@ -32,6 +34,8 @@ _TREES, _FOLDS, _SEED = 200, 5, 20_26
 # the most cases that are fitted to; those with out-of-fold scores; kinds of anomaly up to which all cases have them
 _MAX_CASES, _MAX_SCORED, _WHOLE_KIND = 30_000, 8_000, 200
 _MIN_KINDS = 4
+# cases from which on a number may be seen to rise or fall from one to the next
+_FEWEST_OF_TREND = 20
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class TabularModel:
     trees : tuple of TreeEnsemble
         Forest and boosting; empty with too few anomalous cases.
     low, high : shape (numbers,)
-        Range of each number among the cases.
+        Range of each number among the cases; all numbers where they rise or fall from case to case.
     """
 
     columns: TabularEncoder
@@ -137,6 +141,9 @@ class TabularModel:
         seen = encoded[0]
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
+        # how far a counter goes on after the cases says nothing
+        goes_on = [len(known) >= _FEWEST_OF_TREND and abs(trend(known)) >= TREND for known in _filled(seen)]
+        low[goes_on], high[goes_on] = -np.inf, np.inf
         return cls(columns, detector, trees, low, high), replace(scores, indices=indices[scores.indices])
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
@@ -284,6 +291,11 @@ class _Learner:
         return HistGradientBoostingClassifier(
             **size, min_samples_leaf=10, l2_regularization=1.0, max_features=0.4, early_stopping=False, random_state=0
         )
+
+
+def _filled(seen: Floats) -> list[Floats]:
+    """The values of each column without missing ones, in the order of the cases."""
+    return [column[~np.isnan(column)] for column in seen.T]
 
 
 def _chosen(anomalous: Bools) -> Ints:

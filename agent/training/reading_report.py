@@ -103,7 +103,7 @@ def survey(
         # a part of the records having fields is no table: a log with some lines of the form "name is value"
         schema = columns.of_texts(done.records)
         if columns.records * 2 > done.records:
-            done.table = columns.report(named=() if not options.text else columns.columns)
+            done.table = columns.report(columns.columns if options.text else (), earlier.left_out)
             schema = done.table.schema
         if schema is not None:
             options = options.model_copy(update={"table": schema.joined(earlier)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from agent.core.errors import InputError
 from agent.data.read_options import ReadOptions
+from agent.data.readers.table_schema import LearnedColumn, TableSchema
 from agent.training.reading_report import ReadingReport, survey
 
 OPTIONS = ReadOptions(label="label")
@@ -84,7 +85,7 @@ def test_three_digits_after_a_point_are_thousands_where_commas_are_decimal(
 @pytest.mark.parametrize(
     "texts",
     [
-        ["2024-03-01", "2024-03-02"], ["10.0.0.1", "10.0.0.2"], ["12:30", "12:31"], ["v1.2.3", "v1.2.4"],
+        ["2024-03", "2024-04"], ["10.0.0.1", "10.0.0.2"], ["12:30", "12:31"], ["v1.2.3", "v1.2.4"],
         ["a1", "b2"], ["north", "south"], ["1,2,3", "4,5"],
     ],
 )  # fmt: skip
@@ -108,6 +109,23 @@ def test_odd_cells_and_mixed_units_are_named(tmp_path: Path) -> None:
         "size: numbers with different units (MB, kB): they are read as words, not as numbers",
         "mixed: 30 of 100 cells are numbers among words such as 'low', 'high'",
     )
+
+
+def test_categories_that_are_not_compared_are_named(tmp_path: Path) -> None:
+    columns = {"url": [f"/shop/{i}" for i in range(40)], "host": [f"web{i % 9}" for i in range(40)]}
+    made = report(tmp_path / "t.csv", {**columns, "load": ["1.5", "2.5"] * 20})
+    assert made.table is not None
+    (remark,) = made.table.remarks
+    assert remark.startswith("url: most values differ, so they are not compared; --text url")
+
+
+def test_a_column_that_rises_is_named(tmp_path: Path) -> None:
+    rising = sorted(random.Random(5).sample(range(9_000), 60))
+    columns = {"offset": [f"{number}.5" for number in rising], "load": [f"{i * 7 % 11}.5" for i in range(60)]}
+    made = report(tmp_path / "t.csv", columns)
+    assert made.table is not None
+    (remark,) = made.table.remarks
+    assert remark.startswith("offset: rises from row to row")
 
 
 NUMBERING = {
@@ -138,6 +156,66 @@ def test_only_what_numbers_the_rows_is_left_out(tmp_path: Path, kind: str) -> No
     (record, *_) = [row.record for row in made.options.read_unlabelled(path, 65_536)]  # type: ignore[union-attr]
     assert len(record.fields) + len(record.text) > 3
     assert (len(record.fields) == 2) != left_out
+
+
+_MOMENTS = [datetime(2026, 3, 1, 10, tzinfo=UTC) + timedelta(hours=7 * i) for i in range(40)]
+_SHUFFLED = random.Random(3).sample(_MOMENTS, 40)
+_SIZES = random.Random(4).sample(range(700_000_000, 4_000_000_000), 40)
+TIMES = {
+    "seconds, by name": ("ts", [f"{moment.timestamp():.3f}" for moment in _SHUFFLED], True),
+    "seconds, rising": ("x", [f"{moment.timestamp():.0f}" for moment in _MOMENTS], True),
+    "seconds, in no order": ("x", [f"{moment.timestamp():.0f}" for moment in _SHUFFLED], False),
+    "milliseconds": ("eventTime", [f"{moment.timestamp() * 1e3:.0f}" for moment in _SHUFFLED], True),
+    "nanoseconds": ("flow_start", [f"{moment.timestamp() * 1e9:.0f}" for moment in _MOMENTS], True),
+    "mixed units": ("ts", [f"{moment.timestamp() * 1e3 ** (i % 2):.0f}" for i, moment in enumerate(_MOMENTS)], False),
+    "days as numbers": ("day", [f"{moment:%Y%m%d}" for moment in _SHUFFLED], True),
+    "days": ("opened", [f"{moment:%Y-%m-%d}" for moment in _SHUFFLED], True),
+    "two days": ("opened", [f"2026-03-{1 + i % 2:02}" for i in range(40)], True),
+    "days in words": ("x", [f"{moment:%a %d %b %Y %H:%M}" for moment in _SHUFFLED], True),
+    "of a web server": ("x", [f"[{moment:%d/%b/%Y:%H:%M:%S %z}]" for moment in _SHUFFLED], True),
+    "of syslog": ("x", [f"{moment:%b %d %H:%M:%S}" for moment in _SHUFFLED], True),
+    "American": ("x", [f"{moment:%m/%d/%Y %I:%M %p}" for moment in _SHUFFLED], True),
+    "some empty": ("closed", [f"{moment:%d.%m.%Y}" if i % 3 else "" for i, moment in enumerate(_SHUFFLED)], True),
+    "some words": ("closed", [f"{moment:%d.%m.%Y}" if i % 3 else "never" for i, moment in enumerate(_MOMENTS)], False),
+    "bytes": ("bytes", list(map(str, _SIZES)), False),
+    "a rate named so": ("time_to_live", [str(30 + i % 7) for i in range(40)], False),
+    "hours": ("hour", [str(i % 24) for i in range(40)], False),
+    "years": ("built", [str(1990 + i % 30) for i in range(40)], False),
+    "versions": ("version", [f"1.{i % 4}.{i % 9}" for i in range(40)], False),
+    "addresses": ("source", [f"10.0.{i % 4}.{i}" for i in range(40)], False),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_what_only_says_when_is_left_out(tmp_path: Path, kind: str) -> None:
+    name, cells, left_out = TIMES[kind]
+    made = report(tmp_path / "t.csv", {name: cells, "load": [f"{i * 7 % 11}.5" for i in range(40)]})
+    assert made.table is not None
+    assert made.table.schema.left_out == ({name: "it holds times"} if left_out else {})
+    (record, *_) = [row.record for row in made.options.read_unlabelled(tmp_path / "t.csv", 65_536)]  # type: ignore[union-attr]
+    assert (name in record.fields) != left_out
+
+
+def test_a_source_that_has_learned_a_column_keeps_it(tmp_path: Path) -> None:
+    column = LearnedColumn(name="ts", type="number")
+    earlier = OPTIONS.model_copy(
+        update={"table": TableSchema(columns=(column, LearnedColumn(name="load", type="number")))}
+    )
+    cells = {"ts": [f"{moment.timestamp():.0f}" for moment in _MOMENTS], "load": ["1.5", "2.5"] * 20}
+    made = report(tmp_path / "t.csv", cells, options=earlier)
+    assert not made.options.table.left_out
+    assert made.options.table.names == {"ts", "load"}
+
+
+def test_what_was_left_out_stays_so(tmp_path: Path) -> None:
+    cells = {"x": [f"{moment.timestamp():.0f}" for moment in _MOMENTS], "load": ["1.5", "2.5"] * 20}
+    made = report(tmp_path / "t.csv", cells)
+    again = report(tmp_path / "few.csv", {"x": ["17", "5"], "load": ["1.5", "2.5"]}, options=made.options)
+    assert again.options.table.left_out == {"x": "it holds times"}
+    named = again.options.model_copy(update={"text": ("x", "load")})
+    assert not report(
+        tmp_path / "few.csv", {"x": ["17", "5"], "load": ["1.5", "2.5"]}, options=named
+    ).options.table.left_out
 
 
 def test_a_column_that_is_named_is_never_left_out(tmp_path: Path) -> None:
@@ -177,8 +255,9 @@ def test_types_of_parquet(tmp_path: Path) -> None:
     made = survey([tmp_path / "t.parquet"], OPTIONS, 65_536)
     assert made.table is not None
     types = {column.name: column.type for column in made.table.schema.columns}
-    assert types == {"price": "number", "day": "category", "paid": "yes/no", "shop": "category"}
-    assert made.preview[0][1].fields == {"price": 12.5, "day": "2024-03-01", "paid": True, "shop": "bar"}
+    assert types == {"price": "number", "paid": "yes/no", "shop": "category"}
+    assert made.table.schema.left_out == {"day": "it holds times"}
+    assert made.preview[0][1].fields == {"price": 12.5, "paid": True, "shop": "bar"}
 
 
 def test_neighbouring_large_whole_numbers_are_different_labels(tmp_path: Path) -> None:

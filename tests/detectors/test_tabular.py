@@ -92,6 +92,17 @@ def test_a_number_far_outside_of_all_cases_is_never_confidently_normal() -> None
     assert odd > 2
 
 
+@pytest.mark.parametrize("step", [7.0, -7.0])
+def test_how_far_a_counter_has_gone_on_is_no_anomaly(step: float) -> None:
+    rows, labels = _rows(400, 1)
+    model = _fit([{**row, "counter": step * i} for i, row in enumerate(rows)], labels)
+    (normal,) = [row for row, bad in zip(rows, labels, strict=True) if not bad][:1]
+    (trees, _), (beyond, _) = model.signals([{**normal, "counter": step * i} for i in (399, 1e6)], [(), ()])
+    assert trees is not None
+    assert beyond is not None
+    assert max(trees, beyond) < 0
+
+
 def test_rows_that_say_nothing_and_numbers_beyond_all_measure_are_no_error() -> None:
     names: list[Row] = [{"name": f"only {i}"} for i in range(40)]
     assert TabularModel.fit(names, [()] * 40, [i % 4 == 0 for i in range(40)], [None] * 40, [1] * 40) == (None, None)

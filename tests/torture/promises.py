@@ -23,6 +23,18 @@ PROMISES = {
         "it is done, with the same verdicts and outputs.",
         "test_killed_commands.py",
     ),
+    "killed workers": Promise(
+        "Whichever workers of a Ray cluster are killed, a run has the lines of a local one, byte for byte.",
+        "test_killed_extras.py",
+    ),
+    "killed runs on Ray": Promise(
+        "A run on a Ray cluster that was killed goes on with `--resume`, to the same bytes.", "test_killed_extras.py"
+    ),
+    "killed trainings": Promise(
+        "When `precedent tune classifier` is killed, the source judges as before, or as tuned; `--resume` goes on, to "
+        "the same verdicts.",
+        "test_killed_extras.py",
+    ),
     "failed": Promise(
         "When a write to the disk fails, the command says so or goes on; nothing that was acknowledged is lost, and "
         "the next start is not refused: `learn`, `judge`, `correct`, `watch`, rebuild, refit, prune, forget, backup, "

@@ -95,3 +95,5 @@ class Ranking(_Model):
     end: str | None
     against: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    # whether records have numbers of their own, which are not compared
+    has_numbers: bool = False

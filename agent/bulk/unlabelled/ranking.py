@@ -128,6 +128,7 @@ class _Ranker:
             start=self._moment(0) if len(times) else None,
             end=self._moment(len(times) - 1) if len(times) else None,
             unreadable=tuple(map(str, scan.failures)),
+            has_numbers=scan.has_numbers,
         )
 
     @cached_property

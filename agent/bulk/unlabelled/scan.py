@@ -50,6 +50,8 @@ class Scan:
         The first network address in it, an index of ``address_names``; below 0 for none.
     failures : list of RowError
         What could not be read.
+    has_numbers : bool
+        Whether records are rows with numbers and no prose, of which templates say nothing.
     """
 
     names: list[str]
@@ -62,6 +64,7 @@ class Scan:
     times: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     addresses: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     failures: list[RowError] = field(default_factory=list)
+    has_numbers: bool = False
 
     @property
     def has_times(self) -> bool:
@@ -156,6 +159,8 @@ class _Scanner:
             self._scan.failures += [item for item in batch if isinstance(item, RowError)]
             records = [item.record for item in batch if isinstance(item, ParsedRow)]
             representation = representation or Representation.fit(records[:_SAMPLE_ROWS])
+            encoder = representation.field_encoder
+            self._scan.has_numbers |= encoder is not None and bool(encoder.numbers)
             templates = [self._template(record, representation.full_text(record)) for record in records]
             reader = TimeReader()
             times = reader.read([record.time or record.text for record in records])

@@ -16,6 +16,7 @@ ON_SCREEN, _TEXT_CHARS, _VALUES, _COMPANIONS = 20, 160, 4, 3
 # columns from which on the bars over time fit on one line
 _WIDE = 110
 _BARS = "▁▂▃▄▅▆▇█"
+_NUMBERS = "Numbers of rows are not compared here: a source does, which `precedent learn FILE --all-normal` makes."
 NOTE = "Nothing here is labelled: events are ranked by how unusual they are, which does not make them anomalous."
 
 
@@ -53,7 +54,12 @@ def write_ranking(ranking: Ranking, stream: Any = None) -> None:
         )
     screen.print(table)
     screen.print(rich_text(headline(ranking, min(ON_SCREEN, len(ranking.events)))), soft_wrap=True)
-    screen.print(NOTE, soft_wrap=True)
+    screen.print(rich_text(note(ranking)), soft_wrap=True)
+
+
+def note(ranking: Ranking) -> str:
+    """What the ranking does not say."""
+    return f"{NOTE} {_NUMBERS}" if ranking.has_numbers else NOTE
 
 
 def place_of(ranking: Ranking, place: Seen) -> str:
@@ -106,7 +112,7 @@ def write_page(ranking: Ranking, path: Path) -> None:
     html = environment.from_string(template).render(
         ranking=ranking,
         headline=headline(ranking, len(ranking.events)),
-        note=NOTE,
+        note=note(ranking),
         details=details,
         place_of=place_of,
         plural=plural,

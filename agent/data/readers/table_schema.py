@@ -112,11 +112,10 @@ class TableSchema(BaseModel):
         return self.model_copy(update={"renamed": renamed})
 
     def joined(self, earlier: TableSchema) -> TableSchema:
-        """These columns and those of an ``earlier`` schema of the same source."""
-        present = self.names | self.left_out.keys()
-        columns = (*self.columns, *(column for column in earlier.columns if column.name not in present))
+        """These columns and those of an ``earlier`` schema of the same source, whose cases have all of its columns."""
+        columns = (*self.columns, *(column for column in earlier.columns if column.name not in self.names))
         kept = {name: why for name, why in earlier.left_out.items() if name not in self.names}
-        left_out = {**kept, **self.left_out}
+        left_out = {name: why for name, why in {**kept, **self.left_out}.items() if name not in earlier.names}
         known = {column.name for column in columns} | left_out.keys()
         ignored = [name for name in dict.fromkeys((*earlier.ignored, *self.ignored)) if name not in known]
         return TableSchema(columns=columns, left_out=left_out, ignored=tuple(ignored))

@@ -14,7 +14,7 @@ from agent.bulk.unlabelled.models import Event, Ranking
 from agent.bulk.unlabelled.patterns import find_patterns
 from agent.bulk.unlabelled.ranking import rank_templates
 from agent.bulk.unlabelled.severity import error_words, level, status_severity
-from agent.bulk.unlabelled.show import sparkline, write_page
+from agent.bulk.unlabelled.show import note, sparkline, write_page
 from agent.bulk.unlabelled.times import TimeReader
 from agent.core.errors import InputError
 from agent.data.read_options import ReadOptions
@@ -227,6 +227,14 @@ def test_a_page_escapes_what_records_hold(tmp_path: Path) -> None:
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
     assert "Nothing here is labelled" in html
+
+
+def test_numbers_of_rows_are_said_not_to_be_compared(tmp_path: Path) -> None:
+    table, log = tmp_path / "t.csv", tmp_path / "a.jsonl"
+    table.write_text("load,host\n" + "".join(f"{i % 7}.5,web{i % 3}\n" for i in range(40)))
+    log.write_text("".join(f'{{"took": {i}, "msg": "request {i} is served in time"}}\n' for i in range(40)))
+    assert "Numbers of rows are not compared here" in note(rank(str(table)))
+    assert "Numbers" not in note(rank(str(log)))
 
 
 def patterns(*texts: str) -> list[str]:
