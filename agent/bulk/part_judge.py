@@ -14,7 +14,7 @@ from pydantic import PrivateAttr
 
 from agent.bulk.output import template_line
 from agent.bulk.runner import BulkRunner
-from agent.bulk.summary import Summary
+from agent.bulk.summary import ScoredRecord, Summary
 from agent.core.records import JudgeError, Verdict
 from agent.data.blocks import Block, BlockTable
 from agent.data.read_options import ReadOptions
@@ -104,6 +104,7 @@ class PartJudge(BulkRunner):
         self._judge.stored = self._written  # type: ignore[assignment]
         self.context.history = self._written  # type: ignore[assignment]
         self._records = self._new_records()
+        self._sent = set[str]()
 
     @property
     def state(self) -> str:
@@ -111,7 +112,7 @@ class PartJudge(BulkRunner):
         return self._judge.state
 
     def judge(self, part: Part) -> JudgedPart:
-        """Judge a part; verdicts of templates that were met before are not in the result again."""
+        """Judge a part; whole verdicts of templates that were met before are not in the result again."""
         answers, changed = self._judge.llm_answers, self._judge.llm_changed
         self.summary = Summary(source=self.options.source)
         self.failures, self.notes = [], []
@@ -120,11 +121,20 @@ class PartJudge(BulkRunner):
         self._part, self.read_options = part, _OfPart.of(part, self.read_options)
         for _ in self._file(part.file, 0, part.line if part.data else 1):
             pass
+        self._send_once(self.summary)
         judged.lines = self._written.lines()
         judged.notes = self.notes + self._grouper.notes
         self._grouper.notes.clear()
         judged.llm_answers, judged.llm_changed = self._judge.llm_answers - answers, self._judge.llm_changed - changed
         return judged
+
+    def _send_once(self, summary: Summary) -> None:
+        """Leave whole verdicts out of groups that parts before had: sending them takes a quarter of a worker's time."""
+        for name, group in summary.groups.items():
+            verdict = group.verdict
+            if name in self._sent:
+                group.verdict = ScoredRecord(verdict.label, verdict.probability, verdict.record)
+        self._sent.update(summary.groups)
 
     def _text_table(self, stream: Stream, kind: Kind, request: ReadRequest) -> BlockTable | None:
         part = self._part
