@@ -29,7 +29,8 @@ _PROSE_WORDS = 3
 _FEWEST_CATEGORIES = 8
 _NUMBERS_ROWS = re.compile(
     r"(?:unnamed[: ]*\d*|index|idx|level_\d+|row[ _-]?(?:id|no|nr|num|number|names?)?|no\.?|nr\.?|#|line|seq|"
-    r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial|.*[ _-]id|(?-i:.*[a-z]I[dD]))",
+    r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial|.*[ _-](?:id|no|nr|number)"
+    r"|(?-i:.*[a-z](?:I[dD]|No|Nr|Number)))",
     re.IGNORECASE,
 )
 

@@ -128,7 +128,9 @@ def test_of_a_language_model_of_ones_own(copy_of: Callable[..., Settings], cache
         outcome = judge(home, model=str(own), cache=cache)
         assert isinstance(outcome, list), f"{where}: {outcome}"
         for _, _, degraded in outcome:
-            assert all("own.gguf" in reason for reason in degraded), where
+            # which may be no answers
+            named = ["own.gguf" in reason or "the model's reply begins with" in reason for reason in degraded]
+            assert all(named), f"{where}: {degraded}"
 
 
 def test_of_what_is_noted_on_a_model(copy_of: Callable[..., Settings], cache: Path) -> None:
