@@ -5,6 +5,7 @@ Memory stays bounded: of each column a count of its distinct values is kept up t
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from agent.core.records import FieldValue
 from agent.data.readers.notation import STYLES, Notation, Style, split_cell
 from agent.data.readers.table_schema import ColumnType, LearnedColumn, TableSchema
 from agent.data.readers.values import is_missing
-from agent.data.times_of_rows import is_date, names_times, unit_of_time
+from agent.data.times_of_rows import are_near, is_date, names_times, unit_of_time
 
 # share of the filled cells that must be numbers for a column of numbers; that makes others worth a remark
 _NUMERIC, _PARTLY = 0.5, 0.1
@@ -56,6 +57,8 @@ class ColumnSurvey:
     consecutive: bool = True
     rises: bool = True
     unit_of_time: int | str | None = None
+    least: float = math.inf
+    greatest: float = -math.inf
 
     def add(self, cell: FieldValue) -> None:
         """Count a cell."""
@@ -95,6 +98,7 @@ class ColumnSurvey:
         self.rises &= self.last is None or (number is not None and number >= self.last)
         self.last = number
         if number is not None and self.times == self.filled - 1:
+            self.least, self.greatest = min(self.least, number), max(self.greatest, number)
             unit = unit_of_time(number)
             self.unit_of_time = self.unit_of_time or unit
             self.times += unit is not None and unit == self.unit_of_time
@@ -116,9 +120,11 @@ class ColumnSurvey:
         """Whether it only says when: dates, or numbers that may be times and rise from row to row or are named so."""
         if self.filled and self.dates == self.filled:
             return True
-        if not self.filled or self.times != self.filled or self.units:
+        if not self.filled or self.times != self.filled or self.units or self.unit_of_time is None:
             return False
-        rises = self.rises and self.filled >= _FEWEST_ROWS and len(self.distinct) > 1
+        if not are_near(self.least, self.greatest, self.unit_of_time):
+            return False
+        rises = self.rises and len(self.distinct) >= _FEWEST_ROWS
         return rises or names_times(self.name)
 
 

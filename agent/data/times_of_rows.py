@@ -9,23 +9,34 @@ _FROM, _UNTIL = 631_152_000, 4_102_444_800
 _UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 _FIRST_YEAR, _LAST_YEAR = 1990, 2099
 _DAY_NUMBER = "yyyymmdd"
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
-_WEEKDAY = r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}\.?,?\s+"
+# a table is of some years; amounts and sizes are farther apart
+_MOST_YEARS, _YEAR_SECONDS = 5, 31_557_600
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_WEEKDAY = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,?\s+"
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _YEAR = r"(?:19|20)\d\d"
 _DATE = (
-    rf"(?:{_YEAR}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]{_YEAR}|\d\d?/\d\d?/\d\d"
-    rf"|\d\d?[ /-]{_MONTH}[ /-](?:{_YEAR}|\d\d)|{_MONTH}\s+\d\d?(?:,?\s+{_YEAR})?)"
+    rf"(?:{_YEAR}[-/.](?:0?[1-9]|1[0-2])[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.]{_YEAR}|{_DAY}/{_DAY}/\d\d"
+    rf"|{_DAY}[ /-]{_MONTH}[ /-](?:{_YEAR}|\d\d)|{_MONTH}\s+{_DAY}(?:,?\s+{_YEAR})?)"
 )
 _CLOCK = r"\d\d?:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[ap]m)?"
 _ZONE = r"\s?(?:z|[+-]\d\d:?\d\d|[a-z]{2,5}(?:[+-]\d\d?(?::?\d\d)?)?)"
 _DATED = re.compile(
     rf"\[?(?:{_WEEKDAY})?{_DATE}(?:(?:\s*t\s*|[\s,:]+){_CLOCK}(?:{_ZONE})?(?:\s+{_YEAR})?)?\]?", re.IGNORECASE
 )
-_NAMES_TIMES = re.compile(
-    r"time|date|stamp|epoch|unix|when|start|begin|end|first|last|seen|created|updated|modified|received|logged|occurred"
-    r"|(?:^|[^a-z])(?:ts|at|day)(?:$|[^a-z])",
-    re.IGNORECASE,
+_WORDS = frozenset(
+    re.findall(
+        r"\S+",
+        """
+        ts at time times timestamp timestamps datetime date day epoch unix stamp when start started begin end ended first
+        last seen created updated modified received logged occurred opened closed
+        """,
+    )
 )
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 
 def is_date(cell: str) -> bool:
@@ -49,6 +60,16 @@ def unit_of_time(number: float) -> int | str | None:
     return next((unit for unit in _UNITS if _FROM * unit <= number < _UNTIL * unit), None)
 
 
+def are_near(least: float, greatest: float, unit: int | str) -> bool:
+    """Whether numbers in a unit of `unit_of_time` are times of some years."""
+    years = (greatest - least) / (10_000 if isinstance(unit, str) else unit * _YEAR_SECONDS)
+    return years <= _MOST_YEARS
+
+
 def names_times(name: str) -> bool:
-    """Whether the name of a column says that it holds times."""
-    return _NAMES_TIMES.search(name) is not None
+    """Whether a word of the name of a column says that it holds times.
+
+    >>> names_times("flowStart_ms"), names_times("created_at"), names_times("spend"), names_times("endpoint")
+    (True, True, False, False)
+    """
+    return any(word.lower() in _WORDS for word in _WORD.findall(name))
