@@ -31,8 +31,8 @@ _WORDS = frozenset(
     re.findall(
         r"\S+",
         """
-        ts at time times timestamp timestamps datetime date day epoch unix stamp when start started begin end ended first
-        last seen created updated modified received logged occurred opened closed
+        ts at time times timestamp timestamps datetime date day epoch unix stamp when start started begin end ended
+        first last seen created updated modified received logged occurred opened closed
         """,
     )
 )
