@@ -235,7 +235,7 @@ def test_a_stream_is_cut_off_when_its_key_is_removed(
     head = f"POST /v1/verdicts HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
     head += "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
     with running(settings) as url:
-        assert eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        assert eventually(lambda: httpx.get(f"{url}/readyz", timeout=60).status_code == 200)
         address = urlsplit(url)
         with socket.create_connection((address.hostname, address.port), 60) as sent:
             sent.sendall(head.encode() + chunk)
