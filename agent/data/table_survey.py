@@ -15,7 +15,8 @@ from agent.core.records import FieldValue
 from agent.data.readers.notation import STYLES, Notation, Style, split_cell
 from agent.data.readers.table_schema import ColumnType, LearnedColumn, TableSchema
 from agent.data.readers.values import is_missing
-from agent.data.times_of_rows import are_near, is_date, names_times, unit_of_time
+from agent.data.times_of_rows import are_of_few_years, is_date, names_times, unit_of_time
+from retrieval.encoding.field_encoder import are_compared
 
 # share of the filled cells that must be numbers for a column of numbers; that makes others worth a remark
 _NUMERIC, _PARTLY = 0.5, 0.1
@@ -26,8 +27,6 @@ _MAX_SHOWN, _MAX_CHARS = 3, 24
 # rows from which on a column may number them, or rise
 _FEWEST_ROWS, _RISING_ROWS = 10, 50
 _PROSE_WORDS = 3
-# cells from which on a category of which most differ is none (`retrieval.encoding.field_encoder`)
-_FEWEST_CATEGORIES = 8
 _NUMBERS_ROWS = re.compile(
     r"(?:unnamed[: ]*\d*|index|idx|level_\d+|row[ _-]?(?:id|no|nr|num|number|names?)?|no\.?|nr\.?|#|line|seq|"
     r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial|.*[ _-](?:id|no|nr|number)"
@@ -122,7 +121,7 @@ class ColumnSurvey:
             return True
         if not self.filled or self.times != self.filled or self.units or self.unit_of_time is None:
             return False
-        if not are_near(self.least, self.greatest, self.unit_of_time):
+        if not are_of_few_years(self.least, self.greatest, self.unit_of_time):
             return False
         rises = self.rises and len(self.distinct) >= _FEWEST_ROWS
         return rises or names_times(self.name)
@@ -276,7 +275,7 @@ def _notation(column: ColumnSurvey, comma: bool) -> tuple[Notation | None, str |
 def _note_on_categories(column: ColumnSurvey) -> str | None:
     """That values of a column are not compared in a table, of whose records no column is prose."""
     counted = min(column.filled, _MAX_DISTINCT)
-    if _type(column) != "category" or counted < _FEWEST_CATEGORIES or len(column.distinct) <= counted // 2:
+    if _type(column) != "category" or are_compared(len(column.distinct), counted):
         return None
     return f"most values differ, so they are not compared; --text {column.name} judges records by them alone"
 

@@ -60,7 +60,7 @@ def unit_of_time(number: float) -> int | str | None:
     return next((unit for unit in _UNITS if _FROM * unit <= number < _UNTIL * unit), None)
 
 
-def are_near(least: float, greatest: float, unit: int | str) -> bool:
+def are_of_few_years(least: float, greatest: float, unit: int | str) -> bool:
     """Whether numbers in a unit of `unit_of_time` are times of some years."""
     years = (greatest - least) / (10_000 if isinstance(unit, str) else unit * _YEAR_SECONDS)
     return years <= _MOST_YEARS

@@ -142,7 +142,8 @@ class TabularModel:
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
         # how far a counter goes on after the cases says nothing
-        goes_on = [len(known) >= _FEWEST_OF_TREND and abs(trend(known)) >= TREND for known in _filled(seen)]
+        filled = [column[~np.isnan(column)] for column in seen.T]
+        goes_on = [len(known) >= _FEWEST_OF_TREND and abs(trend(known)) >= TREND for known in filled]
         low[goes_on], high[goes_on] = -np.inf, np.inf
         return cls(columns, detector, trees, low, high), replace(scores, indices=indices[scores.indices])
 
@@ -291,11 +292,6 @@ class _Learner:
         return HistGradientBoostingClassifier(
             **size, min_samples_leaf=10, l2_regularization=1.0, max_features=0.4, early_stopping=False, random_state=0
         )
-
-
-def _filled(seen: Floats) -> list[Floats]:
-    """The values of each column without missing ones, in the order of the cases."""
-    return [column[~np.isnan(column)] for column in seen.T]
 
 
 def _chosen(anomalous: Bools) -> Ints:

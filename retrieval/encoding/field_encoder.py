@@ -25,6 +25,8 @@ __all__ = ["EVENTS", "EVENT_KINDS", "EventCount", "FieldEncoder", "FieldValue", 
 _KNOTS = 33
 MOST_CATEGORIES = 24
 _COLUMNS = 256
+# values from which on a column of which most differ has no categories
+_FEWEST_VALUES = 8
 _HUGE = 1e300
 _EVENT_COUNT = "count of "
 # features of a session beside the counts of its events
@@ -78,6 +80,11 @@ def features(fields: Mapping[str, FieldValue], events: Sequence[str] = ()) -> di
     }
 
 
+def are_compared(distinct: int, filled: int) -> bool:
+    """Whether a column with so many ``distinct`` ones among its ``filled`` values has categories to compare."""
+    return distinct <= filled // 2 or filled < _FEWEST_VALUES
+
+
 @dataclass(frozen=True)
 class FieldEncoder:
     """The axes: quantile knots (33 values, ascending) of each number, the known values of each category.
@@ -108,7 +115,7 @@ class FieldEncoder:
             else:
                 common = Counter(str(value) for value in present)
                 ranked = sorted(common.items(), key=lambda item: (-item[1], item[0]))
-                if len(ranked) <= len(present) // 2 or len(present) < 8:
+                if are_compared(len(ranked), len(present)):
                     categories[name] = tuple(value for value, _ in ranked[:MOST_CATEGORIES])
         return cls(numbers, categories, len(rows))
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Engine, and_, false, func, insert, not_, o
 from sqlalchemy.sql.schema import Column
 
 from retrieval.store.schema import case_changes, cases, held_corrections
-from retrieval.types import KEY_MARK, LABELS
+from retrieval.types import KEY_MARK, LABELS, case_id
 
 _PREFIX, _LARGEST_ID = "h", 2**31 - 1
 # what became of a correction; None: it waits
@@ -175,7 +175,7 @@ def _held(row: Any) -> HeldCorrection:
     return HeldCorrection(
         number=row.id,
         content_hash=row.hash,
-        case_id=None if row.case_id is None else f"c{row.case_id}",
+        case_id=None if row.case_id is None else case_id(row.case_id),
         **{name: getattr(row, name) for name in same},
         **values,
     )
