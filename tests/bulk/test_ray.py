@@ -26,6 +26,7 @@ from agent.data.series import SeriesOptions
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from tests.conftest import POSTGRES, make_settings, missing
+from tests.ray_workers import workers
 
 LOG = ReadOptions(format="log", label="0", normal=("-",), multiline="off")
 BLOCK = 2_048
@@ -264,20 +265,8 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     cluster.shutdown()
 
 
-def _workers() -> list[int]:
-    """The processes of Ray's workers of ours."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::PartWorker"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 def _kill_a_worker() -> None:
-    os.kill(_workers()[0], signal.SIGKILL)
+    os.kill(workers()[0], signal.SIGKILL)
 
 
 @pytest.mark.extras

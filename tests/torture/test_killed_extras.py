@@ -29,6 +29,7 @@ from agent.detectors.contrib import catalog
 from agent.pipeline.context import AppContext
 from agent.training.learn import learn
 from tests.conftest import make_settings, missing
+from tests.ray_workers import workers
 from tests.shop import ANOMALOUS, LOG, NEW, NORMAL
 from tests.tiny_models import tiny_bert
 from tests.torture.conftest import Figures
@@ -80,16 +81,6 @@ def runner_of(kind: type[BulkRunner], context: AppContext, file: Path) -> Any:
     options = BulkOptions(files=(str(file),), source="shop", detail="compact", to="jsonl", chunk_size=1 << 17)
     quiet: Any = lambda *_, **__: None  # noqa: E731
     return kind(context, ReadOptions.model_validate(context.source("shop").reading), options, quiet, quiet)
-
-
-def workers() -> list[int]:
-    """The processes of the workers."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if path.read_bytes().startswith(b"ray::PartWorker"):
-                found.append(int(path.parent.name))
-    return found
 
 
 def written(output: Path) -> list[str]:
