@@ -24,6 +24,8 @@ _NUMERIC, _PARTLY = 0.5, 0.1
 _SAME_UNIT = 0.98
 _MAX_DISTINCT, _MAX_UNITS, _MAX_WORDS = 10_000, 50, 1_000
 _MAX_SHOWN, _MAX_CHARS = 3, 24
+# different values in a column of times that stand for none, and the share of the filled cells that are times
+_MOST_NO_TIMES, _FEWEST_TIMES = 3, 0.1
 # rows from which on a column may number them, or rise
 _FEWEST_ROWS, _RISING_ROWS = 10, 50
 _PROSE_WORDS = 3
@@ -45,8 +47,8 @@ class ColumnSurvey:
     numbers: int = 0
     booleans: int = 0
     prose: int = 0
-    dates: int = 0
     times: int = 0
+    no_times: dict[FieldValue, None] = field(default_factory=dict)
     styles: Counter[Style] = field(default_factory=Counter)
     units: Counter[tuple[str, str]] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
@@ -55,6 +57,8 @@ class ColumnSurvey:
     whole: bool = True
     consecutive: bool = True
     rises: bool = True
+    last_time: float | None = None
+    times_rise: bool = True
     unit_of_time: int | str | None = None
     least: float = math.inf
     greatest: float = -math.inf
@@ -68,43 +72,56 @@ class ColumnSurvey:
         self.filled += 1
         if self.filled <= _MAX_DISTINCT:
             self.distinct.add(hash(cell))
-        if isinstance(cell, str) and self.dates == self.filled - 1:
-            self.dates += is_date(cell)
         if isinstance(cell, bool) or (isinstance(cell, str) and cell.strip().casefold() in ("true", "false")):
             self.booleans += 1
             self.whole = False
+            self._look_for_time(cell, None)
             return
-        parts = split_cell(cell) if isinstance(cell, str) else None
+        parts, number = split_cell(cell) if isinstance(cell, str) else None, None
         if isinstance(cell, float):
             self.numbers += 1
             self.styles[STYLES[0]] += 1
-            self._follow(cell)
+            number = cell
+            self._follow(number)
         elif parts is not None:
             self.numbers += 1
             self.styles.update(parts.values.keys())
             if (parts.prefix or parts.suffix) and len(self.units) < _MAX_UNITS:
                 self.units[parts.prefix, parts.suffix] += 1
-            self._follow(parts.values.get(STYLES[0]))
+            number = parts.values.get(STYLES[0])
+            self._follow(number)
         else:
             self.whole = False
             self.prose += isinstance(cell, str) and len(cell.split()) >= _PROSE_WORDS
             if isinstance(cell, str) and (cell in self.words or len(self.words) < _MAX_WORDS):
                 self.words[cell] += 1
+        self._look_for_time(cell, number)
 
     def _follow(self, number: float | None) -> None:
         self.whole &= number is not None and number.is_integer()
         self.consecutive &= self.last is None or number == self.last + 1
         self.rises &= self.last is None or (number is not None and number >= self.last)
         self.last = number
-        if number is not None and self.times == self.filled - 1:
+
+    def _look_for_time(self, cell: FieldValue, number: float | None) -> None:
+        """Count a cell that may be a time; others are kept while they are few, such as ``never`` and ``9999-12-31``."""
+        if len(self.no_times) > _MOST_NO_TIMES:
+            return
+        unit = None if number is None else unit_of_time(number)
+        if unit is not None and number is not None and self.unit_of_time in (None, unit):
+            self.unit_of_time = unit
             self.least, self.greatest = min(self.least, number), max(self.greatest, number)
-            unit = unit_of_time(number)
-            self.unit_of_time = self.unit_of_time or unit
-            self.times += unit is not None and unit == self.unit_of_time
+            self.times_rise &= self.last_time is None or number >= self.last_time
+            self.last_time = number
+            self.times += 1
+        elif isinstance(cell, str) and is_date(cell):
+            self.times += 1
+        else:
+            self.no_times[cell] = None
 
     def next_file(self) -> None:
         """Row numbers begin again in the next file."""
-        self.last = None
+        self.last = self.last_time = None
 
     @property
     def numbers_rows(self) -> bool:
@@ -116,15 +133,24 @@ class ColumnSurvey:
 
     @property
     def holds_times(self) -> bool:
-        """Whether it only says when: dates, or numbers that may be times and rise from row to row or are named so."""
-        if self.filled and self.dates == self.filled:
+        """Whether it only says when: dates, or numbers that may be times and rise from row to row or are named so.
+
+        A few values may stand for no time.
+        """
+        if len(self.no_times) > _MOST_NO_TIMES or self.times <= _FEWEST_TIMES * self.filled:
+            return False
+        if self.unit_of_time is None:
             return True
-        if not self.filled or self.times != self.filled or self.units or self.unit_of_time is None:
+        if self.units or not are_of_few_years(self.least, self.greatest, self.unit_of_time):
             return False
-        if not are_of_few_years(self.least, self.greatest, self.unit_of_time):
-            return False
-        rises = self.rises and len(self.distinct) >= _FEWEST_ROWS
-        return rises or names_times(self.name)
+        differ = len(self.distinct) >= _FEWEST_ROWS
+        return (self.times_rise and differ) or (names_times(self.name) and (differ or not self.no_times))
+
+    @property
+    def times_in_words(self) -> str:
+        """Why a column that `holds_times` is left out."""
+        others = ", ".join(repr(str(cell)[:_MAX_CHARS]) for cell in self.no_times)
+        return "it holds times" + (f" or {others}" if others else "")
 
 
 @dataclass(frozen=True)
@@ -199,7 +225,7 @@ class TableSurvey:
         everywhere = (column for column in columns if column.filled == self.records)
         left_out = {name: why for name, why in before.items() if name in self.columns}
         left_out |= {column.name: "it numbers the rows" for column in everywhere if column.numbers_rows}
-        left_out |= {column.name: "it holds times" for column in columns if column.holds_times}
+        left_out |= {column.name: column.times_in_words for column in columns if column.holds_times}
         left_out = {name: why for name, why in left_out.items() if name not in kept}
         if len(left_out) == len(columns):
             left_out = {}
@@ -282,7 +308,7 @@ def _note_on_categories(column: ColumnSurvey) -> str | None:
 
 def _oddness(column: ColumnSurvey) -> str | None:
     if _RISING_ROWS <= column.numbers == column.filled == len(column.distinct) and column.rises:
-        return "rises from row to row: if it only counts, later rows look unlike all cases; --text names what to keep"
+        return "rises from row to row: if it only counts, it says nothing about later rows; --text names what to keep"
     words = column.filled - column.numbers - column.booleans
     if not words or not column.numbers:
         return None

@@ -8,7 +8,8 @@ import re
 _FROM, _UNTIL = 631_152_000, 4_102_444_800
 _UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 _FIRST_YEAR, _LAST_YEAR = 1990, 2099
-_DAY_NUMBER = "yyyymmdd"
+# numbers whose digits are a day, and a day and a time of it; digits after the year
+_CALENDARS = {"yyyymmdd": 4, "yyyymmddhhmm": 8, "yyyymmddhhmmss": 10, "yyyymmddhhmmssfff": 13}
 # a table is of some years; amounts and sizes are farther apart
 _MOST_YEARS, _YEAR_SECONDS = 5, 31_557_600
 _MONTH = (
@@ -17,15 +18,20 @@ _MONTH = (
 )
 _WEEKDAY = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,?\s+"
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
-_YEAR = r"(?:19|20)\d\d"
+_YEAR, _TWO_DIGITS = r"(?:19|20)\d\d", r"(?:0[1-9]|[12]\d|3[01])"
 _DATE = (
-    rf"(?:{_YEAR}[-/.](?:0?[1-9]|1[0-2])[-/.]{_DAY}|{_DAY}[-/.]{_DAY}[-/.]{_YEAR}|{_DAY}/{_DAY}/\d\d"
-    rf"|{_DAY}[ /-]{_MONTH}[ /-](?:{_YEAR}|\d\d)|{_MONTH}\s+{_DAY}(?:,?\s+{_YEAR})?)"
+    rf"(?:{_YEAR}[-/.](?:0?[1-9]|1[0-2])[-/.]{_DAY}|{_YEAR}-(?:0[1-9]|1[0-2])|{_YEAR}-W[0-5]\d(?:-[1-7])?"
+    rf"|{_YEAR}年\d\d?月\d\d?日|{_DAY}[-/.]{_DAY}[-/.]{_YEAR}|{_DAY}/{_DAY}/\d\d"
+    rf"|{_TWO_DIGITS}([-.]){_TWO_DIGITS}\1\d\d|{_DAY}[ /-]{_MONTH}[ /-](?:{_YEAR}|\d\d)"
+    rf"|{_MONTH}\s+(?:{_YEAR}|{_DAY}(?:,?\s+{_YEAR})?))"
 )
-_CLOCK = r"\d\d?:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:\s?[ap]m)?"
-_ZONE = r"\s?(?:z|[+-]\d\d:?\d\d|[a-z]{2,5}(?:[+-]\d\d?(?::?\d\d)?)?)"
+_CLOCK = r"\d\d?[:.]\d\d(?:[:.]\d\d(?:[.,]\d{1,9})?)?(?:\s?[ap]m)?"
+_ZONE = r"\s?(?:z|[+-]\d\d(?::?\d\d)?|[a-z]{2,5}(?:[+-]\d\d?(?::?\d\d)?)?)"
+_COMPACT = rf"{_YEAR}(?:0[1-9]|1[0-2]){_TWO_DIGITS}[t_ -]\d{{4}}(?:\d\d(?:[.,]\d{{1,9}})?)?(?:{_ZONE})?"
 _DATED = re.compile(
-    rf"\[?(?:{_WEEKDAY})?{_DATE}(?:(?:\s*t\s*|[\s,:]+){_CLOCK}(?:{_ZONE})?(?:\s+{_YEAR})?)?\]?", re.IGNORECASE
+    rf"\[?(?:{_WEEKDAY})?{_DATE}(?:(?:\s*t\s*|[\s,:-]+){_CLOCK}(?:{_ZONE}){{0,2}}(?:\s+{_YEAR})?)?(?:\[[\w/+-]+\])?\]?"
+    rf"|{_COMPACT}",
+    re.IGNORECASE,
 )
 _WORDS = frozenset(
     re.findall(
@@ -49,21 +55,26 @@ def is_date(cell: str) -> bool:
 
 
 def unit_of_time(number: float) -> int | str | None:
-    """The unit in which a number may be a time: how many make a second, or a day as ``yyyymmdd``; None if it is none.
+    """The unit in which a number may be a time: how many make a second, or digits of a calendar; None if it is none.
 
-    >>> unit_of_time(1772323200.25), unit_of_time(1772323200250.0), unit_of_time(20260301.0), unit_of_time(443.0)
-    (1, 1000, 'yyyymmdd', None)
+    >>> unit_of_time(1772323200.25), unit_of_time(1772323200250.0), unit_of_time(443.0)
+    (1, 1000, None)
+    >>> unit_of_time(20260301.0), unit_of_time(20260301101112.0), unit_of_time(20260399.0)
+    ('yyyymmdd', 'yyyymmddhhmmss', None)
     """
-    if number.is_integer() and _FIRST_YEAR <= number // 10_000 <= _LAST_YEAR:
-        month, day = number // 100 % 100, number % 100
-        return _DAY_NUMBER if 1 <= month <= 12 and 1 <= day <= 31 else None
+    if number.is_integer() and number >= 0:
+        digits = str(int(number))
+        form = next((form for form in _CALENDARS if len(form) == len(digits)), None)
+        if form and _FIRST_YEAR <= int(digits[:4]) <= _LAST_YEAR:
+            month, day, hour, minute = int(digits[4:6]), int(digits[6:8]), digits[8:10] or "0", digits[10:12] or "0"
+            return form if 1 <= month <= 12 and 1 <= day <= 31 and int(hour) < 24 and int(minute) < 60 else None
     return next((unit for unit in _UNITS if _FROM * unit <= number < _UNTIL * unit), None)
 
 
 def are_of_few_years(least: float, greatest: float, unit: int | str) -> bool:
     """Whether numbers in a unit of `unit_of_time` are times of some years."""
-    years = (greatest - least) / (10_000 if isinstance(unit, str) else unit * _YEAR_SECONDS)
-    return years <= _MOST_YEARS
+    year = 10.0 ** _CALENDARS[unit] if isinstance(unit, str) else unit * _YEAR_SECONDS
+    return (greatest - least) / year <= _MOST_YEARS
 
 
 def names_times(name: str) -> bool:

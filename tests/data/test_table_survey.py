@@ -85,7 +85,7 @@ def test_three_digits_after_a_point_are_thousands_where_commas_are_decimal(
 @pytest.mark.parametrize(
     "texts",
     [
-        ["2024-03", "2024-04"], ["10.0.0.1", "10.0.0.2"], ["12:30", "12:31"], ["v1.2.3", "v1.2.4"],
+        ["2024-31", "2024-41"], ["10.0.0.1", "10.0.0.2"], ["12:30", "12:31"], ["v1.2.3", "v1.2.4"],
         ["a1", "b2"], ["north", "south"], ["1,2,3", "4,5"],
     ],
 )  # fmt: skip
@@ -179,7 +179,23 @@ TIMES = {
     "of syslog": ("x", [f"{moment:%b %d %H:%M:%S}" for moment in _SHUFFLED], True),
     "American": ("x", [f"{moment:%m/%d/%Y %I:%M %p}" for moment in _SHUFFLED], True),
     "some empty": ("closed", [f"{moment:%d.%m.%Y}" if i % 3 else "" for i, moment in enumerate(_SHUFFLED)], True),
-    "some words": ("closed", [f"{moment:%d.%m.%Y}" if i % 3 else "never" for i, moment in enumerate(_MOMENTS)], False),
+    "Oracle's": ("x", [f"{moment:%d-%b-%y %I.%M.%S.000000 %p}".upper() for moment in _SHUFFLED], True),
+    "DB2's": ("x", [f"{moment:%Y-%m-%d-%H.%M.%S.000000}" for moment in _SHUFFLED], True),
+    "PostgreSQL's": ("x", [f"{moment:%Y-%m-%d %H:%M:%S.123456}+00" for moment in _SHUFFLED], True),
+    "Go's": ("x", [f"{moment:%Y-%m-%d %H:%M:%S.123} +0000 UTC" for moment in _SHUFFLED], True),
+    "Java's": ("x", [f"{moment:%Y-%m-%dT%H:%M:%S}+01:00[Europe/Berlin]" for moment in _SHUFFLED], True),
+    "compact": ("x", [f"{moment:%Y%m%dT%H%M%SZ}" for moment in _SHUFFLED], True),
+    "digits": ("stamp", [f"{moment:%Y%m%d%H%M%S}" for moment in _SHUFFLED], True),
+    "digits to the minute, rising": ("x", [f"{moment:%Y%m%d%H%M}" for moment in _MOMENTS], True),
+    "digits to the millisecond": ("ts", [f"{moment:%Y%m%d%H%M%S}{i:03}" for i, moment in enumerate(_SHUFFLED)], True),
+    "years of two digits": ("x", [f"{moment:%d.%m.%y}" for moment in _SHUFFLED], True),
+    "years of two digits, dashes": ("x", [f"{moment:%d-%m-%y}" for moment in _SHUFFLED], True),
+    "Japanese": ("x", [f"{moment.year}年{moment.month}月{moment.day}日" for moment in _SHUFFLED], True),
+    "months": ("x", [f"2025-{1 + i % 12:02}" for i in range(40)], True),
+    "weeks": ("x", [f"2025-W{1 + i:02}" for i in range(40)], True),
+    "articles": ("x", [f"{i % 9}-{i % 7}-{i}" for i in range(40)], False),
+    "digits that are no time": ("stamp", [f"20263301{i * 7 % 41:06}" for i in range(40)], False),
+    "two sizes and 0": ("start_size", ["0", "1073741824", "1090000000", "1"] * 10, False),
     "amounts, rising": ("x", sorted(map(str, _SIZES), key=int), False),
     "amounts named so": ("last_amount", list(map(str, _SIZES)), False),
     "spend": ("spend", [str(1_500_000_000 + i * 977 % 9_001) for i in range(40)], False),
@@ -194,6 +210,34 @@ TIMES = {
     "versions": ("version", [f"1.{i % 4}.{i % 9}" for i in range(40)], False),
     "addresses": ("source", [f"10.0.{i % 4}.{i}" for i in range(40)], False),
 }
+
+
+_DAYS = [f"{moment:%Y-%m-%d}" for moment in _SHUFFLED]
+_SECONDS = [f"{moment.timestamp():.0f}" for moment in _MOMENTS]
+NO_TIME = {
+    "a word": ("closed", _DAYS, "never"),
+    "0": ("last_seen", _SECONDS[::-1], "0"),
+    "-1, rising": ("x", _SECONDS, "-1"),
+    "a day that is none": ("x", _DAYS, "0000-00-00"),
+    "the last day": ("valid", _DAYS, "9999-12-31"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TIME)
+def test_a_few_values_may_stand_for_no_time(tmp_path: Path, kind: str) -> None:
+    name, times, other = NO_TIME[kind]
+    cells = {name: [time if i % 3 else other for i, time in enumerate(times)]}
+    made = report(tmp_path / "t.csv", {**cells, "load": [f"{i * 7 % 11}.5" for i in range(40)]})
+    assert made.table is not None
+    assert made.table.schema.left_out == {name: f"it holds times or '{other}'"}
+
+
+@pytest.mark.parametrize("words", [[f"ticket {i}" for i in range(26)], ["good", "bad"] * 19])
+def test_some_times_among_words_are_words(tmp_path: Path, words: list[str]) -> None:
+    cells = {"note": words + _DAYS[: 40 - len(words)], "load": [f"{i * 7 % 11}.5" for i in range(40)]}
+    made = report(tmp_path / "t.csv", cells)
+    assert made.table is not None
+    assert not made.table.schema.left_out
 
 
 @pytest.mark.parametrize("kind", TIMES)
