@@ -64,8 +64,8 @@ class Run(Protocol):
 def rows_of_tables(folder: Path, precedent: Callable[..., Run], count: int) -> list[Row]:
     """A table of ``count`` rows; ``precedent`` runs the command in the folder."""
     cases, rows = folder / "cases.csv", folder / "rows.csv"
-    _write_table(cases, _CASES, 1, labelled=True)
-    _write_table(rows, count, 2, labelled=False)
+    write_table(cases, _CASES, 1, labelled=True)
+    write_table(rows, count, 2, labelled=False)
     precedent(folder, "learn", cases, "--source", "flows", "--label", "label", "--brief", "network flows")
     judge = "judge", rows, "--source", "flows", "--output", folder / "rows.jsonl"
     return _beside(f"table, {_NUMBERS + _CATEGORIES} columns, {count:,} rows", "rows", count, precedent, folder, judge,
@@ -75,8 +75,8 @@ def rows_of_tables(folder: Path, precedent: Callable[..., Run], count: int) -> l
 def rows_of_sessions(folder: Path, precedent: Callable[..., Run], count: int) -> list[Row]:
     """``count`` sessions; see `rows_of_tables`."""
     cases, rows = folder / "cases.jsonl", folder / "sessions.jsonl"
-    _write_sessions(cases, _CASES, 1, labelled=True)
-    _write_sessions(rows, count, 2, labelled=False)
+    write_sessions(cases, _CASES, 1, labelled=True)
+    write_sessions(rows, count, 2, labelled=False)
     precedent(folder, "learn", cases, "--source", "sessions", "--label", "label", "--brief", "sessions")
     judge = "judge", rows, "--source", "sessions", "--output", folder / "out-sessions.jsonl"
     return _beside(f"sessions, {count:,}", "sessions", count, precedent, folder, judge,
@@ -113,7 +113,8 @@ def _seconds(code: str, *arguments: Path) -> float:
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
 
 
-def _write_table(path: Path, count: int, seed: int, *, labelled: bool) -> None:
+def write_table(path: Path, count: int, seed: int, *, labelled: bool, is_more: bool = False) -> None:
+    """Write ``count`` rows, a tenth of them anomalous; after those of the file if there ``is_more``."""
     rng = np.random.default_rng(seed)
     bad = rng.random(count) < _ANOMALOUS
     kinds: list[Callable[[int], np.ndarray]] = [
@@ -129,10 +130,12 @@ def _write_table(path: Path, count: int, seed: int, *, labelled: bool) -> None:
         columns[f"category_{j}"] = [values[i] for i in rng.integers(0, len(values), count)]
     frame = pl.DataFrame(columns)
     frame = frame.with_columns(label=pl.Series(np.where(bad, "attack", "normal"))) if labelled else frame
-    frame.write_csv(path)
+    with path.open("ab" if is_more else "wb") as file:
+        frame.write_csv(file, include_header=not is_more)
 
 
-def _write_sessions(path: Path, count: int, seed: int, *, labelled: bool) -> None:
+def write_sessions(path: Path, count: int, seed: int, *, labelled: bool) -> None:
+    """Write ``count`` sessions, a tenth of them anomalous."""
     rng = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from agent.core.settings import settings
 from agent.pipeline.context import AppContext
-from benchmarks import at_size, bgl, bulk_ray, bulk_rows, bulk_texts, load
+from benchmarks import at_size, bgl, bulk_memory, bulk_ray, bulk_rows, bulk_texts, load
 from benchmarks.private_ollama import free_port
 from benchmarks.rag import judged_by_rag
 
@@ -83,7 +83,7 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000, help="lines judged in bulk")
-    parser.add_argument("--more", type=int, default=10_000_000, help="lines judged to measure memory; 0: none")
+    parser.add_argument("--more", type=int, default=10_000_000, help="records judged to measure memory; 0: none")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a table judged in bulk")
     parser.add_argument("--sessions", type=int, default=100_000, help="sessions judged in bulk")
     parser.add_argument("--rag", type=int, default=100, help="lines of 500 that the RAG chain judges; 0: none")
@@ -114,6 +114,8 @@ def _parts(folder: Path, log: Path, options: argparse.Namespace) -> Iterator[lis
     yield bulk_rows.rows_of_tables(folder, _precedent, options.rows)
     yield bulk_rows.rows_of_sessions(folder, _precedent, options.sessions)
     yield bulk_texts.rows(folder, options.lines, _program, _precedent)
+    if options.more:
+        yield bulk_memory.rows(folder, options.more, _precedent)
     embedder = AppContext(settings()).embedder().folder
     if options.storm:
         yield bulk_texts.storm_rows(folder, embedder, _program, _precedent, options.storm)
