@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
 
@@ -36,7 +35,7 @@ def whole(verdict: Verdict) -> bool:
 
 
 def says_so(verdict: Verdict) -> bool:
-    return verdict.signals["language"] is None and any(one.startswith("language: ") for one in verdict.degraded)
+    return verdict.signals["language"] is None and any(reason.startswith("language: ") for reason in verdict.degraded)
 
 
 def test_killed_in_the_middle_of_a_batch_and_started_again(
@@ -45,30 +44,20 @@ def test_killed_in_the_middle_of_a_batch_and_started_again(
     context = parts_on(mortal.host)
     chain = build(context)
     verdicts: list[Verdict] = []
-    asked = threading.Event()
-
-    def kill() -> None:
-        asked.wait()
-        time.sleep(1.0)
-        mortal.kill()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
     chain.invoke(JudgeRequest(text="job zero warms the model", source="jobs"))
-    asked.set()
     for answer in judge_many(context, chain, RECORDS, "jobs"):
         assert isinstance(answer, Verdict)
+        if not verdicts:
+            mortal.kill()
         verdicts.append(answer)
-    killer.join()
     assert len(verdicts) == len(RECORDS) == 200
-    assert [one.record.line for one in verdicts] == [one.line for one in RECORDS]
-    assert all(whole(one) or says_so(one) for one in verdicts)
-    heard = sum(whole(one) for one in verdicts)
-    assert 0 < heard < 200
+    assert [verdict.record.line for verdict in verdicts] == [record.line for record in RECORDS]
+    assert all(whole(verdict) or says_so(verdict) for verdict in verdicts)
+    assert 0 < sum(map(whole, verdicts)) < 200
     mortal.start()
     time.sleep(OPEN_SECONDS)
     again = [answer for answer in judge_many(context, chain, RECORDS[-5:], "jobs") if isinstance(answer, Verdict)]
-    assert all(whole(one) for one in again)
+    assert all(map(whole, again))
 
 
 def test_dead_before_and_alive_later(mortal: PrivateOllama, parts_on: Callable[..., AppContext]) -> None:
@@ -90,7 +79,7 @@ def test_a_stopped_server_costs_its_timeout_only_until_the_breaker_opens(
     mortal.signal(signal.SIGSTOP)
     started = time.monotonic()
     verdicts = [judge(context, record.text) for record in RECORDS[:20]]
-    assert all(says_so(one) for one in verdicts)
+    assert all(map(says_so, verdicts))
     assert "no answer in time" in " ".join(verdicts[0].degraded)
     assert time.monotonic() - started < 20 * 2 / 2
     mortal.signal(signal.SIGCONT)
@@ -154,7 +143,7 @@ def test_of_two_servers_one_dies(
     assert whole(judge(context, "job ant crashed"))
     mortal.kill()
     verdicts = [judge(context, record.text) for record in RECORDS[:20]]
-    assert all(whole(one) for one in verdicts)
+    assert all(map(whole, verdicts))
 
 
 def test_the_least_busy_server_is_asked(
