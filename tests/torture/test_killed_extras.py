@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +37,8 @@ from tests.torture.conftest import Figures
 pytestmark = [pytest.mark.extras, pytest.mark.timeout(3_600), pytest.mark.filterwarnings("ignore")]
 IS_LONG = "PRECEDENT_TORTURE" in os.environ
 ROUNDS, MOMENTS = (8, 5) if IS_LONG else (1, 1)
+# what a training has written when it is killed
+WRITTEN = ("fold-0/checkpoint-*", "*", "fold-1/*", "fold-1/checkpoint-1?", "all/checkpoint-*")
 READ = ReadOptions(format="log", label="0", normal=("-",), multiline="off")
 _STATES = {"-": "shut", "FAULT": "open"}
 PRECEDENT = [sys.executable, "-c", "from agent.cli.app import main; main()"]
@@ -138,16 +140,15 @@ def finished(*arguments: object, home: Path) -> str:
     return out
 
 
-def killed(*arguments: object, home: Path, after: float) -> bool:
-    """Whether a command was killed, and had not ended, ``after`` some seconds."""
+def killed(*arguments: object, home: Path, when: Callable[[], bool]) -> bool:
+    """Whether a command was killed, and had not ended before."""
     process = command(*arguments, home=home)
-    with suppress(subprocess.TimeoutExpired):
-        _, err = process.communicate(timeout=after)
-        assert process.returncode == 0, err
-        return False
+    while process.poll() is None and not when():
+        time.sleep(0.01)
     process.kill()
-    process.communicate()
-    return True
+    _, err = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), err
+    return process.returncode != 0
 
 
 @pytest.mark.network
@@ -158,18 +159,22 @@ def test_a_run_on_ray_is_killed(shop: tuple[AppContext, Path], cluster: str, tmp
     (tmp_path / "learn.log").write_text(LOG)
     finished("learn", tmp_path / "learn.log", "--source", "shop", "--format", "log", "--label", "0", home=home)
     judge = ("judge", file, "--source", "shop", "--to", "jsonl", "--on", "ray", "--output")
-    started = time.monotonic()
     finished(*judge, tmp_path / "whole", home=home)
-    seconds, found, chance = time.monotonic() - started, Counter[str](), random.Random(1)
-    for _ in range(MOMENTS):
+    size, found = (tmp_path / "whole").stat().st_size, Counter[str]()
+    for moment in range(MOMENTS):
         for path in tmp_path.glob("out*"):
             path.unlink()
-        is_killed = killed(*judge, tmp_path / "out", home=home, after=chance.uniform(seconds / 3, seconds))
-        if is_killed:
+        out, least = tmp_path / "out", moment * size // MOMENTS
+
+        def is_time(out: Path = out, least: int = least) -> bool:
+            return out.exists() and out.stat().st_size >= least
+
+        if killed(*judge, out, home=home, when=is_time):
             unfinished = (tmp_path / "out.resume.json").exists()
             finished(*judge, tmp_path / "out", *(("--resume",) if unfinished else ()), home=home)
-            found.update(kills=1, resumed=unfinished)
+            found.update(kills=1, resumed=int(unfinished))
         assert written(tmp_path / "out") == written(tmp_path / "whole")
+    assert found["kills"]
     figures("killed runs on Ray", **found, lost=0, doubled=0)
 
 
@@ -191,19 +196,24 @@ def test_a_training_is_killed(tmp_path: Path, figures: Figures) -> None:
         return [(verdict["label"], verdict["probability"], verdict["degraded"]) for verdict in found]
 
     shutil.copytree(learned, home)
-    before, started = verdicts(), time.monotonic()
+    before = verdicts()
     finished(*tune, home=home)
-    seconds, tuned = time.monotonic() - started, verdicts()
-    found, chance = Counter[str](), random.Random(2)
-    for _ in range(MOMENTS):
+    tuned, found = verdicts(), Counter[str]()
+    work = home / "detectors/shop/classifier/work"
+    for pattern in WRITTEN[:MOMENTS]:
         shutil.rmtree(home)
         shutil.copytree(learned, home)
-        if not killed(*tune, home=home, after=chance.uniform(seconds / 3, seconds)):
+
+        def is_time(pattern: str = pattern) -> bool:
+            return any(work.glob(pattern))
+
+        if not killed(*tune, home=home, when=is_time):
             assert verdicts() == tuned
             continue
         assert verdicts() in (before, tuned), "the source is as it was, or tuned"
-        goes_on = (home / "detectors/shop/classifier/work").exists()
+        goes_on = work.exists()
         finished(*tune, *(("--resume",) if goes_on else ()), home=home)
         assert verdicts() == tuned
-        found.update(kills=1, resumed=goes_on)
+        found.update(kills=1, resumed=int(goes_on))
+    assert found["resumed"]
     figures("killed trainings", **found, lost=0, other_verdicts=0)
