@@ -20,7 +20,9 @@ PAGE, FOLDER = Path("docs/promises.md"), Path("tests/torture")
 # these measure the times of others, and run beside no other test
 ALONE = frozenset({"test_hostile_clients.py", "test_soak.py"})
 # those that take longest begin first, so that none of them is left to one process at the end
-LONGEST = ("test_failed_writes.py", "test_no_network.py", "test_killed_commands.py", "test_schema.py", "test_fuzzed.py")
+LONGEST = frozenset(
+    {"test_failed_writes.py", "test_no_network.py", "test_killed_commands.py", "test_schema.py", "test_fuzzed.py"}
+)
 HEAD = """# Promises
 
 Each promise has a test, which `make test` runs in a short form and `make torture` in the long form whose figures are
