@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """URL of the store; by default an SQLite file in ``home``."""
-        return self.store or f"sqlite:///{self.home / 'precedent.db'}"
+        return self.store or f"sqlite:///{quote(str(self.home / 'precedent.db'))}"
 
 
 def _of_other_names() -> dict[str, str]:

@@ -57,6 +57,7 @@ class ColumnSurvey:
     whole: bool = True
     consecutive: bool = True
     rises: bool = True
+    falls: bool = True
     last_time: float | None = None
     times_rise: bool = True
     unit_of_time: int | str | None = None
@@ -101,6 +102,7 @@ class ColumnSurvey:
         self.whole &= number is not None and number.is_integer()
         self.consecutive &= self.last is None or number == self.last + 1
         self.rises &= self.last is None or (number is not None and number >= self.last)
+        self.falls &= self.last is None or (number is not None and number <= self.last)
         self.last = number
 
     def _look_for_time(self, cell: FieldValue, number: float | None) -> None:
@@ -307,8 +309,10 @@ def _note_on_categories(column: ColumnSurvey) -> str | None:
 
 
 def _oddness(column: ColumnSurvey) -> str | None:
-    if _RISING_ROWS <= column.numbers == column.filled == len(column.distinct) and column.rises:
-        return "rises from row to row: if it only counts, it says nothing about later rows; --text names what to keep"
+    differ = _RISING_ROWS <= column.numbers == column.filled == len(column.distinct)
+    if differ and (column.rises or column.falls):
+        moves = "rises" if column.rises else "falls"
+        return f"{moves} from row to row: if it only counts, it says nothing about later rows; --text: what to keep"
     words = column.filled - column.numbers - column.booleans
     if not words or not column.numbers:
         return None

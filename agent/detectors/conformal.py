@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from agent.detectors.tabular_encoder import TabularEncoder, signed_log
-from retrieval.arrays import Floats, Ints
+from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.field_columns import FieldColumns
 
 # p-value at even odds
@@ -71,6 +71,7 @@ class ConformalNeighbours:
     ----------
     columns : TabularEncoder
     centre, scale : shape (numbers,)
+        The scale is infinite for numbers that are not compared.
     points : shape (rows, dimensions)
     tail : ConformalTail
     """
@@ -82,7 +83,9 @@ class ConformalNeighbours:
     tail: ConformalTail
 
     @classmethod
-    def fit(cls, columns: TabularEncoder, rows: FieldColumns, times: Ints) -> tuple[ConformalNeighbours, Floats]:
+    def fit(
+        cls, columns: TabularEncoder, rows: FieldColumns, times: Ints, compared: Bools
+    ) -> tuple[ConformalNeighbours, Floats]:
         """Fit to n normal rows.
 
         Parameters
@@ -91,6 +94,8 @@ class ConformalNeighbours:
         rows : FieldColumns of length n
         times : shape (n,)
             How often each row occurred.
+        compared : shape (numbers,)
+            Which numbers are compared.
 
         Returns
         -------
@@ -99,6 +104,7 @@ class ConformalNeighbours:
             Log-odds of the rows, each without itself.
         """
         empty = cls.scaled(columns, rows)
+        empty = replace(empty, scale=np.where(compared, empty.scale, np.inf))
         points = empty.vectors(rows)
         kept = np.random.default_rng(_SEED).permutation(len(points))[:_MAX_POINTS]
         itself = np.full(len(points), -1)

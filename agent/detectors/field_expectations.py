@@ -279,18 +279,16 @@ def _limits(column: Sequence[FieldValue], share: float) -> tuple[float, float]:
     one inside, u, at a sum S of their k distances to it, a new number is farther than y with probability
     (k + 1) / (n + 1) · (1 + y / S)^-k, the predictive distribution of the exponential one. Nor is a number far from the
     cases that is no farther from them than the k outermost are from each other. At most one range of the cases beyond
-    them: that far where the numbers move in that direction from case to case (a counter, an uptime), so that the next
-    ones are expected outside.
+    them: that far where the numbers rise or fall from case to case (a counter, an uptime), so that the next ones are
+    expected outside, on either side, because a file may have its newest rows first.
     """
     numbers = np.array([float(value) for value in column if value is not None and not isinstance(value, str)])
     # sums of differences must not overflow
     numbers = np.clip(numbers, -_HUGE, _HUGE)
     low, high = float(numbers.min()), float(numbers.max())
     least, greatest = _widest(low, high)
-    rising = trend(numbers)
-    if rising < TREND:
+    if abs(trend(numbers)) < TREND:
         greatest = min(greatest, _tail_end(np.sort(numbers), share))
-    if rising > -TREND:
         least = max(least, -_tail_end(np.sort(-numbers), share))
     return least, greatest
 

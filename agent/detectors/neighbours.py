@@ -23,9 +23,8 @@ from retrieval.casebook import Neighbour, RetrievalResult
 if TYPE_CHECKING:
     from agent.detectors.text_classifier import TextClassifier
 
-# pseudo-counts of each label: how much one label given to the very content or template is worth
-_CONTENT_PSEUDO_COUNT = 0.04
-_TEMPLATE_PSEUDO_COUNT = 0.08
+# pseudo-counts, normal and anomalous: how much one label given to the template is worth
+_TEMPLATE_PSEUDO_COUNTS = 0.08, 0.08
 _QUOTE = 90
 SAME = "exactly this record"
 # greatest log-odds where extrapolation begins, and where that is
@@ -40,17 +39,20 @@ class NeighboursDetector:
     ----------
     classifier : callable
         Gives the source's classifier of texts, which takes time to load.
+    content_pseudo_counts : (float, float)
+        How much one label given to the very content is worth, see `agent.scoring.fusion.SourceModel`.
     reach : float
         The greatest cosine distance of a case to its nearest other case: farther away, nothing was ever tested.
     """
 
     classifier: Callable[[], TextClassifier | None]
+    content_pseudo_counts: tuple[float, float]
     reach: float = math.inf
     name: str = "neighbours"
 
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
         """See `agent.detectors.base.Scorer`."""
-        signals = [neighbours(record.found) for record in records]
+        signals = [neighbours(record.found, self.content_pseudo_counts) for record in records]
         unknown = [i for i, record in enumerate(records) if record.found.vector is not None and not _is_known(record)]
         model = None if all(map(_is_known, records)) else self.classifier()
         if model is None or not unknown:
@@ -87,11 +89,11 @@ def _is_known(record: DetectorInput) -> bool:
     return has_known_template(record.found)
 
 
-def counted(counts: Mapping[str, int], pseudo_count: float) -> float | None:
-    """Log-odds from label counts, with a ``pseudo_count`` added to each label; None without labels."""
+def counted(counts: Mapping[str, int], pseudo_counts: tuple[float, float]) -> float | None:
+    """Log-odds from label counts, with ``pseudo_counts`` added to normal and anomalous; None without labels."""
     if not sum(counts.values()):
         return None
-    return math.log((counts["anomalous"] + pseudo_count) / (counts["normal"] + pseudo_count))
+    return math.log((counts["anomalous"] + pseudo_counts[1]) / (counts["normal"] + pseudo_counts[0]))
 
 
 def has_known_template(found: RetrievalResult) -> bool:
@@ -105,11 +107,11 @@ def label_disagreement(found: RetrievalResult) -> float:
     return min(counts.values()) / max(1, sum(counts.values()))
 
 
-def neighbours(found: RetrievalResult) -> Signal:
+def neighbours(found: RetrievalResult, content_pseudo_counts: tuple[float, float]) -> Signal:
     """The signal of one record, without the classifier."""
-    log_odds = counted(found.same_content, _CONTENT_PSEUDO_COUNT)
+    log_odds = counted(found.same_content, content_pseudo_counts)
     if log_odds is None:
-        log_odds = counted(found.same_template, _TEMPLATE_PSEUDO_COUNT)
+        log_odds = counted(found.same_template, _TEMPLATE_PSEUDO_COUNTS)
     if log_odds is None:
         log_odds = kernel_log_ratio(
             [near.similarity for near in found.nearest if near.case.label == "anomalous"],

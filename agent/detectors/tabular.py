@@ -124,6 +124,10 @@ class TabularModel:
         columns, table = TabularEncoder.fit(rows), FieldColumns.of(rows)
         encoded = columns.numbers(table), *columns.categories(table)
         matrix = columns.joined(*encoded)
+        seen = encoded[0]
+        # how far a counter goes on after the cases says nothing
+        filled = [column[~np.isnan(column)] for column in seen.T]
+        goes_on = np.array([len(known) >= _FEWEST_OF_TREND and abs(trend(known)) >= TREND for known in filled], bool)
         ordered = sum(map(bool, sessions)) * 2 > len(sessions)
         if not ordered and not matrix.shape[1]:
             return None, None
@@ -133,17 +137,13 @@ class TabularModel:
             matrix = np.hstack([matrix, numbers])
         else:
             detector, normal_outlier_scores = ConformalNeighbours.fit(
-                columns, table.take(np.flatnonzero(~y)), counts[~y]
+                columns, table.take(np.flatnonzero(~y)), counts[~y], ~goes_on
             )
             outlier_score = detector.log_odds(*encoded)
             outlier_score[~y] = normal_outlier_scores
         trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in indices]), outlier_score)
-        seen = encoded[0]
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
-        # how far a counter goes on after the cases says nothing
-        filled = [column[~np.isnan(column)] for column in seen.T]
-        goes_on = [len(known) >= _FEWEST_OF_TREND and abs(trend(known)) >= TREND for known in filled]
         low[goes_on], high[goes_on] = -np.inf, np.inf
         return cls(columns, detector, trees, low, high), replace(scores, indices=indices[scores.indices])
 

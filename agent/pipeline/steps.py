@@ -219,7 +219,11 @@ class Steps:
         model, fitted = source.model, partial(self._fitted, source)
         by_fields = source.representation.field_encoder is not None
         return [
-            NeighboursDetector(lambda: fitted().texts, max(model.nn_distance_quantiles, default=math.inf)),
+            NeighboursDetector(
+                lambda: fitted().texts,
+                model.content_pseudo_counts,
+                max(model.nn_distance_quantiles, default=math.inf),
+            ),
             NoveltyDetector(model.nn_distance_quantiles, model.templates, by_fields, partial(_difference, source)),
             FieldsDetector(lambda: fitted().fields, source.normal_encoder),
             *(fitted().installed if model.detectors else ()),

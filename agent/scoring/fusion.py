@@ -16,6 +16,7 @@ from agent.core.numerics import expit, logit
 from agent.core.prompts import PromptVariant
 from agent.core.records import SIGNALS, VerdictLabel
 from retrieval.arrays import Floats
+from retrieval.store.erasure import KNOWS_ERASED
 
 _DEFAULT_HALF_WIDTH = 0.6
 # least distance, in log-odds, from the threshold to either end of the unsure band
@@ -24,6 +25,8 @@ NARROWEST = 0.2
 _MODEST = 1.0
 # how far costs may move the threshold for known templates: one label is worth 2.6 or more
 _MAX_KNOWN_THRESHOLD = 1.9
+# pseudo-counts, normal and anomalous: how much one label given to the very content of a record is worth
+CONTENT_PSEUDO_COUNTS = 0.04, 0.04
 LogOdds = Mapping[str, float | None]
 
 
@@ -150,6 +153,9 @@ class SourceModel:
         The detector by which alone this model judges, not even by the labels of known templates; None for all.
     notes : tuple of str
         What a person should know of the cases: contradictions, numbers that are not masked.
+    content_pseudo_counts : (float, float)
+        What is added to the numbers of normal and anomalous cases of a record's very content; more than
+        `CONTENT_PSEUDO_COUNTS` where cases of equal fields have different labels.
     batch_reference : dict or None
         The `agent.detectors.language.BatchReference` of a source without cases, as JSON.
     adapter : dict or None
@@ -178,6 +184,7 @@ class SourceModel:
     alone: dict[str, Fusion] = field(default_factory=dict)
     only: str | None = None
     notes: tuple[str, ...] = ()
+    content_pseudo_counts: tuple[float, float] = CONTENT_PSEUDO_COUNTS
     batch_reference: dict[str, Any] | None = None
     adapter: dict[str, Any] | None = None
 
@@ -218,7 +225,11 @@ class SourceModel:
         if known:
             # whatever errors cost, one label that a person gave to this very content decides
             threshold = max(-_MAX_KNOWN_THRESHOLD, min(_MAX_KNOWN_THRESHOLD, self.without_llm.threshold))
-            return replace(KNOWN, threshold=threshold)
+            known_fusion = replace(KNOWN, threshold=threshold)
+            if self.content_pseudo_counts == CONTENT_PSEUDO_COUNTS:
+                return known_fusion
+            # cases of equal content disagree as unlike ones do
+            return replace(known_fusion, half_width=max(KNOWN.half_width, self.without_llm.half_width))
         return self.with_llm if signals.get("language") is not None else self.without_llm
 
     def prompt_for(self, model: str) -> PromptVariant | None:
@@ -258,7 +269,7 @@ class SourceModel:
         """The model that `to_json` gave ``data`` of."""
         return cls(
             **{
-                **data,
+                **{name: value for name, value in data.items() if name != KNOWS_ERASED},
                 "with_llm": Fusion(**data["with_llm"]),
                 "without_llm": Fusion(**data["without_llm"]),
                 "prompt": PromptVariant.from_json(data["prompt"]),
@@ -268,6 +279,7 @@ class SourceModel:
                 "contrib": tuple(data.get("contrib", ())),
                 "alone": {name: Fusion(**fusion) for name, fusion in data.get("alone", {}).items()},
                 "notes": tuple(data.get("notes", ())),
+                "content_pseudo_counts": tuple(data.get("content_pseudo_counts", CONTENT_PSEUDO_COUNTS)),
             }
         )
 

@@ -5,17 +5,51 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from agent.scoring.fusion import Fusion, base_rate
+from agent.scoring.fusion import CONTENT_PSEUDO_COUNTS, Fusion, base_rate
 from agent.training.leave_one_out import CaseKey
 from retrieval.casebook import StoredCase
 from retrieval.text.kept_numbers import KeptNumbers, place_in_words
 
 _VALUES_SHOWN, _TEXT_SHOWN = 8, 90
+# cases of repeated contents that the usual pseudo-counts are worth; how often labels of equal contents differ at most,
+# as a share of those of any two cases
+_PRIOR, _LEAST_AGREEMENT = 20, 0.95
 
 
 def contradictory_keys(stored: Iterable[CaseKey]) -> set[str]:
     """The keys that have cases of both labels."""
     return {key for key, labels in Counter(key for key, _ in stored).items() if labels > 1}
+
+
+def pseudo_counts_of_contents(counts: Mapping[CaseKey, int]) -> tuple[float, float]:
+    """The pseudo-counts, normal and anomalous, at which one label is worth as much as cases of equal content agree.
+
+    With a beta prior of sum s for the share p of anomalous cases of a content, two labels on it differ with probability
+    2 p (1 - p) s / (s + 1), which is estimated from the contents with several cases (method of moments); unless these
+    are many, the pseudo-counts stay near `CONTENT_PSEUDO_COUNTS`, and they are never less.
+
+    Parameters
+    ----------
+    counts
+        Cases by content and label.
+    """
+    totals, labels = Counter[str](), Counter[str]()
+    for (content, label), count in counts.items():
+        totals[content] += count
+        labels[label] += count
+    share = labels["anomalous"] / max(1, labels.total())
+    by_chance = 2 * share * (1 - share)
+    if not by_chance:
+        return CONTENT_PSEUDO_COUNTS
+    usual = sum(CONTENT_PSEUDO_COUNTS)
+    differing, repeated = _PRIOR * by_chance * usual / (usual + 1), float(_PRIOR)
+    for (content, _), count in counts.items():
+        if (total := totals[content]) > 1:
+            repeated += count
+            differing += count * (total - count) / (total - 1)
+    ratio = min(differing / repeated / by_chance, _LEAST_AGREEMENT)
+    of_normal, of_anomalous = (ratio / (1 - ratio) * part for part in (1 - share, share))
+    return max(CONTENT_PSEUDO_COUNTS[0], of_normal), max(CONTENT_PSEUDO_COUNTS[1], of_anomalous)
 
 
 def fusion_of_contradictions(stored: Iterable[CaseKey], counts: Mapping[str, int]) -> Fusion | None:

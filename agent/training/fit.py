@@ -33,7 +33,13 @@ from agent.scoring.fusion import (
     SourceModel,
 )
 from agent.scoring.target_weights import target_weights
-from agent.training.contradictions import contradictory_keys, fusion_of_contradictions, note_on_risk, notes_on_cases
+from agent.training.contradictions import (
+    contradictory_keys,
+    fusion_of_contradictions,
+    note_on_risk,
+    notes_on_cases,
+    pseudo_counts_of_contents,
+)
 from agent.training.contrib_choice import NO_CHOICE, ContribChoice, fusions_alone
 from agent.training.first_corrections import corrected, with_one_label
 from agent.training.fit_texts import fit_texts, rows_of_all_rounds
@@ -172,6 +178,9 @@ def fit_source(
         notes=_notes(task, without_llm, contradictory),
         adapter=tuned.adapter.to_json() if tuned.adapter else None,
     )
+    if task.by_fields:
+        occurrences = {key: case.occurrences for key, case in task.by_key.items()}
+        model = replace(model, content_pseudo_counts=pseudo_counts_of_contents(occurrences))
     if contradictory is not None:
         model = replace(model, without_llm=contradictory, with_llm=contradictory)
     elif not task.by_fields:

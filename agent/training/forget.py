@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -184,21 +185,29 @@ def _left(context: AppContext, name: str, part: str | None) -> list[str]:
     if kept:
         left.append(f"what `precedent restore` kept: {', '.join(kept)}")
     left.append("backups, exports, outputs of `judge` and `watch`, and the files that were learned")
-    left += [f"{path} still holds the text" for path in _files_with(home, part)]
+    left += [
+        f"{path} still holds the text: another source may have it (forget it there as well), or a process that is "
+        f"still open"
+        for path in _files_with(home, part)
+    ]
     return left
 
 
 def _files_with(home: Path, part: str | None) -> list[Path]:
     """The files of the data directory that hold this text; of a pattern (None) it is not known."""
     files = sorted(home.rglob("*")) if part is not None else []
-    return [path for path in files if path.is_file() and part is not None and _holds(path, part.encode())]
+    return [path for path in files if path.is_file() and part is not None and _holds(path, part)]
 
 
-def _holds(path: Path, part: bytes) -> bool:
-    end = b""
+def _holds(path: Path, part: str) -> bool:
+    """Whether a file holds a text, in one of the ways in which it may be written."""
+    written = {part, part.lower(), part.upper(), part.title()}
+    forms = {form.encode().lower() for text in written for form in (text, json.dumps(text)[1:-1])}
+    end, longest = b"", max(map(len, forms))
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
-            if part in end + block:
+            block = end + block.lower()
+            if any(form in block for form in forms):
                 return True
-            end = block[-len(part) :]
+            end = block[-longest:]
     return False

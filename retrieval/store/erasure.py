@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Table, and_, delete, or_, select, update
+from sqlalchemy import Column, Connection, Engine, Table, and_, column, delete, inspect, or_, select, table, update
 
 from retrieval.store.cases import delete_orphaned_vectors
 from retrieval.store.engine import changing
@@ -43,6 +44,8 @@ _QUOTING: dict[str, tuple[Table, tuple[str, ...], tuple[str, ...]]] = {
     "live_groups": (live_groups, ("template", "label"), ("text", "why", "first_seen", "last_seen")),
     "watches": (watches, ("key",), ("state",)),
 }
+# of conversations, which are no source's; LangChain makes the table
+_CHAT = table("chat_messages", column("id"), column("message"))
 
 
 def strings_of(value: Any) -> Iterator[str]:
@@ -84,6 +87,7 @@ class Erasure:
             self._add_corrections(connection, found)
             self.counts |= {kind: len(identities) for kind, identities in found.items()}
             self.counts["verdicts"] = len(self._verdicts(connection)[0])
+            self.counts["chat_messages"] = len(self._messages(connection))
             self.counts |= self._settings_found(connection)
 
     def erase(self) -> list[tuple[str, str]]:
@@ -99,6 +103,10 @@ class Erasure:
                 self._delete(connection, *_QUOTING[kind][:2], identities)
             self._erase_verdicts(connection)
             self._erase_held(connection)
+            messages = self._messages(connection)
+            self.counts["chat_messages"] = len(messages)
+            for start in range(0, len(messages), _CHUNK):
+                connection.execute(delete(_CHAT).where(_CHAT.c.id.in_(messages[start : start + _CHUNK])))
             self.counts |= self._settings_found(connection)
             self._erase_settings(connection)
             orphans = delete_orphaned_vectors(connection, self._name)
@@ -176,6 +184,13 @@ class Erasure:
             else:
                 whole[verdict_id] = completed
         return list(found), whole
+
+    def _messages(self, connection: Connection) -> list[int]:
+        """The ids of messages to and from the agent that match, of all conversations."""
+        if not inspect(connection).has_table(_CHAT.name):
+            return []
+        rows = connection.execute(select(_CHAT.c.id, _CHAT.c.message))
+        return [row.id for row in rows if self._quotes(json.loads(row.message))]
 
     def _erase_verdicts(self, connection: Connection) -> None:
         ids, whole = self._verdicts(connection)

@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 
+from agent.chat.memory import SessionHistory
 from agent.core.records import Record
 from agent.pipeline.context import AppContext
 from agent.training.forget import forget
@@ -89,6 +91,23 @@ def test_nothing_is_left_of_a_person(run: Run, home: Path, tmp_path: Path) -> No
     assert labels(run(*judge_other)) == before, "another source is as it was"
 
 
+def test_what_a_person_said_to_the_agent_is_erased(run: Run, home: Path) -> None:
+    with closing(AppContext(make_settings(home, model="none"))) as context:
+        messages = [HumanMessage(f"where is {NAME}?"), AIMessage(f"{NAME} is a case"), HumanMessage("and the others?")]
+        SessionHistory(context, "session").add_messages(messages)
+        assert forget(context, "shop", NAME.upper(), dry_run=True).erased["chat_messages"] == 2
+        assert not [place for place in forget(context, "shop", NAME.upper()).not_erased if "still holds" in place]
+        assert [message.text for message in SessionHistory(context, "session").messages] == ["and the others?"]
+    assert places(home) == []
+
+
+def test_what_another_source_holds_is_named_however_it_is_written(run: Run, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "third.log").write_text(LOG + OWN)
+    assert run("learn", tmp_path / "third.log", "--source", "third", *LEARN[2:], "--brief", "x").code == 0
+    erased = run("sources", "forget", "shop", "--matching", NAME.upper(), "--yes")
+    assert "precedent.db still holds the text: another source may have it" in erased.out
+
+
 def test_by_regular_expression(run: Run, home: Path) -> None:
     result = run("sources", "forget", "shop", "--matching", r"user Zacha\w+\.\S+ logged", "--regex", "--yes", "--json")
     assert json.loads(result.out)["erased"]["cases"] == 4
@@ -144,6 +163,8 @@ def test_a_run_that_ended_after_it_erased_is_completed(run: Run, home: Path, tmp
     context.casebook.erase_vectors("shop", erasure.erase)
     fitted_on = (context.source("shop").source_model or {})["fitted_on"]
     context.close()
+    (tmp_path / "rest.log").write_text(NORMAL + "\n")
+    assert run("judge", tmp_path / "rest.log", *LEARN, "--to", "jsonl").code == 0, "judged by the fit that there is"
     completed = run("sources", "forget", "shop", "--matching", NAME, "--yes")
     assert completed.code == 0, completed.err
     assert "the source was fitted again without them" in completed.out

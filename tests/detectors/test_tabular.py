@@ -103,6 +103,15 @@ def test_how_far_a_counter_has_gone_on_is_no_anomaly(step: float) -> None:
     assert max(trees, beyond) < 0
 
 
+@pytest.mark.parametrize("step", [7.0, -7.0])
+def test_nor_with_normal_rows_alone(step: float) -> None:
+    rows, labels = _rows(400, 1, share=0.0)
+    model = _fit([{**row, "counter": step * i} for i, row in enumerate(rows)], labels)
+    fresh, _ = _rows(50, 3, share=0.0)
+    first, later = ([{**row, "counter": step * (i + start)} for i, row in enumerate(fresh)] for start in (0, 1_000))
+    assert model.signals(later, [()] * 50) == model.signals(first, [()] * 50)
+
+
 def test_rows_that_say_nothing_and_numbers_beyond_all_measure_are_no_error() -> None:
     names: list[Row] = [{"name": f"only {i}"} for i in range(40)]
     assert TabularModel.fit(names, [()] * 40, [i % 4 == 0 for i in range(40)], [None] * 40, [1] * 40) == (None, None)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import re
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent.core.numerics import expit
 from agent.core.records import Record
+from agent.core.requests import JudgeRequest
 from agent.data.read_options import ReadOptions
 from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
-from agent.scoring.fusion import Fusion, SourceModel
-from agent.training.contradictions import note_on_risk
+from agent.scoring.fusion import CONTENT_PSEUDO_COUNTS, Fusion, SourceModel
+from agent.training.contradictions import note_on_risk, pseudo_counts_of_contents
 from agent.training.learn import LearnResult, learn
 from agent.training.refit import refit
 from tests.conftest import make_settings
@@ -96,3 +100,35 @@ def test_it_is_named_when_the_risk_may_be_exceeded() -> None:
     assert note.startswith("more than 5 % of the decided verdicts")
     assert "1 anomalous cases" in note
     assert not any(note_on_risk(Fusion({}, 0.0, risk_kept=kept), 0.05, keys) for kept in (True, None))
+
+
+def test_one_label_is_worth_as_much_as_cases_of_equal_content_agree() -> None:
+    agreeing = {(f"{i}", label): 2 for i in range(400) for label in ["anomalous" if i % 5 == 0 else "normal"]}
+    assert pseudo_counts_of_contents(agreeing) == CONTENT_PSEUDO_COUNTS
+    assert pseudo_counts_of_contents({(f"{i}", "normal"): 1 for i in range(9)}) == CONTENT_PSEUDO_COUNTS
+    chance = random.Random(1)
+    drawn = Counter(
+        (f"{i}", "anomalous" if chance.random() < 0.2 else "normal") for i in range(2_000) for _ in range(3)
+    )
+    normal, anomalous = pseudo_counts_of_contents(drawn)
+    # labels that have nothing to do with the contents: one more says nothing
+    assert normal / (normal + anomalous) == pytest.approx(0.8, abs=0.05)
+    assert normal + anomalous > 10
+
+
+def test_a_row_that_occurred_once_is_not_decided_where_equal_rows_differ(tmp_path: Path) -> None:
+    chance = random.Random(2)
+
+    def row() -> tuple[int, int, str, int]:
+        bad = chance.random() < 0.15
+        return min(max(round(chance.gauss(45 + 8 * bad, 12)), 18), 90), chance.randint(0, 4), chance.choice("abc"), bad
+
+    lines = [",".join(map(str, row())) for _ in range(800)]
+    with closing(AppContext(make_settings(tmp_path / "home", model="none"))) as context:
+        learned(context, tmp_path, "rows.csv", "age,visits,plan,label\n" + "\n".join(lines) + "\n", "label")
+        once = [case for case in context.casebook.cases("s") if case.occurrences == 1][:80]
+        chain = build(context)
+        requests = [JudgeRequest(record=Record(text=case.text, fields=case.fields), source="s") for case in once]
+        verdicts = chain.batch(requests)
+    assert max(verdict.probability for verdict in verdicts) < 0.8
+    assert sum(verdict.label == "unsure" for verdict in verdicts) > 40
