@@ -183,7 +183,10 @@ class TimeoutMiddleware:
                 detail = f"the body had not arrived after {self._seconds:g} seconds"
                 await refusal(408, detail)(scope, receive, send)
             elif answered_as is None:
-                detail = f"the request took longer than {self._seconds:g} seconds and was cancelled"
+                detail = (
+                    f"the request took longer than {self._seconds:g} seconds and was cancelled; what it had begun to "
+                    "change may still be done"
+                )
                 await refusal(504, detail)(scope, receive, send)
             else:
                 reason = f"no progress for {self._seconds:g} seconds: the rest was cancelled"

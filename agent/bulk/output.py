@@ -21,7 +21,7 @@ from agent.core.errors import UsageError
 from agent.core.records import JudgeError, Verdict
 from agent.core.spreadsheet import neutralised
 from agent.core.terminal import escape_json, is_terminal, truncate
-from agent.core.writing import cannot_be_written
+from agent.core.writing import cannot_be_written, writing
 from agent.pipeline.verdict_json import VerdictTemplate, degraded_member, text_content
 
 Detail = Literal["compact", "full"]
@@ -224,7 +224,8 @@ class Output:
             self._templates: ChecksummedFile | None = None
             return
         self._resume = path.with_name(path.name + ".resume.json")
-        self.unfinished = not resume and self._resume.exists()
+        with writing(self._resume):
+            self.unfinished = not resume and self._resume.exists()
         if resume:
             self.state = self._checkpoint_state()
             if not self.state and path.exists() and path.stat().st_size:

@@ -185,8 +185,12 @@ def kinds_to_redact(option: str | None) -> tuple[str, ...] | None:
 
 
 def refuse_to_overwrite(path: Path | None, files: list[str]) -> None:
-    """Raise if a file to write is one of those to read."""
-    if path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files):
+    """Raise if a file to write is one of those to read, or has a name that no file can have."""
+    try:
+        is_read = path is not None and path.exists() and any(file != "-" and path.samefile(file) for file in files)
+    except OSError as error:
+        raise UsageError(f"cannot write to {path}: {error.strerror}") from error
+    if is_read:
         raise UsageError(f"{path} is one of the files to judge: write to another one")
 
 

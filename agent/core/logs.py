@@ -56,6 +56,13 @@ def configure_logging(level: LogLevel, format: LogFormat) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
     _logger.setLevel(level.upper())
+    logging.getLogger().addFilter(_without_text)
+
+
+def _without_text(record: logging.LogRecord) -> bool:
+    """Take the text out of what a library logs without a logger of its own, as MCP's does with whole messages."""
+    record.msg, record.args = "a library's message is not shown: it may quote a record", ()
+    return True
 
 
 def log_event(event: str, level: LogLevel = "info", **fields: Any) -> None:

@@ -117,6 +117,18 @@ def test_a_file_of_a_source_that_is_missing_fails_and_says_so(client: TestClient
     assert client.get(f"/console/jobs/{job.id}/verdicts.csv").status_code == 409
 
 
+def test_an_upload_that_arrives_slowly_is_kept(client: TestClient, state: ServerState) -> None:
+    slow = state.jobs.new_upload("slow.log")
+    for number in range(KEPT + 2):
+        assert client.put(f"/console/uploads?name=refused-{number}.log", content=b"").status_code == 422
+        upload(client, b"another")
+    assert slow.folder.is_dir()
+    assert not list(slow.folder.parent.rglob("refused-*")), "what was refused is gone"
+    slow.path.write_bytes(b"whole")
+    state.jobs.add_upload(slow)
+    assert state.jobs.upload(slow.id) is slow
+
+
 def test_an_empty_or_a_cut_upload_is_refused(client: TestClient) -> None:
     assert client.put("/console/uploads?name=a.log", content=b"").status_code == 422
     long = client.put("/console/uploads?name=a", content=b"a", headers={"Content-Length": str(101 * 2**20)})
@@ -134,7 +146,7 @@ def test_an_empty_or_a_cut_upload_is_refused(client: TestClient) -> None:
         ("-", "records"),
         ("a\0\nb.csv", "a�b.csv"),
         ("한국어 로그.csv", "한국어 로그.csv"),
-        ("x" * 300 + ".jsonl.gz", "x" * 71 + ".jsonl.gz"),
+        ("x" * 300 + ".jsonl.gz", "x" * 51 + ".jsonl.gz"),
     ],
 )
 def test_names_of_files_keep_to_their_folder(sent: str, name: str) -> None:

@@ -111,3 +111,14 @@ def test_the_level_is_kept(served: Callable[..., TestClient], capfd: pytest.Capt
 def test_the_command_line_logs_nothing(run: Run) -> None:
     done = run("sources", "list")
     assert (done.code, done.err) == (0, "")
+
+
+def test_what_a_library_says_of_a_whole_message_is_not_logged(
+    served: Callable[..., TestClient], capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool = {"name": "judge", "arguments": {"records": [RECORD]}}
+    message = {"jsonrpc": "2.0", "id": {"a": 1}, "method": "tools/call", "params": tool}
+    with served() as client:
+        answer = client.post("/mcp", json=message, headers={"accept": "application/json, text/event-stream"})
+        assert answer.status_code < 500
+    assert "canary" not in capfd.readouterr().err

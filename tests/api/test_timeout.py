@@ -73,7 +73,7 @@ def test_a_request_over_the_limit_is_a_504_and_its_work_is_cancelled() -> None:
     slow = Slow()
     answer = slow.get("/wait/30")
     assert answer.status_code == 504
-    assert answer.json() == {"detail": "the request took longer than 0.2 seconds and was cancelled"}
+    assert answer.json()["detail"].startswith("the request took longer than 0.2 seconds and was cancelled; what it had")
     assert slow.ended == ["cancelled"]
 
 

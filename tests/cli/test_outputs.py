@@ -268,3 +268,13 @@ def test_json_on_a_terminal_has_no_character_that_steers_it(
         assert bool(raw) is not is_terminal
     if is_terminal:
         assert raw == []
+
+
+@pytest.mark.parametrize("length", [244, 400])
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(learned: Run, tmp_path: Path, length: int) -> None:
+    lines = tmp_path / "lines.log"
+    lines.write_text("file 1 was read in 3 ms\n")
+    done = learned("judge", lines, "--source", "svc", "--output", f"{'y' * length}.jsonl", "--detail", "compact")
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert "too long" in done.err

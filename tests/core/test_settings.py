@@ -8,6 +8,7 @@ import pytest
 
 from agent.core.errors import UsageError
 from agent.core.settings import Settings, settings
+from retrieval.store.engine import open_store
 from tests.conftest import Run
 
 
@@ -62,6 +63,14 @@ def test_the_store_and_the_index_are_known_by_the_names_of_other_programs(
     monkeypatch.setenv("PRECEDENT_STORE", "postgresql://other/p")
     with pytest.raises(UsageError, match="PRECEDENT_STORE and PRECEDENT_DATABASE_URL are the same setting"):
         settings()
+
+
+@pytest.mark.parametrize("name", ["q?mode=ro", "per%20cent%", "a#b", "a b", "ä"])
+def test_a_home_of_any_name_holds_its_store(tmp_path: Path, name: str) -> None:
+    engine = open_store(Settings(home=tmp_path / name).store_url)
+    engine.dispose()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "config.toml"] == [name]
+    assert (tmp_path / name / "precedent.db").is_file()
 
 
 def test_a_file_of_the_working_directory_is_not_read(tmp_path: Path, run: Run) -> None:

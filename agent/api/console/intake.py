@@ -50,6 +50,7 @@ async def store_pasted(pasted: str) -> Upload | None:
         upload = server().jobs.new_upload(_PASTED)
         with writing(upload.path):
             await asyncio.to_thread(upload.path.write_text, pasted, encoding="utf-8", errors="replace")
+        server().jobs.add_upload(upload)
     except PrecedentError as error:
         notify_error(str(error))
         return None

@@ -37,7 +37,7 @@ from agent.training.batch_reference import reference_of_files
 # lines up to which the normal records of a file are listed too; runs that are kept; characters of a cell
 LISTED, KEPT, CELL = 200_000, 8, 400
 _EXPLAINED_ROWS = 2_000
-_FAILURES_SHOWN, _NAME_CHARS = 20, 80
+_FAILURES_SHOWN, _NAME_CHARS = 20, 60
 Schema = dict[str, pl.DataType | type[pl.DataType] | None]
 State = Literal["running", "done", "failed"]
 COLUMNS = ("line", "label", "probability", "text", "why")
@@ -290,19 +290,21 @@ class Jobs:
         self._lock = threading.Lock()
 
     def new_upload(self, name: str) -> Upload:
-        """An upload to write, in a folder of its own; the oldest ones without a run are removed."""
+        """An upload to write, in a folder of its own, see `add_upload`."""
+        with self._lock, writing(self._folder or Path(tempfile.gettempdir())):
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="precedent-console-"))
+            folder = self._folder / uuid4().hex
+            folder.mkdir()
+            return Upload(folder, file_name(name))
+
+    def add_upload(self, upload: Upload) -> None:
+        """Keep an upload that was written; the oldest ones without a run are removed."""
         with self._lock:
-            with writing(self._folder or Path(tempfile.gettempdir())):
-                if self._folder is None:
-                    self._folder = Path(tempfile.mkdtemp(prefix="precedent-console-"))
-                folder = self._folder / uuid4().hex
-                folder.mkdir()
-            in_use = {job.upload.folder for job in self._jobs.values()}
-            unused = [old for old in self._uploads.values() if old.folder not in in_use]
-            for old in unused[: max(0, len(unused) - KEPT)]:
+            unused = self._uploads.keys() - {job.upload.id for job in self._jobs.values()}
+            for old in [old for key, old in self._uploads.items() if key in unused][:-KEPT]:
                 self._remove(old)
-            self._uploads[folder.name] = upload = Upload(folder, file_name(name))
-            return upload
+            self._uploads[upload.id] = upload
 
     def _remove(self, upload: Upload) -> None:
         self._uploads.pop(upload.id, None)

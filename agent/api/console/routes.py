@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -9,7 +10,6 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from agent.api.console.case_search import nearest_cases
 from agent.api.console.frame import STATIC
@@ -17,7 +17,6 @@ from agent.api.console.jobs import CELL, COLUMNS, Job
 from agent.api.roles import needs
 from agent.api.state import State
 from agent.core.access import Role
-from agent.core.errors import NotWritable
 from agent.core.writing import writing
 from agent.training.cases import CaseView, list_cases
 
@@ -48,11 +47,12 @@ async def put_upload(
                 async for piece in request.stream():
                     size += len(piece)
                     await file.write(piece)
-    except (ClientDisconnect, NotWritable):
-        upload.path.unlink(missing_ok=True)
+        if not size:
+            raise HTTPException(422, "the file is empty")
+    except BaseException:
+        shutil.rmtree(upload.folder, ignore_errors=True)
         raise
-    if not size:
-        raise HTTPException(422, "the file is empty")
+    await run_in_threadpool(state.jobs.add_upload, upload)
     return {"upload": upload.id, "name": upload.name, "bytes": size}
 
 
