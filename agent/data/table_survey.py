@@ -6,6 +6,7 @@ Memory stays bounded: of each column a count of its distinct values is kept up t
 from __future__ import annotations
 
 import math
+import random
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ _MAX_DISTINCT, _MAX_UNITS, _MAX_WORDS = 10_000, 50, 1_000
 _MAX_SHOWN, _MAX_CHARS = 3, 24
 # different values in a column of times that stand for none, and the share of the filled cells that are times
 _MOST_NO_TIMES, _FEWEST_TIMES = 3, 0.1
+# records of which labels and numbers are kept
+_SAMPLED = 2_000
 # rows from which on a column may number them, or rise
 _FEWEST_ROWS, _RISING_ROWS = 10, 50
 _PROSE_WORDS = 3
@@ -183,17 +186,28 @@ class TableSurvey:
     def __init__(self) -> None:
         self.columns: dict[str, ColumnSurvey] = {}
         self.records = 0
+        # labels and numbers of some of the records, drawn at random
+        self.sample: list[tuple[str, dict[str, float]]] = []
+        self._chance = random.Random(0)
         self._text_columns = Counter[str]()
         self._beside = dict[str, None]()
 
-    def add(self, fields: dict[str, FieldValue]) -> None:
+    def add(self, fields: dict[str, FieldValue], label: str | None = None) -> None:
         """Count the raw fields of a record (`agent.data.readers.row.ReadRequest`, ``raw``)."""
         self.records += 1
+        numbers = dict[str, float]()
         for name, cell in fields.items():
             column = self.columns.get(name)
             if column is None:
                 column = self.columns[name] = ColumnSurvey(name)
+            before = column.numbers
             column.add(cell)
+            if column.numbers > before and column.last is not None:
+                numbers[name] = column.last
+        if label is not None and len(self.sample) < _SAMPLED:
+            self.sample.append((label, numbers))
+        elif label is not None and (place := self._chance.randrange(self.records)) < _SAMPLED:
+            self.sample[place] = label, numbers
 
     def add_row(self, text_column: str | None, beside: Iterable[str]) -> None:
         """Count a row's column that is the text, if one is, and note which others it has."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -15,11 +15,15 @@ from agent.core.progress import Progress
 from agent.core.records import Label, Record
 from agent.data.read_options import ReadOptions
 from agent.data.readers import DEFAULT_NORMAL, ParsedRow, RowError
+from agent.data.readers.table_schema import TableSchema
 from agent.data.record_reading import as_read
 from agent.data.table_survey import TableReport, TableSurvey
+from agent.training.prompt_selection import roc_auc
 
 _PREVIEWED, _MAX_ERRORS = 3, 20
 _EVERY = 5_000
+# AUC of a column that is left out from which on that is said
+_TELLING = 0.8
 # names that columns of labels have
 _LABELS = frozenset({"label", "labels", "class", "target", "y", "anomaly", "is_anomaly", "outlier", "is_outlier"})
 # values of the label column that are named and remembered
@@ -96,7 +100,7 @@ def survey(
             done.labels[item.label or ""] += 1
             done.label_values[item.label_value or ""] += 1
             if item.record.fields:
-                columns.add(item.record.fields)
+                columns.add(item.record.fields, item.label)
             columns.add_row(item.text_column, item.beside)
             if progress and done.records % _EVERY == 0:
                 progress("reading", done.records, 0)
@@ -104,12 +108,26 @@ def survey(
         schema = columns.of_texts(done.records)
         if columns.records * 2 > done.records:
             done.table = columns.report(columns.columns if options.text else (), earlier.left_out)
+            found = _notes_on_left_out(done.table.schema, columns)
+            done.table = replace(done.table, remarks=(*done.table.remarks, *found))
             schema = done.table.schema
         if schema is not None:
             options = options.model_copy(update={"table": schema.joined(earlier)})
     done.options = options
     _preview(done, files, max_chars, stdin)
     return done
+
+
+def _notes_on_left_out(schema: TableSchema, columns: TableSurvey) -> Iterator[str]:
+    """Which columns that are left out tell the labels apart."""
+    for name in schema.left_out:
+        known = [(numbers[name], label == "anomalous") for label, numbers in columns.sample if name in numbers]
+        auc = roc_auc(*zip(*known, strict=True)) if known else None
+        if auc is not None and max(auc, 1 - auc) >= _TELLING:
+            yield (
+                f"{name}: left out, but it tells these labels apart (AUC {max(auc, 1 - auc):.2f}): if it is no time "
+                f"and no number of a row, name the columns to keep with --text"
+            )
 
 
 def _preview(done: ReadingReport, files: Sequence[str | Path], max_chars: int, stdin: BinaryIO | None) -> None:
