@@ -93,7 +93,8 @@ def forget(
     # records are stored without what a store cannot hold
     pattern = clean_text(pattern)
     row, engine = context.source(source), context.casebook.engine
-    erasure = Erasure(engine, row.name, _matcher(pattern, by_regex=by_regex), progress)
+    matches = _matcher(pattern, by_regex=by_regex)
+    erasure = Erasure(engine, row.name, matches, progress)
     erasure.find()
     result = Forgotten(row.name, dry_run, erasure.counts, erasure.examples)
     if dry_run:
@@ -107,11 +108,21 @@ def forget(
         anew = bool(erasure.counts["representation"])
         if erasure.counts["cases"] or anew or _is_unfinished(row):
             result.refitted = _fit_without(context, row.name, result, progress, anew=anew)
+        _erase_late(context, row.name, matches, result)
     clear_caches()
     if reason := clean_file(engine):
         result.not_erased.append(reason)
     result.not_erased += _left(context, row.name, part)
     return result
+
+
+def _erase_late(context: AppContext, name: str, matches: Callable[[str], bool], result: Forgotten) -> None:
+    """Erase what requests that were under way wrote after the erasure: their verdicts quote cases that are gone."""
+    late = Erasure(context.casebook.engine, name, matches)
+    late.find()
+    if any(late.counts.values()):
+        context.casebook.erase_vectors(name, late.erase)
+        result.erased |= {kind: count + result.erased.get(kind, 0) for kind, count in late.counts.items()}
 
 
 def _is_unfinished(row: SourceSnapshot) -> bool:

@@ -129,8 +129,12 @@ class SyncedIndex:
         ------
         StoreFailure
             Another process has it.
+        NotWritable
+            Its folder is read-only.
         """
         if not self._index.owned():
+            if reason := self._index.reason_not_writable:
+                raise NotWritable(f"the vector index {self._index.folder} cannot be used: {reason}")
             raise StoreFailure("another Precedent process has the casebook open: stop it first")
 
     def forget(self, name: str) -> None:

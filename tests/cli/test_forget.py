@@ -6,6 +6,7 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
@@ -15,8 +16,11 @@ from agent.core.records import Record
 from agent.pipeline.context import AppContext
 from agent.training.forget import forget
 from agent.training.learn import as_case
+from agent.training.refit import refit
+from retrieval.errors import NotWritable
 from retrieval.store.erasure import Erasure
 from tests.conftest import Result, Run, make_settings
+from tests.disks import read_only
 from tests.shop import LOG, NORMAL
 
 NAME = "Zacharias.Müller-Quux"
@@ -179,3 +183,26 @@ def test_a_pattern_means_what_is_stored_in_place_of_it(tmp_path: Path) -> None:
     with closing(AppContext(make_settings(tmp_path / "home", model="none"))) as context:
         context.casebook.add("s", [as_case(Record(text="paid by a\ud800b"), "normal")], "file")
         assert forget(context, "s", "by a\ud800b", dry_run=True).erased["cases"] == 1
+
+
+def test_a_read_only_folder_is_named(run: Run, home: Path) -> None:
+    with read_only(home) as view, closing(AppContext(make_settings(view, model="none"))) as context:
+        with pytest.raises(NotWritable, match="read-only"):
+            forget(context, "shop", NAME)
+        with pytest.raises(NotWritable, match="read-only"):
+            context.casebook.rebuild("shop")
+
+
+def test_what_requests_under_way_write_meanwhile_is_erased(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(AppContext(make_settings(home, model="none"))) as context:
+        verdict = next(body for body, _, _ in context.history.find(source="shop", limit=500) if NAME in str(body))
+
+        def refit_beside_a_request(*arguments: Any, **options: Any) -> Any:
+            context.history.put([verdict])
+            return refit(*arguments, **options)
+
+        monkeypatch.setattr("agent.training.forget.refit", refit_beside_a_request)
+        assert forget(context, "shop", NAME).refitted
+    assert places(home) == []
