@@ -107,7 +107,7 @@ def survey(
         # a part of the records having fields is no table: a log with some lines of the form "name is value"
         schema = columns.of_texts(done.records)
         if columns.records * 2 > done.records:
-            done.table = columns.report(columns.columns if options.text else (), earlier.left_out)
+            done.table = columns.report(columns.columns if options.text else earlier.names, earlier.left_out)
             found = _notes_on_left_out(done.table.schema, columns)
             done.table = replace(done.table, remarks=(*done.table.remarks, *found))
             schema = done.table.schema

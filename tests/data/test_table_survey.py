@@ -259,6 +259,8 @@ def test_a_source_that_has_learned_a_column_keeps_it(tmp_path: Path) -> None:
     made = report(tmp_path / "t.csv", cells, options=earlier)
     assert not made.options.table.left_out
     assert made.options.table.names == {"ts", "load"}
+    assert made.table is not None
+    assert not made.table.schema.left_out, "nor is it said to be left out"
 
 
 def test_what_was_left_out_stays_so(tmp_path: Path) -> None:
