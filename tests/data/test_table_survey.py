@@ -303,6 +303,7 @@ def test_types_of_parquet(tmp_path: Path) -> None:
             "price": [Decimal("12.50"), Decimal("1.25")] * 20,
             "day": [date(2024, 3, 1), date(2024, 3, 2)] * 20,
             "paid": [True, False] * 20,
+            "took": [timedelta(seconds=1, milliseconds=250), None] * 20,
             "shop": pl.Series(["bar", "inn"] * 20, dtype=pl.Categorical),
             "label": [0] * 40,
         }
@@ -311,9 +312,9 @@ def test_types_of_parquet(tmp_path: Path) -> None:
     made = survey([tmp_path / "t.parquet"], OPTIONS, 65_536)
     assert made.table is not None
     types = {column.name: column.type for column in made.table.schema.columns}
-    assert types == {"price": "number", "paid": "yes/no", "shop": "category"}
+    assert types == {"price": "number", "paid": "yes/no", "took": "number", "shop": "category"}
     assert made.table.schema.left_out == {"day": "it holds times"}
-    assert made.preview[0][1].fields == {"price": 12.5, "paid": True, "shop": "bar"}
+    assert made.preview[0][1].fields == {"price": 12.5, "paid": True, "took": 1.25, "shop": "bar"}
 
 
 def test_neighbouring_large_whole_numbers_are_different_labels(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from agent.data.readers.jsonl import parse_object
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.table_rows import with_columns
 
-_BATCH = 10_000
+_BATCH, _MICROSECONDS = 10_000, 1_000_000
 # Rust panics, which some damaged files cause, are not an `Exception`.
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
@@ -28,7 +28,7 @@ def read_parquet(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | R
 
 @contextmanager
 def opened_frame(stream: Stream, request: ReadRequest) -> Iterator[tuple[pl.LazyFrame, pl.Schema, ReadRequest]]:
-    """The rows of a file, the types of its columns, and the request for them.
+    """The rows of a file, the types of its columns, and the request for them; durations are seconds.
 
     Raises
     ------
@@ -40,6 +40,8 @@ def opened_frame(stream: Stream, request: ReadRequest) -> Iterator[tuple[pl.Lazy
     with _on_disk(stream, request) as path:
         try:
             frame = pl.scan_parquet(path, glob=False)
+            durations = [name for name, dtype in frame.collect_schema().items() if dtype == pl.Duration]
+            frame = frame.with_columns(pl.col(durations).dt.total_microseconds() / _MICROSECONDS)
             schema = frame.collect_schema()
             first = frame.head(1).collect().to_dicts()
         except FAILURES as error:
