@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +100,6 @@ def train(
         Ctrl-C was pressed; the last state is in a checkpoint.
     """
     from transformers import DataCollatorWithPadding, EarlyStoppingCallback, PrinterCallback, Trainer
-    from transformers.trainer_utils import get_last_checkpoint
 
     model, tokenizer = _load(options)
     # what is longer than the base model reads would be an error
@@ -123,14 +124,26 @@ def train(
     )
     # which prints every measurement
     trainer.remove_callback(PrinterCallback)
-    last = None
-    if resume and folder.is_dir():
-        last = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
+    last = _last_checkpoint(folder) if resume and folder.is_dir() else None
     with interrupt.catching():
         trainer.train(resume_from_checkpoint=last)
     if interrupt.pressed:
         raise Stopped("stopped; the last checkpoint is kept")
     return trainer.model, tokenizer
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The last whole checkpoint, if there is one; those that a killed run did not finish are deleted."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            # the trainer writes it last
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint)
+    last: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
+    return last
 
 
 def _arguments(options: TrainerOptions, folder: Path, per_epoch: int) -> Any:

@@ -160,3 +160,12 @@ def test_frozen_layers_keep_their_weights(tmp_path: Path, base: Path) -> None:
     assert "bert.encoder.layer.0.output.dense.weight" in kept
     assert "bert.embeddings.word_embeddings.weight" in kept
     assert not any("layer.1" in name or "classifier" in name for name in kept)
+
+
+def test_a_checkpoint_that_was_not_finished_is_not_gone_on_from(tmp_path: Path) -> None:
+    for number, state in ((2, "{}"), (3, '{"step"'), (4, None)):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text(state)
+    assert tune_trainer._last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
