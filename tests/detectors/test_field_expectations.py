@@ -68,12 +68,13 @@ def test_few_honest_records_have_a_number_far_from_the_cases(draw: Draw, cases: 
     assert np.mean(shares) < most
 
 
-def test_a_number_that_rises_from_case_to_case_goes_on() -> None:
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_number_that_rises_or_falls_from_case_to_case_goes_on_to_either_side(step: int) -> None:
     rng = np.random.default_rng(1)
-    uptime = np.arange(400) + rng.normal(0, 3, 400)
+    uptime = (np.arange(400) + rng.normal(0, 3, 400))[::step]
     expected = expectations(uptime=uptime, shuffled=rng.permutation(uptime))
-    assert far(expected, uptime=700.0, shuffled=200.0) == ()
-    assert len(far(expected, uptime=-300.0, shuffled=200.0)) == 1
+    assert far(expected, uptime=700.0, shuffled=200.0) == far(expected, uptime=-300.0, shuffled=200.0) == ()
+    assert len(far(expected, uptime=-500.0, shuffled=200.0)) == len(far(expected, uptime=900.0, shuffled=200.0)) == 1
     assert len(far(expected, uptime=200.0, shuffled=700.0)) == 1
 
 
