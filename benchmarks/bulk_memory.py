@@ -23,7 +23,7 @@ _MOST_MEBIBYTES, _MOST = 2_048, 1.2
 
 def rows(folder: Path, count: int, precedent: Callable[..., Run]) -> list[Row]:
     """A row for each kind of file of ``count`` records; the sources are those of `bulk_texts` and `bulk_rows`."""
-    texts = _texts(count // _TIMES)
+    texts = bulk_texts.drawn(count // _TIMES, bulk_texts.forms(), random.Random(1))
     labels = ["normal"] * len(texts)
     found: list[Row] = []
     for kind in ("csv", "jsonl", "parquet"):
@@ -40,11 +40,6 @@ def rows(folder: Path, count: int, precedent: Callable[..., Run]) -> list[Row]:
         bulk_rows.write_table(large, count // _TIMES, seed, labelled=False, is_more=True)
     found.append(_row(folder, table, large, "flows", "rows of 41 columns", count, precedent))
     return found
-
-
-def _texts(count: int) -> list[str]:
-    rng, forms = random.Random(1), bulk_texts.forms()
-    return [bulk_texts.filled(rng.choice(forms), rng) for _ in range(count)]
 
 
 def _repeated(small: Path) -> Path:

@@ -94,6 +94,11 @@ def filled(form: str, rng: random.Random) -> str:
     return _FIELD.sub(lambda match: values[match[1]](), form)
 
 
+def drawn(count: int, of_forms: Sequence[str], rng: random.Random) -> list[str]:
+    """So many lines of forms that are drawn."""
+    return [filled(rng.choice(of_forms), rng) for _ in range(count)]
+
+
 def write(path: Path, kind: str, texts: Sequence[str], labels: Sequence[str]) -> None:
     """Write texts with what exports have beside them."""
     rows = [
@@ -131,7 +136,7 @@ def rows(folder: Path, lines: int, python: Command, precedent: Command) -> list[
     learned = [(filled(form, rng), "bad" if number % 7 == 0 else "normal") for number, form in enumerate(of_lines * 12)]
     write(folder / "learn.csv", "csv", *zip(*learned[:_LEARNED], strict=True))
     precedent(folder, "learn", folder / "learn.csv", "--source", "texts", "--label", "label", "--text", "message")
-    texts = [filled(rng.choice(of_lines), rng) for _ in range(lines)]
+    texts = drawn(lines, of_lines, rng)
     found: list[Row] = []
     for kind in ("log", "csv", "jsonl", "parquet"):
         file, out = folder / f"texts.{kind}", folder / "texts-out.jsonl"
@@ -155,7 +160,7 @@ def storm_rows(folder: Path, model: Path, python: Command, precedent: Command, l
     Of the time with new ones, sentence-transformers' for their texts alone is taken off. The source is that of `rows`.
     """
     rng, of_lines = random.Random(3), forms()
-    known = [filled(rng.choice(of_lines), rng) for _ in range(lines)]
+    known = drawn(lines, of_lines, rng)
     new = [" ".join(rng.choices(_WORDS, k=8)) for _ in range(lines // _STORM)]
     mixed = list(known)
     mixed[::_STORM] = new

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Table, and_, column, delete, inspect, or_, select, table, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Table,
+    TableClause,
+    and_,
+    column,
+    delete,
+    inspect,
+    or_,
+    select,
+    table,
+    update,
+)
 
 from retrieval.store.cases import delete_orphaned_vectors
 from retrieval.store.engine import changing
@@ -105,8 +119,7 @@ class Erasure:
             self._erase_held(connection)
             messages = self._messages(connection)
             self.counts["chat_messages"] = len(messages)
-            for start in range(0, len(messages), _CHUNK):
-                connection.execute(delete(_CHAT).where(_CHAT.c.id.in_(messages[start : start + _CHUNK])))
+            _delete_by_id(connection, _CHAT, messages)
             self.counts |= self._settings_found(connection)
             self._erase_settings(connection)
             orphans = delete_orphaned_vectors(connection, self._name)
@@ -196,9 +209,7 @@ class Erasure:
         ids, whole = self._verdicts(connection)
         for verdict_id, body in whole.items():
             connection.execute(update(verdicts).where(verdicts.c.id == verdict_id).values(body=body))
-        for start in range(0, len(ids), _CHUNK):
-            part = ids[start : start + _CHUNK]
-            connection.execute(delete(verdicts).where(verdicts.c.id.in_(part)))
+        _delete_by_id(connection, verdicts, ids)
         self.counts["verdicts"] = len(ids)
 
     def _erase_held(self, connection: Connection) -> None:
@@ -238,6 +249,11 @@ class Erasure:
             }
         if values:
             Sources.update(connection, self._name, **values)
+
+
+def _delete_by_id(connection: Connection, of: TableClause, ids: Sequence[str] | Sequence[int]) -> None:
+    for start in range(0, len(ids), _CHUNK):
+        connection.execute(delete(of).where(of.c.id.in_(ids[start : start + _CHUNK])))
 
 
 def erase_fits(engine: Engine, name: str, *, present: bool) -> None:

@@ -17,6 +17,7 @@ from agent.data.readers.table_schema import LearnedColumn, TableSchema
 from agent.training.reading_report import ReadingReport, survey
 
 OPTIONS = ReadOptions(label="label")
+LOAD = [f"{i * 7 % 11}.5" for i in range(40)]
 
 
 def report(
@@ -227,14 +228,14 @@ NO_TIME = {
 def test_a_few_values_may_stand_for_no_time(tmp_path: Path, kind: str) -> None:
     name, times, other = NO_TIME[kind]
     cells = {name: [time if i % 3 else other for i, time in enumerate(times)]}
-    made = report(tmp_path / "t.csv", {**cells, "load": [f"{i * 7 % 11}.5" for i in range(40)]})
+    made = report(tmp_path / "t.csv", {**cells, "load": LOAD})
     assert made.table is not None
     assert made.table.schema.left_out == {name: f"it holds times or '{other}'"}
 
 
 @pytest.mark.parametrize("words", [[f"ticket {i}" for i in range(26)], ["good", "bad"] * 19])
 def test_some_times_among_words_are_words(tmp_path: Path, words: list[str]) -> None:
-    cells = {"note": words + _DAYS[: 40 - len(words)], "load": [f"{i * 7 % 11}.5" for i in range(40)]}
+    cells = {"note": words + _DAYS[: 40 - len(words)], "load": LOAD}
     made = report(tmp_path / "t.csv", cells)
     assert made.table is not None
     assert not made.table.schema.left_out
@@ -243,7 +244,7 @@ def test_some_times_among_words_are_words(tmp_path: Path, words: list[str]) -> N
 @pytest.mark.parametrize("kind", TIMES)
 def test_what_only_says_when_is_left_out(tmp_path: Path, kind: str) -> None:
     name, cells, left_out = TIMES[kind]
-    made = report(tmp_path / "t.csv", {name: cells, "load": [f"{i * 7 % 11}.5" for i in range(40)]})
+    made = report(tmp_path / "t.csv", {name: cells, "load": LOAD})
     assert made.table is not None
     assert made.table.schema.left_out == ({name: "it holds times"} if left_out else {})
     (record, *_) = [row.record for row in made.options.read_unlabelled(tmp_path / "t.csv", 65_536)]  # type: ignore[union-attr]
@@ -329,10 +330,10 @@ def test_that_a_column_which_is_left_out_tells_the_labels_apart_is_said(tmp_path
     rng = random.Random(1)
     labels = [str(int(i % 5 == 0)) for i in range(100)]
     numbers = rng.sample(range(2_412_000_000, 2_412_900_000), 100)
-    told = [str(number + 35_000_000 * int(label)) for number, label in zip(numbers, labels, strict=True)]
+    separated = [str(number + 35_000_000 * int(label)) for number, label in zip(numbers, labels, strict=True)]
     load = [f"{rng.gauss(50, 5):.1f}" for _ in labels]
     options = OPTIONS.model_copy(update={"label": "label"})
-    made = report(tmp_path / "t.csv", {name: told, "load": load, "label": labels}, options=options)
+    made = report(tmp_path / "t.csv", {name: separated, "load": load, "label": labels}, options=options)
     assert made.table is not None
     assert list(made.table.schema.left_out) == [name]
     (remark,) = made.table.remarks

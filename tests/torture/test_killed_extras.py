@@ -188,18 +188,8 @@ def test_a_training_is_killed(tmp_path: Path, figures: Figures) -> None:
     (tmp_path / "new.log").write_text("the open door of the barn\nthe shut door of the barn\nthe barn\n")
     home, learned = tmp_path / "home", tmp_path / "learned"
     finished("learn", tmp_path / "learn.log", "--source", "shop", "--format", "log", "--label", "0", home=learned)
-    tune = (
-        "tune",
-        "classifier",
-        "--source",
-        "shop",
-        "--base",
-        base,
-        "--folds",
-        "2",
-        "--epochs",
-        "20" if IS_LONG else "4",
-    )
+    epochs = "20" if IS_LONG else "4"
+    tune = "tune", "classifier", "--source", "shop", "--base", base, "--folds", "2", "--epochs", epochs
 
     def verdicts() -> list[tuple[str, float, list[str]]]:
         lines = finished("judge", tmp_path / "new.log", "--source", "shop", "--to", "jsonl", home=home).splitlines()
