@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF
 # llama.cpp's code for AMX dies of a segmentation fault on some machines; it is compiled where the compiler has AMX
 NO_AMX := $(shell c++ -mno-amx-tile -mno-amx-int8 -mno-amx-bf16 -x c++ -E /dev/null >/dev/null 2>&1 && echo -mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
+# of two processes of tests on two cores, threads of the models would wait for each other: a third less processor time
+ONE_THREAD := OMP_NUM_THREADS=1 PRECEDENT_THREADS=1
 # several gigabytes come over the network on the first run
 export UV_HTTP_TIMEOUT ?= 300
 
@@ -28,7 +30,7 @@ chat: models ## chat with the agent in this terminal
 test: $(VENV)/.dev ## install and run all tests
 	@$(BIN)/precedent doctor --fetch
 	@$(BIN)/python -m tests.models
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ollama and not browser"
+	@$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ollama and not browser"
 	@$(BIN)/python -m pytest -m "ollama or browser"
 
 torture: $(VENV)/.dev $(VENV)/audit/.made models ## the tests of docs/promises.md in their long form, about an hour (make torture ASK=--write)
@@ -119,6 +121,8 @@ $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.uv
 	@echo "installing (the first time builds llama.cpp: about 5 minutes on 2 cores) …"
 	@CFLAGS="$$CFLAGS $(NO_AMX)" CXXFLAGS="$$CXXFLAGS $(NO_AMX)" $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/runtime.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@# a third of a second of each start, where PYTHONDONTWRITEBYTECODE is set
+	@$(BIN)/python -m compileall -q agent llm retrieval server.py
 	@touch $@
 
 extras: $(VENV)/.runtime requirements/extras.txt ## install all extras: langchain-openai, Ray, PyOD, stumpy, statsmodels, accelerate, peft

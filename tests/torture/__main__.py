@@ -58,8 +58,13 @@ def main(arguments: list[str]) -> int:
         found.touch()
         os.environ["PRECEDENT_TORTURE"] = str(found)
         beside = sorted((name for name in names if name not in ALONE), key=lambda name: name not in LONGEST)
-        options = "--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"
-        code = max(_run(beside, failed, *options), _run(sorted(ALONE & {*names}), failed))
+        in_two_processes = "--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"
+        with pytest.MonkeyPatch.context() as patch:
+            # threads of the models would wait for those of the other process
+            patch.setenv("OMP_NUM_THREADS", "1")
+            patch.setenv("PRECEDENT_THREADS", "1")
+            code = _run(beside, failed, *in_two_processes)
+        code = max(code, _run(sorted(ALONE & {*names}), failed))
         figures = {row["promise"]: row["figures"] for row in map(json.loads, found.read_text().splitlines())}
     for promise, values in figures.items():
         print(f"{promise}: {in_words(values)}")

@@ -186,7 +186,7 @@ def test_the_casebook_holds_what_a_dictionary_holds(is_long: bool, figures: Figu
     run_state_machine_as_test(
         CasebookStates,
         settings=settings(
-            max_examples=330 if is_long else 8,
+            max_examples=400 if is_long else 8,
             stateful_step_count=50 if is_long else 25,
             deadline=None,
             derandomize=not is_long,

@@ -87,9 +87,9 @@ def _record(figures: Figures, kills: int, acknowledged: int) -> None:
     figures("killed", kills=_FOUND["kills"], acknowledged=_FOUND["acknowledged"], lost=0, doubled=0)
 
 
-def test_learning(tmp_path: Path, moments: int, figures: Figures) -> None:
-    rng = random.Random(1)
-    lines = [f"{'bad' if i % 9 == 0 else '-'} {' '.join(rng.sample(WORDS, 5))} number {i}" for i in range(1_500)]
+def test_learning(tmp_path: Path, moments: int, is_long: bool, figures: Figures) -> None:
+    rng, count = random.Random(1), 1_500 if is_long else 500
+    lines = [f"{'bad' if i % 9 == 0 else '-'} {' '.join(rng.sample(WORDS, 5))} number {i}" for i in range(count)]
     (tmp_path / "cases.log").write_text("".join(f"{line}\n" for line in lines))
     learn = ("learn", tmp_path / "cases.log", "--source", "s", "--label", "0", "--brief", "words")
     measured, home = Home(tmp_path / "measured", 0), Home(tmp_path / "killed", 2)
