@@ -24,6 +24,7 @@ from retrieval.encoding.field_columns import Column, FieldColumns
 from retrieval.encoding.field_encoder import EventCount
 from retrieval.encoding.session_block import SessionBlock
 from retrieval.index.exact import TIE
+from retrieval.store.erasure import knows_erased
 from retrieval.types import Vector
 
 _NORMAL, _ANOMALOUS, _UNSURE = range(len(VERDICT_LABELS))
@@ -71,9 +72,11 @@ class BlockJudge:
         self._encoder, self._expectations = representation.field_encoder, source.expectations
         self._fusion = model.without_llm
         others = representation.prose or representation.kept or model.only or model.detectors or fitted.installed
+        # of which each verdict says so
+        is_outdated = knows_erased(source.row.source_model)
         weighed = {signal for signal, weight in self._fusion.weights.items() if weight}
         self.is_able = bool(self._encoder and self._fields and self._expectations and source.row.source_model) and not (
-            others or weighed - _SIGNALS
+            others or is_outdated or weighed - _SIGNALS
         )
         # values of missing columns are tried for rows of tables alone
         self.is_able_to_judge_sessions = self.is_able and not (self._expectations and self._expectations.required)

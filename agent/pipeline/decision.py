@@ -20,6 +20,7 @@ from agent.pipeline.state import JudgingState
 from agent.pipeline.steps import Steps
 from agent.scoring.fusion import Fusion, fuse
 from retrieval.encoding.field_encoder import EventCount, features
+from retrieval.store.erasure import knows_erased
 from retrieval.text.content import says_nothing
 from retrieval.text.kept_numbers import PlacedNumber, place_in_words, unseen_number
 from retrieval.text.prompt_injection import find_injections, names_a_label
@@ -295,6 +296,8 @@ def _degraded(state: JudgingState, fields: str | None) -> tuple[str, ...]:
         reasons.append(f"neighbours: the record is long, what follows its first {LONG} characters was not read")
     if any(row.counts.values()) and not row.source_model:
         reasons.insert(0, "fusion: the source has cases and was never fitted: `precedent sources rebuild` fits it")
+    if knows_erased(row.source_model):
+        reasons.insert(0, "fusion: fitted with records that were erased since: `precedent sources refit` fits it anew")
     reasons += [f"{name}: chosen for the source, but not fitted to its cases" for name in state.source.model.not_fitted]
     only = state.source.model.only
     if only and not reasons and state.log_odds.get(only) is None:

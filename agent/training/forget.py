@@ -13,9 +13,8 @@ from agent.core.progress import Progress
 from agent.core.records import clean_text
 from agent.pipeline.context import AppContext
 from agent.training.refit import refit
-from retrieval.casebook import SourceSnapshot
 from retrieval.lru_cache import clear_caches
-from retrieval.store.erasure import KNOWS_ERASED, Erasure, clean_file, erase_fits
+from retrieval.store.erasure import Erasure, clean_file, erase_fits, knows_erased
 
 _SECONDS = 2.0
 _BLOCK = 1 << 20
@@ -100,13 +99,14 @@ def forget(
     if dry_run:
         return result
     part = None if by_regex else pattern
-    if not result.found and not (_is_unfinished(row) or _files_with(context.settings.home, part)):
+    if not result.found and not (knows_erased(row.source_model) or _files_with(context.settings.home, part)):
         return result
     with context.fitting(row.name):
         if result.found:
             context.casebook.erase_vectors(row.name, erasure.erase)
         anew = bool(erasure.counts["representation"])
-        if erasure.counts["cases"] or anew or _is_unfinished(row):
+        # a run before this one may have ended before the source was fitted again
+        if erasure.counts["cases"] or anew or knows_erased(row.source_model):
             result.refitted = _fit_without(context, row.name, result, progress, anew=anew)
         _erase_late(context, row.name, matches, result)
     clear_caches()
@@ -123,11 +123,6 @@ def _erase_late(context: AppContext, name: str, matches: Callable[[str], bool], 
     if any(late.counts.values()):
         context.casebook.erase_vectors(name, late.erase)
         result.erased |= {kind: count + result.erased.get(kind, 0) for kind, count in late.counts.items()}
-
-
-def _is_unfinished(row: SourceSnapshot) -> bool:
-    """Whether records were erased before, and the source not fitted again: that run was stopped, or failed."""
-    return bool((row.source_model or {}).get(KNOWS_ERASED))
 
 
 def _matcher(pattern: str, *, by_regex: bool) -> Callable[[str], bool]:

@@ -62,6 +62,11 @@ _QUOTING: dict[str, tuple[Table, tuple[str, ...], tuple[str, ...]]] = {
 _CHAT = table("chat_messages", column("id"), column("message"))
 
 
+def knows_erased(source_model: Mapping[str, Any] | None) -> bool:
+    """Whether a fit was made with records that were erased since."""
+    return bool((source_model or {}).get(KNOWS_ERASED))
+
+
 def strings_of(value: Any) -> Iterator[str]:
     """All texts in a value as JSON has it, names of fields and numbers as well."""
     if isinstance(value, str):

@@ -168,13 +168,16 @@ def test_a_run_that_ended_after_it_erased_is_completed(run: Run, home: Path, tmp
     fitted_on = (context.source("shop").source_model or {})["fitted_on"]
     context.close()
     (tmp_path / "rest.log").write_text(NORMAL + "\n")
-    assert run("judge", tmp_path / "rest.log", *LEARN, "--to", "jsonl").code == 0, "judged by the fit that there is"
+    judged = run("judge", tmp_path / "rest.log", *LEARN, "--to", "jsonl")
+    assert judged.code == 0, "judged by the fit that there is"
+    assert "fitted with records that were erased since" in str(json.loads(judged.out)["degraded"])
     completed = run("sources", "forget", "shop", "--matching", NAME, "--yes")
     assert completed.code == 0, completed.err
     assert "the source was fitted again without them" in completed.out
     assert places(home) == []
     model = json.loads(run("sources", "show", "shop", "--json").out)["judge"]
     assert model["fitted_on"] > fitted_on
+    assert json.loads(run("judge", tmp_path / "rest.log", *LEARN, "--to", "jsonl").out)["degraded"] == []
     again = run("sources", "forget", "shop", "--matching", NAME, "--yes")
     assert again.out == "shop: erased: nothing matches\n"
 
