@@ -27,7 +27,7 @@ class UnreadableMessage(ValueError):
 
     def __init__(self, code: int, reason: str, identifier: Any = None) -> None:
         super().__init__(reason)
-        known = identifier if isinstance(identifier, str | int) and not isinstance(identifier, bool) else None
+        known = identifier if _is_id(identifier) else None
         self.answer = {"jsonrpc": "2.0", "id": known, "error": {"code": code, "message": clean_text(reason)}}
 
 
@@ -37,15 +37,17 @@ def readable(body: bytes) -> bytes:
     Raises
     ------
     UnreadableMessage
-        It is not JSON here.
+        It is not JSON here, or a request with an id that no answer can have.
     """
     try:
         body.decode()
     except UnicodeDecodeError as error:
         raise _not_json(error) from error
-    if not _is_suspect(body):
+    if not body:
         return body
-    return storable_json(_parsed(body)).encode()
+    value = _parsed(body)
+    _check_id(value)
+    return storable_json(value).encode() if _is_suspect(body) else body
 
 
 def read_message(line: bytes) -> types.JSONRPCMessage:
@@ -57,6 +59,7 @@ def read_message(line: bytes) -> types.JSONRPCMessage:
         It is none.
     """
     value = _parsed(line)
+    _check_id(value)
     if _is_suspect(line):
         value = _parsed(storable_json(value).encode())
     try:
@@ -65,6 +68,16 @@ def read_message(line: bytes) -> types.JSONRPCMessage:
         identifier = value.get("id") if isinstance(value, dict) else None
         reason = "it is no message of JSON-RPC 2.0: a request has jsonrpc, id, method and, as an object, params"
         raise UnreadableMessage(types.INVALID_REQUEST, reason, identifier) from error
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _check_id(message: Any) -> None:
+    """Refuse a request whose id is neither text nor an integer; the package would take it for a notification."""
+    if isinstance(message, dict) and {"id", "method"} <= message.keys() and not _is_id(message["id"]):
+        raise UnreadableMessage(types.INVALID_REQUEST, "the id of a request is a text or an integer")
 
 
 def _is_suspect(body: bytes) -> bool:

@@ -230,7 +230,8 @@ class Output:
             self.state = self._checkpoint_state()
             if not self.state and path.exists() and path.stat().st_size:
                 raise UsageError(
-                    f"{path} is finished: there is nothing to resume; without --resume it is written again"
+                    f"{path} is finished: there is nothing to resume; without --resume it is written again, with what "
+                    "the input holds by now (`precedent watch` judges what a growing file gains)"
                 )
         try:
             self._stream = ChecksummedFile(path, self.state.get("written"))

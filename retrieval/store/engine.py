@@ -62,10 +62,8 @@ def open_store(url: str) -> Engine:
             except ProgrammingError:
                 # another process replaces the table of versions now
                 revision = None
-        if revision is not None and revision > HEAD:
-            raise StoreFailure(
-                f"the store {name} was written by a newer Precedent (schema {revision}, this one knows {HEAD})"
-            )
+        if revision is not None:
+            _refuse_unknown(revision, name)
         if revision != HEAD:
             with engine.begin() as connection:
                 _begin_exclusive(connection)
@@ -77,6 +75,21 @@ def open_store(url: str) -> Engine:
         raise failure(f"the store {name} cannot be opened", error, location) from error
     event.listen(engine, "handle_error", lambda context: _store_failure(name, location, context))
     return engine
+
+
+def _refuse_unknown(revision: str, name: str) -> None:
+    """Raise `StoreFailure` where no migration leads from the revision to this version's."""
+    if revision.isdecimal() and len(revision) == len(HEAD) and revision > HEAD:
+        raise StoreFailure(
+            f"the store {name} was written by a newer Precedent (schema {revision}, this one knows {HEAD})",
+            "install that version or a newer one; or set PRECEDENT_HOME to another folder",
+        )
+    if revision not in {f"{number:0{len(HEAD)}}" for number in range(1, int(HEAD) + 1)}:
+        raise StoreFailure(
+            f"the store {name} has the schema {revision!r}, which no Precedent writes (this one: {HEAD}): it is "
+            "damaged, or another program wrote it",
+            "`precedent restore` brings a backup into an empty folder; or set PRECEDENT_HOME to another folder",
+        )
 
 
 def _store_failure(name: str, location: URL, context: ExceptionContext) -> StoreFailure | None:
@@ -94,7 +107,7 @@ def _revision(connection: Connection) -> tuple[str | None, bool]:
         return None, False
     if "version" in {column["name"] for column in inspector.get_columns(VERSION_TABLE)}:
         return f"{connection.scalar(text(f'SELECT version FROM {VERSION_TABLE}')):04}", True
-    return connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")), False
+    return connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) or "", False
 
 
 def _upgrade(connection: Connection) -> None:

@@ -127,6 +127,9 @@ def test_bodies_that_python_cannot_read_or_store_are_refused(address: Address) -
         assert (answer.status_code, "body" in answer.json()["error"]["message"]) == (400, True)
     for body in (b"{", b""):
         assert (post(body).status_code, post(body).json()["error"]["code"]) == (400, -32_700)
+    for identifier in (b"null", b"true", b"1.5", b"[1]", b"{}"):
+        answer = post(b'{"jsonrpc": "2.0", "method": "ping", "id": %s}' % identifier)
+        assert (answer.status_code, answer.json()["error"]["code"], answer.json()["id"]) == (400, -32_600, None)
     call = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "explain", "arguments": {%s}}}'
     for argument, reason in ((b'"verdict_id": "\\ud800"', "no verdict"), (b'"\\ud800": 1', "has no argument")):
         result = post(call % argument).json()["result"]

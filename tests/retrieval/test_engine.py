@@ -28,6 +28,18 @@ def test_a_store_that_a_newer_precedent_wrote_is_refused(store_url: str) -> None
         open_store(store_url)
 
 
+@pytest.mark.parametrize(
+    "change", ["SET version_num = '0001x'", "SET version_num = ''", "SET version_num = '0000'", ""]
+)
+def test_a_store_with_a_schema_that_no_precedent_writes_is_refused(store_url: str, change: str) -> None:
+    engine = open_store(store_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} {change}" if change else f"DELETE FROM {VERSION_TABLE}"))
+    engine.dispose()
+    with pytest.raises(StoreFailure, match="which no Precedent writes"):
+        open_store(store_url)
+
+
 def test_its_folder_is_made(tmp_path: Path) -> None:
     open_store(f"sqlite:///{tmp_path / 'a' / 'b' / 'p.db'}").dispose()
     assert (tmp_path / "a" / "b" / "p.db").is_file()
