@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.core.records import FieldValue
-from agent.data.readers.notation import STYLES, Notation, Style, split_cell
+from agent.data.readers.notation import DURATION, STYLES, Notation, Style, split_cell
 from agent.data.readers.table_schema import ColumnType, LearnedColumn, TableSchema
 from agent.data.readers.values import is_missing
 from agent.data.times_of_rows import are_of_few_years, is_date, names_times, unit_of_time
@@ -48,6 +48,7 @@ class ColumnSurvey:
     cells: int = 0
     filled: int = 0
     numbers: int = 0
+    durations: int = 0
     booleans: int = 0
     prose: int = 0
     times: int = 0
@@ -89,6 +90,7 @@ class ColumnSurvey:
             self._follow(number)
         elif parts is not None:
             self.numbers += 1
+            self.durations += parts.seconds_of_unit is not None
             self.styles.update(parts.values.keys())
             if (parts.prefix or parts.suffix) and len(self.units) < _MAX_UNITS:
                 self.units[parts.prefix, parts.suffix] += 1
@@ -279,7 +281,13 @@ def _type(column: ColumnSurvey) -> ColumnType:
 
 def _one_unit(column: ColumnSurvey) -> bool:
     total = column.units.total()
-    return not total or column.units.most_common(1)[0][1] >= _SAME_UNIT * total
+    return not total or column.units.most_common(1)[0][1] >= _SAME_UNIT * total or _holds_durations(column)
+
+
+def _holds_durations(column: ColumnSurvey) -> bool:
+    """Whether its numbers are spans of time, or times of the day, in more than one unit."""
+    several = len(column.units) > 1 or ("", DURATION) in column.units
+    return several and column.durations >= _SAME_UNIT * column.numbers
 
 
 def _decimal_comma(columns: Sequence[ColumnSurvey]) -> bool:
@@ -299,6 +307,8 @@ def _notation(column: ColumnSurvey, comma: bool) -> tuple[Notation | None, str |
             shown = ", ".join(" ".join(filter(None, unit)) for unit, _ in column.units.most_common(_MAX_SHOWN))
             return None, f"numbers with different units ({shown}): they are read as words, not as numbers"
         return None, None
+    if _holds_durations(column):
+        return Notation(suffix=DURATION), None
     # small numbers have no separator of thousands: a style with one counts for those without as well
     fits = {style: column.styles[style] + (column.styles[style[0], ""] if style[1] else 0) for style in STYLES}
     usable = [style for style in STYLES if column.styles[style]]

@@ -105,13 +105,19 @@ class ConformalNeighbours:
         """
         empty = cls.scaled(columns, rows)
         empty = replace(empty, scale=np.where(compared, empty.scale, np.inf))
-        points = empty.vectors(rows)
+        # rows that differ only in what is not compared, such as an id, would make each other's distance none
+        place_of, points = dict[bytes, int](), empty.vectors(rows)
+        of_row = np.array(
+            [place_of.setdefault(point.tobytes(), len(place_of)) for point in np.round(points, _DECIMALS)]
+        )
+        points = points[np.unique(of_row, return_index=True)[1]]
+        times = np.bincount(of_row, times).astype(int)
         kept = np.random.default_rng(_SEED).permutation(len(points))[:_MAX_POINTS]
         itself = np.full(len(points), -1)
         itself[kept] = np.arange(len(kept))
         distances = _distances(points, points[kept], itself)
         fitted = cls(columns, empty.centre, empty.scale, points[kept], ConformalTail.of(distances, times))
-        return fitted, fitted.tail.log_odds(distances)
+        return fitted, fitted.tail.log_odds(distances)[of_row]
 
     @classmethod
     def scaled(cls, columns: TabularEncoder, rows: FieldColumns) -> ConformalNeighbours:

@@ -13,6 +13,7 @@ import pytest
 
 from agent.core.errors import InputError
 from agent.data.read_options import ReadOptions
+from agent.data.readers.notation import Notation
 from agent.data.readers.table_schema import LearnedColumn, TableSchema
 from agent.training.reading_report import ReadingReport, survey
 
@@ -75,6 +76,58 @@ def test_a_single_column_of_numbers_is_read_in_its_notation(tmp_path: Path) -> N
     assert values(tmp_path / "t.csv", made, "value") == [1.5, 2.25] * 10
 
 
+def clock(seconds: int) -> str:
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+DURATIONS: dict[str, Callable[[int], str]] = {
+    "clock": clock,
+    "fractions": lambda seconds: f"{clock(seconds)}.000",
+    "hours and minutes": lambda seconds: clock(seconds - seconds % 60)[:5],
+    "half days": lambda seconds: f"{seconds // 3600 % 12 or 12}:{clock(seconds)[3:]} {'ap'[seconds >= 43_200]}m",
+    "days as Python writes them": lambda seconds: f"1 day, {clock(seconds)}",
+    "days as .NET writes them": lambda seconds: f"1.{clock(seconds)}",
+    "days as ps writes them": lambda seconds: f"1-{clock(seconds)}",
+    "negative": lambda seconds: f"-{clock(seconds)}",
+    "ISO 8601": lambda seconds: f"PT{seconds // 60}M{seconds % 60}S",
+    "units": lambda seconds: f"{seconds // 3600}h {seconds // 60 % 60}m {seconds % 60}s",
+    "units without spaces": lambda seconds: f"{seconds // 60}m{seconds % 60}.0s",
+    "words": lambda seconds: f"{seconds // 60} minutes and {seconds % 60} seconds",
+    "one unit or another": lambda seconds: f"{seconds}s" if seconds % 2 else f"{seconds * 1_000} ms",
+}
+
+
+@pytest.mark.parametrize("kind", DURATIONS)
+def test_spans_of_time_and_times_of_the_day_are_seconds(tmp_path: Path, kind: str) -> None:
+    rng = random.Random(7)
+    seconds = [rng.randrange(86_400) for _ in range(60)]
+    columns = {"at": [DURATIONS[kind](number) for number in seconds], "kind": ["a", "b"] * 30}
+    made = report(tmp_path / "t.csv", columns)
+    assert made.table is not None
+    assert [column.type for column in made.table.schema.columns] == ["number", "category"]
+    expected = [-number if kind == "negative" else number for number in seconds]
+    if kind == "hours and minutes":
+        expected = [number - number % 60 for number in expected]
+    days = 86_400 * kind.startswith("days")
+    assert values(tmp_path / "t.csv", made, "at") == pytest.approx([number + days for number in expected])
+    assert made.table.remarks == ()
+
+
+def test_what_the_cases_have_as_words_stays_words() -> None:
+    word, span = (LearnedColumn(name="at", type="category", notation=n) for n in (None, Notation(suffix="duration")))
+    number = span.model_copy(update={"type": "number"})
+    assert TableSchema(columns=(number,)).joined(TableSchema(columns=(word,))).columns == (word,)
+    empty = word.model_copy(update={"type": "empty"})
+    assert TableSchema(columns=(number,)).joined(TableSchema(columns=(empty,))).columns == (number,)
+
+
+def test_a_few_spans_of_time_in_words_stay_words(tmp_path: Path) -> None:
+    made = report(tmp_path / "t.csv", {"took": ["1h 5m"] * 48 + ["unknown"] * 2, "n": ["1.5", "2.5"] * 25})
+    assert made.table is not None
+    assert set(values(tmp_path / "t.csv", made, "took")) == {3_900.0, "unknown"}
+    assert "2 of 50 cells are words" in made.table.remarks[0]
+
+
 @pytest.mark.parametrize(("other", "expected"), [("21,5", 14_250.0), ("21.5", 14.25)])
 def test_three_digits_after_a_point_are_thousands_where_commas_are_decimal(
     tmp_path: Path, other: str, expected: float
@@ -86,7 +139,7 @@ def test_three_digits_after_a_point_are_thousands_where_commas_are_decimal(
 @pytest.mark.parametrize(
     "texts",
     [
-        ["2024-31", "2024-41"], ["10.0.0.1", "10.0.0.2"], ["12:30", "12:31"], ["v1.2.3", "v1.2.4"],
+        ["2024-31", "2024-41"], ["10.0.0.1", "10.0.0.2"], ["12:75", "12:76"], ["v1.2.3", "v1.2.4"],
         ["a1", "b2"], ["north", "south"], ["1,2,3", "4,5"],
     ],
 )  # fmt: skip

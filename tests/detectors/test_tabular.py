@@ -112,6 +112,14 @@ def test_nor_with_normal_rows_alone(step: float) -> None:
     assert model.signals(later, [()] * 50) == model.signals(first, [()] * 50)
 
 
+def test_rows_that_differ_in_an_id_alone_make_no_other_row_odd() -> None:
+    rows, labels = _rows(300, 1)
+    twice: list[Row] = [{**row, "id": f"x{copy}{i}"} for copy in "ab" for i, row in enumerate(rows)]
+    model, fresh = _fit(twice, labels * 2), _rows(200, 2, share=0.0)[0]
+    odd = [signals[1] for signals in model.signals([{**row, "id": f"y{i}"} for i, row in enumerate(fresh)], [()] * 200)]
+    assert np.mean(np.array(odd, float) > 0) < 0.15
+
+
 def test_rows_that_say_nothing_and_numbers_beyond_all_measure_are_no_error() -> None:
     names: list[Row] = [{"name": f"only {i}"} for i in range(40)]
     assert TabularModel.fit(names, [()] * 40, [i % 4 == 0 for i in range(40)], [None] * 40, [1] * 40) == (None, None)

@@ -1,7 +1,8 @@
-"""How a column writes its numbers: decimal mark, separator of thousands, currency or unit."""
+"""How a column writes its numbers: decimal mark, separator of thousands, currency or unit; or spans of time."""
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -22,6 +23,26 @@ _GROUP = 3
 # decimal mark and separator of thousands, the commonest first
 STYLES = ((".", ""), (",", ""), (".", ","), (",", "."), (",", " "), (".", " "), (".", "'"), (",", "'"))
 Style = tuple[str, str]
+# in place of a unit: spans of time in several units, which are read as seconds
+DURATION = "duration"
+_SECONDS_OF = {
+    "ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0,
+}  # fmt: skip
+_UNIT_NAMES = {
+    "ns": "ns", "us": "us µs μs", "ms": "ms msec msecs millisecond milliseconds", "s": "s sec secs second seconds",
+    "m": "m min mins minute minutes", "h": "h hr hrs hour hours", "d": "d day days", "w": "w wk wks week weeks",
+}  # fmt: skip
+_UNITS = {name: _SECONDS_OF[unit] for unit, names in _UNIT_NAMES.items() for name in names.split()}
+_DAYS = r"(?:(?P<days>[0-9]{1,6})(?:[.-]| ?d(?:ays?)?,? ?))?"
+_CLOCK = re.compile(
+    rf"{_DAYS}(?P<h>[0-9]{{1,4}}):(?P<m>[0-5][0-9])(?::(?P<s>[0-5][0-9](?:[.,][0-9]{{1,9}})?))?(?: ?(?P<half>[ap]m))?",
+    re.IGNORECASE,
+)
+_ISO = re.compile(
+    r"P(?=.)(?:(?P<w>[0-9.]+)W)?(?:(?P<d>[0-9.]+)D)?(?:T(?=.)(?:(?P<h>[0-9.]+)H)?(?:(?P<m>[0-9.]+)M)?(?:(?P<s>[0-9.]+)S)?)?"
+)
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zµμ]+)[, ]*(?:and )?", re.IGNORECASE)
+_NOON = 12
 
 
 class Notation(BaseModel):
@@ -37,11 +58,16 @@ class Notation(BaseModel):
     def number(self, cell: str) -> float | None:
         """The number that a cell stands for, None if it is not one in this notation."""
         parts = split_cell(cell)
+        if self.suffix == DURATION:
+            factor = parts.seconds_of_unit if parts else None
+            return None if parts is None or factor is None else parts.values.get(STYLES[0], math.nan) * factor
         if parts is None or parts.prefix not in ("", self.prefix) or parts.suffix not in ("", self.suffix):
             return None
         return parts.values.get((self.decimal, self.thousands), parts.values.get((self.decimal, "")))
 
     def __str__(self) -> str:
+        if self.suffix == DURATION:
+            return "seconds"
         whole = f"1{self.thousands}234" if self.thousands else "12"
         space = " " if self.suffix[:1].isalpha() else ""
         return f"{self.prefix}{whole}{self.decimal}5{space}{self.suffix}"
@@ -53,6 +79,11 @@ class CellParts(NamedTuple):
     prefix: str
     suffix: str
     values: dict[Style, float]
+
+    @property
+    def seconds_of_unit(self) -> float | None:
+        """How many seconds the unit is; one without a unit, None of another unit than one of time."""
+        return None if self.prefix else 1.0 if self.suffix in ("", DURATION) else _seconds_of(self.suffix)
 
 
 @cached(1 << 16)
@@ -69,6 +100,8 @@ def split_cell(cell: str) -> CellParts | None:
     # accountants write -5 as (5)
     negative = text.startswith("(") and text.endswith(")")
     match = _CELL.fullmatch(text[1:-1] if negative else text) if len(text) <= _LONGEST else None
+    if match is None and (seconds := _seconds(text)) is not None:
+        return CellParts("", DURATION, {STYLES[0]: seconds})
     if match is None or (bool(match["sign"]) + bool(match["inner"]) + negative) > 1:
         return None
     sign = "-" if negative else match["sign"] or match["inner"]
@@ -78,6 +111,41 @@ def split_cell(cell: str) -> CellParts | None:
         if digits is not None:
             values[decimal, thousands] = float(f"{sign}{digits}{match['exponent']}")
     return CellParts(prefix=match["prefix"].strip(), suffix=match["suffix"].strip(), values=values) if values else None
+
+
+def _seconds_of(unit: str) -> float | None:
+    # M are millions
+    return _UNITS.get(unit if len(unit) == 1 else unit.casefold())
+
+
+def _seconds(text: str) -> float | None:
+    """The seconds of a time of the day, or of a span of time in several units; None of another text.
+
+    >>> [_seconds(text) for text in ("02:17:30", "2:30 pm", "1 day, 0:00:05", "-1h 5m", "PT1M30S", "10:99", "v1.2")]
+    [8250.0, 52200.0, 86405.0, -3900.0, 90.0, None, None]
+    """
+    if len(text) > _LONGEST:
+        return None
+    sign, text = (-1.0, text[1:].lstrip()) if text.startswith("-") else (1.0, text)
+    if clock := _CLOCK.fullmatch(text):
+        hours = float(clock["h"])
+        if clock["half"]:
+            if not 1 <= hours <= _NOON:
+                return None
+            hours = hours % _NOON + _NOON * (clock["half"].casefold() == "pm")
+        seconds = float((clock["s"] or "0").replace(",", "."))
+        return sign * (86_400 * float(clock["days"] or 0) + 3_600 * hours + 60 * float(clock["m"]) + seconds)
+    if iso := _ISO.fullmatch(text):
+        try:
+            return sign * sum(float(number) * _SECONDS_OF[unit] for unit, number in iso.groupdict().items() if number)
+        except ValueError:
+            return None
+    total, end, units = 0.0, 0, list[float]()
+    while end < len(text) and (part := _PART.match(text, end)) and (factor := _seconds_of(part[2])):
+        total, end = total + float(part[1]) * factor, part.end()
+        units.append(factor)
+    is_whole = end == len(text) and len(units) > 1 and units == sorted(set(units), reverse=True)
+    return sign * total if is_whole else None
 
 
 def _plain_digits(body: str, decimal: str, thousands: str) -> str | None:

@@ -112,13 +112,18 @@ class TableSchema(BaseModel):
         return self.model_copy(update={"renamed": renamed})
 
     def joined(self, earlier: TableSchema) -> TableSchema:
-        """These columns and those of an ``earlier`` schema of the same source, whose cases have all of its columns."""
-        columns = (*self.columns, *(column for column in earlier.columns if column.name not in self.names))
+        """These columns and those of an ``earlier`` schema of the same source, whose cases have all of its columns.
+
+        What the cases have as words stays words.
+        """
+        words = {column.name: column for column in earlier.columns if column.type in ("category", "text")}
+        columns = [words.get(column.name, column) if column.notation else column for column in self.columns]
+        columns += [column for column in earlier.columns if column.name not in self.names]
         kept = {name: why for name, why in earlier.left_out.items() if name not in self.names}
         left_out = {name: why for name, why in {**kept, **self.left_out}.items() if name not in earlier.names}
         known = {column.name for column in columns} | left_out.keys()
         ignored = [name for name in dict.fromkeys((*earlier.ignored, *self.ignored)) if name not in known]
-        return TableSchema(columns=columns, left_out=left_out, ignored=tuple(ignored))
+        return TableSchema(columns=tuple(columns), left_out=left_out, ignored=tuple(ignored))
 
     def excluded(self, ids: Collection[str]) -> set[str]:
         """Columns that are not part of the records: those left out, and ``ids`` unless they are learned columns."""
