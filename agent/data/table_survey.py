@@ -60,8 +60,8 @@ class ColumnSurvey:
     last: float | None = None
     whole: bool = True
     consecutive: bool = True
-    rises: bool = True
-    falls: bool = True
+    drops: int = 0
+    climbs: int = 0
     last_time: float | None = None
     times_rise: bool = True
     unit_of_time: int | str | None = None
@@ -106,8 +106,8 @@ class ColumnSurvey:
     def _follow(self, number: float | None) -> None:
         self.whole &= number is not None and number.is_integer()
         self.consecutive &= self.last is None or number == self.last + 1
-        self.rises &= self.last is None or (number is not None and number >= self.last)
-        self.falls &= self.last is None or (number is not None and number <= self.last)
+        self.drops += self.last is not None and (number is None or number < self.last)
+        self.climbs += self.last is not None and (number is None or number > self.last)
         self.last = number
 
     def _look_for_time(self, cell: FieldValue, number: float | None) -> None:
@@ -142,8 +142,10 @@ class ColumnSurvey:
     def holds_times(self) -> bool:
         """Whether it only says when: dates, or numbers that may be times and rise from row to row or are named so.
 
-        A few values may stand for no time.
+        A few values may stand for no time. Times of the day say when where they go on from row to row.
         """
+        if self.units.keys() == {("", DURATION)}:
+            return len(self.distinct) >= _FEWEST_ROWS and min(self.drops, self.climbs) <= 1
         if len(self.no_times) > _MOST_NO_TIMES or self.times <= _FEWEST_TIMES * self.filled:
             return False
         if self.unit_of_time is None:
@@ -156,7 +158,7 @@ class ColumnSurvey:
     @property
     def times_in_words(self) -> str:
         """Why a column that `holds_times` is left out."""
-        others = ", ".join(repr(str(cell)[:_MAX_CHARS]) for cell in self.no_times)
+        others = ", ".join(repr(str(cell)[:_MAX_CHARS]) for cell in self.no_times if self.times)
         return "it holds times" + (f" or {others}" if others else "")
 
 
@@ -334,8 +336,8 @@ def _note_on_categories(column: ColumnSurvey) -> str | None:
 
 def _oddness(column: ColumnSurvey) -> str | None:
     differ = _RISING_ROWS <= column.numbers == column.filled == len(column.distinct)
-    if differ and (column.rises or column.falls):
-        moves = "rises" if column.rises else "falls"
+    if differ and not (column.drops and column.climbs):
+        moves = "falls" if column.drops else "rises"
         return f"{moves} from row to row: if it only counts, it says nothing about later rows; --text: what to keep"
     words = column.filled - column.numbers - column.booleans
     if not words or not column.numbers:
