@@ -67,7 +67,7 @@ class Notation(BaseModel):
 
     def __str__(self) -> str:
         if self.suffix == DURATION:
-            return "seconds"
+            return "times, read as seconds"
         whole = f"1{self.thousands}234" if self.thousands else "12"
         space = " " if self.suffix[:1].isalpha() else ""
         return f"{self.prefix}{whole}{self.decimal}5{space}{self.suffix}"
