@@ -101,7 +101,7 @@ def split_cell(cell: str) -> CellParts | None:
     negative = text.startswith("(") and text.endswith(")")
     match = _CELL.fullmatch(text[1:-1] if negative else text) if len(text) <= _LONGEST else None
     if match is None and (seconds := _seconds(text)) is not None:
-        return CellParts("", DURATION, {STYLES[0]: seconds})
+        return CellParts("", DURATION, {STYLES[0]: seconds + 0.0})
     if match is None or (bool(match["sign"]) + bool(match["inner"]) + negative) > 1:
         return None
     sign = "-" if negative else match["sign"] or match["inner"]
