@@ -107,9 +107,9 @@ class ConformalNeighbours:
         empty = replace(empty, scale=np.where(compared, empty.scale, np.inf))
         # rows that differ only in what is not compared, such as an id, would make each other's distance none
         place_of, points = dict[bytes, int](), empty.vectors(rows)
-        of_row = np.array(
-            [place_of.setdefault(point.tobytes(), len(place_of)) for point in np.round(points, _DECIMALS)]
-        )
+        # without the sign of zeros
+        rounded = np.round(points, _DECIMALS) + 0.0
+        of_row = np.array([place_of.setdefault(point.tobytes(), len(place_of)) for point in rounded])
         points = points[np.unique(of_row, return_index=True)[1]]
         times = np.bincount(of_row, times).astype(int)
         kept = np.random.default_rng(_SEED).permutation(len(points))[:_MAX_POINTS]

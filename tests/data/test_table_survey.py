@@ -122,9 +122,10 @@ def test_what_the_cases_have_as_words_stays_words() -> None:
 
 
 def test_a_few_spans_of_time_in_words_stay_words(tmp_path: Path) -> None:
-    made = report(tmp_path / "t.csv", {"took": ["1h 5m"] * 48 + ["unknown"] * 2, "n": ["1.5", "2.5"] * 25})
+    cells = ["1h 5m"] * 47 + ["unknown"] * 2 + ["1,5s"]
+    made = report(tmp_path / "t.csv", {"took": cells, "n": ["1.5", "2.5"] * 25})
     assert made.table is not None
-    assert set(values(tmp_path / "t.csv", made, "took")) == {3_900.0, "unknown"}
+    assert set(values(tmp_path / "t.csv", made, "took")) == {3_900.0, "unknown", "1,5s"}
     assert "2 of 50 cells are words" in made.table.remarks[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import NamedTuple
 
@@ -59,8 +58,8 @@ class Notation(BaseModel):
         """The number that a cell stands for, None if it is not one in this notation."""
         parts = split_cell(cell)
         if self.suffix == DURATION:
-            factor = parts.seconds_of_unit if parts else None
-            return None if parts is None or factor is None else parts.values.get(STYLES[0], math.nan) * factor
+            unit, number = (parts.seconds_of_unit, parts.values.get(STYLES[0])) if parts else (None, None)
+            return None if unit is None or number is None else number * unit
         if parts is None or parts.prefix not in ("", self.prefix) or parts.suffix not in ("", self.suffix):
             return None
         return parts.values.get((self.decimal, self.thousands), parts.values.get((self.decimal, "")))
