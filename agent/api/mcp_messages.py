@@ -32,7 +32,7 @@ class UnreadableMessage(ValueError):
 
 
 def readable(body: bytes) -> bytes:
-    """The body of a request as a parser reads it without another error than its own: parsed only if it is suspect.
+    """The body of a request as a parser reads it without another error than its own: written anew if it is suspect.
 
     Raises
     ------

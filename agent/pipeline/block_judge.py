@@ -72,7 +72,7 @@ class BlockJudge:
         self._encoder, self._expectations = representation.field_encoder, source.expectations
         self._fusion = model.without_llm
         others = representation.prose or representation.kept or model.only or model.detectors or fitted.installed
-        # of which each verdict says so
+        # the pipeline says that of each verdict in `degraded`
         is_outdated = knows_erased(source.row.source_model)
         weighed = {signal for signal, weight in self._fusion.weights.items() if weight}
         self.is_able = bool(self._encoder and self._fields and self._expectations and source.row.source_model) and not (

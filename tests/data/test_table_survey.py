@@ -219,6 +219,7 @@ def test_only_what_numbers_the_rows_is_left_out(tmp_path: Path, kind: str) -> No
 _MOMENTS = [datetime(2026, 3, 1, 10, tzinfo=UTC) + timedelta(hours=7 * i) for i in range(40)]
 _SHUFFLED = random.Random(3).sample(_MOMENTS, 40)
 _SIZES = random.Random(4).sample(range(700_000_000, 4_000_000_000), 40)
+_CLOCK = [f"{8 + i // 9:02}:{i % 9 * 6:02}:10" for i in range(40)]
 TIMES = {
     "seconds, by name": ("ts", [f"{moment.timestamp():.3f}" for moment in _SHUFFLED], True),
     "seconds, rising": ("x", [f"{moment.timestamp():.0f}" for moment in _MOMENTS], True),
@@ -248,8 +249,8 @@ TIMES = {
     "Japanese": ("x", [f"{moment.year}年{moment.month}月{moment.day}日" for moment in _SHUFFLED], True),
     "months": ("x", [f"2025-{1 + i % 12:02}" for i in range(40)], True),
     "weeks": ("x", [f"2025-W{1 + i:02}" for i in range(40)], True),
-    "a clock": ("x", [f"{8 + i // 9:02}:{i % 9 * 6:02}:10" for i in range(40)], True),
-    "a clock, the newest first": ("x", [f"{8 + i // 9:02}:{i % 9 * 6:02}:10" for i in range(40)][::-1], True),
+    "a clock": ("x", _CLOCK, True),
+    "a clock, the newest first": ("x", _CLOCK[::-1], True),
     "a clock of two days": ("x", [f"{i % 20:02}:30" for i in range(40)], True),
     "a clock of three days": ("x", [f"{i % 14:02}:30" for i in range(40)], False),
     "spans of time": ("x", [f"PT{i * 7 % 41}M1S" for i in range(40)], False),
