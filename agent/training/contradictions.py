@@ -13,7 +13,7 @@ from retrieval.text.kept_numbers import KeptNumbers, place_in_words
 _VALUES_SHOWN, _TEXT_SHOWN = 8, 90
 # cases of repeated contents that the usual pseudo-counts are worth; how often labels of equal contents differ at most,
 # as a share of those of any two cases
-_PRIOR, _MOST_DIFFERING = 20, 0.95
+_PRIOR, _MOST_DIFFERING, _TOLERANCE = 20, 0.95, 1e-9
 
 
 def contradictory_keys(stored: Iterable[CaseKey]) -> set[str]:
@@ -48,6 +48,8 @@ def pseudo_counts_of_contents(counts: Mapping[CaseKey, int]) -> tuple[float, flo
             repeated += count
             differing += count * (total - count) / (total - 1)
     ratio = min(differing / repeated / by_chance, _MOST_DIFFERING)
+    if ratio <= usual / (usual + 1) + _TOLERANCE:
+        return CONTENT_PSEUDO_COUNTS
     of_normal, of_anomalous = (ratio / (1 - ratio) * part for part in (1 - share, share))
     return max(CONTENT_PSEUDO_COUNTS[0], of_normal), max(CONTENT_PSEUDO_COUNTS[1], of_anomalous)
 

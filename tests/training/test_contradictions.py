@@ -106,6 +106,9 @@ def test_one_label_is_worth_as_much_as_cases_of_equal_content_agree() -> None:
     agreeing = {(f"{i}", label): 2 for i in range(400) for label in ["anomalous" if i % 5 == 0 else "normal"]}
     assert pseudo_counts_of_contents(agreeing) == CONTENT_PSEUDO_COUNTS
     assert pseudo_counts_of_contents({(f"{i}", "normal"): 1 for i in range(9)}) == CONTENT_PSEUDO_COUNTS
+    # no content has several cases, and one label is rare
+    alone = {(f"{i}", "anomalous" if i % 9 == 0 else "normal"): 1 for i in range(400)}
+    assert pseudo_counts_of_contents(alone) == CONTENT_PSEUDO_COUNTS
     chance = random.Random(1)
     drawn = Counter(
         (f"{i}", "anomalous" if chance.random() < 0.2 else "normal") for i in range(2_000) for _ in range(3)
@@ -132,3 +135,15 @@ def test_a_row_that_occurred_once_is_not_decided_where_equal_rows_differ(tmp_pat
         verdicts = chain.batch(requests)
     assert max(verdict.probability for verdict in verdicts) < 0.8
     assert sum(verdict.label == "unsure" for verdict in verdicts) > 40
+
+
+def test_a_row_equal_to_a_case_has_its_label_where_labels_are_unbalanced(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    labels = [int(chance.random() < 0.1) for _ in range(300)]
+    lines = [f"{chance.gauss(4 * label, 3):.4f},{chance.random():.4f},{label}" for label in labels]
+    with closing(AppContext(make_settings(tmp_path / "home", model="none"))) as context:
+        learned(context, tmp_path, "rows.csv", "load,share,label\n" + "\n".join(lines) + "\n", "label")
+        cases = context.casebook.cases("s")
+        requests = [JudgeRequest(record=Record(text=case.text, fields=case.fields), source="s") for case in cases]
+        verdicts = build(context).batch(requests)
+    assert [verdict.label for verdict in verdicts] == [case.label for case in cases]
