@@ -12,7 +12,7 @@ from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.columns import time_column
 from agent.data.readers.format_detection import PARQUET_MAGIC
 from agent.data.readers.jsonl import EVENTS, as_log_object, parse_object, to_cell
-from agent.data.readers.parquet import FAILURES, first_line
+from agent.data.readers.parquet import FAILURES, batches, first_line
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.table_rows import with_columns
 from agent.data.readers.values import to_text
@@ -57,7 +57,7 @@ def _time_of(cell: object) -> str | None:
 def _blocks(frame: pl.LazyFrame, request: ReadRequest, text: str, time: str | None) -> Iterator[Block]:
     done = 0
     try:
-        for batch in frame.collect_batches(chunk_size=_ROWS, maintain_order=True):
+        for batch in batches(frame, _ROWS):
             column = batch.get_column(text)
             fits = ~column.str.contains(_IN_TEXT) & (column.str.strip_chars() != "")
             fits = (fits & (column.str.len_chars() <= request.max_chars)).fill_null(value=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agent.data.jsonl_records import table_block, table_of
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.jsonl import EVENTS, parse_object
-from agent.data.readers.parquet import FAILURES, first_line, opened_frame
+from agent.data.readers.parquet import FAILURES, batches, first_line, opened_frame
 from agent.data.readers.row import ReadRequest
 from agent.data.record_parts import Items, RecordPart, mixed, noted
 
@@ -32,7 +32,7 @@ def _parts(frame: pl.LazyFrame, schema: pl.Schema, request: ReadRequest) -> Iter
     line, is_session = 1, schema.get(EVENTS) == _EVENTS
     is_plain = all(dtype in _PLAIN for name, dtype in schema.items() if not (is_session and name == EVENTS))
     try:
-        for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True):
+        for batch in batches(frame, _BATCH):
             lines, odd = np.arange(line, line + len(batch)), _are_odd(batch)
             regular, block = batch.filter(pl.Series(~odd)), None
             if is_plain and is_session:

@@ -16,6 +16,8 @@ from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.table_rows import with_columns
 
 _BATCH, _MICROSECONDS = 10_000, 1_000_000
+# rows, and values, that are read at once
+_MOST_ROWS, _MOST_VALUES = 262_144, 4 << 20
 # Rust panics, which some damaged files cause, are not an `Exception`.
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
@@ -52,12 +54,24 @@ def opened_frame(stream: Stream, request: ReadRequest) -> Iterator[tuple[pl.Lazy
 def _rows(frame: pl.LazyFrame, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     line = 0
     try:
-        for batch in frame.collect_batches(chunk_size=_BATCH):
+        for batch in batches(frame, _BATCH):
             for row in batch.iter_rows(named=True):
                 line += 1
                 yield parse_object(request, line, row, ids=())
     except FAILURES as error:
         raise Damaged(f"cannot be read any further: {first_line(error)}", line + 1) from error
+
+
+def batches(frame: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
+    """The rows of a file, at most ``size`` at a time.
+
+    `polars.LazyFrame.collect_batches` reads ahead the more the larger the file is.
+    """
+    step = max(size, min(_MOST_ROWS, _MOST_VALUES // max(1, len(frame.collect_schema()))))
+    start = 0
+    while len(rows := frame.slice(start, step).collect()):
+        yield from rows.iter_slices(size)
+        start += step
 
 
 @contextmanager
