@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from agent.bulk.series_chart import group_name
 from agent.core.records import Verdict
 from agent.scoring.fusion import SourceModel
+from retrieval.arrays import Floats, Ints
 from retrieval.casebook import SourceSnapshot
-from retrieval.encoding.field_columns import Column, FieldColumns, FieldValue, Row
+from retrieval.encoding.field_columns import Column, FieldColumns
 from retrieval.encoding.field_encoder import EventCount, FieldEncoder
 from retrieval.encoding.field_encoder import features as features_of
 from retrieval.encoding.session_block import SessionBlock
@@ -47,7 +48,8 @@ class AlikeRows:
         if self.encoder is None or not (record.fields or record.events):
             return template
         near = next((case.case_id for case in verdict.precedents if case.label == verdict.leans), None)
-        return self._outside(features_of(record.fields, record.events)) or _like(near)
+        (outside,) = self._outside(FieldColumns.of([features_of(record.fields, record.events)]))
+        return outside or _like(near)
 
     def names(
         self,
@@ -56,62 +58,68 @@ class AlikeRows:
         indices: NDArray[np.int64],
     ) -> list[str]:
         """As `name`, of the records at ``indices`` of a block; ``nearest`` gives the ids of their nearest cases."""
-        names = [self._outside(row) for row in self._unlike(features.take(indices))]
+        assert self.encoder is not None
+        chosen = features.take(indices)
+        names = self._outside(chosen if isinstance(chosen, FieldColumns) else chosen.columns(self.encoder.numbers))
         inside = [number for number, name in enumerate(names) if name is None]
         for number, near in zip(inside, nearest(indices[inside]) if inside else (), strict=True):
             names[number] = _like(near)
         return [name or "" for name in names]
 
-    def _outside(self, row: Row) -> str | None:
-        """The fields of a row that no normal case has such values of; None if it has none."""
-        assert self.encoder is not None
-        found = list[tuple[float, str]]()
-        for name, value in row.items():
-            known = self.encoder.categories.get(name)
-            if value is None or (known is None and name not in self.encoder.numbers):
-                continue
-            if known is not None:
-                if str(value) not in known:
-                    found.append((0.5, f"{name} is {str(value)[:_VALUE_CHARS]}, which no normal case has"))
-                continue
-            low, high, span = self._range(name)
-            if isinstance(value, str):
-                found.append((float("inf"), f"{name} is no number"))
-            elif float(value) > high:
-                found.append(((float(value) - high) / span, f"{name} above {high:g}, the most of the normal cases"))
-            elif float(value) < low:
-                found.append(((low - float(value)) / span, f"{name} below {low:g}, the least of the normal cases"))
-        farthest = sorted(found, key=lambda each: (-each[0], each[1]))[:_MOST_FIELDS]
+    def _outside(self, columns: FieldColumns) -> list[str | None]:
+        """The fields of each of n rows that no normal case has such values of; None if it has none."""
+        found = list(self._findings(columns))
+        if not found:
+            return [None] * len(columns)
+        texts = sorted({text for _, _, text in found})
+        place_of = {text: place for place, text in enumerate(texts)}
+        rows = np.concatenate([indices for indices, _, _ in found])
+        distances = np.concatenate([distances for _, distances, _ in found])
+        places = np.repeat([place_of[text] for _, _, text in found], [len(indices) for indices, _, _ in found])
+        order = np.lexsort((places, -distances, rows))
+        rows, places = rows[order], places[order]
+        rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        farthest = np.full((len(columns), _MOST_FIELDS), -1)
+        kept = rank < _MOST_FIELDS
+        farthest[rows[kept], rank[kept]] = places[kept]
         # which of them is farther out makes no group of its own
-        return "; ".join(sorted(text for _, text in farthest)) or None
+        distinct, inverse = np.unique(np.sort(farthest, axis=1), axis=0, return_inverse=True)
+        names = ["; ".join(texts[place] for place in group if place >= 0) or None for group in distinct.tolist()]
+        return [names[number] for number in inverse.ravel().tolist()]
+
+    def _findings(self, columns: FieldColumns) -> Iterator[tuple[Ints, Floats, str]]:
+        """Values that no normal case has: in which rows, shape (k,), how far out each is, and the values in words."""
+        assert self.encoder is not None
+        for name in columns.names:
+            column = columns[name]
+            if (known := self.encoder.categories.get(name)) is not None:
+                codes, words = column.written
+                indices = np.flatnonzero(column.filled & ~column.is_among(frozenset(known)))
+                indices = indices[np.argsort(codes[indices], kind="stable")]
+                for of_value in np.split(indices, np.flatnonzero(np.diff(codes[indices])) + 1) if len(indices) else ():
+                    text = f"{name} is {words[codes[of_value[0]]][:_VALUE_CHARS]}, which no normal case has"
+                    yield of_value, np.full(len(of_value), 0.5), text
+            elif name in self.encoder.numbers:
+                yield from self._numbers_outside(name, column)
+
+    def _numbers_outside(self, name: str, column: Column) -> Iterator[tuple[Ints, Floats, str]]:
+        low, high, span = self._range(name)
+        numbers = column.numbers
+        # sessions lack the events that they have none of
+        lacks = numbers == 0 if isinstance(name, EventCount) else np.zeros(len(numbers), bool)
+        for outside, distances, text in (
+            (column.codes >= 0, np.full(len(numbers), np.inf), "is no number"),
+            ((numbers > high) & ~lacks, (numbers - high) / span, f"above {high:g}, the most of the normal cases"),
+            ((numbers < low) & ~lacks, (low - numbers) / span, f"below {low:g}, the least of the normal cases"),
+        ):
+            if len(indices := np.flatnonzero(outside)):
+                yield indices, distances[indices], f"{name} {text}"
 
     def _range(self, name: str) -> tuple[float, float, float]:
         """The least and the greatest number of a column in the normal cases, and how far apart they are."""
         assert self.encoder is not None
         low, *_, high = self.encoder.numbers[name]
         return low, high, (high - low) or max(abs(high), 1.0)
-
-    def _unlike(self, features: FieldColumns | SessionBlock) -> list[dict[str, FieldValue]]:
-        """Of n rows or sessions the features that may be such as no normal case has."""
-        assert self.encoder is not None
-        columns = features if isinstance(features, FieldColumns) else features.columns(self.encoder.numbers)
-        unlike: list[dict[str, FieldValue]] = [{} for _ in range(len(columns))]
-        names = columns.names
-        for name in filter(self.encoder.numbers.__contains__, names):
-            column, (low, high, _) = columns[name], self._range(name)
-            outside = (column.codes >= 0) | (column.numbers > high) | (column.numbers < low)
-            # sessions lack the events that they have none of
-            outside &= column.numbers != 0 if isinstance(name, EventCount) else True
-            _set(unlike, name, column, outside)
-        for name in filter(self.encoder.categories.__contains__, names):
-            column = columns[name]
-            _set(unlike, name, column, column.filled & ~column.is_among(frozenset(self.encoder.categories[name])))
-        return unlike
-
-
-def _set(rows: list[dict[str, FieldValue]], name: str, column: Column, chosen: NDArray[np.bool_]) -> None:
-    for i in np.flatnonzero(chosen).tolist():
-        rows[i][name] = column.value(i)
 
 
 def _like(case_id: str | None) -> str:

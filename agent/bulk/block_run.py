@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from retrieval.encoding.session_block import SessionBlock
 
 # rows of a run whose whole verdicts are kept, the first ones and the first that are not normal
-_FIRST, _FOUND = 64, 200
+_FIRST, _FOUND = 16, 100
 
 
 class Outcome(NamedTuple):

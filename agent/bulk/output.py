@@ -23,6 +23,7 @@ from agent.core.spreadsheet import neutralised
 from agent.core.terminal import escape_json, is_terminal, truncate
 from agent.core.writing import cannot_be_written, writing
 from agent.pipeline.verdict_json import VerdictTemplate, degraded_member, text_content
+from retrieval.text.template_hash import joined
 
 Detail = Literal["compact", "full"]
 To = Literal["jsonl", "csv"]
@@ -172,8 +173,7 @@ class LineFormatter:
         if self._to == "csv":
             frame = frame.with_columns(text=pl.Series(map(self._cell, texts()), dtype=pl.String))
             line = pl.concat_str(line, pl.col("text"))
-        joined: str = frame.select(line).to_series().str.join("\n").item()
-        yield (joined + "\n").encode()
+        yield joined(frame.select(line).to_series())
 
 
 def short_id(key: str) -> str:

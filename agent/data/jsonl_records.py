@@ -49,6 +49,12 @@ _DTYPES: dict[type, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bo
 _FAMILIES: tuple[frozenset[type], ...] = (frozenset({str}), frozenset({int, float}), frozenset({bool}))
 _OF_TIMES: tuple[frozenset[type], ...] = tuple(frozenset({each}) for each in _DTYPES)
 _LEAST, _MOST = -(2**63), 2**63 - 1
+# white space within a line, a text without escapes, an array of them, and a plain value, in JSON
+_GAP, _TEXT = r"[ \t]*", r'"[^"\\\x00-\x1f\x{feff}]*"'
+_TEXTS = rf"(\[{_GAP}{_TEXT}{_GAP}(?:,{_GAP}{_TEXT}{_GAP})*\])"
+_PLAIN_VALUE = rf"(?:{_TEXT}|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)"
+# lines that may show the form of the others; names of a form
+_LOOKED_AT, _MOST_NAMES = 8, 100
 # share of the values of a chunk beyond which all are read one by one; what stands for a value that cannot be read so
 _MOST_ODD = 0.5
 _ODD: Any = object()
@@ -80,14 +86,19 @@ def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[RecordP
     number, columns, named = 1, columns_of_records(request), set[str]()
     try:
         for chunk in chunks:
-            lines, values = _decoded(chunk)
-            block, odd = table_of(values, request, np.arange(number, number + len(values)), ids=IDS)
+            data = chunk.replace(b"\r\n", b"\n")
+            lines = data.removesuffix(b"\n").split(b"\n")
+            numbers = np.arange(number, number + len(lines))
+            sessions, odd = _regular_sessions(data, lines, request, numbers)
+            block: TableBlock | SessionRows | None = sessions
+            if block is None:
+                block, odd = table_of(_decoded(data, lines), request, numbers, ids=IDS)
             if block is not None and not (_PART in chunk and odd.any()):
                 yield _with_odd_lines(block, lines, np.flatnonzero(odd).tolist(), request, number, named)
             else:
                 # what comes after the first part of a line may be its rest
-                data = chain([chunk], chunks) if _PART in chunk else [chunk]
-                elements = lines_to_elements(Stream(iter(data)), columns, number)
+                rest = chain([chunk], chunks) if _PART in chunk else [chunk]
+                elements = lines_to_elements(Stream(iter(rest)), columns, number)
                 yield from in_lists(rows_of_elements(elements, request, named))
             number += chunk.count(b"\n")
     except Damaged as damage:
@@ -111,23 +122,54 @@ def _with_odd_lines(
 
     # what is not read is noted where it comes first
     before = rows([i for i in odd if first + i < start])
-    notes = note_beside_events(block.values[0], request, named) if isinstance(block, SessionRows) else ()
+    notes = note_beside_events(block.value(0), request, named) if isinstance(block, SessionRows) else ()
     after = rows([i for i in odd if first + i > start])
     return mixed(block, before + after, [(start, note) for note in notes])
 
 
-def _decoded(data: bytes) -> tuple[list[bytes], list[Any]]:
-    """The lines of some data, and the value of each; `_ODD` for one that is not regular JSON."""
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-    lines = data.removesuffix(b"\n").split(b"\n")
+def _regular_sessions(
+    data: bytes, lines: list[bytes], request: ReadRequest, numbers: NDArray[np.int64]
+) -> tuple[SessionRows | None, NDArray[np.bool_]]:
+    """The block of those of n lines of some data that are sessions of the form of a first one, found by a pattern.
+
+    As `table_of`, without decoding their JSON; None as well where few lines have that form.
+    """
+    odd = np.ones(len(lines), bool)
+    values = (value for value in map(_value, lines[:_LOOKED_AT]) if isinstance(value, dict) and EVENTS in value)
+    first = next(values, {})
+    if not 0 < len(first) <= _MOST_NAMES or b"\\" in data or _PART in data or not _is_utf8(data):
+        return None, odd
+    members = (
+        f'"{pl.escape_regex(name)}"{_GAP}:{_GAP}{_TEXTS if name == EVENTS else _PLAIN_VALUE}{_GAP}' for name in first
+    )
+    pattern = rf"^{_GAP}\{{{_GAP}{f',{_GAP}'.join(members)}\}}{_GAP}$"
+    arrays = pl.Series(lines, dtype=pl.Binary).cast(pl.String).str.extract(pattern)
+    places = np.flatnonzero(arrays.is_not_null().to_numpy())
+    if len(places) < (1 - _MOST_ODD) * len(lines):
+        return None, odd
+    events = arrays.gather(places).str.json_decode(pl.List(pl.String))
+    block, kept = session_rows(events, lambda index: from_json(lines[places[index]]), request, numbers[places], ids=IDS)
+    odd[places[kept]] = False
+    return block, odd
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoded(data: bytes, lines: list[bytes]) -> list[Any]:
+    """The value of each line of some data; `_ODD` for one that is not regular JSON."""
     if not (_CHANGED.search(data) or (b"\\u" in data and _IRREGULAR.search(data))):
         try:
             # in a third of the time of `json.loads`; what it refuses (deep nesting) is read by that
-            return lines, [from_json(line) for line in lines]
+            return [from_json(line) for line in lines]
         except ValueError:
             pass
-    return lines, list(map(_value, lines))
+    return list(map(_value, lines))
 
 
 def _value(line: bytes) -> Any:
@@ -164,10 +206,13 @@ def table_of(
     chosen = np.flatnonzero(~odd)
     rows = [values[i] for i in chosen.tolist()]
     if EVENTS in names:
-        kept = np.array([is_session(row, request.max_chars) for row in rows], bool)
-        odd[chosen[~kept]] = True
-        rows = [row for row, is_kept in zip(rows, kept.tolist(), strict=True) if is_kept]
-        return (session_rows(rows, request, lines[~odd], ids=ids) if rows else None), odd
+        plain = np.array(list(map(is_session, rows)), bool)
+        odd[chosen[~plain]] = True
+        rows = [row for row, is_plain in zip(rows, plain.tolist(), strict=True) if is_plain]
+        events = pl.Series([row[EVENTS] for row in rows], dtype=pl.List(pl.String))
+        block, kept = session_rows(events, rows.__getitem__, request, lines[~odd], ids=ids)
+        odd[chosen[plain][~kept]] = True
+        return block, odd
     columns = {name: _series(name, [row[name] for row in rows]) for name in names}
     unlike = np.logical_or.reduce([unlike for _, unlike in columns.values()])
     odd[chosen[unlike]] = True

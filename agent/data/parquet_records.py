@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from agent.data.jsonl_records import table_block, table_of
+from agent.data.jsonl_records import table_block
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.jsonl import EVENTS, parse_object
 from agent.data.readers.parquet import FAILURES, batches, first_line, opened_frame
 from agent.data.readers.row import ReadRequest
 from agent.data.record_parts import Items, RecordPart, mixed, noted
+from agent.data.session_rows import SessionRows, session_rows
+from agent.data.table_block import TableBlock
 
 _BATCH = 10_000
 _WHOLE = {pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64}
@@ -34,10 +37,11 @@ def _parts(frame: pl.LazyFrame, schema: pl.Schema, request: ReadRequest) -> Iter
     try:
         for batch in batches(frame, _BATCH):
             lines, odd = np.arange(line, line + len(batch)), _are_odd(batch)
-            regular, block = batch.filter(pl.Series(~odd)), None
+            regular = batch.filter(pl.Series(~odd))
+            block: TableBlock | SessionRows | None = None
             if is_plain and is_session:
-                block, unlike = table_of(regular.to_dicts(), request, lines[~odd], ids=())
-                odd[np.flatnonzero(~odd)[unlike]] = True
+                block, kept = session_rows(regular.get_column(EVENTS), _values(regular), request, lines[~odd], ids=())
+                odd[np.flatnonzero(~odd)[~kept]] = True
             elif is_plain:
                 block = table_block(regular, request, lines[~odd], ids=())
             others = np.flatnonzero(odd) if block is not None else np.arange(len(batch))
@@ -49,6 +53,10 @@ def _parts(frame: pl.LazyFrame, schema: pl.Schema, request: ReadRequest) -> Iter
             line += len(batch)
     except FAILURES as error:
         raise Damaged(f"cannot be read any further: {first_line(error)}", line) from error
+
+
+def _values(batch: pl.DataFrame) -> Callable[[int], dict[str, Any]]:
+    return lambda index: batch.row(index, named=True)
 
 
 def _are_odd(batch: pl.DataFrame) -> NDArray[np.bool_]:

@@ -178,7 +178,7 @@ class RecordBlock:
     @classmethod
     def _of_session_rows(cls, block: SessionRows) -> RecordBlock:
         return cls(
-            SessionBlock.of_events(block.sessions, *block.events),
+            SessionBlock.of_events(block.session, *block.events),
             block.hashes(),
             block.lines,
             block.are_plain(),

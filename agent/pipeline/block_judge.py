@@ -116,12 +116,13 @@ class BlockJudge:
         differs, unlike = expectations.differences(rows, sessions)
         problems = self._problems(rows, sessions, differs, unlike)
         # that a row is far from every case changes no other label
-        untested = self._are_far(rows)
+        untested = labels == _NORMAL
+        untested[untested] = self._are_far(rows if untested.all() else rows.take(np.flatnonzero(untested)))
         for i, problem in problems.items():
             # a missing column alone makes a vector far from all others
             untested[i] &= not problem.missing
         untested[self._hiding(rows, problems, labels)] = True
-        for i in np.flatnonzero((untested & (labels == _NORMAL)) | (strange & (labels == _ANOMALOUS))).tolist():
+        for i in np.flatnonzero(untested | (strange & (labels == _ANOMALOUS))).tolist():
             probability = float(probabilities[i])
             labels[i] = VERDICT_LABELS.index(self._fusion.widened_to(probability).label(probability))
         degraded = {}
@@ -169,12 +170,16 @@ class BlockJudge:
             return np.zeros(len(rows), bool)
         vectors = self._encoder.encode(rows, roughly=True)
         limit = unfamiliar_from(distances, few=False)
-        similarity = np.maximum(*(self._casebook.greatest_cosine(self._row, label, vectors) for label in self._keys))
+        similarity, enough = np.full(len(rows), -np.inf), 1 - limit + 3 * TIE
+        for label in self._keys:
+            rest = np.flatnonzero(similarity < enough)
+            found = self._casebook.greatest_cosine(self._row, label, vectors[rest], enough)
+            similarity[rest] = np.maximum(similarity[rest], found)
         close = np.flatnonzero(np.abs(1 - similarity - limit) <= 2 * TIE)
         if len(close):
             vectors = self._encoder.encode(rows.take(close))
-            found = (self._casebook.nearest_one(self._row, label, vectors) for label in self._keys)
-            similarity[close] = np.maximum(*(cosines for _, cosines in found))
+            nearest = (self._casebook.nearest_one(self._row, label, vectors) for label in self._keys)
+            similarity[close] = np.maximum(*(cosines for _, cosines in nearest))
         return np.asarray((1 - similarity > limit) & np.isfinite(similarity))
 
     def _problems(
@@ -188,7 +193,7 @@ class BlockJudge:
             return (
                 expectations.problems(rows.row(i))
                 if sessions is None
-                else expectations.problems({}, sessions.sessions[i])
+                else expectations.problems({}, sessions.session(i))
             )
 
         problems = {i: problems_of(i) for i in np.flatnonzero(unlike).tolist()}

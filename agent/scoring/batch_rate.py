@@ -89,9 +89,10 @@ class BatchProbabilities:
 
     def add_many(self, keys: Sequence[str], hashes: Sequence[str], probabilities: Sequence[float]) -> None:
         """Add records, by the ``hashes`` of their contents."""
+        greatest = self._greatest
         for key, content_hash, probability in zip(keys, hashes, probabilities, strict=True):
             # a greater one would be dropped again
-            if self._greatest is None or key < self._greatest:
+            if greatest is None or key < greatest:
                 self.add(key, content_hash, probability)
 
     def missing_contents(self, key: str) -> int:

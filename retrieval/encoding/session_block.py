@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,7 +35,8 @@ class SessionBlock:
 
     Parameters
     ----------
-    sessions : n sequences of str
+    session : callable
+        Gives the events of a session, by its index.
     kinds : tuple of str
         The kinds of all events, each once.
     codes : shape (events,)
@@ -44,7 +45,7 @@ class SessionBlock:
         Number of events of each session.
     """
 
-    sessions: Sequence[Sequence[str]]
+    session: Callable[[int], Sequence[str]]
     kinds: tuple[str, ...]
     codes: Ints
     sizes: Ints
@@ -52,11 +53,11 @@ class SessionBlock:
     @classmethod
     def of(cls, sessions: Sequence[Sequence[str]]) -> SessionBlock:
         """The block of n sessions."""
-        return cls.of_events(sessions, *distinct_events(sessions))
+        return cls.of_events(sessions.__getitem__, *distinct_events(sessions))
 
     @classmethod
     def of_events(
-        cls, sessions: Sequence[Sequence[str]], events: Sequence[str], codes: Ints, sizes: Ints
+        cls, session: Callable[[int], Sequence[str]], events: Sequence[str], codes: Ints, sizes: Ints
     ) -> SessionBlock:
         """As `of`, from what `distinct_events` gives of the sessions."""
         kinds, of_skeleton, kind_of = dict[str, int](), dict[str, int](), list[int]()
@@ -69,7 +70,7 @@ class SessionBlock:
             if skeleton is not None:
                 of_skeleton[skeleton] = code
             kind_of.append(code)
-        return cls(sessions, tuple(kinds), np.array(kind_of, np.int64)[codes], sizes)
+        return cls(session, tuple(kinds), np.array(kind_of, np.int64)[codes], sizes)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -99,7 +100,7 @@ class SessionBlock:
         starts, sizes = (np.cumsum(self.sizes) - self.sizes)[indices], self.sizes[indices]
         offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         codes = self.codes[np.repeat(starts, sizes) + offsets]
-        return SessionBlock([self.sessions[i] for i in indices.tolist()], self.kinds, codes, sizes)
+        return SessionBlock(lambda index: self.session(int(indices[index])), self.kinds, codes, sizes)
 
     def any_of(self, kinds: Bools) -> Bools:
         """Which sessions have an event of one of the ``kinds``, a mask of shape (kinds,)."""
@@ -125,4 +126,4 @@ class SessionBlock:
 
     def row(self, index: int) -> dict[str, FieldValue]:
         """The features of one session."""
-        return features({}, self.sessions[index])
+        return features({}, self.session(index))

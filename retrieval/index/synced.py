@@ -15,10 +15,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Engine, func, select
 
+from retrieval.arrays import Floats, Ints
 from retrieval.encoding.source_encoder import SourceEncoder
 from retrieval.errors import NotWritable, RetrievalError, StoreFailure
 from retrieval.index import indexing
@@ -189,15 +188,13 @@ class SyncedIndex:
         """All keys of a label in order, and their vectors, shape ``(n, dimensions)``."""
         return self._exact.get(source.name, label, source.version)
 
-    def nearest_one(
-        self, source: SourceSnapshot, label: str, queries: Vector
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def nearest_one(self, source: SourceSnapshot, label: str, queries: Vector) -> tuple[Ints, Floats]:
         """See `ExactIndex.nearest_one`."""
         return self._exact.nearest_one(source.name, label, source.version, queries)
 
-    def greatest_cosine(self, source: SourceSnapshot, label: str, queries: Vector) -> NDArray[np.float64]:
+    def greatest_cosine(self, source: SourceSnapshot, label: str, queries: Vector, enough: float) -> Floats:
         """See `ExactIndex.greatest_cosine`."""
-        return self._exact.greatest_cosine(source.name, label, source.version, queries)
+        return self._exact.greatest_cosine(source.name, label, source.version, queries, enough)
 
     def candidates(self, source: SourceSnapshot, label: str, queries: Vector, k: int) -> list[list[str]]:
         """The keys of the ``k`` nearest vectors and of those that may be equally near, nearest first.

@@ -41,8 +41,11 @@ def template_skeletons(lines: bytes) -> pl.Series:
 
 def joined(lines: pl.Series) -> bytes:
     """The lines, of which there is at least one, as bytes."""
-    text: str = lines.str.join("\n").item()
-    return text.encode() + b"\n"
+    import polars as pl
+
+    # two copies less than by a Python string
+    data: bytes = lines.str.join("\n").cast(pl.Binary).item()
+    return data + b"\n"
 
 
 def skeleton_hashes(lines: bytes, seed: int) -> NDArray[np.uint64]:

@@ -24,6 +24,7 @@ from agent.pipeline.context import AppContext
 from agent.pipeline.pipeline import build
 from agent.pipeline.service import judge_many
 from agent.training.learn import learn
+from retrieval.encoding.field_columns import FieldColumns
 from tests.conftest import make_settings
 
 Row = dict[str, Any]
@@ -282,7 +283,7 @@ def test_what_names_a_group_has_no_order(table: AppContext) -> None:
     alike = AlikeRows.of(table.source("s"))
     assert alike.encoder is not None
     first, second = [name for name, knots in alike.encoder.numbers.items() if len(knots) > 1][:2]
-    names = {alike._outside({first: far, second: 1e6 - far}) for far in (1e5, 9e5)}
+    names = set(alike._outside(FieldColumns.of([{first: far, second: 1e6 - far} for far in (1e5, 9e5)])))
     assert len(names) == 1, "whichever of the two is farther out"
     assert all(name in str(*names) for name in (first, second))
 

@@ -88,7 +88,9 @@ def is_as_row_by_row(path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> 
                     of_row = block.features.row(i).items()
                     assert {name: value for name, value in of_row if name in records[i].fields} == records[i].fields
                     assert all(value is None for name, value in of_row if name not in records[i].fields)
-            assert not (block.plain & ~RecordBlock.of(records, OPTIONS).plain).any()
+            # a block of records one by one is of one kind
+            if len({bool(record.events) for record in records}) == 1:
+                assert not (block.plain & ~RecordBlock.of(records, OPTIONS).plain).any()
     assert found == expected
     return count
 
@@ -254,3 +256,58 @@ def test_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: list[Any
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert is_as_row_by_row(path, 2_000, monkeypatch) >= 198
+
+
+# what may be a part of a line of a log leaves the rest to the other reader
+ODD_LOG = '{"log": "x", "host": "h", "events": ["a"]}'
+ODD_SESSIONS = (
+    '{"id": 1, "host": "h", "events": ["a", "b"], "events": ["c"]}',
+    '{"id":7,"host":"h","events":["a","b"]}',
+    ' {\t"id" : -0.5e+10 , "host" : null , "events" : [ "a" , "b" ] } ',
+    '{"id": 01, "host": "h", "events": ["a"]}',
+    '{"id": NaN, "host": "h", "events": ["a"]}',
+    '{"id": 123456789012345678901234567890, "host": true, "events": ["a"]}',
+    '{"id": 1, "host": "h", "events": ["a", null]}',
+    '{"id": 1, "host": "h", "events": ["a", 5, 0.5, true]}',
+    '{"id": 1, "host": "h", "events": []}',
+    '{"id": 1, "host": "h", "events": ["a",]}',
+    '{"id": 1, "host": "h", "events": "a"}',
+    '{"id": 1, "host": "h", "events": [["a"]]}',
+    '{"host": "h", "events": ["a"], "id": 1}',
+    '{"id": 1, "host": "h"}',
+    '{"id": 1, "host": "h", "events": ["a"], "more": 5}',
+    '{"id": {"x": 1}, "host": "h", "events": ["a"]}',
+    '{"id": 1, "host": "h", "events": ["\ufeffa"]}',
+    '{"id": 1, "host": "a\tb", "events": ["a"]}',
+    '{"id": 1, "host": "h", "events": ["a\rb"]}',
+    '{"id": 1, "host": "h", "events": ["a\x1cb"]}',
+    '{"id": 1, "host": "h", "events": ["a\x85b", "\u2028", "\u00a0"]}',
+    '{"id": "é正", "host": "h", "events": ["é 正常", " a "]}',
+    '{"id": 1, "host": "h", "events": ["say \\"hi\\""]}',
+    '{"id": 1, "host": "h", "events": ["\\ud800"]}',
+    '{"id": 1, "host": "h", "events": ["a"]} x',
+    ODD_LOG,
+    *("", "null", "[]", "5", '"a"', "{]", "\udcff"),
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("place", [0, 77])
+@pytest.mark.parametrize("odd", ODD_SESSIONS)
+def test_an_odd_line_among_sessions_of_one_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str, place: int, end: str
+) -> None:
+    lines = [f'{{"id": {i}, "host": "h", "events": ["login", "open {i % 9}", "close é"]}}' for i in range(150)]
+    lines.insert(place, odd)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes("".join(line + end for line in lines).encode("utf-8", "surrogateescape"))
+    assert is_as_row_by_row(path, 3_000, monkeypatch) >= (100 if place and odd != ODD_LOG else 0)
+
+
+def test_sessions_of_one_form_are_not_decoded_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("id", "a.b", "x (y)", "events", "héé")
+    rows = [{name: ["login", "x"] if name == "events" else i for name in names} for i in range(150)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.delattr(jsonl_records, "table_of")
+    assert is_as_row_by_row(path, 3_000, monkeypatch) == 150
