@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from agent.bulk.series_chart import group_name
 from agent.core.records import Verdict
+from agent.data.read_options import ReadOptions
+from agent.data.readers.notation import clock
 from agent.scoring.fusion import SourceModel
 from retrieval.arrays import Floats, Ints
 from retrieval.casebook import SourceSnapshot
@@ -25,9 +27,18 @@ _VALUE_CHARS = 40
 
 @dataclass(frozen=True)
 class AlikeRows:
-    """Names the group of a row; ``encoder``: of the normal cases' fields, None where records are compared by text."""
+    """Names the group of a row.
+
+    Parameters
+    ----------
+    encoder : FieldEncoder or None
+        Of the normal cases' fields; None where records are compared by text.
+    durations : frozenset of str
+        Columns of times, see `agent.data.readers.table_schema.TableSchema`.
+    """
 
     encoder: FieldEncoder | None
+    durations: frozenset[str]
 
     @classmethod
     def of(cls, row: SourceSnapshot) -> AlikeRows:
@@ -35,7 +46,8 @@ class AlikeRows:
         model = SourceModel.of(row.source_model, row.counts)
         by_fields = row.representation is not None and row.representation.field_encoder is not None
         fitted = model.normal_field_encoder if by_fields else None
-        return cls(FieldEncoder.from_json(fitted) if fitted else None)
+        durations = ReadOptions.model_validate(row.reading or {}).table.durations
+        return cls(FieldEncoder.from_json(fitted) if fitted else None, durations)
 
     def name(self, template: str, verdict: Verdict) -> str:
         """The fields of a row that no normal case has such values of, or else its nearest case of the same label.
@@ -104,13 +116,14 @@ class AlikeRows:
 
     def _numbers_outside(self, name: str, column: Column) -> Iterator[tuple[Ints, Floats, str]]:
         low, high, span = self._range(name)
+        least, most = (clock(end) if name in self.durations else f"{end:g}" for end in (low, high))
         numbers = column.numbers
         # sessions lack the events that they have none of
         lacks = numbers == 0 if isinstance(name, EventCount) else np.zeros(len(numbers), bool)
         for outside, distances, text in (
             (column.codes >= 0, np.full(len(numbers), np.inf), "is no number"),
-            ((numbers > high) & ~lacks, (numbers - high) / span, f"above {high:g}, the most of the normal cases"),
-            ((numbers < low) & ~lacks, (low - numbers) / span, f"below {low:g}, the least of the normal cases"),
+            ((numbers > high) & ~lacks, (numbers - high) / span, f"above {most}, the most of the normal cases"),
+            ((numbers < low) & ~lacks, (low - numbers) / span, f"below {least}, the least of the normal cases"),
         ):
             if len(indices := np.flatnonzero(outside)):
                 yield indices, distances[indices], f"{name} {text}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.core.records import Signal
+from agent.data.readers.notation import clock
 from agent.detectors.base import DetectorInput
 from retrieval.encoding.field_columns import Row
 from retrieval.encoding.field_encoder import FieldEncoder, value_if_absent
@@ -25,10 +26,13 @@ class FieldsDetector:
         Gives the source's model of fields, which takes time to load; None if there is none.
     normal : FieldEncoder or None
         Of the normal cases.
+    durations : frozenset of str
+        Columns of times, see `agent.data.readers.table_schema.TableSchema`.
     """
 
     model: Callable[[], TabularModel | None]
     normal: FieldEncoder | None
+    durations: frozenset[str] = frozenset()
     name: str = "fields"
 
     def score(self, records: Sequence[DetectorInput]) -> list[Signal]:
@@ -40,14 +44,14 @@ class FieldsDetector:
 
     def _signal(self, record: DetectorInput) -> Signal:
         model, events, scores = self.model(), record.record.events, record.field_scores
-        facts = _facts(record.features, self.normal) if self.normal else []
+        facts = _facts(record.features, self.normal, self.durations) if self.normal else []
         if events and model:
             facts = [*model.facts_of_steps(events), *facts]
         log_odds = None if scores is None else scores[1] if scores[0] is None else scores[0]
         return Signal(log_odds=log_odds, facts=tuple(facts))
 
 
-def _facts(row: Row, normal: FieldEncoder) -> list[str]:
+def _facts(row: Row, normal: FieldEncoder, durations: frozenset[str]) -> list[str]:
     far: list[tuple[float, str]] = []
     for name, knots in normal.numbers.items():
         value = row.get(name, value_if_absent(name))
@@ -58,7 +62,10 @@ def _facts(row: Row, normal: FieldEncoder) -> list[str]:
         side = "above" if float(value) > knots[-1] else "below"
         spread = (knots[-1] - knots[0]) or 1.0
         excess = (float(value) - knots[-1]) / spread if side == "above" else (knots[0] - float(value)) / spread
-        text = f"{name} is {float(value):g}, {side} all normal cases ({knots[0]:g} to {knots[-1]:g})"
+        shown, low, high = (
+            clock(number) if name in durations else f"{number:g}" for number in (float(value), knots[0], knots[-1])
+        )
+        text = f"{name} is {shown}, {side} all normal cases ({low} to {high})"
         far.append((excess, text))
     unseen = [
         f"{name} is “{row[name]}”, which no normal case has"

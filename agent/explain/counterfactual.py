@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.core.records import BETWEEN_EVENTS, FieldValue, Record
+from agent.data.readers.notation import clock
 from agent.data.readers.values import spell_out
 from agent.data.record_reading import has_own_text
 from agent.detectors.tabular import TabularModel
@@ -44,13 +45,19 @@ class FeatureChange:
     steps: float
 
     def __str__(self) -> str:
+        return self.in_words(frozenset())
+
+    def in_words(self, durations: Collection[str]) -> str:
+        """``FIELD were NEW (it is OLD)``; the values of ``durations`` as times."""
         name, places = self.name, ""
         if isinstance(self.name, EventCount):
             name = f"count of {quote_text(self.name.event)}"
             added = float(self.new) - float(self.old or 0)
             # the verdict on a session depends on its order too
             places = ", more at its end" if added > 0 else ", the first ones kept" if self.new else ""
-        return f"{name} were {_shown(self.new)} (it is {_shown(self.old)}{places})"
+        is_time = self.name in durations
+        new, old = (_shown(value, is_time=is_time) for value in (self.new, self.old))
+        return f"{name} were {new} (it is {old}{places})"
 
 
 Changes = tuple[FeatureChange, ...]
@@ -102,14 +109,16 @@ class Perturbation:
         return self.is_normal(moved(self.record, changes))
 
 
-def counterfactual(perturbation: Perturbation, normal: FieldEncoder, kept: Collection[str]) -> str | None:
+def counterfactual(
+    perturbation: Perturbation, normal: FieldEncoder, kept: Collection[str], durations: Collection[str] = ()
+) -> str | None:
     """``would be normal if …``; None if no change of at most two fields, none of them ``kept``, was found.
 
     At most six changed records are judged.
     """
     options = [change for change in _options(perturbation.record, normal) if change.name not in kept]
     changes = smallest_change(perturbation, options)
-    return "would be normal if " + " and ".join(map(str, changes)) if changes else None
+    return "would be normal if " + " and ".join(change.in_words(durations) for change in changes) if changes else None
 
 
 def smallest_change(perturbation: Perturbation, options: list[FeatureChange]) -> Changes:
@@ -238,10 +247,12 @@ def _between(old: float, new: float, whole: bool) -> list[float]:
     return sorted((value for value in values if low < value < high), key=lambda value: abs(value - old))
 
 
-def _shown(value: FieldValue) -> str:
+def _shown(value: FieldValue, *, is_time: bool = False) -> str:
     if value is None:
         return "missing"
     if isinstance(value, str):
         return quote_text(value)
+    if is_time:
+        return clock(value)
     exact = f"{value:.15g}"
     return exact if len(exact) <= 12 else f"{value:g}"

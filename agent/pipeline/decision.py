@@ -168,7 +168,8 @@ class Decider:
 
             is_normal = partial(self._is_normal_as, state)
             perturbation = Perturbation(state.record, model, source.model, verdict.signals, is_normal)
-            facts.append(counterfactual(perturbation, source.normal_encoder, source.representation.prose))
+            kept, durations = source.representation.prose, source.read_options.table.durations
+            facts.append(counterfactual(perturbation, source.normal_encoder, kept, durations))
         return collect_facts(state.record.text, facts, state.signals)
 
     def _is_contradicted(self, state: JudgingState) -> bool:

@@ -225,7 +225,7 @@ class Steps:
                 max(model.nn_distance_quantiles, default=math.inf),
             ),
             NoveltyDetector(model.nn_distance_quantiles, model.templates, by_fields, partial(_difference, source)),
-            FieldsDetector(lambda: fitted().fields, source.normal_encoder),
+            FieldsDetector(lambda: fitted().fields, source.normal_encoder, source.read_options.table.durations),
             *(fitted().installed if model.detectors else ()),
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -42,6 +43,20 @@ _ISO = re.compile(
 )
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zµμ]+)[, ]*(?:and )?", re.IGNORECASE)
 _NOON = 12
+
+
+def clock(seconds: float) -> str:
+    """A time of the day, or a span of time, as people write it.
+
+    >>> [clock(seconds) for seconds in (8250, 0, -90.5, 90000, 0.035)]
+    ['2:17:30', '0:00:00', '-0:01:30.5', '25:00:00', '0:00:00.035']
+    """
+    if not math.isfinite(seconds):
+        return f"{seconds:g}"
+    milliseconds = round(abs(seconds) * 1_000)
+    rest, fraction = divmod(milliseconds, 1_000)
+    digits = f".{fraction:03}".rstrip("0").rstrip(".")
+    return f"{'-' * (seconds < 0 < milliseconds)}{rest // 3_600}:{rest // 60 % 60:02}:{rest % 60:02}{digits}"
 
 
 class Notation(BaseModel):

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.core.records import FieldValue
-from agent.data.readers.notation import Notation
+from agent.data.readers.notation import DURATION, Notation
 from agent.data.readers.values import Cell, typed
 
 ColumnType = Literal["number", "category", "text", "yes/no", "empty"]
@@ -69,6 +69,11 @@ class TableSchema(BaseModel):
     def notations(self) -> dict[str, Notation]:
         """The notations of numbers that are not written plainly, by column."""
         return {column.name: column.notation for column in self.columns if column.notation}
+
+    @cached_property
+    def durations(self) -> frozenset[str]:
+        """The columns of times of the day and spans of time, which are read as seconds."""
+        return frozenset(name for name, notation in self.notations.items() if notation.suffix == DURATION)
 
     @cached_property
     def names(self) -> frozenset[str]:
