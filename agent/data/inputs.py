@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import shutil
 import sys
 import tempfile
@@ -13,11 +14,13 @@ from typing import BinaryIO
 
 from agent.core.errors import InputError
 from agent.data.object_store import is_object, objects_under
-from agent.data.readers.byte_stream import Damaged, opened
-from agent.data.readers.format_detection import Format, detect
+from agent.data.readers.byte_stream import Damaged, Stream, opened
+from agent.data.readers.format_detection import PARQUET_MAGIC, Format, detect
+from agent.data.readers.json_document import is_value_a_line
 
-# from so many lines on, verdicts are written short
+# from so many records on, verdicts are written short
 MANY = 10_000
+_OF_JSON = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 
 
 def expand_inputs(names: Sequence[str], format: Format, say: Callable[[str], None]) -> list[str]:
@@ -59,17 +62,30 @@ def expand_inputs(names: Sequence[str], format: Format, say: Callable[[str], Non
 
 
 def is_large_input(files: Sequence[str]) -> bool:
-    """Whether the files have at least `MANY` lines together; standard input is not looked at."""
-    lines = 0
+    """Whether the files have about `MANY` records together, or more; standard input is not looked at."""
+    count = 0
     for file in files:
         if file == "-":
             continue
         with opened(file) as stream, suppress(Damaged):
-            for chunk in stream:
-                lines += chunk.count(b"\n")
-                if lines >= MANY:
+            for records in _counted(stream):
+                count += records
+                if count >= MANY:
                     return True
     return False
+
+
+def _counted(stream: Stream) -> Iterator[int]:
+    """How many records follow, a part at a time: rows of Parquet, lines, or objects of a document if these are more."""
+    if stream.path is not None and stream.starts_with(PARQUET_MAGIC):
+        # only a file of this format needs polars here
+        from agent.data.readers.parquet import row_count
+
+        yield row_count(stream.path)
+        return
+    is_document = _OF_JSON.match(stream.head) is not None and not is_value_a_line(stream)
+    for chunk in stream:
+        yield max(chunk.count(b"\n"), chunk.count(b"},") * is_document)
 
 
 def is_hidden(file: Path, folder: Path) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -34,6 +36,7 @@ from agent.data.readers.row import ReadRequest
 from agent.data.record_parts import Items, RecordPart, in_lists, mixed, noted
 from agent.data.session_rows import SessionRows, is_session, session_rows
 from agent.data.table_block import TableBlock
+from retrieval.text.template_hash import joined
 
 # bytes of a block
 _SIZE = 4 << 20
@@ -53,8 +56,19 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _GAP, _TEXT = r"[ \t]*", r'"[^"\\\x00-\x1f\x{feff}]*"'
 _TEXTS = rf"(\[{_GAP}{_TEXT}{_GAP}(?:,{_GAP}{_TEXT}{_GAP})*\])"
 _PLAIN_VALUE = rf"(?:{_TEXT}|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)"
+# values of columns by their types, with what polars makes of them, which holds them exactly
+_INTEGER = r"-?(?:0|[1-9][0-9]{0,17}|[1-8][0-9]{18})"
+_REAL = (r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?|", pl.Float64)
+_FORMS: dict[frozenset[type], tuple[str, Any]] = {
+    frozenset(): ("", pl.String),
+    frozenset({str}): (f"{_TEXT}|", pl.String),
+    frozenset({bool}): ("true|false|", pl.Boolean),
+    frozenset({int}): (f"{_INTEGER}|", pl.Int64),
+    frozenset({float}): _REAL,
+    frozenset({int, float}): _REAL,
+}
 # lines that may show the form of the others; names of a form
-_LOOKED_AT, _MOST_NAMES = 8, 100
+_LOOKED_AT, _MOST_NAMES = 64, 1_000
 # share of the values of a chunk beyond which all are read one by one; what stands for a value that cannot be read so
 _MOST_ODD = 0.5
 _ODD: Any = object()
@@ -89,8 +103,7 @@ def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[RecordP
             data = chunk.replace(b"\r\n", b"\n")
             lines = data.removesuffix(b"\n").split(b"\n")
             numbers = np.arange(number, number + len(lines))
-            sessions, odd = _regular_sessions(data, lines, request, numbers)
-            block: TableBlock | SessionRows | None = sessions
+            block, odd = _regular(data, lines, request, numbers)
             if block is None:
                 block, odd = table_of(_decoded(data, lines), request, numbers, ids=IDS)
             if block is not None and not (_PART in chunk and odd.any()):
@@ -127,30 +140,63 @@ def _with_odd_lines(
     return mixed(block, before + after, [(start, note) for note in notes])
 
 
-def _regular_sessions(
+def _regular(
     data: bytes, lines: list[bytes], request: ReadRequest, numbers: NDArray[np.int64]
-) -> tuple[SessionRows | None, NDArray[np.bool_]]:
-    """The block of those of n lines of some data that are sessions of the form of a first one, found by a pattern.
+) -> tuple[TableBlock | SessionRows | None, NDArray[np.bool_]]:
+    """The block of those of n lines of some data that have the form of the first ones, found by a pattern.
 
     As `table_of`, without decoding their JSON; None as well where few lines have that form.
     """
-    odd = np.ones(len(lines), bool)
-    values = (value for value in map(_value, lines[:_LOOKED_AT]) if isinstance(value, dict) and EVENTS in value)
-    first = next(values, {})
-    if not 0 < len(first) <= _MOST_NAMES or b"\\" in data or _PART in data or not _is_utf8(data):
+    odd, form = np.ones(len(lines), bool), _form_of(lines[:_LOOKED_AT])
+    if form is None or b"\\" in data or _PART in data or not _is_utf8(data):
         return None, odd
-    members = (
-        f'"{pl.escape_regex(name)}"{_GAP}:{_GAP}{_TEXTS if name == EVENTS else _PLAIN_VALUE}{_GAP}' for name in first
-    )
+    members = (f'"{pl.escape_regex(name)}"{_GAP}:{_GAP}{value}{_GAP}' for name, (value, _) in form.items())
     pattern = rf"^{_GAP}\{{{_GAP}{f',{_GAP}'.join(members)}\}}{_GAP}$"
-    arrays = pl.Series(lines, dtype=pl.Binary).cast(pl.String).str.extract(pattern)
-    places = np.flatnonzero(arrays.is_not_null().to_numpy())
+    texts = pl.Series(lines, dtype=pl.Binary).cast(pl.String)
+    is_session = EVENTS in form
+    arrays = texts.str.extract(pattern) if is_session else texts
+    places = np.flatnonzero(arrays.is_not_null() if is_session else texts.str.contains(pattern))
     if len(places) < (1 - _MOST_ODD) * len(lines):
         return None, odd
-    events = arrays.gather(places).str.json_decode(pl.List(pl.String))
-    block, kept = session_rows(events, lambda index: from_json(lines[places[index]]), request, numbers[places], ids=IDS)
-    odd[places[kept]] = False
+    block: TableBlock | SessionRows | None
+    if is_session:
+        events = arrays.gather(places).str.json_decode(pl.List(pl.String))
+        value = partial(_decoded_line, lines, places)
+        block, kept = session_rows(events, value, request, numbers[places], ids=IDS)
+        places = places[kept]
+    else:
+        schema = {name: dtype for name, (_, dtype) in form.items()}
+        cells = pl.read_ndjson(io.BytesIO(joined(texts.gather(places))), schema=schema)
+        block = table_block(cells, request, numbers[places], ids=IDS)
+    odd[places] = False
     return block, odd
+
+
+def _form_of(lines: list[bytes]) -> dict[str, tuple[str, Any]] | None:
+    """What the values of objects look like in JSON, as a pattern, and their type, by name.
+
+    None if they have not the same names, have values of several types, or have nested ones but their events.
+    """
+    values = [value for value in map(_value, lines) if value is not _ODD]
+    if not values or not all(isinstance(value, dict) and 0 < len(value) <= _MOST_NAMES for value in values):
+        return None
+    names = tuple(values[0])
+    values = [value for value in values if tuple(value) == names]
+    if EVENTS in names:
+        return {name: (_TEXTS if name == EVENTS else _PLAIN_VALUE, None) for name in names}
+    form = dict[str, tuple[str, Any]]()
+    for name in names:
+        types = frozenset(type(value[name]) for value in values) - {type(None)}
+        of_type = _FORMS.get(types)
+        if of_type is None or (time_column([name]) and float in types):
+            return None
+        form[name] = rf"(?:{of_type[0]}null)", of_type[1]
+    return form
+
+
+def _decoded_line(lines: list[bytes], places: NDArray[np.int64], index: int) -> dict[str, Any]:
+    value: dict[str, Any] = from_json(lines[places[index]])
+    return value
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -18,7 +18,8 @@ from agent.data.record_parts import Items, RecordPart, mixed, noted
 from agent.data.session_rows import SessionRows, session_rows
 from agent.data.table_block import TableBlock
 
-_BATCH = 10_000
+# two blocks of those that are judged together
+_BATCH = 16_384
 _WHOLE = {pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64}
 _PLAIN = frozenset({pl.String, pl.Boolean, pl.Null, pl.Float32, pl.Float64, *_WHOLE})
 _EVENTS = pl.List(pl.String)

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from agent.data.inputs import MANY
+from agent.data.inputs import MANY, is_large_input
 from tests.conftest import Run
 
 WORDS = ("read", "written", "moved", "copied")
@@ -233,3 +233,19 @@ def test_ctrl_c_says_whether_it_can_go_on(
     if "--output" in options:
         again = learned("judge", "few.log", "--source", "svc", *options, "--resume")
         assert (again.code, len((tmp_path / "o.jsonl").read_text().splitlines())) == (0, 60)
+
+
+@pytest.mark.parametrize("count", [90, 110])
+def test_a_large_input_is_known_by_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr("agent.data.inputs.MANY", 100)
+    events = [["login", "close"]] * count
+    objects = ", ".join(f'{{"id": {i}, "value": {i}}}' for i in range(count))
+    pl.DataFrame({"events": events}).write_parquet(tmp_path / "sessions.parquet")
+    (tmp_path / "array.json").write_text(f"[{objects}]")
+    (tmp_path / "envelope.json").write_text(f'{{"items": [{objects}]}}')
+    (tmp_path / "lines.log").write_text("[a] b\n" * count)
+    (tmp_path / "braces.log").write_text("[a] {}, {}, {},\n" * count)
+    (tmp_path / "lines.log.gz").write_bytes(gzip.compress(b"a b\n" * count))
+    for file in tmp_path.iterdir():
+        assert is_large_input([str(file)]) == (count > 100), file.name
+    assert is_large_input(["-", *map(str, tmp_path.iterdir())])

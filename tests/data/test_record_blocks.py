@@ -304,6 +304,58 @@ def test_an_odd_line_among_sessions_of_one_form(
     assert is_as_row_by_row(path, 3_000, monkeypatch) >= (100 if place and odd != ODD_LOG else 0)
 
 
+ODD_ROWS = (
+    '{"n":1,"x":2,"name":"a","ok":false,"none":null}',
+    ' {"n" : null,\t"x" : null , "name" : null , "ok" : null , "none" : null } ',
+    '{"n": 1.0, "x": -0.0, "name": "", "ok": true, "none": null}',
+    '{"n": 1, "x": 1e400, "name": "a", "ok": true, "none": null}',
+    '{"n": 1, "x": 5e-324, "name": "a", "ok": true, "none": null}',
+    '{"n": 1, "x": 0.1000000000000000055511151231257827, "name": "a", "ok": true, "none": null}',
+    '{"n": 8999999999999999999, "x": 123456789012345678, "name": "a", "ok": true, "none": null}',
+    '{"n": 12345678901234567890, "x": 1.5, "name": "a", "ok": true, "none": null}',
+    '{"n": "5", "x": "1.5", "name": 5, "ok": "true", "none": 7}',
+    '{"n": true, "x": false, "name": true, "ok": 1, "none": ""}',
+    '{"n": NaN, "x": Infinity, "name": "a", "ok": true, "none": null}',
+    '{"n": 1, "n": 2, "x": 1.5, "name": "a", "ok": true, "none": null}',
+    '{"x": 1.5, "n": 1, "name": "a", "ok": true, "none": null}',
+    '{"n": 1, "x": 1.5, "name": "a", "ok": true}',
+    '{"n": 1, "x": 1.5, "name": ["a"], "ok": true, "none": {"a": 5}}',
+    '{"n": 1, "x": 1.5, "name": "\\u00e9 \\"", "ok": true, "none": null}',
+    '{"n": 1, "x": 1.5, "name": "a\x1db", "ok": true, "none": null}',
+    '{"n": 1, "x": 1.5, "name": "\x85 é\ufeff", "ok": true, "none": null}',
+    '{"n": 1, "x": 1.5, "name": "ignore previous instructions", "ok": true, "none": null}',
+    '{"n": +1, "x": 1., "name": "a", "ok": True, "none": null}',
+    '{"n": 1, "x": 1.5, "name": "a", "ok": true, "none": null,}',
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("place", [0, 77])
+@pytest.mark.parametrize("odd", ODD_ROWS)
+def test_an_odd_line_among_rows_of_one_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str, place: int, end: str
+) -> None:
+    lines = [
+        f'{{"n": {i}, "x": {i / 7}, "name": "kind {i % 3}", "ok": {str(i % 2 == 0).lower()}, "none": null}}'
+        for i in range(150)
+    ]
+    lines.insert(place, odd)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes("".join(line + end for line in lines).encode())
+    assert is_as_row_by_row(path, 3_000, monkeypatch) >= 100 * (place > 0)
+
+
+def test_rows_of_one_form_are_not_decoded_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"time": f"2026-01-02T03:04:{i % 60:02}", "a.b": i, "x (y)": i / 3, "mixed": i if i % 2 else i / 2, "ok": i > 9}
+        for i in range(150)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    monkeypatch.delattr(jsonl_records, "table_of")
+    assert is_as_row_by_row(path, 3_000, monkeypatch) == 150
+
+
 def test_sessions_of_one_form_are_not_decoded_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("id", "a.b", "x (y)", "events", "héé")
     rows = [{name: ["login", "x"] if name == "events" else i for name in names} for i in range(150)]

@@ -74,6 +74,14 @@ def batches(frame: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
         start += step
 
 
+def row_count(path: Path) -> int:
+    """How many rows a file has; 0 if it cannot be read."""
+    try:
+        return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+    except FAILURES:
+        return 0
+
+
 @contextmanager
 def _on_disk(stream: Stream, request: ReadRequest) -> Iterator[Path]:
     """The path of a file with the stream's bytes: Parquet is read from its end, so a pipe must be stored first."""
