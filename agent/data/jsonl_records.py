@@ -7,8 +7,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from agent.core.errors import InputError
 from agent.data.chunks import read_chunks
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.columns import time_column
-from agent.data.readers.json_document import is_value_a_line
+from agent.data.readers.json_document import Element, is_value_a_line, read_values
 from agent.data.readers.jsonl import (
     EVENTS,
     IDS,
@@ -44,7 +44,11 @@ _SIZE = 4 << 20
 _CHANGED = re.compile(rb"[\0\r\x1b-\x1f]|\xef\xbb\xbf")
 # the same as JSON spells them; lines that may be parts of one
 _IRREGULAR = re.compile(rb"\\u(?:00(?:00|1[b-f])|d[89a-f]|feff)", re.IGNORECASE)
-_PART = b'"log"'
+_PART, _LOG = b'"log"', "log"
+# elements of a document that are read together, as many as are judged together
+_ELEMENTS = 8_192
+# as `_CHANGED`, and halves of pairs, in texts
+_CHANGED_TEXT = re.compile(r"[\0\r\x1b-\x1f\ufeff\ud800-\udfff]")
 # a name whose value may tell that an object is a line of a log
 _KIND = "kind"
 _DTYPES: dict[type, Any] = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
@@ -77,7 +81,11 @@ _ODD: Any = object()
 def read_jsonl_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | Items]:
     """The records of `agent.data.readers.jsonl.read_jsonl` in order, by the block where they are regular."""
     if not is_value_a_line(stream):
-        yield from in_lists(read_jsonl(stream, request))
+        elements, request = checked(read_values(stream, columns_of_records(request)), request)
+        if (element := next(elements, None)) is not None:
+            if (of_log := as_log_object(element.value, request)) is not None:
+                request = replace(request, notes=(*request.notes, of_log.note))
+            yield from noted(_of_document(chain([element], elements), request), request)
         return
     chunks = (chunk.data for chunk in read_chunks(stream, size=_SIZE))
     if (first := next(chunks, None)) is None:
@@ -94,6 +102,44 @@ def read_jsonl_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPar
         yield from noted(_in_order(data, matched), matched)
     else:
         yield from in_lists(read_jsonl(Stream(data), request))
+
+
+def _of_document(elements: Iterator[Element], request: ReadRequest) -> Iterator[RecordPart | Items]:
+    """The records of the elements of a document, by the block where many that follow each other are regular."""
+    named, damage = set[str](), None
+    while damage is None and (first := next(elements, None)) is not None:
+        batch = [first]
+        try:
+            batch += islice(elements, _ELEMENTS - 1)
+        except Damaged as error:
+            damage = error
+        if any(isinstance(element.value, dict) and _LOG in element.value for element in batch):
+            # what comes after the first part of a line of a log may be its rest
+            yield from in_lists(rows_of_elements(chain(batch, elements), request, named))
+        elif (block := _block_of(batch, request)) is not None:
+            notes = note_beside_events(block.value(0), request, named) if isinstance(block, SessionRows) else ()
+            yield replace(block, notes=[(int(block.lines[0]), note) for note in notes])
+        else:
+            yield list(rows_of_elements(iter(batch), request, named))
+    if damage is not None:
+        raise damage
+
+
+def _block_of(elements: Sequence[Element], request: ReadRequest) -> TableBlock | SessionRows | None:
+    """The block of elements that are all regular rows of one table, or sessions; else None."""
+    values, lines = [element.value for element in elements], np.array([element.line for element in elements])
+    if any(element.problem or element.notes for element in elements) or not all(isinstance(v, dict) for v in values):
+        return None
+    texts = (value for row in values for value in row.values() if isinstance(value, str))
+    events = (event for row in values for event in row.get(EVENTS) or () if isinstance(event, str))
+    if _CHANGED_TEXT.search(" ".join(chain(texts, events, *values))):
+        return None
+    block, odd = table_of(values, request, lines, ids=IDS)
+    if block is None or odd.any():
+        return None
+    # of rows on one line the order would be lost
+    is_ordered = isinstance(block, SessionRows) or bool((np.diff(lines) > 0).all()) or not block.odd().any()
+    return block if is_ordered else None
 
 
 def _in_order(chunks: Iterator[bytes], request: ReadRequest) -> Iterator[RecordPart | Items]:
@@ -161,8 +207,10 @@ def _regular(
     block: TableBlock | SessionRows | None
     if is_session:
         events = arrays.gather(places).str.json_decode(pl.List(pl.String))
-        value = partial(_decoded_line, lines, places)
-        block, kept = session_rows(events, value, request, numbers[places], ids=IDS)
+        of_events = places
+        block, kept = session_rows(
+            events, lambda index: from_json(lines[of_events[index]]), request, numbers[places], ids=IDS
+        )
         places = places[kept]
     else:
         schema = {name: dtype for name, (_, dtype) in form.items()}
@@ -192,11 +240,6 @@ def _form_of(lines: list[bytes]) -> dict[str, tuple[str, Any]] | None:
             return None
         form[name] = rf"(?:{of_type[0]}null)", of_type[1]
     return form
-
-
-def _decoded_line(lines: list[bytes], places: NDArray[np.int64], index: int) -> dict[str, Any]:
-    value: dict[str, Any] = from_json(lines[places[index]])
-    return value
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -363,3 +363,34 @@ def test_sessions_of_one_form_are_not_decoded_one_by_one(tmp_path: Path, monkeyp
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     monkeypatch.delattr(jsonl_records, "table_of")
     assert is_as_row_by_row(path, 3_000, monkeypatch) == 150
+
+
+@pytest.mark.parametrize("form", ["[{}]", '{{"items": [{}], "next": null}}', "[{}", "[{}] x {{"])
+@pytest.mark.parametrize("between", [",", ",\n", ", {{}} ,\n", ", 5,\n", ", x,\n"])
+@pytest.mark.parametrize("kind", ["sessions", "rows"])
+def test_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, between: str, kind: str) -> None:
+    monkeypatch.setattr(jsonl_records, "_ELEMENTS", 40)
+    if kind == "sessions":
+        values = [f'{{"id": {i}, "events": ["login", "open {i % 9}", "close é"]}}' for i in range(150)]
+    else:
+        values = [f'{{"n": {i}, "x": {i / 7}, "name": "kind {i % 3}", "ok": true, "none": null}}' for i in range(150)]
+    path = tmp_path / "rows.json"
+    path.write_text(form.format(", ".join(values[:100]) + between.format() + between[:2].join(values[100:])))
+    count = is_as_row_by_row(path, 3_000, monkeypatch)
+    assert count >= (80 if form in ("[{}]", "[{}") else 0)
+    if between in (",", ",\n") and form == "[{}]":
+        assert count == 150
+
+
+@pytest.mark.parametrize("odd", [odd for odd in (*ODD_SESSIONS, *ODD_ROWS) if odd.startswith("{") and "log" not in odd])
+def test_an_odd_value_in_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str) -> None:
+    monkeypatch.setattr(jsonl_records, "_ELEMENTS", 40)
+    if "events" in odd:
+        values = [f'{{"id": {i}, "host": "h", "events": ["login", "open {i % 9}"]}}' for i in range(150)]
+    else:
+        values = [f'{{"n": {i}, "x": {i / 7}, "name": "kind {i % 3}", "ok": true, "none": null}}' for i in range(150)]
+    values.insert(90, odd)
+    path = tmp_path / "rows.json"
+    for between in (", ", ",\n"):
+        path.write_bytes(f"[{between.join(values)}]".encode("utf-8", "surrogateescape"))
+        assert is_as_row_by_row(path, 3_000, monkeypatch) >= 80
