@@ -114,13 +114,18 @@ def delete_case_command(
 
 @cases_app.command("undo")
 def undo_command(
-    changed: Annotated[str, typer.Argument(metavar="ID", help="The id of a change, a case or a corrected verdict.")],
+    changed: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of a change, a case or a corrected verdict, or FILE:LINE.")
+    ],
 ) -> None:
     """Undo a change, or the last one that the command line made of a case or of a verdict."""
     from agent.pipeline.context import default_context
+    from agent.pipeline.verdict_reference import find_verdict
     from agent.training.feedback import undo_correction
 
-    change = undo_correction(default_context(), changed, _BY)
+    context = default_context()
+    changed = find_verdict(context, changed).id if ":" in changed else changed
+    change = undo_correction(context, changed, _BY)
     state = f"case {change.case_id} is {change.label_before}" if change.label_before else "its record is no case"
     typer.echo(
         f"undone: {change.action} by {change.changed_by} on {change.changed_at:%Y-%m-%d %H:%M:%S} UTC; {state} again"

@@ -35,10 +35,11 @@ def correct(
     from agent.training import feedback
 
     context = default_context()
-    verdict_id = find_verdict(context, reference).id
+    verdict = find_verdict(context, reference)
+    verdict_id = verdict.id
     case = feedback.correct(context, verdict_id, label, "command line")
     assert case.held is None, "the command line needs no second person"
-    typer.echo(f"the record of {verdict_id} is now case {case.case_id}, {label}")
+    typer.echo(f"the record of {verdict_id} is now case {case.case_id} of source {verdict.source}, {label}")
     if verdict_id != reference:
         typer.echo(terminal.escape_controls(f"it says: {terminal.truncate(case.record.text, 200)}"))
     if contradicted := case.contradicts:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from agent.cli.options import open_context
+from agent.cli.options import open_context, print_status
 from agent.core.errors import UsageError
 
 
@@ -41,11 +41,28 @@ def forget(
             typer.confirm("erase it? It cannot be undone", abort=True)
         # where nothing is found it completes a run that was stopped
         result = run(dry_run=False)
+    kept_as = [] if result.found else _as_kept(context.source(name).reading, matching)
     context.close()
+    for note in kept_as:
+        print_status(note)
     if as_json:
         print(terminal.escape_json(json.dumps(result.to_json(), ensure_ascii=False), sys.stdout))
     else:
         _show(result)
+
+
+def _as_kept(reading: dict[str, Any] | None, matching: str) -> list[str]:
+    """How the text is kept where it is a number or a time of a column."""
+    from agent.data.read_options import ReadOptions
+    from agent.data.readers.values import spell_value
+
+    notations = ReadOptions.model_validate(reading or {}).table.notations
+    numbers = {name: notation.number(matching) for name, notation in notations.items()}
+    return [
+        f"{matching} is kept as {spell_value(number)} in column {name}: --matching with that finds it"
+        for name, number in numbers.items()
+        if number is not None and spell_value(number) != matching
+    ]
 
 
 def _show(result: object) -> None:

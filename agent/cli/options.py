@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -260,12 +261,26 @@ def stopping(what_next: str = "everything done so far is kept, and the same comm
 
 
 def exit_if_failed(failures: list[Any]) -> None:
-    """List the failures and exit with code 1, if there are any."""
+    """List the failures and exit with code 1, if there are any; of those for one reason in one file not all."""
+    from agent.core.records import NO_LABEL
     from agent.core.terminal import plural
 
+    # in a file of which a part is labelled, most records may lack a label
+    def most_shown(reason: str) -> int:
+        return 3 if reason.startswith(NO_LABEL) else 100
+
     if failures:
+        counts = Counter[str]()
         for failure in failures:
-            print_status(str(failure))
+            reason = getattr(failure, "reason", str(failure))
+            counts[reason] += 1
+            if counts[reason] <= most_shown(reason):
+                print_status(str(failure))
+        for reason, count in counts.items():
+            if (more := count - most_shown(reason)) > 0:
+                print_status(f"and {more:,} more: {reason}")
+            if reason.startswith(NO_LABEL):
+                print_status("records without a label were left out; `precedent judge` gives verdicts on them")
         stopped = sum(getattr(failure, "stops", False) for failure in failures)
         rest = f"in {plural(stopped, 'file')} reading stopped there, as listed" if stopped else "all others were"
         print_status(f"{plural(len(failures), 'record')} could not be judged or learned; {rest}")

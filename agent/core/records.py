@@ -317,6 +317,10 @@ class Verdict(_Frozen):
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False)
 
 
+# how the reason begins why a record that needs a label cannot be learned
+NO_LABEL = "no label in column"
+
+
 @dataclass(frozen=True)
 class JudgeError:
     """A record that could not be judged, and the reason."""

@@ -58,18 +58,18 @@ def _as_read(record: Record, options: ReadOptions) -> Record:
         fields, text = _text_with_fields(record, request, options)
     elif not record.fields:
         written = without_label(record.text, options)
-        pairs = split_pairs(written) or row_cells(written, options.table, options.redactor)
+        pairs = split_pairs(written, options.table.names_in_text) or row_cells(written, options.table, options.redactor)
         fields = _typed(_with_learned_names(pairs, options), request)
         text = spell_out(fields) or written
     else:
         cells = _with_learned_names(record.fields, options)
         fields = _typed(cells, request)
         text, written, spelled = record.text, record.text.strip(), spell_out(fields)
-        if not written and len(fields) == 1:
+        if not written and len(fields) == 1 and not options.table.names_in_text:
             ((name, value),) = fields.items()
             text, fields = to_text(cells[name]), {} if isinstance(value, str) else fields
             fields = fields or _typed(split_pairs(text), request)
-        elif written != spelled and _spells_out(written, record):
+        elif written != spelled and _spells_out(written, record, request):
             text = spelled
     if not fields and not text.strip():
         return record
@@ -187,13 +187,24 @@ def note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str |
 
 
 def _note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str | None:
-    pairs = split_pairs(without_label(sent.text, options)) if not sent.fields else {}
+    known = options.table.names_in_text
+    pairs = split_pairs(without_label(sent.text, options), known) if not sent.fields else {}
     names = options.table.other_names((sent.fields or pairs).keys())
     if names and not sent.events:
         return f"read by other names: {names_read(names, list(names))}"
-    if sent.fields or sent.events or not record.fields or pairs:
+    if sent.fields or sent.events or pairs:
         return None
+    if not record.fields:
+        count = max((_cell_count(sent.text, delimiter) for delimiter in DELIMITERS), default=0) if known else 0
+        return f"the text has {count} values, a row has {len(known)}: {', '.join(known)}" if count > 1 else None
     return f"the text is read as a row, its values as those of {', '.join(record.fields)} in this order"
+
+
+def _cell_count(text: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([text], delimiter=delimiter, strict=True), []))
+    except csv.Error:
+        return 0
 
 
 def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[str, ...]:
@@ -222,13 +233,13 @@ def has_own_text(record: RecordLike) -> bool:
     return len(record.fields) != 1 or bool(record.events) or typed(written) not in record.fields.values()
 
 
-def _spells_out(written: str, record: Record) -> bool:
+def _spells_out(written: str, record: Record, request: ReadRequest) -> bool:
     """Whether a record's text is empty, or says what its fields say."""
     if not written or written == spell_out(record.fields):
         return True
-    pairs = split_pairs(written)
+    pairs = split_pairs(written, request.table.names_in_text)
     return pairs.keys() == record.fields.keys() and all(
-        to_text(record.fields[name]).casefold() == value.casefold() or typed(value) == record.fields[name]
+        to_text(record.fields[name]).casefold() == value.casefold() or request.typed(name, value) == record.fields[name]
         for name, value in pairs.items()
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.core.errors import InputError, UsageError
-from agent.core.records import Record, clean_text
+from agent.core.records import NO_LABEL, Record, clean_text
 from agent.data.readers.row import ParsedRow, ReadRequest, RowError
 from agent.data.readers.values import Cell, is_missing, parse_number, to_label, to_text
 from agent.data.series_times import TIME_NAMES, Moment, parse_time
@@ -66,7 +66,7 @@ class SeriesRequest(ReadRequest):
         value = None if self.label is None else clean_text(to_text(cells.get(self.label)).strip())
         label = None if value is None else to_label(value, self.normal)
         if value is not None and label is None and not self.lenient:
-            return self.row_error(line, f"no label in column {self.label!r}")
+            return self.row_error(line, f"{NO_LABEL} {self.label!r}")
         if self.redactor is not None:
             # numbers are the series
             cells = {

@@ -55,7 +55,8 @@ def typed_columns(cells: pl.DataFrame, typed: Typed, others: Collection[str]) ->
     """
     canonical = _canonical_columns(cells, others)
     rest = cells.select(pl.exclude(canonical))
-    plain = rest.select([_plain_number(name, dtype, others) for name, dtype in rest.schema.items()])
+    # unlike `select`, this has all rows where no column has a number that is written plainly
+    plain = rest.with_columns([_plain_number(name, dtype, others) for name, dtype in rest.schema.items()])
     as_json = plain.select(pl.all().cast(pl.String))
     spelled = as_json.select(pl.all().str.strip_suffix(".0"))
     return {

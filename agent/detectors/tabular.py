@@ -22,12 +22,11 @@ from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.field_expectations import TREND
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import TabularEncoder
-from agent.detectors.tree_ensemble import TreeEnsemble
+from agent.detectors.tree_ensemble import LOG_ODDS_LIMIT, TreeEnsemble, clipped_logit, log_odds_of_trees
 from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.session_block import SessionBlock
 
-_LIMIT = 6.0
 # anomalous (or normal) cases that trees, boosting and larger boosting need
 _MIN_CASES, _MIN_BOOSTED, _MANY = 3, 20, 100
 _TREES, _FOLDS, _SEED = 200, 5, 20_26
@@ -36,6 +35,8 @@ _MAX_CASES, _MAX_SCORED, _WHOLE_KIND = 30_000, 8_000, 200
 _MIN_KINDS = 4
 # cases from which on a number may be seen to rise or fall from one to the next
 _FEWEST_OF_TREND = 20
+# numbers of a counter for which rows are scored where it has gone on
+_COUNTED = 3
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class TabularModel:
         Forest and boosting; empty with too few anomalous cases.
     low, high : shape (numbers,)
         Range of each number among the cases; all numbers where they rise or fall from case to case.
+    counted : shape (values, numbers)
+        Where they do, numbers from the least to the greatest, over which scores beyond are averaged; NaN for others.
     """
 
     columns: TabularEncoder
@@ -81,6 +84,7 @@ class TabularModel:
     trees: tuple[TreeEnsemble, ...]
     low: Floats
     high: Floats
+    counted: Floats
 
     @property
     def supervised(self) -> bool:
@@ -144,8 +148,10 @@ class TabularModel:
         trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in indices]), outlier_score)
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
+        counted = np.full((_COUNTED, len(low)), np.nan)
+        counted[:, goes_on] = np.linspace(low[goes_on], high[goes_on], _COUNTED)
         low[goes_on], high[goes_on] = -np.inf, np.inf
-        return cls(columns, detector, trees, low, high), replace(scores, indices=indices[scores.indices])
+        return cls(columns, detector, trees, low, high, counted), replace(scores, indices=indices[scores.indices])
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
         """For each of n records, the log-odds of the trees (None without any) and of the outlier score."""
@@ -164,17 +170,28 @@ class TabularModel:
             outlier_score = self.detector.log_odds(seen, *categories)
         if not self.trees:
             return None, outlier_score
-        matrix = np.hstack([self.columns.joined(seen, *categories), numbers])
-        return np.maximum(_log_odds(self.trees, matrix), self._beyond(seen)), outlier_score
+
+        def log_odds(seen: Floats, indices: Ints | slice = slice(None)) -> Floats:
+            matrix = self.columns.joined(seen, *(part[indices] for part in categories))
+            return log_odds_of_trees(self.trees, np.hstack([matrix, numbers[indices]]))
+
+        of_trees = log_odds(seen)
+        with np.errstate(invalid="ignore"):
+            counted_on = (seen < self.counted[0]) | (seen > self.counted[-1])
+        if len(indices := np.flatnonzero(counted_on.any(axis=1))):
+            # where a counter stands tells when a row was made, not what it is
+            moved = (np.where(counted_on[indices], values, seen[indices]) for values in self.counted)
+            of_trees[indices] = np.mean([log_odds(each, indices) for each in moved], axis=0)
+        return np.maximum(of_trees, self._beyond(seen)), outlier_score
 
     def _beyond(self, seen: Floats) -> Floats:
         """Least log-odds of rows by their numbers: trees do not extrapolate to numbers far outside of all cases."""
         if not seen.shape[1]:
-            return np.full(len(seen), -_LIMIT)
+            return np.full(len(seen), -LOG_ODDS_LIMIT)
         span = np.where(self.high > self.low, self.high - self.low, np.maximum(np.abs(self.high), 1.0))
         with np.errstate(invalid="ignore"):
             beyond = np.nan_to_num(np.maximum(seen - self.high, self.low - seen) / span, nan=0.0).max(axis=1)
-        return np.asarray(np.clip(np.log(np.maximum(beyond, 1e-9) / 10), -_LIMIT, _LIMIT))
+        return np.asarray(np.clip(np.log(np.maximum(beyond, 1e-9) / 10), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
 
     def facts_of_steps(self, session: Sequence[str]) -> list[str]:
         """The most surprising step of a session, if its model is one of steps and the step is surprising."""
@@ -188,6 +205,7 @@ class TabularModel:
             "detector": self.detector.state(),
             "trees": [trees.state() for trees in self.trees],
             "span": [self.low, self.high],
+            "counted": self.counted,
         }
 
     @classmethod
@@ -200,7 +218,10 @@ class TabularModel:
             else ConformalNeighbours.from_state(columns, state["detector"])
         )
         trees = tuple(map(TreeEnsemble.from_state, state["trees"]))
-        return cls(columns, detector, trees, *state["span"])
+        low, high = state["span"]
+        # models of before it was stored
+        counted = state.get("counted", np.full((1, len(low)), np.nan))
+        return cls(columns, detector, trees, low, high, counted)
 
 
 @dataclass(frozen=True)
@@ -233,7 +254,7 @@ class _Learner:
         everything = np.arange(len(self.y))
         estimators = [self._fitted(model, everything) for model in (forest, boosting) if model is not None]
         # a case that occurred so often that every tree has seen it has no out-of-bag share: NaN
-        scores = _logit(estimators[0].oob_decision_function_[:, 1])[indices]
+        scores = clipped_logit(estimators[0].oob_decision_function_[:, 1])[indices]
         if boosting is not None:
             fold = _spread(kinds, rng)
             scores = (scores + self._held_out(indices, fold, with_forest=False)) / 2
@@ -254,7 +275,7 @@ class _Learner:
                 continue
             parts = [self._forest(self.y[rest]) if with_forest else None, self._boosting(self.y[rest])]
             if fitted := [TreeEnsemble.of(self._fitted(part, rest)) for part in parts if part is not None]:
-                out[held_out] = _log_odds(fitted, self.x[held_out])
+                out[held_out] = log_odds_of_trees(fitted, self.x[held_out])
         return np.asarray(out[indices])
 
     def _fitted(self, part: Any, indices: Ints) -> Any:
@@ -326,12 +347,3 @@ def _threads() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-def _log_odds(trees: Sequence[TreeEnsemble], x: Floats) -> Floats:
-    return np.asarray(np.mean([_logit(part.probabilities(x)) for part in trees], axis=0))
-
-
-def _logit(p: Floats) -> Floats:
-    p = np.clip(p, 1e-4, 1 - 1e-4)
-    return np.asarray(np.clip(np.log(p / (1 - p)), -_LIMIT, _LIMIT))

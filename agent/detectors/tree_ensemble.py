@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from agent.detectors.tree_model import INPUT, OUTPUT, Tree, trees_to_onnx
 from retrieval.arrays import Floats
+
+LOG_ODDS_LIMIT = 6.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,17 @@ class TreeEnsemble:
         trees = cls(state["onnx"].tobytes(), state["votes"])
         _ = trees._session
         return trees
+
+
+def log_odds_of_trees(trees: Sequence[TreeEnsemble], x: Floats) -> Floats:
+    """The mean log-odds that the ensembles give n rows, shape (n, columns) to shape (n,)."""
+    return np.asarray(np.mean([clipped_logit(part.probabilities(x)) for part in trees], axis=0))
+
+
+def clipped_logit(p: Floats) -> Floats:
+    """The log-odds of probabilities, shape (n,), within `LOG_ODDS_LIMIT`."""
+    p = np.clip(p, 1e-4, 1 - 1e-4)
+    return np.asarray(np.clip(np.log(p / (1 - p)), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
 
 
 def _tree_of_forest(tree: Any) -> Tree:

@@ -71,17 +71,22 @@ def top_contribution(fusion: Fusion, signals: LogOdds, label: VerdictLabel) -> s
     return f"{how} {_DETECTOR_NAMES.get(name, f'the detector {name}')} (weighed {shares[name]:+.1f}, {total})"
 
 
-def why_unsure(fusion: Fusion, probability: float, *, resembles_none: bool = False) -> str:
-    """Why a verdict is unsure: that no case is like the record, or the band of the ``fusion``.
+def why_unsure(fusion: Fusion, probability: float, *, resembles_none: bool = False, problems: str | None = None) -> str:
+    """Why a verdict is unsure: that no case is like the record, what of it was not read, or the band of the ``fusion``.
 
     Parameters
     ----------
     resembles_none
         Whether the record is so unlike the cases of both labels that it is called neither.
+    problems
+        What is wrong with its fields.
     """
     if resembles_none:
         return "no case is like it, of either label, so that it is called neither normal nor anomalous"
-    if fusion.label(probability) == "normal":
+    label = fusion.label(probability)
+    if label != "unsure" and problems:
+        return f"it would be {label}, but {problems}"
+    if label == "normal":
         return "no case is like it, so that it is not called normal"
     low, high = fusion.band
     return f"from {low:.2f} to {high:.2f} either label would be wrong too often"

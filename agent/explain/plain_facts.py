@@ -31,6 +31,8 @@ _FORMS = (
     "no case has “{number}” at the beginning",
     "the cases like it contradict each other",
     "no case is like it, so that it is not called normal",
+    "it would be normal, but {problems}",
+    "it would be anomalous, but {problems}",
     "from {low} to {high} either label would be wrong too often",
     "the language model was not tried when this source was learned: not used",
     "the casebook holds exactly this record: {anomalous} labelled anomalous, {normal} labelled normal",

@@ -157,7 +157,9 @@ class Decider:
             elif _has_no_content(state):
                 reason = "it holds no word or number"
             else:
-                reason = why_unsure(fusion, verdict.probability, resembles_none=_resembles_no_case(state))
+                problems = state.field_problems.degraded(unlike=True)
+                resembles_none = _resembles_no_case(state)
+                reason = why_unsure(fusion, verdict.probability, resembles_none=resembles_none, problems=problems)
             facts.insert(0, reason)
             if self._context.settings.model != "none" and source.representation.field_encoder is None:
                 facts.append(source.model.language_unused)

@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,35 @@ def same(context: AppContext, file: Path, folder: Path) -> BulkRunner:
         f"{label} {name}": names.count((label, name)) for label, name in names
     }
     return runner
+
+
+OF_ONE_KIND: dict[str, Callable[[random.Random, bool], object]] = {
+    "money": lambda rng, bad: f"${rng.gauss(90 if bad else 20, 5):.2f}",
+    "clock": lambda rng, bad: f"{rng.randint(0, 4) if bad else rng.randint(8, 17):02}:{rng.randint(0, 59):02}:00",
+    "unit": lambda rng, bad: f"{rng.randint(50, 99) if bad else rng.randint(1, 30)} ms",
+    "whole": lambda rng, bad: rng.randint(50, 99) if bad else rng.randint(1, 30),
+    "bool": lambda rng, bad: rng.random() < (0.9 if bad else 0.1),
+}
+
+
+@pytest.mark.parametrize("write", [write_csv, write_jsonl])
+@pytest.mark.parametrize("kinds", [["money", "whole"], ["clock"] * 2, ["unit"] * 2, ["bool"] * 3, ["whole"] * 2])
+def test_a_table_whose_columns_are_of_one_kind(
+    tmp_path: Path, by_arrays: list[int], write: Callable[[Path, list[Row]], Path], kinds: list[str]
+) -> None:
+    rng = random.Random(4)
+
+    def rows(count: int, *, labelled: bool) -> list[Row]:
+        bad = [rng.random() < 0.2 for _ in range(count)]
+        return [
+            {f"c{j}": OF_ONE_KIND[kind](rng, each) for j, kind in enumerate(kinds)}
+            | ({"label": int(each)} if labelled else {})
+            for each in bad
+        ]
+
+    with closing(learned(tmp_path, rows(120, labelled=True), write)) as context:
+        same(context, write(tmp_path / f"rows{SUFFIX[write]}", rows(300, labelled=False)), tmp_path)
+    assert sum(by_arrays) > 0
 
 
 @pytest.mark.parametrize("write", [write_csv, write_jsonl])

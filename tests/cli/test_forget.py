@@ -209,3 +209,12 @@ def test_what_requests_under_way_write_meanwhile_is_erased(
         monkeypatch.setattr("agent.training.forget.refit", refit_beside_a_request)
         assert forget(context, "shop", NAME).refitted
     assert places(home) == []
+
+
+def test_how_a_number_or_a_time_is_kept_is_named(run: Run, tmp_path: Path) -> None:
+    rows = [f"{i % 24:02}:{i % 60:02}:30,{i}.5 MB,{i % 2}" for i in range(60)]
+    (tmp_path / "jobs.csv").write_text("\n".join(["at,size,label", *rows]) + "\n")
+    assert run("learn", "jobs.csv", "--source", "jobs", "--label", "label", "--brief", "jobs").code == 0
+    nothing = run("sources", "forget", "jobs", "--matching", "07:07:30", "--dry-run")
+    assert "07:07:30 is kept as 25650 in column at" in nothing.err
+    assert "1 case" in run("sources", "forget", "jobs", "--matching", "25650", "--dry-run").out

@@ -268,3 +268,18 @@ def test_memory_is_bounded_however_long_a_line_is(tmp_path: Path, format: Any) -
 def test_max_chars_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_chars"):
         next(read(tmp_path / "a.log", max_chars=3))
+
+
+def test_rows_before_damage_in_parquet_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    frame = pl.DataFrame({"n": range(3_000), "text": [f"event {i * 7919 % 3000} of {i}" for i in range(3_000)]})
+    frame.write_parquet(path, row_group_size=300)
+    data = bytearray(path.read_bytes())
+    start = len(data) * 7 // 10
+    data[start : start + 400] = b"\xff" * 400
+    path.write_bytes(data)
+    items = list(read(path))
+    assert [item.record.line for item in items[:-1] if isinstance(item, ParsedRow)] == list(range(1, len(items)))
+    assert 1_000 < len(items) < 2_500
+    assert isinstance(items[-1], RowError)
+    assert items[-1].stops

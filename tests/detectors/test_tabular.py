@@ -104,6 +104,18 @@ def test_how_far_a_counter_has_gone_on_is_no_anomaly(step: float) -> None:
 
 
 @pytest.mark.parametrize("step", [7.0, -7.0])
+def test_where_a_counter_stands_makes_no_later_row_anomalous(step: float) -> None:
+    rows, labels = _rows(400, 1)
+    order = np.argsort(labels, kind="stable").tolist()
+    model = _fit([{**rows[i], "counter": step * place} for place, i in enumerate(order)], [labels[i] for i in order])
+    fresh, truth = _rows(300, 2)
+    later: list[Row] = [{**row, "counter": step * (1_000 + i)} for i, row in enumerate(fresh)]
+    trees = np.array([signals[0] for signals in model.signals(later, [()] * 300)], float)
+    assert np.mean(trees[~np.array(truth)] > 0) < 0.1
+    assert _auc(model, later, truth, 0) > 0.9
+
+
+@pytest.mark.parametrize("step", [7.0, -7.0])
 def test_nor_with_normal_rows_alone(step: float) -> None:
     rows, labels = _rows(400, 1, share=0.0)
     model = _fit([{**row, "counter": step * i} for i, row in enumerate(rows)], labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 
+from agent.core.records import NO_LABEL
 from agent.data.readers.byte_stream import Stream
 from agent.data.readers.columns import expand
 from agent.data.readers.entries import without_word
@@ -37,7 +38,7 @@ def read_log(stream: Stream, request: ReadRequest, *, first_line: int = 1) -> It
         if row is None:
             continue
         yield row
-        lacks_label = isinstance(row, RowError) and row.reason.startswith("no label in column")
+        lacks_label = isinstance(row, RowError) and row.reason.startswith(NO_LABEL)
         labelled, unlabelled = labelled + (not lacks_label), unlabelled + lacks_label
     if request.label is not None and not request.lenient and first_line == 1 and unlabelled > labelled:
         raise request.file_error(

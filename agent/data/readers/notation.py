@@ -74,7 +74,8 @@ class Notation(BaseModel):
         parts = split_cell(cell)
         if self.suffix == DURATION:
             unit, number = (parts.seconds_of_unit, parts.values.get(STYLES[0])) if parts else (None, None)
-            return None if unit is None or number is None else number * unit
+            # 1.1 hours are 3,960 seconds, and 826 ms .826
+            return None if unit is None or number is None else float(f"{number * unit:.14g}")
         if parts is None or parts.prefix not in ("", self.prefix) or parts.suffix not in ("", self.suffix):
             return None
         return parts.values.get((self.decimal, self.thousands), parts.values.get((self.decimal, "")))

@@ -18,6 +18,8 @@ from agent.data.readers.table_rows import with_columns
 _BATCH, _MICROSECONDS = 10_000, 1_000_000
 # rows, and values, that are read at once
 _MOST_ROWS, _MOST_VALUES = 262_144, 4 << 20
+# what part of them is tried where reading fails
+_SMALLER = 8
 # Rust panics, which some damaged files cause, are not an `Exception`.
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
@@ -69,7 +71,17 @@ def batches(frame: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
     """
     step = max(size, min(_MOST_ROWS, _MOST_VALUES // max(1, len(frame.collect_schema()))))
     start = 0
-    while len(rows := frame.slice(start, step).collect()):
+    while True:
+        try:
+            rows = frame.slice(start, step).collect()
+        except FAILURES:
+            # what comes before the damage is read
+            if step == 1:
+                raise
+            step = max(1, step // _SMALLER)
+            continue
+        if not len(rows):
+            return
         yield from rows.iter_slices(size)
         start += step
 

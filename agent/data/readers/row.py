@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.errors import InputError
-from agent.core.records import FieldValue, Label, Record, clean_text
+from agent.core.records import NO_LABEL, FieldValue, Label, Record, clean_text
 from agent.data.readers.columns import default_columns, expand
 from agent.data.readers.entries import EntryRule
 from agent.data.readers.lines import shorten
@@ -181,7 +181,7 @@ class ReadRequest:
 
     def fields_of(self, text: str) -> dict[str, FieldValue]:
         """The fields of a text of the form ``name is value …``."""
-        return {name: self.typed(name, value) for name, value in split_pairs(text).items()}
+        return {name: self.typed(name, value) for name, value in split_pairs(text, self.table.names_in_text).items()}
 
     def row_error(self, line: int | None, reason: str, *, stops: bool = False) -> RowError:
         """The error for one record of the file, or for all from there on if reading ``stops``."""
@@ -284,7 +284,7 @@ class ReadRequest:
         label_value = None if self.label is None else clean_text(to_text(cells.get(self.label)).strip())
         known_label = None if label_value is None else to_label(label_value, self.normal)
         if label_value is not None and known_label is None and not self.lenient:
-            return self.row_error(line, f"no label in column {self.label!r}")
+            return self.row_error(line, f"{NO_LABEL} {self.label!r}")
         if not (text.strip() or events):
             return self.row_error(line, EMPTY)
         moment = to_time(cells.get(time)) if time else None

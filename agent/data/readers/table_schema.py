@@ -81,6 +81,11 @@ class TableSchema(BaseModel):
         return frozenset(column.name for column in self.columns)
 
     @cached_property
+    def names_in_text(self) -> tuple[str, ...]:
+        """The names that the text of a row spells out; none of a source of texts."""
+        return () if len(self.columns) < 2 else tuple(column.name for column in self.columns)
+
+    @cached_property
     def text_column(self) -> str | None:
         """The column that holds the text, of a source whose records are texts; None for others, or if it has none."""
         only = self.columns[0] if len(self.columns) == 1 else None
@@ -191,7 +196,8 @@ class TableSchema(BaseModel):
         notes = [f"columns are read by other names: {names_read(names, alike)}"] if alike else []
         if len(missing) > _MAY_LACK * len(required):
             raise ValueError(self._refusal(missing, [name for name in free if name not in required]))
-        if unknown := [name for name in free if name in columns and name not in self.names]:
+        nested = {name.partition(".")[0] for name in self.names}
+        if unknown := [name for name in free if name in columns and name not in self.names | nested]:
             verb = "is" if len(unknown) == 1 else "are"
             notes.append(f"has {_listed(list(map(repr, unknown)))}, which the cases do not have: {verb} not read")
         if missing:

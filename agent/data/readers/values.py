@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 
 from agent.core.records import FieldValue, Label
@@ -70,13 +70,18 @@ def to_time(cell: Cell) -> str | None:
     return to_text(cell).strip() or None
 
 
-def split_pairs(text: str) -> dict[str, str]:
+def split_pairs(text: str, known: Collection[str] = ()) -> dict[str, str]:
     """The names and values of a text of the form ``name is value name is value …``; none if it has another form.
 
-    The form is exact (one word a value, no name twice, at least two pairs), so that prose is not taken for it.
+    The form is exact (one word a value, no name twice, at least two pairs), so that prose is not taken for it. A text
+    that begins with a ``known`` name may have several words in names that are known, and in their values.
     """
     if " is " not in text:
         return {}
+    return _pairs_of_words(text) or (_pairs_of_names(text, tuple(known)) if known else {})
+
+
+def _pairs_of_words(text: str) -> dict[str, str]:
     words = text.split()
     names = words[0::3]
     if len(words) < 6 or len(words) % 3 or any(word != "is" for word in words[1::3]):
@@ -84,6 +89,18 @@ def split_pairs(text: str) -> dict[str, str]:
     if len(set(names)) < len(names) or not all(_PAIR_NAME.fullmatch(name) for name in names):
         return {}
     return dict(zip(names, words[2::3], strict=True))
+
+
+def _pairs_of_names(text: str, known: tuple[str, ...]) -> dict[str, str]:
+    first, *parts = _known_name(known).split(text.strip())
+    names, values = parts[0::2], parts[1::2]
+    return {} if first or len(set(names)) < len(names) else dict(zip(names, map(str.strip, values), strict=True))
+
+
+@cached(64)
+def _known_name(known: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    return re.compile(rf"(?:^|(?<=\s))({names}) is(?=\s)")
 
 
 def spell_out(fields: Mapping[str, FieldValue]) -> str:
