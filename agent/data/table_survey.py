@@ -21,17 +21,13 @@ from retrieval.encoding.field_encoder import are_compared
 
 # share of the filled cells that must be numbers for a column of numbers; that makes others worth a remark
 _NUMERIC, _PARTLY = 0.5, 0.1
-# share of the cells with a unit that must have the same
-_SAME_UNIT = 0.98
-_MAX_DISTINCT, _MAX_UNITS, _MAX_WORDS = 10_000, 50, 1_000
-_MAX_SHOWN, _MAX_CHARS = 3, 24
-# different values in a column of times that stand for none, and the share of the filled cells that are times
-_MOST_NO_TIMES, _FEWEST_TIMES = 3, 0.1
-# records of which labels and numbers are kept
-_SAMPLED = 2_000
+# share of the cells with a unit that must have the same; seconds of a day
+_SAME_UNIT, _DAY = 0.98, 86_400
+_MAX_DISTINCT, _MAX_UNITS, _MAX_WORDS, _MAX_SHOWN, _MAX_CHARS = 10_000, 50, 1_000, 3, 24
+# values in a column of times that stand for none, the share of filled cells that are times; records that are kept
+_MOST_NO_TIMES, _FEWEST_TIMES, _SAMPLED = 3, 0.1, 2_000
 # rows from which on a column may number them, or rise
-_FEWEST_ROWS, _RISING_ROWS = 10, 50
-_PROSE_WORDS = 3
+_FEWEST_ROWS, _RISING_ROWS, _PROSE_WORDS = 10, 50, 3
 _NUMBERS_ROWS = re.compile(
     r"(?:unnamed[: ]*\d*|index|idx|level_\d+|row[ _-]?(?:id|no|nr|num|number|names?)?|no\.?|nr\.?|#|line|seq|"
     r"(?:record|case|sample|entry|event)?[ _-]?(?:id|no|nr|index|number)|rownum|serial|.*[ _-](?:id|no|nr|number)"
@@ -49,6 +45,7 @@ class ColumnSurvey:
     filled: int = 0
     numbers: int = 0
     durations: int = 0
+    clocks: int = 0
     booleans: int = 0
     prose: int = 0
     times: int = 0
@@ -91,6 +88,7 @@ class ColumnSurvey:
         elif parts is not None:
             self.numbers += 1
             self.durations += parts.seconds_of_unit is not None
+            self.clocks += parts.suffix == DURATION and ":" in cell and 0 <= parts.values[STYLES[0]] < _DAY
             self.styles.update(parts.values.keys())
             if (parts.prefix or parts.suffix) and len(self.units) < _MAX_UNITS:
                 self.units[parts.prefix, parts.suffix] += 1
@@ -145,7 +143,8 @@ class ColumnSurvey:
         A few values may stand for no time. Times of the day say when where they go on from row to row.
         """
         if self.units.keys() == {("", DURATION)}:
-            return len(self.distinct) >= _FEWEST_ROWS and min(self.drops, self.climbs) <= 1
+            is_clock = self.clocks >= _SAME_UNIT * self.filled
+            return is_clock and len(self.distinct) >= _FEWEST_ROWS and min(self.drops, self.climbs) <= 1
         if len(self.no_times) > _MOST_NO_TIMES or self.times <= _FEWEST_TIMES * self.filled:
             return False
         if self.unit_of_time is None:

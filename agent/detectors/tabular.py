@@ -8,11 +8,9 @@ seen its *kind* of anomaly, because the next anomaly may be of a new kind.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,44 +20,18 @@ from agent.detectors.conformal import ConformalNeighbours
 from agent.detectors.field_expectations import TREND
 from agent.detectors.sequence import SequenceModel
 from agent.detectors.tabular_encoder import TabularEncoder
-from agent.detectors.tree_ensemble import LOG_ODDS_LIMIT, TreeEnsemble, clipped_logit, log_odds_of_trees
+from agent.detectors.tree_ensemble import LOG_ODDS_LIMIT, TreeEnsemble, log_odds_of_trees
+from agent.detectors.tree_learner import OutOfFoldScores, TreeLearner
 from retrieval.arrays import Bools, Floats, Ints
 from retrieval.encoding.field_columns import FieldColumns, Row
 from retrieval.encoding.session_block import SessionBlock
 
-# anomalous (or normal) cases that trees, boosting and larger boosting need
-_MIN_CASES, _MIN_BOOSTED, _MANY = 3, 20, 100
-_TREES, _FOLDS, _SEED = 200, 5, 20_26
-# the most cases that are fitted to; those with out-of-fold scores; kinds of anomaly up to which all cases have them
-_MAX_CASES, _MAX_SCORED, _WHOLE_KIND = 30_000, 8_000, 200
-_MIN_KINDS = 4
+# the most cases that are fitted to
+_MAX_CASES, _SEED = 30_000, 20_26
 # cases from which on a number may be seen to rise or fall from one to the next
 _FEWEST_OF_TREND = 20
-# numbers of a counter for which rows are scored where it has gone on
-_COUNTED = 3
-
-
-@dataclass(frozen=True)
-class OutOfFoldScores:
-    """Scores of a sample of the cases, each by models that have not seen it.
-
-    Parameters
-    ----------
-    indices : shape (n,)
-        Indices of the cases in what was fitted on.
-    fields, outlier_score : shape (n,)
-        Log-odds of the trees and of the outlier score. `fields` is NaN for a case that every tree has seen.
-    unseen_kind : shape (n,) or None
-        Log-odds of trees that have not seen the case's kind of anomaly; None where there are few kinds.
-    kinds : shape (n,)
-        Number of each case's kind; 0 for normal cases.
-    """
-
-    indices: Ints
-    fields: Floats
-    outlier_score: Floats
-    unseen_kind: Floats | None
-    kinds: Ints
+# numbers of a counter for which rows are scored where it has gone on; how much worse (AUC) trees may be without it
+_COUNTED, _AS_WELL = 3, 0.02
 
 
 @dataclass(frozen=True)
@@ -77,6 +49,8 @@ class TabularModel:
         Range of each number among the cases; all numbers where they rise or fall from case to case.
     counted : shape (values, numbers)
         Where they do, numbers from the least to the greatest, over which scores beyond are averaged; NaN for others.
+    ignored : shape (numbers,)
+        Which of those the trees do not need.
     """
 
     columns: TabularEncoder
@@ -85,6 +59,7 @@ class TabularModel:
     low: Floats
     high: Floats
     counted: Floats
+    ignored: Bools
 
     @property
     def supervised(self) -> bool:
@@ -127,31 +102,41 @@ class TabularModel:
             return None, None
         columns, table = TabularEncoder.fit(rows), FieldColumns.of(rows)
         encoded = columns.numbers(table), *columns.categories(table)
-        matrix = columns.joined(*encoded)
-        seen = encoded[0]
+        seen, numbers = encoded[0], np.zeros((len(rows), 0))
         # how far a counter goes on after the cases says nothing
         filled = [column[~np.isnan(column)] for column in seen.T]
         goes_on = np.array([len(known) >= _FEWEST_OF_TREND and abs(trend(known)) >= TREND for known in filled], bool)
         ordered = sum(map(bool, sessions)) * 2 > len(sessions)
-        if not ordered and not matrix.shape[1]:
+        if not ordered and not columns.joined(*encoded).shape[1]:
             return None, None
         detector: ConformalNeighbours | SequenceModel
         if ordered:
             detector, numbers, outlier_score = SequenceModel.fit(sessions, counts, y)
-            matrix = np.hstack([matrix, numbers])
         else:
             detector, normal_outlier_scores = ConformalNeighbours.fit(
                 columns, table.take(np.flatnonzero(~y)), counts[~y], ~goes_on
             )
             outlier_score = detector.log_odds(*encoded)
             outlier_score[~y] = normal_outlier_scores
-        trees, scores = _Learner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in indices]), outlier_score)
+
+        def learn(seen: Floats) -> tuple[tuple[TreeEnsemble, ...], OutOfFoldScores]:
+            matrix = np.hstack([columns.joined(seen, *encoded[1:]), numbers])
+            return TreeLearner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in indices]), outlier_score)
+
+        trees, scores = learn(seen)
+        ignored = np.zeros(len(goes_on), bool)
+        if trees and goes_on.any():
+            without = learn(np.where(goes_on, np.nan, seen))
+            if _auc(without[1], y) >= _auc(scores, y) - _AS_WELL:
+                (trees, scores), ignored = without, goes_on
         missing = np.isnan(seen)
         low, high = np.where(missing, np.inf, seen).min(axis=0), np.where(missing, -np.inf, seen).max(axis=0)
         counted = np.full((_COUNTED, len(low)), np.nan)
         counted[:, goes_on] = np.linspace(low[goes_on], high[goes_on], _COUNTED)
         low[goes_on], high[goes_on] = -np.inf, np.inf
-        return cls(columns, detector, trees, low, high, counted), replace(scores, indices=indices[scores.indices])
+        return cls(columns, detector, trees, low, high, counted, ignored), replace(
+            scores, indices=indices[scores.indices]
+        )
 
     def signals(self, rows: Sequence[Row], sessions: Sequence[Sequence[str]]) -> list[tuple[float | None, float]]:
         """For each of n records, the log-odds of the trees (None without any) and of the outlier score."""
@@ -175,6 +160,7 @@ class TabularModel:
             matrix = self.columns.joined(seen, *(part[indices] for part in categories))
             return log_odds_of_trees(self.trees, np.hstack([matrix, numbers[indices]]))
 
+        seen = np.where(self.ignored, np.nan, seen)
         of_trees = log_odds(seen)
         with np.errstate(invalid="ignore"):
             counted_on = (seen < self.counted[0]) | (seen > self.counted[-1])
@@ -206,6 +192,7 @@ class TabularModel:
             "trees": [trees.state() for trees in self.trees],
             "span": [self.low, self.high],
             "counted": self.counted,
+            "ignored": self.ignored,
         }
 
     @classmethod
@@ -221,98 +208,7 @@ class TabularModel:
         low, high = state["span"]
         # models of before it was stored
         counted = state.get("counted", np.full((1, len(low)), np.nan))
-        return cls(columns, detector, trees, low, high, counted)
-
-
-@dataclass(frozen=True)
-class _Learner:
-    """Fits trees to a matrix of cases, shape (n, columns), their labels and how often each occurred, shapes (n,)."""
-
-    x: Floats
-    y: Bools
-    times: Ints
-
-    def learn(self, kinds: Ints, outlier_score: Floats) -> tuple[tuple[TreeEnsemble, ...], OutOfFoldScores]:
-        """The trees, and out-of-fold scores of a sample of the cases, with all cases of rare kinds.
-
-        Parameters
-        ----------
-        kinds : shape (n,)
-            Number of each case's kind.
-        outlier_score : shape (n,)
-            Log-odds of each case by the detector of outlier_score.
-        """
-        rng = np.random.default_rng(_SEED)
-        sizes = np.bincount(kinds)
-        sampled = np.zeros(len(self.y), dtype=bool)
-        sampled[rng.permutation(len(self.y))[:_MAX_SCORED]] = True
-        sampled |= (sizes[kinds] <= _WHOLE_KIND) & self.y
-        indices = np.flatnonzero(sampled)
-        if self._rare(self.y) < _MIN_CASES:
-            return (), OutOfFoldScores(indices, outlier_score[indices], outlier_score[indices], None, kinds[indices])
-        forest, boosting = self._forest(self.y, oob=True), self._boosting(self.y)
-        everything = np.arange(len(self.y))
-        estimators = [self._fitted(model, everything) for model in (forest, boosting) if model is not None]
-        # a case that occurred so often that every tree has seen it has no out-of-bag share: NaN
-        scores = clipped_logit(estimators[0].oob_decision_function_[:, 1])[indices]
-        if boosting is not None:
-            fold = _spread(kinds, rng)
-            scores = (scores + self._held_out(indices, fold, with_forest=False)) / 2
-        unseen_kind = None
-        if kinds.max() >= _MIN_KINDS:
-            # normal cases are spread over the folds, anomalous ones by their kind
-            fold = np.where(self.y, kinds % _FOLDS, _spread(kinds, rng))
-            unseen_kind = self._held_out(indices, fold, with_forest=True)
-        trees = tuple(map(TreeEnsemble.of, estimators))
-        return trees, OutOfFoldScores(indices, scores, outlier_score[indices], unseen_kind, kinds[indices])
-
-    def _held_out(self, indices: Ints, fold: Ints, *, with_forest: bool) -> Floats:
-        """Log-odds of k cases, shape (k,), at ``indices``, each by trees fitted on the other folds of them."""
-        out = np.zeros(len(self.y))
-        for number in np.unique(fold[indices]):
-            rest, held_out = indices[fold[indices] != number], indices[fold[indices] == number]
-            if self._rare(self.y[rest]) == 0:
-                continue
-            parts = [self._forest(self.y[rest]) if with_forest else None, self._boosting(self.y[rest])]
-            if fitted := [TreeEnsemble.of(self._fitted(part, rest)) for part in parts if part is not None]:
-                out[held_out] = log_odds_of_trees(fitted, self.x[held_out])
-        return np.asarray(out[indices])
-
-    def _fitted(self, part: Any, indices: Ints) -> Any:
-        with warnings.catch_warnings(), _threads().limit(limits=1, user_api="openmp"):
-            # some cases are in every bag, see `learn`
-            warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
-            x = self.x[indices]
-            # boosting has no bins for a column without values; of one value, no tree asks for it
-            part.fit(np.where(np.isnan(x).all(axis=0), 0.0, x), self.y[indices], sample_weight=self.times[indices])
-        return part
-
-    @staticmethod
-    def _rare(y: Bools) -> int:
-        return int(min(y.sum(), (~y).sum()))
-
-    def _forest(self, y: Bools, *, oob: bool = False) -> Any:
-        from sklearn.ensemble import RandomForestClassifier
-
-        leaf = 5 if self._rare(y) >= 50 else 2
-        trees = _TREES if oob else _TREES // 2
-        return RandomForestClassifier(trees, min_samples_leaf=leaf, oob_score=oob, random_state=0, n_jobs=-1)
-
-    def _boosting(self, y: Bools) -> Any:
-        """None with so few cases of a label that boosting would overfit."""
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        rare = self._rare(y)
-        if rare < _MIN_BOOSTED:
-            return None
-        size = (
-            {"learning_rate": 0.03, "max_iter": 250, "max_leaf_nodes": 15}
-            if rare >= _MANY
-            else {"learning_rate": 0.05, "max_iter": 100, "max_leaf_nodes": 8}
-        )
-        return HistGradientBoostingClassifier(
-            **size, min_samples_leaf=10, l2_regularization=1.0, max_features=0.4, early_stopping=False, random_state=0
-        )
+        return cls(columns, detector, trees, low, high, counted, state.get("ignored", np.zeros(len(low), bool)))
 
 
 def _chosen(anomalous: Bools) -> Ints:
@@ -331,19 +227,8 @@ def _numbered(y: Bools, kinds: Sequence[str | None]) -> Ints:
     return np.array([numbers[kind or ""] if bad else 0 for kind, bad in zip(kinds, y, strict=True)], dtype=np.int64)
 
 
-def _spread(kinds: Ints, rng: np.random.Generator) -> Ints:
-    """Fold of each case; every kind is spread over all folds (StratifiedKFold refuses kinds with few cases)."""
-    order = rng.permutation(len(kinds))
-    fold = np.zeros(len(kinds), dtype=np.int64)
-    for kind in np.unique(kinds):
-        of_kind = order[kinds[order] == kind]
-        fold[of_kind] = np.arange(len(of_kind)) % _FOLDS
-    return fold
+def _auc(scores: OutOfFoldScores, y: Bools) -> float:
+    from sklearn.metrics import roc_auc_score
 
-
-@cache
-def _threads() -> Any:
-    """Limits boosting to one thread: its threads wait by spinning, so two are far slower beside other work."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+    seen = ~np.isnan(scores.fields)
+    return float(roc_auc_score(y[scores.indices][seen], scores.fields[seen]))

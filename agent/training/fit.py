@@ -20,8 +20,9 @@ from agent.detectors.contrib.resources import showing_training
 from agent.detectors.field_expectations import FieldExpectations
 from agent.detectors.language import LanguageDetector
 from agent.detectors.persistence import FittedDetectors
-from agent.detectors.tabular import OutOfFoldScores, TabularModel
+from agent.detectors.tabular import TabularModel
 from agent.detectors.text_classifier import TextClassifier
+from agent.detectors.tree_learner import OutOfFoldScores
 from agent.scoring.calibration import Objective, fit, reaching_bias
 from agent.scoring.further_signals import Conditions, signals_that_help
 from agent.scoring.fusion import (

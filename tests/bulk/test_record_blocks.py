@@ -87,7 +87,7 @@ def learned(home: Path, rows: list[Row], write: Callable[[Path, list[Row]], Path
     context = AppContext(make_settings(home / "home", model="none"))
     with pytest.MonkeyPatch.context() as patched:
         # fitting them takes most of the time
-        patched.setattr("agent.detectors.tabular._TREES", 30)
+        patched.setattr("agent.detectors.tree_learner._TREES", 30)
         learn(context, [write(home / f"learn{SUFFIX[write]}", rows)], "s", ReadOptions(label="label"), brief="rows")
     return context
 

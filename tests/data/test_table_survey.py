@@ -113,6 +113,16 @@ def test_spans_of_time_and_times_of_the_day_are_seconds(tmp_path: Path, kind: st
     assert made.table.remarks == ()
 
 
+@pytest.mark.parametrize("kind", DURATIONS)
+def test_only_a_time_of_the_day_that_goes_on_is_left_out(tmp_path: Path, kind: str) -> None:
+    rng = random.Random(7)
+    seconds = sorted(rng.randrange(86_400) for _ in range(60))
+    made = report(tmp_path / "t.csv", {"at": list(map(DURATIONS[kind], seconds)), "kind": ["a", "b"] * 30})
+    assert made.table is not None
+    is_left_out = "at" in made.table.schema.left_out
+    assert is_left_out == (kind in ("clock", "fractions", "hours and minutes", "half days"))
+
+
 def test_what_the_cases_have_as_words_stays_words() -> None:
     word, span = (LearnedColumn(name="at", type="category", notation=n) for n in (None, Notation(suffix="duration")))
     number = span.model_copy(update={"type": "number"})
