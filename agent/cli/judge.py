@@ -271,7 +271,7 @@ def _one_by_one(
                     render.notes(item)
                     yield item.record
 
-    judged = far = 0
+    judged = far = unread = 0
     representation, batch = context.source(source).representation or Representation(), BatchProbabilities()
     by_text = representation.field_encoder is None
     chain = open_judge(context, via_server)
@@ -291,6 +291,7 @@ def _one_by_one(
                 failures.append(answer)
             else:
                 judged, far = judged + 1, far + (by_text and is_far(answer.signals["novelty"]))
+                unread += not (by_text or answer.record.fields or answer.record.events)
                 content = answer.record.content_hash
                 batch.add(representation.key(answer.record, content), content, answer.probability)
                 if answer.label in labels:
@@ -302,6 +303,8 @@ def _one_by_one(
                 )
     if mostly_unfamiliar(far, judged):
         print_status(terminal.unfamiliar_records_warning(source, far, judged))
+    if 2 * unread > judged:
+        print_status(f"{unread:,} of {judged:,} records have nothing that the cases have: are they of source {source}?")
     if note := note_on_rate(context, source, batch):
         print_status(note)
     return failures

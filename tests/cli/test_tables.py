@@ -94,3 +94,23 @@ def test_a_file_with_a_row_under_both_labels_keeps_both(run: Run, tmp_path: Path
     for _ in range(2):
         assert run("learn", path, *LEARN).code == 0
         assert json.loads(run("sources", "show", "mill", "--json").out)["cases"] == {"normal": 55, "anomalous": 7}
+
+
+def test_texts_in_place_of_rows_are_named(learned: Run, tmp_path: Path) -> None:
+    (tmp_path / "messages.txt").write_text("hello there\nfree prize\nmeet me at 5\n")
+    done = learned("judge", tmp_path / "messages.txt", "--source", "mill", "--to", "jsonl")
+    assert "3 of 3 records have nothing that the cases have: are they of source mill?" in done.err
+    assert {json.loads(line)["label"] for line in done.out.splitlines()} == {"unsure"}
+    rows = learned("judge", write(tmp_path / "rows.csv", COLUMNS, label=False), "--source", "mill", "--to", "jsonl")
+    assert "have nothing that the cases have" not in rows.err
+
+
+def test_records_without_a_label_are_not_all_listed(run: Run, tmp_path: Path) -> None:
+    lines = write(tmp_path / "learn.csv", [*COLUMNS, "state"]).read_text().splitlines()
+    part = [line if i % 10 in (0, 1, 2) else line.rpartition(";")[0] + ";" for i, line in enumerate(lines)]
+    (tmp_path / "part.csv").write_text("\n".join(part) + "\n")
+    done = run("learn", tmp_path / "part.csv", *LEARN)
+    assert done.code == 1
+    assert done.err.count("no label in column 'state'") == 4
+    assert "and 39 more: no label in column 'state'" in done.err
+    assert "were left out; `precedent judge` gives verdicts on them" in done.err
