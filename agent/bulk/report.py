@@ -108,7 +108,8 @@ def missing_signals(summary: Summary) -> str:
     """How many records lack a signal, and the most frequent reasons."""
     ranked = sorted(summary.lacking.items(), key=lambda item: -item[1])
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in ranked[:_REASONS])
-    return f"{plural(summary.degraded, 'record')} judged without all signals: {escape_controls(reasons)}"
+    more = f"; and {plural(len(ranked) - _REASONS, 'other reason')}" if len(ranked) > _REASONS else ""
+    return f"{plural(summary.degraded, 'record')} not judged by all there is: {escape_controls(reasons)}{more}"
 
 
 def why(group: Group) -> str:
