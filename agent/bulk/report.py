@@ -109,7 +109,7 @@ def missing_signals(summary: Summary) -> str:
     ranked = sorted(summary.lacking.items(), key=lambda item: -item[1])
     reasons = "; ".join(f"{reason} ({count:,})" for reason, count in ranked[:_REASONS])
     more = f"; and {plural(len(ranked) - _REASONS, 'other reason')}" if len(ranked) > _REASONS else ""
-    return f"{plural(summary.degraded, 'record')} not judged by all there is: {escape_controls(reasons)}{more}"
+    return f"{plural(summary.degraded, 'record')} with a degraded verdict: {escape_controls(reasons)}{more}"
 
 
 def why(group: Group) -> str:
