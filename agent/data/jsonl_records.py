@@ -131,7 +131,8 @@ def _block_of(elements: Sequence[Element], request: ReadRequest) -> TableBlock |
     if any(element.problem or element.notes for element in elements) or not all(isinstance(v, dict) for v in values):
         return None
     texts = (value for row in values for value in row.values() if isinstance(value, str))
-    events = (event for row in values for event in row.get(EVENTS) or () if isinstance(event, str))
+    lists = (value for row in values if isinstance(value := row.get(EVENTS), list))
+    events = (event for events in lists for event in events if isinstance(event, str))
     if _CHANGED_TEXT.search(" ".join(chain(texts, events, *values))):
         return None
     block, odd = table_of(values, request, lines, ids=IDS)

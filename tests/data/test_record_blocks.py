@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from functools import partial
@@ -273,6 +274,8 @@ ODD_SESSIONS = (
     '{"id": 1, "host": "h", "events": ["a",]}',
     '{"id": 1, "host": "h", "events": "a"}',
     '{"id": 1, "host": "h", "events": [["a"]]}',
+    '{"id": 1, "host": "h", "events": 5}',
+    '{"id": 1, "host": "h", "events": {"a": 5}}',
     '{"host": "h", "events": ["a"], "id": 1}',
     '{"id": 1, "host": "h"}',
     '{"id": 1, "host": "h", "events": ["a"], "more": 5}',
@@ -394,3 +397,35 @@ def test_an_odd_value_in_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for between in (", ", ",\n"):
         path.write_bytes(f"[{between.join(values)}]".encode("utf-8", "surrogateescape"))
         assert is_as_row_by_row(path, 3_000, monkeypatch) >= 80
+
+
+@pytest.mark.parametrize("events", [5, 0.5, None, "a", ["a"], [], True])
+def test_documents_of_rows_with_a_column_named_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: object
+) -> None:
+    values = [{"id": i, "load": i / 7, "kind": f"k{i % 3}", "events": events} for i in range(150)]
+    (tmp_path / "rows.json").write_text(json.dumps(values))
+    is_as_row_by_row(tmp_path / "rows.json", 3_000, monkeypatch)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+    is_as_row_by_row(tmp_path / "rows.jsonl", 3_000, monkeypatch)
+
+
+@pytest.mark.parametrize(("begin", "between", "end"), [("[", ",\n", "]"), ("[", ", ", "]"), ("", "\n\n", "")])
+def test_values_before_the_damage_of_a_packed_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, between: str, end: str
+) -> None:
+    monkeypatch.setattr(jsonl_records, "_ELEMENTS", 40)
+    rng = random.Random(5)
+    values = [json.dumps({"n": i, "x": rng.random(), "name": f"k{i}"}, indent=1) for i in range(2_000)]
+    data = gzip.compress((begin + between.join(values) + end).encode())
+    path = tmp_path / "rows.json.gz"
+    path.write_bytes(data[: len(data) // 2])
+    with OPTIONS.open(path, 65_536, lenient=True) as (stream, kind, request):
+        expected = list(OPTIONS.rows(stream, kind, request))
+    found = list[Any]()
+    with OPTIONS.open(path, 65_536, lenient=True) as (stream, kind, request):
+        for part in record_readers.read_parts(stream, kind, request):
+            found += part if isinstance(part, list) else part.rows()
+    assert found == expected
+    assert len(found) > 500
+    assert "cut short" in str(found[-1])
