@@ -261,7 +261,7 @@ def stopping(what_next: str = "everything done so far is kept, and the same comm
 
 
 def exit_if_failed(failures: list[Any]) -> None:
-    """List the failures and exit with code 1, if there are any; of those for one reason in one file not all."""
+    """List the failures and exit with code 1, if there are any; of many for one reason not all."""
     from agent.core.records import NO_LABEL
     from agent.core.terminal import plural
 

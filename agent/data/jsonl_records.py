@@ -20,7 +20,7 @@ from agent.core.errors import InputError
 from agent.data.chunks import read_chunks
 from agent.data.readers.byte_stream import Damaged, Stream
 from agent.data.readers.columns import time_column
-from agent.data.readers.json_document import Element, is_value_a_line, read_values
+from agent.data.readers.json_document import Element, is_value_a_line
 from agent.data.readers.jsonl import (
     EVENTS,
     IDS,
@@ -29,6 +29,7 @@ from agent.data.readers.jsonl import (
     columns_of_records,
     lines_to_elements,
     note_beside_events,
+    read_elements,
     read_jsonl,
     rows_of_elements,
 )
@@ -81,11 +82,8 @@ _ODD: Any = object()
 def read_jsonl_parts(stream: Stream, request: ReadRequest) -> Iterator[RecordPart | Items]:
     """The records of `agent.data.readers.jsonl.read_jsonl` in order, by the block where they are regular."""
     if not is_value_a_line(stream):
-        elements, request = checked(read_values(stream, columns_of_records(request)), request)
-        if (element := next(elements, None)) is not None:
-            if (of_log := as_log_object(element.value, request)) is not None:
-                request = replace(request, notes=(*request.notes, of_log.note))
-            yield from noted(_of_document(chain([element], elements), request), request)
+        elements, request = read_elements(stream, request)
+        yield from noted(_of_document(elements, request), request)
         return
     chunks = (chunk.data for chunk in read_chunks(stream, size=_SIZE))
     if (first := next(chunks, None)) is None:
@@ -195,29 +193,32 @@ def _regular(
     As `table_of`, without decoding their JSON; None as well where few lines have that form.
     """
     odd, form = np.ones(len(lines), bool), _form_of(lines[:_LOOKED_AT])
-    if form is None or b"\\" in data or _PART in data or not _is_utf8(data):
+    if form is None or b"\\" in data or _PART in data:
         return None, odd
     members = (f'"{pl.escape_regex(name)}"{_GAP}:{_GAP}{value}{_GAP}' for name, (value, _) in form.items())
     pattern = rf"^{_GAP}\{{{_GAP}{f',{_GAP}'.join(members)}\}}{_GAP}$"
-    texts = pl.Series(lines, dtype=pl.Binary).cast(pl.String)
-    is_session = EVENTS in form
-    arrays = texts.str.extract(pattern) if is_session else texts
-    places = np.flatnonzero(arrays.is_not_null() if is_session else texts.str.contains(pattern))
+    try:
+        texts = pl.Series(lines, dtype=pl.Binary).cast(pl.String)
+    except pl.exceptions.ComputeError:
+        # some line is no UTF-8
+        return None, odd
+    arrays = texts.str.extract(pattern) if EVENTS in form else None
+    fits = texts.str.contains(pattern) if arrays is None else arrays.is_not_null()
+    places = np.flatnonzero(fits)
     if len(places) < (1 - _MOST_ODD) * len(lines):
         return None, odd
     block: TableBlock | SessionRows | None
-    if is_session:
+    if arrays is not None:
         events = arrays.gather(places).str.json_decode(pl.List(pl.String))
-        of_events = places
         block, kept = session_rows(
-            events, lambda index: from_json(lines[of_events[index]]), request, numbers[places], ids=IDS
+            events, lambda index: from_json(lines[places[index]]), request, numbers[places], ids=IDS
         )
-        places = places[kept]
+        odd[places[kept]] = False
     else:
         schema = {name: dtype for name, (_, dtype) in form.items()}
         cells = pl.read_ndjson(io.BytesIO(joined(texts.gather(places))), schema=schema)
         block = table_block(cells, request, numbers[places], ids=IDS)
-    odd[places] = False
+        odd[places] = False
     return block, odd
 
 
@@ -241,14 +242,6 @@ def _form_of(lines: list[bytes]) -> dict[str, tuple[str, Any]] | None:
             return None
         form[name] = rf"(?:{of_type[0]}null)", of_type[1]
     return form
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _decoded(data: bytes, lines: list[bytes]) -> list[Any]:

@@ -163,10 +163,7 @@ def row_cells(text: str, table: TableSchema, redactor: Redactor | None = None) -
     if len(columns) < 2 or "\n" in text.strip():
         return {}
     for delimiter in DELIMITERS:
-        try:
-            cells = next(csv.reader([text], delimiter=delimiter, strict=True), [])
-        except csv.Error:
-            continue
+        cells = _cells(text, delimiter)
         values = [table.typed(column.name, cell) for column, cell in zip(columns, cells, strict=False)]
         if redactor is not None:
             # a number that is redacted is none in the cases
@@ -178,6 +175,14 @@ def row_cells(text: str, table: TableSchema, redactor: Redactor | None = None) -
         if len(cells) == len(columns) and all(fits) and any(column.type == "number" for column in columns):
             return {column.name: cell for column, cell in zip(columns, cells, strict=True)}
     return {}
+
+
+def _cells(text: str, delimiter: str) -> list[str]:
+    """The cells of a line of a delimited table; none if it is none."""
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return []
 
 
 def note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str | None:
@@ -195,16 +200,9 @@ def _note_on_reading(sent: Record, record: Record, options: ReadOptions) -> str 
     if sent.fields or sent.events or pairs:
         return None
     if not record.fields:
-        count = max((_cell_count(sent.text, delimiter) for delimiter in DELIMITERS), default=0) if known else 0
+        count = max(len(_cells(sent.text, delimiter)) for delimiter in DELIMITERS) if known else 0
         return f"the text has {count} values, a row has {len(known)}: {', '.join(known)}" if count > 1 else None
     return f"the text is read as a row, its values as those of {', '.join(record.fields)} in this order"
-
-
-def _cell_count(text: str, delimiter: str) -> int:
-    try:
-        return len(next(csv.reader([text], delimiter=delimiter, strict=True), []))
-    except csv.Error:
-        return 0
 
 
 def dropped_fields(sent: Record, record: Record, options: ReadOptions) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ class TabularModel:
         filled = [column[~np.isnan(column)] for column in seen.T]
         goes_on = np.array([len(known) >= _FEWEST_OF_TREND and abs(trend(known)) >= TREND for known in filled], bool)
         ordered = sum(map(bool, sessions)) * 2 > len(sessions)
-        if not ordered and not columns.joined(*encoded).shape[1]:
+        if not ordered and not any(part.shape[1] for part in encoded):
             return None, None
         detector: ConformalNeighbours | SequenceModel
         if ordered:
@@ -118,10 +118,11 @@ class TabularModel:
             )
             outlier_score = detector.log_odds(*encoded)
             outlier_score[~y] = normal_outlier_scores
+        numbered = _numbered(y, [kinds[i] for i in indices])
 
         def learn(seen: Floats) -> tuple[tuple[TreeEnsemble, ...], OutOfFoldScores]:
             matrix = np.hstack([columns.joined(seen, *encoded[1:]), numbers])
-            return TreeLearner(matrix, y, counts).learn(_numbered(y, [kinds[i] for i in indices]), outlier_score)
+            return TreeLearner(matrix, y, counts).learn(numbered, outlier_score)
 
         trees, scores = learn(seen)
         ignored = np.zeros(len(goes_on), bool)

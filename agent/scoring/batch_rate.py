@@ -89,10 +89,9 @@ class BatchProbabilities:
 
     def add_many(self, keys: Sequence[str], hashes: Sequence[str], probabilities: Sequence[float]) -> None:
         """Add records, by the ``hashes`` of their contents."""
-        greatest = self._greatest
         for key, content_hash, probability in zip(keys, hashes, probabilities, strict=True):
             # a greater one would be dropped again
-            if greatest is None or key < greatest:
+            if self._greatest is None or key < self._greatest:
                 self.add(key, content_hash, probability)
 
     def missing_contents(self, key: str) -> int:

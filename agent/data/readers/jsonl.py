@@ -42,14 +42,20 @@ _KINDS = {list: "a list", str: "a string", bool: "a boolean", int: "a number", f
 
 def read_jsonl(stream: Stream, request: ReadRequest) -> Iterator[ParsedRow | RowError]:
     """Each record of the stream: one value a line, or as `agent.data.readers.json_document` finds them."""
+    elements, request = read_elements(stream, request)
+    yield from request.noting(rows_of_elements(elements, request))
+
+
+def read_elements(stream: Stream, request: ReadRequest) -> tuple[Iterator[Element], ReadRequest]:
+    """The elements of `read_jsonl`, and the request for a file with these."""
     columns = columns_of_records(request)
     found = lines_to_elements(stream, columns) if is_value_a_line(stream) else read_values(stream, columns)
     elements, request = checked(found, request)
     if (first := next(elements, None)) is None:
-        return
+        return elements, request
     if (of_log := as_log_object(first.value, request)) is not None:
         request = replace(request, notes=(*request.notes, of_log.note))
-    yield from request.noting(rows_of_elements(chain([first], elements), request))
+    return chain([first], elements), request
 
 
 def note_on_log_objects(head: bytes, request: ReadRequest) -> str | None:
